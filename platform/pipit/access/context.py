@@ -1,0 +1,52 @@
+"""Who is asking, decided once per request and never changed: the immutable `SecurityContext`.
+
+It decides, `query/` applies. Nothing that a request carries besides its token reaches this object.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+Scalar = str | int | float | bool
+
+
+class TokenKind(StrEnum):
+    ADMIN = "admin"  # the workspace's own admin token
+    STATIC = "static"  # named in datafiles or made over HTTP; the workspace's own
+    JWT = "jwt"  # a tenant's
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """`TYPE[:resource]`. `fixed_params` for PIPES:READ, `filter` for DATASOURCES:READ, `fixed_values` for APPEND."""
+
+    type: str
+    resource: str = ""
+    filter: str = ""
+    fixed_params: Mapping[str, Scalar] = field(default_factory=dict)
+    fixed_values: Mapping[str, Scalar] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class SecurityContext:
+    workspace_id: str
+    kind: TokenKind
+    name: str  # token name; rate limits and logs use it
+    scopes: tuple[Scope, ...] = ()
+    context: Mapping[str, Scalar | tuple[Scalar, ...]] = field(default_factory=dict)
+    rps: int = 0  # 0: no limit
+
+    @property
+    def is_admin(self) -> bool:
+        return self.kind is TokenKind.ADMIN or any(s.type in ("ADMIN", "ADMIN_USER") for s in self.scopes)
+
+    @property
+    def is_tenant(self) -> bool:
+        """A JWT is a tenant's: policies apply, and the design's strict rules hold."""
+        return self.kind is TokenKind.JWT
+
+    def scopes_for(self, type: str, resource: str) -> tuple[Scope, ...]:
+        """The scopes of this type that name this resource (exact name, case-sensitive)."""
+        return tuple(s for s in self.scopes if s.type == type and s.resource == resource)

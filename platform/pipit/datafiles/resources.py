@@ -1,0 +1,180 @@
+"""What the text of a project becomes: typed, frozen resources. Parsed here, given meaning elsewhere.
+
+Every resource remembers its file (relative path) and where things stand in it, so that later errors can say
+`file:line:column`. Lines and columns count from 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    line: int = 0
+    column: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of a SCHEMA. `type` is the full ClickHouse type as written (`Nullable(String)` stays whole)."""
+
+    name: str
+    type: str
+    jsonpath: str | None = None  # "$.a.b", "$.items[:].name", "$"; None: by position (CSV) or filled by a view
+    default: str | None = None  # the expression of DEFAULT, without the word
+    codec: str | None = None  # "CODEC(ZSTD(1))"
+    position: Position = Position()
+
+    @property
+    def nullable(self) -> bool:
+        return self.type.startswith(("Nullable(", "LowCardinality(Nullable("))
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    name: str
+    expression: str
+    type: str
+    granularity: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """`ENGINE*` lines. `name` is one of the MergeTree family or Null; expressions are kept as written."""
+
+    name: str = "MergeTree"
+    sorting_key: str = ""
+    partition_key: str = ""
+    primary_key: str = ""
+    sampling_key: str = ""
+    ttl: str = ""
+    ver: str = ""
+    is_deleted: str = ""
+    sign: str = ""
+    version: str = ""
+    columns: str = ""
+    settings: Mapping[str, str] = field(default_factory=dict)
+    position: Position = Position()
+
+
+@dataclass(frozen=True, slots=True)
+class TokenGrant:
+    """`TOKEN name READ|APPEND`."""
+
+    name: str
+    permission: str
+
+
+@dataclass(frozen=True, slots=True)
+class RowPolicy:
+    """`ROW_POLICY >`: a condition over the token's security context, and the keys that may be absent."""
+
+    condition: str
+    optional: frozenset[str] = frozenset()
+    position: Position = Position()
+
+
+@dataclass(frozen=True, slots=True)
+class DataSource:
+    name: str
+    file: str
+    columns: tuple[Column, ...]
+    engine: Engine = Engine()
+    description: str = ""
+    tokens: tuple[TokenGrant, ...] = ()
+    tags: tuple[str, ...] = ()
+    indexes: tuple[Index, ...] = ()
+    row_policy: RowPolicy | None = None
+    shared_with: tuple[str, ...] = ()
+    forward_query: str = ""
+    backfill_skip: bool = False
+    kafka: Mapping[str, str] = field(default_factory=dict)  # KAFKA_* as written, upper-case keys
+    imports: Mapping[str, str] = field(default_factory=dict)  # IMPORT_*
+    postgres: Mapping[str, str] = field(default_factory=dict)  # PG_*
+    text: str = ""
+
+
+class NodeType(StrEnum):
+    STANDARD = "standard"
+    ENDPOINT = "endpoint"
+    MATERIALIZED = "materialized"
+    COPY = "copy"
+    SINK = "sink"
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One SQL node. `sql` is dedented; `sql_position` is where its first line stands in the file."""
+
+    name: str
+    sql: str
+    type: NodeType = NodeType.STANDARD
+    description: str = ""
+    position: Position = Position()
+    sql_position: Position = Position()
+    datasource: str = ""  # materialized: the target
+    deployment_method: str = ""
+    target_datasource: str = ""  # copy
+    copy_schedule: str = "@on-demand"
+    copy_mode: str = "append"
+    exports: Mapping[str, str] = field(default_factory=dict)  # sink: EXPORT_*
+
+    @property
+    def is_template(self) -> bool:
+        return self.sql.lstrip().startswith("%")
+
+
+@dataclass(frozen=True, slots=True)
+class Pipe:
+    name: str
+    file: str
+    nodes: tuple[Node, ...]
+    description: str = ""
+    tokens: tuple[TokenGrant, ...] = ()
+    tags: tuple[str, ...] = ()
+    fixed_params: tuple[str, ...] = ()  # FIXED_PARAMS: a JWT that does not fix these is refused
+    cache: int | None = None
+    text: str = ""
+
+    @property
+    def endpoint(self) -> Node | None:
+        """The node that is published, if one is."""
+        return next((n for n in self.nodes if n.type is NodeType.ENDPOINT), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    name: str
+    file: str
+    type: str  # kafka s3 gcs dynamodb postgres
+    settings: Mapping[str, str] = field(default_factory=dict)
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Warning:
+    """Something that a reader should know and that does not stop a deploy."""
+
+    file: str
+    message: str
+    line: int = 0
+    column: int = 0
+    hint: str = ""
+
+    def __str__(self) -> str:
+        place = f"{self.file}:{self.line}:{self.column}" if self.line else self.file
+        return f"{place}: {self.message}"
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """All files of a project, parsed. Names are unique across data sources and pipes."""
+
+    datasources: Mapping[str, DataSource] = field(default_factory=dict)
+    pipes: Mapping[str, Pipe] = field(default_factory=dict)
+    connections: Mapping[str, Connection] = field(default_factory=dict)
+    warnings: tuple[Warning, ...] = ()
+    files: Mapping[str, str] = field(default_factory=dict)  # relative path -> text, as deployed

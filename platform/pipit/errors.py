@@ -1,0 +1,205 @@
+"""The one tree of errors. Each has a stable code, an HTTP status, a message for the reader and a hint.
+
+    PipitError                      internal_error          500
+    ├── BadRequest                  bad_request             400  a parameter, a body, a header
+    │   ├── TemplateError           template_error          400  a value that the template refuses
+    │   ├── CustomError             custom_error            any  {{ error(...) }} and {{ custom_error(...) }}
+    │   └── SqlError                sql_error               400  the engine refused the statement
+    ├── Forbidden                   forbidden               403  bad token, missing scope, missing key
+    │   └── ReadRefused             read_refused            403  a filter cannot be applied, so nothing runs
+    ├── NotFound                    not_found               404
+    ├── MethodNotAllowed            method_not_allowed      405
+    ├── QueryTimeout                query_timeout           408
+    ├── Conflict                    conflict                409  a deploy in progress, a name taken
+    ├── LengthRequired              length_required         411
+    ├── TooLarge                    too_large               413  a body, a row, a result
+    ├── UriTooLong                  uri_too_long            414
+    ├── UnprocessableWrite          unprocessable_write     422  rows landed, a materialized view failed
+    ├── RateLimited                 rate_limited            429
+    ├── Unavailable                 unavailable             503  the engine is away; try again
+    ├── ProjectError                project_error           400  many DatafileError at once
+    └── DatafileError               datafile_error          400  file:line:column, excerpt, hint
+
+A message never holds a stack trace, a secret, another tenant's value, or SQL that the reader did not write.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+
+class PipitError(Exception):
+    """The root. `message` is for the reader, `hint` says what to do, `headers` go with the HTTP response."""
+
+    code: ClassVar[str] = "internal_error"
+    status: int = 500
+    documentation: ClassVar[str] = "/docs/errors.html"
+
+    def __init__(self, message: str, *, hint: str = "", headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.headers: Mapping[str, str] = headers or {}
+
+    def body(self) -> dict[str, object]:
+        """The JSON body of the response: `error` and `documentation` as the dialect has them, `code`, `hint`."""
+        body: dict[str, object] = {
+            "error": self.message,
+            "documentation": f"{self.documentation}#{self.code}",
+            "code": self.code,
+        }
+        if self.hint:
+            body["hint"] = self.hint
+        return body
+
+
+class BadRequest(PipitError):
+    code = "bad_request"
+    status = 400
+
+
+class TemplateError(BadRequest):
+    """A request value that the template refuses. The text follows the dialect: `Template Syntax Error: ...`."""
+
+    code = "template_error"
+
+    def __init__(self, message: str, *, anchor: str = "", hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.anchor = anchor
+
+    def body(self) -> dict[str, object]:
+        suffix = f"#{self.anchor}" if self.anchor else ""
+        return super().body() | {"documentation": f"/cli/advanced-templates.html{suffix}"}
+
+
+class CustomError(BadRequest):
+    """`{{ error('text') }}` and `{{ custom_error({...}, status) }}`: the pipe's author chose body and status."""
+
+    code = "custom_error"
+
+    def __init__(self, content: str | Mapping[str, object], status: int = 400) -> None:
+        super().__init__(content if isinstance(content, str) else str(dict(content)))
+        self.content = content
+        self.status = status
+
+    def body(self) -> dict[str, object]:
+        return {"error": self.content} if isinstance(self.content, str) else dict(self.content)
+
+
+class SqlError(BadRequest):
+    """The engine refused a statement. `engine_code` is ClickHouse's number; the message is already scrubbed."""
+
+    code = "sql_error"
+
+    def __init__(self, message: str, *, engine_code: int = 0, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.engine_code = engine_code
+
+
+class Forbidden(PipitError):
+    code = "forbidden"
+    status = 403
+
+
+class ReadRefused(Forbidden):
+    """A filter cannot be applied to what this query reads, so it does not run (design, rule 1)."""
+
+    code = "read_refused"
+
+
+class NotFound(PipitError):
+    code = "not_found"
+    status = 404
+
+
+class MethodNotAllowed(PipitError):
+    code = "method_not_allowed"
+    status = 405
+
+
+class QueryTimeout(PipitError):
+    code = "query_timeout"
+    status = 408
+
+
+class Conflict(PipitError):
+    code = "conflict"
+    status = 409
+
+
+class LengthRequired(PipitError):
+    code = "length_required"
+    status = 411
+
+
+class TooLarge(PipitError):
+    code = "too_large"
+    status = 413
+
+
+class UriTooLong(PipitError):
+    code = "uri_too_long"
+    status = 414
+
+
+class UnprocessableWrite(PipitError):
+    """The rows are in the landing table; a materialized view failed on them and will be repaired by replay."""
+
+    code = "unprocessable_write"
+    status = 422
+
+
+class RateLimited(PipitError):
+    code = "rate_limited"
+    status = 429
+
+
+class Unavailable(PipitError):
+    """The engine is away. Events are still accepted; reads should be tried again."""
+
+    code = "unavailable"
+    status = 503
+
+    def __init__(self, message: str, *, retry_after: int = 1, hint: str = "") -> None:
+        super().__init__(message, hint=hint, headers={"Retry-After": str(retry_after)})
+        self.retry_after = retry_after
+
+
+class DatafileError(PipitError):
+    """Something wrong in a project file, with its place. Lines and columns count from 1; 0 means the whole file."""
+
+    code = "datafile_error"
+    status = 400
+
+    def __init__(
+        self, message: str, *, file: str, line: int = 0, column: int = 0, hint: str = "", excerpt: str = ""
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.file = file
+        self.line = line
+        self.column = column
+        self.excerpt = excerpt
+
+    def __str__(self) -> str:
+        place = f"{self.file}:{self.line}:{self.column}" if self.line else self.file
+        return f"{place}: {self.message}"
+
+    def body(self) -> dict[str, object]:
+        extra: dict[str, object] = {"filename": self.file, "line": self.line, "column": self.column}
+        return super().body() | extra
+
+
+class ProjectError(PipitError):
+    """All that is wrong with a project, at once."""
+
+    code = "project_error"
+    status = 400
+
+    def __init__(self, errors: Sequence[DatafileError]) -> None:
+        super().__init__("\n".join(str(e) for e in errors))
+        self.errors = tuple(errors)
+
+    def body(self) -> dict[str, object]:
+        listed = [{"filename": e.file, "error": str(e), "hint": e.hint} for e in self.errors]
+        return super().body() | {"errors": listed}
