@@ -1,0 +1,19 @@
+# Pipit with the demo project. Linux, x86_64 and arm64; about 1 GB, nearly all of it the ClickHouse engine.
+FROM python:3.11-slim-bookworm
+
+WORKDIR /pipit
+COPY pyproject.toml README.md LICENSE ./
+COPY platform platform
+RUN pip install --no-cache-dir .
+
+COPY datasources /project/datasources
+COPY pipes /project/pipes
+COPY connectors /project/connectors
+
+RUN useradd --create-home pipit && install -d -o pipit -g pipit /data
+USER pipit
+WORKDIR /home/pipit
+VOLUME /data
+EXPOSE 7181
+ENTRYPOINT ["pipit"]
+CMD ["serve", "--project", "/project", "--data", "/data", "--host", "0.0.0.0"]

@@ -1,0 +1,62 @@
+# Everything runs on a fresh machine with Python 3.11 or newer: each target makes what it needs, and the second
+# time it is quick. `make help` lists the targets.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+RUNTIME := $(VENV)/.runtime-installed
+DEV := $(VENV)/.dev-installed
+PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip
+PORT ?= 7181
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test check lint types imports browser clean
+
+help:  ## this list
+	@awk 'BEGIN {FS = ":.*  ## "} /^[a-z]+:.*  ## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(RUNTIME)  ## the environment only, in .venv (gives .venv/bin/pipit)
+
+demo: $(RUNTIME)  ## serve the demo project with live sample events at http://localhost:7181/demo
+	@$(BIN)/pipit serve --project . --demo --port $(PORT)
+
+test: check browser  ## everything: lint, types, import layers, all tests
+	@echo "==> tests"
+	@$(BIN)/python -m pytest
+
+check: lint types imports  ## lint, types and import layers, without the tests (under a minute)
+
+lint: $(DEV)
+	@echo "==> ruff"
+	@$(BIN)/ruff check .
+
+types: $(DEV)
+	@echo "==> mypy --strict"
+	@$(BIN)/mypy
+
+imports: $(DEV)
+	@echo "==> import layers"
+	@$(BIN)/lint-imports --no-cache --no-logo
+
+# The page at /demo is tested in a real browser: Debian's chromium, or the one that PIPIT_CHROMIUM names.
+browser:
+	@scripts/chromium
+
+clean:  ## remove the environment and the caches (never your data in .pipit)
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; v = sys.version_info; \
+	  sys.exit(0 if v >= (3, 11) else "Pipit needs Python 3.11 or newer; $(PYTHON) is %d.%d. Try: make PYTHON=python3.12 ..." % v[:2])'
+	@echo "==> environment: $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+
+$(RUNTIME): pyproject.toml | $(BIN)/python
+	@echo "==> packages (about 0.9 GB with the ClickHouse engine; a minute on a good line)"
+	@$(PIP) install --progress-bar on --quiet -e .
+	@touch $@
+
+$(DEV): pyproject.toml | $(BIN)/python
+	@echo "==> packages for development"
+	@$(PIP) install --progress-bar on --quiet -e '.[dev]'
+	@touch $@ $(RUNTIME)

@@ -1,0 +1,93 @@
+"""The project's frame: import layers, packaging, the commands that the README names."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "platform" / "pipit"
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+
+def make(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["make", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=60)
+
+
+def test_a_package_imports_only_from_the_rows_above_its_own() -> None:
+    linter = Path(sys.executable).with_name("lint-imports")
+    done = subprocess.run([linter, "--no-cache"], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_module_has_its_row_in_the_layers() -> None:
+    rows = "|".join(PYPROJECT["tool"]["importlinter"]["contracts"][0]["layers"])
+    listed = set(re.findall(r"pipit\.(\w+)", rows))
+    there = {p.stem for p in PACKAGE.iterdir() if p.suffix == ".py" or (p / "__init__.py").exists()}
+    assert there - listed == {"__init__"}
+
+
+def test_the_source_root_does_not_hide_the_standard_library() -> None:
+    assert not (ROOT / "platform" / "__init__.py").exists()
+    done = subprocess.run(
+        [sys.executable, "-c", "import platform; print(platform.python_version())"],
+        cwd=ROOT, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert re.match(r"\d+\.\d+", done.stdout), done.stderr
+
+
+def test_the_command_is_there() -> None:
+    (command,) = entry_points(group="console_scripts", name="pipit")
+    assert callable(command.load())
+
+
+def test_make_help_lists_what_the_readme_names() -> None:
+    text = make("help").stdout
+    for target in ("install", "demo", "test", "check", "help"):
+        assert re.search(rf"^  make {target} +\S", text, re.MULTILINE), text
+
+
+def test_ci_runs_the_test_command_of_the_readme() -> None:
+    script = ROOT / ".ci" / "run"
+    assert os.access(script, os.X_OK)
+    assert script.read_text().splitlines()[-1] == "make test"
+    assert re.search(r"^make test\b", (ROOT / "README.md").read_text(), re.MULTILINE)
+
+
+def test_make_test_runs_lint_types_layers_and_all_tests() -> None:
+    planned = make("--dry-run", "test")
+    assert planned.returncode == 0, planned.stderr
+    for step in ("ruff check", "/mypy", "lint-imports", "-m pytest"):
+        assert step in planned.stdout
+    assert PYPROJECT["tool"]["mypy"]["strict"] is True
+
+
+def test_the_licence_is_apache_2() -> None:
+    text = (ROOT / "LICENSE").read_text()
+    assert "Apache License\n                           Version 2.0, January 2004" in text
+    assert "END OF TERMS AND CONDITIONS" in text
+    assert PYPROJECT["project"]["license"] == "Apache-2.0"
+
+
+def test_the_changelog_has_the_version() -> None:
+    assert f"\n## {PYPROJECT['project']['version']} " in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_compose_names_pinned_images_and_existing_files() -> None:
+    services = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
+    assert set(services) == {"pipit", "clickhouse", "kafka", "s3"}
+    for service in services.values():
+        _, _, tag = service["image"].rpartition(":")
+        assert re.match(r"v?\d+\.\d+", tag), service["image"]
+        for port in service["ports"]:
+            assert port.startswith("127.0.0.1:"), "nothing is published beyond this machine"
+    copied = re.findall(r"^COPY (.+) \S+$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    for name in " ".join(copied).split():
+        assert (ROOT / name).exists(), name
