@@ -1,0 +1,51 @@
+"""Names: how they are written into SQL, and which ones a project may give to its resources (tinybird.md 1.2).
+
+A name reaches SQL text only through `quote`, and only when it comes from the catalog or another allow-list (rule 2).
+"""
+
+from __future__ import annotations
+
+import re
+
+# Names that a workspace keeps for itself, and words that mean something where a table's name may stand.
+_WORKSPACE_NAMES = (
+    "tinybird system public default main origin live snapshot _temporary_and_external_tables "
+    "information_schema pipit"
+)
+_KEYWORDS = (
+    "add after all alter and anti any array as asc ascending asof attach between both by case cast "
+    "check cluster collate column comment constraint create cross cube database delete desc descending "
+    "describe detach distinct drop else end engine except exists explain extract fetch fill final first "
+    "following for format from full function global grant group having if ilike in index inner insert "
+    "intersect interval into is join kill last leading left like limit local materialized mod not null nulls "
+    "offset on only optimize or order outer over partition paste preceding prewhere primary qualify "
+    "recursive rename replace right rollup row rows sample select semi set settings show substring "
+    "system table then ties to top totals trailing trim truncate unbounded union update use using "
+    "values view when where window with"
+)
+
+RESERVED_NAMES: frozenset[str] = frozenset(f"{_WORKSPACE_NAMES} {_KEYWORDS}".split())
+
+_RESOURCE_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*\Z")
+_ESCAPES = {
+    "\\": "\\\\",
+    "`": "\\`",
+    "\b": "\\b",
+    "\f": "\\f",
+    "\n": "\\n",
+    "\r": "\\r",
+    "\t": "\\t",
+    "\0": "\\0",
+}
+
+
+def quote(name: str) -> str:
+    """The name in backticks, safe in any place where ClickHouse takes an identifier. Raises on an empty name."""
+    if not name:
+        raise ValueError("a name cannot be empty")
+    return "`" + "".join(_ESCAPES.get(character, character) for character in name) + "`"
+
+
+def is_resource_name(name: str) -> bool:
+    """Whether a data source, pipe, node, connection or workspace may have this name."""
+    return _RESOURCE_NAME.match(name) is not None and name.lower() not in RESERVED_NAMES
