@@ -1,0 +1,175 @@
+"""The ASGI application: routes, the one error shape, CORS, request ids, URL limits. Thin; all behaviour is below."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from pipit import __version__
+from pipit.api import datasources, deployments, events, pipes, sql, workspaces
+from pipit.api.requests import MAX_URL_BYTES
+from pipit.api.server import Config, Server, open_server
+from pipit.errors import BadRequest, MethodNotAllowed, NotFound, PipitError, UriTooLong
+
+log = logging.getLogger("pipit.api")
+
+# What a browser's script may read besides the body.
+_EXPOSED = [
+    "X-Request-Id",
+    "X-RateLimit-Limit",
+    "X-RateLimit-Remaining",
+    "X-RateLimit-Reset",
+    "Retry-After",
+]
+
+
+def create_app(config: Config, *, extra_routes: Sequence[BaseRoute] = ()) -> Starlette:
+    """The application of one server; it starts the engine when it starts and stops it when it stops."""
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        async with open_server(config) as server:
+            app.state.server = server
+            yield
+
+    return app_with(lifespan, extra_routes)
+
+
+def app_for(server: Server, *, extra_routes: Sequence[BaseRoute] = ()) -> Starlette:
+    """The application of a server that is open already (tests, the CLI)."""
+    app = app_with(None, extra_routes)
+    app.state.server = server
+    return app
+
+
+def app_with(lifespan: Any, extra_routes: Sequence[BaseRoute]) -> Starlette:
+    return Starlette(
+        routes=[
+            Route("/v0/health", health, methods=["GET"]),
+            Route("/version", version, methods=["GET"]),
+            *events.routes,
+            *pipes.routes,
+            *sql.routes,
+            *datasources.routes,
+            *workspaces.routes,
+            *deployments.routes,
+            *extra_routes,
+        ],
+        middleware=[
+            Middleware(RequestFrame),
+            Middleware(
+                CORSMiddleware,
+                allow_origins=["*"],
+                allow_methods=["GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS"],
+                allow_headers=["*"],
+                expose_headers=_EXPOSED,
+                max_age=86400,
+            ),
+        ],
+        exception_handlers={
+            PipitError: _pipit_error,
+            HTTPException: _http_error,
+        },
+        lifespan=lifespan,
+    )
+
+
+async def health(request: Request) -> Response:
+    """Liveness of the API, readiness of the engine. Needs no token and says nothing about anybody's data."""
+    server: Server = request.app.state.server
+    ready = server.engine.available
+    body = {"status": "ok" if ready else "engine_unavailable", "engine": ready}
+    return JSONResponse(
+        body, status_code=200 if ready else 503, headers={} if ready else {"Retry-After": "1"}
+    )
+
+
+async def version(request: Request) -> Response:
+    return JSONResponse({"version": __version__})
+
+
+class RequestFrame:
+    """Around every request: an id, bounds on the URL, and headers that keep answers out of shared caches.
+
+    An unexpected exception becomes a 500 with the request id and nothing else; its trace goes to the log.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id = secrets.token_hex(16)
+        state = scope.setdefault("state", {})
+        state["request_id"] = request_id
+        state["rate_headers"] = {}
+        started = False
+
+        async def framed(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                headers = MutableHeaders(raw=message.setdefault("headers", []))
+                headers["X-Request-Id"] = request_id
+                headers.setdefault("Cache-Control", "private, no-store")
+                headers.add_vary_header("Authorization")
+                headers["X-Content-Type-Options"] = "nosniff"
+            await send(message)
+
+        url_bytes = len(scope.get("raw_path") or b"") + len(scope["query_string"])
+        if url_bytes > MAX_URL_BYTES:
+            error = UriTooLong(
+                f"The URL is longer than {MAX_URL_BYTES} bytes", hint="Send the parameters in a POST body."
+            )
+            await JSONResponse(error.body(), status_code=error.status)(scope, receive, framed)
+            return
+        try:
+            await self._app(scope, receive, framed)
+        except Exception:
+            log.exception("request %s failed", request_id)
+            if started:
+                raise
+            error_500 = PipitError(
+                "Internal error", hint=f"Quote the request id {request_id} when you report it."
+            )
+            await JSONResponse(error_500.body(), status_code=500)(scope, receive, framed)
+
+
+async def _pipit_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, PipitError)
+    headers = dict(request.state.rate_headers) | dict(error.headers)
+    if error.status >= 500:
+        log.warning("request %s: %d %s", request.state.request_id, error.status, error.message)
+    return JSONResponse(error.body(), status_code=error.status, headers=headers)
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    """The router's own refusals, in our shape."""
+    assert isinstance(error, HTTPException)
+    ours: PipitError
+    if error.status_code == 404:
+        ours = NotFound("Not found", hint="See /docs for the paths that exist.")
+    elif error.status_code == 405:
+        ours = MethodNotAllowed("Method not allowed", headers=error.headers)
+    else:
+        ours = BadRequest(str(error.detail))
+        ours.status = error.status_code
+    return JSONResponse(ours.body(), status_code=ours.status, headers=dict(ours.headers))
+
+
+__all__ = ["Config", "app_for", "create_app"]

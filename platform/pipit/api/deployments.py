@@ -1,0 +1,154 @@
+"""POST /v1/deploy and its kin: a whole project as multipart files (tinybird.md 3.11)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from starlette.datastructures import UploadFile
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from pipit.access import grants
+from pipit.api.requests import authenticate, server_of
+from pipit.catalog.snapshot import Snapshot
+from pipit.datafiles.resources import Warning as ProjectWarning
+from pipit.deploy import Outcome, Plan
+from pipit.errors import BadRequest, NotFound, ProjectError, TooLarge
+
+_MAX_FILES = 10_000
+_PARTS = ("data_project://", "data_project_vendored://")
+
+
+async def deploy(request: Request) -> Response:
+    """`check=true` validates and plans only. Answers when the deployment is live: nothing to poll for."""
+    return await _deploy(request, key="deployment")
+
+
+async def build(request: Request) -> Response:
+    """The dialect's development deploy; here the same operation, answered under the key `build`."""
+    return await _deploy(request, key="build")
+
+
+async def _deploy(request: Request, *, key: str) -> Response:
+    server = server_of(request)
+    security, snapshot = authenticate(request)
+    grants.deploy(security)
+    files = await _files(request, server.config.max_project_bytes)
+    flags = request.query_params
+    try:
+        outcome = await server.deployer.deploy(
+            snapshot.workspace.id,
+            files,
+            check=flags.get("check") == "true",
+            allow_destructive=flags.get("allow_destructive_operations") == "true",
+        )
+    except ProjectError as error:
+        failed = error.body() | {"result": "failed", "error": error.message}
+        return JSONResponse(failed, status_code=error.status)
+    return JSONResponse({"result": outcome.result, key: _deployment_object(outcome)})
+
+
+async def deployments(request: Request) -> Response:
+    """GET /v1/deployments: the live one."""
+    security, snapshot = authenticate(request)
+    grants.require_admin(security)
+    return JSONResponse({"deployments": [_live_object(snapshot)] if snapshot.deployment else []})
+
+
+async def deployment(request: Request) -> Response:
+    security, snapshot = authenticate(request)
+    grants.require_admin(security)
+    if request.path_params["id"] != str(snapshot.deployment):
+        raise NotFound(f"The deployment '{request.path_params['id'][:40]}' does not exist")
+    return JSONResponse({"deployment": _live_object(snapshot)})
+
+
+async def files(request: Request) -> Response:
+    """GET /v1/deployments/live/files: the project as it is deployed, for admin tokens (`pipit check`, `pull`)."""
+    security, snapshot = authenticate(request)
+    grants.require_admin(security)
+    return JSONResponse({"files": dict(snapshot.project.files)})
+
+
+async def _files(request: Request, limit: int) -> dict[str, str]:
+    declared = request.headers.get("content-length", "")
+    if declared.isdigit() and int(declared) > limit:
+        raise TooLarge(f"The project is larger than {limit} bytes")
+    if not request.headers.get("content-type", "").startswith("multipart/form-data"):
+        raise BadRequest("A project is sent as multipart/form-data", hint="Use `pipit deploy`.")
+    form = await request.form(max_files=_MAX_FILES, max_fields=100, max_part_size=limit)
+    found: dict[str, str] = {}
+    size = 0
+    for name, part in form.multi_items():
+        if name not in _PARTS or not isinstance(part, UploadFile) or not part.filename:
+            continue
+        raw = await part.read()
+        size += len(raw)
+        if size > limit:
+            raise TooLarge(f"The project is larger than {limit} bytes")
+        try:
+            found[_relative(part.filename)] = raw.decode()
+        except UnicodeDecodeError:
+            raise BadRequest(f"The file '{part.filename[:200]}' is not UTF-8 text") from None
+    return found
+
+
+def _relative(filename: str) -> str:
+    """A path inside the project. The server never opens it, but errors and vendored names are made from it."""
+    parts = filename.replace("\\", "/").split("/")
+    if filename.startswith("/") or ".." in parts or "\0" in filename:
+        raise BadRequest(f"The file name '{filename[:200]}' leaves the project")
+    return "/".join(p for p in parts if p not in ("", "."))
+
+
+def _deployment_object(outcome: Outcome) -> dict[str, Any]:
+    plan: Plan = outcome.plan
+    return _live_object(outcome.snapshot) | {
+        "new_datasource_names": list(plan.new_datasources),
+        "changed_datasource_names": list(plan.changed_datasources),
+        "deleted_datasource_names": list(plan.deleted_datasources),
+        "new_pipe_names": list(plan.new_pipes),
+        "changed_pipe_names": list(plan.changed_pipes),
+        "deleted_pipe_names": list(plan.deleted_pipes),
+        "new_data_connector_names": list(plan.new_connections),
+        "feedback": [_feedback(w) for w in outcome.warnings],
+        "seconds": round(outcome.seconds, 3),
+    }
+
+
+def _live_object(snapshot: Snapshot) -> dict[str, Any]:
+    return {
+        "id": str(snapshot.deployment),
+        "status": "data_ready",
+        "live": True,
+        "created_at": snapshot.created_at,
+        "new_datasource_names": [],
+        "changed_datasource_names": [],
+        "deleted_datasource_names": [],
+        "disconnected_data_source_names": [],
+        "new_pipe_names": [],
+        "changed_pipe_names": [],
+        "deleted_pipe_names": [],
+        "new_data_connector_names": [],
+        "changed_data_connector_names": [],
+        "deleted_data_connector_names": [],
+        "token_changes": [],
+        "data_movements": [],
+        "new_data_connector_ids": [],
+        "feedback": [],
+        "errors": [],
+    }
+
+
+def _feedback(warning: ProjectWarning) -> dict[str, Any]:
+    return {"resource": warning.file, "level": "WARNING", "message": str(warning), "hint": warning.hint}
+
+
+routes = [
+    Route("/v1/deploy", deploy, methods=["POST"]),
+    Route("/v1/build", build, methods=["POST"]),
+    Route("/v1/deployments", deployments, methods=["GET"]),
+    Route("/v1/deployments/live/files", files, methods=["GET"]),
+    Route("/v1/deployments/{id}", deployment, methods=["GET"]),
+]

@@ -1,0 +1,65 @@
+"""POST /v0/events: bytes in, acknowledged when they are on disk (202) or in the table (200 with `wait=true`)."""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from pipit.access import grants
+from pipit.api.requests import authenticate, query_pairs, server_of
+from pipit.catalog.snapshot import Table
+from pipit.errors import BadRequest, NotFound
+from pipit.ingest import Target, read_body
+
+_TRUE = frozenset({"true", "1", "yes"})
+
+
+async def events(request: Request) -> Response:
+    server = server_of(request)
+    security, snapshot = authenticate(request)
+    query: dict[str, str] = {}
+    for name, value in query_pairs(request):
+        if name in ("name", "format", "wait") and query.setdefault(name, value) != value:
+            raise BadRequest(f"The parameter '{name}' is given twice with different values")
+    if not query.get("name"):
+        raise BadRequest("The parameter 'name' is missing", hint="POST /v0/events?name=<data source>")
+    format = query.get("format", "ndjson").lower()
+    if format not in ("ndjson", "json"):
+        raise BadRequest(f"The format '{format[:40]}' is not supported", hint="Use ndjson or json.")
+    name = query["name"]
+    table = snapshot.tables.get(name)
+    values = grants.append(security, name, exists=table is not None)
+    if table is None:
+        raise NotFound(f'Data Source "{name[:200]}" does not exist', hint="Deploy it first.")
+    wait = query.get("wait", "false").lower() in _TRUE
+    body = await read_body(
+        request.stream(), request.headers.getlist("content-encoding"), limit=server.config.max_event_bytes
+    )
+    result = await server.ingest.append(
+        target_of(table),
+        body,
+        format=format,
+        wait=wait,
+        fixed_values=values,
+        idempotency_key=request.headers.get("idempotency-key"),
+    )
+    return JSONResponse(
+        {"successful_rows": result.successful_rows, "quarantined_rows": result.quarantined_rows},
+        status_code=200 if wait else 202,
+        headers=dict(request.state.rate_headers),
+    )
+
+
+def target_of(table: Table) -> Target:
+    """The table as the writers see it."""
+    return Target(
+        database=table.database,
+        table=table.physical,
+        quarantine_table=table.quarantine,
+        columns=table.datasource.columns,
+        partition_key=table.datasource.engine.partition_key,
+    )
+
+
+routes = [Route("/v0/events", events, methods=["POST"])]

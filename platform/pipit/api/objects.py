@@ -1,0 +1,179 @@
+"""The JSON objects of pipes, nodes and data sources (shapes: tinybird.md 3.4 and 3.5)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+from starlette.requests import Request
+
+from pipit.catalog.lineage import dependencies
+from pipit.catalog.snapshot import CompiledNode, CompiledPipe, Snapshot, Table
+from pipit.datafiles.describe import column_object, sql_schema
+from pipit.sql.identifiers import quote
+from pipit.templates import Parameter
+
+
+def resource_id(snapshot: Snapshot, kind: str, name: str) -> str:
+    """`t_` and 32 hex digits, the same for as long as the workspace and the name are."""
+    return (
+        "t_"
+        + hashlib.md5(f"{snapshot.workspace.id}/{kind}/{name}".encode(), usedforsecurity=False).hexdigest()
+    )
+
+
+def pipe_of(snapshot: Snapshot, name_or_id: str) -> str:
+    """The pipe's name; an id is looked up, anything else is returned as it is."""
+    if name_or_id.startswith("t_") and len(name_or_id) == 34 and name_or_id not in snapshot.pipes:
+        for name in snapshot.pipes:
+            if resource_id(snapshot, "pipe", name) == name_or_id:
+                return name
+    return name_or_id
+
+
+def datasource_of(snapshot: Snapshot, name_or_id: str) -> str:
+    if name_or_id.startswith("t_") and len(name_or_id) == 34 and name_or_id not in snapshot.tables:
+        for name in snapshot.tables:
+            if resource_id(snapshot, "datasource", name) == name_or_id:
+                return name
+    return name_or_id
+
+
+def attributes(request: Request, parameter: str) -> frozenset[str]:
+    """`attrs=a,b`: the attributes asked for; empty: all."""
+    return frozenset(a.strip() for a in request.query_params.get(parameter, "").split(",") if a.strip())
+
+
+def pipe_object(
+    snapshot: Snapshot, pipe: CompiledPipe, request: Request, wanted: frozenset[str]
+) -> dict[str, Any]:
+    endpoint = pipe.endpoint
+    whole: dict[str, Any] = {
+        "id": resource_id(snapshot, "pipe", pipe.name),
+        "name": pipe.name,
+        "description": pipe.pipe.description,
+        "content": pipe.pipe.text,
+        "path": pipe.pipe.file,
+        "type": _pipe_type(pipe),
+        "endpoint": resource_id(snapshot, f"node/{pipe.name}", endpoint.name) if endpoint else None,
+        "url": f"{request.base_url}v0/pipes/{pipe.name}.json",
+        "parent": None,
+        "edited_by": None,
+        "workspace_id": snapshot.workspace.id,
+        "created_at": _timestamp(snapshot.created_at),
+        "updated_at": _timestamp(snapshot.created_at),
+        "last_commit": {"content_sha": "", "path": pipe.pipe.file, "status": "ok"},
+        "nodes": [_node_object(snapshot, pipe, node) for node in pipe.nodes.values()],
+    }
+    return _only(whole, wanted, always="url")
+
+
+def datasource_object(
+    snapshot: Snapshot, table: Table, statistics: Mapping[str, int], wanted: frozenset[str]
+) -> dict[str, Any]:
+    datasource = table.datasource
+    engine = datasource.engine
+    keys = {
+        "sorting_key": engine.sorting_key,
+        "partition_key": engine.partition_key,
+        "primary_key": engine.primary_key,
+        "sampling_key": engine.sampling_key,
+        "ttl": engine.ttl,
+    }
+    whole: dict[str, Any] = {
+        "id": resource_id(snapshot, "datasource", table.name),
+        "name": table.name,
+        "description": datasource.description,
+        "type": _datasource_type(table),
+        "cluster": "pipit",
+        "version": 0,
+        "replicated": False,
+        "project": None,
+        "tags": {"tags": list(datasource.tags)} if datasource.tags else {},
+        "headers": {},
+        "created_at": _timestamp(snapshot.created_at),
+        "updated_at": _timestamp(snapshot.created_at),
+        "errors_discarded_at": None,
+        "new_columns_detected": {},
+        "indexes": [
+            {"name": i.name, "expr": i.expression, "type_full": i.type, "granularity": i.granularity}
+            for i in datasource.indexes
+        ],
+        "last_commit": {"content_sha": "", "path": datasource.file, "status": "ok"},
+        "shared_with": list(datasource.shared_with),
+        "used_by": [
+            {"id": resource_id(snapshot, "pipe", p.name), "name": p.name}
+            for p in snapshot.pipes.values()
+            if any(table.name in dependencies(snapshot, p, n) for n in p.nodes.values())
+        ],
+        "statistics": {"bytes": statistics.get("bytes", 0), "row_count": statistics.get("rows", 0)},
+        "engine": {"engine": engine.name, "engine_full": engine.name} | {k: v for k, v in keys.items() if v},
+        "schema": {
+            "columns": [column_object(c) for c in datasource.columns],
+            "sql_schema": sql_schema(datasource.columns),
+        },
+    }
+    return _only(whole, wanted)
+
+
+def parameter_object(parameter: Parameter, used_in: str = "") -> dict[str, Any]:
+    """A pipe's parameter as the dialect lists it."""
+    found: dict[str, Any] = {"name": parameter.name, "type": parameter.type}
+    for key in ("default", "description", "required", "format", "enum", "example"):
+        value = getattr(parameter, key, None)
+        if value is not None and value != "":
+            found[key] = value
+    if used_in:
+        found["used_in"] = used_in
+    return found
+
+
+def _node_object(snapshot: Snapshot, pipe: CompiledPipe, node: CompiledNode) -> dict[str, Any]:
+    target = snapshot.tables.get(node.node.datasource)
+    materialized = resource_id(snapshot, "datasource", target.name) if target else None
+    return {
+        "id": resource_id(snapshot, f"node/{pipe.name}", node.name),
+        "name": node.name,
+        "sql": node.node.sql,
+        "description": node.node.description,
+        "node_type": node.node.type.value,
+        "materialized": materialized,
+        "cluster": None,
+        "tags": {},
+        "dependencies": dependencies(snapshot, pipe, node),
+        "params": [parameter_object(p) for p in node.template.parameters] if node.template else [],
+        "deployment_suffix": "",
+        "project": None,
+        "result": None,
+        "ignore_sql_errors": False,
+        "version": 0,
+        "created_at": _timestamp(snapshot.created_at),
+        "updated_at": _timestamp(snapshot.created_at),
+    }
+
+
+def _only(whole: dict[str, Any], wanted: frozenset[str], always: str = "") -> dict[str, Any]:
+    return {k: v for k, v in whole.items() if k in wanted or k == always} if wanted else whole
+
+
+def _pipe_type(pipe: CompiledPipe) -> str:
+    special = [n.type.value for n in pipe.pipe.nodes if n.type.value != "standard"]
+    return special[0] if special else "default"
+
+
+def _datasource_type(table: Table) -> str:
+    if table.datasource.kafka:
+        return "kafka"
+    if table.datasource.imports:
+        return "s3"
+    return "ndjson" if any(c.jsonpath for c in table.datasource.columns) else "csv"
+
+
+def _timestamp(text: str) -> str:
+    """`YYYY-MM-DD hh:mm:ss.ffffff`, UTC without a zone."""
+    return text if "." in text or not text else f"{text}.000000"
+
+
+def table_name(table: Table, *, quarantine: bool = False) -> str:
+    return f"{quote(table.database)}.{quote(table.quarantine if quarantine else table.physical)}"

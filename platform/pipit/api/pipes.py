@@ -1,0 +1,98 @@
+"""/v0/pipes: endpoints as data, and what is deployed as objects. Shapes: tinybird.md 3.4."""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from pipit.access import grants
+from pipit.api.objects import attributes, pipe_object, pipe_of
+from pipit.api.openapi import document
+from pipit.api.requests import authenticate, parameters, server_of
+from pipit.api.responses import ReadResponse
+from pipit.errors import BadRequest, NotFound
+from pipit.query.formats import EXTENSIONS
+from pipit.query.read import PipeQuery
+
+
+async def endpoint(request: Request) -> Response:
+    """GET|POST /v0/pipes/<name or id>.<extension>"""
+    server = server_of(request)
+    security, snapshot = authenticate(request)
+    name, _, extension = request.path_params["file"].rpartition(".")
+    format = EXTENSIONS.get(extension)
+    if format is None:
+        raise NotFound(
+            f"The format '{extension[:40]}' does not exist",
+            hint=f"Use one of {', '.join(sorted(EXTENSIONS))}.",
+        )
+    params, controls = await parameters(request, server.config.max_body_bytes)
+    query = PipeQuery(pipe_of(snapshot, name), params, format, controls.get("q", ""))
+    return ReadResponse(
+        server.reader,
+        snapshot,
+        security,
+        query,
+        request_id=request.state.request_id,
+        headers=dict(request.state.rate_headers),
+    )
+
+
+async def pipes(request: Request) -> Response:
+    """GET /v0/pipes: what the token may read."""
+    security, snapshot = authenticate(request)
+    wanted = attributes(request, "attrs")
+    listed = [
+        pipe_object(snapshot, pipe, request, wanted)
+        for pipe in snapshot.pipes.values()
+        if grants.may_read_pipe(security, pipe.name)
+    ]
+    return JSONResponse({"pipes": listed})
+
+
+async def pipe(request: Request) -> Response:
+    """GET /v0/pipes/<name or id>"""
+    security, snapshot = authenticate(request)
+    name = pipe_of(snapshot, request.path_params["file"])
+    found = snapshot.pipes.get(name)
+    if found is None or not grants.may_read_pipe(security, name):
+        raise NotFound(f"Pipe '{name[:200]}' not found")
+    return JSONResponse(pipe_object(snapshot, found, request, attributes(request, "attrs")))
+
+
+async def pipe_or_endpoint(request: Request) -> Response:
+    """A name with a dot is data, one without is the object."""
+    if "." in request.path_params["file"]:
+        return await endpoint(request)
+    if request.method == "POST":
+        raise BadRequest("Pipes change only by deployments", hint="pipit deploy")
+    return await pipe(request)
+
+
+async def datafile(request: Request) -> Response:
+    """GET /v1/pipes/<name>.pipe: the text as deployed; for workspace tokens."""
+    security, snapshot = authenticate(request)
+    grants.require_admin(security)
+    found = snapshot.pipes.get(request.path_params["name"])
+    if found is None:
+        raise NotFound(f"Pipe '{request.path_params['name'][:200]}' not found")
+    return PlainTextResponse(found.pipe.text)
+
+
+async def openapi(request: Request) -> Response:
+    security, snapshot = authenticate(request)
+    readable = [
+        p
+        for p in snapshot.pipes.values()
+        if p.endpoint is not None and grants.may_read_pipe(security, p.name)
+    ]
+    return JSONResponse(document(snapshot, readable, security, str(request.base_url)))
+
+
+routes = [
+    Route("/v0/pipes", pipes, methods=["GET"]),
+    Route("/v0/pipes/openapi.json", openapi, methods=["GET"]),
+    Route("/v0/pipes/{file}", pipe_or_endpoint, methods=["GET", "POST"]),
+    Route("/v1/pipes/{name}.pipe", datafile, methods=["GET"]),
+]

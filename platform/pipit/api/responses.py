@@ -1,0 +1,86 @@
+"""The engine's bytes as an HTTP response: nothing is parsed, nothing is held beyond a chunk (rule 5).
+
+An error before the first byte becomes the JSON error with its status. An error after it breaks the connection, so that
+a client sees a failure and never a truncated 200. A client that leaves ends the query.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import suppress
+
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from pipit.access.context import SecurityContext
+from pipit.catalog.snapshot import Snapshot
+from pipit.query.read import Query, Reader
+
+
+class ReadResponse(Response):
+    """Runs a query when it is sent. Must be returned from a route, so that error handlers see what it raises."""
+
+    def __init__(
+        self,
+        reader: Reader,
+        snapshot: Snapshot,
+        security: SecurityContext,
+        query: Query,
+        *,
+        request_id: str,
+        headers: Mapping[str, str],
+    ) -> None:
+        super().__init__(headers=dict(headers))
+        self._reader = reader
+        self._snapshot = snapshot
+        self._security = security
+        self._query = query
+        self._request_id = request_id
+        self._extra = headers
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        running = asyncio.ensure_future(self._run(send, head=scope["method"] == "HEAD"))
+        leaving = asyncio.ensure_future(_disconnected(receive))
+        try:
+            await asyncio.wait({running, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            if not running.done():
+                running.cancel()
+                with suppress(asyncio.CancelledError):
+                    await running
+                return
+            running.result()
+        finally:
+            for task in (running, leaving):
+                if not task.done():
+                    task.cancel()
+                    with suppress(asyncio.CancelledError):
+                        await task
+
+    async def _run(self, send: Send, *, head: bool) -> None:
+        async with self._reader.open(
+            self._snapshot, self._security, self._query, request_id=self._request_id
+        ) as answer:
+            first = await anext(answer.chunks, b"")
+            second = await anext(answer.chunks, None)
+            headers = [(b"content-type", answer.format.content_type.encode())]
+            if second is None:
+                headers.append((b"content-length", str(len(first)).encode()))
+            headers += [(k.lower().encode(), v.encode()) for k, v in self._extra.items()]
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+            if head:
+                await send({"type": "http.response.body", "body": b""})
+                return
+            if second is None:
+                await send({"type": "http.response.body", "body": first})
+                return
+            await send({"type": "http.response.body", "body": first, "more_body": True})
+            await send({"type": "http.response.body", "body": second, "more_body": True})
+            async for chunk in answer.chunks:
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            await send({"type": "http.response.body", "body": b""})
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

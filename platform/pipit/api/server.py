@@ -1,0 +1,88 @@
+"""Everything that a running server holds, put together once at start; routes take it from `request.app.state`."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipit.access.authenticate import Authenticator
+from pipit.access.limits import RateLimiter
+from pipit.catalog.catalog import Catalog
+from pipit.deploy import Deployer
+from pipit.engine import Engine, open_engine
+from pipit.errors import Unavailable
+from pipit.ingest import Ingest
+from pipit.query.limits import Limits
+from pipit.query.read import Reader
+
+log = logging.getLogger("pipit.server")
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """One server's settings; the CLI fills them from flags and PIPIT_* variables."""
+
+    data_dir: Path
+    admin_token: str
+    clickhouse_url: str | None = None
+    max_event_bytes: int = 10 * 1024 * 1024
+    max_body_bytes: int = 10 * 1024 * 1024
+    max_project_bytes: int = 64 * 1024 * 1024
+    limits: Limits = Limits()
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    config: Config
+    engine: Engine
+    catalog: Catalog
+    reader: Reader
+    ingest: Ingest
+    deployer: Deployer
+    authenticator: Authenticator
+    limiter: RateLimiter
+
+
+@asynccontextmanager
+async def open_server(config: Config) -> AsyncIterator[Server]:
+    """Starts or connects the engine, reads the state back, replays segments. Leaves nothing running.
+
+    Raises Unavailable when the engine cannot be started or reached.
+    """
+    config.data_dir.mkdir(parents=True, exist_ok=True)
+    async with open_engine(config.data_dir, config.clickhouse_url) as engine:
+        catalog = Catalog(engine, config.admin_token)
+        await _load(catalog)
+        ingest = Ingest(engine, config.data_dir)
+        deployer = Deployer(engine, catalog, ingest)
+        await deployer.clean_up()
+        await ingest.start()
+        try:
+            yield Server(
+                config,
+                engine,
+                catalog,
+                Reader(engine, config.limits),
+                ingest,
+                deployer,
+                Authenticator(),
+                RateLimiter(),
+            )
+        finally:
+            await ingest.close()
+
+
+async def _load(catalog: Catalog) -> None:
+    """An engine that has just started may still refuse; a server far away may blink."""
+    for attempt in range(20):
+        try:
+            await catalog.load()
+            return
+        except Unavailable:
+            if attempt == 19:
+                raise
+            await asyncio.sleep(0.5)

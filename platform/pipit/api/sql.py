@@ -1,0 +1,92 @@
+"""GET|POST /v0/sql: a workspace token's own SELECT. A JWT gets 403 here (tenant SQL is a later, opt-in mode)."""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from pipit.api.requests import authenticate, parameters, query_pairs, read_body, server_of
+from pipit.api.responses import ReadResponse
+from pipit.errors import BadRequest, Forbidden
+from pipit.query.formats import JSON, SQL_FORMATS, Format
+from pipit.query.read import SqlQuery
+from pipit.sql.references import single_statement, trailing_clauses
+
+# The dialect's own switches of the output; everything else in a URL is a template parameter.
+_OUTPUT_SETTINGS = (
+    "output_format_json_quote_64bit_integers",
+    "output_format_json_quote_denormals",
+    "output_format_parquet_string_as_string",
+)
+_FORM_TYPES = ("application/x-www-form-urlencoded", "multipart/form-data", "application/json")
+
+
+async def sql(request: Request) -> Response:
+    server = server_of(request)
+    security, snapshot = authenticate(request)
+    if security.is_tenant:
+        raise Forbidden(
+            "A JWT cannot use /v0/sql",
+            hint="JWTs read endpoints; use a workspace token for SQL.",
+        )
+    kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
+    text = ""
+    if request.method == "POST" and kind not in _FORM_TYPES:
+        raw = await read_body(request, server.config.max_body_bytes)
+        text = _text(raw)
+    request_parameters, controls = await parameters(
+        request, server.config.max_body_bytes, body=not text, reserved=("q", "format", "pipeline")
+    )
+    text = text or controls.get("q", "")
+    if not text.strip():
+        raise BadRequest("The parameter 'q' is missing", hint="GET /v0/sql?q=SELECT ...")
+    statement, format = split_format(text, accept=request.headers.get("accept", ""))
+    query = SqlQuery(
+        statement,
+        request_parameters,
+        format,
+        pipeline=controls.get("pipeline", ""),
+        settings={k: _switch(k, v) for k, v in query_pairs(request) if k in _OUTPUT_SETTINGS},
+    )
+    return ReadResponse(
+        server.reader,
+        snapshot,
+        security,
+        query,
+        request_id=request.state.request_id,
+        headers=dict(request.state.rate_headers),
+    )
+
+
+def split_format(text: str, *, accept: str = "") -> tuple[str, Format]:
+    """The statement without its FORMAT clause, and the format. Without one: JSON if the client accepts it, else TSV."""
+    statement = single_statement(text)
+    clauses = trailing_clauses(statement)
+    if clauses.into_outfile:
+        raise BadRequest("INTO OUTFILE is not allowed")
+    if clauses.format is None:
+        return statement, JSON if "application/json" in accept else SQL_FORMATS["tsv"]
+    found = SQL_FORMATS.get(clauses.format.name.lower())
+    if found is None:
+        raise BadRequest(
+            f"The format '{clauses.format.name[:40]}' is not supported",
+            hint=f"Use one of {', '.join(f.name for f in SQL_FORMATS.values())}.",
+        )
+    return statement[: clauses.format.start] + statement[clauses.format.end :], found
+
+
+def _switch(name: str, value: str) -> str:
+    if value not in ("0", "1"):
+        raise BadRequest(f"The parameter '{name}' must be 0 or 1")
+    return value
+
+
+def _text(raw: bytes) -> str:
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        raise BadRequest("The SQL text is not valid UTF-8") from None
+
+
+routes = [Route("/v0/sql", sql, methods=["GET", "POST"])]

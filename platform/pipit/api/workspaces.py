@@ -1,0 +1,193 @@
+"""Workspaces, their secrets and tokens: for admin tokens (tinybird.md 3.6, 3.8, 3.10)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from pipit.access import grants
+from pipit.access.context import SecurityContext
+from pipit.access.jwt import mint, scope_from_claim
+from pipit.access.tokens import token_object
+from pipit.api.requests import authenticate, parameters, read_body, server_of
+from pipit.catalog.catalog import Catalog
+from pipit.catalog.snapshot import Snapshot, Workspace
+from pipit.catalog.state import DEFAULT_WORKSPACE, SecretRow
+from pipit.errors import BadRequest, Forbidden, NotFound
+
+
+async def workspace(request: Request) -> Response:
+    """GET /v0|v1/workspace: the workspace of the token."""
+    security, snapshot = authenticate(request)
+    if security.is_tenant:
+        raise Forbidden("A JWT cannot look at the workspace")
+    return JSONResponse(
+        _workspace_object(snapshot.workspace) | {"scope": "admin" if security.is_admin else "user"}
+    )
+
+
+async def workspaces(request: Request) -> Response:
+    """GET /v1/user/workspaces: all of the server's, for the default workspace's admin token."""
+    security, _ = authenticate(request)
+    catalog = server_of(request).catalog
+    _require_server_admin(catalog, security)
+    listed = [
+        _workspace_object(s.workspace) | {"token": s.workspace.admin_token}
+        for s in catalog.snapshots.values()
+    ]
+    return JSONResponse({"workspaces": listed, "organization_id": None, "organization_name": None})
+
+
+async def create_workspace(request: Request) -> Response:
+    """POST /v1/workspaces?name=: the only answer that carries the new admin token, besides the list above."""
+    security, _ = authenticate(request)
+    server = server_of(request)
+    _require_server_admin(server.catalog, security)
+    _, controls = await parameters(request, server.config.max_body_bytes, reserved=("name",))
+    made = await server.catalog.create_workspace(controls.get("name", ""))
+    return JSONResponse(_workspace_object(made) | {"token": made.admin_token})
+
+
+async def variables(request: Request) -> Response:
+    security, snapshot = authenticate(request)
+    grants.require_admin(security)
+    rows = server_of(request).catalog.secrets(snapshot.workspace.id)
+    return JSONResponse({"variables": [_variable_object(r) for r in rows]})
+
+
+async def create_variable(request: Request) -> Response:
+    security, snapshot = authenticate(request)
+    grants.require_admin(security)
+    server = server_of(request)
+    _, controls = await parameters(request, server.config.max_body_bytes, reserved=("name", "value", "type"))
+    if "name" not in controls or "value" not in controls:
+        raise BadRequest("The parameters 'name' and 'value' are both needed")
+    row = await server.catalog.put_secret(snapshot.workspace.id, controls["name"], controls["value"])
+    return JSONResponse(_variable_object(row))
+
+
+async def variable(request: Request) -> Response:
+    security, snapshot = authenticate(request)
+    grants.require_admin(security)
+    server = server_of(request)
+    name = request.path_params["name"]
+    known = {r.name: r for r in server.catalog.secrets(snapshot.workspace.id)}
+    if name not in known:
+        raise NotFound("Not found" if request.method == "GET" else "Variable not found")
+    if request.method == "GET":
+        return JSONResponse(_variable_object(known[name]))
+    if request.method == "DELETE":
+        await server.catalog.delete_secret(snapshot.workspace.id, name)
+        return JSONResponse({"ok": True})
+    _, controls = await parameters(request, server.config.max_body_bytes, reserved=("value",))
+    if "value" not in controls:
+        raise BadRequest("The parameter 'value' is missing")
+    return JSONResponse(
+        _variable_object(await server.catalog.put_secret(snapshot.workspace.id, name, controls["value"]))
+    )
+
+
+async def tokens(request: Request) -> Response:
+    """GET /v0/tokens"""
+    security, snapshot = authenticate(request)
+    grants.require_tokens(security)
+    catalog = server_of(request).catalog
+    listed = [_admin_token_object(snapshot)]
+    listed += [
+        token_object(id=t.id, name=t.name, token=t.token, scopes=t.scopes)
+        for t in catalog.tokens(snapshot.workspace.id)
+    ]
+    return JSONResponse({"tokens": listed})
+
+
+class _Limits(msgspec.Struct):
+    rps: int = 0
+
+
+class _Mint(msgspec.Struct):
+    scopes: list[dict[str, Any]]
+    limits: _Limits = _Limits()
+    context: dict[str, Any] = {}
+
+
+async def mint_jwt(request: Request) -> Response:
+    """POST /v0/tokens/?name=&expiration_time= with `{"scopes": [...], "limits": {...}, "context": {...}}` -> a JWT."""
+    security, snapshot = authenticate(request)
+    grants.require_admin(security)
+    server = server_of(request)
+    name = request.query_params.get("name", "")
+    expires = request.query_params.get("expiration_time", "")
+    if not name or not expires.isdigit():
+        raise BadRequest(
+            "The parameters 'name' and 'expiration_time' (seconds since 1970) are needed",
+            hint="This makes JWTs; static tokens come from TOKEN lines in datafiles.",
+        )
+    try:
+        wanted = msgspec.json.decode(await read_body(request, server.config.max_body_bytes), type=_Mint)
+    except msgspec.MsgspecError as error:
+        raise BadRequest(f"The body is not a token's description: {error}") from None
+    token = mint(
+        snapshot.workspace.id,
+        snapshot.workspace.admin_token,
+        name=name,
+        scopes=[scope_from_claim(s) for s in wanted.scopes],
+        expires_at=int(expires),
+        context=wanted.context,
+        rps=wanted.limits.rps,
+    )
+    return JSONResponse({"token": token})
+
+
+def _require_server_admin(catalog: Catalog, security: SecurityContext) -> None:
+    grants.require_admin(security)
+    if catalog.snapshot(security.workspace_id).workspace.name != DEFAULT_WORKSPACE:
+        raise Forbidden("Only the default workspace's admin token manages workspaces")
+
+
+def _workspace_object(workspace: Workspace) -> dict[str, Any]:
+    return {
+        "id": workspace.id,
+        "name": workspace.name,
+        "user_id": workspace.id,
+        "user_email": "",
+        "main": None,
+        "is_forward": True,
+        "is_branch": False,
+    }
+
+
+def _variable_object(row: SecretRow) -> dict[str, Any]:
+    return {
+        "name": row.name,
+        "type": "secret",
+        "created_at": row.created_at,
+        "updated_at": row.created_at,
+        "edited_by": "",
+    }
+
+
+def _admin_token_object(snapshot: Snapshot) -> dict[str, Any]:
+    return token_object(
+        id=snapshot.workspace.id,
+        name="workspace admin token",
+        token=snapshot.workspace.admin_token,
+        scopes=("ADMIN",),
+    )
+
+
+routes = [
+    Route("/v0/workspace", workspace, methods=["GET"]),
+    Route("/v1/workspace", workspace, methods=["GET"]),
+    Route("/v1/user/workspaces", workspaces, methods=["GET"]),
+    Route("/v1/workspaces", create_workspace, methods=["POST"]),
+    Route("/v0/variables", variables, methods=["GET"]),
+    Route("/v0/variables", create_variable, methods=["POST"]),
+    Route("/v0/variables/{name}", variable, methods=["GET", "PUT", "DELETE"]),
+    Route("/v0/tokens", tokens, methods=["GET"]),
+    Route("/v0/tokens", mint_jwt, methods=["POST"]),
+    Route("/v0/tokens/", mint_jwt, methods=["POST"]),
+]

@@ -1,0 +1,116 @@
+"""A project's resources become a snapshot: templates compiled, policies compiled, lineage closed.
+
+Needs no engine. Raises ProjectError with everything that is wrong, each with its place in a file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from pipit.access.policy import Policy
+from pipit.catalog.lineage import derived, references
+from pipit.catalog.snapshot import CompiledNode, CompiledPipe, NodeTarget, Snapshot, Table, Workspace
+from pipit.catalog.state import TableNames
+from pipit.datafiles.resources import Node, Pipe, Position, Project
+from pipit.errors import DatafileError, ProjectError, TemplateError
+from pipit.templates import Parameter, Template
+
+
+def build_snapshot(
+    workspace: Workspace,
+    project: Project,
+    names: TableNames,
+    *,
+    deployment: int = 0,
+    created_at: str = "",
+    secrets: Mapping[str, str] | None = None,
+) -> Snapshot:
+    """Compiles a parsed project. `names` must hold a physical name for every data source."""
+    errors: list[DatafileError] = []
+    tables: dict[str, Table] = {}
+    for datasource in project.datasources.values():
+        policy = None
+        if datasource.row_policy is not None:
+            try:
+                policy = Policy.compile(datasource)
+            except DatafileError as error:
+                errors.append(error)
+        tables[datasource.name] = Table(
+            datasource,
+            workspace.database,
+            names.datasources[datasource.name],
+            names.quarantines[datasource.name],
+            policy,
+        )
+    pipes = {pipe.name: _compile_pipe(pipe, errors) for pipe in project.pipes.values()}
+    snapshot = Snapshot(workspace, deployment, created_at, project, names, tables, pipes, dict(secrets or {}))
+    errors.extend(_cycles(snapshot))
+    if errors:
+        raise ProjectError(errors)
+    sources = derived(snapshot)
+    return replace(snapshot, tables={n: replace(t, sources=sources[n]) for n, t in tables.items()})
+
+
+def node_error(
+    pipe: Pipe, node: Node, message: str, *, line: int = 1, column: int = 0, hint: str = ""
+) -> DatafileError:
+    """An error at a line of a node's SQL (lines of the SQL text count from 1), placed in the file."""
+    start = node.sql_position if node.sql_position.line else Position(node.position.line, 1)
+    column = column or 1
+    lines = node.sql.splitlines()
+    excerpt = lines[line - 1] if 0 < line <= len(lines) else ""
+    return DatafileError(
+        message,
+        file=pipe.file,
+        line=start.line + line - 1,
+        column=start.column + column - 1,
+        hint=hint,
+        excerpt=excerpt,
+    )
+
+
+def _compile_pipe(pipe: Pipe, errors: list[DatafileError]) -> CompiledPipe:
+    nodes: dict[str, CompiledNode] = {}
+    parameters: dict[str, Parameter] = {}
+    for node in pipe.nodes:
+        template: Template | None = None
+        try:
+            compiled = Template.compile(node.sql, name=f"{pipe.name}.{node.name}")
+            template = compiled if node.is_template else None
+        except TemplateError as error:
+            place = {"line": error.line or 1, "column": error.column}
+            errors.append(node_error(pipe, node, error.message, **place, hint=error.hint))
+        if template is not None:
+            for parameter in template.parameters:
+                parameters.setdefault(parameter.name, parameter)
+        nodes[node.name] = CompiledNode(node, template)
+    return CompiledPipe(pipe, nodes, tuple(parameters.values()))
+
+
+def _cycles(snapshot: Snapshot) -> list[DatafileError]:
+    """A node that reads itself through other nodes or pipes can not be rendered."""
+    errors: list[DatafileError] = []
+    done: set[tuple[str, str]] = set()
+
+    def visit(pipe: CompiledPipe, node: CompiledNode, path: tuple[tuple[str, str], ...]) -> None:
+        here = (pipe.name, node.name)
+        if here in path:
+            circle = " -> ".join(f"{p}.{n}" for p, n in (*path[path.index(here) :], here))
+            errors.append(node_error(pipe.pipe, node.node, f"Recursive reference: {circle}"))
+            return
+        if here in done:
+            return
+        if (
+            node.template is None
+        ):  # a template's references are only possible ones; rendering refuses real circles
+            for reference in references(node):
+                target = snapshot.resolve(reference, pipe)
+                if isinstance(target, NodeTarget):
+                    visit(target.pipe, target.node, (*path, here))
+        done.add(here)
+
+    for pipe in snapshot.pipes.values():
+        for node in pipe.nodes.values():
+            visit(pipe, node, ())
+    return errors

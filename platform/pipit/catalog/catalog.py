@@ -1,0 +1,210 @@
+"""All workspaces of a server: snapshots to read from, the keyring to check tokens with, and the ways to change them.
+
+A change is written to the state first and seen by requests after: a reference is swapped, nothing is mutated. Reading
+a snapshot never waits and never fails because the engine is away; changing one raises what the engine raises.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from pipit.access.keyring import Keyring, StaticToken, WorkspaceKey
+from pipit.access.tokens import make_token, parse_scope
+from pipit.catalog.build import build_snapshot
+from pipit.catalog.snapshot import Snapshot, Workspace
+from pipit.catalog.state import (
+    DEFAULT_WORKSPACE,
+    DeploymentRow,
+    SecretRow,
+    State,
+    TableNames,
+    TokenRow,
+    WorkspaceRow,
+)
+from pipit.datafiles import parse_project
+from pipit.datafiles.resources import Project
+from pipit.engine.client import Engine
+from pipit.errors import BadRequest, NotFound
+from pipit.sql.identifiers import is_resource_name
+
+_DATABASE_PREFIX = "pipit_"
+_SECRET_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]{0,127}")
+MAX_SECRETS = 100
+
+
+class Catalog:
+    """Loads the state, holds a snapshot per workspace, and is the only writer of state rows."""
+
+    def __init__(self, engine: Engine, admin_token: str) -> None:
+        self._engine = engine
+        self._admin_token = admin_token  # the default workspace's
+        self.state = State(engine)
+        self._snapshots: Mapping[str, Snapshot] = {}
+        self._tokens: Mapping[str, tuple[TokenRow, ...]] = {}
+        self._secrets: Mapping[str, tuple[SecretRow, ...]] = {}
+        self._keyring = Keyring.build([], [])
+        self._changing = asyncio.Lock()
+
+    @property
+    def keyring(self) -> Keyring:
+        return self._keyring
+
+    @property
+    def snapshots(self) -> Mapping[str, Snapshot]:
+        """By workspace id."""
+        return self._snapshots
+
+    def snapshot(self, workspace_id: str) -> Snapshot:
+        found = self._snapshots.get(workspace_id)
+        if found is None:
+            raise NotFound("The workspace does not exist")
+        return found
+
+    @property
+    def default(self) -> Snapshot:
+        return next(s for s in self._snapshots.values() if s.workspace.name == DEFAULT_WORKSPACE)
+
+    async def load(self) -> None:
+        """Reads everything back after a start: workspaces, tokens, secrets, the live deployment of each."""
+        await self.state.prepare()
+        rows = await self.state.workspaces()
+        if not any(r.name == DEFAULT_WORKSPACE for r in rows):
+            rows.append(
+                await self.state.add_workspace(
+                    DEFAULT_WORKSPACE, _DATABASE_PREFIX + DEFAULT_WORKSPACE, admin_token=""
+                )
+            )
+        for row in rows:
+            await self._load_workspace(row)
+        self._rebuild_keyring()
+
+    async def reload(self, workspace_id: str) -> Snapshot:
+        """Reads one workspace again, as after a start."""
+        workspace = self.snapshot(workspace_id).workspace
+        await self._load_workspace(
+            WorkspaceRow(workspace.id, workspace.name, workspace.database, workspace.admin_token)
+        )
+        self._rebuild_keyring()
+        return self.snapshot(workspace_id)
+
+    async def create_workspace(self, name: str) -> Workspace:
+        """One database and one admin token of its own. Raises BadRequest on a bad name, Conflict on a taken one."""
+        if not is_resource_name(name) or len(name) > 64:
+            raise BadRequest(
+                f"'{name[:80]}' is not a valid workspace name",
+                hint="Letters, digits and underscores, not starting with a digit; 64 at most.",
+            )
+        async with self._changing:
+            id = str(uuid.uuid4())
+            row = await self.state.add_workspace(name, _DATABASE_PREFIX + name, make_token(owner=id), id=id)
+            await self._load_workspace(row)
+            self._rebuild_keyring()
+        return self._snapshots[row.id].workspace
+
+    async def commit(
+        self, workspace_id: str, deployment: DeploymentRow, project: Project, tokens: Sequence[TokenRow]
+    ) -> Snapshot:
+        """Writes the deployment's one row, then the datafiles' tokens, then lets requests see it."""
+        current = self.snapshot(workspace_id)
+        snapshot = build_snapshot(
+            current.workspace,
+            project,
+            deployment.tables,
+            deployment=deployment.id,
+            created_at=deployment.created_at,
+            secrets=current.secrets,
+        )
+        await self.state.commit_deployment(
+            workspace_id, deployment.id, deployment.created_at, deployment.files, deployment.tables
+        )
+        await self._put_datafile_tokens(workspace_id, tokens)
+        # A secret may have changed while the project was validated: take today's.
+        latest = self._secret_values(workspace_id)
+        self._snapshots = dict(self._snapshots) | {workspace_id: replace(snapshot, secrets=latest)}
+        self._rebuild_keyring()
+        return self._snapshots[workspace_id]
+
+    def tokens(self, workspace_id: str) -> tuple[TokenRow, ...]:
+        return self._tokens.get(workspace_id, ())
+
+    def secrets(self, workspace_id: str) -> tuple[SecretRow, ...]:
+        return self._secrets.get(workspace_id, ())
+
+    async def put_secret(self, workspace_id: str, name: str, value: str) -> SecretRow:
+        """Sets a secret. Pipes see it at once; datafiles at the next deploy, as the dialect says."""
+        if not _SECRET_NAME.fullmatch(name):
+            raise BadRequest(
+                f"'{name[:80]}' is not a valid secret name", hint="Letters, digits, '_', '.' and '-'."
+            )
+        names = {s.name for s in self.secrets(workspace_id)}
+        if name not in names and len(names) >= MAX_SECRETS:
+            raise BadRequest(
+                f"A workspace has at most {MAX_SECRETS} secrets", hint="Delete one that is not used."
+            )
+        async with self._changing:
+            await self.state.put_secret(workspace_id, name, value)
+            await self._reload_secrets(workspace_id)
+        return next(s for s in self.secrets(workspace_id) if s.name == name)
+
+    async def delete_secret(self, workspace_id: str, name: str) -> None:
+        if name not in {s.name for s in self.secrets(workspace_id)}:
+            raise NotFound("Variable not found")
+        async with self._changing:
+            await self.state.put_secret(workspace_id, name, "", deleted=True)
+            await self._reload_secrets(workspace_id)
+
+    async def _load_workspace(self, row: WorkspaceRow) -> None:
+        workspace = Workspace(row.id, row.name, row.database, row.admin_token or self._admin_token)
+        await self._engine.command(f"CREATE DATABASE IF NOT EXISTS `{row.database}`")
+        secrets = tuple(await self.state.secrets(row.id))
+        self._secrets = dict(self._secrets) | {row.id: secrets}
+        self._tokens = dict(self._tokens) | {row.id: tuple(await self.state.tokens(row.id))}
+        deployment = await self.state.deployment(row.id)
+        values = {s.name: s.value for s in secrets}
+        if deployment is None:
+            snapshot = build_snapshot(workspace, Project(), TableNames(), secrets=values)
+        else:
+            snapshot = build_snapshot(
+                workspace,
+                parse_project(deployment.files, secrets=values),
+                deployment.tables,
+                deployment=deployment.id,
+                created_at=deployment.created_at,
+                secrets=values,
+            )
+        self._snapshots = dict(self._snapshots) | {row.id: snapshot}
+
+    async def _reload_secrets(self, workspace_id: str) -> None:
+        rows = tuple(await self.state.secrets(workspace_id))
+        self._secrets = dict(self._secrets) | {workspace_id: rows}
+        changed = replace(self._snapshots[workspace_id], secrets=self._secret_values(workspace_id))
+        self._snapshots = dict(self._snapshots) | {workspace_id: changed}
+
+    def _secret_values(self, workspace_id: str) -> dict[str, str]:
+        return {s.name: s.value for s in self.secrets(workspace_id)}
+
+    async def _put_datafile_tokens(self, workspace_id: str, wanted: Sequence[TokenRow]) -> None:
+        """Tokens that files name follow the files: made when missing, their scopes replaced, gone with the last line."""
+        have = {t.name: t for t in self.tokens(workspace_id)}
+        changed = [t for t in wanted if have.get(t.name) != t]
+        names = {t.name for t in wanted}
+        gone = [t for t in have.values() if t.origin == "datafile" and t.name not in names]
+        await self.state.put_tokens(workspace_id, changed, deleted=gone)
+        rows = tuple(await self.state.tokens(workspace_id))
+        self._tokens = dict(self._tokens) | {workspace_id: rows}
+
+    def _rebuild_keyring(self) -> None:
+        workspaces = [s.workspace for s in self._snapshots.values()]
+        static = [
+            StaticToken(
+                workspace_id=id, id=t.id, name=t.name, token=t.token, scopes=tuple(map(parse_scope, t.scopes))
+            )
+            for id, rows in self._tokens.items()
+            for t in rows
+        ]
+        keys = [WorkspaceKey(w.id, w.name, w.admin_token) for w in workspaces]
+        self._keyring = Keyring.build(keys, static, generation=self._keyring.generation + 1)

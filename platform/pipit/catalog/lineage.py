@@ -1,0 +1,90 @@
+"""Which tables a node's rows come from, and which data sources derive from which: the engine does not know.
+
+Row filters are keyed by table name and do not follow rows into a view's target or a copy (design, section 3, check a).
+A node without a template is read exactly, through pipes and CTEs. A template's text depends on the request, so
+every resource that it names anywhere counts: too much is a refusal, too little would be a leak.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from pipit.catalog.snapshot import CompiledNode, CompiledPipe, NodeTarget, Snapshot, TableTarget
+from pipit.datafiles.resources import NodeType
+from pipit.sql.lexer import TokenKind, tokenize
+from pipit.sql.references import TableReference, find_tables
+
+
+def references(node: CompiledNode) -> list[TableReference]:
+    """The names that a node's SQL may read."""
+    if node.template is None:
+        return list(find_tables(node.node.sql))
+    return list(_every_name(node.node.sql))
+
+
+def _every_name(text: str) -> Iterator[TableReference]:
+    """Every identifier of a template's text, as a possible table: branches are not followed, they all count."""
+    for token in tokenize(text):
+        if token.kind in (TokenKind.WORD, TokenKind.QUOTED_IDENTIFIER):
+            name = token.text.strip('`"')
+            yield TableReference(
+                database=None, name=name, start=token.start, end=token.end, has_alias=True, kind="from"
+            )
+        elif token.kind not in (TokenKind.WHITESPACE, TokenKind.COMMENT) and len(token.text) > 2:
+            # Inside `{{ ... }}` and `{% ... %}` the SQL lexer may see other tokens: look into them as well.
+            inner = token.text[1:-1]
+            if inner != token.text and any(c.isalpha() for c in inner) and len(inner) < len(text):
+                yield from _every_name(inner)
+
+
+def tables_read(snapshot: Snapshot, pipe: CompiledPipe, node: CompiledNode) -> frozenset[str]:
+    """The data sources whose rows can reach this node's result."""
+    found: set[str] = set()
+    seen: set[tuple[str, str]] = set()
+    waiting = [(pipe, node)]
+    while waiting:
+        owner, current = waiting.pop()
+        if (owner.name, current.name) in seen:
+            continue
+        seen.add((owner.name, current.name))
+        for reference in references(current):
+            target = snapshot.resolve(reference, owner)
+            if isinstance(target, TableTarget):
+                found.add(target.table.name)
+            elif isinstance(target, NodeTarget):
+                waiting.append((target.pipe, target.node))
+    return frozenset(found)
+
+
+def derived(snapshot: Snapshot) -> Mapping[str, frozenset[str]]:
+    """Data source -> all data sources that it is filled from by views and copies, all the way up."""
+    direct: dict[str, set[str]] = {name: set() for name in snapshot.tables}
+    for pipe in snapshot.pipes.values():
+        for node in pipe.nodes.values():
+            target = ""
+            if node.node.type is NodeType.MATERIALIZED:
+                target = node.node.datasource
+            elif node.node.type is NodeType.COPY:
+                target = node.node.target_datasource
+            if target in direct:
+                direct[target] |= tables_read(snapshot, pipe, node)
+    closed: dict[str, frozenset[str]] = {}
+    for name in direct:
+        above: set[str] = set()
+        waiting = list(direct[name])
+        while waiting:
+            source = waiting.pop()
+            if source not in above:
+                above.add(source)
+                waiting.extend(direct.get(source, ()))
+        closed[name] = frozenset(above - {name})
+    return closed
+
+
+def dependencies(snapshot: Snapshot, pipe: CompiledPipe, node: CompiledNode) -> list[str]:
+    """The names of resources and nodes that a node's SQL mentions, in order, without repeats."""
+    found: dict[str, None] = {}
+    for reference in references(node):
+        if snapshot.resolve(reference, pipe) is not None and reference.name != node.name:
+            found[reference.name] = None
+    return list(found)

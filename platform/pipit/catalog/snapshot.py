@@ -1,0 +1,144 @@
+"""One workspace as it stands: an immutable picture that a request holds from start to end (design, section 3).
+
+A deploy makes a new snapshot and swaps the reference; it never changes one. So a request can not mix new tables with
+old filters, whatever happens meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from pipit.access.policy import Policy
+from pipit.catalog.state import TableNames
+from pipit.datafiles.resources import DataSource, Node, NodeType, Pipe, Project
+from pipit.sql.references import TableReference
+from pipit.templates import Parameter, Template
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    """`admin_token` is also the key of the workspace's JWTs."""
+
+    id: str
+    name: str
+    database: str
+    admin_token: str
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A data source as it stands in the engine. `physical` and `quarantine` are table names in `database`.
+
+    `sources` are the data sources whose rows this one is made from, all the way up: views, copies.
+    """
+
+    datasource: DataSource
+    database: str
+    physical: str
+    quarantine: str
+    policy: Policy | None = None
+    sources: frozenset[str] = frozenset()
+
+    @property
+    def name(self) -> str:
+        return self.datasource.name
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledNode:
+    """A node ready to render: a template, or the text itself where it is none."""
+
+    node: Node
+    template: Template | None
+
+    @property
+    def name(self) -> str:
+        return self.node.name
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledPipe:
+    pipe: Pipe
+    nodes: Mapping[str, CompiledNode]
+    parameters: tuple[Parameter, ...] = ()  # of its own nodes, in order of appearance
+
+    @property
+    def name(self) -> str:
+        return self.pipe.name
+
+    @property
+    def endpoint(self) -> CompiledNode | None:
+        published = self.pipe.endpoint
+        return self.nodes[published.name] if published else None
+
+    @property
+    def readable(self) -> CompiledNode | None:
+        """What another pipe reads under this pipe's name: the endpoint, else the last plain node."""
+        if self.endpoint:
+            return self.endpoint
+        plain = [n for n in self.pipe.nodes if n.type is NodeType.STANDARD]
+        return self.nodes[plain[-1].name] if plain else None
+
+
+@dataclass(frozen=True, slots=True)
+class TableTarget:
+    """A reference that means a table: the data source's rows, or its quarantine's."""
+
+    table: Table
+    quarantine: bool = False
+
+    @property
+    def physical(self) -> str:
+        return self.table.quarantine if self.quarantine else self.table.physical
+
+
+@dataclass(frozen=True, slots=True)
+class NodeTarget:
+    """A reference that means a node: of the same pipe, or what another pipe publishes."""
+
+    pipe: CompiledPipe
+    node: CompiledNode
+
+
+Target = TableTarget | NodeTarget
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    workspace: Workspace
+    deployment: int  # 0: nothing deployed yet
+    created_at: str
+    project: Project
+    names: TableNames
+    tables: Mapping[str, Table]
+    pipes: Mapping[str, CompiledPipe]
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    def resolve(self, reference: TableReference, pipe: CompiledPipe | None) -> Target | None:
+        """What a name in a pipe's SQL means: a node of that pipe, a data source, its quarantine, another pipe.
+
+        None: no such resource. A name with a database is a resource only if the database is this workspace's name
+        (shared data sources and service data sources are not there yet).
+        """
+        if reference.database is not None and reference.database != self.workspace.name:
+            return None
+        name = reference.name
+        if pipe is not None and reference.database is None and name in pipe.nodes:
+            return NodeTarget(pipe, pipe.nodes[name])
+        if name in self.tables:
+            return TableTarget(self.tables[name])
+        if name.endswith("_quarantine") and name.removesuffix("_quarantine") in self.tables:
+            return TableTarget(self.tables[name.removesuffix("_quarantine")], quarantine=True)
+        other = self.pipes.get(name)
+        if other is not None and other.readable is not None:
+            return NodeTarget(other, other.readable)
+        return None
+
+    def physical_tables(self) -> dict[str, TableTarget]:
+        """`database.table` as the engine's query tree prints it -> what it is. Views' own objects are not in it."""
+        found: dict[str, TableTarget] = {}
+        for table in self.tables.values():
+            found[f"{table.database}.{table.physical}"] = TableTarget(table)
+            found[f"{table.database}.{table.quarantine}"] = TableTarget(table, quarantine=True)
+        return found

@@ -1,0 +1,218 @@
+"""The state that outlives every process: append-only tables in the engine's database `pipit` (design, rule 6).
+
+Rows are only ever appended; the latest of a key wins (`argMax` over `version`). A deployment is live when its one
+row says so: there is no second step that could be lost. Nothing here is cached; `Catalog` holds what was read.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from pipit.engine.client import Engine
+from pipit.errors import Conflict
+
+DATABASE = "pipit"
+DEFAULT_WORKSPACE = "default"
+
+# Every state table: its columns, its key. `version` is microseconds, so two rows of one process never tie.
+_TABLES: Mapping[str, str] = {
+    "workspaces": "id String, name String, database String, admin_token String, deleted Bool",
+    "deployments": (
+        "workspace_id String, id UInt64, live Bool, created_at DateTime64(6, 'UTC'), files String, tables String"
+    ),
+    "tokens": "workspace_id String, id String, name String, token String, scopes String, origin String, deleted Bool",
+    "secrets": "workspace_id String, name String, value String, created_at DateTime64(6, 'UTC'), deleted Bool",
+}
+_KEYS: Mapping[str, str] = {
+    "workspaces": "id",
+    "deployments": "workspace_id, id",
+    "tokens": "workspace_id, id",
+    "secrets": "workspace_id, name",
+}
+# State rows are few and must be on disk when the call returns.
+_DURABLE: Mapping[str, str | int] = {"fsync_after_insert": 1}
+_DURABLE_TABLE = "fsync_after_insert=1, fsync_part_directory=1"
+
+
+@dataclass(frozen=True, slots=True)
+class WorkspaceRow:
+    id: str
+    name: str
+    database: str
+    admin_token: str
+
+
+class TableNames(msgspec.Struct, frozen=True, kw_only=True):
+    """Logical names to physical ones, for one deployment. A name is physical for ever: a rebuild takes a new one."""
+
+    datasources: dict[str, str] = {}  # events -> d1_events
+    quarantines: dict[str, str] = {}  # events -> q1_events
+    views: dict[str, str] = {}  # "pipe.node" -> m1_pipe__node
+
+
+@dataclass(frozen=True, slots=True)
+class DeploymentRow:
+    id: int
+    created_at: str
+    files: Mapping[str, str]
+    tables: TableNames
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRow:
+    id: str
+    name: str
+    token: str
+    scopes: tuple[str, ...]
+    origin: str  # "datafile" tokens follow the files; "api" ones do not
+
+
+@dataclass(frozen=True, slots=True)
+class SecretRow:
+    name: str
+    value: str
+    created_at: str
+
+
+class State:
+    """Reads and appends state rows. Errors are the engine's: Unavailable while it is away."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._last_version = 0
+
+    async def prepare(self) -> None:
+        """Creates what is missing; safe to repeat."""
+        await self._engine.command(f"CREATE DATABASE IF NOT EXISTS `{DATABASE}`")
+        for table, columns in _TABLES.items():
+            await self._engine.command(
+                f"CREATE TABLE IF NOT EXISTS `{DATABASE}`.`{table}` ({columns}, version UInt64) "
+                f"ENGINE = MergeTree ORDER BY ({_KEYS[table]}, version) SETTINGS {_DURABLE_TABLE}"
+            )
+
+    async def workspaces(self) -> list[WorkspaceRow]:
+        rows = await self._latest("workspaces", "name, database, admin_token", where="NOT deleted")
+        return [WorkspaceRow(r["id"], r["name"], r["database"], r["admin_token"]) for r in rows]
+
+    async def add_workspace(
+        self, name: str, database: str, admin_token: str, *, id: str = ""
+    ) -> WorkspaceRow:
+        if any(w.name == name for w in await self.workspaces()):
+            raise Conflict(f"There is already a workspace named '{name}'", hint="Choose another name.")
+        row = WorkspaceRow(id or str(uuid.uuid4()), name, database, admin_token)
+        await self._append(
+            "workspaces",
+            [
+                {
+                    "id": row.id,
+                    "name": name,
+                    "database": database,
+                    "admin_token": admin_token,
+                    "deleted": False,
+                }
+            ],
+        )
+        return row
+
+    async def deployment(self, workspace_id: str) -> DeploymentRow | None:
+        """The live deployment: the newest row that says live."""
+        rows = await self._engine.rows(
+            f"SELECT id, toString(created_at) AS created_at, files, tables FROM `{DATABASE}`.deployments "
+            "WHERE workspace_id = {workspace:String} AND live ORDER BY version DESC LIMIT 1",
+            {"workspace": workspace_id},
+        )
+        if not rows:
+            return None
+        row = rows[0]
+        return DeploymentRow(
+            id=int(row["id"]),
+            created_at=row["created_at"],
+            files=msgspec.json.decode(row["files"], type=dict[str, str]),
+            tables=msgspec.json.decode(row["tables"], type=TableNames),
+        )
+
+    async def commit_deployment(
+        self, workspace_id: str, id: int, created_at: str, files: Mapping[str, str], tables: TableNames
+    ) -> DeploymentRow:
+        """The one row that makes a deployment live."""
+        row: dict[str, object] = {
+            "workspace_id": workspace_id,
+            "id": id,
+            "live": True,
+            "created_at": created_at,
+            "files": msgspec.json.encode(dict(files)).decode(),
+            "tables": msgspec.json.encode(tables).decode(),
+        }
+        await self._append("deployments", [row])
+        return DeploymentRow(id, created_at, files, tables)
+
+    async def tokens(self, workspace_id: str) -> list[TokenRow]:
+        rows = await self._latest(
+            "tokens", "name, token, scopes, origin", where="NOT deleted", workspace_id=workspace_id
+        )
+        return [
+            TokenRow(r["id"], r["name"], r["token"], tuple(msgspec.json.decode(r["scopes"])), r["origin"])
+            for r in rows
+        ]
+
+    async def put_tokens(
+        self, workspace_id: str, rows: Sequence[TokenRow], *, deleted: Sequence[TokenRow] = ()
+    ) -> None:
+        def record(row: TokenRow, gone: bool) -> dict[str, object]:
+            return {
+                "workspace_id": workspace_id,
+                "id": row.id,
+                "name": row.name,
+                "token": row.token,
+                "scopes": msgspec.json.encode(row.scopes).decode(),
+                "origin": row.origin,
+                "deleted": gone,
+            }
+
+        await self._append("tokens", [record(r, False) for r in rows] + [record(r, True) for r in deleted])
+
+    async def secrets(self, workspace_id: str) -> list[SecretRow]:
+        rows = await self._latest(
+            "secrets",
+            "value, toString(created_at) AS created_at",
+            where="NOT deleted",
+            workspace_id=workspace_id,
+        )
+        return [SecretRow(r["name"], r["value"], r["created_at"]) for r in rows]
+
+    async def put_secret(self, workspace_id: str, name: str, value: str, *, deleted: bool = False) -> None:
+        row = {
+            "workspace_id": workspace_id,
+            "name": name,
+            "value": value,
+            "created_at": time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime()),
+            "deleted": deleted,
+        }
+        await self._append("secrets", [row])
+
+    async def _latest(
+        self, table: str, columns: str, *, where: str, workspace_id: str | None = None
+    ) -> list[dict[str, str]]:
+        """The newest row of each key, if `where` holds for it."""
+        key = _KEYS[table]
+        scope = "WHERE workspace_id = {workspace:String} " if workspace_id is not None else ""
+        return await self._engine.rows(
+            f"SELECT {key}, {columns} FROM (SELECT * FROM `{DATABASE}`.`{table}` {scope}"
+            f"ORDER BY version DESC LIMIT 1 BY {key}) WHERE {where} ORDER BY {key}",
+            {"workspace": workspace_id} if workspace_id is not None else None,
+        )
+
+    async def _append(self, table: str, rows: Sequence[Mapping[str, object]]) -> None:
+        if not rows:
+            return
+        versioned = [dict(row) | {"version": self._next_version()} for row in rows]
+        await self._engine.insert(f"`{DATABASE}`.`{table}`", versioned, settings=_DURABLE)
+
+    def _next_version(self) -> int:
+        self._last_version = max(self._last_version + 1, time.time_ns() // 1000)
+        return self._last_version

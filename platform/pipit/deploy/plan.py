@@ -1,0 +1,229 @@
+"""What a deploy would change: the live project against the new one, in words and as operations.
+
+Only additive changes are made in place: a new table, a new column that old rows can be filled for, new or changed
+pipes, a new view. Everything else is an error that names what will do it later, so nothing is lost by accident.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from pipit.catalog.snapshot import Snapshot
+from pipit.catalog.state import TableNames
+from pipit.datafiles.resources import Column, DataSource, NodeType, Position, Project
+from pipit.datafiles.resources import Warning as ProjectWarning
+from pipit.errors import DatafileError
+
+REBUILD = "This needs a rebuilt table, which this version cannot do yet; nothing was changed."
+_REBUILD_HINT = (
+    "Add a new data source with the new schema and write to both, or undo the change. "
+    "Rebuilding deployments (FORWARD_QUERY, backfill) come with a later version."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class NewColumn:
+    datasource: str
+    column: Column
+    after: str  # "" for the first
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Names are logical. `names` maps them all to physical ones, old and new."""
+
+    names: TableNames
+    new_datasources: tuple[str, ...] = ()
+    changed_datasources: tuple[str, ...] = ()
+    deleted_datasources: tuple[str, ...] = ()
+    new_pipes: tuple[str, ...] = ()
+    changed_pipes: tuple[str, ...] = ()
+    deleted_pipes: tuple[str, ...] = ()
+    new_connections: tuple[str, ...] = ()
+    new_columns: tuple[NewColumn, ...] = ()
+    new_views: tuple[str, ...] = ()  # "pipe.node"
+    gone_views: tuple[str, ...] = ()
+    changed_views: tuple[str, ...] = ()
+    warnings: tuple[ProjectWarning, ...] = ()
+    errors: tuple[DatafileError, ...] = field(default=())
+
+    @property
+    def is_empty(self) -> bool:
+        return not (
+            self.new_datasources
+            or self.changed_datasources
+            or self.deleted_datasources
+            or self.new_pipes
+            or self.changed_pipes
+            or self.deleted_pipes
+            or self.new_connections
+        )
+
+
+def make_plan(live: Snapshot, project: Project, *, existing: frozenset[str], allow_destructive: bool) -> Plan:
+    """Compares. `existing` are the tables that the workspace's database has now, whatever deployment made them."""
+    old = live.project
+    errors: list[DatafileError] = []
+    columns: list[NewColumn] = []
+    changed: list[str] = []
+    for name, datasource in project.datasources.items():
+        before = old.datasources.get(name)
+        if before is None or _meaning(before) == _meaning(datasource):
+            continue
+        changed.append(name)
+        _compare(before, datasource, columns, errors)
+    deleted = tuple(n for n in old.datasources if n not in project.datasources)
+    if deleted and not allow_destructive:
+        errors.extend(
+            DatafileError(
+                f"The data source '{n}' is deployed and is missing from the project; deleting it deletes its rows",
+                file=old.datasources[n].file,
+                hint="Put the file back, or deploy with --allow-destructive-operations.",
+            )
+            for n in deleted
+        )
+    names, new_views, gone_views = _names(live, project, existing)
+    return Plan(
+        names=names,
+        new_datasources=tuple(n for n in project.datasources if n not in old.datasources),
+        changed_datasources=tuple(changed),
+        deleted_datasources=deleted,
+        new_pipes=tuple(n for n in project.pipes if n not in old.pipes),
+        changed_pipes=tuple(
+            n for n, p in project.pipes.items() if n in old.pipes and old.pipes[n].text != p.text
+        ),
+        deleted_pipes=tuple(n for n in old.pipes if n not in project.pipes),
+        new_connections=tuple(
+            n for n, c in project.connections.items() if n not in old.connections or old.connections[n] != c
+        ),
+        new_columns=tuple(columns),
+        new_views=new_views,
+        gone_views=gone_views,
+        warnings=project.warnings,
+        errors=tuple(errors),
+    )
+
+
+def _meaning(datasource: DataSource) -> DataSource:
+    """The resource without what only says where it was written."""
+    policy = datasource.row_policy
+    return replace(
+        datasource,
+        file="",
+        text="",
+        columns=tuple(replace(c, position=Position()) for c in datasource.columns),
+        engine=replace(datasource.engine, position=Position()),
+        row_policy=replace(policy, position=Position()) if policy else None,
+    )
+
+
+def _compare(
+    before: DataSource, after: DataSource, columns: list[NewColumn], errors: list[DatafileError]
+) -> None:
+    """The changes of one data source: additive ones into `columns`, the others into `errors`."""
+
+    def refuse(message: str, line: int = 0, column: int = 0) -> None:
+        errors.append(
+            DatafileError(
+                f"{message}. {REBUILD}", file=after.file, line=line, column=column, hint=_REBUILD_HINT
+            )
+        )
+
+    old = {c.name: c for c in before.columns}
+    previous = ""
+    for column in after.columns:
+        known = old.get(column.name)
+        line, place = column.position.line, column.position.column
+        if known is None:
+            if column.jsonpath is not None and not column.nullable and column.default is None:
+                errors.append(
+                    DatafileError(
+                        f"The new column '{column.name}' has no value for the rows that are there",
+                        file=after.file,
+                        line=line,
+                        column=place,
+                        hint=f"Make it Nullable({column.type}) or give it a DEFAULT.",
+                    )
+                )
+            else:
+                columns.append(NewColumn(after.name, column, previous))
+        elif _squash(known.type) != _squash(column.type):
+            refuse(f"The type of '{column.name}' changes from {known.type} to {column.type}", line, place)
+        elif _squash(known.default or "") != _squash(column.default or ""):
+            refuse(f"The DEFAULT of '{column.name}' changes", line, place)
+        previous = column.name
+    for name in old:
+        if name not in {c.name for c in after.columns}:
+            refuse(f"The column '{name}' is removed")
+    for attribute, word in (
+        ("name", "engine"),
+        ("sorting_key", "sorting key"),
+        ("partition_key", "partition key"),
+        ("primary_key", "primary key"),
+        ("sampling_key", "sampling key"),
+        ("ttl", "TTL"),
+        ("ver", "ENGINE_VER"),
+        ("is_deleted", "ENGINE_IS_DELETED"),
+        ("sign", "ENGINE_SIGN"),
+        ("version", "ENGINE_VERSION"),
+        ("columns", "ENGINE_COLUMNS"),
+    ):
+        if _squash(getattr(before.engine, attribute)) != _squash(getattr(after.engine, attribute)):
+            refuse(f"The {word} changes", after.engine.position.line, after.engine.position.column)
+    if dict(before.engine.settings) != dict(after.engine.settings):
+        refuse("ENGINE_SETTINGS change", after.engine.position.line, after.engine.position.column)
+    if before.indexes != after.indexes:
+        refuse("The indexes change")
+
+
+def _squash(text: str) -> str:
+    return re.sub(r"\s+", "", text)
+
+
+def _names(
+    live: Snapshot, project: Project, existing: frozenset[str]
+) -> tuple[TableNames, tuple[str, ...], tuple[str, ...]]:
+    """Physical names: those that are there stay; a new one takes the first generation that no table has."""
+
+    def mapped(letter: str, have: Mapping[str, str]) -> dict[str, str]:
+        return {n: have.get(n) or _fresh(letter, n, existing) for n in project.datasources}
+
+    wanted = [
+        f"{pipe.name}.{node.name}"
+        for pipe in project.pipes.values()
+        for node in pipe.nodes
+        if node.type is NodeType.MATERIALIZED
+    ]
+    views = {key: live.names.views.get(key) or _fresh("m", _view_name(key), existing) for key in wanted}
+    names = TableNames(
+        datasources=mapped("d", live.names.datasources),
+        quarantines=mapped("q", live.names.quarantines),
+        views=views,
+    )
+    new = tuple(k for k in wanted if k not in live.names.views)
+    gone = tuple(k for k in live.names.views if k not in views)
+    return names, new, gone
+
+
+def rename_views(plan: Plan, keys: tuple[str, ...], existing: frozenset[str]) -> Plan:
+    """The plan with new physical names for these views: a changed view is a new object beside the old one."""
+    renamed = {key: _fresh("m", _view_name(key), existing) for key in keys}
+    names = TableNames(
+        datasources=plan.names.datasources,
+        quarantines=plan.names.quarantines,
+        views=plan.names.views | renamed,
+    )
+    return replace(plan, names=names, changed_views=keys)
+
+
+def _fresh(letter: str, name: str, taken: frozenset[str]) -> str:
+    generation = 1
+    while f"{letter}{generation}_{name}" in taken:
+        generation += 1
+    return f"{letter}{generation}_{name}"
+
+
+def _view_name(key: str) -> str:
+    return key.replace(".", "__")

@@ -1,0 +1,172 @@
+"""A project is tried in the engine before anything live is touched: in a scratch database, with empty tables.
+
+Every table and view is created there, every node of every pipe is examined on the engine's tree with placeholder
+values. All errors come back at once, each with its place in a file.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+
+from pipit.catalog.build import build_snapshot, node_error
+from pipit.catalog.snapshot import CompiledNode, CompiledPipe, Snapshot, Workspace
+from pipit.catalog.state import TableNames
+from pipit.datafiles.resources import NodeType, Project
+from pipit.datafiles.resources import Warning as ProjectWarning
+from pipit.deploy.ddl import create_table
+from pipit.deploy.views import View, common_columns, missing_columns, views_of
+from pipit.engine.client import Engine
+from pipit.errors import CustomError, DatafileError, PipitError, TemplateError, Unavailable
+from pipit.query.compose import Composer
+from pipit.query.examine import Examiner
+from pipit.sql.identifiers import quote
+from pipit.templates import Binder
+
+SCRATCH_PREFIX = "pipit_check_"
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    errors: tuple[DatafileError, ...]
+    warnings: tuple[ProjectWarning, ...]
+
+
+@asynccontextmanager
+async def scratch_database(engine: Engine) -> AsyncIterator[str]:
+    """A database that is gone afterwards. One that a crash left behind is dropped at the next start."""
+    name = SCRATCH_PREFIX + uuid.uuid4().hex[:16]
+    await engine.command(f"CREATE DATABASE {quote(name)}")
+    try:
+        yield name
+    finally:
+        await engine.command(f"DROP DATABASE IF EXISTS {quote(name)} SYNC")
+
+
+async def validate(
+    engine: Engine, workspace: Workspace, project: Project, *, secrets: Mapping[str, str] | None = None
+) -> Findings:
+    """Raises only what is no fault of the project: Unavailable. ProjectError comes back as findings."""
+    async with scratch_database(engine) as database:
+        names = TableNames(
+            datasources={n: f"d1_{n}" for n in project.datasources},
+            quarantines={n: f"q1_{n}" for n in project.datasources},
+        )
+        snapshot = build_snapshot(replace(workspace, database=database), project, names, secrets=secrets)
+        errors, broken = await _create_tables(engine, snapshot)
+        warnings: list[ProjectWarning] = []
+        composer, examiner = Composer(), Examiner(engine)
+        for pipe in snapshot.pipes.values():
+            for node in pipe.nodes.values():
+                try:
+                    await _try_node(snapshot, pipe, node, composer, examiner)
+                except (Unavailable, DatafileError):
+                    raise
+                except (CustomError, TemplateError) as error:
+                    if isinstance(error, TemplateError) and not _needs_value(error):
+                        errors.append(node_error(pipe.pipe, node.node, error.message, hint=error.hint))
+                except PipitError as error:
+                    if not any(f"d1_{name}" in error.message for name in broken):
+                        errors.append(_place(pipe, node, error))
+        if not errors:
+            await _create_views(engine, snapshot, composer, errors, warnings)
+    return Findings(tuple(errors), tuple(warnings))
+
+
+async def _create_tables(engine: Engine, snapshot: Snapshot) -> tuple[list[DatafileError], set[str]]:
+    errors: list[DatafileError] = []
+    broken: set[str] = set()
+    for table in snapshot.tables.values():
+        try:
+            await engine.command(create_table(table.datasource, table.database, table.physical))
+            await engine.command(
+                f"CREATE TABLE {quote(table.database)}.{quote(table.quarantine)} AS "
+                f"{quote(table.database)}.{quote(table.physical)} ENGINE = Null"
+            )
+        except Unavailable:
+            raise
+        except PipitError as error:
+            broken.add(table.name)
+            errors.append(
+                DatafileError(_logical(error.message, snapshot), file=table.datasource.file, line=1, column=1)
+            )
+    return errors, broken
+
+
+async def _try_node(
+    snapshot: Snapshot, pipe: CompiledPipe, node: CompiledNode, composer: Composer, examiner: Examiner
+) -> None:
+    binder = Binder(placeholder=True)
+    composed = composer.pipe(snapshot, pipe, node, {}, binder)
+    await examiner.tables(snapshot, composed, binder)
+
+
+async def _create_views(
+    engine: Engine,
+    snapshot: Snapshot,
+    composer: Composer,
+    errors: list[DatafileError],
+    warnings: list[ProjectWarning],
+) -> None:
+    """Creates each view and writes no row through it: that is how the engine checks names and conversions."""
+    try:
+        views = views_of(snapshot, composer)
+    except DatafileError as error:
+        errors.append(error)
+        return
+    for number, view in enumerate(views.values()):
+        try:
+            await _try_view(engine, snapshot, view, f"m{number}", warnings)
+        except Unavailable:
+            raise
+        except PipitError as error:
+            errors.append(_place(view.pipe, view.node, error, snapshot))
+
+
+async def _try_view(
+    engine: Engine, snapshot: Snapshot, view: View, physical: str, warnings: list[ProjectWarning]
+) -> None:
+    columns = await common_columns(engine, view)
+    for name in await missing_columns(engine, view):
+        place = view.node.node.sql_position
+        warnings.append(
+            ProjectWarning(
+                view.pipe.pipe.file,
+                f"The view selects '{name}', which '{view.target.name}' does not have; it is dropped",
+                place.line,
+                place.column,
+            )
+        )
+    await engine.command(view.create(snapshot.workspace.database, physical, columns))
+    if view.target.datasource.engine.name != "Null":
+        await engine.command(view.fill(columns))
+
+
+def _needs_value(error: TemplateError) -> bool:
+    """A template that asks for a parameter even with placeholders cannot be tried; that is no fault of it."""
+    return "Required parameter is not defined" in error.message or "evaluated to null" in error.message
+
+
+def _place(
+    pipe: CompiledPipe, node: CompiledNode, error: PipitError, snapshot: Snapshot | None = None
+) -> DatafileError:
+    message = _logical(error.message, snapshot) if snapshot else _strip_scratch(error.message)
+    kind = "materialized node" if node.node.type is NodeType.MATERIALIZED else "node"
+    return node_error(pipe.pipe, node.node, f"{kind} '{node.name}': {message}", hint=error.hint)
+
+
+def _logical(message: str, snapshot: Snapshot) -> str:
+    """The engine's message with the project's names in place of physical ones."""
+    for table in snapshot.tables.values():
+        message = message.replace(f"{table.database}.{table.physical}", table.name)
+    return _strip_scratch(message)
+
+
+_SCRATCH = re.compile(rf"`?{SCRATCH_PREFIX}[0-9a-f]{{16}}`?\.`?(?:[dqm]\d+_)?")
+
+
+def _strip_scratch(message: str) -> str:
+    return _SCRATCH.sub("", message)

@@ -1,0 +1,89 @@
+"""The SQL of materialized views, as the engine will hold it: composed over physical tables, without parameters.
+
+Used for creating a view, for filling it from rows that are there, and for seeing whether a deploy changes it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pipit.catalog.build import node_error
+from pipit.catalog.snapshot import CompiledNode, CompiledPipe, Snapshot, Table
+from pipit.datafiles.resources import NodeType
+from pipit.engine.client import Engine
+from pipit.query.compose import Composer
+from pipit.sql.identifiers import quote
+from pipit.sql.references import find_tables, single_statement
+from pipit.templates import Binder
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """`key` is "pipe.node", `source` the data source that triggers it (the left-most table), as the engine sees it."""
+
+    key: str
+    pipe: CompiledPipe
+    node: CompiledNode
+    target: Table
+    sql: str
+    tables: frozenset[str]
+
+    def create(self, database: str, physical: str, columns: tuple[str, ...]) -> str:
+        """The DDL. `columns` are those that both the query and the target have: the rest of the query is dropped."""
+        into = f"{quote(self.target.database)}.{quote(self.target.physical)}"
+        return f"CREATE MATERIALIZED VIEW {quote(database)}.{quote(physical)} TO {into} AS {self.select(columns)}"
+
+    def fill(self, columns: tuple[str, ...]) -> str:
+        """Writes what the view would have written for the rows that its source holds now."""
+        into = f"{quote(self.target.database)}.{quote(self.target.physical)}"
+        names = ", ".join(quote(c) for c in columns)
+        return f"INSERT INTO {into} ({names}) {self.select(columns)}"
+
+    def select(self, columns: tuple[str, ...]) -> str:
+        return f"SELECT {', '.join(quote(c) for c in columns)} FROM ({self.sql})"
+
+
+def views_of(snapshot: Snapshot, composer: Composer) -> dict[str, View]:
+    """All views of a snapshot. Raises DatafileError where a view's SQL takes parameters or reads what is not there."""
+    views: dict[str, View] = {}
+    for pipe in snapshot.pipes.values():
+        for node in pipe.nodes.values():
+            if node.node.type is not NodeType.MATERIALIZED:
+                continue
+            target = snapshot.tables[node.node.datasource]
+            binder = Binder()
+            composed = composer.pipe(snapshot, pipe, node, {}, binder)
+            if binder.params:
+                raise node_error(
+                    pipe.pipe,
+                    node.node,
+                    "A materialized node cannot take parameters: it runs when rows are inserted",
+                    hint="Remove the parameters, or make it an endpoint.",
+                )
+            key = f"{pipe.name}.{node.name}"
+            views[key] = View(key, pipe, node, target, composed.sql, composed.tables)
+    return views
+
+
+async def common_columns(engine: Engine, view: View) -> tuple[str, ...]:
+    """The columns that the view's query gives and its target has, in the query's order."""
+    described = await engine.rows(f"DESCRIBE TABLE ({view.sql})", database=view.target.database)
+    target = {c.name for c in view.target.datasource.columns}
+    return tuple(str(row["name"]) for row in described if row["name"] in target)
+
+
+async def missing_columns(engine: Engine, view: View) -> tuple[str, ...]:
+    """The columns of the view's query that its target lacks: dropped, with a warning (as the dialect does)."""
+    described = await engine.rows(f"DESCRIBE TABLE ({view.sql})", database=view.target.database)
+    target = {c.name for c in view.target.datasource.columns}
+    return tuple(str(row["name"]) for row in described if row["name"] not in target)
+
+
+def trigger(snapshot: Snapshot, view: View) -> str:
+    """The data source whose inserts fire the view: the left-most table of its query, through nodes and pipes."""
+    physical = {f"{t.database}.{t.physical}": name for name, t in snapshot.tables.items()}
+    for reference in find_tables(single_statement(view.sql)):
+        name = physical.get(f"{reference.database}.{reference.name}")
+        if name is not None:
+            return name
+    return ""

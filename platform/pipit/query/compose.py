@@ -1,0 +1,222 @@
+"""A pipe and a request's values become one statement over physical tables, and the list of what it reads.
+
+Nodes and pipes that a node reads become CTEs; names of data sources become `database`.`physical`, with the logical
+name as alias so that `events.user_id` still means something. No value enters the text here (design, rule 2): the
+binder of the request holds them. The work on a text is done once: few texts exist, since values are bound.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from cachetools import LRUCache
+
+from pipit.catalog.snapshot import CompiledNode, CompiledPipe, NodeTarget, Snapshot, TableTarget, Target
+from pipit.errors import SqlError
+from pipit.sql.allowed import ALLOWED_SETTINGS, ALLOWED_SYSTEM_TABLES, ALLOWED_TABLE_FUNCTIONS
+from pipit.sql.identifiers import quote
+from pipit.sql.references import (
+    find_table_functions,
+    find_tables,
+    rename,
+    single_statement,
+    strip_settings,
+    trailing_clauses,
+    with_ctes,
+)
+from pipit.templates import Binder, RequestValue
+
+# Texts kept in memory, for all workspaces together.
+_PREPARED_TEXTS = 8192
+# Nodes in one statement: far above real projects, low enough that a chain cannot be a weapon.
+_MAX_NODES = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """One node's rendered text with names replaced; what it reads directly; its own SETTINGS, hoisted."""
+
+    sql: str
+    tables: frozenset[str]
+    nodes: tuple[NodeTarget, ...]
+    names: frozenset[str] = frozenset()  # the resources it names, as a token's scopes name them
+    settings: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Composed:
+    """One statement. `tables` are physical (`database.table`): all that it may read, by construction."""
+
+    sql: str
+    tables: frozenset[str]
+    settings: Mapping[str, str]
+    names: frozenset[str] = frozenset()  # data sources and pipes that the outermost text names
+
+
+class Composer:
+    """Composes statements; remembers what it learned about each text. Shared by all requests, changed by none."""
+
+    def __init__(self) -> None:
+        self._prepared: LRUCache[tuple[str, int, str, str], Prepared] = LRUCache(_PREPARED_TEXTS)
+        self._composed: LRUCache[tuple[object, ...], Composed] = LRUCache(_PREPARED_TEXTS)
+
+    def pipe(
+        self,
+        snapshot: Snapshot,
+        pipe: CompiledPipe,
+        node: CompiledNode,
+        values: Mapping[str, RequestValue],
+        binder: Binder,
+        *,
+        over: str | None = None,
+    ) -> Composed:
+        """The statement of a pipe's node. `over` is SQL over `_`, which then means this node's result."""
+        top = over if over is not None else render(snapshot, node, values, binder)
+        return self._compose(
+            snapshot, pipe, node, top, values, binder, under_name="_" if over is not None else None
+        )
+
+    def sql(
+        self,
+        snapshot: Snapshot,
+        text: str,
+        values: Mapping[str, RequestValue],
+        binder: Binder,
+        *,
+        pipeline: tuple[CompiledPipe, CompiledNode] | None = None,
+    ) -> Composed:
+        """The statement of a workspace's own SQL (already rendered). `_` means the node of `pipeline`."""
+        pipe, node = pipeline or (None, None)
+        return self._compose(
+            snapshot, pipe, node, text, values, binder, under_name="_" if node else None, adhoc=True
+        )
+
+    def _compose(
+        self,
+        snapshot: Snapshot,
+        pipe: CompiledPipe | None,
+        node: CompiledNode | None,
+        text: str,
+        values: Mapping[str, RequestValue],
+        binder: Binder,
+        *,
+        under_name: str | None,
+        adhoc: bool = False,
+    ) -> Composed:
+        # Rendered depth first, each node once: the order of binding, and so the text, depends on nothing but texts.
+        underscore = NodeTarget(pipe, node) if under_name and pipe and node else None
+        owner = None if adhoc else pipe
+        top = self._prepare(snapshot, owner, text, under=underscore)
+        parts: dict[tuple[str, str], Prepared] = {}
+        path: list[tuple[str, str]] = []
+        if node is not None and pipe is not None and under_name is None:
+            path.append((pipe.name, node.name))
+
+        def visit(target: NodeTarget) -> None:
+            key = (target.pipe.name, target.node.name)
+            if key in path:
+                raise SqlError(f"Recursive reference to the node '{key[1]}' of the pipe '{key[0]}'")
+            if key in parts:
+                return
+            path.append(key)
+            rendered = render(snapshot, target.node, values, binder)
+            prepared = self._prepare(snapshot, target.pipe, rendered)
+            for inner in prepared.nodes:
+                visit(inner)
+            path.pop()
+            parts[key] = prepared
+            if len(parts) > _MAX_NODES:
+                raise SqlError(f"The query reads more than {_MAX_NODES} nodes")
+
+        for target in top.nodes:
+            visit(target)
+        if not parts:
+            return Composed(top.sql, top.tables, dict(top.settings) | binder.settings, top.names)
+        key = (snapshot.workspace.id, snapshot.deployment, top.sql, *(p.sql for p in parts.values()))
+        found = self._composed.get(key)
+        if found is None:
+            ctes = [(_cte_name(*name), part.sql) for name, part in parts.items()]
+            settings: dict[str, str] = {}
+            for part in parts.values():
+                settings |= dict(part.settings)
+            tables = top.tables.union(*(p.tables for p in parts.values()))
+            found = Composed(with_ctes(top.sql, ctes), tables, settings | dict(top.settings), top.names)
+            self._composed[key] = found
+        return Composed(found.sql, found.tables, dict(found.settings) | binder.settings, found.names)
+
+    def _prepare(
+        self, snapshot: Snapshot, pipe: CompiledPipe | None, text: str, *, under: NodeTarget | None = None
+    ) -> Prepared:
+        """Replaces the names in one rendered text. Raises SqlError on a name that is no resource of the workspace."""
+        scope = f"{pipe.name if pipe else ''}\0{under.pipe.name + '.' + under.node.name if under else ''}"
+        key = (snapshot.workspace.id, snapshot.deployment, scope, text)
+        found = self._prepared.get(key)
+        if found is None:
+            found = prepare(snapshot, pipe, text, under=under)
+            self._prepared[key] = found
+        return found
+
+
+def render(snapshot: Snapshot, node: CompiledNode, values: Mapping[str, RequestValue], binder: Binder) -> str:
+    """A node's SQL with its values bound."""
+    if node.template is None:
+        return node.node.sql
+    return node.template.render(values, binder, secrets=snapshot.secrets)
+
+
+def prepare(
+    snapshot: Snapshot, pipe: CompiledPipe | None, text: str, *, under: NodeTarget | None = None
+) -> Prepared:
+    """One text: a single SELECT, its SETTINGS hoisted, names of resources replaced, everything else refused."""
+    sql, own_settings = strip_settings(single_statement(text))
+    for name in own_settings:
+        if name not in ALLOWED_SETTINGS:
+            raise SqlError(
+                f"The setting '{name}' is not allowed in SQL", hint="Remove it from the SETTINGS clause."
+            )
+    clauses = trailing_clauses(sql)
+    if clauses.format or clauses.into_outfile:
+        raise SqlError("FORMAT and INTO OUTFILE are not allowed here", hint="Ask for a format in the URL.")
+    for function in find_table_functions(sql):
+        if function.name not in ALLOWED_TABLE_FUNCTIONS:
+            raise SqlError(f"The table function '{function.name}' is not allowed")
+    tables: set[str] = set()
+    names: set[str] = set()
+    nodes: dict[tuple[str, str], NodeTarget] = {}
+    replacements: dict[int, str] = {}
+    for reference in find_tables(sql):
+        if reference.database == "system" and reference.name in ALLOWED_SYSTEM_TABLES:
+            tables.add(f"system.{reference.name}")
+            continue
+        target: Target | None
+        if under is not None and reference.database is None and reference.name == "_":
+            target = under
+        else:
+            target = snapshot.resolve(reference, pipe)
+        if target is None:
+            if reference.kind == "in":
+                continue  # `x IN name` may be a column or an alias; a table would be seen in the engine's tree
+            full = f"{reference.database}.{reference.name}" if reference.database else reference.name
+            raise SqlError(
+                f"Resource '{full}' not found",
+                hint="It is not a data source, a pipe or a node of this pipe in the workspace.",
+            )
+        if isinstance(target, TableTarget):
+            tables.add(f"{target.table.database}.{target.physical}")
+            names.add(target.table.name)
+            new = f"{quote(target.table.database)}.{quote(target.physical)}"
+        else:
+            nodes[(target.pipe.name, target.node.name)] = target
+            names.add(target.pipe.name)
+            new = quote(_cte_name(target.pipe.name, target.node.name))
+        if reference.kind == "from" and not reference.has_alias:
+            new += f" AS {quote(reference.name)}"
+        replacements[reference.start] = new
+    return Prepared(
+        rename(sql, replacements), frozenset(tables), tuple(nodes.values()), frozenset(names), own_settings
+    )
+
+
+def _cte_name(pipe: str, node: str) -> str:
+    return f"_{pipe}__{node}"

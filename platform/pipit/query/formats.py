@@ -1,0 +1,58 @@
+"""The formats of endpoints: a URL's extension or an SQL text's FORMAT -> ClickHouse's name and a content type.
+
+An allow-list: what is not here is refused (ATTACKS H06), because some formats of the engine read templates, schemas
+or settings.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    name: str  # ClickHouse's
+    content_type: str
+    statistics: bool = False  # the format carries row counts of its own
+
+
+JSON = Format("JSON", "application/json; charset=utf-8", statistics=True)
+CSV = Format("CSVWithNames", "text/csv; charset=utf-8; header=present")
+NDJSON = Format("JSONEachRow", "application/x-ndjson; charset=utf-8")
+PARQUET = Format("Parquet", "application/vnd.apache.parquet")
+
+# GET /v0/pipes/<name>.<extension>
+EXTENSIONS = {
+    "json": JSON,
+    "csv": CSV,
+    "csvwithnames": CSV,
+    "ndjson": NDJSON,
+    "parquet": PARQUET,
+}
+
+_TEXT = "text/plain; charset=utf-8"
+_TSV = "text/tab-separated-values; charset=utf-8"
+
+# `... FORMAT X` on /v0/sql
+SQL_FORMATS = {
+    f.name.lower(): f
+    for f in (
+        JSON,
+        Format("CSV", "text/csv; charset=utf-8; header=absent"),
+        CSV,
+        Format("TSV", _TSV),
+        Format("TSVWithNames", _TSV),
+        Format("TabSeparated", _TSV),
+        Format("TabSeparatedWithNamesAndTypes", _TSV),
+        Format("PrettyCompact", _TEXT),
+        NDJSON,
+        PARQUET,
+        Format("JSONStrings", "application/json; charset=utf-8", statistics=True),
+        Format("JSONCompact", "application/json; charset=utf-8", statistics=True),
+        Format("JSONCompactEachRow", "application/x-ndjson; charset=utf-8"),
+        Format("JSONCompactEachRowWithNamesAndTypes", "application/x-ndjson; charset=utf-8"),
+        Format("Native", "application/octet-stream"),
+        Format("RowBinaryWithNamesAndTypes", "application/octet-stream"),
+        Format("Markdown", "text/markdown; charset=utf-8"),
+    )
+}

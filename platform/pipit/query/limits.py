@@ -1,0 +1,62 @@
+"""What a read may cost, as ClickHouse settings. The engine enforces them; Python only sets them.
+
+`readonly=1` is on every read: the statement cannot change a setting, write, or undo its filter from inside.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pipit.access.context import SecurityContext
+
+SettingsDict = dict[str, str | int | float]
+
+# Endpoints and /v0/sql: the dialect's own bounds (10 s, 100 MB).
+MAX_SQL_BYTES = 8 * 1024
+MAX_SECONDS = 10
+MAX_RESULT_BYTES = 100 * 1024 * 1024
+
+_BASE: SettingsDict = {
+    "readonly": 1,
+    "max_execution_time": MAX_SECONDS,
+    "timeout_overflow_mode": "throw",
+    "max_result_bytes": MAX_RESULT_BYTES,
+    "result_overflow_mode": "throw",
+    "max_subquery_depth": 200,
+    "output_format_json_quote_64bit_integers": 0,
+    "output_format_json_quote_denormals": 0,
+    # Another query's cached conditions or results must not be visible in this one's answer or time (ATTACKS E13, F11).
+    "use_query_cache": 0,
+    "use_query_condition_cache": 0,
+}
+
+# Making the tree runs scalar subqueries: over no rows, but bounded all the same.
+EXAMINE_SETTINGS: SettingsDict = {
+    "readonly": 1,
+    "max_execution_time": 2,
+    "timeout_overflow_mode": "throw",
+    "max_memory_usage": 512 * 1024 * 1024,
+    "max_rows_to_read": 10_000_000,
+    "use_query_cache": 0,
+    "use_query_condition_cache": 0,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of one server; the defaults are the dialect's."""
+
+    seconds: int = MAX_SECONDS
+    result_bytes: int = MAX_RESULT_BYTES
+
+
+def settings_for(limits: Limits, security: SecurityContext, *, policed: bool) -> SettingsDict:
+    """The settings of one read, before the pipe's own and the filters are added.
+
+    A tenant under a policy gets no statistics: they count other tenants' rows. `rows_before_limit_at_least` is made
+    exact for it, because "at least" depends on where other tenants' rows lie.
+    """
+    settings = _BASE | {"max_execution_time": limits.seconds, "max_result_bytes": limits.result_bytes}
+    if policed:
+        settings |= {"output_format_write_statistics": 0, "exact_rows_before_limit": 1}
+    return settings

@@ -1,0 +1,202 @@
+"""The one way to read (rule 4): resolve -> render -> secure -> limit -> run -> stream -> log.
+
+Endpoints, `/v0/sql` and every later reader build a `Query` and hand it to `Reader.open`. There is no second place
+where a filter is applied. Result bytes pass through untouched (rule 5).
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from pipit.access import grants
+from pipit.access.context import SecurityContext
+from pipit.access.params import RequestParams, merge
+from pipit.catalog.snapshot import CompiledNode, CompiledPipe, Snapshot
+from pipit.engine.client import Engine
+from pipit.errors import BadRequest, Forbidden, NotFound, PipitError, SqlError
+from pipit.query.compose import Composed, Composer
+from pipit.query.examine import Examiner
+from pipit.query.formats import Format
+from pipit.query.limits import MAX_SQL_BYTES, Limits, SettingsDict, settings_for
+from pipit.query.secure import check_filters, filter_setting, filters_for
+from pipit.templates import Binder, RequestValue, Template
+
+log = logging.getLogger("pipit.read")
+
+
+@dataclass(frozen=True, slots=True)
+class PipeQuery:
+    """An endpoint read. `over` is SQL over `_` (the dialect's `q`), for workspace tokens only."""
+
+    pipe: str
+    params: RequestParams
+    format: Format
+    over: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SqlQuery:
+    """A workspace token's own SELECT. `pipeline` names the pipe that `_` means."""
+
+    sql: str
+    params: RequestParams
+    format: Format
+    pipeline: str = ""
+    settings: Mapping[str, str] = field(default_factory=dict)
+
+
+Query = PipeQuery | SqlQuery
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What will run: the exact statement, its bound values, filters and settings. `--show-sql` prints it."""
+
+    composed: Composed
+    params: Mapping[str, object]
+    filters: Mapping[str, str]
+    settings: SettingsDict
+    reads: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A running read: the engine's bytes in the asked format, as they come."""
+
+    format: Format
+    chunks: AsyncIterator[bytes]
+
+
+class Reader:
+    """Holds what all reads share: the engine, and what is known of texts. Keeps nothing of any one request."""
+
+    def __init__(self, engine: Engine, limits: Limits | None = None) -> None:
+        self._engine = engine
+        self._limits = limits or Limits()
+        self._composer = Composer()
+        self._examiner = Examiner(engine)
+
+    @asynccontextmanager
+    async def open(
+        self, snapshot: Snapshot, security: SecurityContext, query: Query, *, request_id: str = ""
+    ) -> AsyncIterator[Answer]:
+        """Runs a query as this token. Errors before the first byte raise on entering; leaving early cancels it."""
+        started = time.monotonic()
+        error: BaseException | None = None
+        try:
+            plan = await self.plan(snapshot, security, query)
+            async with self._engine.stream(
+                plan.composed.sql,
+                plan.params,  # type: ignore[arg-type]
+                settings=plan.settings,
+                database=snapshot.workspace.database,
+                format=query.format.name,
+                query_id=request_id or None,
+            ) as chunks:
+                yield Answer(query.format, chunks)
+        except BaseException as caught:
+            error = caught
+            raise
+        finally:
+            _log_read(snapshot, security, query, request_id, time.monotonic() - started, error)
+
+    async def plan(self, snapshot: Snapshot, security: SecurityContext, query: Query) -> Plan:
+        """Everything up to running: decides, composes, examines, filters. Raises what a client should see."""
+        if security.workspace_id != snapshot.workspace.id:
+            raise Forbidden("The token belongs to another workspace")
+        binder = Binder()
+        if isinstance(query, PipeQuery):
+            composed = self._compose_pipe(snapshot, security, query, binder)
+        else:
+            composed = self._compose_sql(snapshot, security, query, binder)
+        reads = await self._examiner.tables(snapshot, composed, binder)
+        filters = filters_for(snapshot, security, reads | composed.tables)
+        check_filters(snapshot, security, reads | composed.tables, filters)
+        settings = settings_for(self._limits, security, policed=bool(filters))
+        settings |= composed.settings
+        if isinstance(query, SqlQuery):
+            settings |= query.settings
+        settings["readonly"] = 1
+        if filters:
+            settings["additional_table_filters"] = filter_setting(filters)
+        return Plan(composed, binder.params, filters, settings, reads)
+
+    def _compose_pipe(
+        self, snapshot: Snapshot, security: SecurityContext, query: PipeQuery, binder: Binder
+    ) -> Composed:
+        pipe = snapshot.pipes.get(query.pipe)
+        declared = pipe.pipe.fixed_params if pipe else ()
+        fixed = grants.read_pipe(security, query.pipe, declared, exists=pipe is not None)
+        if pipe is None or pipe.endpoint is None:
+            raise NotFound(
+                f"The pipe '{query.pipe}' does not exist"
+                if pipe is None
+                else f"The pipe '{query.pipe}' does not have an endpoint yet"
+            )
+        values = merge(query.params, fixed, security)
+        if query.over:
+            if security.is_tenant:
+                raise Forbidden("A JWT cannot use 'q': only workspace tokens may send SQL")
+            _check_sql_size(query.over)
+        return self._composer.pipe(snapshot, pipe, pipe.endpoint, values, binder, over=query.over or None)
+
+    def _compose_sql(
+        self, snapshot: Snapshot, security: SecurityContext, query: SqlQuery, binder: Binder
+    ) -> Composed:
+        if security.is_tenant:
+            raise Forbidden("A JWT cannot use /v0/sql: only workspace tokens may send SQL")
+        _check_sql_size(query.sql)
+        values = merge(query.params, {}, security)
+        pipeline: tuple[CompiledPipe, CompiledNode] | None = None
+        if query.pipeline:
+            pipe = snapshot.pipes.get(query.pipeline)
+            node = pipe.readable if pipe else None
+            if pipe is None or node is None:
+                raise NotFound(f"The pipe '{query.pipeline}' does not exist")
+            pipeline = (pipe, node)
+        text = render_text(query.sql, values, binder, snapshot.secrets)
+        composed = self._composer.sql(snapshot, text, values, binder, pipeline=pipeline)
+        if not security.is_admin:
+            grants.read_sql(security, composed.names)
+        return composed
+
+
+def render_text(
+    text: str, values: Mapping[str, RequestValue], binder: Binder, secrets: Mapping[str, str]
+) -> str:
+    """A workspace's own SQL text: a template if it begins with `%`."""
+    if not text.lstrip().startswith("%"):
+        return text
+    return Template.compile(text, name="q").render(values, binder, secrets=secrets)
+
+
+def _check_sql_size(sql: str) -> None:
+    if len(sql.encode()) > MAX_SQL_BYTES:
+        raise BadRequest(f"The SQL text is longer than {MAX_SQL_BYTES} bytes", hint="Put it into a pipe.")
+    if not sql.strip():
+        raise SqlError("The query is empty")
+
+
+def _log_read(
+    snapshot: Snapshot,
+    security: SecurityContext,
+    query: Query,
+    request_id: str,
+    seconds: float,
+    error: BaseException | None,
+) -> None:
+    """One line per read. Never a token, a parameter's value or SQL."""
+    status = 200 if error is None else error.status if isinstance(error, PipitError) else 499
+    log.info(
+        "read workspace=%s token=%r pipe=%s status=%d seconds=%.4f request=%s",
+        snapshot.workspace.name,
+        security.name,
+        query.pipe if isinstance(query, PipeQuery) else "query_api",
+        status,
+        seconds,
+        request_id,
+    )

@@ -1,0 +1,103 @@
+"""Which row filter stands on which table of a query, for one token: the one place where filters are applied (rule 4).
+
+Three checks are always true (design, section 3):
+
+(a) a tenant's read of a table whose rows derive from a filtered one, and which has no filter of its own, is refused;
+(b) every policed table that the engine says the query reads is in its filter map;
+(c) `examine.py`: the text was examined on the engine's own tree before it runs.
+
+Filters of one table are combined with AND. They go to the engine as `additional_table_filters`, keyed by full
+physical name, as text printed by the one literal printer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from pipit.access.context import SecurityContext
+from pipit.access.filters import jwt_filter
+from pipit.access.policy import combine
+from pipit.catalog.snapshot import Snapshot, Table, TableTarget
+from pipit.errors import ReadRefused
+from pipit.sql.literals import quote_string
+
+
+def filters_for(snapshot: Snapshot, security: SecurityContext, tables: Iterable[str]) -> dict[str, str]:
+    """Physical table (`database.table`) -> the condition that this token's reads of it carry.
+
+    Raises ReadRefused where check (a) fails, Forbidden where the token lacks a key that a policy needs.
+    """
+    if not security.is_tenant:
+        return {}
+    known = snapshot.physical_tables()
+    filters: dict[str, str] = {}
+    for physical in tables:
+        target = known.get(physical)
+        if target is None:
+            continue  # system.one and its like; `examine` has refused every other table
+        condition = _filter_of(snapshot, security, target)
+        if condition:
+            filters[physical] = condition
+    return filters
+
+
+def is_policed(security: SecurityContext, table: Table) -> bool:
+    """Whether this token's reads of the table must carry a filter."""
+    return security.is_tenant and (table.policy is not None or bool(_scope_filters(security, table)))
+
+
+def check_filters(
+    snapshot: Snapshot, security: SecurityContext, tables: Iterable[str], filters: Mapping[str, str]
+) -> None:
+    """Check (b): against the catalog and the engine's list of tables, whatever made the map."""
+    if not security.is_tenant:
+        return
+    known = snapshot.physical_tables()
+    for physical in tables:
+        target = known.get(physical)
+        if target is not None and is_policed(security, target.table) and not filters.get(physical):
+            raise ReadRefused(
+                f"The row policy of '{target.table.name}' cannot be applied to this query, so it does not run"
+            )
+
+
+def filter_setting(filters: Mapping[str, str]) -> str:
+    """The value of `additional_table_filters`."""
+    inner = ", ".join(
+        f"{quote_string(table)}: {quote_string(text)}" for table, text in sorted(filters.items())
+    )
+    return "{" + inner + "}"
+
+
+def _scope_filters(security: SecurityContext, table: Table) -> list[str]:
+    return [s.filter for s in security.scopes_for("DATASOURCES:READ", table.name) if s.filter]
+
+
+def _filter_of(snapshot: Snapshot, security: SecurityContext, target: TableTarget) -> str:
+    table = target.table
+    if target.quarantine:
+        # Bad rows are not parsed, so no condition over their columns can be trusted.
+        if is_policed(security, table) or _has_policed_source(snapshot, security, table):
+            raise ReadRefused(
+                f"'{table.name}_quarantine' holds rows of a table with a row policy; tenants cannot read it"
+            )
+        return ""
+    conditions = [jwt_filter(text) for text in _scope_filters(security, table)]
+    if table.policy is not None:
+        conditions.append(table.policy.filter_for(security))
+    if conditions:
+        return combine(conditions)
+    source = _has_policed_source(snapshot, security, table)
+    if source:
+        raise ReadRefused(
+            f"'{table.name}' is made from '{source}', which has a row policy, and has none of its own",
+            hint=f"Add a ROW_POLICY to {table.datasource.file}.",
+        )
+    return ""
+
+
+def _has_policed_source(snapshot: Snapshot, security: SecurityContext, table: Table) -> str:
+    for name in sorted(table.sources):
+        if name in snapshot.tables and is_policed(security, snapshot.tables[name]):
+            return name
+    return ""
