@@ -1,8 +1,9 @@
-"""Sample events that look like life: three customers of a small SaaS, their teams, and what their people do.
+"""Sample events that look like life: three customers of a small SaaS, their teams, and what people do.
 
-A day of a customer is made from a seed, so the same day always has the same events: weekdays and weekends, a daily
-curve in the customer's time zone, people who join, stay or leave (retention), paths through the product (funnel),
-waiting times with a long tail, and one bad day (errors). Times are UTC. Pure functions; nothing here talks to anyone.
+A day of a customer is made from a seed, so the same day always has the same events: weekdays and weekends, a
+daily curve in the customer's time zone, people who join, stay or leave (retention), paths through the product
+(funnel), waiting times with a long tail, and one bad day (errors). Times are UTC. Pure functions; nothing
+here talks to anyone.
 """
 
 from __future__ import annotations
@@ -48,7 +49,10 @@ class Customer:
 CUSTOMERS = (
     Customer(
         "acme", "Acme Corp", "enterprise",
-        (Team("marketing", 90), Team("sales", 120), Team("product", 60), Team("support", 70), Team("finance", 20)),
+        (
+            Team("marketing", 90), Team("sales", 120), Team("product", 60), Team("support", 70),
+            Team("finance", 20),
+        ),
         utc_offset=-5, joined_later=0.45, loyalty=0.96,
         base_price_cents=490_000, included_events=50_000, cents_per_extra_thousand=1_200,
     ),
@@ -76,7 +80,9 @@ class _Action:
 
 
 _ACTIONS = {
-    "sign_in": _Action("login", 180, 0.004, (("open_dashboard", 0.72), ("search", 0.14), ("open_report", 0.12))),
+    "sign_in": _Action(
+        "login", 180, 0.004, (("open_dashboard", 0.72), ("search", 0.14), ("open_report", 0.12))
+    ),
     "open_dashboard": _Action(
         "dashboards", 260, 0.003,
         (("filter_dashboard", 0.44), ("open_report", 0.16), ("create_report", 0.17), ("export_csv", 0.07)),
@@ -85,9 +91,12 @@ _ACTIONS = {
         "dashboards", 210, 0.003,
         (("filter_dashboard", 0.5), ("open_report", 0.14), ("create_report", 0.12), ("create_alert", 0.06)),
     ),
-    "search": _Action("search", 120, 0.002, (("open_report", 0.45), ("search", 0.25), ("open_dashboard", 0.2))),
+    "search": _Action(
+        "search", 120, 0.002, (("open_report", 0.45), ("search", 0.25), ("open_dashboard", 0.2))
+    ),
     "open_report": _Action(
-        "reports", 340, 0.005, (("share_report", 0.12), ("export_csv", 0.14), ("open_report", 0.3), ("search", 0.12)),
+        "reports", 340, 0.005,
+        (("share_report", 0.12), ("export_csv", 0.14), ("open_report", 0.3), ("search", 0.12)),
     ),
     "create_report": _Action("reports", 520, 0.009, (("share_report", 0.42), ("open_report", 0.3))),
     "share_report": _Action("sharing", 230, 0.004, (("invite_user", 0.09), ("open_dashboard", 0.3))),
@@ -102,11 +111,14 @@ _HOURS = (1, 1, 1, 1, 1, 2, 5, 14, 42, 80, 92, 84, 58, 70, 88, 82, 66, 44, 22, 1
 _HOURS_SUMMED = tuple(accumulate(_HOURS))
 
 _FIRST_NAMES = (
-    "ada", "amir", "ana", "ben", "bo", "carla", "chen", "dana", "diego", "ella", "emil", "eva", "farid", "finn",
-    "grace", "hana", "hugo", "ines", "ivan", "jade", "jon", "kai", "lena", "leo", "lin", "luca", "maya", "mina",
-    "nils", "noor", "olga", "omar", "paul", "pia", "rosa", "ravi", "sam", "sara", "tariq", "tom", "uma", "vera",
-    "wei", "yara", "zoe",
+    "ada", "amir", "ana", "ben", "bo", "carla", "chen", "dana", "diego", "ella", "emil", "eva", "farid",
+    "finn", "grace", "hana", "hugo", "ines", "ivan", "jade", "jon", "kai", "lena", "leo", "lin", "luca",
+    "maya", "mina", "nils", "noor", "olga", "omar", "paul", "pia", "rosa", "ravi", "sam", "sara",
+    "tariq", "tom", "uma", "vera", "wei", "yara", "zoe",
 )  # fmt: skip
+
+
+_PLATFORMS = ("web",) * 7 + ("desktop",) * 2 + ("mobile",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +230,7 @@ def _people(customer: Customer) -> list[_Person]:
                     last_day=10_000 if machine else max(first_day, 0) + 7 * weeks - random.randrange(7),
                     keenness=0.95 if machine else 0.12 + 0.7 * random.betavariate(2, 2.2),
                     machine=machine,
-                    platform="api" if machine else random.choices(("web", "desktop", "mobile"), (70, 18, 12))[0],
+                    platform="api" if machine else random.choice(_PLATFORMS),
                 )
             )
     return people

@@ -1,0 +1,147 @@
+"""The page at /demo: a plain front-end that holds one customer's JWT at a time and draws what it can read.
+
+`pipit serve --demo` mounts these routes and nothing else does: /demo/session.json hands out tokens to whoever
+can reach the port, which is right for sample data on one's own machine and for nothing else. The tokens are
+short-lived, name the demo's endpoints only, and are refused to other origins. No file is loaded from anywhere
+but here.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Protocol
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from .events import CUSTOMERS
+
+TOKEN_SECONDS = 3600
+
+_ENDPOINTS = (
+    "active_users",
+    "top_features",
+    "latency_percentiles",
+    "errors_by_feature",
+    "funnel",
+    "retention",
+    "teams",
+    "recent_activity",
+)
+_BILLING = "usage_for_billing"
+
+_CONTENT_SECURITY_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+_HEADERS = {
+    "Content-Security-Policy": _CONTENT_SECURITY_POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+_TYPES = {
+    "html": "text/html; charset=utf-8",
+    "css": "text/css; charset=utf-8",
+    "js": "text/javascript; charset=utf-8",
+    "mjs": "text/javascript; charset=utf-8",
+    "svg": "image/svg+xml",
+}
+
+
+class Mint(Protocol):
+    """Makes a JWT of the served workspace (`pipit.access`)."""
+
+    def __call__(
+        self,
+        name: str,
+        *,
+        scopes: Sequence[Mapping[str, object]],
+        context: Mapping[str, str],
+        expires_at: int,
+    ) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Viewer:
+    """Somebody who looks at the page, and what their token says about them."""
+
+    id: str
+    label: str
+    customer: str
+    team: str = ""
+
+    @property
+    def context(self) -> dict[str, str]:
+        return {"customer_id": self.customer} | ({"team": self.team} if self.team else {})
+
+    @property
+    def scopes(self) -> list[dict[str, object]]:
+        """A manager of one team may read everything but the bill, which is the whole company's."""
+        names = _ENDPOINTS if self.team else (*_ENDPOINTS, _BILLING)
+        return [{"type": "PIPES:READ", "resource": n, "fixed_params": self.context} for n in names]
+
+
+VIEWERS = (
+    *(Viewer(c.id, c.name, c.id) for c in CUSTOMERS),
+    Viewer("acme-sales", "Acme Corp, manager of sales", "acme", team="sales"),
+)
+
+
+def token_for(viewer: Viewer, mint: Mint, *, expires_at: int) -> str:
+    return mint(f"demo-{viewer.id}", scopes=viewer.scopes, context=viewer.context, expires_at=expires_at)
+
+
+def demo_routes(mint: Mint) -> list[BaseRoute]:
+    """The routes of `pipit serve --demo`."""
+    assets = _read_assets()
+
+    async def session(request: Request) -> Response:
+        if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
+            return JSONResponse({"error": "Tokens of the demo are for its own page"}, 403, headers=_HEADERS)
+        expires_at = int(time.time()) + TOKEN_SECONDS
+        viewers = [
+            {
+                "id": v.id,
+                "label": v.label,
+                "customer": v.customer,
+                "team": v.team,
+                "token": token_for(v, mint, expires_at=expires_at),
+            }
+            for v in VIEWERS
+        ]
+        return JSONResponse({"viewers": viewers}, headers=_HEADERS | {"Cache-Control": "no-store"})
+
+    async def page(request: Request) -> Response:
+        return assets["index.html"]
+
+    async def slash(request: Request) -> Response:
+        return RedirectResponse("/demo", 308)
+
+    async def static(request: Request) -> Response:
+        asset = assets.get(request.path_params["name"])
+        return asset or JSONResponse({"error": "No such file in the demo"}, 404, headers=_HEADERS)
+
+    return [
+        Route("/demo", page),
+        Route("/demo/", slash),
+        Route("/demo/session.json", session),
+        Route("/demo/static/{name:path}", static),
+    ]
+
+
+def _read_assets() -> dict[str, Response]:
+    """All files of the page, read once: names are looked up, never joined to a path."""
+    root = files(__package__) / "static"
+    found: dict[str, Response] = {}
+    for folder, prefix in ((root, ""), (root / "echarts", "echarts/")):
+        for file in folder.iterdir():
+            kind = _TYPES.get(file.name.rpartition(".")[2])
+            if kind and file.is_file():
+                headers = _HEADERS | {"Cache-Control": "no-cache"}
+                found[prefix + file.name] = Response(file.read_bytes(), media_type=kind, headers=headers)
+    return found

@@ -1,0 +1,33 @@
+// Talks to Pipit. One function reads an endpoint; failures come as an Answer with a status, never as an exception.
+
+export async function session() {
+  try {
+    const response = await fetch("/demo/session.json", { cache: "no-store" });
+    return response.ok ? (await response.json()).viewers : null;
+  } catch {
+    return null;
+  }
+}
+
+// { status, data, error }: status 0 means that nobody answered.
+export async function read(token, pipe, parameters = {}, signal = undefined) {
+  return send(token, `/v0/pipes/${pipe}.json?${new URLSearchParams(parameters)}`, { signal });
+}
+
+export async function send(token, url, { method = "GET", body, type, signal } = {}) {
+  const headers = { Authorization: `Bearer ${token}` };
+  if (type) headers["Content-Type"] = type;
+  try {
+    const response = await fetch(url, { method, body, headers, signal, cache: "no-store" });
+    const answer = await response.json().catch(() => ({}));
+    return { status: response.status, data: answer.data ?? null, error: answer.error ?? "" };
+  } catch (problem) {
+    if (problem.name === "AbortError") throw problem;
+    return { status: 0, data: null, error: "No answer" };
+  }
+}
+
+export function claims(token) {
+  const bytes = Uint8Array.from(atob(token.split(".")[1].replaceAll("-", "+").replaceAll("_", "/")), (c) => c.charCodeAt(0));
+  return JSON.parse(new TextDecoder().decode(bytes));
+}
