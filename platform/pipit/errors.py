@@ -17,6 +17,7 @@
     ├── UnprocessableWrite          unprocessable_write     422  rows landed, a materialized view failed
     ├── RateLimited                 rate_limited            429
     ├── Unavailable                 unavailable             503  the engine is away; try again
+    │   └── EngineStartError        engine_start_error      503  the engine process cannot start
     ├── ProjectError                project_error           400  many DatafileError at once
     └── DatafileError               datafile_error          400  file:line:column, excerpt, hint
 
@@ -164,6 +165,12 @@ class Unavailable(PipitError):
     def __init__(self, message: str, *, retry_after: int = 1, hint: str = "") -> None:
         super().__init__(message, hint=hint, headers={"Retry-After": str(retry_after)})
         self.retry_after = retry_after
+
+
+class EngineStartError(Unavailable):
+    """The engine process cannot start; the message is for the person who starts Pipit."""
+
+    code = "engine_start_error"
 
 
 class DatafileError(PipitError):

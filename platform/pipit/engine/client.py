@@ -23,6 +23,15 @@ class Engine(Protocol):
         """True: the child process with chDB. False: a server at PIPIT_CLICKHOUSE_URL."""
         ...
 
+    @property
+    def available(self) -> bool:
+        """Whether calls have a chance now; while False every one raises Unavailable at once."""
+        ...
+
+    async def wait_available(self, timeout: float | None = None) -> bool:
+        """Waits until the engine is there; False after `timeout` seconds without it."""
+        ...
+
     async def query(
         self,
         sql: str,

@@ -1,0 +1,130 @@
+"""The engine process: opens the data directory, serves ClickHouse's HTTP protocol, dies with its parent.
+
+Its orders come as one JSON line on standard input (`Orders`), its answer leaves as one JSON line on the descriptor
+named there: `{"port": N}` when it serves, `{"error": "..."}` when it cannot. The password never stands in arguments
+or in the environment. End of standard input means that the parent is gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import fcntl
+import logging
+import logging.handlers
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from pipit.engine.embedded.machine import memory_bytes, query_limit, server_limit
+from pipit.engine.embedded.orders import Answer, Orders
+
+log = logging.getLogger(__name__)
+_PR_SET_PDEATHSIG = 1
+_LOG_BYTES = 5 << 20
+_LOG_FILES = 4
+
+
+def main() -> None:
+    orders = msgspec.json.decode(sys.stdin.buffer.readline(), type=Orders)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is the parent's to handle
+    _die_with(orders.parent)
+    data = Path(orders.data)
+    _log_to(data / "logs")
+    try:
+        lock = _lock(data)
+        asyncio.run(_serve(orders, data))
+        lock.close()
+    except StartError as error:
+        _tell(orders, Answer(error=str(error)))
+        os._exit(2)
+    except Exception as error:
+        log.exception("the engine process failed")
+        _tell(orders, Answer(error=f"the engine did not start: {error}; see {data / 'logs' / 'engine.log'}"))
+        os._exit(1)
+    # Worker threads may hang in the engine: nothing is left to wait for.
+    os._exit(0)
+
+
+class StartError(Exception):
+    """One clear sentence for the person who starts Pipit."""
+
+
+def _tell(orders: Orders, answer: Answer) -> None:
+    try:
+        os.write(orders.answer_fd, msgspec.json.encode(answer) + b"\n")
+        os.close(orders.answer_fd)
+    except OSError:
+        log.warning("nobody listens to the engine process's answer")
+
+
+def _die_with(parent: int) -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(3)
+
+
+def _log_to(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    handler = logging.handlers.RotatingFileHandler(folder / "engine.log", maxBytes=_LOG_BYTES, backupCount=_LOG_FILES)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+
+
+def _lock(data: Path) -> Any:
+    """The lock of the data directory, held until the process ends; the file tells who holds it."""
+    file = open(data / "engine.lock", "a+")  # noqa: SIM115 - it must stay open
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.seek(0)
+        holder = file.read().strip() or "unknown"
+        raise StartError(
+            f"another Pipit process (engine process {holder}) uses the data directory {data}: stop it, or choose "
+            "another one with --data"
+        ) from None
+    file.truncate(0)
+    file.write(str(os.getpid()))
+    file.flush()
+    return file
+
+
+async def _serve(orders: Orders, data: Path) -> None:
+    from chdb import _chdb
+
+    from pipit.engine.embedded.guard import Guard
+    from pipit.engine.embedded.server import Identity, Server
+
+    folder = data / "engine"
+    folder.mkdir(exist_ok=True)
+    total = orders.memory or server_limit(memory_bytes())
+    config = data / "engine.xml"
+    config.write_text(
+        f"<clickhouse><max_server_memory_usage>{total}</max_server_memory_usage></clickhouse>\n", encoding="utf-8"
+    )
+    path = str(folder)
+    try:
+        # Kept open: the engine lives as long as a connection does.
+        keeper = _chdb.connect(f"{path}?config-file={config}")
+    except RuntimeError as error:
+        raise StartError(f"the engine cannot open {folder}: {error or 'another process has it open'}") from None
+    version, timezone = keeper.query("SELECT version(), timezone()", "TSV").bytes().decode().strip().split("\t")
+    guard = Guard([*map(Path, orders.file_roots)])
+    defaults = {"max_memory_usage": str(query_limit(total))}
+    server = Server(path, Identity(orders.user, orders.password, version, timezone), guard, defaults)
+    port = await server.start()
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, stopping.set)
+    loop.add_reader(sys.stdin.fileno(), stopping.set)
+    log.info("serving %s on port %d, %d MiB of memory", folder, port, total >> 20)
+    _tell(orders, Answer(port=port))
+    await stopping.wait()
+    log.info("stopping")
+    await server.stop()
+    keeper.close()

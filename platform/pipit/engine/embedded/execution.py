@@ -1,0 +1,224 @@
+"""One request's work on the engine, in a worker thread: a connection of its own, its settings, one statement.
+
+Rule 1 of the design rests on it: nothing of a request (database, settings, `readonly`) outlives its connection.
+Order matters: database, then settings, `readonly` as the last of them, then the check, then the statement.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from chdb import _chdb
+
+from pipit.engine.embedded.failure import Failure
+from pipit.engine.embedded.guard import Guard, check_statement
+from pipit.engine.embedded.statement import STREAMABLE, Insert, output_format
+
+_SETTING_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+_KILL = re.compile(rb"\s*kill\s+query\b", re.IGNORECASE)
+_QUERY_ID = re.compile(rb"\bquery_id\b", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What one request asks for. `settings` may hold `readonly`; values are raw texts."""
+
+    text: bytes
+    tag: str
+    params: Mapping[str, str] = field(default_factory=dict)
+    settings: Mapping[str, str] = field(default_factory=dict)
+    database: str = ""
+    format: str = "TabSeparated"
+
+    @property
+    def readonly(self) -> bool:
+        return self.settings.get("readonly", "0") != "0"
+
+
+@dataclass(slots=True)
+class Summary:
+    """The counters of X-ClickHouse-Summary."""
+
+    read_rows: int = 0
+    read_bytes: int = 0
+    written_rows: int = 0
+    written_bytes: int = 0
+    result_rows: int = 0
+    result_bytes: int = 0
+    elapsed_ns: int = 0
+
+    def add(self, result: Any) -> None:
+        self.read_rows = max(self.read_rows, result.storage_rows_read())
+        self.read_bytes = max(self.read_bytes, result.storage_bytes_read())
+        self.written_rows = max(self.written_rows, result.rows_written())
+        self.written_bytes = max(self.written_bytes, result.bytes_written())
+        self.result_rows += result.rows_read()
+        self.result_bytes += result.size()
+        self.elapsed_ns = max(self.elapsed_ns, int(result.elapsed() * 1e9))
+
+    def header(self) -> str:
+        counters = ",".join(f'"{name}":"{getattr(self, name)}"' for name in self.__slots__)
+        return f'{{{counters},"total_rows_to_read":"{self.read_rows}"}}'
+
+
+@dataclass(slots=True)
+class Result:
+    """The first part of an answer. `more` says that `Execution.next` has the rest."""
+
+    body: bytes
+    more: bool
+    format: str = ""  # empty: the statement has no result
+
+
+class Execution:
+    """Runs a task. Methods are called one after the other, from any thread; `abandon` may come at any time."""
+
+    def __init__(self, path: str, guard: Guard, task: Task) -> None:
+        self.task = task
+        self.summary = Summary()
+        self._path = path
+        self._guard = guard
+        self._connection: Any = None
+        self._stream: Any = None
+        self._insert: Any = None
+        self._abandoned = threading.Event()
+
+    def run(self) -> Result:
+        """The whole answer, or its first block and `more`."""
+        task = self.task
+        try:
+            connection = self._open()
+            self._guard.check_outside(task.text, readonly=task.readonly)
+            reads = check_statement(connection, task.text, readonly=task.readonly)
+            text = task.text
+            if not reads and _KILL.match(text):
+                # The engine gives ids of its own; ours is in the comment.
+                text = _QUERY_ID.sub(b"Settings['log_comment']", text)
+            format = output_format(text, task.format)
+            if reads and format.lower() in STREAMABLE and task.format.lower() in STREAMABLE:
+                return self._run_stream(text, format)
+            result = connection.query(text, task.format, params=task.params)
+            self.summary.add(result)
+            body = result.bytes()
+            self.close()
+            return Result(body, False, format if reads or body else "")
+        except RuntimeError as error:
+            self.close()
+            raise Failure.of(error) from None
+        except Failure:
+            self.close()
+            raise
+
+    def _run_stream(self, text: bytes, format: str) -> Result:
+        self._stream = self._connection.send_query(text, self.task.format, params=self.task.params)
+        first = self._fetch()
+        if first is None:
+            self.close()
+            return Result(b"", False, format)
+        second = self._fetch()
+        if second is None:
+            self.close()
+            return Result(first, False, format)
+        return Result(first + second, True, format)
+
+    def next(self) -> bytes | None:
+        """The next block; None at the end."""
+        try:
+            return self._fetch()
+        except RuntimeError as error:
+            raise Failure.of(error) from None
+
+    def _fetch(self) -> bytes | None:
+        if self._stream is None:
+            return None
+        if self._abandoned.is_set():
+            raise Failure(394, "Query was cancelled")
+        block = self._connection.streaming_fetch_result(self._stream)
+        if block is None or (block.rows_read() == 0 and block.size() == 0):
+            self._stream = None
+            return None
+        self.summary.add(block)
+        return bytes(block.bytes())
+
+    def begin_insert(self, insert: Insert) -> None:
+        """Starts an INSERT whose data follows by `append` and `finish`."""
+        head = insert.statement.encode()
+        try:
+            connection = self._open()
+            self._guard.check_outside(head, readonly=self.task.readonly)
+            check_statement(connection, head + b" FORMAT " + insert.format.encode(), readonly=self.task.readonly)
+            self._insert = connection.send_insert(head, insert.format)
+        except RuntimeError as error:
+            raise Failure.of(error) from None
+
+    def append(self, data: bytes) -> None:
+        try:
+            self._connection.insert_append(self._insert, data)
+        except RuntimeError as error:
+            raise Failure.of(error) from None
+
+    def finish(self) -> None:
+        try:
+            insert, self._insert = self._insert, None
+            self.summary.add(self._connection.insert_done(insert))
+        except RuntimeError as error:
+            raise Failure.of(error) from None
+
+    @property
+    def is_open(self) -> bool:
+        return self._connection is not None
+
+    def abandon(self) -> None:
+        """Nobody waits for the answer any more. The query itself is killed from another connection."""
+        self._abandoned.set()
+
+    def close(self) -> None:
+        """Ends what is left of the statement and closes the connection. No other call may be running."""
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return
+        try:
+            if self._stream is not None:
+                connection.streaming_cancel_query(self._stream)
+            if self._insert is not None:
+                connection.insert_cancel(self._insert)
+        except RuntimeError:
+            pass  # it had ended by itself
+        finally:
+            self._stream = self._insert = None
+            connection.close()
+
+    def _open(self) -> Any:
+        if self._abandoned.is_set():
+            raise Failure(394, "Query was cancelled")
+        self._connection = connection = _chdb.connect(self._path)
+        if self.task.database:
+            connection.query("USE " + quote_identifier(self.task.database), "Null")
+        connection.query(settings_statement(self.task), "Null")
+        return connection
+
+
+def settings_statement(task: Task) -> str:
+    """One SET: the tag by which KILL QUERY finds the query, then what the request asks for, `readonly` last."""
+    settings = {name: value for name, value in task.settings.items() if name != "readonly"}
+    settings["log_comment"] = task.tag
+    if "readonly" in task.settings:
+        settings["readonly"] = task.settings["readonly"]
+    parts = []
+    for name, value in settings.items():
+        if not _SETTING_NAME.match(name):
+            raise Failure(115, "Unknown setting")
+        parts.append(f"{name}={quote_string(value)}")
+    return "SET " + ", ".join(parts)
+
+
+def quote_string(text: str) -> str:
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def quote_identifier(text: str) -> str:
+    return "`" + text.replace("\\", "\\\\").replace("`", "\\`") + "`"

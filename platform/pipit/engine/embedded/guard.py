@@ -1,0 +1,82 @@
+"""What the child refuses whatever the settings say (`ENGINE.md`): the engine would do it even with `readonly=1`.
+
+One statement per request, by the engine's own parser. No OUTFILE, no INFILE. No `Python()`. `file`, as a function, a
+table function or an engine, only over a literal path without patterns under the folders given at start, and not at
+all with `readonly`: as a scalar function it reads any file even then.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pipit.engine.embedded.failure import Failure
+from pipit.engine.embedded.statement import code_tokens
+
+_SUSPECTS = (b"file", b"python", b"apply")
+_FILE_WORDS = frozenset({b"file", b"filecluster"})
+ACCESS_DENIED = 291
+SYNTAX_ERROR = 62
+READONLY = 164
+
+
+class Guard:
+    def __init__(self, roots: Sequence[Path]) -> None:
+        self._roots = tuple(os.path.realpath(root) + os.sep for root in roots)
+
+    def check_outside(self, text: bytes, *, readonly: bool) -> None:
+        """Raises Failure if the text reaches outside the engine."""
+        lowered = text.lower()
+        if not any(word in lowered for word in _SUSPECTS):
+            return
+        tokens = code_tokens(text)
+        words = [word for word, _ in tokens]
+        if b"outfile" in words and b"into" in words:
+            raise Failure(ACCESS_DENIED, "INTO OUTFILE is not allowed")
+        if b"infile" in words and b"from" in words:
+            raise Failure(ACCESS_DENIED, "FROM INFILE is not allowed")
+        for at, word in enumerate(words):
+            following = words[at + 1] if at + 1 < len(words) else b""
+            if word == b"python" and following == b"(":
+                raise Failure(ACCESS_DENIED, "The table function Python is not allowed")
+            if word in _FILE_WORDS and following == b"(":
+                path = tokens[at + 2][1] if at + 2 < len(tokens) else b""
+                if readonly or not self._is_inside(path):
+                    raise Failure(ACCESS_DENIED, "Reading local files is not allowed")
+            # `* APPLY(file)` calls the function without a bracket of its own.
+            if word in _FILE_WORDS and b"apply" in words:
+                raise Failure(ACCESS_DENIED, "Reading local files is not allowed")
+
+    def _is_inside(self, literal: bytes) -> bool:
+        if len(literal) < 3 or not (literal.startswith(b"'") and literal.endswith(b"'")):
+            return False
+        path = literal[1:-1].decode("utf-8", "surrogateescape")
+        if any(mark in path for mark in "\\'*?{}") or not os.path.isabs(path):
+            return False
+        return os.path.realpath(path).startswith(self._roots)
+
+
+def check_statement(connection: Any, text: bytes, *, readonly: bool) -> bool:
+    """Raises Failure unless the text is one statement, and a reading one with `readonly`. True: it only reads."""
+    facts = connection.classify_query(text)
+    count = facts["statement_count"]
+    kind = facts["query_class"].name
+    if count > 1:
+        raise Failure(SYNTAX_ERROR, "Multi-statements are not allowed")
+    if count == 0:
+        _raise_syntax_error(connection, text)
+    if readonly and kind != "READ_ONLY":
+        raise Failure(READONLY, "Cannot execute query in readonly mode")
+    return bool(kind == "READ_ONLY")
+
+
+def _raise_syntax_error(connection: Any, text: bytes) -> None:
+    """The engine's message about a text that does not parse. The text itself is never run."""
+    quoted = text.replace(b"\\", b"\\\\").replace(b"'", b"\\'")
+    try:
+        connection.query(b"SELECT formatQuery('" + quoted + b"') FORMAT Null", "Null")
+    except RuntimeError as error:
+        raise Failure.of(error) from None
+    raise Failure(SYNTAX_ERROR, "Syntax error: the text is not one statement")

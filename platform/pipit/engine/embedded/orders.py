@@ -1,0 +1,24 @@
+"""What parent and child tell each other at start, one JSON line each way."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Orders(msgspec.Struct, frozen=True):
+    """What the parent wants. Paths are absolute."""
+
+    data: str
+    user: str
+    password: str
+    answer_fd: int
+    parent: int
+    file_roots: list[str] = []
+    memory: int = 0  # bytes for the engine; 0: from the machine
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """Where the child serves, or why it does not."""
+
+    port: int = 0
+    error: str = ""

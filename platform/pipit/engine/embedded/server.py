@@ -1,0 +1,244 @@
+"""ClickHouse's HTTP protocol on loopback, over Execution: what a request says, and how an answer leaves.
+
+Promises: one statement and one engine connection per request; a result streams where its format allows; an error
+before the first byte is ClickHouse's header and body, an error after it aborts the connection, so that it is never
+taken for data; a client that goes away has its query killed. Nobody without the password gets further than `/ping`.
+"""
+
+from __future__ import annotations
+
+import base64
+import hmac
+import logging
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from urllib.parse import parse_qsl
+
+from aiohttp import BodyPartReader, web
+
+from pipit.engine.embedded.body import Body
+from pipit.engine.embedded.coding import Encoder, chosen_encoding
+from pipit.engine.embedded.execution import Execution, Task
+from pipit.engine.embedded.failure import Failure
+from pipit.engine.embedded.guard import Guard
+from pipit.engine.embedded.running import Running, Threads
+from pipit.engine.embedded.statement import DEFAULT_FORMAT, Insert, insert_head, is_insert
+
+log = logging.getLogger(__name__)
+
+# Of the URL, these are the protocol's; every other name is a setting of the engine.
+_PROTOCOL = frozenset(
+    "query query_id database default_format user password quota_key role session_id session_timeout session_check "
+    "close_session stacktrace compress decompress buffer_size wait_end_of_query client_protocol_version".split()
+)
+_HEAD_BYTES = 1 << 16  # how much of a body is looked at for the head of an INSERT
+_TEXT_BYTES = 256 << 20  # a statement with its inline values
+_LINE_BYTES = 4 << 20  # request line and header fields: filters travel in the URL
+_CONTENT_TYPES = {
+    "json": "application/json; charset=UTF-8",
+    "jsoncompact": "application/json; charset=UTF-8",
+    "jsoneachrow": "application/x-ndjson; charset=UTF-8",
+    "csv": "text/csv; charset=UTF-8; header=absent",
+    "csvwithnames": "text/csv; charset=UTF-8; header=present",
+    "native": "application/octet-stream",
+    "rowbinary": "application/octet-stream",
+    "parquet": "application/octet-stream",
+    "arrow": "application/octet-stream",
+    "arrowstream": "application/octet-stream",
+}
+_TSV = "text/tab-separated-values; charset=UTF-8"
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who the server is: what it checks requests against and what it puts into each answer."""
+
+    user: str
+    password: str
+    version: str
+    timezone: str
+    name: str = "pipit"
+
+
+class Server:
+    def __init__(self, path: str, identity: Identity, guard: Guard, defaults: Mapping[str, str]) -> None:
+        self._path = path
+        self._identity = identity
+        self._guard = guard
+        self._defaults = defaults
+        self._threads = Threads(path)
+        self._runner: web.ServerRunner | None = None
+
+    async def start(self) -> int:
+        """Listens on a free port of 127.0.0.1 and returns it."""
+        server = web.Server(
+            self.handle,
+            handler_cancellation=True,
+            auto_decompress=False,
+            access_log=None,
+            max_line_size=_LINE_BYTES,
+            max_field_size=_LINE_BYTES,
+            keepalive_timeout=3600,
+            tcp_keepalive=False,
+        )
+        self._runner = web.ServerRunner(server)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, "127.0.0.1", 0, backlog=1024, shutdown_timeout=5)
+        await site.start()
+        port: int = self._runner.addresses[0][1]
+        return port
+
+    async def stop(self) -> None:
+        if self._runner is not None:
+            await self._runner.cleanup()
+        self._threads.stop()
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        path, _, query = request.raw_path.partition("?")
+        if path == "/ping":
+            return web.Response(body=b"Ok.\n", content_type="text/html")
+        url = dict(parse_qsl(query, keep_blank_values=True, errors="surrogateescape", max_num_fields=10_000))
+        query_id = url.get("query_id") or str(uuid.uuid4())
+        headers = self._headers(query_id)
+        try:
+            self._authenticate(request, url)
+            if path == "/heartbeat":
+                await self._threads.beat()
+                return web.Response(body=b"Ok.\n", headers=headers)
+            if path != "/":
+                return web.Response(status=404, body=b"There is no handle " + path.encode()[:200] + b"\n", headers=headers)
+            return await self._answer(request, url, query_id, headers)
+        except Failure as failure:
+            headers["X-ClickHouse-Exception-Code"] = str(failure.code)
+            if failure.status == 401:
+                headers["WWW-Authenticate"] = 'Basic realm="ClickHouse server HTTP API"'
+            body = failure.body(self._identity.version)
+            headers["Content-Type"] = "text/plain; charset=UTF-8"
+            return web.Response(status=failure.status, body=body, headers=headers)
+
+    def _headers(self, query_id: str) -> dict[str, str]:
+        safe_id = query_id if query_id.isprintable() and query_id.isascii() else ""
+        return {
+            "X-ClickHouse-Server-Display-Name": self._identity.name,
+            "X-ClickHouse-Query-Id": safe_id,
+            "X-ClickHouse-Timezone": self._identity.timezone,
+        }
+
+    def _authenticate(self, request: web.BaseRequest, url: Mapping[str, str]) -> None:
+        user = request.headers.get("X-ClickHouse-User") or url.get("user", "")
+        password = request.headers.get("X-ClickHouse-Key") or url.get("password", "")
+        authorization = request.headers.get("Authorization", "")
+        if authorization.startswith("Basic "):
+            try:
+                user, _, password = base64.b64decode(authorization[6:], validate=True).decode().partition(":")
+            except ValueError:
+                user = password = ""
+        known = hmac.compare_digest(password.encode(errors="replace"), self._identity.password.encode())
+        if not known or user != self._identity.user:
+            raise Failure(516, "Authentication failed: password is incorrect, or there is no user with such name")
+
+    async def _answer(
+        self, request: web.BaseRequest, url: dict[str, str], query_id: str, headers: dict[str, str]
+    ) -> web.StreamResponse:
+        if request.content_type == "multipart/form-data":
+            url |= await _form_fields(request)
+            body = None
+        else:
+            body = Body(request)
+        settings = dict(self._defaults)
+        if request.method == "GET":
+            settings["readonly"] = "2"
+        settings |= {k: v for k, v in url.items() if k not in _PROTOCOL and not k.startswith("param_")}
+        text = url.get("query", "").encode("utf-8", "surrogateescape")
+        if text and body is not None and await body.peek(1):
+            text += b"\n"
+        in_url = len(text)
+        if body is not None:
+            text += await body.peek(_HEAD_BYTES)
+        insert = insert_head(text) if is_insert(text) else None
+        task = Task(
+            text,
+            tag=query_id,
+            params={k[6:]: v for k, v in url.items() if k.startswith("param_")},
+            settings=settings,
+            database=url.get("database") or request.headers.get("X-ClickHouse-Database", ""),
+            format=url.get("default_format") or request.headers.get("X-ClickHouse-Format") or DEFAULT_FORMAT,
+        )
+        if insert is not None and not insert.selects and body is not None:
+            body.drop_peeked()
+            return await self._insert(self._execution(task), insert, text[insert.data :], body, headers)
+        if body is not None:
+            task = replace(task, text=text[:in_url] + await body.rest(_TEXT_BYTES))
+        if insert is not None and task.text[insert.data :].strip():
+            raise Failure(48, "INSERT ... SELECT with data in the body is not supported by the embedded engine")
+        if not task.text.strip():
+            raise Failure(62, "Syntax error: Empty query")
+        return await self._read(request, self._execution(task), headers)
+
+    def _execution(self, task: Task) -> Execution:
+        return Execution(self._path, self._guard, task)
+
+    async def _insert(
+        self, execution: Execution, insert: Insert, first: bytes, body: Body, headers: dict[str, str]
+    ) -> web.StreamResponse:
+        if execution.task.params:
+            raise Failure(48, "Query parameters with INSERT data are not supported by the embedded engine")
+        async with Running(self._threads, execution) as running:
+            await running.step(execution.begin_insert, insert)
+            chunk = first
+            while chunk or (chunk := await body.chunk()):
+                await running.step(execution.append, chunk)
+                chunk = b""
+            await running.step(execution.finish)
+        headers["X-ClickHouse-Summary"] = execution.summary.header()
+        return web.Response(body=b"", headers=headers)
+
+    async def _read(
+        self, request: web.BaseRequest, execution: Execution, headers: dict[str, str]
+    ) -> web.StreamResponse:
+        async with Running(self._threads, execution) as running:
+            result = await running.step(execution.run)
+            if result.format:
+                headers["X-ClickHouse-Format"] = result.format
+                headers["Content-Type"] = _CONTENT_TYPES.get(result.format.lower(), _TSV)
+            encoder = self._encoder(request, execution.task)
+            if encoder is not None:
+                headers["Content-Encoding"] = encoder.encoding
+            headers["X-ClickHouse-Summary"] = execution.summary.header()
+            if not result.more:
+                payload = result.body
+                if encoder is not None:
+                    payload = encoder.feed(payload) + encoder.finish()
+                return web.Response(body=payload, headers=headers)
+            response = web.StreamResponse(headers=headers)
+            await response.prepare(request)
+            try:
+                block: bytes | None = result.body
+                while block is not None:
+                    await response.write(encoder.feed(block) if encoder else block)
+                    block = await running.step(execution.next)
+                if encoder is not None:
+                    await response.write(encoder.finish())
+                await response.write_eof()
+            except Failure as failure:
+                log.info("query %s failed while streaming: code %d", execution.task.tag, failure.code)
+                if request.transport is not None:
+                    request.transport.abort()
+            return response
+
+    def _encoder(self, request: web.BaseRequest, task: Task) -> Encoder | None:
+        if task.settings.get("enable_http_compression", "0") in ("0", "false"):
+            return None
+        encoding = chosen_encoding(request.headers.get("Accept-Encoding", ""))
+        return Encoder(encoding) if encoding else None
+
+
+async def _form_fields(request: web.BaseRequest) -> dict[str, str]:
+    """The text fields of a multipart form: `query` and parameters, as clickhouse-connect sends them."""
+    fields = {}
+    async for part in await request.multipart():
+        if not isinstance(part, BodyPartReader) or part.filename or not part.name:
+            raise Failure(48, "External tables are not supported by the embedded engine")
+        fields[part.name] = (await part.read(decode=True)).decode("utf-8", "surrogateescape")
+    return fields

@@ -1,0 +1,229 @@
+"""Keeps one engine process running: starts it, watches it from outside, starts it again after a crash or a hang.
+
+Promises: at most one child; `endpoint` is None while none serves, so callers can refuse at once; the first start
+raises EngineStartError with a sentence for the person at the terminal, later ones are tried again with growing
+pauses; `stop` leaves no child behind. It never looks into the engine's data.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import secrets
+import signal
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiohttp
+import msgspec
+
+from pipit.engine.embedded.orders import Answer, Orders
+from pipit.errors import EngineStartError
+
+log = logging.getLogger(__name__)
+
+_USER = "pipit"
+_START_SECONDS = 60.0
+_STOP_SECONDS = 10.0
+_BEAT_SECONDS = 2.0
+_BEAT_TIMEOUT = 10.0
+_FIRST_PAUSE = 0.1
+_LONGEST_PAUSE = 10.0
+_HEALTHY_SECONDS = 30.0  # a child that served this long clears the pauses
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where the child serves."""
+
+    port: int
+    user: str
+    password: str
+    pid: int
+
+
+class Supervisor:
+    def __init__(
+        self,
+        data: Path,
+        *,
+        file_roots: Sequence[Path] = (),
+        memory: int = 0,
+        beat_seconds: float = _BEAT_SECONDS,
+        beat_timeout: float = _BEAT_TIMEOUT,
+    ) -> None:
+        self._data = data.resolve()
+        self._file_roots = [str(root.resolve()) for root in file_roots]
+        self._memory = memory
+        self._beat_seconds = beat_seconds
+        self._beat_timeout = beat_timeout
+        self._process: asyncio.subprocess.Process | None = None
+        self._watcher: asyncio.Task[None] | None = None
+        self._serving = asyncio.Event()
+        self._endpoint: Endpoint | None = None
+        self.starts = 0
+
+    @property
+    def endpoint(self) -> Endpoint | None:
+        """None while no child serves."""
+        return self._endpoint
+
+    async def wait_serving(self) -> Endpoint:
+        while self._endpoint is None:
+            await self._serving.wait()
+        return self._endpoint
+
+    async def start(self) -> Endpoint:
+        """Starts the first child. Raises EngineStartError."""
+        endpoint = await self._start_child()
+        self._watcher = asyncio.create_task(self._watch(), name="engine supervisor")
+        return endpoint
+
+    async def stop(self) -> None:
+        """SIGTERM, and SIGKILL for a child that does not follow."""
+        if self._watcher is not None:
+            self._watcher.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._watcher
+            self._watcher = None
+        self._away()
+        await self._end_child(signal.SIGTERM)
+
+    def _away(self) -> None:
+        self._endpoint = None
+        self._serving.clear()
+
+    async def _watch(self) -> None:
+        """Until cancelled: while the child serves, its pulse; when it ended, another one."""
+        pause = _FIRST_PAUSE
+        loop = asyncio.get_running_loop()
+        while True:
+            began = loop.time()
+            reason = await self._until_dead()
+            self._away()
+            log.error("the engine process %s; starting another", reason)
+            await self._end_child(signal.SIGKILL)
+            if loop.time() - began > _HEALTHY_SECONDS:
+                pause = _FIRST_PAUSE
+            while True:
+                try:
+                    await self._start_child()
+                    break
+                except EngineStartError as error:
+                    log.error("%s; next try in %.1f s", error.message, pause)
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, _LONGEST_PAUSE)
+
+    async def _until_dead(self) -> str:
+        process, endpoint = self._process, self._endpoint
+        assert process is not None and endpoint is not None
+        ended = asyncio.ensure_future(process.wait())
+        headers = {"X-ClickHouse-User": endpoint.user, "X-ClickHouse-Key": endpoint.password}
+        timeout = aiohttp.ClientTimeout(total=self._beat_timeout)
+        try:
+            async with aiohttp.ClientSession(headers=headers, timeout=timeout) as session:
+                while True:
+                    done, _ = await asyncio.wait({ended}, timeout=self._beat_seconds)
+                    if done:
+                        return f"ended with status {process.returncode}"
+                    beat = asyncio.ensure_future(self._beat(session, endpoint.port))
+                    try:
+                        await asyncio.wait({ended, beat}, return_when=asyncio.FIRST_COMPLETED)
+                        if not ended.done() and not beat.result():
+                            return f"did not answer for {self._beat_timeout:.0f} s"
+                    finally:
+                        beat.cancel()
+        finally:
+            ended.cancel()
+
+    async def _beat(self, session: aiohttp.ClientSession, port: int) -> bool:
+        try:
+            async with session.get(f"http://127.0.0.1:{port}/heartbeat") as response:
+                return response.status == 200
+        except (aiohttp.ClientError, TimeoutError):
+            return False
+
+    async def _start_child(self) -> Endpoint:
+        self._data.mkdir(parents=True, exist_ok=True)
+        (self._data / "logs").mkdir(exist_ok=True)
+        read_fd, write_fd = os.pipe()
+        password = secrets.token_urlsafe(32)
+        orders = Orders(
+            data=str(self._data),
+            user=_USER,
+            password=password,
+            answer_fd=write_fd,
+            parent=os.getpid(),
+            file_roots=self._file_roots,
+            memory=self._memory,
+        )
+        try:
+            # The engine's own words at a crash; the child's log proper is engine.log.
+            with open(self._data / "logs" / "engine.err", "wb") as output:
+                self._process = process = await asyncio.create_subprocess_exec(
+                    sys.executable,
+                    "-m",
+                    "pipit.engine.embedded",
+                    stdin=asyncio.subprocess.PIPE,
+                    stdout=output,
+                    stderr=output,
+                    pass_fds=(write_fd,),
+                    start_new_session=True,
+                )
+        except BaseException:
+            os.close(read_fd)
+            raise
+        finally:
+            os.close(write_fd)
+        self.starts += 1
+        assert process.stdin is not None
+        try:
+            answer = await self._hear(process, read_fd, orders)
+        except BaseException:
+            await self._end_child(signal.SIGKILL)
+            raise
+        if answer.error or not answer.port:
+            await self._end_child(signal.SIGKILL)
+            raise EngineStartError(answer.error or f"the engine process ended at once; see {self._data / 'logs'}")
+        self._endpoint = Endpoint(answer.port, _USER, password, process.pid)
+        self._serving.set()
+        log.info("engine process %d serves on port %d", process.pid, answer.port)
+        return self._endpoint
+
+    async def _hear(self, process: asyncio.subprocess.Process, read_fd: int, orders: Orders) -> Answer:
+        loop = asyncio.get_running_loop()
+        reader = asyncio.StreamReader()
+        transport, _ = await loop.connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(read_fd, "rb", buffering=0)
+        )
+        try:
+            assert process.stdin is not None
+            process.stdin.write(msgspec.json.encode(orders) + b"\n")
+            async with asyncio.timeout(_START_SECONDS):
+                line = await reader.readline()
+        except TimeoutError:
+            raise EngineStartError(f"the engine process did not answer within {_START_SECONDS:.0f} s") from None
+        finally:
+            transport.close()
+        return msgspec.json.decode(line, type=Answer) if line else Answer()
+
+    async def _end_child(self, number: signal.Signals) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            process.send_signal(number)
+        try:
+            async with asyncio.timeout(_STOP_SECONDS):
+                await process.wait()
+        except TimeoutError:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+        finally:
+            if process.stdin is not None:
+                process.stdin.close()

@@ -1,0 +1,281 @@
+"""`Engine` over clickhouse-connect's async client: the child process and a server alike (rule 7).
+
+Promises: while the engine is away every call raises Unavailable at once; nothing is ever sent twice; values are bound
+parameters; settings go beside the statement, never into it; the bytes of a result are handed on as they come.
+
+It uses the client's transport (`AsyncClient._backend.request`: pool, authentication, errors) and not `raw_query`:
+that one rewrites the text, reads it to decide on repeats, and repeats reads by itself. `tests/engine` hold the
+signature.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import aiohttp
+import msgspec
+from clickhouse_connect.driver.asyncclient import AsyncClient
+from clickhouse_connect.driver.exceptions import Error as ClientError
+
+from pipit.engine.binding import bind
+from pipit.engine.client import ParamValue, Settings
+from pipit.engine.defaults import DDL_DEFAULTS, DEFAULTS
+from pipit.engine.failures import engine_away, engine_error
+from pipit.errors import PipitError, SqlError
+
+_MARKER = "{source}"
+_EXTERNAL = "pipit_source"
+_ROWS_SETTINGS = {"output_format_json_quote_64bit_integers": "0", "output_format_json_quote_denormals": "0"}
+_FILE_CHUNK = 1 << 20
+_BREAK_SECONDS = 0.1  # what it takes the supervisor to notice that its child is gone
+
+_decode_row = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+class Source(Protocol):
+    """Where the client for the engine comes from; another one after the child was started again."""
+
+    @property
+    def embedded(self) -> bool: ...
+
+    @property
+    def available(self) -> bool: ...
+
+    async def wait_available(self, timeout: float | None = None) -> bool: ...
+
+    async def client(self) -> AsyncClient:
+        """The client to use now. Raises Unavailable."""
+        ...
+
+    def lost(self, client: AsyncClient) -> None:
+        """A request on this client met a broken connection."""
+        ...
+
+
+class HttpEngine:
+    def __init__(self, source: Source) -> None:
+        self._source = source
+
+    @property
+    def embedded(self) -> bool:
+        return self._source.embedded
+
+    @property
+    def available(self) -> bool:
+        """Whether calls have a chance now."""
+        return self._source.available
+
+    async def wait_available(self, timeout: float | None = None) -> bool:
+        """Waits until the engine is there; False after `timeout` seconds without it."""
+        return await self._source.wait_available(timeout)
+
+    async def query(
+        self,
+        sql: str,
+        params: Mapping[str, ParamValue] | None = None,
+        *,
+        settings: Settings | None = None,
+        database: str | None = None,
+        format: str | None = None,
+        query_id: str | None = None,
+    ) -> bytes:
+        fields = _fields(params, settings, database, format, query_id)
+        # The engine holds the answer back until it is whole: an error is then an error, never half a result.
+        fields["wait_end_of_query"] = "1"
+        return await self._whole(sql.encode(), fields)
+
+    def stream(
+        self,
+        sql: str,
+        params: Mapping[str, ParamValue] | None = None,
+        *,
+        settings: Settings | None = None,
+        database: str | None = None,
+        format: str | None = None,
+        query_id: str | None = None,
+    ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        return self._stream(sql.encode(), _fields(params, settings, database, format, query_id))
+
+    async def rows(
+        self,
+        sql: str,
+        params: Mapping[str, ParamValue] | None = None,
+        *,
+        settings: Settings | None = None,
+        database: str | None = None,
+    ) -> list[dict[str, Any]]:
+        merged = _ROWS_SETTINGS | dict(settings or {})
+        body = await self.query(sql, params, settings=merged, database=database, format="JSONEachRow")
+        return [_decode_row(line) for line in body.splitlines()]
+
+    async def command(
+        self,
+        sql: str,
+        params: Mapping[str, ParamValue] | None = None,
+        *,
+        settings: Settings | None = None,
+        database: str | None = None,
+    ) -> None:
+        await self.query(sql, params, settings=DDL_DEFAULTS | dict(settings or {}), database=database)
+
+    async def insert(
+        self, table: str, rows: Sequence[Mapping[str, object]], *, settings: Settings | None = None
+    ) -> None:
+        if not rows:
+            return
+        fields = _fields(None, settings, None, None, None)
+        fields["query"] = f"INSERT INTO {table} FORMAT JSONEachRow"
+        await self._whole(b"\n".join(map(msgspec.json.encode, rows)), fields)
+
+    async def insert_file(
+        self,
+        into: str,
+        select: str,
+        path: Path,
+        *,
+        format: str,
+        structure: str,
+        settings: Settings | None = None,
+    ) -> None:
+        fields = _fields(None, settings, None, None, None)
+        if self.embedded:
+            source = f"file({_quote(str(path.resolve()))}, {_quote(format)}, {_quote(structure)})"
+            await self._whole(f"INSERT INTO {into} {_with_source(select, source)}".encode(), fields)
+            return
+        source = f"input({_quote(structure)})"
+        fields["query"] = f"INSERT INTO {into} {_with_source(select, source)} FORMAT {format}"
+        await self._whole(_file_chunks(path), fields)
+
+    async def select_file(
+        self,
+        select: str,
+        path: Path,
+        *,
+        format: str,
+        structure: str,
+        settings: Settings | None = None,
+    ) -> list[dict[str, Any]]:
+        fields = _fields(None, _ROWS_SETTINGS | dict(settings or {}), None, "JSONEachRow", None)
+        if self.embedded:
+            source = f"file({_quote(str(path.resolve()))}, {_quote(format)}, {_quote(structure)})"
+            body = await self._whole(_with_source(select, source).encode(), fields)
+        else:
+            fields["query"] = _with_source(select, _EXTERNAL)
+            fields[f"{_EXTERNAL}_format"] = format
+            fields[f"{_EXTERNAL}_structure"] = structure
+            with path.open("rb") as file:
+                body = await self._whole(None, fields, files={_EXTERNAL: (path.name, file)})
+        return [_decode_row(line) for line in body.splitlines()]
+
+    async def kill(self, query_id: str) -> None:
+        await self._whole(f"KILL QUERY WHERE query_id = {_quote(query_id)} ASYNC".encode(), {})
+
+    async def _whole(self, body: Any, fields: dict[str, str], files: dict[str, Any] | None = None) -> bytes:
+        client, response = await self._send(body, fields, files)
+        try:
+            return await response.read()
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise await self._broken(client) from error
+        finally:
+            _release(response)
+
+    @asynccontextmanager
+    async def _stream(self, body: bytes, fields: dict[str, str]) -> AsyncIterator[AsyncIterator[bytes]]:
+        client, response = await self._send(body, fields)
+        finished = False
+
+        async def blocks() -> AsyncIterator[bytes]:
+            nonlocal finished
+            try:
+                async for block in response.content.iter_any():
+                    yield block
+            except (aiohttp.ClientError, TimeoutError) as error:
+                raise await self._broken(client) from error
+            finished = True
+
+        try:
+            yield blocks()
+        finally:
+            if not finished:
+                response.close()  # the connection goes too, and the engine ends the query
+            _release(response)
+
+    async def _send(
+        self, body: Any, fields: dict[str, str], files: dict[str, Any] | None = None
+    ) -> tuple[AsyncClient, aiohttp.ClientResponse]:
+        client = await self._source.client()
+        fields.setdefault("query_id", uuid.uuid4().hex)
+        try:
+            response = await client._backend.request(
+                body, fields, files=files, server_wait=False, retries=0, retryable=False
+            )
+        except ClientError as error:
+            if error.code is None and _is_network(error):
+                self._source.lost(client)
+                raise engine_away() from error
+            raise engine_error(error.code, str(error)) from None
+        except aiohttp.ClientError as error:
+            self._source.lost(client)
+            raise engine_away() from error
+        return client, response
+
+    async def _broken(self, client: AsyncClient) -> PipitError:
+        """The connection broke after the answer had begun: the engine is gone, or it gave the query up."""
+        await asyncio.sleep(_BREAK_SECONDS)
+        if not self._source.available or await self._source.client() is not client:
+            self._source.lost(client)
+            return engine_away()
+        return SqlError("The query failed after its result had begun", hint="Run it again to see the reason")
+
+
+def _fields(
+    params: Mapping[str, ParamValue] | None,
+    settings: Settings | None,
+    database: str | None,
+    format: str | None,
+    query_id: str | None,
+) -> dict[str, str]:
+    """The URL's fields: defaults, then the request's settings, then what no setting may replace."""
+    fields = dict(DEFAULTS)
+    if settings:
+        fields.update((name, str(int(value) if isinstance(value, bool) else value)) for name, value in settings.items())
+    if params:
+        fields.update(bind(params))
+    if database:
+        fields["database"] = database
+    if format:
+        fields["default_format"] = format
+    if query_id:
+        fields["query_id"] = query_id
+    return fields
+
+
+def _with_source(select: str, source: str) -> str:
+    if select.count(_MARKER) != 1:
+        raise ValueError(f"the SELECT must hold {_MARKER} exactly once")
+    return select.replace(_MARKER, source)
+
+
+async def _file_chunks(path: Path) -> AsyncIterator[bytes]:
+    loop = asyncio.get_running_loop()
+    with path.open("rb") as file:
+        while chunk := await loop.run_in_executor(None, file.read, _FILE_CHUNK):
+            yield chunk
+
+
+def _quote(text: str) -> str:
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def _release(response: aiohttp.ClientResponse) -> None:
+    response.release()
+    response._lease_release()  # type: ignore[attr-defined]
+
+
+def _is_network(error: BaseException) -> bool:
+    return isinstance(error.__cause__, (aiohttp.ClientError, OSError, TimeoutError))

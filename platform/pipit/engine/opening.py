@@ -1,0 +1,172 @@
+"""`open_engine`: the engine for a data directory, or for the server at PIPIT_CLICKHOUSE_URL."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from clickhouse_connect import get_async_client
+from clickhouse_connect.driver.asyncclient import AsyncClient
+
+from pipit.engine.embedded.supervisor import Endpoint, Supervisor
+from pipit.engine.failures import engine_away
+from pipit.engine.http import HttpEngine
+from pipit.errors import EngineStartError, Unavailable
+
+_CONNECTIONS = 256
+_CONNECT_SECONDS = 5.0
+_READ_SECONDS = 3600.0  # a long insert is silent; a hung engine is the supervisor's to end
+_RETRY_SECONDS = 0.5
+
+
+class EmbeddedSource:
+    """The client for the supervised child; a new one for each child."""
+
+    embedded = True
+
+    def __init__(self, supervisor: Supervisor) -> None:
+        self._supervisor = supervisor
+        self._lock = asyncio.Lock()
+        self._endpoint: Endpoint | None = None
+        self._client: AsyncClient | None = None
+
+    @property
+    def available(self) -> bool:
+        return self._supervisor.endpoint is not None
+
+    async def wait_available(self, timeout: float | None = None) -> bool:
+        try:
+            async with asyncio.timeout(timeout):
+                await self._supervisor.wait_serving()
+        except TimeoutError:
+            return False
+        return True
+
+    async def client(self) -> AsyncClient:
+        endpoint = self._supervisor.endpoint
+        if endpoint is None:
+            raise engine_away()
+        if self._client is not None and endpoint is self._endpoint:
+            return self._client
+        async with self._lock:
+            if self._client is None or endpoint is not self._endpoint:
+                client = await _connect("http", "127.0.0.1", endpoint.port, endpoint.user, endpoint.password)
+                await self.close()
+                self._client, self._endpoint = client, endpoint
+            return self._client
+
+    def lost(self, client: AsyncClient) -> None:
+        """The supervisor sees for itself."""
+
+    async def close(self) -> None:
+        client, self._client = self._client, None
+        if client is not None:
+            client._force_close()
+
+
+class ServerSource:
+    """One client for a server at a URL; connected again after the server was away."""
+
+    embedded = False
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise EngineStartError("PIPIT_CLICKHOUSE_URL must look like http://user:password@host:port/")
+        self._scheme = parts.scheme
+        self._host = parts.hostname
+        self._port = parts.port or (8443 if parts.scheme == "https" else 8123)
+        self._user = unquote(parts.username or "default")
+        self._password = unquote(parts.password or "")
+        self._lock = asyncio.Lock()
+        self._client: AsyncClient | None = None
+        self._away = False
+
+    @property
+    def available(self) -> bool:
+        return not self._away
+
+    async def wait_available(self, timeout: float | None = None) -> bool:
+        try:
+            async with asyncio.timeout(timeout):
+                while True:
+                    with contextlib.suppress(Unavailable):
+                        client = await self.client()
+                        if await client.ping():
+                            self._away = False
+                            return True
+                    await asyncio.sleep(_RETRY_SECONDS)
+        except TimeoutError:
+            return False
+
+    async def client(self) -> AsyncClient:
+        if self._client is None:
+            async with self._lock:
+                if self._client is None:
+                    try:
+                        self._client = await _connect(
+                            self._scheme, self._host, self._port, self._user, self._password
+                        )
+                    except Unavailable:
+                        self._away = True
+                        raise
+                    self._away = False
+        return self._client
+
+    def lost(self, client: AsyncClient) -> None:
+        self._away = True
+
+    async def close(self) -> None:
+        client, self._client = self._client, None
+        if client is not None:
+            client._force_close()
+
+
+async def _connect(scheme: str, host: str, port: int, user: str, password: str) -> AsyncClient:
+    try:
+        return await get_async_client(
+            interface=scheme,
+            host=host,
+            port=port,
+            username=user,
+            password=password,
+            compress=False,
+            connector_limit=_CONNECTIONS,
+            connector_limit_per_host=_CONNECTIONS,
+            connect_timeout=_CONNECT_SECONDS,
+            send_receive_timeout=_READ_SECONDS,
+            query_retries=0,
+            show_clickhouse_errors="scrub",
+        )
+    except Exception as error:
+        raise engine_away() from error
+
+
+@asynccontextmanager
+async def open_engine(
+    data_dir: Path, url: str | None = None, *, file_roots: Sequence[Path] = (), memory: int = 0
+) -> AsyncIterator[HttpEngine]:
+    """The engine until the context ends. Raises EngineStartError.
+
+    Embedded (no `url`), files for `insert_file` are read from `data_dir` (not from `engine/` in it) and `file_roots`.
+    `memory`: bytes for the embedded engine, 0 for a share of the machine's.
+    """
+    if url:
+        server = ServerSource(url)
+        try:
+            yield HttpEngine(server)
+        finally:
+            await server.close()
+        return
+    supervisor = Supervisor(data_dir, file_roots=file_roots, memory=memory)
+    source = EmbeddedSource(supervisor)
+    try:
+        await supervisor.start()
+        yield HttpEngine(source)
+    finally:
+        await source.close()
+        await supervisor.stop()
