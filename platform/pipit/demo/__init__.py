@@ -1,7 +1,7 @@
 """The demo of `pipit serve --demo`: sample events of three customers, and a page that shows the isolation.
 
-`demo_routes(mint)` are the routes of the page, `stream_events(...)` sends the events, `banner(...)` is what the
-terminal says. They talk to the rest of Pipit over HTTP, and get tokens from the `Mint` given to them.
+`demo_routes(mint)` are the routes of the page, `stream_events(...)` sends the events, `banner(...)` is what
+the terminal says. They talk to the rest of Pipit over HTTP, and get tokens from the `Mint` given to them.
 """
 
 from .banner import banner

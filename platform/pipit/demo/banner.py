@@ -39,7 +39,7 @@ def banner(base_url: str, mint: Mint) -> str:
             "",
             *(curl(name, "limit=3") for name in variables.values()),
             "",
-            f"  and {first.label} asking for the rows of {second.label}: the answer stays {first.label}'s own.",
+            f"  and {first.label} asking for the rows of {second.label}: the answer stays its own.",
             "",
             curl(variables[first.id], f"limit=3&customer_id={second.customer}"),
             "",

@@ -8,7 +8,7 @@ const charts = new Map(); // box -> chart
 function colours() {
   const style = getComputedStyle(document.documentElement);
   const of = (name) => style.getPropertyValue(name).trim();
-  return { text: of("--text"), muted: of("--muted"), line: of("--line"), card: of("--card"), accent: of("--accent"), second: of("--second"), third: of("--third"), low: of("--accent-low") };
+  return { text: of("--text"), muted: of("--muted"), line: of("--line"), card: of("--card"), accent: of("--accent"), second: of("--second"), third: of("--third"), low: of("--accent-low"), onAccent: of("--on-accent") };
 }
 
 function draw(box, label, option, asTable) {
@@ -45,7 +45,7 @@ function lines(box, label, rows, x, series, columns) {
   const said = series.map(([name, key]) => `${name} ${number(last[key] ?? 0, 1)}`).join(", ");
   draw(box, `${label}. Latest: ${said}.`, (c) => ({
     grid: { left: 8, right: 16, top: 36, bottom: 4, containLabel: true },
-    legend: { top: 0, left: 0, icon: "roundRect", itemWidth: 14, itemHeight: 4, textStyle: { color: c.muted } },
+    legend: { type: "scroll", top: 0, left: 0, icon: "roundRect", itemWidth: 14, itemHeight: 4, textStyle: { color: c.muted } },
     tooltip: { trigger: "axis", renderMode: "richText", backgroundColor: c.card, borderColor: c.line, textStyle: { color: c.text }, confine: true },
     xAxis: { type: "category", boundaryGap: false, data: rows.map((row) => day(row[x])), ...axis(c) },
     yAxis: { type: "value", min: 0, ...axis(c), axisLine: { show: false } },
@@ -102,12 +102,15 @@ export function retention(box, rows) {
       formatter: (p) => `Came first in the week of ${day(cohorts[p.value[1]])}\n${p.value[2]}% were there ${p.value[0]} weeks later` },
     xAxis: { type: "category", position: "top", data: weeks.map((w) => (w ? `+${w} wk` : "First")), ...axis(c), axisLine: { show: false } },
     yAxis: { type: "category", inverse: true, data: cohorts.map((d) => `${day(d)} (${sizes.get(d)})`), ...axis(c), axisLine: { show: false } },
-    visualMap: { show: false, min: 0, max: 100, inRange: { color: [c.low, c.accent] } },
+    visualMap: { show: false, min: 0, max: 100, inRange: { color: [c.low, c.accent] }, dimension: 2 },
     series: [{
       type: "heatmap",
-      data: rows.map((r) => [weeks.indexOf(r.week), cohorts.indexOf(r.cohort), r.percent]),
+      data: rows.map((r) => ({
+        value: [weeks.indexOf(r.week), cohorts.indexOf(r.cohort), r.percent],
+        label: { color: r.percent > 45 ? c.onAccent : c.text },
+      })),
       itemStyle: { borderColor: c.card, borderWidth: 2, borderRadius: 3 },
-      label: { show: box.clientWidth > 460, formatter: (p) => `${Math.round(p.value[2])}%`, color: "#fff", textBorderColor: "rgba(0,0,0,.55)", textBorderWidth: 2 },
+      label: { show: box.clientWidth > 460, formatter: (p) => `${Math.round(p.value[2])}%` },
     }],
   }), () => table("Retention by week", [["First week", (r) => r.cohort], ["Weeks later", (r) => r.week, "number"], ["People", (r) => number(r.users), "number"], ["Share", (r) => `${r.percent}%`, "number"]], rows));
 }
