@@ -10,6 +10,9 @@ import pytest
 from pipit.engine import Engine, open_engine
 
 
+pytest_plugins = ["serving"]
+
+
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
     return "asyncio"

@@ -62,18 +62,21 @@ async def sql(request: Request) -> Response:
 def split_format(text: str, *, accept: str = "") -> tuple[str, Format]:
     """The statement without its FORMAT clause, and the format. Without one: JSON if the client accepts it, else TSV."""
     statement = single_statement(text)
-    clauses = trailing_clauses(statement)
-    if clauses.into_outfile:
-        raise BadRequest("INTO OUTFILE is not allowed")
-    if clauses.format is None:
-        return statement, JSON if "application/json" in accept else SQL_FORMATS["tsv"]
-    found = SQL_FORMATS.get(clauses.format.name.lower())
+    found: Format | None = None
+    for clause in trailing_clauses(statement):
+        if clause.kind == "into":
+            raise BadRequest("INTO OUTFILE is not allowed")
+        if clause.kind == "format":
+            found = SQL_FORMATS.get(clause.value.lower())
+            if found is None:
+                raise BadRequest(
+                    f"The format '{clause.value[:40]}' is not supported",
+                    hint=f"Use one of {', '.join(f.name for f in SQL_FORMATS.values())}.",
+                )
+            statement = statement[: clause.start] + statement[clause.end :]
     if found is None:
-        raise BadRequest(
-            f"The format '{clauses.format.name[:40]}' is not supported",
-            hint=f"Use one of {', '.join(f.name for f in SQL_FORMATS.values())}.",
-        )
-    return statement[: clauses.format.start] + statement[clauses.format.end :], found
+        found = JSON if "application/json" in accept else SQL_FORMATS["tsv"]
+    return statement, found
 
 
 def _switch(name: str, value: str) -> str:

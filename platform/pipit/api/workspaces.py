@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from pipit.access import grants
-from pipit.access.context import SecurityContext
-from pipit.access.jwt import mint, scope_from_claim
-from pipit.access.tokens import token_object
+from pipit.access.claims import read_context, read_rps, read_scopes, strict_object
+from pipit.access.context import Scope, SecurityContext
+from pipit.access.jwt import mint
+from pipit.access.keyring import WorkspaceKey
+from pipit.access.tokens import parse_scope, token_object
 from pipit.api.requests import authenticate, parameters, read_body, server_of
 from pipit.catalog.catalog import Catalog
 from pipit.catalog.snapshot import Snapshot, Workspace
@@ -98,20 +99,10 @@ async def tokens(request: Request) -> Response:
     catalog = server_of(request).catalog
     listed = [_admin_token_object(snapshot)]
     listed += [
-        token_object(id=t.id, name=t.name, token=t.token, scopes=t.scopes)
+        token_object(id=t.id, name=t.name, token=t.token, scopes=map(parse_scope, t.scopes), origin=t.origin)
         for t in catalog.tokens(snapshot.workspace.id)
     ]
     return JSONResponse({"tokens": listed})
-
-
-class _Limits(msgspec.Struct):
-    rps: int = 0
-
-
-class _Mint(msgspec.Struct):
-    scopes: list[dict[str, Any]]
-    limits: _Limits = _Limits()
-    context: dict[str, Any] = {}
 
 
 async def mint_jwt(request: Request) -> Response:
@@ -127,17 +118,22 @@ async def mint_jwt(request: Request) -> Response:
             hint="This makes JWTs; static tokens come from TOKEN lines in datafiles.",
         )
     try:
-        wanted = msgspec.json.decode(await read_body(request, server.config.max_body_bytes), type=_Mint)
-    except msgspec.MsgspecError as error:
-        raise BadRequest(f"The body is not a token's description: {error}") from None
+        wanted = strict_object(await read_body(request, server.config.max_body_bytes))
+    except ValueError:
+        raise BadRequest("The body must be a JSON object with 'scopes'") from None
+    workspace = snapshot.workspace
+    try:
+        scopes, context = read_scopes(wanted.get("scopes")), read_context(wanted.get("context") or {})
+        rps = read_rps(wanted.get("limits"))
+    except Forbidden as error:
+        raise BadRequest(error.message, hint=error.hint) from None
     token = mint(
-        snapshot.workspace.id,
-        snapshot.workspace.admin_token,
+        WorkspaceKey(workspace.id, workspace.name, workspace.admin_token),
         name=name,
-        scopes=[scope_from_claim(s) for s in wanted.scopes],
+        scopes=scopes,
         expires_at=int(expires),
-        context=wanted.context,
-        rps=wanted.limits.rps,
+        context=context,
+        rps=rps,
     )
     return JSONResponse({"token": token})
 
@@ -175,7 +171,8 @@ def _admin_token_object(snapshot: Snapshot) -> dict[str, Any]:
         id=snapshot.workspace.id,
         name="workspace admin token",
         token=snapshot.workspace.admin_token,
-        scopes=("ADMIN",),
+        scopes=(Scope("ADMIN"),),
+        origin="workspace",
     )
 
 

@@ -19,6 +19,7 @@ from pipit.sql.identifiers import quote
 from pipit.sql.references import (
     find_table_functions,
     find_tables,
+    inner_settings,
     rename,
     single_statement,
     strip_settings,
@@ -170,14 +171,12 @@ def prepare(
 ) -> Prepared:
     """One text: a single SELECT, its SETTINGS hoisted, names of resources replaced, everything else refused."""
     sql, own_settings = strip_settings(single_statement(text))
-    for name in own_settings:
-        if name not in ALLOWED_SETTINGS:
-            raise SqlError(
-                f"The setting '{name}' is not allowed in SQL", hint="Remove it from the SETTINGS clause."
-            )
-    clauses = trailing_clauses(sql)
-    if clauses.format or clauses.into_outfile:
+    inner = inner_settings(sql)
+    if trailing_clauses(sql) or any(clause.kind != "settings" for clause in inner):
         raise SqlError("FORMAT and INTO OUTFILE are not allowed here", hint="Ask for a format in the URL.")
+    for name in (*own_settings, *(setting.name for clause in inner for setting in clause.settings)):
+        if name not in ALLOWED_SETTINGS:
+            raise SqlError(f"The setting '{name}' is not allowed in SQL", hint="Remove it from SETTINGS.")
     for function in find_table_functions(sql):
         if function.name not in ALLOWED_TABLE_FUNCTIONS:
             raise SqlError(f"The table function '{function.name}' is not allowed")
@@ -210,8 +209,6 @@ def prepare(
             nodes[(target.pipe.name, target.node.name)] = target
             names.add(target.pipe.name)
             new = quote(_cte_name(target.pipe.name, target.node.name))
-        if reference.kind == "from" and not reference.has_alias:
-            new += f" AS {quote(reference.name)}"
         replacements[reference.start] = new
     return Prepared(
         rename(sql, replacements), frozenset(tables), tuple(nodes.values()), frozenset(names), own_settings
