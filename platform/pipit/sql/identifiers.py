@@ -1,6 +1,7 @@
 """Names: how they are written into SQL, and which ones a project may give to its resources (tinybird.md 1.2).
 
-A name reaches SQL text only through `quote`, and only when it comes from the catalog or another allow-list (rule 2).
+A name reaches SQL text only through `quote`, and only when it comes from the catalog or another allow-list
+(rule 2).
 """
 
 from __future__ import annotations
@@ -40,7 +41,10 @@ _ESCAPES = {
 
 
 def quote(name: str) -> str:
-    """The name in backticks, safe in any place where ClickHouse takes an identifier. Raises on an empty name."""
+    """The name in backticks, safe in any place where ClickHouse takes an identifier.
+
+    Raises on an empty name.
+    """
     if not name:
         raise ValueError("a name cannot be empty")
     return "`" + "".join(_ESCAPES.get(character, character) for character in name) + "`"

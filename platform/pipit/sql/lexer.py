@@ -1,19 +1,24 @@
-"""Where the tokens of an SQL text are, as ClickHouse's own lexer sees them. Everything that edits SQL text stands on it.
+"""Where the tokens of an SQL text are, as ClickHouse's own lexer sees them. Everything that edits SQL text
+stands on it.
 
-Promises: the tokens' texts, joined, are the input; the boundaries are those of ClickHouse 26.9 (checked against the
-engine by tests and fuzzing), in time linear in the text. Never raises on any text: what ClickHouse's lexer would refuse
-comes as an ERROR token, and whoever edits text refuses a list that holds one (`has_errors`).
+Promises: the tokens' texts, joined, are the input; the boundaries are those of ClickHouse 26.9 (checked
+against the engine by tests and fuzzing), in time linear in the text. Never raises on any text: what
+ClickHouse's lexer would refuse comes as an ERROR token, and whoever edits text refuses a list that holds one
+(`has_errors`).
 
 What is special in ClickHouse's lexer, all measured:
-- comments: `--`, `//` and `# `, `#!` to the end of line (only \\n ends it, not \\r); `/* */` nests; `#x` is an error;
-- strings: '' and \\' both escape in '...', "..." and `...`; ‘...’ is a string and “...” an identifier, without escapes;
-  x'41' and b'01' are strings; $tag$...$tag$ is a string, its tag letters, digits and _, or nothing;
-- numbers: 1_000, 0x1F, 0b1, 0x1.8p1, 1., .5; `1abc` is a word; after a dot only plain digits are taken (`t.1.2`);
+- comments: `--`, `//` and `# `, `#!` to the end of line (only \\n ends it, not \\r); `/* */` nests; `#x` is
+  an error;
+- strings: '' and \\' both escape in '...', "..." and `...`; ‘...’ is a string and “...” an identifier,
+  without escapes; x'41' and b'01' are strings; $tag$...$tag$ is a string, its tag letters, digits and _, or
+  nothing;
+- numbers: 1_000, 0x1F, 0b1, 0x1.8p1, 1., .5; `1abc` is a word; after a dot only plain digits are taken
+  (`t.1.2`);
 - a dollar is a letter inside a word (`a$b`, `$a`), and alone it is a token;
 - a NUL outside of a string is an error; 27 characters beyond ASCII are white space, − is a minus.
 
-One thing is more than the engine's lexer has: `{name:Type}` comes as one PARAMETER token (the engine has the braces as
-tokens and knows the form in its parser). Braces in any other form come as OPEN and CLOSE.
+One thing is more than the engine's lexer has: `{name:Type}` comes as one PARAMETER token (the engine has the
+braces as tokens and knows the form in its parser). Braces in any other form come as OPEN and CLOSE.
 """
 
 from __future__ import annotations
@@ -21,6 +26,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from enum import IntEnum
+from itertools import pairwise
 from typing import NamedTuple
 
 
@@ -161,6 +167,16 @@ def identifier_name(token: Token) -> str:
     return unescape(text[1:-1], text[0])
 
 
+def string_value(text: str) -> str:
+    """What a string token means: '...', ‘...’ or $tag$...$tag$. Those in hex and binary stay as written."""
+    if text[0] == "'":
+        return unescape(text[1:-1], "'")
+    if text[0] == "$":
+        tag = text.index("$", 1) + 1
+        return text[tag:-tag]
+    return text[1:-1] if text[0] == "‘" else text
+
+
 _ESCAPE = re.compile(r"\\(x[0-9a-fA-F]{2}|N|.)|(['\"`])\2", re.DOTALL)
 _ESCAPED = {
     "b": "\b",
@@ -226,11 +242,14 @@ def _nested_comment(sql: str, position: int) -> Token:
 
 
 def _heredocs(sql: str) -> dict[int, int]:
-    """For each dollar that can open a $tag$...$tag$: where that ends. One pass, so that many dollars stay cheap."""
+    """For each dollar that can open a $tag$...$tag$: where that ends.
+
+    One pass, so that many dollars stay cheap.
+    """
     dollars = [found.start() for found in re.finditer(r"\$", sql)]
     ends: dict[int, int] = {}
     latest: dict[str, int] = {}  # tag -> the nearest later dollar that opens the same tag
-    tags = [sql[here : there + 1] for here, there in zip(dollars, dollars[1:], strict=False)]
+    tags = [sql[here : there + 1] for here, there in pairwise(dollars)]
     for index in range(len(tags) - 1, -1, -1):
         if index + 2 < len(tags):
             latest[tags[index + 2]] = dollars[index + 2]

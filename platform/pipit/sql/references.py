@@ -1,0 +1,245 @@
+"""Which tables an SQL text names, by position, so that other names can take their places.
+
+Promises: what `find_tables` reports is at an exact place in the text, and CTEs, aliases and lambda names that
+hide a table are not reported; `rename` replaces those places and nothing else. What it never is: the check of
+what a query reads. That is made on the engine's own tree (`sql.tree`), so a table missed here is an unknown
+table there, and not a leak.
+
+The engine's scoping, measured on ClickHouse 26.9 and followed here:
+- the CTEs of one WITH see each other in any order, and not themselves: `WITH u AS (SELECT * FROM u)` reads
+  the table u, or an outer CTE u. With RECURSIVE a CTE sees itself when its body is a UNION. `WITH expr AS u`
+  names no table;
+- names are case-sensitive; "u", `u` and even 'u' after FROM name the CTE u too; `db.u` never does;
+- a CTE is seen in all of its query, subqueries too. In `WITH u AS (..) SELECT .. UNION .. SELECT ..` the
+  first SELECT's CTEs are seen by the others (through brackets, in nested unions), except by those that have a
+  WITH of their own. They do not leave a bracket that holds several SELECTs;
+- in a FROM, another item's alias hides tables and CTEs of that name (`FROM t AS u, u` reads t twice), not in
+  subqueries;
+- after IN, `u` is first an alias of an expression, a lambda's name or an item of FROM, then a column, then a
+  CTE, then a table. Columns are not known here: such a name is reported (kind "in"), and the caller decides
+  by its catalog.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from pipit.errors import SqlError
+from pipit.sql.identifiers import quote
+from pipit.sql.lexer import TokenKind, string_value
+from pipit.sql.outline import Clause, Query, TableItem, Union
+from pipit.sql.scanner import outline
+
+
+@dataclass(frozen=True, slots=True)
+class TableReference:
+    """`name` at [start, end) of the text. `kind`: "from" (FROM, JOIN) or "in" (a bare name after IN)."""
+
+    database: str | None
+    name: str
+    start: int
+    end: int
+    has_alias: bool
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class TableFunctionReference:
+    name: str
+    start: int
+    end: int
+
+
+def find_tables(sql: str) -> tuple[TableReference, ...]:
+    """The tables that the text names, in the order of the text."""
+    found: list[TableReference] = []
+    _union(outline(sql).union, frozenset(), frozenset(), found)
+    return tuple(sorted(found, key=lambda reference: reference.start))
+
+
+def find_table_functions(sql: str) -> tuple[TableFunctionReference, ...]:
+    """The table functions called after FROM and JOIN; start and end enclose the call."""
+    found: list[TableFunctionReference] = []
+    pending: list[Query | Union] = [outline(sql).union]
+    while pending:
+        part = pending.pop()
+        if isinstance(part, Union):
+            pending.extend(part.parts)
+            continue
+        pending.extend(cte.body for cte in part.ctes)
+        pending.extend(part.nested)
+        for item in part.tables:
+            if item.body is not None:
+                pending.append(item.body)
+            if item.kind == "function":
+                found.append(TableFunctionReference(item.parts[-1], item.start, item.end))
+    return tuple(sorted(found, key=lambda reference: reference.start))
+
+
+def rename(sql: str, replacements: Mapping[int, str]) -> str:
+    """The text with each reference that starts at a key replaced. A key that is no reference's start is an
+    error.
+
+    A table without an alias keeps its name for the columns: FROM `events` becomes FROM <replacement> AS
+    `events`.
+    """
+    if not replacements:
+        return sql
+    references = {reference.start: reference for reference in find_tables(sql)}
+    pieces: list[str] = []
+    position = 0
+    for start in sorted(replacements):
+        reference = references[start]
+        pieces.append(sql[position:start])
+        pieces.append(replacements[start])
+        if reference.kind == "from" and not reference.has_alias:
+            pieces.append(f" AS {quote(reference.name)}")
+        position = reference.end
+    pieces.append(sql[position:])
+    return "".join(pieces)
+
+
+def with_ctes(sql: str, ctes: Sequence[tuple[str, str]]) -> str:
+    """`sql` with the CTEs before its own, seen by every branch of its UNIONs, INTERSECTs and EXCEPTs.
+
+    The names must not be CTE names of the text itself: the engine refuses a name twice in one WITH. Bodies
+    are SELECT texts; each stands on lines of its own, so that a trailing `--` comment in it ends.
+    """
+    if not ctes:
+        return sql
+    shape = outline(sql)
+    elements = ",\n".join(f"{quote(name)} AS (\n{body}\n)" for name, body in ctes)
+    inserts: list[tuple[int, str]] = []
+    _insert_ctes(shape.union, False, elements, inserts)
+    pieces: list[str] = []
+    position = 0
+    for offset, text in sorted(inserts):
+        pieces += [sql[position:offset], text]
+        position = offset
+    pieces.append(sql[position:])
+    return "".join(pieces)
+
+
+def single_statement(sql: str) -> str:
+    """The text without trailing semicolons.
+
+    SqlError when it holds more than one statement, none, or no SELECT.
+    """
+    shape = outline(sql)
+    tokens = shape.tokens
+    end = len(tokens)
+    while end and tokens[end - 1].kind is TokenKind.SEMICOLON:
+        end -= 1
+    if end == 0:
+        raise SqlError("The SQL text is empty.")
+    for token in tokens[:end]:
+        if token.kind is TokenKind.SEMICOLON:
+            raise SqlError("Only one statement is allowed: there is text after a semicolon.")
+    if shape.parallel:
+        raise SqlError("Only one statement is allowed: PARALLEL WITH is not.")
+    first = next((token for token in tokens if token.text != "("), tokens[0])
+    if first.kind is not TokenKind.WORD or first.text.upper() not in ("SELECT", "WITH", "FROM"):
+        raise SqlError("Only SELECT statements are allowed.", hint="Start with SELECT or WITH.")
+    return sql if end == len(tokens) else sql[: tokens[end].start] + sql[tokens[-1].end :]
+
+
+def trailing_clauses(sql: str) -> tuple[Clause, ...]:
+    """The FORMAT, SETTINGS and INTO OUTFILE clauses at the top level (kind: format, settings, into)."""
+    return tuple(clause for clause in outline(sql).clauses if clause.depth == 0)
+
+
+def inner_settings(sql: str) -> tuple[Clause, ...]:
+    """SETTINGS, FORMAT and INTO OUTFILE inside of subqueries, CTEs and brackets."""
+    return tuple(clause for clause in outline(sql).clauses if clause.depth > 0)
+
+
+def strip_settings(sql: str) -> tuple[str, dict[str, str]]:
+    """The text without its top-level SETTINGS, and these: name -> value (of strings without the quotes).
+
+    SqlError when a value is not a literal. Whether a setting is allowed is for the caller (`sql.allowed`).
+    """
+    settings: dict[str, str] = {}
+    pieces: list[str] = []
+    position = 0
+    for clause in trailing_clauses(sql):
+        if clause.kind != "settings":
+            continue
+        for setting in clause.settings:
+            settings[setting.name] = _plain_value(setting.value)
+        pieces.append(sql[position : clause.start].rstrip(" \t"))
+        position = clause.end
+    pieces.append(sql[position:])
+    return "".join(pieces), settings
+
+
+_Names = frozenset[str]
+
+
+def _union(
+    union: Union, scope: _Names, hidden: _Names, found: list[TableReference], passed: _Names = frozenset()
+) -> None:
+    """`scope`: the CTEs that are seen. `hidden`: aliases that come before tables after IN. `passed`: the CTEs
+    that an outer union's first SELECT hands on."""
+    if not union.parts:
+        return
+    first = union.parts[0]
+    own = frozenset(cte.name for cte in first.ctes) if isinstance(first, Query) else frozenset()
+    for index, part in enumerate(union.parts):
+        handed = passed | own if index else passed
+        if isinstance(part, Union):
+            _union(part, scope, hidden, found, handed)
+        else:
+            _query(part, scope if part.with_start >= 0 else scope | handed, hidden, found)
+
+
+def _query(query: Query, outer: _Names, hidden: _Names, found: list[TableReference]) -> None:
+    scope = outer | {cte.name for cte in query.ctes}
+    hidden = hidden | query.aliases
+    for cte in query.ctes:
+        sees_itself = cte.name in outer or (query.recursive and len(cte.body.parts) > 1)
+        _union(cte.body, scope if sees_itself else scope - {cte.name}, hidden, found)
+    aliases = {
+        item.alias
+        for item in query.tables
+        if item.alias is not None and not (item.kind == "from" and item.parts == (item.alias,))
+    }
+    for item in query.tables:
+        if item.body is not None:
+            _union(item.body, scope, hidden, found)
+        elif item.kind == "from":
+            _report(item, scope | aliases, found)
+    for item in query.members:
+        _report(item, scope | aliases | hidden, found)
+    for body in query.nested:
+        _union(body, scope, hidden, found)
+
+
+def _report(item: TableItem, not_tables: _Names, found: list[TableReference]) -> None:
+    if len(item.parts) == 1 and item.parts[0] not in not_tables:
+        found.append(
+            TableReference(None, item.parts[0], item.start, item.end, item.alias is not None, item.kind)
+        )
+    elif len(item.parts) == 2:
+        database, name = item.parts
+        found.append(TableReference(database, name, item.start, item.end, item.alias is not None, item.kind))
+
+
+def _insert_ctes(union: Union, covered: bool, elements: str, inserts: list[tuple[int, str]]) -> None:
+    """A union's first SELECT hands its CTEs on, not to one with its own WITH, and not out of brackets."""
+    first_hands_on = bool(union.parts) and isinstance(union.parts[0], Query)
+    for index, part in enumerate(union.parts):
+        if isinstance(part, Union):
+            _insert_ctes(part, covered or (index > 0 and first_hands_on), elements, inserts)
+        elif part.with_start >= 0:
+            inserts.append((part.with_start, elements + ",\n"))
+        elif not covered and (index == 0 or not first_hands_on):
+            inserts.append((part.start, f"WITH {elements}\n"))
+
+
+def _plain_value(text: str) -> str:
+    if text[:1] == "'":
+        return string_value(text)
+    if text[:1] in '{[("`$' or "(" in text:
+        raise SqlError("The value of a setting must be a number, a word or a string.")
+    return text
