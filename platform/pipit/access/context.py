@@ -20,7 +20,7 @@ class TokenKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """`TYPE[:resource]`. `fixed_params` for PIPES:READ, `filter` for DATASOURCES:READ, `fixed_values` for APPEND."""
+    """`TYPE[:resource]`: PIPES:READ may fix params, DATASOURCES:READ filter, ...:APPEND fix columns."""
 
     type: str
     resource: str = ""
@@ -40,7 +40,10 @@ class SecurityContext:
 
     @property
     def is_admin(self) -> bool:
-        return self.kind is TokenKind.ADMIN or any(s.type in ("ADMIN", "ADMIN_USER") for s in self.scopes)
+        """Everything in its own workspace. A JWT never is, whatever its scopes say."""
+        if self.kind is TokenKind.STATIC:
+            return any(s.type in ("ADMIN", "ADMIN_USER") for s in self.scopes)
+        return self.kind is TokenKind.ADMIN
 
     @property
     def is_tenant(self) -> bool:

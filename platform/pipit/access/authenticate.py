@@ -1,0 +1,92 @@
+"""A request's token becomes a `SecurityContext`, or the request ends with 403.
+
+Exactly one token per request: two of them could be read differently by two programs (ATTACKS A17). A
+verified JWT is remembered, never longer than its own time and never under another keyring than the one that
+verified it: a revoked or changed secret counts from the next request on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from time import time
+
+from cachetools import LRUCache
+
+from pipit.access.context import SecurityContext
+from pipit.access.jwt import Verified, invalid_token, looks_like_jwt, verify
+from pipit.access.keyring import Keyring
+from pipit.errors import BadRequest, Forbidden
+
+_REMEMBERED = 10_000
+
+
+def bearer_tokens(headers: Sequence[str]) -> list[str]:
+    """The tokens of a request's Authorization headers. Other schemes are a proxy's business.
+
+    Raises BadRequest for more than one header: which of them counts is nobody's guess.
+    """
+    if len(headers) > 1:
+        raise BadRequest("The request has more than one Authorization header", hint="Send one token.")
+    return [header[7:].strip(" ") for header in headers if header[:7].lower() == "bearer "]
+
+
+def one_token(header: Sequence[str], query: Sequence[str]) -> str:
+    """The one token of a request. Raises BadRequest for more than one, Forbidden for none."""
+    tokens = [*header, *query]
+    if len(tokens) > 1:
+        raise BadRequest(
+            "The request carries more than one token", hint="Send one: in the header or the URL."
+        )
+    if not tokens or not tokens[0]:
+        raise Forbidden(
+            "The request carries no token",
+            hint="Send it as 'Authorization: Bearer <token>' or as '?token=<token>'.",
+        )
+    return tokens[0]
+
+
+def authenticate(token: str, keyring: Keyring, *, now: float) -> SecurityContext:
+    """Who holds this token. Raises Forbidden. Remembers nothing; `Authenticator` does."""
+    found = keyring.find(token)
+    if found is not None:
+        return found
+    if looks_like_jwt(token):
+        return verify(token, keyring, now=now).security
+    raise invalid_token()
+
+
+class Authenticator:
+    """`authenticate` with a bounded memory of verified JWTs. For one event loop; not for threads."""
+
+    def __init__(self, *, clock: Callable[[], float] = time, remembered: int = _REMEMBERED) -> None:
+        self._clock = clock
+        self._keyring: Keyring | None = None
+        self._verified: LRUCache[bytes, Verified] = LRUCache(remembered)
+
+    def authenticate(self, header: Sequence[str], query: Sequence[str], keyring: Keyring) -> SecurityContext:
+        """The tokens of a request's header and URL -> who asks. Raises Forbidden, BadRequest."""
+        return self.check(one_token(header, query), keyring)
+
+    def check(self, token: str, keyring: Keyring) -> SecurityContext:
+        """Raises Forbidden. The answer is the one that the function `authenticate` would give now."""
+        found = keyring.find(token)
+        if found is not None:
+            return found
+        if not looks_like_jwt(token):
+            raise invalid_token()
+        if keyring is not self._keyring:
+            self._verified.clear()
+            self._keyring = keyring
+        now = self._clock()
+        # The whole text, by a hash that nobody can make collide: a dictionary's own hash never decides.
+        digest = hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
+        verified = self._verified.get(digest)
+        if verified is None:
+            verified = self._verified[digest] = verify(token, keyring, now=now)
+        try:
+            verified.check_time(now)
+        except Forbidden:
+            del self._verified[digest]
+            raise
+        return verified.security

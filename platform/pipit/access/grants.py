@@ -1,0 +1,142 @@
+"""What a token may do: pure decisions over its `SecurityContext`. A no names the scope that is missing.
+
+A scope is looked at before existence: who may not read a pipe gets the same answer whether it exists or
+not. Names are compared exactly. A JWT has only what its scopes say; no scope of a JWT makes it an admin.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from pipit.access.context import Scalar, Scope, SecurityContext, TokenKind
+from pipit.errors import Forbidden, NotFound
+
+_QUARANTINE = "_quarantine"
+
+
+def may_read_pipe(security: SecurityContext, pipe: str) -> bool:
+    return _reads_all(security) or bool(security.scopes_for("PIPES:READ", pipe))
+
+
+def may_read_datasource(security: SecurityContext, name: str) -> bool:
+    """READ on a data source covers its quarantine."""
+    names = {name, name.removesuffix(_QUARANTINE)}
+    return _reads_all(security) or any(security.scopes_for("DATASOURCES:READ", n) for n in names)
+
+
+def read_pipe(
+    security: SecurityContext, pipe: str, declared: Iterable[str], *, exists: bool = True
+) -> Mapping[str, Scalar]:
+    """The parameters that the token fixes for this pipe. `declared` are the pipe's FIXED_PARAMS.
+
+    Raises Forbidden without a scope, or when a JWT leaves a declared one open; NotFound to who may read.
+    """
+    if not may_read_pipe(security, pipe):
+        raise _missing(security, "PIPES:READ", pipe)
+    if not exists:
+        raise NotFound(f"The pipe '{_shown(pipe)}' does not exist")
+    if not security.is_tenant:
+        return {}
+    fixed = _fixed(security.scopes_for("PIPES:READ", pipe))
+    for name in declared:
+        # An empty text would pass `defined()` and could undo a filter: it fixes nothing (ATTACKS B19).
+        if fixed.get(name, "") == "":
+            raise Forbidden(
+                f"The token '{security.name}' does not fix the parameter '{name}' of '{pipe}'",
+                hint=f"The pipe has FIXED_PARAMS {name}: set it in 'fixed_params' of the token's scope.",
+            )
+    return fixed
+
+
+def read_datasource(security: SecurityContext, name: str, *, exists: bool = True) -> None:
+    """Raises Forbidden, or NotFound to who may read. Row filters are not decided here."""
+    if not may_read_datasource(security, name):
+        raise _missing(security, "DATASOURCES:READ", name)
+    if not exists:
+        raise _no_datasource(name)
+
+
+def read_sql(security: SecurityContext, names: Iterable[str]) -> None:
+    """For a workspace token's SQL: every data source and pipe that its text names."""
+    if security.is_tenant:
+        raise Forbidden("A JWT cannot send SQL: only workspace tokens may")
+    for name in sorted(names):
+        if not (may_read_datasource(security, name) or may_read_pipe(security, name)):
+            raise Forbidden(
+                f"The token '{security.name}' may not read '{_shown(name)}'",
+                hint=f"It needs DATASOURCES:READ:{_shown(name)}, or PIPES:READ:{_shown(name)} for a pipe.",
+            )
+
+
+def append(security: SecurityContext, name: str, *, exists: bool = True) -> Mapping[str, Scalar]:
+    """The columns that the token sets in every row, whatever the body says. Raises Forbidden, NotFound."""
+    scopes = security.scopes_for("DATASOURCES:APPEND", name)
+    if not scopes and not security.is_admin:
+        raise _missing(security, "DATASOURCES:APPEND", name)
+    if not exists:
+        raise _no_datasource(name)
+    return {} if security.is_admin else _fixed(scopes)
+
+
+def require_admin(security: SecurityContext) -> None:
+    if not security.is_admin:
+        raise Forbidden(
+            f"The token '{security.name}' has not enough permissions", hint="Use the workspace's admin token."
+        )
+
+
+def require_tokens(security: SecurityContext) -> None:
+    """To see and change static tokens."""
+    if not security.is_admin and not _has(security, "TOKENS"):
+        raise _missing(security, "TOKENS")
+
+
+def deploy(security: SecurityContext) -> None:
+    if not security.is_admin and not _has(security, "WORKSPACE:DEPLOY"):
+        raise _missing(security, "WORKSPACE:DEPLOY")
+
+
+def require_workspace(security: SecurityContext, workspace_id: str) -> None:
+    if security.workspace_id != workspace_id:
+        raise Forbidden("The token belongs to another workspace", hint="Use a token of this workspace.")
+
+
+def _reads_all(security: SecurityContext) -> bool:
+    return security.is_admin or _has(security, "WORKSPACE:READ_ALL")
+
+
+def _has(security: SecurityContext, type: str) -> bool:
+    return security.kind is TokenKind.STATIC and bool(security.scopes_for(type, ""))
+
+
+def _fixed(scopes: Iterable[Scope]) -> dict[str, Scalar]:
+    """What all of these scopes fix. Two that fix one name differently never get here: `claims` refuses them.
+
+    Should they all the same, nothing is chosen between them.
+    """
+    found: dict[str, Scalar] = {}
+    for scope in scopes:
+        for name, value in (*scope.fixed_params.items(), *scope.fixed_values.items()):
+            if name in found and (type(found[name]), found[name]) != (type(value), value):
+                raise Forbidden(f"The token fixes '{name}' to two values for '{scope.resource}'")
+            found[name] = value
+    return found
+
+
+def _missing(security: SecurityContext, type: str, resource: str = "") -> Forbidden:
+    if resource:
+        return Forbidden(
+            f"The token '{security.name}' has no {type} for '{_shown(resource)}'",
+            hint=f"Use a token with the scope {type}:{_shown(resource)}.",
+        )
+    return Forbidden(
+        f"The token '{security.name}' has no {type}", hint=f"Use an admin token, or one with {type}."
+    )
+
+
+def _no_datasource(name: str) -> NotFound:
+    return NotFound(f'Data Source "{_shown(name)}" does not exist', hint="Deploy it first.")
+
+
+def _shown(name: str) -> str:
+    return "".join(c if c.isprintable() else "?" for c in name[:200])

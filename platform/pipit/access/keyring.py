@@ -1,0 +1,87 @@
+"""All secrets that a request's token is checked against, as one immutable picture.
+
+The catalog builds a new one on every change; nobody changes one. A keyring never holds two tokens of the
+same text, nor a workspace without a real secret: either would let a token mean more than one thing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from pipit.access.context import Scope, SecurityContext, TokenKind
+from pipit.access.tokens import check_admin_token
+from pipit.errors import BadRequest
+
+ADMIN_NAME = "workspace admin token"
+
+
+@dataclass(frozen=True, slots=True)
+class WorkspaceKey:
+    """A workspace and its secret: the text of its admin token, which is also the key of its JWTs."""
+
+    id: str
+    name: str
+    admin_token: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class StaticToken:
+    workspace_id: str
+    id: str
+    name: str
+    token: str = field(repr=False)
+    scopes: tuple[Scope, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Keyring:
+    """`generation` grows with every change; what was learned under another keyring is worth nothing."""
+
+    workspaces: Mapping[str, WorkspaceKey]
+    generation: int = 0
+    _static: Mapping[bytes, SecurityContext] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def build(
+        cls, workspaces: Iterable[WorkspaceKey], static: Iterable[StaticToken], *, generation: int = 0
+    ) -> Keyring:
+        """Raises BadRequest on a weak secret, and on a secret that stands for two tokens."""
+        keys: dict[str, WorkspaceKey] = {}
+        found: dict[bytes, SecurityContext] = {}
+
+        def add(text: str, security: SecurityContext) -> None:
+            digest = _digest(text)
+            if digest in found:
+                raise BadRequest(
+                    f"The tokens '{found[digest].name}' and '{security.name}' have the same text",
+                    hint="Each token needs a secret of its own: refresh one of them.",
+                )
+            found[digest] = security
+
+        for key in workspaces:
+            check_admin_token(key.admin_token, of=f"{ADMIN_NAME} of {key.name}")
+            if not key.id or key.id in keys:
+                raise BadRequest(f"The workspace id '{key.id}' of '{key.name}' is empty or taken")
+            keys[key.id] = key
+            add(key.admin_token, SecurityContext(key.id, TokenKind.ADMIN, ADMIN_NAME))
+        for token in static:
+            if token.workspace_id not in keys:
+                continue  # a token of a workspace that is gone opens nothing
+            check_admin_token(token.token, of=token.name)
+            add(token.token, SecurityContext(token.workspace_id, TokenKind.STATIC, token.name, token.scopes))
+        return cls(MappingProxyType(keys), generation, MappingProxyType(found))
+
+    def find(self, text: str) -> SecurityContext | None:
+        """The admin or static token of exactly this text.
+
+        Compared by hash: whoever guesses cannot steer a hash, so the time of the look-up tells nothing of a
+        secret.
+        """
+        return self._static.get(_digest(text))
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
