@@ -16,10 +16,11 @@ from chdb import _chdb
 
 from pipit.engine.embedded.failure import Failure
 from pipit.engine.embedded.guard import Guard, check_statement
-from pipit.engine.embedded.statement import STREAMABLE, Insert, output_format
+from pipit.engine.embedded.statement import STREAMABLE, Insert, first_word, output_format
 
 _SETTING_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _KILL = re.compile(rb"\s*kill\s+query\b", re.IGNORECASE)
+_STREAMED = (b"select", b"with")
 _QUERY_ID = re.compile(rb"\bquery_id\b", re.IGNORECASE)
 
 
@@ -99,7 +100,12 @@ class Execution:
                 # The engine gives ids of its own; ours is in the comment.
                 text = _QUERY_ID.sub(b"Settings['log_comment']", text)
             format = output_format(text, task.format)
-            if reads and format.lower() in STREAMABLE and task.format.lower() in STREAMABLE:
+            if (
+                reads
+                and first_word(text) in _STREAMED
+                and format.lower() in STREAMABLE
+                and task.format.lower() in STREAMABLE  # in case `format` was read from the text wrongly
+            ):
                 return self._run_stream(text, format)
             result = connection.query(text, task.format, params=task.params)
             self.summary.add(result)
@@ -129,6 +135,17 @@ class Execution:
         """The next block; None at the end."""
         try:
             return self._fetch()
+        except RuntimeError as error:
+            raise Failure.of(error) from None
+
+    def rest(self) -> bytes:
+        """All blocks that are left, for a client that wants the answer whole or not at all."""
+        try:
+            parts = []
+            while (block := self._fetch()) is not None:
+                parts.append(block)
+            self.close()
+            return b"".join(parts)
         except RuntimeError as error:
             raise Failure.of(error) from None
 
@@ -165,6 +182,7 @@ class Execution:
         try:
             insert, self._insert = self._insert, None
             self.summary.add(self._connection.insert_done(insert))
+            self.close()
         except RuntimeError as error:
             raise Failure.of(error) from None
 

@@ -23,14 +23,16 @@ from pipit.engine.embedded.execution import Execution, Task
 from pipit.engine.embedded.failure import Failure
 from pipit.engine.embedded.guard import Guard
 from pipit.engine.embedded.running import Running, Threads
-from pipit.engine.embedded.statement import DEFAULT_FORMAT, Insert, insert_head, is_insert
+from pipit.engine.embedded.statement import DEFAULT_FORMAT, Insert, first_word, insert_head
 
 log = logging.getLogger(__name__)
 
 # Of the URL, these are the protocol's; every other name is a setting of the engine.
 _PROTOCOL = frozenset(
     "query query_id database default_format user password quota_key role session_id session_timeout session_check "
-    "close_session stacktrace compress decompress buffer_size wait_end_of_query client_protocol_version".split()
+    "close_session stacktrace compress decompress buffer_size wait_end_of_query client_protocol_version "
+    # These steer ClickHouse's own HTTP server. Here progress is not sent, and a lost client always ends its query.
+    "send_progress_in_http_headers http_headers_progress_interval_ms cancel_http_readonly_queries_on_client_close".split()
 )
 _HEAD_BYTES = 1 << 16  # how much of a body is looked at for the head of an INSERT
 _TEXT_BYTES = 256 << 20  # a statement with its inline values
@@ -156,7 +158,7 @@ class Server:
         in_url = len(text)
         if body is not None:
             text += await body.peek(_HEAD_BYTES)
-        insert = insert_head(text) if is_insert(text) else None
+        insert = insert_head(text) if first_word(text) == b"insert" else None
         task = Task(
             text,
             tag=query_id,
@@ -174,7 +176,8 @@ class Server:
             raise Failure(48, "INSERT ... SELECT with data in the body is not supported by the embedded engine")
         if not task.text.strip():
             raise Failure(62, "Syntax error: Empty query")
-        return await self._read(request, self._execution(task), headers)
+        whole = url.get("wait_end_of_query", "0") not in ("0", "false")
+        return await self._read(request, self._execution(task), headers, whole=whole)
 
     def _execution(self, task: Task) -> Execution:
         return Execution(self._path, self._guard, task)
@@ -195,10 +198,12 @@ class Server:
         return web.Response(body=b"", headers=headers)
 
     async def _read(
-        self, request: web.BaseRequest, execution: Execution, headers: dict[str, str]
+        self, request: web.BaseRequest, execution: Execution, headers: dict[str, str], *, whole: bool
     ) -> web.StreamResponse:
         async with Running(self._threads, execution) as running:
             result = await running.step(execution.run)
+            if result.more and whole:
+                result = replace(result, body=result.body + await running.step(execution.rest), more=False)
             if result.format:
                 headers["X-ClickHouse-Format"] = result.format
                 headers["Content-Type"] = _CONTENT_TYPES.get(result.format.lower(), _TSV)

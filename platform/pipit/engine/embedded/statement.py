@@ -26,7 +26,7 @@ _TOKEN = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 _AFTER_FORMAT = re.compile(rb"[ \t\f]*;?[ \t\f]*\r?\n?")
-_INSERT = re.compile(rb"\s*insert\b", re.IGNORECASE)
+_FIRST_WORD = re.compile(rb"[\s(]*([A-Za-z]+)\b")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +48,11 @@ def _tokens(text: bytes, start: int = 0) -> Iterator[tuple[str, bytes, int, int]
             yield kind, match.group(), match.start(), match.end()
 
 
-def is_insert(text: bytes) -> bool:
-    """Whether the first word is INSERT. Cheap for the common case, right with leading comments."""
-    if _INSERT.match(text):
-        return True
-    first = next(_tokens(text[:65536]), None)
-    return first is not None and first[0] == "word" and first[1].lower() == b"insert"
+def first_word(text: bytes) -> bytes:
+    """The first word in lower case, after comments and opening brackets."""
+    if found := _FIRST_WORD.match(text):
+        return found[1].lower()
+    return next((token.lower() for kind, token, _, _ in _tokens(text) if kind == "word" or token != b"("), b"")
 
 
 def insert_head(text: bytes) -> Insert | None:
