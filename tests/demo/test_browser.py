@@ -1,0 +1,240 @@
+"""The demo as a newcomer meets it: `pipit serve --demo`, the page in a real Chromium, and the printed curl lines.
+
+Screenshots land in pytest's temporary folder (`demo-shots`), to be looked at.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+ROOT = Path(__file__).parents[2]
+CHROMIUM_ARGUMENTS = ["--no-sandbox", "--disable-quic", "--disable-background-networking"]
+
+
+@dataclass
+class Served:
+    """A running `pipit serve --demo`."""
+
+    url: str
+    process: subprocess.Popen[bytes]
+    log: Path
+    shots: Path
+
+    def said(self) -> str:
+        return self.log.read_text(errors="replace")
+
+    def until(self, what: str, check: Callable[[], bool], seconds: float = 90) -> None:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            assert self.process.poll() is None, f"pipit serve ended\n{self.said()}"
+            if check():
+                return
+            time.sleep(0.1)
+        pytest.fail(f"{what}: not within {seconds:.0f} s\n{self.said()}")
+
+    def json(self, path: str, token: str = "") -> Any:
+        request = urllib.request.Request(self.url + path)
+        if token:
+            request.add_header("Authorization", f"Bearer {token}")
+        with urllib.request.urlopen(request, timeout=10) as reply:
+            return json.load(reply)
+
+    def viewer(self, name: str) -> str:
+        """The token that the page would hold for this viewer."""
+        return next(v["token"] for v in self.json("/demo/session.json")["viewers"] if v["id"] == name)
+
+    def live(self) -> bool:
+        """The history is in and events of this minute arrive."""
+        try:
+            rows = self.json("/v0/pipes/recent_activity.json?limit=1", self.viewer("acme"))["data"]
+        except (urllib.error.URLError, ConnectionError, TimeoutError):
+            return False
+        if not rows:
+            return False
+        latest = datetime.fromisoformat(rows[0]["timestamp"]).replace(tzinfo=UTC)
+        return (datetime.now(UTC) - latest).total_seconds() < 30
+
+
+@dataclass
+class Seen:
+    """What the page complained about while it was open."""
+
+    errors: list[str] = field(default_factory=list)
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    place = tmp_path_factory.mktemp("demo")
+    project = place / "project"
+    for folder in ("datasources", "pipes", "connectors"):
+        shutil.copytree(ROOT / folder, project / folder)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    log = place / "serve.log"
+    shots = tmp_path_factory.mktemp("demo-shots")
+    command = [
+        str(Path(sys.executable).with_name("pipit")), "serve", "--project", str(project),
+        "--data", str(place / "data"), "--port", str(port), "--demo",
+    ]  # fmt: skip
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("PIPIT_")}
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, cwd=place, env=clean)
+    running = Served(f"http://127.0.0.1:{port}", process, log, shots)
+    try:
+        running.until("the demo is live", running.live)
+        yield running
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    candidates = (os.environ.get("PIPIT_CHROMIUM", ""), "chromium", "chromium-browser", "google-chrome")
+    found = next((path for name in candidates if name and (path := shutil.which(name))), None)
+    assert found, "No Chromium. Debian: apt-get install chromium; elsewhere name one in PIPIT_CHROMIUM."
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=found, args=CHROMIUM_ARGUMENTS)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def seen() -> Seen:
+    return Seen()
+
+
+@pytest.fixture
+def page(browser: Browser, seen: Seen) -> Iterator[Page]:
+    opened = browser.new_page(viewport={"width": 1280, "height": 900}, locale="en-GB")
+    opened.on("pageerror", lambda error: seen.errors.append(str(error)))
+    opened.on("console", lambda m: seen.errors.append(m.text) if "Content Security Policy" in m.text else None)
+    yield opened
+    opened.close()
+
+
+def look(page: Page, served: Served, viewer: str) -> None:
+    """Opens the page as this viewer and waits until everything is drawn."""
+    page.goto(f"{served.url}/demo#{viewer}")
+    page.wait_for_selector(f'body[data-drawn="{viewer}"]', timeout=30_000)
+    page.wait_for_selector("#retention canvas")
+
+
+def figures(page: Page) -> dict[str, str]:
+    names = page.locator("#figures dt").all_inner_texts()
+    return dict(zip(names, page.locator("#figures dd").all_inner_texts(), strict=True))
+
+
+def total_of_bill(page: Page) -> list[str]:
+    return page.locator("#billing td.strong").all_inner_texts()
+
+
+def test_two_customers_see_different_numbers(page: Page, served: Served, seen: Seen) -> None:
+    shown = {}
+    for viewer in ("acme", "globex"):
+        look(page, served, viewer)
+        expect(page.locator("#claims")).to_contain_text(viewer)
+        page.wait_for_timeout(600)  # the charts' entrance, so that the picture shows them whole
+        page.screenshot(path=served.shots / f"{viewer}.png", full_page=True)
+        shown[viewer] = figures(page), total_of_bill(page), page.locator("#teams tbody").inner_text()
+    acme, globex = shown["acme"], shown["globex"]
+    assert len(acme[0]) == 5
+    assert all(acme[0][name] != globex[0][name] for name in ("People today", "In 30 days", "Events in 30 days"))
+    assert acme[1] and globex[1] and not set(acme[1]) & set(globex[1])
+    assert "Finance" in acme[2] and "Finance" not in globex[2] and "Research" in globex[2]
+    assert seen.errors == []
+
+
+def test_the_switch_changes_the_token_and_the_numbers(page: Page, served: Served, seen: Seen) -> None:
+    look(page, served, "acme")
+    before, token = figures(page), page.locator("#token-raw").text_content()
+    page.get_by_label("Initech").check(force=True)
+    page.wait_for_selector('body[data-drawn="initech"]')
+    assert figures(page) != before
+    assert page.locator("#token-raw").text_content() != token
+    expect(page.locator("#claims")).to_contain_text("initech")
+    assert seen.errors == []
+
+
+def test_a_manager_sees_one_team_and_no_bill(page: Page, served: Served, seen: Seen) -> None:
+    look(page, served, "acme-sales")
+    assert page.locator("#teams tbody tr").count() == 1
+    expect(page.locator("#teams tbody")).to_contain_text("Sales")
+    expect(page.locator("#billing")).to_contain_text("403")
+    page.screenshot(path=served.shots / "manager.png", full_page=True)
+    assert seen.errors == []
+
+
+@pytest.mark.parametrize("viewer", ["acme", "acme-sales"])
+def test_reading_another_customer_changes_nothing(
+    page: Page, served: Served, seen: Seen, viewer: str
+) -> None:
+    look(page, served, viewer)
+    page.get_by_role("button", name="Try to read another customer").click()
+    page.wait_for_selector("#attack-result table")
+    page.screenshot(path=served.shots / f"attack-{viewer}.png", full_page=True)
+    verdicts = {
+        row.locator("th").inner_text(): row.get_attribute("data-verdict")
+        for row in page.locator("#attack-result tbody tr").all()
+    }
+    assert len(verdicts) == 9
+    for attempt in ("In the address", "Twice", "In capitals", "Encoded", "In a form", "In JSON"):
+        assert verdicts[attempt] == "same", verdicts
+    assert verdicts["SQL of one's own"] == "refused"
+    assert set(verdicts.values()) <= {"same", "refused"}
+    assert seen.errors == []
+
+
+def test_live_events_move_the_page(page: Page, served: Served) -> None:
+    look(page, served, "acme")
+    first = page.locator("#feed li").first.inner_text()
+    page.wait_for_function(
+        "before => document.querySelector('#feed li').innerText !== before", arg=first, timeout=60_000
+    )
+
+
+def test_a_phone_in_the_dark(browser: Browser, served: Served) -> None:
+    opened = browser.new_page(viewport={"width": 390, "height": 800}, color_scheme="dark")
+    look(opened, served, "globex")
+    opened.wait_for_timeout(600)
+    opened.screenshot(path=served.shots / "phone-dark.png", full_page=True)
+    assert opened.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    opened.close()
+
+
+def test_the_printed_lines_work(served: Served) -> None:
+    """What `make demo` printed, pasted into a shell: the third answer is the first one's."""
+    served.until("the lines are printed", lambda: served.said().count("curl -H") >= 3, seconds=10)
+    text = served.said()
+    variables = re.findall(r"^[A-Z]+='[^'\n]+'$", text, re.MULTILINE)
+    # Yesterday and before do not change while we look.
+    stop = f"date_to={datetime.fromtimestamp(time.time() - 86_400, UTC).date()}"
+    curls = [line.replace("?limit", f"?{stop}&limit") for line in re.findall(r"^curl .*$", text, re.MULTILINE)]
+    script = "\n".join([*variables, *(f"{line.replace('curl ', 'curl -sS ', 1)} | tr -d '\\n'; echo" for line in curls)])
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=60)
+    own, other, attempt = (json.loads(line)["data"] for line in done.stdout.splitlines())
+    assert own and other and own != other
+    assert attempt == own
