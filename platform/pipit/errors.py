@@ -31,7 +31,9 @@ from typing import ClassVar
 
 
 class PipitError(Exception):
-    """The root. `message` is for the reader, `hint` says what to do, `headers` go with the HTTP response."""
+    """Something went wrong inside Pipit; the request id names it in the server's log.
+
+    `message` is for the reader, `hint` says what to do, `headers` go with the HTTP response."""
 
     code: ClassVar[str] = "internal_error"
     status: int = 500
@@ -56,6 +58,8 @@ class PipitError(Exception):
 
 
 class BadRequest(PipitError):
+    """A parameter, a header or a body that cannot be used; the message names it."""
+
     code = "bad_request"
     status = 400
 
@@ -65,9 +69,13 @@ class TemplateError(BadRequest):
 
     code = "template_error"
 
-    def __init__(self, message: str, *, anchor: str = "", hint: str = "") -> None:
+    def __init__(
+        self, message: str, *, anchor: str = "", hint: str = "", line: int = 0, column: int = 0
+    ) -> None:
         super().__init__(message, hint=hint)
         self.anchor = anchor
+        self.line = line  # within the template's source, from 1; 0 is unknown
+        self.column = column
 
     def body(self) -> dict[str, object]:
         suffix = f"#{self.anchor}" if self.anchor else ""
@@ -99,6 +107,8 @@ class SqlError(BadRequest):
 
 
 class Forbidden(PipitError):
+    """The token is missing, bad or expired, or it has no scope or key for this. The message says which."""
+
     code = "forbidden"
     status = 403
 
@@ -110,36 +120,50 @@ class ReadRefused(Forbidden):
 
 
 class NotFound(PipitError):
+    """No such pipe, data source, variable or path."""
+
     code = "not_found"
     status = 404
 
 
 class MethodNotAllowed(PipitError):
+    """The path exists, but not with this method."""
+
     code = "method_not_allowed"
     status = 405
 
 
 class QueryTimeout(PipitError):
+    """The query ran longer than it may. Ask for less, or make the pipe cheaper."""
+
     code = "query_timeout"
     status = 408
 
 
 class Conflict(PipitError):
+    """Something else is in the way: a deploy in progress, a name that is taken, a reused key."""
+
     code = "conflict"
     status = 409
 
 
 class LengthRequired(PipitError):
+    """The request needs a Content-Length."""
+
     code = "length_required"
     status = 411
 
 
 class TooLarge(PipitError):
+    """A body, a row or a result is larger than it may be."""
+
     code = "too_large"
     status = 413
 
 
 class UriTooLong(PipitError):
+    """The URL is longer than it may be: send the parameters in a POST body."""
+
     code = "uri_too_long"
     status = 414
 
@@ -152,6 +176,8 @@ class UnprocessableWrite(PipitError):
 
 
 class RateLimited(PipitError):
+    """The token sends more requests than it may: wait for the seconds in `Retry-After`."""
+
     code = "rate_limited"
     status = 429
 
