@@ -200,7 +200,9 @@ def main() -> None:
             finally:
                 server.stdin.close()
                 server.wait(30)
-        print(f"{'connections':>11} {'pipit/s':>9} {'p50 ms':>8} {'engine/s':>9} {'p50 ms':>8} {'ratio':>6} {'p50 above':>10}")
+        print(
+            f"{'connections':>11} {'pipit/s':>9} {'p50 ms':>8} {'engine/s':>9} {'p50 ms':>8} {'ratio':>6} {'p50 above':>10}"
+        )
         for connections, (a, a50, b, b50, ratio, above) in found.items():
             print(f"{connections:>11} {a:>9.0f} {a50:>8.2f} {b:>9.0f} {b50:>8.2f} {ratio:>6.2f} {above:>+7.2f} ms")
         if dump:

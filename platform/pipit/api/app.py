@@ -93,9 +93,7 @@ async def health(request: Request) -> Response:
     server: Server = request.app.state.server
     ready = server.engine.available
     body = {"status": "ok" if ready else "engine_unavailable", "engine": ready}
-    return JSONResponse(
-        body, status_code=200 if ready else 503, headers={} if ready else {"Retry-After": "1"}
-    )
+    return JSONResponse(body, status_code=200 if ready else 503, headers={} if ready else {"Retry-After": "1"})
 
 
 async def version(request: Request) -> Response:
@@ -145,9 +143,7 @@ class RequestFrame:
             log.exception("request %s failed", request_id)
             if started:
                 raise
-            error_500 = PipitError(
-                "Internal error", hint=f"Quote the request id {request_id} when you report it."
-            )
+            error_500 = PipitError("Internal error", hint=f"Quote the request id {request_id} when you report it.")
             await JSONResponse(error_500.body(), status_code=500)(scope, receive, framed)
 
 

@@ -17,10 +17,7 @@ from pipit.templates import Parameter
 
 def resource_id(snapshot: Snapshot, kind: str, name: str) -> str:
     """`t_` and 32 hex digits, the same for as long as the workspace and the name are."""
-    return (
-        "t_"
-        + hashlib.md5(f"{snapshot.workspace.id}/{kind}/{name}".encode(), usedforsecurity=False).hexdigest()
-    )
+    return "t_" + hashlib.md5(f"{snapshot.workspace.id}/{kind}/{name}".encode(), usedforsecurity=False).hexdigest()
 
 
 def pipe_of(snapshot: Snapshot, name_or_id: str) -> str:
@@ -45,9 +42,7 @@ def attributes(request: Request, parameter: str) -> frozenset[str]:
     return frozenset(a.strip() for a in request.query_params.get(parameter, "").split(",") if a.strip())
 
 
-def pipe_object(
-    snapshot: Snapshot, pipe: CompiledPipe, request: Request, wanted: frozenset[str]
-) -> dict[str, Any]:
+def pipe_object(snapshot: Snapshot, pipe: CompiledPipe, request: Request, wanted: frozenset[str]) -> dict[str, Any]:
     endpoint = pipe.endpoint
     whole: dict[str, Any] = {
         "id": resource_id(snapshot, "pipe", pipe.name),

@@ -55,9 +55,7 @@ def document(
     }
 
 
-def _operation(
-    snapshot: Snapshot, pipe: CompiledPipe, extension: str, security: SecurityContext
-) -> dict[str, Any]:
+def _operation(snapshot: Snapshot, pipe: CompiledPipe, extension: str, security: SecurityContext) -> dict[str, Any]:
     fixed = {name for scope in security.scopes_for("PIPES:READ", pipe.name) for name in scope.fixed_params}
     content = EXTENSIONS[extension].content_type.split(";")[0]
     errors = {"description": "What was wrong", "content": {"application/json": {"schema": _ref("Error")}}}

@@ -82,11 +82,7 @@ async def datafile(request: Request) -> Response:
 
 async def openapi(request: Request) -> Response:
     security, snapshot = authenticate(request)
-    readable = [
-        p
-        for p in snapshot.pipes.values()
-        if p.endpoint is not None and grants.may_read_pipe(security, p.name)
-    ]
+    readable = [p for p in snapshot.pipes.values() if p.endpoint is not None and grants.may_read_pipe(security, p.name)]
     return JSONResponse(document(snapshot, readable, security, str(request.base_url)))
 
 

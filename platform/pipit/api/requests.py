@@ -34,9 +34,7 @@ def authenticate(request: Request) -> tuple[SecurityContext, Snapshot]:
     Raises Forbidden (bad, missing or expired token), BadRequest (two tokens), RateLimited.
     """
     server = server_of(request)
-    token = token_of(
-        request.headers.getlist("authorization"), [v for k, v in query_pairs(request) if k == "token"]
-    )
+    token = token_of(request.headers.getlist("authorization"), [v for k, v in query_pairs(request) if k == "token"])
     security = server.authenticator.authenticate(token, server.catalog.keyring)
     headers = server.limiter.check(security)
     request.state.rate_headers = headers
@@ -93,9 +91,7 @@ async def _body_parameters(request: Request, limit: int) -> list[Parameter]:
     body = await read_body(request, limit)
     if not body.strip():
         return []
-    if kind == "application/json" or (
-        kind != "application/x-www-form-urlencoded" and body.lstrip()[:1] == b"{"
-    ):
+    if kind == "application/json" or (kind != "application/x-www-form-urlencoded" and body.lstrip()[:1] == b"{"):
         return [Parameter("json", name, value) for name, value in _json_pairs(body)]
     if kind in ("application/x-www-form-urlencoded", ""):
         try:

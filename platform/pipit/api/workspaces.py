@@ -26,9 +26,7 @@ async def workspace(request: Request) -> Response:
     security, snapshot = authenticate(request)
     if security.is_tenant:
         raise Forbidden("A JWT cannot look at the workspace")
-    return JSONResponse(
-        _workspace_object(snapshot.workspace) | {"scope": "admin" if security.is_admin else "user"}
-    )
+    return JSONResponse(_workspace_object(snapshot.workspace) | {"scope": "admin" if security.is_admin else "user"})
 
 
 async def workspaces(request: Request) -> Response:
@@ -36,10 +34,7 @@ async def workspaces(request: Request) -> Response:
     security, _ = authenticate(request)
     catalog = server_of(request).catalog
     _require_server_admin(catalog, security)
-    listed = [
-        _workspace_object(s.workspace) | {"token": s.workspace.admin_token}
-        for s in catalog.snapshots.values()
-    ]
+    listed = [_workspace_object(s.workspace) | {"token": s.workspace.admin_token} for s in catalog.snapshots.values()]
     return JSONResponse({"workspaces": listed, "organization_id": None, "organization_name": None})
 
 

@@ -101,9 +101,7 @@ def _cycles(snapshot: Snapshot) -> list[DatafileError]:
             return
         if here in done:
             return
-        if (
-            node.template is None
-        ):  # a template's references are only possible ones; rendering refuses real circles
+        if node.template is None:  # a template's references are only possible ones; rendering refuses real circles
             for reference in references(node):
                 target = snapshot.resolve(reference, pipe)
                 if isinstance(target, NodeTarget):

@@ -74,9 +74,7 @@ class Catalog:
         rows = await self.state.workspaces()
         if not any(r.name == DEFAULT_WORKSPACE for r in rows):
             rows.append(
-                await self.state.add_workspace(
-                    DEFAULT_WORKSPACE, _DATABASE_PREFIX + DEFAULT_WORKSPACE, admin_token=""
-                )
+                await self.state.add_workspace(DEFAULT_WORKSPACE, _DATABASE_PREFIX + DEFAULT_WORKSPACE, admin_token="")
             )
         for row in rows:
             await self._load_workspace(row)
@@ -137,14 +135,10 @@ class Catalog:
     async def put_secret(self, workspace_id: str, name: str, value: str) -> SecretRow:
         """Sets a secret. Pipes see it at once; datafiles at the next deploy, as the dialect says."""
         if not _SECRET_NAME.fullmatch(name):
-            raise BadRequest(
-                f"'{name[:80]}' is not a valid secret name", hint="Letters, digits, '_', '.' and '-'."
-            )
+            raise BadRequest(f"'{name[:80]}' is not a valid secret name", hint="Letters, digits, '_', '.' and '-'.")
         names = {s.name for s in self.secrets(workspace_id)}
         if name not in names and len(names) >= MAX_SECRETS:
-            raise BadRequest(
-                f"A workspace has at most {MAX_SECRETS} secrets", hint="Delete one that is not used."
-            )
+            raise BadRequest(f"A workspace has at most {MAX_SECRETS} secrets", hint="Delete one that is not used.")
         async with self._changing:
             await self.state.put_secret(workspace_id, name, value)
             await self._reload_secrets(workspace_id)
@@ -200,9 +194,7 @@ class Catalog:
     def _rebuild_keyring(self) -> None:
         workspaces = [s.workspace for s in self._snapshots.values()]
         static = [
-            StaticToken(
-                workspace_id=id, id=t.id, name=t.name, token=t.token, scopes=tuple(map(parse_scope, t.scopes))
-            )
+            StaticToken(workspace_id=id, id=t.id, name=t.name, token=t.token, scopes=tuple(map(parse_scope, t.scopes)))
             for id, rows in self._tokens.items()
             for t in rows
         ]

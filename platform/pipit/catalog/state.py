@@ -99,9 +99,7 @@ class State:
         rows = await self._latest("workspaces", "name, database, admin_token", where="NOT deleted")
         return [WorkspaceRow(r["id"], r["name"], r["database"], r["admin_token"]) for r in rows]
 
-    async def add_workspace(
-        self, name: str, database: str, admin_token: str, *, id: str = ""
-    ) -> WorkspaceRow:
+    async def add_workspace(self, name: str, database: str, admin_token: str, *, id: str = "") -> WorkspaceRow:
         if any(w.name == name for w in await self.workspaces()):
             raise Conflict(f"There is already a workspace named '{name}'", hint="Choose another name.")
         row = WorkspaceRow(id or str(uuid.uuid4()), name, database, admin_token)
@@ -156,8 +154,7 @@ class State:
             "tokens", "name, token, scopes, origin", where="NOT deleted", workspace_id=workspace_id
         )
         return [
-            TokenRow(r["id"], r["name"], r["token"], tuple(msgspec.json.decode(r["scopes"])), r["origin"])
-            for r in rows
+            TokenRow(r["id"], r["name"], r["token"], tuple(msgspec.json.decode(r["scopes"])), r["origin"]) for r in rows
         ]
 
     async def put_tokens(

@@ -24,7 +24,9 @@ def create_table(datasource: DataSource, database: str, physical: str) -> str:
     lines = [column_definition(c) for c in datasource.columns]
     lines += [index_definition(i) for i in datasource.indexes]
     body = ",\n    ".join(lines)
-    return f"CREATE TABLE IF NOT EXISTS {quote(database)}.{quote(physical)}\n(\n    {body}\n)\n{engine_clause(datasource)}"
+    return (
+        f"CREATE TABLE IF NOT EXISTS {quote(database)}.{quote(physical)}\n(\n    {body}\n)\n{engine_clause(datasource)}"
+    )
 
 
 def column_definition(column: Column) -> str:

@@ -69,9 +69,7 @@ class Deployer:
     ) -> Outcome:
         """Raises ProjectError with everything that is wrong, Conflict when a deploy is under way."""
         if workspace_id in self._busy:
-            raise Conflict(
-                "Another deployment of this workspace is in progress", hint="Try again when it is done."
-            )
+            raise Conflict("Another deployment of this workspace is in progress", hint="Try again when it is done.")
         self._busy.add(workspace_id)
         try:
             return await self._deploy(workspace_id, files, check, allow_destructive)
@@ -93,9 +91,7 @@ class Deployer:
             # Views first: one that still feeds a table must not outlive it.
             for orphan in sorted(orphans, key=lambda name: name[0] != "m"):
                 if _OWN_OBJECT.fullmatch(orphan):
-                    log.warning(
-                        "dropping %s.%s: no live deployment names it", snapshot.workspace.database, orphan
-                    )
+                    log.warning("dropping %s.%s: no live deployment names it", snapshot.workspace.database, orphan)
                     await self._drop(snapshot.workspace.database, orphan)
 
     async def _deploy(
@@ -195,9 +191,7 @@ class Deployer:
             ):
                 where = f"{quote(table.database)}.{quote(physical)}"
                 # One that a deploy which was cut off left behind may have another type.
-                await self._engine.command(
-                    f"ALTER TABLE {where} DROP COLUMN IF EXISTS {quote(addition.column.name)}"
-                )
+                await self._engine.command(f"ALTER TABLE {where} DROP COLUMN IF EXISTS {quote(addition.column.name)}")
                 await self._engine.command(f"ALTER TABLE {where} ADD COLUMN {definition} {place}")
 
     async def _create_views(
@@ -276,9 +270,7 @@ class Deployer:
         scopes: dict[str, list[str]] = {}
         for datasource in project.datasources.values():
             for grant in datasource.tokens:
-                scopes.setdefault(grant.name, []).append(
-                    f"DATASOURCES:{grant.permission.upper()}:{datasource.name}"
-                )
+                scopes.setdefault(grant.name, []).append(f"DATASOURCES:{grant.permission.upper()}:{datasource.name}")
         for pipe in project.pipes.values():
             for grant in pipe.tokens:
                 scopes.setdefault(grant.name, []).append(f"PIPES:READ:{pipe.name}")
@@ -297,11 +289,7 @@ class Deployer:
 
 def _changed_views(live: Mapping[str, View], new: Mapping[str, View]) -> tuple[str, ...]:
     """Views whose SQL changes. Only `DEPLOYMENT_METHOD alter` says that history may stay as it is."""
-    changed = [
-        k
-        for k, v in new.items()
-        if k in live and (v.sql, v.target.name) != (live[k].sql, live[k].target.name)
-    ]
+    changed = [k for k, v in new.items() if k in live and (v.sql, v.target.name) != (live[k].sql, live[k].target.name)]
     errors = [
         DatafileError(
             f"The SQL of the materialized node '{new[k].node.name}' changes, so the rows of "

@@ -91,9 +91,7 @@ def make_plan(live: Snapshot, project: Project, *, existing: frozenset[str], all
         changed_datasources=tuple(changed),
         deleted_datasources=deleted,
         new_pipes=tuple(n for n in project.pipes if n not in old.pipes),
-        changed_pipes=tuple(
-            n for n, p in project.pipes.items() if n in old.pipes and old.pipes[n].text != p.text
-        ),
+        changed_pipes=tuple(n for n, p in project.pipes.items() if n in old.pipes and old.pipes[n].text != p.text),
         deleted_pipes=tuple(n for n in old.pipes if n not in project.pipes),
         new_connections=tuple(
             n for n, c in project.connections.items() if n not in old.connections or old.connections[n] != c
@@ -119,16 +117,12 @@ def _meaning(datasource: DataSource) -> DataSource:
     )
 
 
-def _compare(
-    before: DataSource, after: DataSource, columns: list[NewColumn], errors: list[DatafileError]
-) -> None:
+def _compare(before: DataSource, after: DataSource, columns: list[NewColumn], errors: list[DatafileError]) -> None:
     """The changes of one data source: additive ones into `columns`, the others into `errors`."""
 
     def refuse(message: str, line: int = 0, column: int = 0) -> None:
         errors.append(
-            DatafileError(
-                f"{message}. {REBUILD}", file=after.file, line=line, column=column, hint=_REBUILD_HINT
-            )
+            DatafileError(f"{message}. {REBUILD}", file=after.file, line=line, column=column, hint=_REBUILD_HINT)
         )
 
     old = {c.name: c for c in before.columns}

@@ -74,9 +74,7 @@ class Composer:
     ) -> Composed:
         """The statement of a pipe's node. `over` is SQL over `_`, which then means this node's result."""
         top = over if over is not None else render(snapshot, node, values, binder)
-        return self._compose(
-            snapshot, pipe, node, top, values, binder, under_name="_" if over is not None else None
-        )
+        return self._compose(snapshot, pipe, node, top, values, binder, under_name="_" if over is not None else None)
 
     def sql(
         self,
@@ -89,9 +87,7 @@ class Composer:
     ) -> Composed:
         """The statement of a workspace's own SQL (already rendered). `_` means the node of `pipeline`."""
         pipe, node = pipeline or (None, None)
-        return self._compose(
-            snapshot, pipe, node, text, values, binder, under_name="_" if node else None, adhoc=True
-        )
+        return self._compose(snapshot, pipe, node, text, values, binder, under_name="_" if node else None, adhoc=True)
 
     def _compose(
         self,
@@ -166,9 +162,7 @@ def render(snapshot: Snapshot, node: CompiledNode, values: Mapping[str, RequestV
     return node.template.render(values, binder, secrets=snapshot.secrets)
 
 
-def prepare(
-    snapshot: Snapshot, pipe: CompiledPipe | None, text: str, *, under: NodeTarget | None = None
-) -> Prepared:
+def prepare(snapshot: Snapshot, pipe: CompiledPipe | None, text: str, *, under: NodeTarget | None = None) -> Prepared:
     """One text: a single SELECT, its SETTINGS hoisted, names of resources replaced, everything else refused."""
     sql, own_settings = strip_settings(single_statement(text))
     inner = inner_settings(sql)
@@ -210,9 +204,7 @@ def prepare(
             names.add(target.pipe.name)
             new = quote(_cte_name(target.pipe.name, target.node.name))
         replacements[reference.start] = new
-    return Prepared(
-        rename(sql, replacements), frozenset(tables), tuple(nodes.values()), frozenset(names), own_settings
-    )
+    return Prepared(rename(sql, replacements), frozenset(tables), tuple(nodes.values()), frozenset(names), own_settings)
 
 
 def _cte_name(pipe: str, node: str) -> str:

@@ -57,9 +57,7 @@ class Examiner:
         )
         reads = parse_query_tree(reply.decode("utf-8", "surrogateescape"))
         if reads.unknown:
-            raise ReadRefused(
-                "The engine's plan of this query has a part that Pipit does not know, so it does not run"
-            )
+            raise ReadRefused("The engine's plan of this query has a part that Pipit does not know, so it does not run")
         extra = reads.tables - composed.tables
         if extra:
             raise ReadRefused("The query reads a table that is not a resource of the workspace")
@@ -83,9 +81,7 @@ def check_text(sql: str) -> None:
                 raise ReadRefused(f"The function '{name}' is not allowed in queries")
     for token in tokens:
         if token.kind is TokenKind.PARAMETER and token.text.rstrip("} \t\n").lower().endswith("identifier"):
-            raise ReadRefused(
-                "Identifiers cannot be query parameters", hint="Use column() with a list of columns."
-            )
+            raise ReadRefused("Identifiers cannot be query parameters", hint="Use column() with a list of columns.")
         if token.kind is TokenKind.SEMICOLON:
             raise SqlError("Only one statement is allowed")
 

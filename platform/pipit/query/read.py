@@ -144,9 +144,7 @@ class Reader:
             _check_sql_size(query.over)
         return self._composer.pipe(snapshot, pipe, pipe.endpoint, values, binder, over=query.over or None)
 
-    def _compose_sql(
-        self, snapshot: Snapshot, security: SecurityContext, query: SqlQuery, binder: Binder
-    ) -> Composed:
+    def _compose_sql(self, snapshot: Snapshot, security: SecurityContext, query: SqlQuery, binder: Binder) -> Composed:
         if security.is_tenant:
             raise Forbidden("A JWT cannot use /v0/sql: only workspace tokens may send SQL")
         _check_sql_size(query.sql)
@@ -165,9 +163,7 @@ class Reader:
         return composed
 
 
-def render_text(
-    text: str, values: Mapping[str, RequestValue], binder: Binder, secrets: Mapping[str, str]
-) -> str:
+def render_text(text: str, values: Mapping[str, RequestValue], binder: Binder, secrets: Mapping[str, str]) -> str:
     """A workspace's own SQL text: a template if it begins with `%`."""
     if not text.lstrip().startswith("%"):
         return text

@@ -63,9 +63,7 @@ def check_filters(
 
 def filter_setting(filters: Mapping[str, str]) -> str:
     """The value of `additional_table_filters`."""
-    inner = ", ".join(
-        f"{quote_string(table)}: {quote_string(text)}" for table, text in sorted(filters.items())
-    )
+    inner = ", ".join(f"{quote_string(table)}: {quote_string(text)}" for table, text in sorted(filters.items()))
     return "{" + inner + "}"
 
 
