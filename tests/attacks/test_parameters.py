@@ -1,0 +1,184 @@
+"""ATTACKS B: whatever a request carries, a tenant's filter and its fixed parameters stand."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from projects import CANARY, ROWS, TENANTS, column
+from serving import Workspace
+
+pytestmark = pytest.mark.anyio
+
+# Ways to say customer_id=b in a URL.
+QUERIES = [
+    "customer_id=b",
+    "customer_id=a&customer_id=b",
+    "customer_id=b&customer_id=a",
+    "Customer_ID=b",
+    "CUSTOMER_ID=b",
+    "customer_id[]=b",
+    "customer_id[0]=b",
+    "customer_id.x=b",
+    "customer_id+=b",
+    "customer_id%20=b",
+    "customer_id%00=b",
+    "customer_id%0a=b",
+    "%63ustomer_id=b",
+    "customer%5Fid=b",
+    "a=1;customer_id=b",
+    "context=%7B%22customer_id%22%3A%22b%22%7D",
+    "context.customer_id=b",
+    "additional_table_filters=%7B%7D",
+    "param_customer_id=b",
+    "readonly=0",
+    "database=system",
+    "role=admin",
+    "user=default",
+    "query_id=1&session_id=2",
+    "fixed_params=%7B%7D",
+]
+
+
+@pytest.fixture
+async def tenants(workspace: Workspace) -> Workspace:
+    await workspace.deploy(TENANTS)
+    reply = await workspace.send("events", ROWS)
+    assert reply.json == {"successful_rows": 5, "quarantined_rows": 0}
+    return workspace
+
+
+def only_a(body: bytes) -> None:
+    assert b"canary_b" not in body and str(CANARY).encode() not in body and b'"b"' not in body
+
+
+async def test_every_way_to_ask_for_another_customer(tenants: Workspace) -> None:
+    fixed = tenants.jwt(
+        {"type": "PIPES:READ", "resource": "by_param", "fixed_params": {"customer_id": "a"}},
+        {"type": "PIPES:READ", "resource": "latest", "fixed_params": {}},
+        context={"customer_id": "a"},
+    )
+    plain = (await tenants.get("/v0/pipes/by_param.json", token=fixed)).body
+    assert len(json.loads(plain)["data"]) == 3
+    for query in QUERIES:
+        for pipe in ("by_param", "latest"):
+            reply = await tenants.get(f"/v0/pipes/{pipe}.json?{query}", token=fixed)
+            only_a(reply.body)
+            assert reply.status in (200, 400), (query, reply.text)
+            if reply.status == 200:
+                assert column(reply.json["data"], "customer_id") == ["a", "a", "a"], query
+
+
+@pytest.mark.parametrize(
+    ("headers", "body"),
+    [
+        ({"Content-Type": "application/json"}, b'{"customer_id": "b"}'),
+        ({"Content-Type": "application/json"}, b'{"customer_id": "a", "customer_id": "b"}'),
+        ({"Content-Type": "application/json"}, b'{"customer_id": ["b"]}'),
+        ({"Content-Type": "application/json"}, b'{"customer_id": {"$ne": "a"}}'),
+        ({"Content-Type": "application/json"}, b'{"Customer_Id": "b"}'),
+        ({"Content-Type": "application/x-www-form-urlencoded"}, b"customer_id=b"),
+        ({"Content-Type": "application/x-www-form-urlencoded"}, b"customer_id=a&customer_id=b"),
+        (
+            {"Content-Type": "multipart/form-data; boundary=x"},
+            b'--x\r\nContent-Disposition: form-data; name="customer_id"\r\n\r\nb\r\n--x--\r\n',
+        ),
+    ],
+)
+async def test_bodies(tenants: Workspace, headers: dict[str, str], body: bytes) -> None:
+    fixed = tenants.jwt(
+        {"type": "PIPES:READ", "resource": "by_param", "fixed_params": {"customer_id": "a"}},
+        context={"customer_id": "a"},
+    )
+    for query in ("", "?customer_id=b", "?customer_id=a"):
+        reply = await tenants.post(f"/v0/pipes/by_param.json{query}", token=fixed, headers=headers, data=body)
+        only_a(reply.body)
+        assert reply.status == 200, reply.text
+        assert column(reply.json["data"], "customer_id") == ["a", "a", "a"]
+
+
+async def test_headers_cookies_and_methods_change_nothing(tenants: Workspace) -> None:
+    token = tenants.tenant("latest", customer_id="a")
+    for headers in (
+        {
+            "X-Tenant-Id": "b",
+            "X-Forwarded-User": "b",
+            "X-ClickHouse-User": "default",
+            "X-ClickHouse-Database": "system",
+        },
+        {"Cookie": "customer_id=b"},
+        {"X-HTTP-Method-Override": "DELETE", "X-HTTP-Method": "PUT"},
+    ):
+        reply = await tenants.get("/v0/pipes/latest.json?_method=DELETE", token=token, headers=headers)
+        assert reply.status == 200
+        assert column(reply.json["data"], "customer_id") == ["a", "a", "a"]
+
+
+async def test_fixed_params_must_be_fixed(tenants: Workspace) -> None:
+    """B16: the pipe declares FIXED_PARAMS; a JWT that leaves it open is refused, whatever the request says."""
+    token = tenants.tenant("by_param", customer_id="a")
+    reply = await tenants.get("/v0/pipes/by_param.json?customer_id=a", token=token)
+    assert reply.status == 403
+    assert "customer_id" in reply.json["error"]
+
+
+async def test_a_token_without_the_key_is_refused(tenants: Workspace) -> None:
+    for context in ({}, {"team": "red"}, {"customer": "a"}):
+        reply = await tenants.get("/v0/pipes/latest.json", token=tenants.tenant("latest", **context))
+        assert reply.status == 403, reply.text
+        assert "customer_id" in reply.json["error"]
+
+
+@pytest.mark.parametrize("value", [None, "", [], {}, True, 0, ["a", "b"], "a,b", "a\0b", "x" * 100_000])
+async def test_hostile_context_values(tenants: Workspace, value: object) -> None:
+    """A23: never "no filter"."""
+    reply = await tenants.get(
+        "/v0/pipes/latest.json",
+        token=tenants.jwt({"type": "PIPES:READ", "resource": "latest"}, context={"customer_id": value}),
+    )
+    only_a(reply.body)
+    if reply.status == 200:
+        assert reply.json["data"] == []
+    else:
+        assert reply.status == 403
+
+
+@pytest.mark.parametrize(
+    "value", ["a' OR 1=1 --", "a\\' OR 1=1 --", "{{customer_id}}", "%27", "' || '", "A", "a ", "а"]
+)
+async def test_claim_injection(tenants: Workspace, value: str) -> None:
+    """A25, A26: bound as data; zero rows."""
+    reply = await tenants.get("/v0/pipes/latest.json", token=tenants.tenant("latest", customer_id=value))
+    assert reply.status == 200, reply.text
+    assert reply.json["data"] == []
+
+
+async def test_managers_see_their_team_only(tenants: Workspace) -> None:
+    reply = await tenants.get("/v0/pipes/latest.json", token=tenants.tenant("latest", customer_id="a", team="blue"))
+    assert column(reply.json["data"], "amount") == [2]
+
+
+async def test_too_many_and_too_long(tenants: Workspace) -> None:
+    """B23, B24."""
+    token = tenants.tenant("latest", customer_id="a")
+    many = "&".join(f"p{i}=1" for i in range(1200))
+    assert (await tenants.get(f"/v0/pipes/latest.json?{many}", token=token)).status == 414 if len(many) > 8000 else 400
+    body = json.dumps({f"p{i}": 1 for i in range(5000)}).encode()
+    json_type = {"Content-Type": "application/json"}
+    assert (await tenants.post("/v0/pipes/latest.json", token=token, headers=json_type, data=body)).status == 400
+    long = await tenants.get("/v0/pipes/latest.json?action=" + "x" * 9000, token=token)
+    assert (long.status, long.json["code"]) == (414, "uri_too_long")
+    huge = json.dumps({"action": "x" * 11_000_000}).encode()
+    reply = await tenants.post("/v0/pipes/latest.json", token=token, headers=json_type, data=huge)
+    assert (reply.status, reply.json["code"]) == (413, "too_large")
+
+
+async def test_pipes_of_the_token_only(tenants: Workspace) -> None:
+    """B22, E08: one answer for what is not there and what is not allowed."""
+    token = tenants.tenant("latest", customer_id="a")
+    bodies = set()
+    for name in ("totals", "nothing_here", "Latest", "latest_private"):
+        reply = await tenants.get(f"/v0/pipes/{name}.json", token=token)
+        bodies.add((reply.status, reply.text.replace(name, "NAME")))
+    assert len(bodies) == 1
+    assert bodies.pop()[0] == 403
