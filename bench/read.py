@@ -30,9 +30,9 @@ from urllib.parse import urlencode
 import uvicorn
 
 from pipit.access.authenticate import Authenticator
+from pipit.access.context import Scope
 from pipit.access.jwt import mint
 from pipit.access.keyring import WorkspaceKey
-from pipit.access.context import Scope
 from pipit.access.params import RequestParams
 from pipit.access.tokens import make_token
 from pipit.api.app import app_for
@@ -200,9 +200,7 @@ def main() -> None:
             finally:
                 server.stdin.close()
                 server.wait(30)
-        print(
-            f"{'connections':>11} {'pipit/s':>9} {'p50 ms':>8} {'engine/s':>9} {'p50 ms':>8} {'ratio':>6} {'p50 above':>10}"
-        )
+        print("connections   pipit/s   p50 ms  engine/s   p50 ms  ratio  p50 above")
         for connections, (a, a50, b, b50, ratio, above) in found.items():
             print(f"{connections:>11} {a:>9.0f} {a50:>8.2f} {b:>9.0f} {b50:>8.2f} {ratio:>6.2f} {above:>+7.2f} ms")
         if dump:

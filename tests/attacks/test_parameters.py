@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+
 from projects import CANARY, ROWS, TENANTS, column
 from serving import Workspace
 

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipit.access.authenticate import Authenticator
@@ -32,7 +32,7 @@ class Config:
     max_event_bytes: int = 10 * 1024 * 1024
     max_body_bytes: int = 10 * 1024 * 1024
     max_project_bytes: int = 64 * 1024 * 1024
-    limits: Limits = Limits()
+    limits: Limits = field(default_factory=Limits)
 
 
 @dataclass(frozen=True, slots=True)

@@ -182,7 +182,7 @@ class Catalog:
         return {s.name: s.value for s in self.secrets(workspace_id)}
 
     async def _put_datafile_tokens(self, workspace_id: str, wanted: Sequence[TokenRow]) -> None:
-        """Tokens that files name follow the files: made when missing, their scopes replaced, gone with the last line."""
+        """Tokens that files name follow the files: made, their scopes replaced, gone with the last line."""
         have = {t.name: t for t in self.tokens(workspace_id)}
         changed = [t for t in wanted if have.get(t.name) != t]
         names = {t.name for t in wanted}

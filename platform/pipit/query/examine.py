@@ -11,11 +11,13 @@ Values are bound, so texts are few: what was examined is remembered, per deploym
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from cachetools import LRUCache
 
 from pipit.catalog.snapshot import Snapshot
 from pipit.engine.client import Engine
-from pipit.errors import PipitError, ReadRefused, SqlError
+from pipit.errors import ReadRefused, SqlError
 from pipit.query.compose import Composed
 from pipit.query.limits import EXAMINE_SETTINGS
 from pipit.query.secure import filter_setting
@@ -72,7 +74,7 @@ class Examiner:
 def check_text(sql: str) -> None:
     """Refuses by the text alone: functions off the list (also where the engine folds them away), {x:Identifier}."""
     tokens = [t for t in tokenize(sql) if t.kind not in (TokenKind.WHITESPACE, TokenKind.COMMENT)]
-    for token, following in zip(tokens, tokens[1:], strict=False):
+    for token, following in pairwise(tokens):
         if token.kind in (TokenKind.WORD, TokenKind.QUOTED_IDENTIFIER) and following.kind is TokenKind.OPEN:
             if following.text != "(":
                 continue
@@ -84,6 +86,3 @@ def check_text(sql: str) -> None:
             raise ReadRefused("Identifiers cannot be query parameters", hint="Use column() with a list of columns.")
         if token.kind is TokenKind.SEMICOLON:
             raise SqlError("Only one statement is allowed")
-
-
-__all__ = ["Examiner", "PipitError", "check_text"]
