@@ -19,7 +19,8 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column of a SCHEMA. `type` is the full ClickHouse type as written (`Nullable(String)` stays whole)."""
+    """One column of a SCHEMA. `type` is the full ClickHouse type as written (`Nullable(String)` stays whole); it is
+    empty where DEFAULT alone says it. A column that a connector adds has no position."""
 
     name: str
     type: str
@@ -94,6 +95,7 @@ class DataSource:
     kafka: Mapping[str, str] = field(default_factory=dict)  # KAFKA_* as written, upper-case keys
     imports: Mapping[str, str] = field(default_factory=dict)  # IMPORT_*
     postgres: Mapping[str, str] = field(default_factory=dict)  # PG_*
+    vendor: str = ""  # the workspace that shares it with us (`vendor/<workspace>/`), else empty
     text: str = ""
 
 
@@ -151,6 +153,7 @@ class Connection:
     file: str
     type: str  # kafka s3 gcs dynamodb postgres
     settings: Mapping[str, str] = field(default_factory=dict)
+    description: str = ""
     text: str = ""
 
 
@@ -176,5 +179,6 @@ class Project:
     datasources: Mapping[str, DataSource] = field(default_factory=dict)
     pipes: Mapping[str, Pipe] = field(default_factory=dict)
     connections: Mapping[str, Connection] = field(default_factory=dict)
+    vendored: Mapping[str, DataSource] = field(default_factory=dict)  # "<workspace>.<name>", shared with us
     warnings: tuple[Warning, ...] = ()
     files: Mapping[str, str] = field(default_factory=dict)  # relative path -> text, as deployed

@@ -1,0 +1,78 @@
+"""`.connection`: directives -> `Connection`. Complete for its type, or an error; secrets stay placeholders."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pipit.datafiles import common, vocabulary
+from pipit.datafiles.directives import Directive, read_directives
+from pipit.datafiles.resources import Connection
+from pipit.datafiles.secrets import check_expressions
+from pipit.datafiles.source import Report
+
+_REQUIRED: dict[str, tuple[tuple[str, ...], ...]] = {  # of each group of alternatives one
+    "kafka": (("KAFKA_BOOTSTRAP_SERVERS",),),
+    "s3": (("S3_REGION",), ("S3_ARN", "S3_ACCESS_KEY"), ("S3_ARN", "S3_SECRET")),
+    "gcs": (
+        ("GCS_SERVICE_ACCOUNT_CREDENTIALS_JSON", "GCS_HMAC_ACCESS_ID", "GCS_ACCESS_ID"),
+        ("GCS_SERVICE_ACCOUNT_CREDENTIALS_JSON", "GCS_HMAC_SECRET", "GCS_SECRET"),
+    ),
+    "dynamodb": (("DYNAMODB_ARN",), ("DYNAMODB_REGION",)),
+    "postgres": (("PG_HOST",), ("PG_DATABASE",), ("PG_USER",), ("PG_PASSWORD",)),
+}
+_VALUES = {
+    "KAFKA_SECURITY_PROTOCOL": common.choices("SASL_SSL", "SASL_PLAINTEXT", "SSL", "PLAINTEXT"),
+    "KAFKA_SASL_MECHANISM": common.choices("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"),
+}
+_TYPES = ", ".join(vocabulary.CONNECTION_SETTINGS)
+
+
+def read_connection(report: Report, name: str) -> Connection:
+    """The connection of this file, as far as it can be read."""
+    directives = read_directives(report, "connection")
+    given = common.by_name(report, directives)
+    check_expressions(report, directives)
+    type_ = _type(report, given)
+    settings = {
+        word: common.plain(report, directive)
+        for word, directive in given.items()
+        if word not in ("TYPE", "DESCRIPTION", "KAFKA_KEY_AVRO_DESERIALIZATION")
+    }
+    avro = given.get("KAFKA_KEY_AVRO_DESERIALIZATION")
+    if avro is not None:
+        report.error(
+            "KAFKA_KEY_AVRO_DESERIALIZATION is not supported",
+            avro.offset,
+            "Use KAFKA_KEY_FORMAT avro in the .datasource file.",
+        )
+    for word, allowed in _VALUES.items():
+        if settings.get(word):
+            settings[word] = common.one_of(report, given[word], settings[word], allowed)
+    if type_:
+        _check(report, type_, given, settings)
+        report.warn("deploys inert: nothing connects through it yet", given["TYPE"].offset)
+    return Connection(name, report.file, type_, settings, common.description(given.get("DESCRIPTION")), report.text)
+
+
+def _type(report: Report, given: Mapping[str, Directive]) -> str:
+    directive = given.get("TYPE")
+    if directive is None:
+        report.error("TYPE is mandatory", None, f"TYPE and one of {_TYPES}.")
+        return ""
+    value = common.plain(report, directive).lower()
+    if value not in vocabulary.CONNECTION_SETTINGS:
+        report.error(f"Invalid connection type '{value}'", directive.first, f"One of {_TYPES}.")
+        return ""
+    return value
+
+
+def _check(report: Report, type_: str, given: Mapping[str, Directive], settings: Mapping[str, str]) -> None:
+    for word in settings.keys() - vocabulary.CONNECTION_SETTINGS[type_]:
+        report.error(f"{word} is not a setting of a {type_} connection", given[word].offset)
+    absent = [group[-1] for group in _REQUIRED[type_] if not any(settings.get(word) for word in group)]
+    if absent:
+        report.error(
+            f"Some connection params have been provided, but the following required ones are missing: {absent}",
+            given["TYPE"].offset,
+            f"A {type_} connection needs " + ", ".join(" or ".join(group) for group in _REQUIRED[type_]) + ".",
+        )

@@ -1,0 +1,92 @@
+"""What feeds a data source from outside: KAFKA_*, IMPORT_* and PG_* lines, checked for completeness and values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pipit.datafiles import vocabulary
+from pipit.datafiles.common import choices, is_secret, one_of, plain
+from pipit.datafiles.directives import Directive
+from pipit.datafiles.resources import Column
+from pipit.datafiles.source import Report
+
+SCHEDULES = ("@auto", "@on-demand", "@once")
+_BOOLEAN = choices("True", "False") | {"1": "True", "0": "False"}
+_KAFKA_VALUES = {
+    "KAFKA_AUTO_OFFSET_RESET": choices("latest", "earliest"),
+    "KAFKA_STORE_RAW_VALUE": _BOOLEAN,
+    "KAFKA_STORE_HEADERS": _BOOLEAN,
+    "KAFKA_STORE_BINARY_HEADERS": _BOOLEAN,
+}
+_REQUIRED_KAFKA = ("KAFKA_CONNECTION_NAME", "KAFKA_TOPIC", "KAFKA_GROUP_ID")
+_REQUIRED_IMPORT = ("IMPORT_CONNECTION_NAME", "IMPORT_BUCKET_URI", "IMPORT_SCHEDULE")
+_REQUIRED_POSTGRES = ("PG_CONNECTION_NAME", "PG_TABLE")
+_FORMATS = choices("csv", "ndjson", "parquet")
+
+
+def kafka(report: Report, given: Mapping[str, Directive]) -> dict[str, str]:
+    found = _settings(report, given, vocabulary.KAFKA_SOURCE)
+    avro = given.get("KAFKA_KEY_AVRO_DESERIALIZATION")
+    if avro is not None:
+        report.error("KAFKA_KEY_AVRO_DESERIALIZATION is not supported", avro.offset, "Use KAFKA_KEY_FORMAT avro.")
+    missing(report, given, found, _REQUIRED_KAFKA, "Kafka")
+    for name, allowed in _KAFKA_VALUES.items():
+        if name in found:
+            found[name] = one_of(report, given[name], found[name], allowed)
+    return found
+
+
+def imports(report: Report, given: Mapping[str, Directive]) -> dict[str, str]:
+    found = _settings(report, given, vocabulary.IMPORTS)
+    # Classic's connectors and the table imports have no bucket, and name their schedule by cron.
+    other = {"IMPORT_SERVICE", "IMPORT_EXTERNAL_DATASOURCE", "IMPORT_QUERY", "IMPORT_TABLE_ARN"} & found.keys()
+    if not other:
+        missing(report, given, found, _REQUIRED_IMPORT, "import")
+        schedule = found.get("IMPORT_SCHEDULE", "")
+        if schedule and not is_secret(schedule) and schedule not in SCHEDULES:
+            report.error(
+                f"Invalid import schedule '{schedule}'. Only {list(SCHEDULES)} values are allowed",
+                given["IMPORT_SCHEDULE"].first,
+            )
+    if "IMPORT_FORMAT" in found:
+        found["IMPORT_FORMAT"] = one_of(report, given["IMPORT_FORMAT"], found["IMPORT_FORMAT"], _FORMATS)
+    return found
+
+
+def postgres(report: Report, given: Mapping[str, Directive]) -> dict[str, str]:
+    found = _settings(report, given, vocabulary.POSTGRES_SOURCE)
+    missing(report, given, found, _REQUIRED_POSTGRES, "Postgres")
+    return found
+
+
+def implicit_columns(kafka_settings: Mapping[str, str]) -> tuple[Column, ...]:
+    """The columns that every Kafka data source has, listed in its SCHEMA or not."""
+    if not kafka_settings:
+        return ()
+    columns = [
+        Column("__value", "String"),
+        Column("__topic", "LowCardinality(String)"),
+        Column("__partition", "Int16"),
+        Column("__offset", "Int64"),
+        Column("__timestamp", "DateTime"),
+        Column("__key", "String"),
+    ]
+    if "True" in (kafka_settings.get("KAFKA_STORE_HEADERS"), kafka_settings.get("KAFKA_STORE_BINARY_HEADERS")):
+        columns.append(Column("__headers", "Map(String, String)"))
+    return tuple(columns)
+
+
+def missing(
+    report: Report, given: Mapping[str, Directive], found: Mapping[str, str], required: tuple[str, ...], what: str
+) -> None:
+    """The dialect's error for settings that go together, where only some are there."""
+    absent = [name for name in required if not found.get(name)]
+    if found and absent:
+        first = min(given[name].offset for name in found)
+        report.error(
+            f"Some {what} params have been provided, but the following required ones are missing: {absent}", first
+        )
+
+
+def _settings(report: Report, given: Mapping[str, Directive], names: frozenset[str]) -> dict[str, str]:
+    return {name: plain(report, directive) for name, directive in given.items() if name in names}

@@ -1,0 +1,115 @@
+"""`.datasource`: directives -> `DataSource`. Errors go to the report; the result is only of use if there are none."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from pipit.datafiles import common, connectors, values, vocabulary
+from pipit.datafiles.columns import read_columns
+from pipit.datafiles.directives import Directive, read_directives
+from pipit.datafiles.engines import build_engine
+from pipit.datafiles.indexes import read_indexes
+from pipit.datafiles.resources import DataSource, RowPolicy
+from pipit.datafiles.secrets import check_expressions
+from pipit.datafiles.source import Report
+
+_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_IGNORED = {
+    "VERSION": "VERSION is deprecated and ignored",
+    "SOURCE": "SOURCE is a Classic directive and ignored",
+}
+
+
+def read_datasource(report: Report, name: str, vendor: str = "") -> DataSource:
+    """The data source of this file, as far as it can be read."""
+    directives = read_directives(report, "datasource")
+    given = common.by_name(report, directives)
+    schema = given.get("SCHEMA")
+    columns = read_columns(report, schema.start, schema.end) if schema else ()
+    if schema is None:
+        report.error("SCHEMA is mandatory", None, "SCHEMA >, and the columns in the lines below it, indented.")
+    elif not columns and not report.errors:
+        report.error("SCHEMA is mandatory", schema.offset, "The block has no column: `name` Type")
+    check_expressions(report, directives)
+    kafka = connectors.kafka(report, given)
+    imports = connectors.imports(report, given)
+    postgres = connectors.postgres(report, given)
+    listed = {column.name for column in columns}
+    if columns:
+        columns += tuple(column for column in connectors.implicit_columns(kafka) if column.name not in listed)
+    engine_given = {word: given[word] for word in given.keys() & vocabulary.ENGINE_WORDS}
+    # A schema that could not be read would make every key that names its columns an error of its own.
+    unread = bool(report.errors) or bool(imports) or bool(postgres)
+    engine = build_engine(report, engine_given, columns, implicit=unread)
+    source = DataSource(
+        name=name,
+        file=report.file,
+        columns=columns,
+        engine=engine,
+        description=common.description(given.get("DESCRIPTION")),
+        tokens=common.tokens(report, directives, "datasource"),
+        tags=common.names_list(report, given.get("TAGS")),
+        indexes=read_indexes(report, given["INDEXES"].start, given["INDEXES"].end) if "INDEXES" in given else (),
+        row_policy=_row_policy(report, given),
+        shared_with=common.names_list(report, given.get("SHARED_WITH"), lines=True),
+        forward_query=given["FORWARD_QUERY"].text if "FORWARD_QUERY" in given else "",
+        backfill_skip=_backfill(report, given.get("BACKFILL")),
+        kafka=kafka,
+        imports=imports,
+        postgres=postgres,
+        vendor=vendor,
+        text=report.text,
+    )
+    if "SHARED_WITH" in given and not source.shared_with:
+        report.error("SHARED_WITH needs at least one workspace", given["SHARED_WITH"].offset, "SHARED_WITH name, name")
+    _warn(report, given, source)
+    return source
+
+
+def _row_policy(report: Report, given: Mapping[str, Directive]) -> RowPolicy | None:
+    policy, optional = given.get("ROW_POLICY"), given.get("ROW_POLICY_OPTIONAL")
+    keys = common.names_list(report, optional)
+    for key in keys:
+        if optional is not None and not _KEY.fullmatch(key):
+            report.error(
+                f"'{key}' is not a key of a token's context", optional.first, "ROW_POLICY_OPTIONAL team, region"
+            )
+    if policy is None:
+        if optional is not None:
+            report.error(
+                "ROW_POLICY_OPTIONAL needs a ROW_POLICY", optional.offset, "ROW_POLICY > and the condition below it."
+            )
+        return None
+    if optional is not None and not keys:
+        report.error("ROW_POLICY_OPTIONAL needs a key", optional.offset, "ROW_POLICY_OPTIONAL team, region")
+    condition = policy.text if policy.block else values.expression(policy.text)
+    if not condition.strip():
+        report.error(
+            "ROW_POLICY needs a condition",
+            policy.offset,
+            "customer_id = {{String(context.customer_id)}}",
+        )
+    return RowPolicy(condition, frozenset(keys), report.position(policy.first))
+
+
+def _backfill(report: Report, directive: Directive | None) -> bool:
+    value = common.plain(report, directive)
+    if directive is not None and value.lower() != "skip":
+        report.error(f"Invalid value '{value}' for BACKFILL", directive.first, "Only BACKFILL skip is possible.")
+    return value.lower() == "skip"
+
+
+def _warn(report: Report, given: Mapping[str, Directive], source: DataSource) -> None:
+    for word, message in _IGNORED.items():
+        if word in given:
+            report.warn(message, given[word].offset, "Leave it out: git knows the versions of a file.")
+    inert = {
+        "KAFKA_CONNECTION_NAME": (source.kafka, "the table is there, and nothing is read from Kafka yet"),
+        "IMPORT_CONNECTION_NAME": (source.imports, "the table is there, and nothing is imported into it yet"),
+        "PG_CONNECTION_NAME": (source.postgres, "the table is there, and nothing is read from Postgres yet"),
+        "SHARED_WITH": (source.shared_with, "the data source is not shared with other workspaces yet"),
+    }
+    for word, (used, what) in inert.items():
+        if used:
+            report.warn(f"deploys inert: {what}", given[word].offset if word in given else None)

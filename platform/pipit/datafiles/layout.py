@@ -1,0 +1,97 @@
+"""Where a project's files are found: its folder, and the folders in it down to depth 3.
+
+Not looked into: hidden folders, `node_modules`, virtual environments, `tests/` and `fixtures/` (what is there is data),
+links that leave the project. Nothing outside the folder is ever read. What cannot be read is an error, all at once.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from pipit.errors import DatafileError, ProjectError
+
+MAX_DEPTH = 3  # folders below the project's own
+MAX_FILES = 5_000
+MAX_FILE_BYTES = 1_000_000
+MAX_PROJECT_BYTES = 64_000_000
+SUFFIXES = (".datasource", ".pipe", ".connection")
+_SKIPPED = frozenset({"node_modules", "venv", "env", "__pycache__", "site-packages", "tests", "fixtures"})
+
+
+def read_project(folder: Path) -> dict[str, str]:
+    """The datafiles of the project in this folder: path relative to it, with `/` -> text.
+
+    Raises ProjectError with every file that is no text, too large or a link to elsewhere, and if there is no folder.
+    """
+    if not folder.is_dir():
+        raise ProjectError(
+            [DatafileError("There is no such folder", file=str(folder), hint="pipit init makes a project.")]
+        )
+    root = folder.resolve()
+    files: dict[str, str] = {}
+    errors: list[DatafileError] = []
+    total = 0
+    for path in _datafiles(root, root, 0):
+        name = path.relative_to(root).as_posix()
+        if len(files) + len(errors) >= MAX_FILES:
+            errors.append(DatafileError(f"The project has more than {MAX_FILES:,} files", file=name))
+            break
+        try:
+            text = _read(root, path)
+        except ValueError as problem:
+            errors.append(DatafileError(str(problem), file=name))
+            continue
+        total += len(text)
+        if total > MAX_PROJECT_BYTES:
+            errors.append(DatafileError(f"The project is larger than {MAX_PROJECT_BYTES:,} bytes", file=name))
+            break
+        files[name] = text
+    if errors:
+        raise ProjectError(errors)
+    return files
+
+
+def _datafiles(root: Path, folder: Path, depth: int) -> Iterator[Path]:
+    """Datafiles of a folder and those below it, in the order of their names."""
+    try:
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except PermissionError:
+        return
+    for entry in entries:
+        if entry.name.startswith("."):
+            continue
+        path = Path(entry.path)
+        if entry.name.endswith(SUFFIXES) and not entry.is_dir(follow_symlinks=False):
+            yield path
+        elif depth < MAX_DEPTH and entry.is_dir() and entry.name not in _SKIPPED:
+            # A linked folder is followed only inside the project; the depth bounds a circle of links.
+            if entry.is_symlink() and not path.resolve().is_relative_to(root):
+                continue
+            if not (path / "pyvenv.cfg").exists():
+                yield from _datafiles(root, path, depth + 1)
+
+
+def _read(root: Path, path: Path) -> str:
+    """The file's text. ValueError, for the reader: it leaves the project, is not a file, too large, or no UTF-8."""
+    try:
+        real = path.resolve(strict=True)
+        if not real.is_relative_to(root):
+            raise ValueError("This link leaves the project's folder, and is not followed")
+        if not real.is_file():
+            raise ValueError("This is not a file")
+        with real.open("rb") as file:
+            content = file.read(MAX_FILE_BYTES + 1)
+    except (OSError, RuntimeError) as problem:
+        reason = problem.strerror if isinstance(problem, OSError) else None
+        raise ValueError(f"The file cannot be read: {reason or 'a circle of links'}") from None
+    if len(content) > MAX_FILE_BYTES:
+        raise ValueError(f"The file is larger than {MAX_FILE_BYTES:,} bytes")
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as problem:
+        line = content.count(b"\n", 0, problem.start) + 1
+        raise ValueError(
+            f"The file is not UTF-8 text: line {line} holds the byte 0x{content[problem.start]:02x}"
+        ) from None

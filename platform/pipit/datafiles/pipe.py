@@ -1,0 +1,262 @@
+"""`.pipe`: directives -> `Pipe` with its nodes. Errors go to the report; the result is only of use if there are none.
+
+A pipe without any typed node is published by its last node if the file stands in a folder `endpoints/`, as Classic
+projects have it. Elsewhere such a pipe is for other pipes to read and has no endpoint.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import PurePosixPath
+
+from pipit.datafiles import common, vocabulary
+from pipit.datafiles.directives import Directive, read_directives
+from pipit.datafiles.resources import Node, NodeType, Pipe
+from pipit.datafiles.schedules import is_cron
+from pipit.datafiles.source import Report
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_OF_A_PIPE = frozenset({"TOKEN", "TAGS", "VERSION", "FIXED_PARAMS", "CACHE"})
+_OF_A_NODE = {
+    NodeType.MATERIALIZED: frozenset({"DATASOURCE", "DEPLOYMENT_METHOD"}),
+    NodeType.COPY: frozenset({"TARGET_DATASOURCE", "COPY_SCHEDULE", "COPY_MODE", "ON_DEMAND_COMPUTE"}),
+    NodeType.SINK: vocabulary.EXPORTS,
+}
+_EXPORT_VALUES = {
+    "EXPORT_FORMAT": common.choices("csv", "ndjson", "parquet"),
+    "EXPORT_WRITE_STRATEGY": common.choices("new", "truncate"),
+    "EXPORT_STRATEGY": common.choices("@new", "@truncate", "new", "truncate"),
+}
+_INERT = {
+    NodeType.COPY: "deploys inert: the copy does not run yet",
+    NodeType.SINK: "deploys inert: nothing is exported yet",
+}
+
+
+def read_pipe(report: Report, name: str) -> Pipe:
+    """The pipe of this file, as far as it can be read."""
+    directives = read_directives(report, "pipe")
+    head, sections = _sections(report, directives)
+    # TOKEN, TAGS and the like are the pipe's wherever they stand: they end a node's SQL block, no more.
+    of_pipe = head + [d for section in sections for d in section if d.name in _OF_A_PIPE]
+    given = common.by_name(report, of_pipe, "this pipe")
+    nodes: list[Node] = []
+    for section in sections:
+        node = _node(report, section)
+        if node is not None:
+            nodes.append(node)
+    _check_nodes(report, nodes, bool(sections))
+    if "VERSION" in given:
+        report.warn(
+            "VERSION is deprecated and ignored",
+            given["VERSION"].offset,
+            "Leave it out: git knows the versions of a file.",
+        )
+    pipe = Pipe(
+        name=name,
+        file=report.file,
+        nodes=tuple(nodes),
+        description=common.description(given.get("DESCRIPTION")),
+        tokens=common.tokens(report, of_pipe, "pipe"),
+        tags=common.names_list(report, given.get("TAGS")),
+        fixed_params=_fixed_params(report, given.get("FIXED_PARAMS")),
+        cache=_cache(report, given.get("CACHE")),
+        text=report.text,
+    )
+    return _published(pipe)
+
+
+def _sections(report: Report, directives: Sequence[Directive]) -> tuple[list[Directive], list[list[Directive]]]:
+    """The directives before the first NODE, and those of each node, its NODE first."""
+    head: list[Directive] = []
+    sections: list[list[Directive]] = []
+    for directive in directives:
+        if directive.name == "NODE":
+            sections.append([directive])
+        elif sections:
+            sections[-1].append(directive)
+        elif directive.name in _OF_A_PIPE or directive.name == "DESCRIPTION":
+            head.append(directive)
+        else:
+            place = report.position(directive.offset)
+            report.error(
+                f"{directive.name} must be called after a NODE command at {place.line}:{place.column}.",
+                directive.offset,
+                "NODE name starts a node.",
+            )
+    return head, sections
+
+
+def _node(report: Report, section: Sequence[Directive]) -> Node | None:
+    opening, *rest = section
+    name = common.plain(report, opening)
+    if not _NAME.fullmatch(name):
+        message = f"Invalid node name '{name}'" if name else "NODE needs a name"
+        report.error(message, opening.first, "Letters, digits and _, not starting with a digit.")
+    given = common.by_name(report, (d for d in rest if d.name not in _OF_A_PIPE), f"node '{name}'")
+    sql = given.get("SQL")
+    if sql is None or not sql.text.strip():
+        place = opening if sql is None else sql
+        report.error(f"Node '{name}' has no SQL", place.offset, "SQL >, and the statement in the lines below it.")
+    type_ = _type(report, name, given.get("TYPE"))
+    if type_ is None:
+        return None
+    _check_settings(report, name, type_, given)
+    node = Node(
+        name=name,
+        sql=sql.text if sql else "",
+        type=type_,
+        description=common.description(given.get("DESCRIPTION")),
+        position=report.position(opening.offset),
+        sql_position=report.position(sql.first if sql else opening.offset),
+    )
+    if type_ is NodeType.MATERIALIZED:
+        return _materialized(report, node, given)
+    if type_ is NodeType.COPY:
+        return _copy(report, node, given)
+    if type_ is NodeType.SINK:
+        return _sink(report, node, given)
+    return node
+
+
+def _type(report: Report, name: str, directive: Directive | None) -> NodeType | None:
+    value = common.plain(report, directive)
+    if directive is None:
+        return NodeType.STANDARD
+    try:
+        return NodeType(value.lower())
+    except ValueError:
+        report.error(
+            f"Invalid node ''{name}'' of type ({value}). Allowed node types: {{copy, materialized, sink, endpoint}}",
+            directive.first,
+        )
+        return None
+
+
+def _check_settings(report: Report, name: str, type_: NodeType, given: Mapping[str, Directive]) -> None:
+    """Settings of another type of node would be ignored: say so. ENGINE is Classic's way to make a target."""
+    for word, directive in given.items():
+        if word in vocabulary.ENGINE_WORDS:
+            if type_ is not NodeType.MATERIALIZED:
+                report.error(
+                    f"{word} is not a valid option in pipe files.", directive.offset, "It belongs in .datasource files."
+                )
+            elif word == "ENGINE":
+                report.warn(
+                    "ENGINE in a pipe is Classic and ignored: the target's own .datasource file says its engine",
+                    directive.offset,
+                )
+            continue
+        owner = next((owner for owner, words in _OF_A_NODE.items() if word in words), type_)
+        if owner is not type_:
+            report.warn(
+                f"{word} is ignored: node '{name}' is not of TYPE {owner}", directive.offset, f"Add TYPE {owner}."
+            )
+
+
+def _materialized(report: Report, node: Node, given: Mapping[str, Directive]) -> Node:
+    target = common.plain(report, given.get("DATASOURCE"))
+    _require(report, given, {"DATASOURCE": target}, "materialized node")
+    method = common.plain(report, given.get("DEPLOYMENT_METHOD"))
+    if method:
+        method = common.one_of(report, given["DEPLOYMENT_METHOD"], method, common.choices("alter"))
+    return replace(node, datasource=target, deployment_method=method)
+
+
+def _copy(report: Report, node: Node, given: Mapping[str, Directive]) -> Node:
+    target = common.plain(report, given.get("TARGET_DATASOURCE"))
+    _require(report, given, {"TARGET_DATASOURCE": target}, "copy node")
+    schedule = common.plain(report, given.get("COPY_SCHEDULE")) or node.copy_schedule
+    if schedule != "@on-demand" and not is_cron(schedule):
+        at = given["COPY_SCHEDULE"].first
+        if common.is_secret(schedule):
+            report.error("Secrets are not allowed in schedules", at)
+        else:
+            report.error("COPY node schedule must be @on-demand or a valid cron expression.", at, "0 * * * *, in UTC")
+    mode = (common.plain(report, given.get("COPY_MODE")) or node.copy_mode).lower()
+    if mode not in ("append", "replace"):
+        report.error("COPY node mode must be append or replace", given["COPY_MODE"].first)
+    report.warn(_INERT[NodeType.COPY], given["TYPE"].offset)
+    return replace(node, target_datasource=target, copy_schedule=schedule, copy_mode=mode)
+
+
+def _sink(report: Report, node: Node, given: Mapping[str, Directive]) -> Node:
+    exports = {word: common.plain(report, directive) for word, directive in given.items() if word in vocabulary.EXPORTS}
+    at = given["TYPE"].offset
+    required = ["EXPORT_CONNECTION_NAME", "EXPORT_SCHEDULE"]
+    if not exports.get("EXPORT_KAFKA_TOPIC"):
+        required += ["EXPORT_BUCKET_URI", "EXPORT_FILE_TEMPLATE"]
+    for word in required:
+        if not exports.get(word):
+            report.error(f"Sink node '{node.name}' is missing required parameter '{word.lower()}'", at)
+    for word, allowed in _EXPORT_VALUES.items():
+        if exports.get(word):
+            exports[word] = common.one_of(report, given[word], exports[word], allowed)
+    schedule = exports.get("EXPORT_SCHEDULE", "")
+    if common.is_secret(schedule):
+        report.error("Secrets are not allowed in schedules", given["EXPORT_SCHEDULE"].first)
+    elif schedule and schedule not in ("@on-demand", "@once") and not is_cron(schedule):
+        report.error(
+            "Sink node schedule must be @on-demand, @once or a valid cron expression.",
+            given["EXPORT_SCHEDULE"].first,
+            "0 * * * *, in UTC",
+        )
+    report.warn(_INERT[NodeType.SINK], at)
+    return replace(node, exports=exports)
+
+
+def _require(report: Report, given: Mapping[str, Directive], required: Mapping[str, str], what: str) -> None:
+    absent = [word for word, value in required.items() if not value]
+    if absent:
+        report.error(
+            f"Some {what} params have been provided, but the following required ones are missing: {absent}",
+            given["TYPE"].offset,
+        )
+
+
+def _check_nodes(report: Report, nodes: Sequence[Node], any_section: bool) -> None:
+    if not any_section:
+        report.error("The pipe has no node", None, "NODE name, and SQL > with its statement.")
+    seen: dict[str, Node] = {}
+    for node in nodes:
+        if node.name and node.name in seen:
+            at = report.line_start(node.position.line) + node.position.column - 1
+            line = seen[node.name].position.line
+            report.error(f"Duplicate node '{node.name}', first in line {line}", at, "Give one of them another name.")
+        seen.setdefault(node.name, node)
+    special = [node for node in nodes if node.type is not NodeType.STANDARD]
+    if len(special) > 1:
+        at = report.line_start(special[1].position.line) + special[1].position.column - 1
+        report.error("Multiple non-standard nodes in pipe. There can only be one", at, "Make a pipe of its own for it.")
+
+
+def _fixed_params(report: Report, directive: Directive | None) -> tuple[str, ...]:
+    names = common.names_list(report, directive)
+    if directive is not None and not names:
+        report.error("FIXED_PARAMS needs a parameter", directive.offset, "FIXED_PARAMS customer_id, region")
+    for name in names:
+        if directive is not None and not _NAME.fullmatch(name):
+            report.error(
+                f"'{name}' is not the name of a parameter", directive.first, "FIXED_PARAMS customer_id, region"
+            )
+    return names
+
+
+def _cache(report: Report, directive: Directive | None) -> int | None:
+    if directive is None:
+        return None
+    value = common.plain(report, directive)
+    if not (value.isascii() and value.isdigit() and len(value) < 10):
+        report.error("CACHE needs a number of seconds", directive.first, "CACHE 60")
+        return None
+    return int(value)
+
+
+def _published(pipe: Pipe) -> Pipe:
+    """Classic's implicit endpoint: see the module's text."""
+    typed = any(node.type is not NodeType.STANDARD for node in pipe.nodes)
+    if typed or not pipe.nodes or "endpoints" not in PurePosixPath(pipe.file).parts[:-1]:
+        return pipe
+    return replace(pipe, nodes=(*pipe.nodes[:-1], replace(pipe.nodes[-1], type=NodeType.ENDPOINT)))
