@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import uvloop
 
 from pipit.engine.embedded.machine import memory_bytes, query_limit, server_limit
 from pipit.engine.embedded.orders import Answer, Orders
@@ -37,7 +38,7 @@ def main() -> None:
     _log_to(data / "logs")
     try:
         lock = _lock(data)
-        asyncio.run(_serve(orders, data))
+        uvloop.run(_serve(orders, data))
         lock.close()
     except StartError as error:
         _tell(orders, Answer(error=str(error)))
@@ -97,6 +98,7 @@ def _lock(data: Path) -> Any:
 async def _serve(orders: Orders, data: Path) -> None:
     from chdb import _chdb
 
+    from pipit.engine.embedded.connections import Connections
     from pipit.engine.embedded.guard import Guard
     from pipit.engine.embedded.server import Identity, Server
 
@@ -115,8 +117,9 @@ async def _serve(orders: Orders, data: Path) -> None:
         raise StartError(f"the engine cannot open {folder}: {error or 'another process has it open'}") from None
     version, timezone = keeper.query("SELECT version(), timezone()", "TSV").bytes().decode().strip().split("\t")
     guard = Guard([*map(Path, orders.file_roots)])
-    defaults = {"max_memory_usage": str(query_limit(total))}
-    server = Server(path, Identity(orders.user, orders.password, version, timezone), guard, defaults)
+    base = orders.settings | {"max_memory_usage": str(query_limit(total))}
+    connections = Connections(path, base)
+    server = Server(connections, Identity(orders.user, orders.password, version, timezone), guard)
     port = await server.start()
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -127,4 +130,5 @@ async def _serve(orders: Orders, data: Path) -> None:
     await stopping.wait()
     log.info("stopping")
     await server.stop()
+    connections.stop()
     keeper.close()

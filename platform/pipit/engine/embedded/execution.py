@@ -12,10 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from chdb import _chdb
-
+from pipit.engine.embedded.connections import Connections
 from pipit.engine.embedded.failure import Failure
-from pipit.engine.embedded.guard import Guard, check_statement
+from pipit.engine.embedded.guard import Guard
 from pipit.engine.embedded.statement import STREAMABLE, Insert, first_word, output_format
 
 _SETTING_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
@@ -78,10 +77,10 @@ class Result:
 class Execution:
     """Runs a task. Methods are called one after the other, from any thread; `abandon` may come at any time."""
 
-    def __init__(self, path: str, guard: Guard, task: Task) -> None:
+    def __init__(self, connections: Connections, guard: Guard, task: Task) -> None:
         self.task = task
         self.summary = Summary()
-        self._path = path
+        self._connections = connections
         self._guard = guard
         self._connection: Any = None
         self._stream: Any = None
@@ -93,8 +92,7 @@ class Execution:
         task = self.task
         try:
             connection = self._open()
-            self._guard.check_outside(task.text, readonly=task.readonly)
-            reads = check_statement(connection, task.text, readonly=task.readonly)
+            reads = self._guard.check(connection, task.text, readonly=task.readonly)
             text = task.text
             if not reads and _KILL.match(text):
                 # The engine gives ids of its own; ours is in the comment.
@@ -166,8 +164,7 @@ class Execution:
         head = insert.statement.encode()
         try:
             connection = self._open()
-            self._guard.check_outside(head, readonly=self.task.readonly)
-            check_statement(connection, head + b" FORMAT " + insert.format.encode(), readonly=self.task.readonly)
+            self._guard.check(connection, head + b" FORMAT " + insert.format.encode(), readonly=self.task.readonly)
             self._insert = connection.send_insert(head, insert.format)
         except RuntimeError as error:
             raise Failure.of(error) from None
@@ -213,16 +210,18 @@ class Execution:
     def _open(self) -> Any:
         if self._abandoned.is_set():
             raise Failure(394, "Query was cancelled")
-        self._connection = connection = _chdb.connect(self._path)
+        self._connection = connection = self._connections.take()
         if self.task.database:
             connection.query("USE " + quote_identifier(self.task.database), "Null")
-        connection.query(settings_statement(self.task), "Null")
+        connection.query(settings_statement(self.task, self._connections.base), "Null")
         return connection
 
 
-def settings_statement(task: Task) -> str:
-    """One SET: the tag by which KILL QUERY finds the query, then what the request asks for, `readonly` last."""
-    settings = {name: value for name, value in task.settings.items() if name != "readonly"}
+def settings_statement(task: Task, base: Mapping[str, str]) -> str:
+    """One SET: what the request asks for beyond `base`, the tag by which KILL QUERY finds it, `readonly` last."""
+    settings = {
+        name: value for name, value in task.settings.items() if name != "readonly" and base.get(name) != value
+    }
     settings["log_comment"] = task.tag
     if "readonly" in task.settings:
         settings["readonly"] = task.settings["readonly"]

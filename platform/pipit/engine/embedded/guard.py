@@ -17,6 +17,8 @@ from pipit.engine.embedded.statement import code_tokens
 
 _SUSPECTS = (b"file", b"python", b"apply")
 _FILE_WORDS = frozenset({b"file", b"filecluster"})
+_KEPT = 2000
+_KEPT_BYTES = 16_384
 ACCESS_DENIED = 291
 SYNTAX_ERROR = 62
 READONLY = 164
@@ -25,8 +27,36 @@ READONLY = 164
 class Guard:
     def __init__(self, roots: Sequence[Path]) -> None:
         self._roots = tuple(os.path.realpath(root) + os.sep for root in roots)
+        self._passed: dict[tuple[bytes, bool], bool] = {}
 
-    def check_outside(self, text: bytes, *, readonly: bool) -> None:
+    def check(self, connection: Any, text: bytes, *, readonly: bool) -> bool:
+        """Raises Failure if the text may not run. True: it only reads. What a text is never changes: it is kept."""
+        key = (text, readonly)
+        reads = self._passed.get(key)
+        if reads is None:
+            self._check_outside(text, readonly=readonly)
+            reads = self._check_statement(connection, text, readonly=readonly)
+            # Paths of files are looked at each time: a link may have changed.
+            if len(text) <= _KEPT_BYTES and b"file" not in text.lower():
+                if len(self._passed) >= _KEPT:
+                    self._passed.clear()
+                self._passed[key] = reads
+        return reads
+
+    def _check_statement(self, connection: Any, text: bytes, *, readonly: bool) -> bool:
+        """One statement, by the engine's own parser; a reading one with `readonly`. True: it only reads."""
+        facts = connection.classify_query(text)
+        count = facts["statement_count"]
+        kind = facts["query_class"].name
+        if count > 1:
+            raise Failure(SYNTAX_ERROR, "Multi-statements are not allowed")
+        if count == 0:
+            _raise_syntax_error(connection, text)
+        if readonly and kind != "READ_ONLY":
+            raise Failure(READONLY, "Cannot execute query in readonly mode")
+        return bool(kind == "READ_ONLY")
+
+    def _check_outside(self, text: bytes, *, readonly: bool) -> None:
         """Raises Failure if the text reaches outside the engine."""
         lowered = text.lower()
         if not any(word in lowered for word in _SUSPECTS):
@@ -56,20 +86,6 @@ class Guard:
         if any(mark in path for mark in "\\'*?{}") or not os.path.isabs(path):
             return False
         return os.path.realpath(path).startswith(self._roots)
-
-
-def check_statement(connection: Any, text: bytes, *, readonly: bool) -> bool:
-    """Raises Failure unless the text is one statement, and a reading one with `readonly`. True: it only reads."""
-    facts = connection.classify_query(text)
-    count = facts["statement_count"]
-    kind = facts["query_class"].name
-    if count > 1:
-        raise Failure(SYNTAX_ERROR, "Multi-statements are not allowed")
-    if count == 0:
-        _raise_syntax_error(connection, text)
-    if readonly and kind != "READ_ONLY":
-        raise Failure(READONLY, "Cannot execute query in readonly mode")
-    return bool(kind == "READ_ONLY")
 
 
 def _raise_syntax_error(connection: Any, text: bytes) -> None:

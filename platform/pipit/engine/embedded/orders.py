@@ -14,6 +14,7 @@ class Orders(msgspec.Struct, frozen=True):
     answer_fd: int
     parent: int
     file_roots: list[str] = []
+    settings: dict[str, str] = {}  # in force on every connection
     memory: int = 0  # bytes for the engine; 0: from the machine
 
 

@@ -12,8 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from chdb import _chdb
-
+from pipit.engine.embedded.connections import Connections
 from pipit.engine.embedded.execution import Execution, quote_string
 
 log = logging.getLogger(__name__)
@@ -25,8 +24,8 @@ _LONGEST_PAUSE = 1.0
 
 
 class Threads:
-    def __init__(self, path: str) -> None:
-        self._path = path
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
         self._workers = ThreadPoolExecutor(_WORKERS, thread_name_prefix="query")
         self._control = ThreadPoolExecutor(2, thread_name_prefix="control")
         self._endings: set[asyncio.Task[None]] = set()
@@ -36,7 +35,7 @@ class Threads:
 
     async def beat(self) -> None:
         """A whole round through the engine."""
-        await asyncio.get_running_loop().run_in_executor(self._control, self._run, "SELECT 1")
+        await asyncio.get_running_loop().run_in_executor(self._control, self._connections.run, "SELECT 1")
 
     def end(self, execution: Execution, pending: asyncio.Future[Any] | None) -> None:
         """Kills what still runs, then closes the connection. In the background."""
@@ -51,22 +50,12 @@ class Threads:
         pause = _FIRST_PAUSE
         while pending is not None and not pending.done():
             # A query that the engine has not registered yet cannot be killed: try again.
-            await loop.run_in_executor(self._control, self._run, kill)
+            await loop.run_in_executor(self._control, self._connections.run, kill)
             await asyncio.wait([pending], timeout=pause)
             pause = min(pause * 2, _LONGEST_PAUSE)
         if pending is not None and not pending.cancelled():
             pending.exception()  # so that nobody reports it as never retrieved
         await loop.run_in_executor(self._control, execution.close)
-
-    def _run(self, sql: str) -> None:
-        connection = _chdb.connect(self._path)
-        try:
-            connection.query(sql, "Null")
-        except RuntimeError:
-            log.exception("%s failed", sql)
-            raise
-        finally:
-            connection.close()
 
     def stop(self) -> None:
         self._workers.shutdown(wait=False, cancel_futures=True)

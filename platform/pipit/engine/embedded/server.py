@@ -19,6 +19,7 @@ from aiohttp import BodyPartReader, web
 
 from pipit.engine.embedded.body import Body
 from pipit.engine.embedded.coding import Encoder, chosen_encoding
+from pipit.engine.embedded.connections import Connections
 from pipit.engine.embedded.execution import Execution, Task
 from pipit.engine.embedded.failure import Failure
 from pipit.engine.embedded.guard import Guard
@@ -64,12 +65,11 @@ class Identity:
 
 
 class Server:
-    def __init__(self, path: str, identity: Identity, guard: Guard, defaults: Mapping[str, str]) -> None:
-        self._path = path
+    def __init__(self, connections: Connections, identity: Identity, guard: Guard) -> None:
+        self._connections = connections
         self._identity = identity
         self._guard = guard
-        self._defaults = defaults
-        self._threads = Threads(path)
+        self._threads = Threads(connections)
         self._runner: web.ServerRunner | None = None
 
     async def start(self) -> int:
@@ -148,9 +148,7 @@ class Server:
             body = None
         else:
             body = Body(request)
-        settings = dict(self._defaults)
-        if request.method == "GET":
-            settings["readonly"] = "2"
+        settings = {"readonly": "2"} if request.method == "GET" else {}
         settings |= {k: v for k, v in url.items() if k not in _PROTOCOL and not k.startswith("param_")}
         text = url.get("query", "").encode("utf-8", "surrogateescape")
         if text and body is not None and await body.peek(1):
@@ -180,7 +178,7 @@ class Server:
         return await self._read(request, self._execution(task), headers, whole=whole)
 
     def _execution(self, task: Task) -> Execution:
-        return Execution(self._path, self._guard, task)
+        return Execution(self._connections, self._guard, task)
 
     async def _insert(
         self, execution: Execution, insert: Insert, first: bytes, body: Body, headers: dict[str, str]

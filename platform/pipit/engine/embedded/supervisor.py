@@ -21,6 +21,7 @@ from pathlib import Path
 import aiohttp
 import msgspec
 
+from pipit.engine.defaults import DEFAULTS
 from pipit.engine.embedded.orders import Answer, Orders
 from pipit.errors import EngineStartError
 
@@ -159,6 +160,7 @@ class Supervisor:
             answer_fd=write_fd,
             parent=os.getpid(),
             file_roots=self._file_roots,
+            settings=DEFAULTS,
             memory=self._memory,
         )
         try:
