@@ -1,0 +1,224 @@
+"""Deploys: what is additive happens in place, everything else is refused with its place, and nothing is half-done."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from projects import DAILY, DAILY_VIEW, EVENTS, LATEST, ROWS, TENANTS, event
+from serving import Workspace
+
+from pipit.catalog.catalog import Catalog
+from pipit.deploy import Deployer
+from pipit.errors import Conflict, ProjectError
+
+pytestmark = pytest.mark.anyio
+
+ONLY_EVENTS = {"datasources/events.datasource": EVENTS, "endpoints/latest.pipe": LATEST}
+
+
+def with_column(line: str) -> str:
+    return EVENTS.replace("    `amount` Int64", f"    {line},\n    `amount` Int64")
+
+
+async def refused(workspace: Workspace, files: dict[str, str]) -> list[str]:
+    with pytest.raises(ProjectError) as caught:
+        await workspace.deploy(files)
+    return [str(e) for e in caught.value.errors]
+
+
+async def test_first_second_and_restart(workspace: Workspace) -> None:
+    first = await workspace.deploy(TENANTS)
+    assert first.result == "success"
+    assert set(first.plan.new_datasources) == {"events", "daily"}
+    assert set(first.plan.new_pipes) == {"daily_view", "latest", "by_param", "totals", "chained"}
+    await workspace.send("events", ROWS)
+    again = await workspace.deploy(TENANTS)
+    assert again.result == "no_changes"
+    assert again.snapshot.deployment == first.snapshot.deployment
+
+    restarted = Catalog(workspace.server.engine, workspace.server.config.admin_token)
+    await restarted.load()
+    loaded = restarted.snapshot(workspace.id)
+    assert loaded == workspace.server.catalog.snapshot(workspace.id)
+    assert restarted.tokens(workspace.id) == workspace.server.catalog.tokens(workspace.id)
+
+
+async def test_a_new_column_in_place(workspace: Workspace) -> None:
+    await workspace.deploy(ONLY_EVENTS)
+    await workspace.send("events", [event("a", 1)])
+    files = ONLY_EVENTS | {"datasources/events.datasource": with_column("`note` Nullable(String) `json:$.note`")}
+    outcome = await workspace.deploy(files)
+    assert outcome.plan.changed_datasources == ("events",)
+    reply = await workspace.send("events", [event("a", 2, note="hello"), event("a", 3)])
+    assert reply.json == {"successful_rows": 2, "quarantined_rows": 0}
+    sql = "SELECT amount, note FROM events ORDER BY amount FORMAT JSON"
+    rows = await workspace.rows(f"/v0/sql?q={sql.replace(' ', '%20')}")
+    assert [(r["amount"], r["note"]) for r in rows] == [(1, None), (2, "hello"), (3, None)]
+    described = await workspace.rows("/v0/sql?q=SELECT%20*%20FROM%20events%20LIMIT%201%20FORMAT%20JSON")
+    assert list(described[0]) == ["timestamp", "customer_id", "team", "action", "note", "amount"]
+    bad = await workspace.send("events", [{**event("a", 4), "amount": "x", "note": "kept"}])
+    assert bad.json == {"successful_rows": 0, "quarantined_rows": 1}
+    kept = await workspace.rows("/v0/sql?q=SELECT%20note%20FROM%20events_quarantine%20FORMAT%20JSON")
+    assert kept == [{"note": "kept"}]
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        (with_column("`note` String `json:$.note`"), ["note", "Nullable"]),
+        (EVENTS.replace("`amount` Int64", "`amount` Int32"), ["amount", "Int64", "Int32"]),
+        (EVENTS.replace("    `team` String `json:$.team`,\n", "").replace("AND team =", "AND action ="), ["team"]),
+        (EVENTS.replace("customer_id, timestamp", "timestamp, customer_id"), ["sorting key"]),
+        (EVENTS.replace("toYYYYMM", "toDate"), ["partition key"]),
+        (EVENTS.replace("ENGINE MergeTree", "ENGINE ReplacingMergeTree"), ["engine"]),
+    ],
+)
+async def test_what_needs_a_rebuild_is_refused(workspace: Workspace, changed: str, words: list[str]) -> None:
+    await workspace.deploy(ONLY_EVENTS)
+    await workspace.send("events", [event("a", 1)])
+    before = workspace.server.catalog.snapshot(workspace.id)
+    errors = await refused(workspace, ONLY_EVENTS | {"datasources/events.datasource": changed})
+    assert any(all(word in error for word in words) for error in errors), errors
+    assert all(error.startswith("datasources/events.datasource") for error in errors)
+    assert workspace.server.catalog.snapshot(workspace.id) is before
+    assert (await workspace.send("events", [event("a", 2)])).json["successful_rows"] == 1
+
+
+async def test_a_policy_changes_at_once(workspace: Workspace) -> None:
+    await workspace.deploy(TENANTS)
+    await workspace.send("events", ROWS)
+    token = workspace.tenant("latest", customer_id="a", team="blue")
+    assert len(await workspace.rows("/v0/pipes/latest.json", token=token)) == 1
+    wider = EVENTS.split("ROW_POLICY >")[0] + "ROW_POLICY customer_id = {{String(context.customer_id)}}\n"
+    await workspace.deploy(TENANTS | {"datasources/events.datasource": wider})
+    assert len(await workspace.rows("/v0/pipes/latest.json", token=token)) == 3
+
+
+async def test_a_new_view_sees_old_and_new_rows_once(workspace: Workspace) -> None:
+    await workspace.deploy(ONLY_EVENTS)
+    await workspace.send("events", [event("a", i) for i in range(100)])
+    stop = asyncio.Event()
+    sent = 100
+
+    async def keep_sending() -> None:
+        nonlocal sent
+        while not stop.is_set():
+            reply = await workspace.send("events", [event("a", sent + i) for i in range(10)], wait=False)
+            assert reply.status == 202
+            sent += 10
+
+    sending = asyncio.ensure_future(keep_sending())
+    await asyncio.sleep(0.2)
+    files = ONLY_EVENTS | {"datasources/daily.datasource": DAILY, "materializations/daily_view.pipe": DAILY_VIEW}
+    await workspace.deploy(files)
+    await asyncio.sleep(0.2)
+    stop.set()
+    await sending
+    assert (await workspace.send("events", [event("a", 0)])).status == 200
+    total = "/v0/sql?q=SELECT%20countMerge(events)%20AS%20n%20FROM%20daily%20FORMAT%20JSON"
+    landed = "/v0/sql?q=SELECT%20count()%20AS%20n%20FROM%20events%20FORMAT%20JSON"
+    assert await workspace.rows(landed) == [{"n": sent + 1}]
+    assert await workspace.rows(total) == [{"n": sent + 1}]
+
+
+async def test_backfill_skip(workspace: Workspace) -> None:
+    await workspace.deploy(ONLY_EVENTS)
+    await workspace.send("events", ROWS)
+    files = ONLY_EVENTS | {
+        "datasources/daily.datasource": DAILY + "\nBACKFILL skip\n",
+        "materializations/daily_view.pipe": DAILY_VIEW,
+    }
+    await workspace.deploy(files)
+    await workspace.send("events", [event("a", 1)])
+    total = "/v0/sql?q=SELECT%20countMerge(events)%20AS%20n%20FROM%20daily%20FORMAT%20JSON"
+    assert await workspace.rows(total) == [{"n": 1}]
+
+
+async def test_a_changed_view(workspace: Workspace) -> None:
+    await workspace.deploy(TENANTS)
+    await workspace.send("events", ROWS)
+    changed = DAILY_VIEW.replace("FROM events", "FROM events WHERE action != 'view'")
+    errors = await refused(workspace, TENANTS | {"materializations/daily_view.pipe": changed})
+    assert "DEPLOYMENT_METHOD" not in errors[0] and "materializations/daily_view.pipe" in errors[0]
+    altered = changed + "DEPLOYMENT_METHOD alter\n"
+    await workspace.deploy(TENANTS | {"materializations/daily_view.pipe": altered})
+    await workspace.send("events", [event("a", 7, action="view"), event("a", 8)])
+    total = "/v0/sql?q=SELECT%20countMerge(events)%20AS%20n%20FROM%20daily%20FORMAT%20JSON"
+    assert await workspace.rows(total) == [{"n": 6}]
+
+
+async def test_deleting_takes_a_flag(workspace: Workspace) -> None:
+    await workspace.deploy(ONLY_EVENTS | {"datasources/daily.datasource": DAILY})
+    errors = await refused(workspace, ONLY_EVENTS)
+    assert "daily" in errors[0]
+    await workspace.deploy(ONLY_EVENTS, allow_destructive=True)
+    tables = await workspace.server.engine.rows(
+        "SELECT name FROM system.tables WHERE database = {d:String} ORDER BY name", {"d": workspace.database}
+    )
+    assert [t["name"] for t in tables] == ["d1_events", "q1_events"]
+    again = await workspace.deploy(ONLY_EVENTS | {"datasources/daily.datasource": DAILY})
+    assert again.plan.new_datasources == ("daily",)
+
+
+async def test_all_errors_at_once_with_their_places(workspace: Workspace) -> None:
+    errors = await refused(
+        workspace,
+        {
+            "datasources/events.datasource": EVENTS,
+            "endpoints/one.pipe": "NODE n\nSQL >\n    SELECT nothing_like_it FROM events\nTYPE endpoint\n",
+            "endpoints/two.pipe": "NODE n\nSQL >\n    SELECT 1 FROM no_such_table\nTYPE endpoint\n",
+            "endpoints/three.pipe": "NODE n\nSQL >\n    SELECT sleep(3) FROM events\nTYPE endpoint\n",
+            "endpoints/four.pipe": "NODE n\nSQL >\n    SELECT * FROM file('/etc/passwd')\nTYPE endpoint\n",
+        },
+    )
+    assert sorted(e.split(":")[0] for e in errors) == [f"endpoints/{n}.pipe" for n in ("four", "one", "three", "two")]
+    assert all(e.split(":")[1] == "3" for e in errors), errors
+    assert not any("pipit_check" in e or "d1_events" in e for e in errors), errors
+    scratch = await workspace.server.engine.rows(
+        "SELECT name FROM system.databases WHERE startsWith(name, 'pipit_check_')"
+    )
+    assert scratch == []
+
+
+async def test_extra_columns_of_a_view_are_dropped_with_a_warning(workspace: Workspace) -> None:
+    view = DAILY_VIEW.replace("countState() AS events", "countState() AS events, max(amount) AS biggest")
+    outcome = await workspace.deploy(TENANTS | {"materializations/daily_view.pipe": view})
+    assert any("biggest" in str(w) for w in outcome.warnings)
+    assert (await workspace.send("events", ROWS)).status == 200
+
+
+async def test_two_at_once(workspace: Workspace) -> None:
+    results = await asyncio.gather(
+        workspace.deploy(TENANTS), workspace.deploy(ONLY_EVENTS), return_exceptions=True
+    )
+    assert sum(isinstance(r, Conflict) for r in results) == 1
+    assert sum(not isinstance(r, BaseException) for r in results) == 1
+
+
+async def test_what_a_crash_left_behind_is_dropped(workspace: Workspace) -> None:
+    await workspace.deploy(ONLY_EVENTS)
+    engine, database = workspace.server.engine, workspace.database
+    await engine.command(f"CREATE TABLE `{database}`.d2_events (a Int8) ENGINE = MergeTree ORDER BY a")
+    await engine.command(
+        f"CREATE MATERIALIZED VIEW `{database}`.m1_x TO `{database}`.d2_events AS SELECT 1 AS a FROM `{database}`.d1_events"
+    )
+    await engine.command("CREATE DATABASE pipit_check_0123456789abcdef")
+    catalog = Catalog(engine, workspace.server.config.admin_token)
+    await catalog.load()
+    await Deployer(engine, catalog, workspace.server.ingest).clean_up()
+    tables = await engine.rows(
+        "SELECT name FROM system.tables WHERE database = {d:String} ORDER BY name", {"d": database}
+    )
+    assert [t["name"] for t in tables] == ["d1_events", "q1_events"]
+    assert await engine.rows("SELECT 1 AS x FROM system.databases WHERE name = 'pipit_check_0123456789abcdef'") == []
+
+
+async def test_check_changes_nothing(workspace: Workspace) -> None:
+    outcome = await workspace.deploy(TENANTS, check=True)
+    assert outcome.plan.new_datasources
+    assert workspace.server.catalog.snapshot(workspace.id).deployment == 0
+    tables = await workspace.server.engine.rows(
+        "SELECT name FROM system.tables WHERE database = {d:String}", {"d": workspace.database}
+    )
+    assert tables == []
