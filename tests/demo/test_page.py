@@ -6,8 +6,9 @@ import base64
 import json
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jwt
@@ -15,19 +16,15 @@ import pytest
 from starlette.applications import Starlette
 from starlette.types import Message
 
-from pipit.demo import banner, demo_routes
+from pipit.access.jwt import mint as access_mint
+from pipit.demo import Mint, banner, demo_routes
 
 pytestmark = pytest.mark.anyio
 
 KEY = "a-workspace-admin-token-of-32-bytes-or-more"
 
 
-def mint(
-    name: str, *, scopes: Sequence[Mapping[str, object]], context: Mapping[str, str], expires_at: int
-) -> str:
-    """A real JWT, signed with PyJWT as a team's backend would."""
-    claims = {"workspace_id": "w", "name": name, "exp": expires_at}
-    return jwt.encode(claims | {"scopes": list(scopes), "context": dict(context)}, KEY, algorithm="HS256")
+mint: Mint = partial(access_mint, "w", KEY)
 
 
 @dataclass

@@ -33,7 +33,10 @@ class Demo:
     events: list[Event]
 
     def token(self, viewer: Viewer) -> str:
-        return self.workspace.jwt(*viewer.scopes, context=viewer.context)
+        scopes = [
+            {"type": s.type, "resource": s.resource, "fixed_params": dict(s.fixed_params)} for s in viewer.scopes
+        ]
+        return self.workspace.jwt(*scopes, context=viewer.context)
 
     async def read(self, viewer: Viewer, path: str) -> list[dict[str, Any]]:
         return await self.workspace.rows(f"/v0/pipes/{path}", token=self.token(viewer))

@@ -16,8 +16,8 @@ def banner(base_url: str, mint: Mint) -> str:
     variables = {v.id: v.customer.upper() for v in (first, second)}
     tokens = [
         mint(
-            f"demo-{v.id}",
-            scopes=[s for s in v.scopes if s["resource"] == _PIPE],
+            name=f"demo-{v.id}",
+            scopes=[s for s in v.scopes if s.resource == _PIPE],
             context=v.context,
             expires_at=int(time.time()) + TOKEN_SECONDS,
         )

@@ -18,6 +18,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
+from pipit.access.context import Scope
+
 from .events import CUSTOMERS
 
 TOKEN_SECONDS = 3600
@@ -54,15 +56,10 @@ _TYPES = {
 
 
 class Mint(Protocol):
-    """Makes a JWT of the served workspace (`pipit.access`)."""
+    """Makes a JWT of the served workspace: `partial(pipit.access.jwt.mint, workspace_id, admin_token)`."""
 
     def __call__(
-        self,
-        name: str,
-        *,
-        scopes: Sequence[Mapping[str, object]],
-        context: Mapping[str, str],
-        expires_at: int,
+        self, *, name: str, scopes: Sequence[Scope], context: Mapping[str, object], expires_at: int
     ) -> str: ...
 
 
@@ -80,10 +77,10 @@ class Viewer:
         return {"customer_id": self.customer} | ({"team": self.team} if self.team else {})
 
     @property
-    def scopes(self) -> list[dict[str, object]]:
+    def scopes(self) -> list[Scope]:
         """A manager of one team may read everything but the bill, which is the whole company's."""
         names = _ENDPOINTS if self.team else (*_ENDPOINTS, _BILLING)
-        return [{"type": "PIPES:READ", "resource": n, "fixed_params": self.context} for n in names]
+        return [Scope("PIPES:READ", resource=name, fixed_params=self.context) for name in names]
 
 
 VIEWERS = (
@@ -93,7 +90,9 @@ VIEWERS = (
 
 
 def token_for(viewer: Viewer, mint: Mint, *, expires_at: int) -> str:
-    return mint(f"demo-{viewer.id}", scopes=viewer.scopes, context=viewer.context, expires_at=expires_at)
+    return mint(
+        name=f"demo-{viewer.id}", scopes=viewer.scopes, context=viewer.context, expires_at=expires_at
+    )
 
 
 def demo_routes(mint: Mint) -> list[BaseRoute]:
