@@ -187,14 +187,13 @@ class _Reader:
                 pieces.append(self.text[self.i : end])
                 self.i = end
                 continue
-            if self.text.startswith("--", self.i):
+            if self._at_comment():
                 self._line_end()
                 continue
             if char in _CLOSERS:
                 closers.append(_CLOSERS[char])
-            elif char in ")]}":
-                if char != closers.pop():
-                    raise self._refuse(f"This {char} closes a bracket of another kind", self.i)
+            elif char in ")]}" and char != closers.pop():
+                raise self._refuse(f"This {char} closes a bracket of another kind", self.i)
             pieces.append(char)
             self.i += 1
             if not closers:
@@ -217,7 +216,7 @@ class _Reader:
                 end = self._quoted(self.i)
                 pieces.append(self.text[self.i : end])
                 self.i = end
-            elif self.text.startswith("--", self.i):
+            elif self._at_comment():
                 self._line_end()
             elif match := _WORD.match(self.text, self.i, self.end):
                 if match[0].upper() in _ENDS_EXPRESSION:
@@ -317,12 +316,15 @@ class _Reader:
         while self.i < self.end:
             if self.text[self.i] in _SPACE:
                 self.i += 1
-            elif self.text.startswith("--", self.i) or (self.text[self.i] == "#" and self._begins_line()):
+            elif self._at_comment():
                 self._line_end()
             else:
                 return
 
-    def _begins_line(self) -> bool:
+    def _at_comment(self) -> bool:
+        """`--` anywhere, and a `#` that begins its line."""
+        if self.text[self.i] != "#":
+            return self.text.startswith("--", self.i)
         i = self.i - 1
         while i >= 0 and self.text[i] in " \t":
             i -= 1

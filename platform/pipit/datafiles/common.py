@@ -78,7 +78,9 @@ def tokens(report: Report, directives: Iterable[Directive], kind: str) -> tuple[
         name = " ".join(word for word, _ in parts[:-1])
         permission, at = parts[-1]
         place = directive.first + at
-        if permission.upper() not in ("READ", "APPEND"):
+        if permission.upper() == "CREATE":
+            report.warn("TOKEN ... CREATE is Classic and ignored", directive.offset, "Deployments create data sources.")
+        elif permission.upper() not in ("READ", "APPEND"):
             report.error(f"Invalid permission: {permission}. Only READ and APPEND are supported", place)
         elif kind == "pipe" and permission.upper() == "APPEND":
             report.error(f"Invalid permission APPEND for token {name}. Only READ is allowed for pipes", place)

@@ -39,7 +39,7 @@ def read_connection(report: Report, name: str) -> Connection:
         if word not in ("TYPE", "DESCRIPTION", "KAFKA_KEY_AVRO_DESERIALIZATION")
     }
     avro = given.get("KAFKA_KEY_AVRO_DESERIALIZATION")
-    if avro is not None:
+    if avro is not None and common.plain(report, avro):
         report.error(
             "KAFKA_KEY_AVRO_DESERIALIZATION is not supported",
             avro.offset,

@@ -27,7 +27,7 @@ _FORMATS = choices("csv", "ndjson", "parquet")
 def kafka(report: Report, given: Mapping[str, Directive]) -> dict[str, str]:
     found = _settings(report, given, vocabulary.KAFKA_SOURCE)
     avro = given.get("KAFKA_KEY_AVRO_DESERIALIZATION")
-    if avro is not None:
+    if avro is not None and found.pop("KAFKA_KEY_AVRO_DESERIALIZATION", ""):  # Classic wrote it empty
         report.error("KAFKA_KEY_AVRO_DESERIALIZATION is not supported", avro.offset, "Use KAFKA_KEY_FORMAT avro.")
     missing(report, given, found, _REQUIRED_KAFKA, "Kafka")
     for name, allowed in _KAFKA_VALUES.items():

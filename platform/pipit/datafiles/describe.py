@@ -13,6 +13,18 @@ from pipit.datafiles.engines import key_items
 from pipit.datafiles.resources import Column, DataSource, Engine, Index
 from pipit.sql.identifiers import quote
 
+_OPTIONS = (
+    "partition_key",
+    "sorting_key",
+    "primary_key",
+    "sampling_key",
+    "ttl",
+    "ver",
+    "is_deleted",
+    "sign",
+    "version",
+    "columns",
+)
 _UNSAFE = re.compile(r"[^A-Za-z0-9_]")
 
 
@@ -58,19 +70,7 @@ def index_object(index: Index) -> dict[str, object]:
 def engine_object(engine: Engine) -> dict[str, object]:
     """The `engine` object of the API: what was written, without what was not."""
     found: dict[str, object] = {"engine": engine.name, "engine_full": _engine_full(engine)}
-    keys = (
-        "sorting_key",
-        "partition_key",
-        "primary_key",
-        "sampling_key",
-        "ttl",
-        "ver",
-        "is_deleted",
-        "sign",
-        "version",
-        "columns",
-    )
-    found.update({key: value for key in keys if (value := getattr(engine, key))})
+    found.update({option: value for option in _OPTIONS if (value := getattr(engine, option))})
     return found
 
 
@@ -119,18 +119,7 @@ def print_datasource(source: DataSource) -> str:
 
 def _engine_lines(engine: Engine) -> list[str]:
     lines = [f'ENGINE "{engine.name}"']
-    for option in (
-        "partition_key",
-        "sorting_key",
-        "primary_key",
-        "sampling_key",
-        "ttl",
-        "ver",
-        "is_deleted",
-        "sign",
-        "version",
-        "columns",
-    ):
+    for option in _OPTIONS:
         value = getattr(engine, option)
         if value:
             lines.append(f"ENGINE_{option.upper()} {_quoted(value)}")

@@ -16,8 +16,10 @@ from pipit.datafiles.source import MAX_FILE_CHARACTERS, Report
 from pipit.datafiles.vocabulary import Kind
 
 _SWALLOWED = re.compile(
-    r"(TYPE[ \t]+\S+|NODE[ \t]+\S+|SQL[ \t]*>|DATASOURCE[ \t]+\S+|TARGET_DATASOURCE[ \t]+\S+|COPY_SCHEDULE[ \t].+|COPY_MODE[ \t]+\S+"
-    r"|SCHEMA[ \t]*>|INDEXES[ \t]*>|ROW_POLICY[ \t]*>|ENGINE[ \t]+\S+|ENGINE_[A-Z_]+[ \t].+|TOKEN[ \t]+\S+[ \t]+(?:READ|APPEND))"
+    r"((?:SQL|SCHEMA|INDEXES|ROW_POLICY)[ \t]*>"
+    r"|(?:NODE|TYPE|ENGINE|DATASOURCE|TARGET_DATASOURCE|COPY_MODE)[ \t]+\S+"
+    r"|(?:COPY_SCHEDULE|ENGINE_[A-Z_]+)[ \t].+"
+    r"|TOKEN[ \t]+\S+[ \t]+(?:READ|APPEND))"
 )
 
 
@@ -91,9 +93,8 @@ def _block(report: Report, name: str, offset: int, opened: int, line: int, after
     """The block that `>` (just before `opened`, in `line`) opens and that ends before the line `after`."""
     rows: list[tuple[int, str]] = []  # where the row starts in the file, its text without white space at its end
     end = report.line_end(line)
-    same = report.text[opened:end]
-    if same.strip() and not same.strip().startswith("#"):
-        rows.append((opened + len(same) - len(same.lstrip()), same.strip()))
+    beside = report.text[opened:end].strip()
+    beside = "" if beside.startswith("#") else beside
     margin: str | None = None
     for number in range(line + 1, after):
         start, end = report.line_start(number), report.line_end(number)
@@ -105,13 +106,11 @@ def _block(report: Report, name: str, offset: int, opened: int, line: int, after
             margin = indent if margin is None else _common(margin, indent)
         rows.append((start, row))
     cut = len(margin or "")
-    # The row beside `>` is already stripped; the others lose the margin they share.
-    shown = [
-        (at, row) if at > opened and i == 0 and same.strip() else (at + cut, row[cut:])
-        for i, (at, row) in enumerate(rows)
-    ]
-    while shown and not shown[0][1].strip():
-        shown.pop(0)
+    shown = [(at + cut, row[cut:]) for at, row in rows]
+    if beside:
+        shown.insert(0, (report.text.index(beside[0], opened), beside))
+    first_row = next((i for i, (_, row) in enumerate(shown) if row.strip()), len(shown))
+    shown = shown[first_row:]
     while shown and not shown[-1][1].strip():
         shown.pop()
     text = "\n".join(row for _, row in shown)

@@ -30,45 +30,9 @@ _OPTION_OF = {
     "columns": ("SummingMergeTree",),
 }
 _AGGREGATES = frozenset(
-    [
-        "count",
-        "sum",
-        "sumIf",
-        "countIf",
-        "avg",
-        "avgIf",
-        "min",
-        "max",
-        "any",
-        "anyLast",
-        "uniq",
-        "uniqExact",
-        "uniqCombined",
-        "uniqCombined64",
-        "uniqHLL12",
-        "uniqTheta",
-        "argMin",
-        "argMax",
-        "groupArray",
-        "groupUniqArray",
-        "quantile",
-        "quantiles",
-        "quantileExact",
-        "quantileTDigest",
-        "median",
-        "stddevPop",
-        "stddevSamp",
-        "varPop",
-        "varSamp",
-        "topK",
-        "sumMap",
-        "sumState",
-        "countState",
-        "uniqState",
-        "avgState",
-        "minState",
-        "maxState",
-    ]
+    {"any", "anyLast", "argMax", "argMin", "avg", "count", "groupArray", "groupUniqArray", "max", "median", "min"}
+    | {"quantile", "quantileExact", "quantileTDigest", "quantiles", "stddevPop", "stddevSamp", "sum", "sumMap", "topK"}
+    | {"uniq", "uniqCombined", "uniqCombined64", "uniqExact", "uniqHLL12", "uniqTheta", "varPop", "varSamp"}
 )
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _CALL = re.compile(r"\b([A-Za-z_][A-Za-z0-9_]*)\s*\(")

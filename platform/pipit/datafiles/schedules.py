@@ -5,17 +5,14 @@ from __future__ import annotations
 import re
 
 _RANGES = ((0, 59), (0, 23), (1, 31), (1, 12), (0, 7))
-_NAMES = (
+_MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
+_DAYS = ("SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT")
+_NAMES: tuple[dict[str, int], ...] = (
     {},
     {},
     {},
-    {
-        name: i
-        for i, name in enumerate(
-            ["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"], 1
-        )
-    },
-    {name: i for i, name in enumerate(["SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT"])},
+    {name: i for i, name in enumerate(_MONTHS, 1)},
+    {name: i for i, name in enumerate(_DAYS)},
 )
 _PART = re.compile(r"(\*|[0-9A-Za-z]{1,3}(?:-[0-9A-Za-z]{1,3})?)(?:/([0-9]{1,3}))?\Z")
 

@@ -100,9 +100,17 @@ def with_secrets(project: Project, secrets: Mapping[str, str]) -> Project:
         return {name: filled(resource.file, resource.text, value) for name, value in given.items()}
 
     def engine(source: DataSource) -> Engine:
-        fields = ("sorting_key", "partition_key", "primary_key", "sampling_key", "ttl")
-        changed = {name: filled(source.file, source.text, getattr(source.engine, name)) for name in fields}
-        return replace(source.engine, **changed)
+        def expression(value: str) -> str:
+            return filled(source.file, source.text, value)
+
+        return replace(
+            source.engine,
+            sorting_key=expression(source.engine.sorting_key),
+            partition_key=expression(source.engine.partition_key),
+            primary_key=expression(source.engine.primary_key),
+            sampling_key=expression(source.engine.sampling_key),
+            ttl=expression(source.engine.ttl),
+        )
 
     datasources = {
         name: replace(

@@ -99,7 +99,7 @@ def split_list(text: str, *, lines: bool = False) -> list[tuple[str, int]]:
 
 
 def skip_quoted(text: str, i: int, stop: int | None = None) -> int:
-    """The offset after SQL's quoted text that starts at `i` (`''` and `\\'` inside), or -1: not closed before `stop`."""
+    """The offset after SQL's quoted text at `i` (`''` and `\\'` inside), or -1: not closed before `stop`."""
     quote = text[i]
     stop = len(text) if stop is None else stop
     i += 1
