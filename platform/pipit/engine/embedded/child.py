@@ -15,6 +15,7 @@ import logging.handlers
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,13 @@ import msgspec
 import uvloop
 
 from pipit.engine.embedded.machine import memory_bytes, query_limit, server_limit
+from pipit.engine.embedded.mending import mend
 from pipit.engine.embedded.orders import Answer, Orders
 
 log = logging.getLogger(__name__)
 _PR_SET_PDEATHSIG = 1
 _LOG_BYTES = 5 << 20
+_LOCK_SECONDS = 2.0  # a process that was just killed needs a moment to be gone
 _LOG_FILES = 4
 
 
@@ -80,15 +83,21 @@ def _log_to(folder: Path) -> None:
 def _lock(data: Path) -> Any:
     """The lock of the data directory, held until the process ends; the file tells who holds it."""
     file = open(data / "engine.lock", "a+")  # noqa: SIM115 - it must stay open
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    deadline = time.monotonic() + _LOCK_SECONDS
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except OSError:
+            if time.monotonic() < deadline:
+                time.sleep(0.05)
+                continue
         file.seek(0)
         holder = file.read().strip() or "unknown"
         raise StartError(
             f"another Pipit process (engine process {holder}) uses the data directory {data}: stop it, or choose "
             "another one with --data"
-        ) from None
+        )
     file.truncate(0)
     file.write(str(os.getpid()))
     file.flush()
@@ -110,6 +119,7 @@ async def _serve(orders: Orders, data: Path) -> None:
         f"<clickhouse><max_server_memory_usage>{total}</max_server_memory_usage></clickhouse>\n", encoding="utf-8"
     )
     path = str(folder)
+    mend(folder)
     try:
         # Kept open: the engine lives as long as a connection does.
         keeper = _chdb.connect(f"{path}?config-file={config}")

@@ -149,8 +149,12 @@ class Supervisor:
             return False
 
     async def _start_child(self) -> Endpoint:
-        self._data.mkdir(parents=True, exist_ok=True)
-        (self._data / "logs").mkdir(exist_ok=True)
+        try:
+            (self._data / "logs").mkdir(parents=True, exist_ok=True)
+            # The engine's own last words at a crash; the child's log proper is engine.log.
+            output = open(self._data / "logs" / "engine.err", "wb")  # noqa: ASYNC230, SIM115
+        except OSError as error:
+            raise EngineStartError(f"the data directory {self._data} cannot be used: {error.strerror}") from None
         read_fd, write_fd = os.pipe()
         password = secrets.token_urlsafe(32)
         orders = Orders(
@@ -164,23 +168,22 @@ class Supervisor:
             memory=self._memory,
         )
         try:
-            # The engine's own words at a crash; the child's log proper is engine.log.
-            with open(self._data / "logs" / "engine.err", "wb") as output:
-                self._process = process = await asyncio.create_subprocess_exec(
-                    sys.executable,
-                    "-m",
-                    "pipit.engine.embedded",
-                    stdin=asyncio.subprocess.PIPE,
-                    stdout=output,
-                    stderr=output,
-                    pass_fds=(write_fd,),
-                    start_new_session=True,
-                )
+            self._process = process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "pipit.engine.embedded",
+                stdin=asyncio.subprocess.PIPE,
+                stdout=output,
+                stderr=output,
+                pass_fds=(write_fd,),
+                start_new_session=True,
+            )
         except BaseException:
             os.close(read_fd)
             raise
         finally:
             os.close(write_fd)
+            output.close()
         self.starts += 1
         assert process.stdin is not None
         try:

@@ -1,0 +1,84 @@
+"""Deduplication logs after a crash: the engine records a token before it publishes the part (`ENGINE.md`).
+
+A token whose part never appeared would make the replay of that insert a silent nothing, and its rows lost (design,
+rule 3). No SQL shows these records, so before the directory is opened those without a part are taken out of
+`store/*/*/deduplication_logs/*.txt`. A record is kept when its part is there, or another part covers it (a merge).
+It never adds a record, and touches no file that has nothing to mend.
+
+A line is `<operation> TAB <part> TAB <block id>`; operation 1 adds a record, 2 takes it back.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+log = logging.getLogger(__name__)
+_ADD = "1"
+
+
+class Part(NamedTuple):
+    """`<partition>_<first block>_<last block>_<level>[_<mutation>]`"""
+
+    partition: str
+    first: int
+    last: int
+
+    def covers(self, other: Part) -> bool:
+        return self.partition == other.partition and self.first <= other.first and self.last >= other.last
+
+
+def parse_part(name: str) -> Part | None:
+    """None for a name that is no part's: `tmp_insert_...`, `detached`, `deduplication_logs`."""
+    pieces = name.split("_")
+    if len(pieces) not in (4, 5) or not all(piece.isdigit() for piece in pieces[1:]):
+        return None
+    return Part(pieces[0], int(pieces[1]), int(pieces[2]))
+
+
+def mend(folder: Path) -> int:
+    """Mends all tables under the engine's folder; returns how many records went. Nothing may have it open."""
+    removed = 0
+    for table in sorted(folder.glob("store/*/*/deduplication_logs")):
+        removed += _mend_table(table.parent)
+    if removed:
+        log.warning("%d deduplication records without a part were taken out", removed)
+    return removed
+
+
+def _mend_table(table: Path) -> int:
+    parts = [part for entry in os.scandir(table) if entry.is_dir() and (part := parse_part(entry.name))]
+    removed = 0
+    for file in sorted((table / "deduplication_logs").glob("*.txt")):
+        text = file.read_bytes().decode("utf-8", "surrogateescape")
+        lines = text.splitlines(keepends=True)
+        kept = [line for line in lines if line.endswith("\n") and _is_true(line, parts)]
+        if len(kept) < len(lines):
+            removed += len(lines) - len(kept)
+            _replace(file, "".join(kept).encode("utf-8", "surrogateescape"))
+    return removed
+
+
+def _is_true(line: str, parts: list[Part]) -> bool:
+    pieces = line.rstrip("\n").split("\t")
+    if len(pieces) != 3 or pieces[0] != _ADD:
+        return True  # taken back, or something that this version does not know
+    named = parse_part(pieces[1])
+    return named is None or any(part.covers(named) for part in parts)
+
+
+def _replace(file: Path, content: bytes) -> None:
+    """All or nothing: a crash leaves the old file or the new one."""
+    fresh = file.with_suffix(".mended")
+    with open(fresh, "wb") as output:
+        output.write(content)
+        output.flush()
+        os.fsync(output.fileno())
+    os.replace(fresh, file)
+    descriptor = os.open(file.parent, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
