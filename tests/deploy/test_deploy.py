@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from projects import DAILY, DAILY_VIEW, EVENTS, LATEST, ROWS, TENANTS, event
-from serving import Workspace
 
 from pipit.catalog.catalog import Catalog
 from pipit.deploy import Deployer
 from pipit.errors import Conflict, ProjectError
+from projects import DAILY, DAILY_VIEW, EVENTS, LATEST, ROWS, TENANTS, event
+from serving import Workspace
 
 pytestmark = pytest.mark.anyio
 
@@ -189,9 +189,7 @@ async def test_extra_columns_of_a_view_are_dropped_with_a_warning(workspace: Wor
 
 
 async def test_two_at_once(workspace: Workspace) -> None:
-    results = await asyncio.gather(
-        workspace.deploy(TENANTS), workspace.deploy(ONLY_EVENTS), return_exceptions=True
-    )
+    results = await asyncio.gather(workspace.deploy(TENANTS), workspace.deploy(ONLY_EVENTS), return_exceptions=True)
     assert sum(isinstance(r, Conflict) for r in results) == 1
     assert sum(not isinstance(r, BaseException) for r in results) == 1
 

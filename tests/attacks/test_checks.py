@@ -1,0 +1,246 @@
+"""The design's three checks, always true for tenants. Each test sabotages what the check guards against."""
+
+from __future__ import annotations
+
+import pytest
+
+from pipit.access.params import RequestParams
+from pipit.catalog.build import build_snapshot
+from pipit.datafiles import parse_project
+from pipit.errors import PipitError, ReadRefused
+from pipit.query import secure
+from pipit.query.compose import Prepared
+from pipit.query.formats import JSON
+from pipit.query.read import PipeQuery, Reader
+from projects import CANARY, DAILY, EVENTS, ROWS, TENANTS, column
+from serving import Workspace
+
+pytestmark = pytest.mark.anyio
+
+
+async def deployed(workspace: Workspace, changes: dict[str, str] | None = None) -> Workspace:
+    await workspace.deploy(TENANTS | (changes or {}))
+    await workspace.send("events", ROWS)
+    return workspace
+
+
+# --- (a) what derives from a policed table needs a policy of its own
+
+
+async def test_a_target_without_a_policy_is_refused(workspace: Workspace) -> None:
+    await deployed(workspace, {"datasources/daily.datasource": DAILY})
+    reply = await workspace.get("/v0/pipes/totals.json", token=workspace.tenant("totals", customer_id="a"))
+    assert (reply.status, reply.json["code"]) == (403, "read_refused")
+    assert "daily" in reply.json["error"] and "events" in reply.json["error"]
+    # The workspace's own token reads it, as the dialect has it.
+    assert column(await workspace.rows("/v0/pipes/totals.json"), "customer_id") == ["a", "b"]
+
+
+async def test_a_target_with_a_policy_is_filtered(workspace: Workspace) -> None:
+    await deployed(workspace)
+    token = workspace.tenant("totals", customer_id="a")
+    assert await workspace.rows("/v0/pipes/totals.json", token=token) == [{"customer_id": "a", "events": 3}]
+
+
+async def test_a_holds_over_several_steps(workspace: Workspace) -> None:
+    """events -> daily -> monthly: the second target derives from the first one's source."""
+    monthly = DAILY.replace("day Date", "month Date").replace("customer_id, day", "customer_id, month")
+    view = (
+        "NODE roll\nSQL >\n    SELECT toStartOfMonth(day) AS month, customer_id, countMergeState(events) AS events\n"
+        "    FROM daily GROUP BY month, customer_id\nTYPE materialized\nDATASOURCE monthly\n"
+    )
+    read = "NODE e\nSQL >\n    SELECT customer_id, countMerge(events) AS n FROM monthly GROUP BY customer_id\nTYPE endpoint\n"
+    await deployed(
+        workspace,
+        {
+            "datasources/monthly.datasource": monthly,
+            "materializations/monthly_view.pipe": view,
+            "endpoints/months.pipe": read,
+        },
+    )
+    reply = await workspace.get("/v0/pipes/months.json", token=workspace.tenant("months", customer_id="a"))
+    assert (reply.status, reply.json["code"]) == (403, "read_refused")
+
+
+async def test_a_covers_copies_before_they_run(workspace: Workspace) -> None:
+    """A copy's target derives from what the copy reads, also where its SQL is a template."""
+    copy = (
+        "NODE c\nSQL >\n    %\n    SELECT customer_id, toUInt64(sum(amount)) AS total FROM events\n"
+        "    WHERE amount > {{Int64(least, 0)}} GROUP BY customer_id\n"
+        "TYPE copy\nTARGET_DATASOURCE copied\n"
+    )
+    target = "SCHEMA >\n    customer_id String,\n    total UInt64\n\nENGINE MergeTree\nENGINE_SORTING_KEY customer_id\n"
+    read = "NODE e\nSQL >\n    SELECT * FROM copied\nTYPE endpoint\n"
+    await deployed(
+        workspace,
+        {"datasources/copied.datasource": target, "copies/c1.pipe": copy, "endpoints/read_copy.pipe": read},
+    )
+    reply = await workspace.get("/v0/pipes/read_copy.json", token=workspace.tenant("read_copy", customer_id="a"))
+    assert (reply.status, reply.json["code"]) == (403, "read_refused")
+
+
+async def test_a_quarantine_is_for_its_owner(workspace: Workspace) -> None:
+    """G17."""
+    read = "NODE e\nSQL >\n    SELECT * FROM events_quarantine\nTYPE endpoint\n"
+    await deployed(workspace, {"endpoints/bad_rows.pipe": read})
+    await workspace.send("events", [{"customer_id": "b", "amount": "canary_b_text"}])
+    reply = await workspace.get("/v0/pipes/bad_rows.json", token=workspace.tenant("bad_rows", customer_id="a"))
+    assert (reply.status, reply.json["code"]) == (403, "read_refused")
+    assert len(await workspace.rows("/v0/pipes/bad_rows.json")) == 1
+
+
+async def test_a_counts_filters_of_tokens_too(workspace: Workspace) -> None:
+    """No ROW_POLICY anywhere: the token's own DATASOURCES:READ filter makes `events` policed for it."""
+    bare = EVENTS.split("ROW_POLICY >")[0]
+    await deployed(workspace, {"datasources/events.datasource": bare, "datasources/daily.datasource": DAILY})
+    filtered = {"type": "DATASOURCES:READ", "resource": "events", "filter": "customer_id = 'a'"}
+    latest = workspace.jwt({"type": "PIPES:READ", "resource": "latest"}, filtered)
+    assert column(await workspace.rows("/v0/pipes/latest.json", token=latest), "customer_id") == ["a"] * 3
+    totals = workspace.jwt({"type": "PIPES:READ", "resource": "totals"}, filtered)
+    assert (await workspace.get("/v0/pipes/totals.json", token=totals)).status == 403
+
+
+# --- (b) every policed table that the engine reads is in the filter map
+
+
+async def test_b_a_lost_filter_stops_the_query(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    await deployed(workspace)
+    token = workspace.tenant("latest", customer_id="a")
+    monkeypatch.setattr("pipit.query.read.filters_for", lambda *_: {})
+    reply = await workspace.get("/v0/pipes/latest.json", token=token)
+    assert str(CANARY) not in reply.text
+    assert (reply.status, reply.json["code"]) == (403, "read_refused")
+
+
+async def test_b_a_filter_on_another_table_is_no_filter(workspace: Workspace) -> None:
+    await deployed(workspace)
+    snapshot = workspace.server.catalog.snapshot(workspace.id)
+    security = workspace.server.authenticator.authenticate(
+        workspace.tenant("latest", customer_id="a"), workspace.server.catalog.keyring
+    )
+    events, daily = f"{workspace.database}.d1_events", f"{workspace.database}.d1_daily"
+    with pytest.raises(ReadRefused):
+        secure.check_filters(snapshot, security, {events, daily}, {daily: "customer_id = 'a'"})
+    with pytest.raises(ReadRefused):
+        secure.check_filters(snapshot, security, {events}, {"d1_events": "customer_id = 'a'"})
+    secure.check_filters(snapshot, security, {events}, {events: "(customer_id = 'a')"})
+
+
+# --- (c) a text runs only after it was examined on the engine's tree
+
+HOSTILE = {
+    "merge_function": "SELECT customer_id, amount FROM merge(currentDatabase(), 'd1_events')",
+    "remote": "SELECT * FROM remote('127.0.0.1', currentDatabase(), 'd1_events')",
+    "view": "SELECT * FROM view(SELECT * FROM d1_events)",
+    "loop": "SELECT * FROM loop(d1_events)",
+    "file": "SELECT * FROM file('/etc/passwd', 'LineAsString')",
+    "url": "SELECT * FROM url('http://127.0.0.1:1/', 'LineAsString')",
+    "python": "SELECT * FROM Python(os)",
+    "executable": "SELECT * FROM executable('x', 'TSV', 'a String')",
+    "physical": "SELECT * FROM d1_events",
+    "view_object": "SELECT * FROM m1_daily_view__roll",
+    "quarantine_object": "SELECT * FROM q1_events",
+    "state": "SELECT * FROM pipit.workspaces",
+    "system": "SELECT * FROM system.tables",
+    "system_case": "SELECT * FROM INFORMATION_SCHEMA.TABLES",
+    "in_table": "SELECT count() FROM events WHERE customer_id IN pipit.workspaces",
+    "in_tuple": "SELECT count() FROM events WHERE (customer_id, team) IN d1_events",
+    "dict_get": "SELECT dictGet('x', 'y', toUInt64(1)) FROM events",
+    "dict_in_folded_if": "SELECT if(1, 1, dictGet('x', 'y', toUInt64(1))) AS n FROM events",
+    "join_get": "SELECT joinGet('d1_events', 'amount', 'a') FROM events",
+    "has_column": "SELECT hasColumnInTable('pipit', 'workspaces', 'id') AS x FROM events",
+    "get_setting": "SELECT getSetting('additional_table_filters') AS x FROM events",
+    "file_function": "SELECT file('/etc/passwd') AS x FROM events",
+    "sleep": "SELECT sleep(1) FROM events",
+    "host": "SELECT hostName() AS x FROM events",
+    "identifier": "SELECT * FROM {t:Identifier}",
+    "inner_settings": "SELECT * FROM (SELECT * FROM events SETTINGS additional_table_filters = {})",
+    "settings": "SELECT * FROM events SETTINGS additional_table_filters = {}",
+    "outfile": "SELECT * FROM events INTO OUTFILE '/tmp/pipit_outfile_attack'",
+    "format": "SELECT * FROM events FORMAT Native",
+    "two_statements": "SELECT 1 FROM events; SELECT 2",
+    "insert": "INSERT INTO events SELECT * FROM events",
+    "drop": "DROP TABLE d1_events",
+    "kill": "KILL QUERY WHERE 1",
+    "explain": "EXPLAIN SELECT * FROM events",
+    "show": "SHOW TABLES",
+    "comment_split": "SELECT * FROM url/**/('http://127.0.0.1:1/', 'LineAsString')",
+    "merge_tree_index": "SELECT * FROM mergeTreeIndex(currentDatabase(), 'd1_events')",
+    "dictionary": "SELECT * FROM dictionary('x')",
+    "cluster": "SELECT * FROM cluster('default', currentDatabase(), 'd1_events')",
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+async def test_c_hostile_sql_does_not_deploy_and_does_not_run(workspace: Workspace, name: str) -> None:
+    """Refused at deploy; and were it deployed all the same, refused when a tenant or the workspace reads it."""
+    pipe = f"NODE n\nSQL >\n    {HOSTILE[name]}\nTYPE endpoint\n"
+    files = TENANTS | {"endpoints/hostile.pipe": pipe}
+    await deployed(workspace)
+    with pytest.raises(PipitError):
+        await workspace.deploy(files)
+    live = workspace.server.catalog.snapshot(workspace.id)
+    planted = build_snapshot(live.workspace, parse_project(files), live.names, deployment=live.deployment + 1)
+    for token in (workspace.tenant("hostile", customer_id="a"), workspace.admin_token):
+        security = workspace.server.authenticator.authenticate(token, workspace.server.catalog.keyring)
+        query = PipeQuery("hostile", RequestParams(), JSON)
+        with pytest.raises(PipitError) as caught:
+            async with workspace.server.reader.open(planted, security, query) as answer:
+                async for _ in answer.chunks:
+                    pass
+        assert caught.value.status in (400, 403), caught.value
+        assert str(CANARY) not in caught.value.message
+
+
+async def test_c_the_engines_tree_decides_not_our_reading_of_the_text(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The composer is made blind: it lets a name through that it should have replaced or refused."""
+    await deployed(workspace)
+    live = workspace.server.catalog.snapshot(workspace.id)
+    events = f"`{workspace.database}`.`d1_events`"
+    security = workspace.server.authenticator.authenticate(
+        workspace.tenant("latest", customer_id="a"), workspace.server.catalog.keyring
+    )
+
+    def blind(*_: object, **__: object) -> Prepared:
+        return Prepared(f"SELECT customer_id, amount FROM {events}", frozenset(), ())
+
+    monkeypatch.setattr("pipit.query.compose.prepare", blind)
+    reader = Reader(workspace.server.engine)
+    with pytest.raises(ReadRefused):
+        await reader.plan(live, security, PipeQuery("latest", RequestParams(), JSON))
+
+
+async def test_c_scalar_subqueries_of_the_examination_see_no_rows(workspace: Workspace) -> None:
+    """The engine runs them while it makes the tree: over no row of any tenant, so nothing throws by value."""
+    throwing = (
+        "NODE n\nSQL >\n    SELECT customer_id, (SELECT intDiv(1, max(amount) - 987654322) FROM events) AS x FROM events\n"
+        "TYPE endpoint\n"
+    )
+    await deployed(workspace, {"endpoints/oracle.pipe": throwing})
+    token = workspace.tenant("oracle", customer_id="a")
+    reply = await workspace.get("/v0/pipes/oracle.json", token=token)
+    assert reply.status == 200, reply.text
+
+
+async def test_a_token_of_another_workspace(workspace: Workspace) -> None:
+    """A14, and the reader's own check when a route mixes them up."""
+    await deployed(workspace)
+    other = await workspace.server.catalog.create_workspace(workspace.name + "_other")
+    security = workspace.server.authenticator.authenticate(other.admin_token, workspace.server.catalog.keyring)
+    snapshot = workspace.server.catalog.snapshot(workspace.id)
+    with pytest.raises(PipitError) as caught:
+        await workspace.server.reader.plan(snapshot, security, PipeQuery("latest", RequestParams(), JSON))
+    assert caught.value.status == 403
+    reply = await workspace.get("/v0/pipes/latest.json", token=other.admin_token)
+    assert reply.status == 404 and "latest" in reply.text
+
+
+async def test_statistics_are_not_for_tenants(workspace: Workspace) -> None:
+    """E05: they count other tenants' rows."""
+    await deployed(workspace)
+    tenant = await workspace.get("/v0/pipes/latest.json", token=workspace.tenant("latest", customer_id="a"))
+    assert "statistics" not in tenant.json
+    assert not [h for h in tenant.headers if h.lower().startswith("x-clickhouse")]
+    assert "statistics" in (await workspace.get("/v0/pipes/latest.json")).json
