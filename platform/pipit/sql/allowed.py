@@ -1,0 +1,83 @@
+"""Reviewed allow-lists: what a text may call, set and ask for when a tenant's token runs it.
+
+The lists in `reviewed/` name every function, table function, setting and format of the engine (26.9), each with a
+verdict: `allowed`, or the reason why not. They are made from the live engine by `python -m pipit.sql.review`, which
+never allows anything by itself: a name that a new engine brings is `unreviewed`, refused, and fails the test.
+
+What is refused, and why it matters: functions that read files, the network or models; that call services; that tell
+of the server; that wait; that raise by value (`throwIf`: errors tell about rows of others); that show how rows lie in
+blocks (`lowCardinalityKeys` prints values of rows that a filter removed). `OBJECT_FUNCTIONS` name a dictionary or Join
+table in an argument: refused unless the caller allows that object. Aggregate functions are allowed with every
+combinator (-If, -State, ...), which change how they aggregate and not what they read.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+REVIEWED = Path(__file__).with_name("reviewed")
+UNREVIEWED = "unreviewed"
+
+# Of the grammar rather than of system.functions; the tree prints them like functions.
+_SYNTAX_FUNCTIONS = frozenset({"exists", "grouping", "untuple", "_CAST", "lambda"})
+COMBINATORS = (
+    "SimpleState",
+    "OrDefault",
+    "Distinct",
+    "Resample",
+    "ForEach",
+    "ArgMax",
+    "ArgMin",
+    "OrNull",
+    "Tuple",
+    "Merge",
+    "State",
+    "Array",
+    "Null",
+    "Map",
+    "If",
+)
+
+
+def read_reviewed(name: str) -> dict[str, tuple[str, ...]]:
+    """A file of `reviewed/`: name -> the other columns; the last one is the verdict."""
+    lines = (REVIEWED / f"{name}.txt").read_text(encoding="utf-8").splitlines()
+    return {fields[0]: tuple(fields[1:]) for fields in (line.split("\t") for line in lines if line)}
+
+
+def _allowed(name: str) -> frozenset[str]:
+    return frozenset(key for key, columns in read_reviewed(name).items() if columns[-1] == "allowed")
+
+
+_FUNCTIONS = {name: (flags, verdict) for name, (flags, verdict) in read_reviewed("functions").items()}
+_ANY_CASE = {name.lower(): name for name, (flags, _) in _FUNCTIONS.items() if "i" in flags}
+
+ALLOWED_FUNCTIONS: frozenset[str] = _allowed("functions") | _SYNTAX_FUNCTIONS
+AGGREGATE_FUNCTIONS: frozenset[str] = frozenset(name for name, (flags, _) in _FUNCTIONS.items() if "a" in flags)
+OBJECT_FUNCTIONS: frozenset[str] = frozenset(name for name, (_, verdict) in _FUNCTIONS.items() if verdict == "object")
+ALLOWED_TABLE_FUNCTIONS: frozenset[str] = _allowed("table_functions")
+ALLOWED_SETTINGS: frozenset[str] = _allowed("settings")
+ALLOWED_FORMATS: frozenset[str] = _allowed("formats")
+
+
+def function_verdict(name: str) -> str:
+    """Why the function is refused; empty when it is allowed. As ClickHouse knows names: most in their own case."""
+    if name in ALLOWED_FUNCTIONS:
+        return ""
+    known = name if name in _FUNCTIONS else _ANY_CASE.get(name.lower())
+    if known is not None:
+        verdict = _FUNCTIONS[known][1]
+        if verdict == "object":
+            return "it reads an object by its name"
+        return "" if verdict == "allowed" else verdict
+    base = name
+    while suffix := next((s for s in COMBINATORS if base.endswith(s) and len(base) > len(s)), ""):
+        base = base[: -len(suffix)]
+        known = base if base in _FUNCTIONS else _ANY_CASE.get(base.lower())
+        if known in AGGREGATE_FUNCTIONS:
+            return "" if known in ALLOWED_FUNCTIONS else _FUNCTIONS[known][1]
+    return "it is not a function of the engine that was reviewed"
+
+
+def table_function_allowed(name: str) -> bool:
+    return name in ALLOWED_TABLE_FUNCTIONS
