@@ -52,7 +52,7 @@ $(BIN)/python:
 	@$(PYTHON) -m venv $(VENV)
 
 $(RUNTIME): pyproject.toml | $(BIN)/python
-	@echo "==> packages (about 0.9 GB with the ClickHouse engine; a minute on a good line)"
+	@echo "==> packages (about 1 GB, nearly all of it the ClickHouse engine; about a minute)"
 	@$(PIP) install --progress-bar on --quiet -e .
 	@touch $@
 
