@@ -1,0 +1,164 @@
+"""Checked casts: from what JSON held, read as text, to a column's type, so that a wrong value is never
+another value.
+
+Everything is read as `Nullable(String)` in the shape of the type (`wide`). `value` is then the expression
+of the typed value, valid where `bad` is false. ClickHouse's own casts are used only where they were seen to
+refuse (300 into UInt8) and guarded where they wrap or guess: integers of 128 bits and more, dates out of
+range or not of the calendar, numbers too large for a float, unknown enum names, digits of a decimal
+(rounded half away from zero, never cut).
+"""
+
+from __future__ import annotations
+
+from pipit.ingest.types import Type, parse, strip
+from pipit.sql.identifiers import quote
+from pipit.sql.literals import quote_string
+
+_TEXT = "Nullable(String)"
+_AS_THEY_ARE = frozenset({"Dynamic", "Variant"})
+_WIDE_INTEGERS = frozenset({"Int128", "Int256", "UInt128", "UInt256"})
+_DECIMAL_PRECISION = {"Decimal32": 9, "Decimal64": 18, "Decimal128": 38, "Decimal256": 76}
+
+# A calendar day; with a time of day, fraction and zone; seconds, milliseconds, micro- or nanoseconds since
+# 1970.
+_CLOCK = r"([01][0-9]|2[0-3]):[0-5][0-9](:([0-5][0-9]|60)([.,][0-9]{1,9})?)?"
+_MOMENT = (
+    r"^[12][0-9]{3}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])([T ]"
+    + _CLOCK
+    + r"( ?(Z|UTC|GMT|[+-][0-9]{2}(:?[0-9]{2})?))?)?$"
+    r"|^[0-9]{9,10}([.][0-9]{1,9})?$|^[0-9]{13}$|^[0-9]{16}$|^[0-9]{19}$"
+)
+
+
+def wide(type: Type) -> str:
+    """The type that is read from the JSON: the same shape, every leaf a text that may be NULL."""
+    inner, _ = strip(type)
+    if inner.name == "Array":
+        return f"Array({wide(inner.inner)})"
+    if inner.name == "Map":
+        return f"Map(String, {wide(inner.inner)})"
+    if inner.name == "Tuple":
+        return f"Tuple({_wide_elements(inner)})"
+    if inner.name == "Nested":
+        return f"Array(Tuple({_wide_elements(inner)}))"
+    return inner.text if inner.name in _AS_THEY_ARE else _TEXT
+
+
+def is_compound(type: Type) -> bool:
+    """Whether its wide form cannot be NULL, so that absence has to be asked for."""
+    return strip(type)[0].name in ("Array", "Map", "Tuple", "Nested")
+
+
+def value(type: Type, x: str, depth: int = 0) -> str:
+    inner, nullable = strip(type)
+    item = f"_pipit_v{depth}"
+    if inner.name in ("Array", "Nested"):
+        return f"arrayMap({item} -> {value(_item(inner), item, depth + 1)}, {x})"
+    if inner.name == "Map":
+        key = value(parse(inner.arguments[0]), item, depth + 1)
+        held = value(inner.inner, item, depth + 1)
+        keys, values = (
+            f"arrayMap({item} -> {key}, mapKeys({x}))",
+            f"arrayMap({item} -> {held}, mapValues({x}))",
+        )
+        return f"mapFromArrays({keys}, {values})"
+    if inner.name == "Tuple":
+        elements = inner.elements()
+        parts = [value(t, f"tupleElement({x}, {n})", depth) for n, (_, t) in enumerate(elements, 1)]
+        return f"CAST(tuple({', '.join(parts)}), {quote_string(inner.text)})"
+    cast = or_null(inner, x)
+    return cast if nullable or inner.name in _AS_THEY_ARE else f"assumeNotNull({cast})"
+
+
+def bad(type: Type, x: str, depth: int = 0) -> str:
+    """True for a value that the type does not take; for a type that is not Nullable, also for NULL."""
+    inner, nullable = strip(type)
+    item = f"_pipit_v{depth}"
+    if inner.name in ("Array", "Nested"):
+        condition = bad(_item(inner), item, depth + 1)
+        return "false" if condition == "false" else f"arrayExists({item} -> {condition}, {x})"
+    if inner.name == "Map":
+        key = bad(parse(inner.arguments[0]), item, depth + 1)
+        held = bad(inner.inner, item, depth + 1)
+        return f"(arrayExists({item} -> {key}, mapKeys({x})) OR arrayExists({item} -> {held}, mapValues({x})))"
+    if inner.name == "Tuple":
+        elements = inner.elements()
+        parts = [bad(t, f"tupleElement({x}, {n})", depth) for n, (_, t) in enumerate(elements, 1)]
+        return "(" + " OR ".join(parts) + ")"
+    if inner.name in _AS_THEY_ARE:
+        return "false"
+    cast = or_null(inner, x)
+    if not nullable:
+        return f"isNull({cast})"
+    return "false" if cast == x else f"(isNotNull({x}) AND isNull({cast}))"
+
+
+def or_null(type: Type, x: str) -> str:
+    """One value: NULL where the text `x` is NULL or no value of the type."""
+    name, text = type.name, quote_string(type.text)
+    cast = f"accurateCastOrNull({x}, {text})"
+    if name == "String":
+        return x
+    if name in _WIDE_INTEGERS:  # the cast wraps: 2^128 + 5 would be 5
+        return f"if(toString({cast}) = {x}, {cast}, NULL)"
+    if name in ("Float32", "Float64", "BFloat16"):
+        return f"if(isFinite({cast}) OR match({x}, '^[-+]?(?i:nan|inf|infinity)$'), {cast}, NULL)"
+    if name == "Bool":
+        return f"if(lower({x}) IN ('true', 'false', '1', '0'), {cast}, NULL)"
+    if name in ("Enum", "Enum8", "Enum16"):  # the cast raises on an unknown name
+        known = ", ".join(quote_string(v) for v in type.enum_values())
+        return f"CAST(if({x} IN ({known}), {x}, NULL), {quote_string(f'Nullable({type.text})')})"
+    if name.startswith("Decimal"):
+        return _decimal(type, x)
+    if name in ("Date", "Date32", "DateTime", "DateTime32", "DateTime64"):
+        return _moment(type, x)
+    return cast
+
+
+def _decimal(type: Type, x: str) -> str:
+    if name_precision := _DECIMAL_PRECISION.get(type.name):
+        precision, scale = name_precision, int(type.arguments[0])
+    else:
+        precision = int(type.arguments[0]) if type.arguments else 10
+        scale = int(type.arguments[1]) if len(type.arguments) > 1 else 0
+    spare = min(scale + 20, 76 - (precision - scale))
+    rounded = f"round(toDecimal256OrNull({x}, {spare}), {scale})"
+    limit = f"toDecimal256({quote_string('1' + '0' * (precision - scale))}, 0)"
+    cast = f"accurateCastOrNull({rounded}, {quote_string(type.text)})"
+    return cast if precision - scale > 70 else f"if(abs({rounded}) < {limit}, {cast}, NULL)"
+
+
+def _moment(type: Type, x: str) -> str:
+    """ISO 8601, `YYYY-MM-DD[ hh:mm:ss[.f]][zone]` or seconds (ms, us, ns) since 1970; in the column's zone.
+    """
+    zone, precision = "", 3
+    if type.name == "DateTime64":
+        precision = int(type.arguments[0])
+        zone = type.arguments[1] if len(type.arguments) > 1 else ""
+    elif type.name.startswith("DateTime") and type.arguments:
+        zone = type.arguments[0]
+    if type.name.startswith("Date") and not type.name.startswith("DateTime"):
+        zone = "'UTC'"
+    first, last = {
+        "Date": ("1970-01-01 00:00:00", "2149-06-06 23:59:59"),
+        "DateTime": ("1970-01-01 00:00:00", "2106-02-07 06:28:15"),
+        "DateTime32": ("1970-01-01 00:00:00", "2106-02-07 06:28:15"),
+        "DateTime64": ("1900-01-01 00:00:00", "2299-12-31 23:59:59"),
+    }.get(type.name, ("1900-01-01 00:00:00", "2299-12-31 23:59:59"))
+    if precision == 9:
+        last = "2262-04-11 23:47:16"
+    parsed = f"parseDateTime64BestEffortOrNull({x}, {precision}{', ' + zone if zone else ''})"
+    # Whole seconds are compared: a fraction in the last second is still inside.
+    low = f"toUnixTimestamp64Second(toDateTime64('{first}', 0, 'UTC'))"
+    high = f"toUnixTimestamp64Second(toDateTime64('{last}', 0, 'UTC'))"
+    inside = f"toUnixTimestamp64Second({parsed}) BETWEEN {low} AND {high}"
+    target = quote_string(f"Nullable({type.text})")
+    return f"if(match({x}, {quote_string(_MOMENT)}) AND {inside}, CAST({parsed}, {target}), NULL)"
+
+
+def _item(type: Type) -> Type:
+    return parse(f"Tuple({', '.join(type.arguments)})") if type.name == "Nested" else type.inner
+
+
+def _wide_elements(type: Type) -> str:
+    return ", ".join(f"{quote(name)} {wide(t)}" if name else wide(t) for name, t in type.elements())

@@ -1,0 +1,57 @@
+"""The numbers of ingestion in one place, and the table settings that every table which Pipit creates must
+carry.
+
+They belong together: a segment is capped so that it is one insert of one block per partition, and the
+deduplication window is wider than all the blocks that can still be replayed (design, "A write", traps).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+MAX_BODY_BYTES = 10 << 20  # one request, after decompression; also the longest row
+SEAL_BYTES = 32 << 20  # a segment is closed beyond this many bytes,
+SEAL_ROWS = 1_000_000  # this many rows,
+SEAL_SECONDS = 0.5  # or this age
+MAX_PENDING_BYTES = 1 << 30  # per table, on disk and waiting for the engine; beyond it a request gets 503
+
+# A request may still be added to a segment just below the caps: an insert is never larger than this.
+MAX_INSERT_ROWS = SEAL_ROWS + MAX_BODY_BYTES
+MAX_PARTITIONS = 100  # of one insert; a segment that touches more is inserted in several, each with its own token
+
+# Blocks (one per partition and insert) whose tokens a table remembers.
+DEDUPLICATION_WINDOW = 10_000
+# Inserts that may follow one that some view has not taken yet: then its token could leave the window.
+MAX_INSERTS_BEHIND_FAILED = DEDUPLICATION_WINDOW // MAX_PARTITIONS // 2
+
+IDEMPOTENCY_SECONDS = 24 * 3600
+IDEMPOTENCY_KEYS = 200_000  # remembered at most, the oldest go first
+MAX_IDEMPOTENCY_KEY = 255  # characters
+
+
+def table_settings() -> Mapping[str, str]:
+    """MergeTree settings for landing tables, quarantine tables and targets of materialized views alike."""
+    return {
+        "non_replicated_deduplication_window": str(DEDUPLICATION_WINDOW),
+        "replicated_deduplication_window": str(DEDUPLICATION_WINDOW),
+        "fsync_after_insert": "1",
+        "fsync_part_directory": "1",
+    }
+
+
+def insert_settings() -> Mapping[str, str | int]:
+    """What makes a segment one block per partition. Written into its header and replayed verbatim."""
+    return {
+        "max_block_size": MAX_INSERT_ROWS,
+        "max_insert_block_size": MAX_INSERT_ROWS,
+        "min_insert_block_size_rows": MAX_INSERT_ROWS,
+        "min_insert_block_size_bytes": 0,
+        "max_insert_threads": 1,
+        "max_partitions_per_insert_block": MAX_PARTITIONS,
+        "throw_on_max_partitions_per_insert_block": 1,
+        "insert_deduplicate": 1,
+        "deduplicate_blocks_in_dependent_materialized_views": 1,
+        "materialized_views_ignore_errors": 0,
+        "insert_null_as_default": 1,
+        "async_insert": 0,
+    }

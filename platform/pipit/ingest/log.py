@@ -1,0 +1,400 @@
+"""The log: what was acknowledged and is not yet in ClickHouse, as segment files on disk (design, "A write").
+
+`append` returns once its rows are on the disk: one `fdatasync`, in a thread, serves every request that came
+while the one before it ran. A request that fails leaves nothing behind: what it wrote is cut off again.
+Rows of one table with one way to read them (`Stream`) share an open segment, which is sealed by size, rows
+or age, or when somebody waits for it; sealed segments are handed out in order, and deleted only when the
+loader says so. While ClickHouse is away they wait here, up to a bound per table, beyond which a request
+gets 503.
+
+Layout: `<root>/<database>/<table>/<number>-<random>.segment`. One process owns a root (a lock file says so).
+Imports no engine, so that it outlives it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import logging
+import os
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pipit.errors import Unavailable
+from pipit.ingest import limits, segment
+from pipit.ingest.segment import Damaged, Frame, Header, Segment
+
+_log = logging.getLogger("pipit.ingest")
+_IOV_MAX = 512
+
+TableKey = tuple[str, str]  # database, physical table
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """Rows that may stand in one segment: of one table, read in one way. `meta` is what the loader needs."""
+
+    database: str
+    table: str
+    variant: str = ""
+    meta: Mapping[str, Any] = field(default_factory=dict, compare=False)
+
+    @property
+    def table_key(self) -> TableKey:
+        return self.database, self.table
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """Where the rows are: request number `index` of that segment."""
+
+    segment: Segment
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    bytes: int = 0
+    segments: int = 0
+    rows: int = 0
+
+
+@dataclass(slots=True)
+class _Append:
+    payload: bytes
+    frame: Frame
+    urgent: bool
+    outcome: asyncio.Future[Any] | None
+    written: asyncio.Future[Receipt]
+
+
+@dataclass(slots=True)
+class _Open:
+    """The open segment of a stream, and who waits for its next sync. A new file is made by its first batch.
+    """
+
+    stream: Stream
+    segment: Segment | None = None
+    fd: int = -1
+    opened: float = 0.0
+    urgent: bool = False  # somebody waits for the insert
+    seal: bool = False  # as soon as the batch in hand is written
+    queue: deque[_Append] = field(default_factory=deque)
+    task: asyncio.Task[None] | None = None
+
+
+@dataclass(slots=True)
+class _Table:
+    sealed: deque[Segment] = field(default_factory=deque)
+    taken: dict[str, Segment] = field(default_factory=dict)  # in the loader's hands
+    streams: dict[str, _Open] = field(default_factory=dict)
+    bytes: int = 0  # written or waiting to be
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class Log:
+    def __init__(
+        self,
+        root: Path,
+        *,
+        seal_bytes: int = limits.SEAL_BYTES,
+        seal_rows: int = limits.SEAL_ROWS,
+        seal_seconds: float = limits.SEAL_SECONDS,
+        max_pending_bytes: int = limits.MAX_PENDING_BYTES,
+    ) -> None:
+        self._root = root
+        self._seal_bytes, self._seal_rows, self._seal_seconds = seal_bytes, seal_rows, seal_seconds
+        self._max_pending = max_pending_bytes
+        self._tables: dict[TableKey, _Table] = {}
+        self._last = 0
+        self._lock = -1
+        self._threads = ThreadPoolExecutor(8, thread_name_prefix="pipit-log")
+        self.syncs = 0  # how many fdatasyncs were made: group commit is seen here
+
+    def open(self) -> list[Segment]:
+        """Takes the directory and finds what a process before us left. Every such segment is sealed now."""
+        self._root.mkdir(parents=True, exist_ok=True)
+        self._lock = os.open(self._root / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(self._lock)
+            self._lock = -1
+            raise Unavailable(
+                f"Another Pipit process already writes events in {self._root}",
+                hint="Stop it, or give this one another --data directory.",
+            ) from None
+        found: list[Segment] = []
+        for path in sorted(self._root.glob(f"*/*/*{segment.SUFFIX}")):
+            self._last = max(self._last, segment.sequence_of(path))
+            try:
+                recovered = segment.recover(path)
+            except Damaged as error:  # a crash before the first sync: nothing in it was acknowledged
+                _log.warning("%s", error)
+                path.rename(path.with_suffix(".damaged"))
+                continue
+            if recovered.rows == 0:
+                path.unlink()
+                continue
+            table = self._table((recovered.header.database, recovered.header.table))
+            table.sealed.append(recovered)
+            table.bytes += recovered.size
+            found.append(recovered)
+        return found
+
+    @property
+    def tables(self) -> tuple[TableKey, ...]:
+        return tuple(self._tables)
+
+    async def append(
+        self,
+        stream: Stream,
+        payload: bytes,
+        rows: int,
+        *,
+        key: str = "",
+        digest: str = "",
+        urgent: bool = False,
+        outcome: asyncio.Future[Any] | None = None,
+    ) -> Receipt:
+        """Durable when it returns. `payload` is whole lines. `outcome` is resolved by who loads the segment.
+        """
+        table = self._table(stream.table_key)
+        if table.bytes + len(payload) > self._max_pending:
+            raise Unavailable(
+                "Too many events of this data source wait to be stored",
+                retry_after=2,
+                hint="Send them again later.",
+            )
+        open_ = table.streams.get(stream.variant)
+        if open_ is None:
+            open_ = table.streams[stream.variant] = _Open(stream)
+        written: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
+        frame = segment.frame(payload, rows, key, digest)
+        open_.queue.append(_Append(payload, frame, urgent, outcome, written))
+        table.bytes += len(payload)
+        if open_.task is None:
+            open_.task = asyncio.create_task(self._flush(table, open_))
+        return await written
+
+    def take(self, key: TableKey) -> Segment | None:
+        """The oldest segment that is ready. An open one is sealed for it when it is due or somebody waits."""
+        table = self._table(key)
+        if not table.sealed:
+            for open_ in table.streams.values():
+                if open_.segment is not None and (open_.urgent or self._age(open_) >= self._seal_seconds):
+                    self._seal(table, open_)
+        if not table.sealed:
+            return None
+        taken = table.sealed.popleft()
+        table.taken[taken.name] = taken
+        return taken
+
+    async def wait(self, key: TableKey) -> None:
+        """Until `take` may have something: it was sealed, is due by age, or somebody waits for it."""
+        table = self._table(key)
+        ages = [self._age(o) for o in table.streams.values() if o.segment is not None]
+        left = max(0.0, self._seal_seconds - max(ages)) if ages else None
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(table.changed.wait(), left)
+        table.changed.clear()
+
+    def wake(self, key: TableKey) -> None:
+        self._table(key).changed.set()
+
+    def trim(self, taken: Segment) -> None:
+        """Nothing beyond what was acknowledged is inserted, even where cutting it off failed before."""
+        if taken.path.stat().st_size > taken.size:
+            os.truncate(taken.path, taken.size)
+
+    def remove(self, taken: Segment) -> None:
+        """Its rows are in ClickHouse."""
+        taken.path.unlink(missing_ok=True)
+        self._forget(taken)
+
+    def set_aside(self, taken: Segment) -> None:
+        """Its table is gone: the file is kept for a person, and no longer tried."""
+        taken.path.rename(taken.path.with_suffix(".orphan"))
+        self._forget(taken)
+
+    def pending(self, key: TableKey) -> Pending:
+        table = self._tables.get(key)
+        if table is None:
+            return Pending()
+        held = [*table.sealed, *table.taken.values()]
+        held += [o.segment for o in table.streams.values() if o.segment is not None]
+        queued = [a for o in table.streams.values() for a in o.queue]
+        rows = sum(s.rows for s in held) + sum(a.frame.rows for a in queued)
+        return Pending(table.bytes, len(held), rows)
+
+    async def close(self) -> None:
+        """Writes what was asked for, seals, and gives the directory back. Segments stay for the next start.
+        """
+        for table in self._tables.values():
+            while tasks := [o.task for o in table.streams.values() if o.task is not None]:
+                await asyncio.wait(tasks)
+            for open_ in table.streams.values():
+                if open_.segment is not None:
+                    self._seal(table, open_)
+        self._threads.shutdown(wait=True)
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+    def _table(self, key: TableKey) -> _Table:
+        table = self._tables.get(key)
+        if table is None:
+            table = self._tables[key] = _Table()
+        return table
+
+    def _forget(self, taken: Segment) -> None:
+        table = self._table((taken.header.database, taken.header.table))
+        table.taken.pop(taken.name, None)
+        table.bytes -= taken.size
+
+    def _age(self, open_: _Open) -> float:
+        return time.monotonic() - open_.opened
+
+    def _seal(self, table: _Table, open_: _Open) -> None:
+        """Ends the open segment; while a batch is being written, that batch is its last."""
+        if open_.task is not None:
+            open_.seal = True
+            return
+        assert open_.segment is not None
+        os.close(open_.fd)
+        table.sealed.append(open_.segment)
+        open_.segment, open_.fd, open_.seal, open_.urgent = None, -1, False, False
+        table.changed.set()
+
+    async def _flush(self, table: _Table, open_: _Open) -> None:
+        """Group commit: everything that queued up during one sync is the next batch."""
+        loop = asyncio.get_running_loop()
+        while open_.queue:
+            batch = list(self._batch(open_))
+            try:
+                lines = await loop.run_in_executor(self._threads, self._write, open_, batch)
+            except OSError as error:
+                self._refuse(table, batch, error)
+                if open_.segment is not None and open_.segment.rows == 0:
+                    os.close(open_.fd)
+                    open_.segment = None
+                elif open_.segment is not None:
+                    open_.seal = True  # after a failed sync the file is not written again
+            else:
+                self.syncs += 1
+                assert open_.segment is not None
+                for append, line in zip(batch, lines, strict=True):
+                    open_.segment.add(append.frame, line)
+                    table.bytes += len(line)
+                    open_.urgent |= append.urgent
+                    index = len(open_.segment.frames) - 1
+                    if append.outcome is not None:
+                        open_.segment.waiters[index] = append.outcome
+                    if not append.written.done():
+                        append.written.set_result(Receipt(open_.segment, index))
+            if open_.segment is not None and (
+                open_.seal
+                or open_.segment.size >= self._seal_bytes
+                or open_.segment.rows >= self._seal_rows
+                or self._age(open_) >= self._seal_seconds
+            ):
+                open_.task, task = None, open_.task
+                self._seal(table, open_)
+                open_.task = task
+        open_.task = None
+        table.changed.set()
+
+    def _batch(self, open_: _Open) -> Iterator[_Append]:
+        size, rows = (open_.segment.size, open_.segment.rows) if open_.segment else (0, 0)
+        while open_.queue and size < self._seal_bytes and rows < self._seal_rows:
+            append = open_.queue.popleft()
+            size += append.frame.length
+            rows += append.frame.rows
+            yield append
+
+    def _refuse(self, table: _Table, batch: Sequence[_Append], error: OSError) -> None:
+        _log.error("cannot write events: %s", error.strerror)
+        for append in batch:
+            table.bytes -= len(append.payload)
+            if not append.written.done():
+                append.written.set_exception(
+                    Unavailable(
+                        "The server cannot store events now: its disk refuses them",
+                        retry_after=5,
+                        hint="Nothing of this request was kept. Send it again later.",
+                    )
+                )
+
+    def _write(self, open_: _Open, batch: Sequence[_Append]) -> list[bytes]:
+        """In a thread. All of the batch is on the disk, or the file is as it was before and OSError is
+        raised.
+        """
+        created = open_.segment is None
+        if created:
+            self._create(open_)
+        current = open_.segment
+        assert current is not None
+        lines = [current.line(append.frame) for append in batch]
+        buffers: list[bytes] = [current.line(current.header)] if created else []
+        for append, line in zip(batch, lines, strict=True):
+            buffers += (line, append.payload)
+        try:
+            size = _write_all(open_.fd, buffers, current.size)
+            os.fdatasync(open_.fd)
+            if created:
+                _sync_folder(current.path.parent)
+        except OSError:
+            try:
+                if created:
+                    current.path.unlink()
+                else:
+                    os.ftruncate(open_.fd, current.size)
+            except OSError:
+                _log.exception("cannot cut off a failed write; the loader will")
+            raise
+        if created:
+            current.size = len(buffers[0])
+        assert size == current.size + sum(map(len, lines)) + sum(a.frame.length for a in batch)
+        return lines
+
+    def _create(self, open_: _Open) -> None:
+        stream = open_.stream
+        folder = self._root / stream.database / stream.table
+        if not folder.is_dir():
+            folder.mkdir(parents=True, exist_ok=True)
+            for parent in (self._root, folder.parent):
+                _sync_folder(parent)
+        self._last = max(self._last + 1, time.time_ns() // 1000)
+        header = Header(stream.database, stream.table, time.time(), stream.meta)
+        created = segment.new(folder, self._last, header)
+        open_.fd = os.open(created.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        open_.segment = created
+        open_.opened = time.monotonic()
+
+
+def _write_all(fd: int, buffers: Sequence[bytes], offset: int) -> int:
+    """Returns the length of the file after it."""
+    views = deque(memoryview(b) for b in buffers)
+    while views:
+        some = [views[n] for n in range(min(len(views), _IOV_MAX))]
+        written = os.pwritev(fd, some, offset)
+        offset += written
+        while views and written >= len(views[0]):
+            written -= len(views.popleft())
+        if written:
+            views[0] = views[0][written:]
+    return offset
+
+
+def _sync_folder(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

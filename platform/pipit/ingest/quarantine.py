@@ -1,0 +1,42 @@
+"""The quarantine table of a data source: every refused row, with its reasons (design, rule 3).
+
+The columns are the dialect's: each column of the data source as Nullable(String), `c__error_column`,
+`c__error`, `c__import_id` (the segment that brought the row), `insertion_date`. One is ours: `c__record`
+holds the whole line of what was not a JSON object at all, since there is no column it could be shown in. It
+belongs to the data source's owner, like the table itself; tenants' tokens do not reach it. Rows stay until
+they are truncated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pipit.datafiles.resources import Column
+from pipit.ingest.limits import table_settings
+from pipit.ingest.parse import QUARANTINE_COLUMNS, Reader
+from pipit.sql.identifiers import quote
+
+_TYPES = ("Array(String)", "Array(String)", "Nullable(String)", "DateTime", "Nullable(String)")
+
+
+def columns(source: Sequence[Column]) -> tuple[tuple[str, str], ...]:
+    """Names and types. A data source's column named as one of ours gives way (the whole row is not lost by
+    that).
+    """
+    own = zip(QUARANTINE_COLUMNS, _TYPES, strict=True)
+    return (*((c.name, "Nullable(String)") for c in source if c.name not in QUARANTINE_COLUMNS), *own)
+
+
+def create_table(database: str, table: str, source: Sequence[Column]) -> str:
+    listed = ", ".join(f"{quote(name)} {type}" for name, type in columns(source))
+    settings = ", ".join(f"{name} = {value}" for name, value in table_settings().items())
+    return (
+        f"CREATE TABLE IF NOT EXISTS {quote(database)}.{quote(table)} ({listed}) "
+        f"ENGINE = MergeTree ORDER BY insertion_date SETTINGS {settings}"
+    )
+
+
+def insert_columns(reader: Reader) -> str:
+    """The column list that goes with `Reader.bad_rows`."""
+    names = [f.column.name for f in reader.shown]
+    return ", ".join(quote(name) for name in (*names, *QUARANTINE_COLUMNS))

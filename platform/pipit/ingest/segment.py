@@ -1,0 +1,165 @@
+"""A segment: one plain file of rows, framed so that every acknowledged byte of it can be told from a torn
+one.
+
+    \\x1e<nonce> <crc> {"pipit": 1, ...}          the header: whose rows these are, and how to insert them
+    \\x1e<nonce> <crc> {"n": 52, "r": 2, "c": ...}  a frame: the next 52 bytes are 2 rows of one request
+    {"a": 1}
+    {"a": 2}
+
+ClickHouse reads the file as it is, line by line, and skips the lines that start with \\x1e and the nonce:
+128 random bits that no client knows, so no row can pass for a frame. Recovery follows the lengths, never
+the text. Imports no engine: the log outlives it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import secrets
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from pipit.errors import PipitError
+
+VERSION = 1
+SUFFIX = ".segment"
+_MARK = b"\x1e"
+
+
+_SHORT = {"length": "n", "rows": "r", "crc": "c", "key": "k", "digest": "d"}
+
+
+class Frame(msgspec.Struct, frozen=True, rename=_SHORT):
+    """One request's rows. `key` and `digest` are of its idempotency key and its content, '' without a key."""
+
+    length: int
+    rows: int
+    crc: int
+    key: str = ""
+    digest: str = ""
+
+
+class Header(msgspec.Struct, frozen=True):
+    database: str
+    table: str
+    created: float
+    meta: Mapping[str, Any]  # what the loader needs; the log does not look into it
+    pipit: int = VERSION
+
+
+class Damaged(PipitError):
+    """A segment file whose header cannot be read."""
+
+    code = "damaged_segment"
+
+
+@dataclass(slots=True)
+class Segment:
+    """`size` is the length that is known to be good; what lies beyond it in the file was never acknowledged.
+    """
+
+    path: Path
+    nonce: str
+    header: Header
+    size: int = 0
+    rows: int = 0
+    frames: list[Frame] = field(default_factory=list)
+    waiters: dict[int, asyncio.Future[Any]] = field(default_factory=dict)  # by request; the loader's to resolve
+    _chain: Any = field(default_factory=lambda: hashlib.blake2b(digest_size=16))
+
+    @property
+    def name(self) -> str:
+        return self.path.name.removesuffix(SUFFIX)
+
+    @property
+    def mark(self) -> str:
+        """What every line starts with that is not a row."""
+        return _MARK.decode() + self.nonce
+
+    @property
+    def token(self) -> str:
+        """For deduplication: the name and a hash over all frames, which hold the checksums of the rows."""
+        return f"{self.name}-{self._chain.hexdigest()}"
+
+    @property
+    def starts(self) -> list[int]:
+        """The number of each request's first row."""
+        starts, row = [], 0
+        for frame in self.frames:
+            starts.append(row)
+            row += frame.rows
+        return starts
+
+    def add(self, frame: Frame, line: bytes) -> None:
+        self.frames.append(frame)
+        self.rows += frame.rows
+        self.size += len(line) + frame.length
+        self._chain.update(line)
+
+    def line(self, content: msgspec.Struct) -> bytes:
+        text = msgspec.json.encode(content)
+        return b"%s%s %08x %s\n" % (_MARK, self.nonce.encode(), zlib.crc32(text), text)
+
+
+def new(folder: Path, sequence: int, header: Header) -> Segment:
+    """Nothing is written yet. Names sort by age and never come again, whatever the clock does."""
+    nonce = secrets.token_hex(16)
+    return Segment(folder / f"{sequence:020d}-{nonce[:8]}{SUFFIX}", nonce, header)
+
+
+def frame(payload: bytes, rows: int, key: str = "", digest: str = "") -> Frame:
+    return Frame(len(payload), rows, zlib.crc32(payload), key, digest)
+
+
+def sequence_of(path: Path) -> int:
+    head = path.name.partition("-")[0]
+    return int(head) if head.isdigit() else 0
+
+
+def recover(path: Path) -> Segment:
+    """Reads a file back up to its last whole frame, and cuts off what is torn after it.
+
+    A cut in the middle (whole frames after broken bytes) is damage, not a crash: the file is kept aside, as
+    it was, under `.damaged`. Raises Damaged where not even the header can be read.
+    """
+    data = path.read_bytes()
+    end = data.find(b"\n") + 1
+    space = data.find(b" ")
+    nonce = data[1:space].decode("ascii", "replace") if data.startswith(_MARK) and 0 < space < end else ""
+    text = _checked(data[:end], nonce)
+    if not nonce or text is None:
+        raise Damaged(f"The segment {path.name} has no readable header")
+    try:
+        header = msgspec.json.decode(text, type=Header)
+    except msgspec.DecodeError:
+        raise Damaged(f"The segment {path.name} has no readable header") from None
+    segment = Segment(path, nonce, header, size=end)
+    while segment.size < len(data):
+        start = segment.size
+        end = data.find(b"\n", start) + 1
+        text = _checked(data[start:end], nonce) if end else None
+        if text is None:
+            break
+        found = msgspec.json.decode(text, type=Frame)
+        payload = data[end : end + found.length]
+        if len(payload) != found.length or zlib.crc32(payload) != found.crc:
+            break
+        segment.add(found, data[start:end])
+    if segment.size < len(data):
+        if data.find(_MARK + nonce.encode(), segment.size + 1) >= 0:
+            path.with_suffix(".damaged").write_bytes(data)
+        os.truncate(path, segment.size)
+    return segment
+
+
+def _checked(line: bytes, nonce: str) -> bytes | None:
+    parts = line.rstrip(b"\n").split(b" ", 2)
+    if len(parts) != 3 or parts[0] != _MARK + nonce.encode() or not line.endswith(b"\n"):
+        return None
+    return parts[2] if parts[1] == b"%08x" % zlib.crc32(parts[2]) else None

@@ -1,0 +1,386 @@
+"""What the tables and the quarantine hold after a line of each kind: the engine decides, not Python."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipit.datafiles.resources import Column
+from pipit.engine import Engine
+from pipit.errors import BadRequest
+from pipit.ingest import parse
+
+pytestmark = pytest.mark.anyio
+
+
+class Sheet:
+    """A file of lines read by the SQL of a schema, without a table."""
+
+    def __init__(self, engine: Engine, folder: Path) -> None:
+        self._engine, self._folder = engine, folder
+
+    async def read(
+        self, columns: list[Column], lines: list[Any], fixed: dict[str, Any] | None = None
+    ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """(good rows, bad rows as the quarantine shows them)."""
+        path = self._folder / f"{uuid.uuid4().hex}.segment"
+        encoded = [line if isinstance(line, bytes) else _text(line).encode() for line in lines]
+        path.write_bytes(b"\n".join(encoded) + b"\n")
+        reader = parse.reader(columns, fixed)
+        source: dict[str, Any] = {
+            "path": path,
+            "format": parse.FORMAT,
+            "structure": parse.STRUCTURE,
+            "settings": {"output_format_json_quote_decimals": 1, "output_format_json_validate_utf8": 1},
+        }
+        good = await self._engine.select_file(reader.good_rows(strict=False), **source)
+        bad = await self._engine.select_file(reader.bad_rows("i"), **source)
+        counts = await self._engine.select_file(reader.counts([0]), **source)
+        assert [(len(lines), len(bad))] == [(c["total"], c["bad"]) for c in counts]
+        assert len(good) + len(bad) == len(lines)
+        return good, bad
+
+
+def _text(line: Any) -> str:
+    return line if isinstance(line, str) else json.dumps(line)
+
+
+@pytest.fixture
+async def sheet(engine: Engine, tmp_path: Path) -> AsyncIterator[Sheet]:
+    yield Sheet(engine, tmp_path)
+
+
+def c(name: str, type: str, path: str | None = None, default: str | None = None) -> Column:
+    return Column(name, type, path or f"$.{name}", default)
+
+
+# type, JSON text of the value, what is stored (None: refused)
+VALUES: list[tuple[str, str, Any]] = [
+    ("UInt8", "255", 255),
+    ("UInt8", "300", None),
+    ("UInt8", "-1", None),
+    ("UInt8", "1.5", None),
+    ("UInt8", "1.0", 1),
+    ("UInt8", "true", None),
+    ("UInt8", '"7"', 7),
+    ("UInt8", '""', None),
+    ("UInt8", '"x"', None),
+    ("UInt8", "[1]", None),
+    ("UInt8", "{}", None),
+    ("Int32", "340282366920938463463374607431768211461", None),
+    ("Int32", '"text"', None),
+    ("Int32", "true", None),
+    ("Int32", "-2147483648", -2147483648),
+    ("Int32", "-2147483649", None),
+    ("Int64", "9223372036854775807", 9223372036854775807),
+    ("Int64", "9223372036854775808", None),
+    ("UInt64", "18446744073709551615", 18446744073709551615),
+    ("UInt64", "18446744073709551616", None),
+    ("UInt64", "12345678901234567.0", None),
+    ("Int128", "170141183460469231731687303715884105727", "170141183460469231731687303715884105727"),
+    ("Int128", "170141183460469231731687303715884105728", None),
+    ("Int128", "340282366920938463463374607431768211461", None),
+    ("UInt128", "18446744073709551616.0", None),
+    ("UInt256", str(2**256 - 1), str(2**256 - 1)),
+    ("UInt256", str(2**256), None),
+    ("Int256", str(2**255), None),
+    ("Float64", "1e308", 1e308),
+    ("Float64", "1e400", None),
+    ("Float64", '"1e400"', None),
+    ("Float64", "0.30000000000000004", 0.30000000000000004),
+    ("Float32", "1.5", 1.5),
+    ("Float32", "1e300", None),
+    ("Float64", "NaN", None),
+    ("Decimal(9, 2)", "12.34", 12.34),
+    ("Decimal(9, 2)", "434.99999999999994", 435),
+    ("Decimal(9, 2)", "9999999.999", None),
+    ("Decimal(9, 2)", "12345678901", None),
+    ("Decimal(5, 2)", "1000", None),
+    ("Decimal(38, 18)", "12345.123456789012345678", "12345.123456789012345678"),
+    ("Decimal64(4)", '"1.00005"', 1.0001),
+    ("Decimal(9, 2)", '"abc"', None),
+    ("Bool", "true", True),
+    ("Bool", "0", False),
+    ("Bool", '"yes"', None),
+    ("Bool", "2", None),
+    ("String", '"caf\\u00e9"', "café"),
+    ("String", "12", "12"),
+    ("String", "true", "true"),
+    ("String", '{"a": [1, "x"]}', '{"a":[1,"x"]}'),
+    ("String", '""', ""),
+    ("FixedString(3)", '"abc"', "abc"),
+    ("FixedString(3)", '"abcd"', None),
+    ("LowCardinality(String)", '"a"', "a"),
+    ("UUID", '"61f0c404-5cb3-11e7-907b-a6006ad3dba0"', "61f0c404-5cb3-11e7-907b-a6006ad3dba0"),
+    ("UUID", '"61f0c404"', None),
+    ("IPv4", '"10.0.0.1"', "10.0.0.1"),
+    ("IPv4", '"10.0.0"', None),
+    ("IPv6", '"::1"', "::1"),
+    ("IPv6", '"zz"', None),
+    ("Enum8('a' = 1, 'it\\'s' = 2)", '"it\'s"', "it's"),
+    ("Enum8('a' = 1, 'b' = 2)", '"c"', None),
+    ("Enum8('a' = 1, 'b' = 2)", "2", "b"),
+    ("Enum16('a', 'b')", '"b"', "b"),
+    ("Date", '"2024-05-01"', "2024-05-01"),
+    ("Date", '"2024-13-45"', None),
+    ("Date", '"2024-02-30"', None),
+    ("Date", '"2200-01-01"', None),
+    ("Date", '"1969-12-31"', None),
+    ("Date32", '"2200-01-01"', "2200-01-01"),
+    ("Date32", '"1969-12-31"', "1969-12-31"),
+    ("Date32", '"2400-01-01"', None),
+    ("DateTime('UTC')", '"2024-05-01 10:00:00"', "2024-05-01 10:00:00"),
+    ("DateTime('UTC')", '"2024-05-01T10:00:00.123Z"', "2024-05-01 10:00:00"),
+    ("DateTime('UTC')", '"2024-05-01T10:00:00+02:00"', "2024-05-01 08:00:00"),
+    ("DateTime('Europe/Madrid')", '"2024-05-01 10:00:00"', "2024-05-01 10:00:00"),
+    ("DateTime('UTC')", "1714557600", "2024-05-01 10:00:00"),
+    ("DateTime('UTC')", "1714557600123", "2024-05-01 10:00:00"),
+    ("DateTime('UTC')", '"2200-01-01"', None),
+    ("DateTime('UTC')", '"2106-02-07 06:28:15"', "2106-02-07 06:28:15"),
+    ("DateTime('UTC')", '"2106-02-07 06:28:16"', None),
+    ("DateTime('UTC')", '"1969-12-31 23:59:59"', None),
+    ("DateTime('UTC')", '"2024-05-01 25:00:00"', None),
+    ("DateTime('UTC')", '"2024-05-01 10:61:00"', None),
+    ("DateTime('UTC')", '"5"', None),
+    ("DateTime('UTC')", '"Jan"', None),
+    ("DateTime('UTC')", '"0000-00-00 00:00:00"', None),
+    ("DateTime('UTC')", '""', None),
+    ("DateTime64(6, 'UTC')", '"2024-01-23T10:30:00.123456"', "2024-01-23 10:30:00.123456"),
+    ("DateTime64(3, 'UTC')", "1714557600123", "2024-05-01 10:00:00.123"),
+    ("DateTime64(9, 'UTC')", '"2024-05-01T10:00:00.123456789Z"', "2024-05-01 10:00:00.123456789"),
+    ("DateTime64(9, 'UTC')", '"2263-01-01 00:00:00"', None),
+    ("DateTime64(3, 'UTC')", '"2299-12-31 23:59:59.999"', "2299-12-31 23:59:59.999"),
+    ("DateTime64(3, 'UTC')", '"2300-01-01"', None),
+    ("SimpleAggregateFunction(sum, UInt64)", "5", 5),
+    ("Array(UInt8)", "[1, 2]", [1, 2]),
+    ("Array(UInt8)", "[]", []),
+    ("Array(UInt8)", "[1, 300]", None),
+    ("Array(UInt8)", "[1, null]", None),
+    ("Array(Nullable(UInt8))", "[1, null]", [1, None]),
+    ("Array(UInt8)", "5", None),
+    ("Array(UInt8)", '"[1]"', None),
+    ("Array(String)", '["a", 1, {"b": 2}]', ["a", "1", '{"b":2}']),
+    ("Array(Array(UInt8))", "[[1], [2, 3]]", [[1], [2, 3]]),
+    ("Array(Array(UInt8))", "[[1], [300]]", None),
+    ("Array(DateTime('UTC'))", '["2024-05-01 10:00:00"]', ["2024-05-01 10:00:00"]),
+    ("Map(String, UInt8)", '{"a": 1}', {"a": 1}),
+    ("Map(String, UInt8)", "{}", {}),
+    ("Map(String, UInt8)", '{"a": 300}', None),
+    ("Map(String, UInt8)", "[1]", None),
+    ("Map(LowCardinality(String), Array(UInt8))", '{"a": [1]}', {"a": [1]}),
+    ("Tuple(a UInt8, `b c` String)", '{"a": 1, "b c": "x"}', {"a": 1, "b c": "x"}),
+    ("Tuple(a UInt8, b String)", '{"a": 300, "b": "x"}', None),
+    ("Tuple(UInt8, String)", '[1, "x"]', [1, "x"]),
+    ("Point", "[1.5, 2]", [1.5, 2]),
+    ("JSON", '{"a": {"b": 1}}', {"a": {"b": 1}}),
+    ("JSON", "5", None),
+    ("JSON(a UInt8)", '{"a": 300}', None),
+]
+
+
+@pytest.mark.parametrize(("type", "sent", "stored"), VALUES, ids=[f"{t}<-{v[:40]}" for t, v, _ in VALUES])
+async def test_a_value_is_stored_as_it_is_or_refused(sheet: Sheet, type: str, sent: str, stored: Any) -> None:
+    good, bad = await sheet.read([c("id", "UInt32"), c("v", type)], [f'{{"id": 1, "v": {sent}}}'])
+    if stored is None:
+        assert good == []
+        assert bad[0]["c__error"]
+        assert bad[0]["c__error_column"] in (["v"], [""])
+    else:
+        assert bad == []
+        assert _comparable(good[0]["v"]) == _comparable(stored)
+
+
+def _comparable(value: Any) -> Any:
+    return value if isinstance(value, (bool, list, dict)) else str(value)
+
+
+async def test_missing_and_null_values_follow_the_column(sheet: Sheet) -> None:
+    columns = [
+        c("required", "Int32", "$.a.required"),
+        c("optional", "Nullable(Int32)"),
+        c("tags", "Array(String)", "$.tags[:]"),
+        c("more", "Array(String)", "$.more[:]", "['none']"),
+        c("kind", "Nullable(String)", default="'unknown'"),
+        c("low", "LowCardinality(Nullable(String))"),
+    ]
+    full = {"a": {"required": 1}, "optional": 2, "tags": ["x"], "more": ["y"], "kind": "k", "low": "l"}
+    without_optional = {"a": {"required": 1}, "tags": [], "kind": None}
+    good, bad = await sheet.read(
+        columns, [full, {**full, "a": {}}, {**full, "a": None}, without_optional, {"a": {"required": 3}}]
+    )
+    assert good[0] == {"required": 1, "optional": 2, "tags": ["x"], "more": ["y"], "kind": "k", "low": "l"}
+    assert good[1] == {
+        "required": 1, "optional": None, "tags": [], "more": ["none"], "kind": None, "low": None,
+    }  # fmt: skip
+    missing = (
+        "Strict type checking failed. Object does not have column 'required', you should send a value or recreate "
+        "the table with a Nullable column type. While accessing jsonpath '$.a.required'"
+    )
+    assert [row["c__error"] for row in bad[:2]] == [[missing], [missing]]
+    assert bad[2]["c__error_column"] == ["tags"]
+    assert "jsonpath '$.tags[:]'" in bad[2]["c__error"][0]
+
+
+async def test_a_default_may_be_computed_from_other_columns(sheet: Sheet) -> None:
+    columns = [
+        c("n", "Int32"),
+        c("twice", "Array(Int32)", default="[n, n]"),
+        c("m", "Nullable(Int32)", default="n + 1"),
+    ]
+    good, bad = await sheet.read(columns, [{"n": 5}, {"n": 5, "twice": [1], "m": None}, {"n": 5, "twice": "x"}])
+    assert good == [{"n": 5, "twice": [5, 5], "m": 6}, {"n": 5, "twice": [1], "m": None}]
+    assert bad[0]["c__error"] == ["value 'x' on column 'twice' is not Array(Int32)"]
+
+
+async def test_every_form_of_path(sheet: Sheet) -> None:
+    columns = [
+        c("deep", "UInt8", "$.a.b.c"),
+        c("sibling", "String", "$.a.b.d"),
+        c("object", "String", "$.a"),
+        c("bracket", "String", "$['x.y']['z-1']"),
+        c("odd.name-1", "String", "$.1st"),
+        c("second", "UInt8", "$.list[1]"),
+        c("list", "Array(UInt8)", "$.list[:]"),
+        c("names", "Array(String)", "$.items[:].name"),
+        c("prices", "Array(Nullable(Decimal(9, 2)))", "$.items[:].price"),
+        c("items", "String", "$.items"),
+        c("record", "String", "$"),
+        c("json", "JSON", "$"),
+    ]
+    line = {
+        "a": {"b": {"c": 1, "d": "x"}}, "x.y": {"z-1": "q"}, "1st": "one", "list": [7, 8],
+        "items": [{"name": "n1", "price": 1.5}, {"name": "n2"}],
+    }  # fmt: skip
+    good, bad = await sheet.read(columns, [line])
+    assert [row["c__error"] for row in bad] == []
+    assert good[0] == {
+        "deep": 1, "sibling": "x", "object": '{"b":{"c":1,"d":"x"}}', "bracket": "q", "odd.name-1": "one",
+        "second": 8, "list": [7, 8], "names": ["n1", "n2"], "prices": ["1.5", None],
+        "items": '[{"name":"n1","price":1.5},{"name":"n2"}]', "record": json.dumps(line), "json": good[0]["json"],
+    }  # fmt: skip
+    assert good[0]["json"]["a"] == line["a"]
+    _, bad = await sheet.read(columns[7:8], [{"items": [{"name": "n1"}, {}]}, {"items": 5}, {}])
+    assert [row["c__error_column"] for row in bad] == [["names"]] * 3
+
+
+async def test_an_array_is_never_read_as_an_object_by_position(sheet: Sheet) -> None:
+    columns = [c("x", "Nullable(String)", "$.a.x"), c("y", "Nullable(String)", "$.a.y")]
+    good, bad = await sheet.read(columns, [{"a": ["1", "2"]}, '{"a" : \t[5]}', [{"x": 1}], {"a": "text"}])
+    assert good == [{"x": None, "y": None}]  # a text has no x
+    assert [row["c__error"] for row in bad] == [
+        ["an array stands where an object should. While accessing jsonpath '$.a.x'"],
+        ["an array stands where an object should. While accessing jsonpath '$.a.x'"],
+        ["invalid JSON: the line is not a JSON object"],
+    ]
+
+
+BROKEN: list[bytes] = [
+    b'{"a": "half',
+    b'{"a": 1}}',
+    b'{"a": 1} {"a": 2}',
+    b'{"a": 1}); DROP TABLE t; --',
+    b'{"a": "x\xff"}',
+    b'{"a": "\\ud800"}',
+    b'{"a": "\x00"}',
+    b"\x00",
+    b'"text"',
+    b"5",
+    b"null",
+    b"[]",
+    b"{'a': 1}",
+    b'{"a": NaN}',
+    b'{"a": 1,}',
+    b'{"b":' + b"[" * 5000 + b"]" * 5000 + b"}",
+    b'{"b":' * 5000,
+]
+
+
+@pytest.mark.parametrize("type", ["String", "Nullable(String)"])
+async def test_a_line_that_is_no_json_object_is_kept_whole(sheet: Sheet, type: str) -> None:
+    good, bad = await sheet.read([c("a", type)], [{"a": "1"}, *BROKEN, {"a": "2"}])
+    assert [row["a"] for row in good] == ["1", "2"]
+    assert {tuple(row["c__error"]) for row in bad} == {("invalid JSON: the line is not a JSON object",)}
+    assert {row["c__import_id"] for row in bad} == {"i"}
+    # Bytes that are not UTF-8 cannot come back through JSON; all others do.
+    sent = {line.decode() for line in BROKEN if b"\xff" not in line}
+    assert sent <= {row["c__record"] for row in bad}
+
+
+async def test_a_half_line_cannot_reach_into_the_next_one(sheet: Sheet) -> None:
+    """Another client's row stands between the two halves of an object."""
+    lines = ['{"a": "mine", "b": {"c":', {"a": "theirs"}, "}}", '{"a": "', {"a": "theirs too"}, '"}']
+    good, bad = await sheet.read([c("a", "String")], lines)
+    assert [row["a"] for row in good] == ["theirs", "theirs too"]
+    assert len(bad) == 4
+
+
+async def test_fixed_values_win_over_whatever_the_body_says(sheet: Sheet) -> None:
+    columns = [c("customer", "LowCardinality(String)"), c("n", "Nullable(UInt8)"), c("ok", "Bool")]
+    lines = [
+        '{"customer": "B", "n": 1}',
+        '{"customer": "B", "customer": "C", "n": 1}',
+        '{"\\u0063ustomer": "B", "ok": false}',
+        "{}",
+    ]
+    fixed = {"customer": "A'{source}\\", "ok": True}
+    good, bad = await sheet.read(columns, lines, fixed)
+    assert bad == []
+    assert {row["customer"] for row in good} == {"A'{source}\\"}
+    assert {row["ok"] for row in good} == {True}
+    with pytest.raises(BadRequest, match="'tenant'"):
+        parse.reader(columns, {"tenant": "A"})
+
+
+async def test_of_duplicate_keys_the_first_counts(sheet: Sheet) -> None:
+    good, _ = await sheet.read([c("a", "UInt8")], ['{"a": 1, "a": 300}'])
+    assert good == [{"a": 1}]
+
+
+async def test_the_quarantine_shows_values_as_they_were_sent(sheet: Sheet) -> None:
+    columns = [c("n", "UInt8"), c("tags", "Array(UInt8)", "$.tags[:]"), c("s", "String"), c("m", "Map(String, UInt8)")]
+    _, bad = await sheet.read(columns, [{"n": 300, "tags": [1, "x"], "s": {"k": 1}, "m": 5, "extra": 1}])
+    assert {k: v for k, v in bad[0].items() if k not in ("insertion_date", "c__import_id")} == {
+        "n": "300",
+        "tags": '[1,"x"]',
+        "s": '{"k":1}',
+        "m": "5",
+        "c__error_column": ["n", "tags", "m"],
+        "c__error": [
+            "value '300' on column 'n' is not UInt8",
+            "value '[1,\"x\"]' on column 'tags' is not Array(UInt8)",
+            "value '5' on column 'm' is not Map(String, UInt8)",
+        ],
+        "c__record": None,
+    }
+
+
+async def test_rows_are_counted_for_each_request(engine: Engine, tmp_path: Path) -> None:
+    path = tmp_path / "x.segment"
+    path.write_bytes(b'\x1eabc header\n{"a":1}\n{"a":300}\n\x1eabc frame\n{"a":1}\nx\n{"a":"y"}\n')
+    reader = parse.reader([c("a", "UInt8")], frame="\x1eabc")
+    rows = await engine.select_file(reader.counts([0, 2]), path, format=parse.FORMAT, structure=parse.STRUCTURE)
+    counts = {row["start"]: (row["total"], row["bad"]) for row in rows}
+    assert counts == {0: (2, 1), 2: (3, 2)}
+
+
+def test_a_schema_that_json_cannot_fill_is_named() -> None:
+    columns = [
+        c("a", "Array(String)", "$.x[:].y[:].z"),
+        c("b", "String", "$.items[:].name"),
+        c("c", "AggregateFunction(uniq, String)"),
+        c("d", "String", "x"),
+        c("e", "String", "$[:].x"),
+        c("f", "String", "$.ok"),
+    ]
+    assert [problem.split(":")[0] for problem in parse.problems(columns)] == [f"column {n}" for n in "abcde"]
+
+
+async def test_without_any_path_the_keys_are_the_names(sheet: Sheet) -> None:
+    columns = [Column("a", "UInt8"), Column("it's", "String")]
+    good, _ = await sheet.read(columns, [{"a": 1, "it's": "x"}])
+    assert good == [{"a": 1, "it's": "x"}]
