@@ -104,10 +104,10 @@ def mint(
         payload["context"] = dict(context)
     if rps:
         payload["limits"] = {"rps": rps}
+    keyring = Keyring.build([WorkspaceKey(workspace_id, "", admin_token)], [])
     try:
         body = json.dumps(payload, separators=(",", ":"), allow_nan=False).encode()
         text = _JWS.encode(body, admin_token, algorithm=ALGORITHM)
-        keyring = Keyring.build([WorkspaceKey(workspace_id, "", admin_token)], [])
         verify(text, keyring, now=expires_at - 1)
     except Forbidden as error:
         raise BadRequest(error.message, hint=error.hint) from None

@@ -1,0 +1,29 @@
+"""The `filter` of a JWT's DATASOURCES:READ scope: SQL that the holder of the workspace's key wrote and signed.
+
+It is text, not values, so it is checked like a row policy's condition and otherwise stands as written.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from pipit.access.conditions import ConditionError, check_condition
+from pipit.errors import Forbidden
+
+_REMEMBERED = 4096
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def jwt_filter(text: str) -> str:
+    """The filter itself, if it is one boolean expression. Raises Forbidden with the reason.
+
+    A refusal is not remembered; what passed depends on nothing but the text.
+    """
+    try:
+        check_condition(text)
+    except ConditionError as error:
+        raise Forbidden(
+            f"The token's 'filter' cannot be applied: {error.message}",
+            hint="Write one condition over the data source's columns, such as org_id = '42'.",
+        ) from None
+    return text
