@@ -32,7 +32,6 @@ import uvicorn
 from pipit.access.authenticate import Authenticator
 from pipit.access.context import Scope
 from pipit.access.jwt import mint
-from pipit.access.keyring import WorkspaceKey
 from pipit.access.params import RequestParams
 from pipit.access.tokens import make_token
 from pipit.api.app import app_for
@@ -76,13 +75,14 @@ async def serve(pipe: str, days: int, profile: str) -> None:
                 )
                 rows += result.successful_rows
             token = mint(
-                WorkspaceKey(workspace.id, workspace.name, workspace.admin_token),
+                workspace.id,
+                workspace.admin_token,
                 name="bench",
                 scopes=[Scope("PIPES:READ", pipe)],
                 expires_at=int(time.time()) + 3600,
                 context={"customer_id": "acme"},
             )
-            security = Authenticator().authenticate(token, server.catalog.keyring)
+            security = Authenticator().check(token, server.catalog.keyring)
             plan = await server.reader.plan(snapshot, security, PipeQuery(pipe, RequestParams(()), JSON))
             endpoint = server.engine._source._supervisor.endpoint  # type: ignore[attr-defined]
             fields = dict(DEFAULTS) | {k: str(v) for k, v in plan.settings.items()} | bind(plan.params)  # type: ignore[arg-type]

@@ -115,7 +115,7 @@ async def test_b_a_lost_filter_stops_the_query(workspace: Workspace, monkeypatch
 async def test_b_a_filter_on_another_table_is_no_filter(workspace: Workspace) -> None:
     await deployed(workspace)
     snapshot = workspace.server.catalog.snapshot(workspace.id)
-    security = workspace.server.authenticator.authenticate(
+    security = workspace.server.authenticator.check(
         workspace.tenant("latest", customer_id="a"), workspace.server.catalog.keyring
     )
     events, daily = f"{workspace.database}.d1_events", f"{workspace.database}.d1_daily"
@@ -182,7 +182,7 @@ async def test_c_hostile_sql_does_not_deploy_and_does_not_run(workspace: Workspa
     live = workspace.server.catalog.snapshot(workspace.id)
     planted = build_snapshot(live.workspace, parse_project(files), live.names, deployment=live.deployment + 1)
     for token in (workspace.tenant("hostile", customer_id="a"), workspace.admin_token):
-        security = workspace.server.authenticator.authenticate(token, workspace.server.catalog.keyring)
+        security = workspace.server.authenticator.check(token, workspace.server.catalog.keyring)
         query = PipeQuery("hostile", RequestParams(), JSON)
         with pytest.raises(PipitError) as caught:
             async with workspace.server.reader.open(planted, security, query) as answer:
@@ -199,7 +199,7 @@ async def test_c_the_engines_tree_decides_not_our_reading_of_the_text(
     await deployed(workspace)
     live = workspace.server.catalog.snapshot(workspace.id)
     events = f"`{workspace.database}`.`d1_events`"
-    security = workspace.server.authenticator.authenticate(
+    security = workspace.server.authenticator.check(
         workspace.tenant("latest", customer_id="a"), workspace.server.catalog.keyring
     )
 
@@ -228,7 +228,7 @@ async def test_a_token_of_another_workspace(workspace: Workspace) -> None:
     """A14, and the reader's own check when a route mixes them up."""
     await deployed(workspace)
     other = await workspace.server.catalog.create_workspace(workspace.name + "_other")
-    security = workspace.server.authenticator.authenticate(other.admin_token, workspace.server.catalog.keyring)
+    security = workspace.server.authenticator.check(other.admin_token, workspace.server.catalog.keyring)
     snapshot = workspace.server.catalog.snapshot(workspace.id)
     with pytest.raises(PipitError) as caught:
         await workspace.server.reader.plan(snapshot, security, PipeQuery("latest", RequestParams(), JSON))

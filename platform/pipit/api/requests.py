@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl
 
 from starlette.requests import Request
 
-from pipit.access.authenticate import token_of
+from pipit.access.authenticate import bearer_tokens
 from pipit.access.context import SecurityContext
 from pipit.access.params import Parameter, RequestParams
 from pipit.api.server import Server
@@ -34,8 +34,11 @@ def authenticate(request: Request) -> tuple[SecurityContext, Snapshot]:
     Raises Forbidden (bad, missing or expired token), BadRequest (two tokens), RateLimited.
     """
     server = server_of(request)
-    token = token_of(request.headers.getlist("authorization"), [v for k, v in query_pairs(request) if k == "token"])
-    security = server.authenticator.authenticate(token, server.catalog.keyring)
+    security = server.authenticator.authenticate(
+        bearer_tokens(request.headers.getlist("authorization")),
+        [v for k, v in query_pairs(request) if k == "token"],
+        server.catalog.keyring,
+    )
     headers = server.limiter.check(security)
     request.state.rate_headers = headers
     return security, server.catalog.snapshot(security.workspace_id)

@@ -12,7 +12,6 @@ from pipit.access import grants
 from pipit.access.claims import read_context, read_rps, read_scopes, strict_object
 from pipit.access.context import Scope, SecurityContext
 from pipit.access.jwt import mint
-from pipit.access.keyring import WorkspaceKey
 from pipit.access.tokens import parse_scope, token_object
 from pipit.api.requests import authenticate, parameters, read_body, server_of
 from pipit.catalog.catalog import Catalog
@@ -123,7 +122,8 @@ async def mint_jwt(request: Request) -> Response:
     except Forbidden as error:
         raise BadRequest(error.message, hint=error.hint) from None
     token = mint(
-        WorkspaceKey(workspace.id, workspace.name, workspace.admin_token),
+        workspace.id,
+        workspace.admin_token,
         name=name,
         scopes=scopes,
         expires_at=int(expires),

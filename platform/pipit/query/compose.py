@@ -14,7 +14,7 @@ from cachetools import LRUCache
 
 from pipit.catalog.snapshot import CompiledNode, CompiledPipe, NodeTarget, Snapshot, TableTarget, Target
 from pipit.errors import SqlError
-from pipit.sql.allowed import ALLOWED_SETTINGS, ALLOWED_SYSTEM_TABLES, ALLOWED_TABLE_FUNCTIONS
+from pipit.sql.allowed import ALLOWED_SETTINGS, ALLOWED_TABLE_FUNCTIONS
 from pipit.sql.identifiers import quote
 from pipit.sql.references import (
     find_table_functions,
@@ -28,6 +28,8 @@ from pipit.sql.references import (
 )
 from pipit.templates import Binder, RequestValue
 
+# The engine's own tables that SQL may read (tinybird.md 3.3): they hold nothing of anybody.
+SYSTEM_TABLES = frozenset({"system.one", "system.numbers", "system.numbers_mt"})
 # Texts kept in memory, for all workspaces together.
 _PREPARED_TEXTS = 8192
 # Nodes in one statement: far above real projects, low enough that a chain cannot be a weapon.
@@ -179,8 +181,7 @@ def prepare(snapshot: Snapshot, pipe: CompiledPipe | None, text: str, *, under: 
     nodes: dict[tuple[str, str], NodeTarget] = {}
     replacements: dict[int, str] = {}
     for reference in find_tables(sql):
-        if reference.database == "system" and reference.name in ALLOWED_SYSTEM_TABLES:
-            tables.add(f"system.{reference.name}")
+        if f"{reference.database}.{reference.name}" in SYSTEM_TABLES:
             continue
         target: Target | None
         if under is not None and reference.database is None and reference.name == "_":

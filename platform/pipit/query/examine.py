@@ -1,29 +1,26 @@
-"""Check (c): a text runs only after that very text was examined on the engine's own resolved tree.
+"""Check (c): a text runs only after that very text was examined on the engine's own tree.
 
-The engine prints the tree of the statement (`EXPLAIN QUERY TREE`); every table in it must be one that the composer
-put there, every function and table function on the reviewed lists. What the tree does not show is covered otherwise:
-a constant `if` drops its other branch from the tree, so function names are also read from the text; views' own
-objects have no name that project SQL can resolve. The engine runs scalar subqueries while it makes the tree, so that
-run is read-only, limited, and sees no row of any table of the workspace.
+The engine prints two trees of the statement. The RESOLVED one tells the real tables; the RAW one, of the text as
+parsed, tells what any branch could call (`sql/tree.py` says what each shows). Every table must be one that the composer
+put there, every function, table function and setting on the reviewed lists. The engine runs scalar subqueries while
+it resolves, so that run is read-only, limited, and sees no row of any table of the workspace.
 
-Values are bound, so texts are few: what was examined is remembered, per deployment, in a bounded cache.
+Values are bound, so texts are few: what passed is remembered, per deployment, in a bounded cache. This holds for
+tenants and for workspace tokens alike: it is also what keeps workspaces apart.
 """
 
 from __future__ import annotations
-
-from itertools import pairwise
 
 from cachetools import LRUCache
 
 from pipit.catalog.snapshot import Snapshot
 from pipit.engine.client import Engine
-from pipit.errors import ReadRefused, SqlError
-from pipit.query.compose import Composed
+from pipit.errors import ReadRefused
+from pipit.query.compose import SYSTEM_TABLES, Composed
 from pipit.query.limits import EXAMINE_SETTINGS
 from pipit.query.secure import filter_setting
-from pipit.sql.allowed import is_allowed_function
-from pipit.sql.lexer import TokenKind, tokenize
-from pipit.sql.tree import parse_query_tree
+from pipit.sql.outputs import unsupported_parameters
+from pipit.sql.tree import EXPLAIN_RAW, EXPLAIN_RESOLVED, Reads, check_reads, hidden_lines, parse_query_tree
 from pipit.templates import Binder
 
 _EXAMINED_TEXTS = 8192
@@ -35,54 +32,36 @@ class Examiner:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._passed: LRUCache[tuple[str, int, str], frozenset[str]] = LRUCache(_EXAMINED_TEXTS)
-        self._no_rows: tuple[int, dict[str, str]] = (0, {})
 
     async def tables(self, snapshot: Snapshot, composed: Composed, binder: Binder) -> frozenset[str]:
-        """The tables that the engine says the statement reads. Raises ReadRefused or SqlError; never runs the query."""
+        """The tables that the engine says the statement reads; it is not run. Raises ReadRefused or SqlError."""
         key = (snapshot.workspace.id, snapshot.deployment, composed.sql)
         found = self._passed.get(key)
         if found is None:
-            check_text(composed.sql)
-            found = await self._engine_tables(snapshot, composed, binder)
+            found = await self._examine(snapshot, composed, binder)
             self._passed[key] = found
         return found
 
-    async def _engine_tables(self, snapshot: Snapshot, composed: Composed, binder: Binder) -> frozenset[str]:
+    async def _examine(self, snapshot: Snapshot, composed: Composed, binder: Binder) -> frozenset[str]:
+        if hidden_lines(composed.sql) is not None:
+            raise ReadRefused("A name in this query holds a line break or a control character, so it does not run")
+        for reason in unsupported_parameters(composed.sql).values():
+            raise ReadRefused(f"This query cannot be examined: {reason}")
         # One filter per table of the workspace: '0' lets no row through, whichever of them a scalar subquery reads.
-        nothing = dict.fromkeys(snapshot.physical_tables(), "0")
+        nothing = filter_setting(dict.fromkeys(snapshot.physical_tables(), "0"))
+        raw = await self._tree(EXPLAIN_RAW, snapshot, composed, binder, nothing)
+        resolved = await self._tree(EXPLAIN_RESOLVED, snapshot, composed, binder, nothing)
+        check_reads(raw.merged(resolved), allowed_tables=composed.tables | SYSTEM_TABLES)
+        return resolved.tables
+
+    async def _tree(
+        self, explain: str, snapshot: Snapshot, composed: Composed, binder: Binder, filters: str
+    ) -> Reads:
         reply = await self._engine.query(
-            f"EXPLAIN QUERY TREE {composed.sql}",
+            explain + composed.sql,
             binder.params,
-            settings=EXAMINE_SETTINGS | {"additional_table_filters": filter_setting(nothing)},
+            settings=EXAMINE_SETTINGS | {"additional_table_filters": filters},
             database=snapshot.workspace.database,
             format="TSVRaw",
         )
-        reads = parse_query_tree(reply.decode("utf-8", "surrogateescape"))
-        if reads.unknown:
-            raise ReadRefused("The engine's plan of this query has a part that Pipit does not know, so it does not run")
-        extra = reads.tables - composed.tables
-        if extra:
-            raise ReadRefused("The query reads a table that is not a resource of the workspace")
-        for function in sorted(reads.functions):
-            if not is_allowed_function(function):
-                raise ReadRefused(f"The function '{function}' is not allowed in queries")
-        if reads.object_arguments:
-            raise ReadRefused("Functions that name dictionaries or tables are not allowed in queries")
-        return reads.tables
-
-
-def check_text(sql: str) -> None:
-    """Refuses by the text alone: functions off the list (also where the engine folds them away), {x:Identifier}."""
-    tokens = [t for t in tokenize(sql) if t.kind not in (TokenKind.WHITESPACE, TokenKind.COMMENT)]
-    for token, following in pairwise(tokens):
-        if token.kind in (TokenKind.WORD, TokenKind.QUOTED_IDENTIFIER) and following.kind is TokenKind.OPEN:
-            if following.text != "(":
-                continue
-            name = token.text.strip('`"')
-            if not is_allowed_function(name, syntax=True):
-                raise ReadRefused(f"The function '{name}' is not allowed in queries")
-    for token in tokens:
-        if token.kind is TokenKind.PARAMETER and token.text.rstrip("} \t\n").lower().endswith("identifier"):
-            raise ReadRefused("Identifiers cannot be query parameters", hint="Use column() with a list of columns.")
-        if token.kind is TokenKind.SEMICOLON:
-            raise SqlError("Only one statement is allowed")
+        return parse_query_tree(reply.decode("utf-8", "surrogateescape"))
