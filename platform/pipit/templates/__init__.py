@@ -1,0 +1,21 @@
+"""Templated SQL and request values become SQL text and bound parameters (tinybird.md section 2, design rule 2).
+
+`Template.compile(source, name=...)` once, `template.render(values, binder, secrets=...)` for each request.
+"""
+
+from pipit.templates.binder import Binder, PrintingBinder
+from pipit.templates.failures import InvalidContextKey, MissingContextKey
+from pipit.templates.parameters import Parameter
+from pipit.templates.template import Template
+from pipit.templates.values import ParamValue, RequestValue
+
+__all__ = [
+    "Binder",
+    "InvalidContextKey",
+    "MissingContextKey",
+    "ParamValue",
+    "Parameter",
+    "PrintingBinder",
+    "RequestValue",
+    "Template",
+]

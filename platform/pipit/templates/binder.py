@@ -1,0 +1,152 @@
+"""Where a template's values go: bound as parameters of the request (`Binder`), or printed (`PrintingBinder`).
+
+One Binder serves all nodes and pipes of one request. Its placeholders are numbered in the order of appearance and never
+after a value, so that requests which take the same branches have the same text: texts are cache keys. The same pure
+expression in two nodes is one placeholder.
+
+`finish` looks at the rendered text as the engine's lexer does. A placeholder in a quoted text is refused; one where the
+grammar takes no parameter (SAMPLE), or where it would change a column's name, is replaced by the value, printed by the
+one printer (rule 2). PrintingBinder prints everything: row policies go where the engine binds nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import Literal, NamedTuple
+
+from pipit.sql.lexer import TokenKind, tokenize
+from pipit.sql.outputs import sample_parameters, unaliased_parameters
+from pipit.templates.failures import value_error
+from pipit.templates.values import ParamValue, Secret, dialect_text, plain, plain_number, type_of
+
+_PLACEHOLDER = re.compile(r"\{(p[0-9]+):")
+_CACHED_TEXT = 100_000
+_QUOTED = (TokenKind.STRING, TokenKind.QUOTED_IDENTIFIER, TokenKind.ERROR)
+
+
+class _Entry(NamedTuple):
+    type: str
+    value: object
+
+
+class Binder:
+    """The values of one request. `params` and `settings` go to the engine, `hints` are what it does not know."""
+
+    prints = False
+
+    def __init__(self, *, placeholder: bool = False, defined: bool = True) -> None:
+        """`placeholder`: render for validation, with stand-ins for absent values; `defined` is then what
+        `defined(x)` says of them, so that both sides of such a branch can be tried."""
+        self.placeholder = placeholder
+        self.defined = defined
+        self.params: dict[str, ParamValue] = {}
+        self.settings: dict[str, str] = {}
+        self.hints: dict[str, str] = {}
+        self._entries: dict[str, _Entry] = {}
+        self._names: dict[str, str] = {}
+
+    def bind(self, value: object, key: str | None = None) -> str:
+        """The text that stands for the value. `key` names a pure expression: one value in the whole request."""
+        if isinstance(value, Secret):
+            return self._bind_secret(value)
+        kind = type_of(value)
+        if key is not None:
+            known = self._names.get(key)
+            if known is not None and self._entries[known] == (kind, value):
+                return f"{{{known}:{kind}}}"
+        name = f"p{len(self.params) + 1}"
+        self._entries[name] = _Entry(kind, value)
+        self.params[name] = _checked(plain(value))
+        if key is not None:
+            self._names[key] = name
+        return f"{{{name}:{kind}}}"
+
+    def _bind_secret(self, secret: Secret) -> str:
+        """Bound even where other values are printed: a secret is in no text."""
+        name = f"s{len(self.params) + 1}"
+        self.params[name] = _checked(secret.text)
+        return f"{{{name}:String}}"
+
+    def finish(self, text: str) -> str:
+        """The text of one node, with values printed where they must be. Call it once on each rendered text."""
+        if not self._entries:
+            return text
+        places = _places(text) if len(text) <= _CACHED_TEXT else _find_places(text)
+        parts: list[str] = []
+        done = 0
+        for place in places:
+            entry = self._entries.get(place.name)
+            if entry is None:
+                continue
+            if place.how == "quoted":
+                raise value_error(
+                    "A value cannot stand inside a quoted text or name",
+                    hint="Let the value stand alone: concat('%', {{String(x)}}, '%').",
+                )
+            shown = plain_number(entry.value) if place.how == "number" else dialect_text(entry.value, entry.type)
+            parts.append(text[done : place.start])
+            parts.append(f" {shown}" if parts[-1][-1:].isalnum() or parts[-1].endswith("_") else shown)
+            done = place.end
+        if not parts:
+            return text
+        parts.append(text[done:])
+        return "".join(parts)
+
+
+class PrintingBinder(Binder):
+    """Prints each value as a literal of its own, between spaces."""
+
+    prints = True
+
+    def bind(self, value: object, key: str | None = None) -> str:
+        if isinstance(value, Secret):
+            raise value_error("A secret is never printed")
+        return f" {dialect_text(value, type_of(value))} "
+
+    def finish(self, text: str) -> str:
+        return text
+
+
+class _Place(NamedTuple):
+    start: int
+    end: int
+    name: str
+    how: Literal["text", "number", "quoted"]
+
+
+@lru_cache(maxsize=2048)
+def _places(text: str) -> tuple[_Place, ...]:
+    return _find_places(text)
+
+
+def _find_places(text: str) -> tuple[_Place, ...]:
+    """The placeholders of a text that cannot stay as they are. Those in comments do no harm and stay."""
+    unnamed = unaliased_parameters(text)
+    samples = sample_parameters(text)
+    found: list[_Place] = []
+    for token in tokenize(text):
+        if token.kind is TokenKind.PARAMETER:
+            match = _PLACEHOLDER.match(token.text)
+            if match and (token.start in samples or token.start in unnamed):
+                how: Literal["text", "number"] = "number" if token.start in samples else "text"
+                found.append(_Place(token.start, token.end, match[1], how))
+        elif token.kind in _QUOTED:
+            found.extend(
+                _Place(token.start, token.end, match[1], "quoted") for match in _PLACEHOLDER.finditer(token.text)
+            )
+    return tuple(found)
+
+
+def _checked(value: ParamValue) -> ParamValue:
+    """Refuses text that has no UTF-8 form: it could not be sent."""
+    if isinstance(value, str):
+        if not value.isascii():
+            try:
+                value.encode("utf-8")
+            except UnicodeEncodeError as error:
+                raise value_error("A value is not valid Unicode") from error
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            _checked(item)
+    return value

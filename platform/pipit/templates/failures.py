@@ -1,0 +1,40 @@
+"""How a template fails: always a TemplateError with the dialect's prefix, or one that names a missing context key."""
+
+from __future__ import annotations
+
+from pipit.errors import Forbidden, TemplateError
+
+PREFIX = "Template Syntax Error: "
+
+
+def syntax_error(text: str, line: int = 0, column: int = 0, *, hint: str = "") -> TemplateError:
+    """What `Template.compile` raises: found in the source, before any request."""
+    return TemplateError(PREFIX + text, hint=hint, line=line, column=column)
+
+
+def value_error(text: str, *, anchor: str = "", hint: str = "") -> TemplateError:
+    """What `Template.render` raises: this request's values do not do."""
+    return TemplateError(PREFIX + text, anchor=anchor, hint=hint)
+
+
+class LimitReached(Exception):
+    """A template ran too long or grew too large. No `{% except %}` catches it."""
+
+
+class MissingContextKey(Forbidden):
+    """A row policy needs a key that the token's context does not carry: the read is refused."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(
+            f"The token's context has no key '{key}', which a row policy needs",
+            hint=f"Sign the token with context.{key}.",
+        )
+        self.key = key
+
+
+class InvalidContextKey(Forbidden):
+    """The key is there and its value is not of the type that the policy declares. The value is not repeated."""
+
+    def __init__(self, key: str, expected: str) -> None:
+        super().__init__(f"The token's context key '{key}' is not a value of type {expected}")
+        self.key = key

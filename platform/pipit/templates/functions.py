@@ -1,0 +1,475 @@
+"""The functions that a template may call, except for the date and type functions' own validation (types.py).
+
+Each takes the State of the rendering first. Those marked `takes_name` then take the parameter's name (None when the
+first argument is not a bare name) and its value, so that they can say which parameter is missing. What they return is a
+value (bound later), or `Sql` made of checked parts. There is no other way from an expression into the statement.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from pipit.errors import CustomError
+from pipit.sql.identifiers import quote
+from pipit.templates.dates import day_diff, difference
+from pipit.templates.failures import InvalidContextKey, MissingContextKey, value_error
+from pipit.templates.state import State, limited
+from pipit.templates.types import PARSERS, parse, parse_list, stand_in, text_of
+from pipit.templates.values import Secret, Sql
+
+# Arguments of the type functions that only describe. They are read at compile time and never evaluated.
+DESCRIBING = ("description", "required", "format", "enum", "example")
+
+_OPERATORS = {"in": "in", "not_in": "not in", "gt": ">", "lt": "<", "gte": ">=", "lte": "<="}
+_TABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)?\Z")
+_FUNCTION = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+_NO_NAME = re.compile(r"[\x00-\x1f\x7f]|/\*|\*/")
+_CACHE_TTLS = ("5s", "1m", "5m", "30m", "1h")
+_FEATURES = ("analyzer", "parallel_replicas", "optimize_aggregation_in_order")
+MAX_CONTEXT_TEXT = 1024
+MAX_CONTEXT_ITEMS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    call: Callable[..., Any]
+    takes_name: bool = False  # the first argument may be a parameter's bare name
+    type: str = ""  # of the parameter it takes, in listings
+    identifier: bool = False  # the value becomes a name in the SQL
+    describes: bool = False  # takes DESCRIBING arguments
+
+
+def _or_default(state: State, name: str | None, value: Any, default: Any, defined: Any, stand: Any) -> Any:
+    if value is not None:
+        return value
+    if default is not None:
+        return default
+    if not defined:
+        return None
+    if state.placeholder:
+        return stand
+    raise state.missing(name)
+
+
+def _typed(type: str) -> Callable[..., Any]:
+    stand = stand_in(type)
+
+    def call(state: State, name: str | None, value: Any, default: Any = None, *, defined: Any = True) -> Any:
+        found = _or_default(state, name, value, default, defined, stand)
+        return None if found is None else parse(type, found)
+
+    return call
+
+
+def array(
+    state: State, name: str | None, value: Any, element: Any = "String", default: Any = None, *, defined: Any = True
+) -> Any:
+    if not isinstance(element, str):
+        raise value_error("The second argument of Array() is the type of its elements, as a text")
+    known = element in PARSERS
+    if default is None and not known:  # Array(x, "'a', 'b'"): a default in the place of the type
+        default = [part.strip().strip("'\"") for part in element.split(",")]
+    stand = ",".join([str(stand_in(element if known else "String"))] * 2)
+    found = _or_default(state, name, value, default, defined, stand)
+    return None if found is None else parse_list(element, found)
+
+
+def split_to_array(
+    state: State, name: str | None, value: Any, default: Any = None, *, separator: Any = ",", defined: Any = True
+) -> Any:
+    found = _or_default(state, name, value, default, defined, "__no_value__")
+    if found is None:
+        return None
+    if isinstance(found, (list, tuple)):
+        return [_text(item) for item in found]
+    if not isinstance(separator, str) or not separator:
+        raise value_error("The separator of split_to_array() is a text")
+    return [part.strip() for part in _text(found).split(separator)]
+
+
+def defined(state: State, name: str | None, value: Any) -> bool:
+    if state.placeholder and name is not None and name not in state.locals:
+        return value is not None or state.binder.defined
+    return value is not None
+
+
+def column(state: State, name: str | None, value: Any, default: Any = None) -> Sql:
+    found = _or_default(state, name, value, default, True, None)
+    return Sql("NULL") if found is None else _dotted(_text(found))
+
+
+def columns(state: State, name: str | None, value: Any, default: Any = None, *, fn: Any = None) -> Sql:
+    if default is None:
+        raise value_error(
+            "Missing columns() default value, use `columns(parameter, 'column_a,column_b')`", anchor="columns"
+        )
+    found = default if value is None else value
+    if isinstance(found, (list, tuple)):
+        raise value_error("The 'columns' function expects a String not an Array")
+    names = [_dotted(part.strip()) for part in _text(found).split(",")]
+    if fn is None:
+        return Sql(",".join(names))
+    if not isinstance(fn, str) or not _FUNCTION.match(fn):
+        raise value_error("The 'fn' of columns() is the name of a function")
+    return Sql(", ".join(f"{fn}({shown}) as {shown}" for shown in names))
+
+
+def symbol(state: State, name: str | None, value: Any, default: Any = None) -> Sql:
+    found = _or_default(state, name, value, default, True, None)
+    return Sql("NULL") if found is None else _name(_text(found).replace('"', ""))
+
+
+def table(state: State, name: str | None, value: Any, default: Any = None) -> Sql:
+    found = _text(_or_default(state, name, value, default, True, None) or "")
+    if not _TABLE.match(found):
+        raise value_error("The 'table' function expects the name of a Data Source or Pipe")
+    return Sql(found)
+
+
+def _dotted(text: str) -> Sql:
+    return Sql(".".join(_name(part) for part in text.split(".")))
+
+
+def _name(text: str) -> Sql:
+    """A name in backquotes. What could close a comment, or what no column is called, is refused."""
+    if not text or _NO_NAME.search(text) or len(text) > 500:
+        raise value_error("Not the name of a column")
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise value_error("Not the name of a column") from error
+    return Sql(quote(text))
+
+
+def sql_and(state: State, /, **operands: Any) -> Sql:
+    conditions: list[str] = []
+    for key, value in operands.items():
+        name, _, operator = key.partition("__")
+        if operator and operator not in _OPERATORS:
+            raise value_error(f"operand {operator} not supported")
+        if value is not None:
+            shown = emit(state, value, key, None)
+            conditions.append(f"{_condition_name(name)} {_OPERATORS.get(operator, '=')} {shown}")
+    return Sql(" and ".join(conditions) or "1")
+
+
+def _condition_name(name: str) -> str:
+    return name if _FUNCTION.match(name) and name.lower() not in ("and", "or", "not", "in", "is") else quote(name)
+
+
+def sql_unescape(state: State, value: Any, what: Any = "") -> Any:
+    """Removes the dialect's backslash before `what`. Values are bound unescaped here, so there is none to remove."""
+    return value
+
+
+def error(state: State, message: Any = "") -> Sql:
+    if state.placeholder:
+        return Sql("")
+    raise CustomError(_text(message))
+
+
+def custom_error(state: State, content: Any, code: Any = 400) -> Sql:
+    if state.placeholder:
+        return Sql("")
+    if isinstance(code, bool) or not isinstance(code, int) or not 400 <= code <= 599:
+        raise value_error("The status of custom_error() is a number from 400 to 599")
+    if isinstance(content, dict):
+        raise CustomError({str(key): value for key, value in content.items()}, int(code))
+    raise CustomError(_text(content), int(code))
+
+
+def max_threads(state: State, threads: Any) -> Sql:
+    if isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= 1024:
+        raise value_error("max_threads() takes a number from 1 to 1024")
+    state.binder.settings["max_threads"] = str(int(threads))
+    return Sql(f"-- max_threads {int(threads)}\n")
+
+
+def cache_ttl(state: State, ttl: Any) -> Sql:
+    if ttl not in _CACHE_TTLS:
+        raise value_error(f"Invalid TTL cache expression, valid expressions are {_CACHE_TTLS!r}")
+    state.binder.hints["cache_ttl"] = str(ttl)
+    return Sql(f"-- cache_ttl {ttl}\n")
+
+
+def backend_hint(state: State, hint: Any) -> Sql:
+    if not isinstance(hint, str) or not _FUNCTION.match(hint):
+        raise value_error("backend_hint() takes a word")
+    state.binder.hints["backend_hint"] = str(hint)
+    return Sql(f"-- backend_hint {hint}\n")
+
+
+def _feature(verb: str) -> Callable[..., Sql]:
+    def call(state: State, feature: Any) -> Sql:
+        """Noted as a hint. The analyzer cannot be turned off: filters are proven on its tree."""
+        if feature not in _FEATURES:
+            raise value_error(f"'{verb}' takes one of: {', '.join(_FEATURES)}")
+        state.binder.hints[f"{verb}_{feature}"] = "1"
+        if feature == "optimize_aggregation_in_order":
+            state.binder.settings[feature] = "1" if verb == "activate" else "0"
+        return Sql(f"-- {verb} {feature}\n")
+
+    return call
+
+
+def secret(state: State, name: Any, default: Any = None) -> Any:
+    found = state.secrets.get(name) if isinstance(name, str) else None
+    if found is not None:
+        return Secret(found)
+    if default is not None:
+        return default
+    if state.placeholder:
+        return "__no_value__"
+    raise value_error(
+        f"Cannot access secret '{name}'. Check the secret exists in the Workspace",
+        hint=f"Set it with `pipit secret set {name} ...`.",
+    )
+
+
+def enumerate_with_last(state: State, items: Any) -> list[tuple[bool, Any]]:
+    listed = _listed(items)
+    return [(index == len(listed) - 1, item) for index, item in enumerate(listed)]
+
+
+def _builtin(function: Callable[..., Any]) -> Callable[..., Any]:
+    def call(state: State, /, *arguments: Any) -> Any:
+        return function(*arguments)
+
+    return call
+
+
+def _listed(items: Any) -> list[Any]:
+    if not isinstance(items, (list, tuple, str, dict)):
+        raise value_error("A list is needed here")
+    limited(len(items))
+    return list(items)
+
+
+def _text(value: Any) -> str:
+    try:
+        return text_of(value)
+    except ValueError as caught:
+        raise value_error("A text is needed here, not a list or an object") from caught
+
+
+def _integer(*arguments: Any) -> int:
+    number = int(*arguments)
+    if number.bit_length() > 256:
+        raise value_error("The number is longer than 256 bits")
+    return number
+
+
+# What the compiled template calls besides the functions that the author names.
+
+
+def lookup(state: State, name: str) -> Any:
+    """A bare name that no `set` touches: the request's value, or None."""
+    value = state.values.get(name)
+    return "__no_value__" if value is None and state.placeholder and state.binder.defined else value
+
+
+def lookup_local(state: State, name: str) -> Any:
+    """A name that the template sets somewhere: what was set, else the request's value."""
+    return state.locals[name] if name in state.locals else lookup(state, name)
+
+
+def argument(state: State, name: str) -> Any:
+    """A bare name as a type function's first argument: None when absent."""
+    return state.locals[name] if name in state.locals else state.values.get(name)
+
+
+def assign(state: State, name: str, value: Any) -> None:
+    state.locals[name] = value
+
+
+def assign_all(state: State, names: list[str], values: Any) -> None:
+    listed = _listed(values)
+    if len(listed) != len(names):
+        raise value_error(f"Cannot set {len(names)} names from {len(listed)} values")
+    state.locals.update(zip(names, listed, strict=True))
+
+
+def iterate(state: State, items: Any, size: int) -> Iterator[Any]:
+    """`size`: how much fixed text one turn writes, so that a loop over nothing but text is bounded too."""
+    if items is None and state.placeholder:
+        return
+    for item in _listed(items):
+        state.step()
+        state.wrote(size)
+        yield item
+
+
+def endless(state: State, size: int) -> Iterator[None]:
+    while True:
+        state.step()
+        state.wrote(size)
+        yield None
+
+
+def emit(state: State, value: Any, source: str, key: str | None) -> str:
+    """The text that an expression leaves in the SQL: checked SQL as is, every value through the binder."""
+    if type(value) is Sql:
+        state.wrote(len(value))
+        return value
+    if value is None:
+        if not state.placeholder:
+            raise value_error(f'expression "{source}" evaluated to null')
+        value = "__no_value__"
+    text = state.binder.bind(value, key)
+    state.wrote(len(text))
+    return text
+
+
+def attempt(state: State, body: Callable[[], str], *others: Callable[[], str] | None) -> Sql:
+    """`{% try %}`: the body's text, or the except block's if the body fails; the finally block's after either."""
+    handler, final = others
+    try:
+        text = str(body())
+    except TEMPLATE_FAILURES:
+        if handler is None:
+            raise
+        text = str(handler())
+    return Sql(text + (str(final()) if final else ""))
+
+
+def method(state: State, name: str, target: Any, *arguments: Any) -> Any:
+    """split, get, join, replace: on text and objects only."""
+    if name == "get":
+        if target is None and state.placeholder:
+            return None
+        if not isinstance(target, dict):
+            raise value_error("'get' needs an object, such as JSON() gives")
+        return target.get(*arguments)
+    if not isinstance(target, str) or type(target) is Sql:
+        raise value_error(f"'{name}' needs a text")
+    if name == "split":
+        return str(target).split(*arguments)
+    if name == "join":
+        items = [_text(item) for item in _listed(*arguments)]
+        limited(sum(map(len, items)) + len(target) * len(items))
+        return str(target).join(items)
+    old, new, *count = arguments
+    limited(len(target) + target.count(old) * len(new) if old else (len(target) + 1) * (len(new) + 1))
+    return str(target).replace(old, new, *count)
+
+
+def index(state: State, target: Any, key: Any) -> Any:
+    if target is None and state.placeholder:
+        return None
+    if not isinstance(target, (list, tuple, str, dict)) or type(target) is Sql:
+        raise value_error("Only a list, a text or an object can be indexed")
+    return target[key]
+
+
+def cut(state: State, target: Any, lower: Any, upper: Any, step: Any) -> Any:
+    if not isinstance(target, (list, tuple, str)) or type(target) is Sql:
+        raise value_error("Only a list or a text can be cut")
+    return target[lower:upper:step]
+
+
+def same(state: State, left: Any, right: Any) -> bool:
+    return left is right if right is None or isinstance(right, bool) else bool(left == right)
+
+
+def from_context(state: State, key: str, type: str, element: str = "String") -> Any:
+    """A row policy's value: the token's own, strictly of the declared type, never empty. All else refuses the read."""
+    if state.context is None or key not in state.context:
+        raise MissingContextKey(key)
+    value = state.context[key]
+    if type != "Array":
+        return _context_value(key, type, value)
+    if not isinstance(value, (list, tuple)) or not 0 < len(value) <= MAX_CONTEXT_ITEMS:
+        raise InvalidContextKey(key, f"Array({element})")
+    return [_context_value(key, element, item, bare=True) for item in value]
+
+
+def _context_value(key: str, type: str, value: object, *, bare: bool = False) -> Any:
+    if isinstance(value, bool) and type == "Boolean":
+        return int(value)
+    texts = type in ("String", "Date", "DateTime", "DateTime64")
+    right = isinstance(value, str) if texts else isinstance(value, (str, int, float)) and type != "Boolean"
+    if isinstance(value, bool) or not right:
+        raise InvalidContextKey(key, type)
+    if isinstance(value, str) and (not value or "\0" in value or len(value) > MAX_CONTEXT_TEXT):
+        raise InvalidContextKey(key, type)
+    try:
+        if isinstance(value, str):
+            value.encode("utf-8")
+        parsed = PARSERS[type](value)
+    except ValueError as caught:
+        raise InvalidContextKey(key, type) from caught
+    if isinstance(parsed, float) and (parsed != parsed or parsed in (float("inf"), float("-inf"))):
+        raise InvalidContextKey(key, type)
+    return parse_list(type, [parsed])[0] if bare else parsed
+
+
+def context_defined(state: State, key: str) -> bool:
+    """Whether the token carries the key. null is neither there nor absent: it is refused."""
+    if state.context is None or key not in state.context:
+        return False
+    if state.context[key] is None:
+        raise InvalidContextKey(key, "text or number")
+    return True
+
+
+TEMPLATE_FAILURES: tuple[type[Exception], ...] = (
+    CustomError,
+    type(value_error("")),
+    TypeError,
+    ValueError,
+    LookupError,
+    AttributeError,
+    ArithmeticError,
+)
+
+_MIN_MAX: dict[str, Callable[..., Any]] = {"max": max, "min": min}
+
+
+def _iterable(function: Callable[[list[Any]], Any]) -> Callable[..., Any]:
+    return _builtin(lambda items: function(_listed(items)))
+
+
+FUNCTIONS: dict[str, Function] = {
+    **{name: Function(_typed(name), takes_name=True, type=name, describes=True) for name in PARSERS},
+    "Array": Function(array, takes_name=True, type="Array", describes=True),
+    "split_to_array": Function(split_to_array, takes_name=True, type="String", describes=True),
+    "defined": Function(defined, takes_name=True, type=""),
+    "column": Function(column, takes_name=True, type="String", identifier=True, describes=True),
+    "columns": Function(columns, takes_name=True, type="String", identifier=True, describes=True),
+    "symbol": Function(symbol, takes_name=True, type="String", identifier=True, describes=True),
+    "table": Function(table, takes_name=True, type="String", identifier=True, describes=True),
+    "TABLE": Function(table, takes_name=True, type="String", identifier=True, describes=True),
+    "day_diff": Function(day_diff),
+    **{
+        f"date_diff_in_{unit}": Function(difference(unit, seconds))
+        for unit, seconds in (("days", 86400), ("hours", 3600), ("minutes", 60), ("seconds", 1))
+    },
+    "enumerate_with_last": Function(enumerate_with_last),
+    "sql_and": Function(sql_and),
+    "sql_unescape": Function(sql_unescape),
+    "error": Function(error),
+    "custom_error": Function(custom_error),
+    "cache_ttl": Function(cache_ttl),
+    "max_threads": Function(max_threads),
+    "backend_hint": Function(backend_hint),
+    "activate": Function(_feature("activate")),
+    "disable": Function(_feature("disable")),
+    "tb_secret": Function(secret),
+    "tb_var": Function(secret),
+    "len": Function(_iterable(len)),
+    "list": Function(_iterable(list)),
+    "int": Function(_builtin(_integer)),
+    "float": Function(_builtin(float)),
+    **{name: Function(_builtin(function)) for name, function in _MIN_MAX.items()},
+}
+
+INTERNAL: dict[str, Callable[..., Any]] = {
+    function.__name__: function
+    for function in (
+        lookup, lookup_local, argument, assign, assign_all, iterate, endless, emit, attempt, method, index, cut, same, from_context,
+        context_defined,
+    )
+}  # fmt: skip

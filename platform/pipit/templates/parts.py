@@ -1,0 +1,128 @@
+"""A template's source, cut into text, expressions and directives, each with its place. Knows braces, nothing else.
+
+Follows Tornado: `{{ }}`, `{% %}`, `{# #}`, `{% comment ... %}`; `{{!`, `{%!`, `{#!` are the bare braces; of three
+braces in a row the inner two count. One leniency: `}}` and `%}` inside a quoted text or a dict of the expression do not end it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from pipit.templates.failures import syntax_error
+
+
+class PartKind(Enum):
+    TEXT = "text"
+    EXPRESSION = "expression"
+    DIRECTIVE = "directive"
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    kind: PartKind
+    text: str  # the SQL text as is; the inner text of an expression or directive, stripped
+    line: int
+    column: int
+
+
+_CLOSERS = {"{{": "}}", "{%": "%}", "{#": "#}"}
+
+
+def split(source: str, name: str, *, line: int = 1, column: int = 1) -> list[Part]:
+    """The parts in order; adjoining texts are one. Raises TemplateError on an unclosed brace."""
+    cutter = _Cutter(source, name, line, column)
+    cutter.cut()
+    return cutter.parts
+
+
+class _Cutter:
+    def __init__(self, source: str, name: str, line: int, column: int) -> None:
+        self.source = source
+        self.name = name
+        self.line = line
+        self.first_column = column
+        self.parts: list[Part] = []
+        self.position = 0
+
+    def place(self, position: int) -> tuple[int, int]:
+        line = self.source.count("\n", 0, position)
+        start = self.source.rfind("\n", 0, position) + 1
+        return self.line + line, position - start + 1 + (0 if line else self.first_column - 1)
+
+    def add_text(self, text: str, position: int) -> None:
+        if not text:
+            return
+        if self.parts and self.parts[-1].kind is PartKind.TEXT:
+            before = self.parts.pop()
+            self.parts.append(Part(PartKind.TEXT, before.text + text, before.line, before.column))
+        else:
+            self.parts.append(Part(PartKind.TEXT, text, *self.place(position)))
+
+    def cut(self) -> None:
+        source = self.source
+        while self.position < len(source):
+            opening = self._next_opening()
+            self.add_text(source[self.position : opening], self.position)
+            if opening == len(source):
+                return
+            braces = source[opening : opening + 2]
+            inner = opening + 2
+            if source.startswith("!", inner):
+                self.add_text(braces, opening)
+                self.position = inner + 1
+                continue
+            self._cut_block(braces, opening, inner)
+
+    def _next_opening(self) -> int:
+        source = self.source
+        at = source.find("{", self.position)
+        while at != -1 and at + 1 < len(source):
+            following = source[at + 1]
+            if following in "{%#" and not (following == "{" and source.startswith("{", at + 2)):
+                return at
+            at = source.find("{", at + 1)
+        return len(source)
+
+    def _cut_block(self, braces: str, opening: int, inner: int) -> None:
+        line, column = self.place(opening)
+        closer = _CLOSERS[braces]
+        end = self.source.find(closer, inner)
+        if end == -1:
+            what = {"{{": "expression }}", "{%": "block %}", "{#": "comment #}"}[braces]
+            raise syntax_error(f"Missing end {what} at {self.name}:{line}", line, column)
+        if braces != "{#":
+            end = _end_outside_quotes(self.source, inner, closer, end)
+        text = self.source[inner:end].strip()
+        self.position = end + 2
+        if braces == "{#" or (braces == "{%" and (text == "comment" or text.startswith("comment "))):
+            return
+        if not text:
+            what = "expression" if braces == "{{" else "block tag"
+            raise syntax_error(f"Empty {what} at {self.name}:{line}", line, column)
+        kind = PartKind.EXPRESSION if braces == "{{" else PartKind.DIRECTIVE
+        self.parts.append(Part(kind, text, line, column))
+
+
+def _end_outside_quotes(source: str, start: int, closer: str, first: int) -> int:
+    """Where the block ends: the first closer outside of quotes and inner braces, else simply the first closer."""
+    quote, depth, position = "", 0, start
+    while position < len(source):
+        character = source[position]
+        if quote:
+            if character == "\\":
+                position += 1
+            elif character == quote:
+                quote = ""
+        elif character in "'\"":
+            quote = character
+        elif depth == 0 and source.startswith(closer, position):
+            return position
+        elif character == "{":
+            depth += 1
+        elif character == "}":
+            depth -= 1
+            if depth < 0:
+                return first
+        position += 1
+    return first

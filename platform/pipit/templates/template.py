@@ -1,0 +1,233 @@
+"""`Template`: a node's SQL, compiled once, rendered for each request into SQL text and bound values.
+
+Promises (design, rule 2): no character of a request's value reaches the text, except as a checked identifier of
+`column`, `columns`, `symbol` and `table`, or as a literal of the one printer; a value is never rendered again; rendering changes
+nothing that is shared, and is bounded in time, steps and size. What the language does not have fails in `compile`.
+
+A source whose first character that is not white space is `%` is a template, without that `%`. Any other is plain SQL,
+and braces in it are an error. A row policy (`policy=True`) is a template too, without `%`, over the token's context only.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+import jinja2
+from jinja2 import nodes
+from jinja2.exceptions import SecurityError
+from jinja2.runtime import Context
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from pipit.errors import PipitError, TemplateError
+from pipit.sql.lexer import TokenKind, tokenize
+from pipit.templates.binder import Binder
+from pipit.templates.blocks import assigned_names, build
+from pipit.templates.expressions import Scope
+from pipit.templates.failures import PREFIX, LimitReached, syntax_error, value_error
+from pipit.templates.functions import FUNCTIONS, INTERNAL, TEMPLATE_FAILURES
+from pipit.templates.parameters import Parameter, merge
+from pipit.templates.parts import Part, PartKind, split
+from pipit.templates.state import State, limited
+from pipit.templates.values import RequestValue, Sql
+
+_CALLABLE: dict[str, Callable[..., Any]] = {
+    **{name: function.call for name, function in FUNCTIONS.items()},
+    **INTERNAL,
+}
+_TRUSTED = frozenset(_CALLABLE.values())
+_FAILURES: tuple[type[BaseException], ...] = (*TEMPLATE_FAILURES, jinja2.TemplateError, RecursionError, MemoryError)
+_NO_SECRETS: Mapping[str, str] = MappingProxyType({})
+_MAX_SOURCE = 1_000_000
+_MAX_BITS = 1024
+
+
+class _Environment(ImmutableSandboxedEnvironment):
+    """The sandbox, closed further: our functions are all that can be called, and no attribute can be read."""
+
+    intercepted_binops = frozenset(("+", "*", "-"))
+
+    def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:
+        kwargs.pop("_loop_vars", None)
+        kwargs.pop("_block_vars", None)
+        if __obj not in _TRUSTED:
+            raise SecurityError("not a function of the template language")
+        return __obj(*args, **kwargs)
+
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        raise SecurityError("templates read no attributes")
+
+    def getitem(self, obj: Any, argument: Any) -> Any:
+        raise SecurityError("templates read no items")
+
+    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
+        if type(left) is Sql or type(right) is Sql:
+            raise value_error(f"'{operator}' does not work on SQL text")
+        if operator == "*":
+            for one, other in ((left, right), (right, left)):
+                if isinstance(one, (str, list, tuple)) and isinstance(other, int):
+                    limited(len(one) * other)
+            result = left * right
+        elif operator == "+":
+            if isinstance(left, (str, list, tuple)) and isinstance(right, (str, list, tuple)):
+                limited(len(left) + len(right))
+            result = left + right
+        else:
+            result = left - right
+        if isinstance(result, int) and result.bit_length() > _MAX_BITS:
+            raise LimitReached("The template makes a number that is too large")
+        return result
+
+
+_ENVIRONMENT = _Environment(autoescape=False, undefined=jinja2.StrictUndefined)
+
+
+class Template:
+    """Compiled. Immutable: one instance serves all requests, from any thread."""
+
+    __slots__ = ("_code", "_render", "context_keys", "is_template", "name", "parameters", "source", "text")
+
+    name: str
+    source: str
+    is_template: bool
+    text: str  # the SQL, when there is nothing to render
+    parameters: tuple[Parameter, ...]
+    _render: jinja2.Template | None
+    _code: str
+    context_keys: Mapping[str, bool]  # a row policy's keys; True: needed, False: only behind defined()
+
+    @classmethod
+    def compile(cls, source: str, *, name: str = "<string>", policy: bool = False) -> Template:
+        """Raises TemplateError with `line` and `column` within the source."""
+        self = cls.__new__(cls)
+        self.name, self.source, self.text = name, source, source
+        self.parameters, self.context_keys = (), MappingProxyType({})
+        self._render, self._code = None, ""
+        start = len(source) - len(source.lstrip())
+        self.is_template = policy or source.startswith("%", start)
+        if not self.is_template:
+            _refuse_braces(source)
+            return self
+        if len(source) > _MAX_SOURCE:
+            raise syntax_error(f"The template is longer than {_MAX_SOURCE} characters")
+        body = source if policy else source[:start] + " " + source[start + 1 :]
+        parts = split(body, name)
+        _check_places(parts, policy=policy)
+        scope = Scope(name, policy=policy)
+        scope.locals = assigned_names(parts, scope)
+        tree = nodes.Template(build(parts, scope), lineno=1)
+        self.parameters = merge(scope.uses)
+        self.context_keys = MappingProxyType(scope.context_keys)
+        if len(parts) == 1 and parts[0].kind is PartKind.TEXT:
+            self.text = parts[0].text
+            return self
+        self._render, self._code = _compiled(tree, name)
+        return self
+
+    def render(
+        self,
+        values: Mapping[str, RequestValue],
+        binder: Binder,
+        *,
+        secrets: Mapping[str, str] = _NO_SECRETS,
+        context: Mapping[str, object] | None = None,
+    ) -> str:
+        """The SQL for these values, which go to the binder. `context` is the token's, for row policies only.
+
+        Raises TemplateError, CustomError (the author's `error()`), MissingContextKey, InvalidContextKey.
+        """
+        if self._render is None:
+            return self.text
+        required = tuple(p.name for p in self.parameters if p.needed and p.typed)
+        state = State(values, binder, secrets, required, context)
+        chunks: list[str] = []
+        try:
+            for chunk in self._render.root_render_func(self._render.new_context({"state": state})):
+                chunks.append(chunk)
+            return binder.finish("".join(chunks))
+        except LimitReached as error:
+            raise value_error(str(error)) from error
+        except PipitError as error:
+            if isinstance(error, TemplateError) and not error.line:
+                error.line = self._line(error)
+            raise
+        except _FAILURES as error:
+            failure = value_error(_explain(error))
+            failure.line = self._line(error)
+            raise failure from error
+
+    def _line(self, error: BaseException) -> int:
+        """Where in the source an error came up."""
+        assert self._render is not None
+        trace = error.__traceback__
+        while trace is not None:
+            if trace.tb_frame.f_code.co_filename == self._code:
+                return int(self._render.get_corresponding_lineno(trace.tb_lineno))
+            trace = trace.tb_next
+        return 0
+
+
+def _compiled(tree: nodes.Template, name: str) -> tuple[jinja2.Template, str]:
+    tree.set_environment(_ENVIRONMENT)
+    tree.set_lineno(1)
+    filename = f"<template {name}>"
+    try:
+        code = _ENVIRONMENT.compile(tree, name, filename)
+    except (SyntaxError, RecursionError, MemoryError, jinja2.TemplateError) as error:
+        raise syntax_error("The template is nested too deeply", 1) from error
+    return jinja2.Template.from_code(_ENVIRONMENT, code, _CALLABLE), filename
+
+
+def _explain(error: BaseException) -> str:
+    """A short reason, without anything of the implementation."""
+    if isinstance(error, TypeError):
+        text = re.sub(r"<[^>]*>|[A-Za-z_.]*\.[A-Za-z_<>]+\(\)", "", str(error)).strip()
+        return text or "the operation does not fit these values"
+    if isinstance(error, LookupError):
+        return "there is no such item"
+    return str(error) if isinstance(error, ValueError) else "the expression cannot be evaluated"
+
+
+def _refuse_braces(source: str) -> None:
+    at = source.find("{{")
+    if at == -1:
+        return
+    line = source.count("\n", 0, at) + 1
+    raise syntax_error(
+        f"Template expression in plain SQL at line {line}",
+        line,
+        at - source.rfind("\n", 0, at),
+        hint="Begin the SQL with a line that holds only % to make it a template.",
+    )
+
+
+def _check_places(parts: list[Part], *, policy: bool) -> None:
+    """Refuses expressions inside of quotes (ATTACKS C08), and in comments of a row policy, where values are printed."""
+    mark = "pipit_place_"
+    expressions = [part for part in parts if part.kind is PartKind.EXPRESSION]
+    pieces: list[str] = []
+    for part in parts:
+        if part.kind is PartKind.TEXT:
+            pieces.append(part.text)
+        elif part.kind is PartKind.EXPRESSION:
+            pieces.append(f"{mark}{sum(1 for p in pieces if p.startswith(mark))}_")
+    refused = {TokenKind.STRING, TokenKind.QUOTED_IDENTIFIER}
+    if policy:
+        refused |= {TokenKind.COMMENT, TokenKind.ERROR}
+    for token in tokenize("".join(pieces)):
+        if token.kind in refused and mark in token.text:
+            match = re.search(rf"{mark}([0-9]+)_", token.text)
+            assert match
+            part = expressions[int(match[1])]
+            where = "a comment" if token.kind is TokenKind.COMMENT else "a quoted text or name"
+            raise syntax_error(
+                f"An expression cannot stand inside {where}, at line {part.line}",
+                part.line,
+                part.column,
+                hint="A value is a whole operand, with its own quotes: write concat('%', {{String(x)}}, '%').",
+            )
+
+
+__all__ = ["PREFIX", "Template"]
