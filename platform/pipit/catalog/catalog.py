@@ -25,10 +25,10 @@ from pipit.catalog.state import (
     TokenRow,
     WorkspaceRow,
 )
-from pipit.datafiles import parse_project
+from pipit.datafiles import parse_project, with_secrets
 from pipit.datafiles.resources import Project
 from pipit.engine.client import Engine
-from pipit.errors import BadRequest, NotFound
+from pipit.errors import BadRequest, NotFound, ProjectError
 from pipit.sql.identifiers import is_resource_name
 
 _DATABASE_PREFIX = "pipit_"
@@ -164,7 +164,7 @@ class Catalog:
         else:
             snapshot = build_snapshot(
                 workspace,
-                parse_project(deployment.files, secrets=values),
+                _deployed_project(deployment.files, values),
                 deployment.tables,
                 deployment=deployment.id,
                 created_at=deployment.created_at,
@@ -200,3 +200,12 @@ class Catalog:
         ]
         keys = [WorkspaceKey(w.id, w.name, w.admin_token) for w in workspaces]
         self._keyring = Keyring.build(keys, static, generation=self._keyring.generation + 1)
+
+
+def _deployed_project(files: Mapping[str, str], secrets: Mapping[str, str]) -> Project:
+    """What was deployed. A secret deleted since then must not keep a server from starting."""
+    project = parse_project(files)
+    try:
+        return with_secrets(project, secrets)
+    except ProjectError:
+        return project

@@ -35,7 +35,6 @@ _KEYS: Mapping[str, str] = {
     "secrets": "workspace_id, name",
 }
 # State rows are few and must be on disk when the call returns.
-_DURABLE: Mapping[str, str | int] = {"fsync_after_insert": 1}
 _DURABLE_TABLE = "fsync_after_insert=1, fsync_part_directory=1"
 
 
@@ -208,7 +207,7 @@ class State:
         if not rows:
             return
         versioned = [dict(row) | {"version": self._next_version()} for row in rows]
-        await self._engine.insert(f"`{DATABASE}`.`{table}`", versioned, settings=_DURABLE)
+        await self._engine.insert(f"`{DATABASE}`.`{table}`", versioned)
 
     def _next_version(self) -> int:
         self._last_version = max(self._last_version + 1, time.time_ns() // 1000)

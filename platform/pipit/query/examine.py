@@ -15,12 +15,11 @@ from cachetools import LRUCache
 
 from pipit.catalog.snapshot import Snapshot
 from pipit.engine.client import Engine
-from pipit.errors import ReadRefused
 from pipit.query.compose import SYSTEM_TABLES, Composed
 from pipit.query.limits import EXAMINE_SETTINGS
 from pipit.query.secure import filter_setting
-from pipit.sql.outputs import unsupported_parameters
-from pipit.sql.tree import EXPLAIN_RAW, EXPLAIN_RESOLVED, Reads, check_reads, hidden_lines, parse_query_tree
+from pipit.sql.precheck import check_text
+from pipit.sql.tree import EXPLAIN_RAW, EXPLAIN_RESOLVED, Reads, check_reads, parse_query_tree
 from pipit.templates import Binder
 
 _EXAMINED_TEXTS = 8192
@@ -43,10 +42,7 @@ class Examiner:
         return found
 
     async def _examine(self, snapshot: Snapshot, composed: Composed, binder: Binder) -> frozenset[str]:
-        if hidden_lines(composed.sql) is not None:
-            raise ReadRefused("A name in this query holds a line break or a control character, so it does not run")
-        for reason in unsupported_parameters(composed.sql).values():
-            raise ReadRefused(f"This query cannot be examined: {reason}")
+        check_text(composed.sql)
         # One filter per table of the workspace: '0' lets no row through, whichever of them a scalar subquery reads.
         nothing = filter_setting(dict.fromkeys(snapshot.physical_tables(), "0"))
         raw = await self._tree(EXPLAIN_RAW, snapshot, composed, binder, nothing)

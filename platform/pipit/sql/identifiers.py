@@ -13,16 +13,11 @@ _WORKSPACE_NAMES = (
     "tinybird system public default main origin live snapshot _temporary_and_external_tables "
     "information_schema pipit"
 )
+# Only words that begin a clause where a table's name stands: real projects call pipes `totals`, `top` or `rows`.
 _KEYWORDS = (
-    "add after all alter and anti any array as asc ascending asof attach between both by case cast "
-    "check cluster collate column comment constraint create cross cube database delete desc descending "
-    "describe detach distinct drop else end engine except exists explain extract fetch fill final first "
-    "following for format from full function global grant group having if ilike in index inner insert "
-    "intersect interval into is join kill last leading left like limit local materialized mod not null nulls "
-    "offset on only optimize or order outer over partition paste preceding prewhere primary qualify "
-    "recursive rename replace right rollup row rows sample select semi set settings show substring "
-    "system table then ties to top totals trailing trim truncate unbounded union update use using "
-    "values view when where window with"
+    "all and any array as asof between case cast create cross distinct drop else end except exists final from full "
+    "group having if in inner insert intersect into is join left like limit not null on or order outer partition "
+    "prewhere right sample select semi set settings table then union using values when where window with"
 )
 
 RESERVED_NAMES: frozenset[str] = frozenset(f"{_WORKSPACE_NAMES} {_KEYWORDS}".split())
