@@ -64,7 +64,7 @@ _TYPE = r"(?:[A-Za-z0-9_ \t\r\n,()=.\-]++|'(?:[^'\\]++|\\.|'')*+')++"
 # The order matters: what has a prefix of its own first, single characters last.
 _TOKEN = re.compile(
     rf"""
-      (?P<WHITESPACE> [ \t\n\r\f\v]++ | [{_SPACES}]++ )
+      (?P<WHITESPACE> [ \t\n\r\f\v]++ | [{_SPACES}][{_SPACES} \t\n\r\f\v]*+ )
     | (?P<STRING> '(?:[^'\\]++|\\.|'')*+' | [xX]'[0-9a-fA-F]*+' | [bB]'[01]*+' | ‘[^’]*+’ )
     | (?P<QUOTED_IDENTIFIER> `(?:[^`\\]++|\\.|``)*+` | "(?:[^"\\]++|\\.|"")*+" | “[^”]*+” )
     | (?P<BROKEN> ['"`‘“] | [xXbB]'. )
@@ -78,7 +78,7 @@ _TOKEN = re.compile(
     | (?P<COMMENT> (?: -- | // | \#[ !] ) [^\n]*+ )
     | (?P<NESTED> /\* )
     | (?P<SEMICOLON> ; )
-    | (?P<OPERATOR> <=> | -> | == | != | <= | <> | >= | :: | \|\| | \|> | @@ | \\G | [-−+*/%=<>?^:|@] )
+    | (?P<OPERATOR> <=> | -> | == | !~\*? | ~\*? | != | <= | <> | >= | :: | \|\| | \|> | @@ | \\G | [-−+*/%=<>?^:|@] )
     | (?P<DOLLAR> \$ )
     """,
     re.VERBOSE | re.DOTALL,

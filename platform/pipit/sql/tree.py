@@ -19,7 +19,7 @@ identifier in RAW.
 
 Hostile text. Constants are escaped in the tree (a newline comes as \\n). Identifiers, aliases, CTE names, COLUMNS
 patterns and setting values are not: a newline in one starts a line of its own, which could pretend anything.
-`hidden_lines` finds these in the text before it is examined, and such a text is refused. A line, a kind of node or an
+`precheck.check_text` refuses such a text before it is examined. A line, a kind of node or an
 attribute that is not known here, or one that comes twice, makes the whole tree unknown, and unknown is refused.
 """
 
@@ -31,8 +31,6 @@ from dataclasses import dataclass, field
 
 from pipit.errors import ReadRefused
 from pipit.sql.allowed import ALLOWED_SETTINGS, OBJECT_FUNCTIONS, function_verdict, table_function_allowed
-from pipit.sql.lexer import TokenKind, identifier_name, string_value
-from pipit.sql.scanner import outline
 from pipit.sql.words import IN_FUNCTIONS
 
 EXPLAIN_RESOLVED = "EXPLAIN QUERY TREE run_passes = 1, passes = 1 "
@@ -148,28 +146,6 @@ _TABLE_POSITIONS = frozenset({"JOIN TREE", "TABLE EXPRESSION", "LEFT TABLE EXPRE
 _FULL_NAME = re.compile(r"[A-Za-z0-9_]+\.[A-Za-z0-9_]+\Z")
 _PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _SETTING_NAME = re.compile(r"(?:\A| )([A-Za-z_][A-Za-z0-9_.]*)=")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f\u0085\u2028\u2029]")
-
-
-def hidden_lines(sql: str) -> int | None:
-    """The offset of the first name, pattern or setting that would break the tree's lines; None when there is none."""
-    shape = outline(sql)
-    clauses = [(clause.start, clause.end) for clause in shape.clauses]
-    previous = ""
-    before = ""
-    for token in shape.tokens:
-        if token.kind is TokenKind.QUOTED_IDENTIFIER and _CONTROL.search(identifier_name(token)):
-            return token.start
-        if token.kind is TokenKind.STRING:
-            as_pattern = previous in _PATTERN_WORDS or (previous == "(" and before in _PATTERN_WORDS)
-            as_setting = any(start <= token.start < end for start, end in clauses)
-            if (as_pattern or as_setting) and _CONTROL.search(string_value(token.text)):
-                return token.start
-        before, previous = previous, token.text.upper()
-    return None
-
-
-_PATTERN_WORDS = frozenset({"COLUMNS", "EXCEPT", "STRICT", "LIKE", "ILIKE", "FROM", "JOIN", ","})
 
 
 def parse_query_tree(text: str) -> Reads:
@@ -213,21 +189,6 @@ def check_reads(reads: Reads, *, allowed_tables: frozenset[str], allowed_objects
 
 # What the catalog calls its tables: generation and name. A column of such a name is refused after IN, bare.
 _LOOKS_PHYSICAL = re.compile(r"[dqm][0-9]+_")
-
-
-def object_arguments_are_literal(sql: str) -> bool:
-    """Whether every dictGet*, joinGet* of the text names its object by a plain string, that no value can change."""
-    shape = outline(sql)
-    follows = {token.start: index for index, token in enumerate(shape.tokens)}
-    for function in shape.functions:
-        if identifier_name(function) not in OBJECT_FUNCTIONS:
-            continue
-        after = shape.tokens[follows[function.start] + 2 : follows[function.start] + 4]
-        if len(after) < 2 or after[0].kind is not TokenKind.STRING:
-            return False
-        if after[1].kind not in (TokenKind.COMMA, TokenKind.CLOSE):
-            return False
-    return True
 
 
 def _parse(text: str, reader: _Reader) -> _Node:
