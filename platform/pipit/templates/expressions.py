@@ -285,6 +285,8 @@ class _Translator:
             keyword_arguments.append(ast.keyword("fn", positional.pop()))
         if name == "split_to_array" and len(positional) == 2:
             keyword_arguments.append(ast.keyword("separator", positional.pop()))
+        if name == "Array" and positional:
+            positional[0] = _element(positional[0])
         arguments += [self.visit(argument) for argument in positional]
         found = call(name, *arguments)
         found.kwargs = [nodes.Keyword(keywords.show(str(k.arg)), self.visit(k.value)) for k in keyword_arguments]
@@ -328,7 +330,7 @@ class _Translator:
         type = function.type
         shown: object = constant(default)
         if name == "Array":
-            element = constant(tree.args[1] if len(tree.args) > 1 else given.get("element")) or "String"
+            element = constant(_element(tree.args[1]) if len(tree.args) > 1 else given.get("element")) or "String"
             if element not in PARSERS:  # Array(x, "'a', 'b'"): the type is the default
                 shown, has_default, element = (element if default is None else shown), True, "String"
             type = f"Array({element})"
@@ -373,10 +375,15 @@ class _Translator:
         self.scope.context_keys[key] = self.scope.context_keys.get(key, False) or always
         if name != "Array":
             return call("from_context", nodes.Const(key), nodes.Const(name))
-        element = constant(rest[0]) if rest else "String"
+        element = constant(_element(rest[0])) if rest else "String"
         if element not in PARSERS or element == "JSON":
             raise self.fail("The second argument of Array() is the type of its elements, as a text")
         return call("from_context", nodes.Const(key), nodes.Const(name), nodes.Const(element))
+
+
+def _element(tree: ast.expr) -> ast.expr:
+    """`Array(x, Int32)` is `Array(x, 'Int32')`."""
+    return ast.Constant(tree.id) if isinstance(tree, ast.Name) and tree.id in PARSERS else tree
 
 
 @cache

@@ -102,11 +102,13 @@ def column(state: State, name: str | None, value: Any, default: Any = None) -> S
 
 
 def columns(state: State, name: str | None, value: Any, default: Any = None, *, fn: Any = None) -> Sql:
-    if default is None:
+    found = default if value is None else value
+    if found is None and state.placeholder:
+        return Sql("NULL")
+    if found is None:
         raise value_error(
             "Missing columns() default value, use `columns(parameter, 'column_a,column_b')`", anchor="columns"
         )
-    found = default if value is None else value
     if isinstance(found, (list, tuple)):
         raise value_error("The 'columns' function expects a String not an Array")
     names = [_dotted(part.strip()) for part in _text(found).split(",")]
@@ -466,10 +468,8 @@ FUNCTIONS: dict[str, Function] = {
     **{name: Function(_builtin(function)) for name, function in _MIN_MAX.items()},
 }
 
-INTERNAL: dict[str, Callable[..., Any]] = {
-    function.__name__: function
-    for function in (
-        lookup, lookup_local, argument, assign, assign_all, iterate, endless, emit, attempt, method, index, cut, same, from_context,
-        context_defined,
-    )
-}  # fmt: skip
+_INTERNAL = (
+    *(lookup, lookup_local, argument, assign, assign_all, iterate, endless, emit, attempt),
+    *(method, index, cut, same, from_context, context_defined),
+)
+INTERNAL: dict[str, Callable[..., Any]] = {function.__name__: function for function in _INTERNAL}

@@ -29,14 +29,19 @@ def hide(text: str) -> str:
     lines = text.splitlines(keepends=True)
     hidden: list[tuple[int, int]] = []
     operand_next = True
+    operator = -1  # where the last keyword that joins two operands stands
     for index, token in enumerate(tokens):
         following = tokens[index + 1].string if index + 1 < len(tokens) else ""
         if token.type == tokenize.NAME and token.string in _KEYWORDS:
-            is_name = token.string not in _OPERATORS or (
-                operand_next and (token.string != "not" or following in _AFTER_A_NAME)
+            second = token.string in ("in", "not") and index > 0 and index - 1 == operator  # not in, is not
+            is_name = not second and (
+                token.string not in _OPERATORS
+                or (operand_next and (token.string != "not" or following in _AFTER_A_NAME))
             )
             if is_name:
                 hidden.append(token.start)
+            elif not operand_next:
+                operator = index
             operand_next = not is_name
         elif token.type == tokenize.OP:
             operand_next = token.string not in _CLOSING

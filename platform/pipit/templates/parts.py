@@ -1,7 +1,8 @@
 """A template's source, cut into text, expressions and directives, each with its place. Knows braces, nothing else.
 
 Follows Tornado: `{{ }}`, `{% %}`, `{# #}`, `{% comment ... %}`; `{{!`, `{%!`, `{#!` are the bare braces; of three
-braces in a row the inner two count. One leniency: `}}` and `%}` inside a quoted text or a dict of the expression do not end it.
+braces in a row the inner two count. One leniency: `}}` and `%}` inside a quoted text or a dict of the expression do not
+end it.
 """
 
 from __future__ import annotations

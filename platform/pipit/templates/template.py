@@ -1,11 +1,13 @@
 """`Template`: a node's SQL, compiled once, rendered for each request into SQL text and bound values.
 
 Promises (design, rule 2): no character of a request's value reaches the text, except as a checked identifier of
-`column`, `columns`, `symbol` and `table`, or as a literal of the one printer; a value is never rendered again; rendering changes
-nothing that is shared, and is bounded in time, steps and size. What the language does not have fails in `compile`.
+`column`, `columns`, `symbol` and `table`, or as a literal of the one printer; a value is never rendered again;
+rendering changes nothing that is shared, and is bounded in time, steps and size. What the language does not have
+fails in `compile`.
 
 A source whose first character that is not white space is `%` is a template, without that `%`. Any other is plain SQL,
-and braces in it are an error. A row policy (`policy=True`) is a template too, without `%`, over the token's context only.
+and braces in it are an error. A row policy (`policy=True`) is a template too, without `%`, over the token's context
+only.
 """
 
 from __future__ import annotations
