@@ -234,5 +234,9 @@ class ProjectError(PipitError):
         self.errors = tuple(errors)
 
     def body(self) -> dict[str, object]:
-        listed = [{"filename": e.file, "error": str(e), "hint": e.hint} for e in self.errors]
+        listed = [
+            {"error": str(e), "message": e.message, "hint": e.hint, "excerpt": e.excerpt}
+            | {"filename": e.file, "line": e.line, "column": e.column}
+            for e in self.errors
+        ]
         return super().body() | {"errors": listed}

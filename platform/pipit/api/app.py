@@ -19,7 +19,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pipit import __version__
-from pipit.api import datasources, deployments, docs, events, pipes, sql, workspaces
+from pipit.api import datasources, deployments, docs, events, explain, pipes, sql, workspaces
 from pipit.api.requests import MAX_URL_BYTES
 from pipit.api.server import Config, Server, open_server
 from pipit.errors import BadRequest, MethodNotAllowed, NotFound, PipitError, UriTooLong
@@ -66,6 +66,7 @@ def app_with(lifespan: Any, extra_routes: Sequence[BaseRoute]) -> Starlette:
             *datasources.routes,
             *workspaces.routes,
             *deployments.routes,
+            *explain.routes,
             *docs.routes,
             *extra_routes,
         ],

@@ -46,7 +46,7 @@ async def _deploy(request: Request, *, key: str) -> Response:
     except ProjectError as error:
         failed = error.body() | {"result": "failed", "error": error.message}
         return JSONResponse(failed, status_code=error.status)
-    return JSONResponse({"result": outcome.result, key: _deployment_object(outcome)})
+    return JSONResponse({"result": outcome.result, key: deployment_object(outcome)})
 
 
 async def deployments(request: Request) -> Response:
@@ -102,7 +102,8 @@ def _relative(filename: str) -> str:
     return "/".join(p for p in parts if p not in ("", "."))
 
 
-def _deployment_object(outcome: Outcome) -> dict[str, Any]:
+def deployment_object(outcome: Outcome) -> dict[str, Any]:
+    """A deployment that was made or planned, as `/v1/deploy` answers."""
     plan: Plan = outcome.plan
     return _live_object(outcome.snapshot) | {
         "new_datasource_names": list(plan.new_datasources),
@@ -112,6 +113,7 @@ def _deployment_object(outcome: Outcome) -> dict[str, Any]:
         "changed_pipe_names": list(plan.changed_pipes),
         "deleted_pipe_names": list(plan.deleted_pipes),
         "new_data_connector_names": list(plan.new_connections),
+        "changes": _changes(plan),
         "feedback": [_feedback(w) for w in outcome.warnings],
         "seconds": round(outcome.seconds, 3),
     }
@@ -142,7 +144,26 @@ def _live_object(snapshot: Snapshot) -> dict[str, Any]:
 
 
 def _feedback(warning: ProjectWarning) -> dict[str, Any]:
-    return {"resource": warning.file, "level": "WARNING", "message": str(warning), "hint": warning.hint}
+    return {
+        "resource": warning.file,
+        "level": "WARNING",
+        "message": str(warning),
+        "hint": warning.hint,
+        "filename": warning.file,
+        "line": warning.line,
+        "column": warning.column,
+        "text": warning.message,
+    }
+
+
+def _changes(plan: Plan) -> list[dict[str, str]]:
+    """What changes inside a data source, for people; Pipit's own addition to the dialect's answer."""
+    listed = [
+        {"resource": c.datasource, "change": f"new column {c.column.name} {c.column.type}"} for c in plan.new_columns
+    ]
+    for what, keys in (("new", plan.new_views), ("changed", plan.changed_views), ("deleted", plan.gone_views)):
+        listed += [{"resource": k.partition(".")[0], "change": f"{what} materialized view"} for k in keys]
+    return listed
 
 
 routes = [

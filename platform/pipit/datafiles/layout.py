@@ -1,7 +1,8 @@
 """Where a project's files are found: its folder, and the folders in it down to depth 3.
 
 Not looked into: hidden folders, `node_modules`, virtual environments, `tests/` and `fixtures/` (what is there is data),
-links that leave the project. Nothing outside the folder is ever read. What cannot be read is an error, all at once.
+and links that go in circles or leave the project. A link out of the project that bears the name of a datafile or of one
+of the project's folders is an error, and nothing outside the folder is ever read. All errors are told at once.
 """
 
 from __future__ import annotations
@@ -17,7 +18,10 @@ MAX_FILES = 5_000
 MAX_FILE_BYTES = 1_000_000
 MAX_PROJECT_BYTES = 64_000_000
 SUFFIXES = (".datasource", ".pipe", ".connection")
-_SKIPPED = frozenset({"node_modules", "venv", "env", "__pycache__", "site-packages", "tests", "fixtures"})
+FOLDERS = frozenset(
+    {"datasources", "pipes", "endpoints", "materializations", "copies", "sinks", "connections", "connectors", "vendor"}
+)
+SKIPPED = frozenset({"node_modules", "venv", "env", "__pycache__", "site-packages", "tests", "fixtures"})
 
 
 def read_project(folder: Path) -> dict[str, str]:
@@ -65,12 +69,19 @@ def _datafiles(root: Path, folder: Path, depth: int) -> Iterator[Path]:
         path = Path(entry.path)
         if entry.name.endswith(SUFFIXES) and not entry.is_dir(follow_symlinks=False):
             yield path
-        elif depth < MAX_DEPTH and entry.is_dir() and entry.name not in _SKIPPED:
-            # A linked folder is followed only inside the project; the depth bounds a circle of links.
-            if entry.is_symlink() and not path.resolve().is_relative_to(root):
+        elif depth < MAX_DEPTH and entry.is_dir() and entry.name not in SKIPPED:
+            if entry.is_symlink() and not _inside(root, path):
+                if entry.name in FOLDERS:
+                    yield path  # refused where it is read
                 continue
             if not (path / "pyvenv.cfg").exists():
                 yield from _datafiles(root, path, depth + 1)
+
+
+def _inside(root: Path, link: Path) -> bool:
+    """Whether a linked folder is in the project and holds no way back to where the link stands."""
+    real = link.resolve()
+    return real.is_relative_to(root) and not link.parent.resolve().is_relative_to(real)
 
 
 def _read(root: Path, path: Path) -> str:

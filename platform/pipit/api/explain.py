@@ -1,0 +1,62 @@
+"""POST /v1/explain: what an endpoint would run for a token, without running it. For admin tokens only.
+
+The same decisions as a read, made by the same function (rule 4): `Reader.plan`. The answer shows SQL, filters and
+settings, which no tenant ever sees.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from pipit.access import grants
+from pipit.access.params import Parameter, RequestParams
+from pipit.api.objects import pipe_of
+from pipit.api.requests import authenticate, read_body, server_of
+from pipit.errors import BadRequest, Forbidden
+from pipit.query.formats import JSON
+from pipit.query.read import PipeQuery
+
+
+class _Explain(msgspec.Struct, forbid_unknown_fields=True):
+    """`parameters` as a query string would carry them; `token`: whose view, instead of the admin's own."""
+
+    pipe: str
+    parameters: list[tuple[str, str]] = []
+    token: str = ""
+
+
+async def explain(request: Request) -> Response:
+    server = server_of(request)
+    security, snapshot = authenticate(request)
+    grants.require_admin(security)
+    try:
+        asked = msgspec.json.decode(await read_body(request, server.config.max_body_bytes), type=_Explain)
+    except msgspec.MsgspecError as error:
+        raise BadRequest(f"The body does not say what to explain: {error}") from None
+    viewer = security
+    if asked.token:
+        viewer = server.authenticator.check(asked.token, server.catalog.keyring)
+        if viewer.workspace_id != security.workspace_id:
+            raise Forbidden("The token to explain for belongs to another workspace")
+    params = RequestParams(tuple(Parameter("query", name, value) for name, value in asked.parameters))
+    plan = await server.reader.plan(snapshot, viewer, PipeQuery(pipe_of(snapshot, asked.pipe), params, JSON))
+    known = snapshot.physical_tables()
+    body: dict[str, Any] = {
+        "sql": plan.composed.sql,
+        "parameters": dict(plan.params),
+        "filters": dict(plan.filters),
+        "settings": {k: v for k, v in plan.settings.items() if k != "additional_table_filters"},
+        "tables": {physical: known[physical].table.name for physical in sorted(plan.reads) if physical in known},
+        "as": {"kind": viewer.kind.value, "name": viewer.name},
+    }
+    return Response(msgspec.json.encode(body, enc_hook=str), media_type="application/json")
+
+
+routes = [Route("/v1/explain", explain, methods=["POST"])]
+
+__all__ = ["explain", "routes"]

@@ -1,0 +1,50 @@
+"""What a deploy changes, as people read it. Made from the server's answer, whichever server it was."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pipit.cli.output import count, err, line, show_warnings
+from pipit.datafiles.resources import Warning as ProjectWarning
+
+_KINDS = (("datasource", "data source"), ("pipe", "pipe"), ("data_connector", "connection"))
+_SIGNS = (("new", "+", "green"), ("changed", "~", "yellow"), ("deleted", "-", "red"))
+
+
+def show_changes(found: Mapping[str, Any]) -> None:
+    """One line for each resource that is new, changed or gone, with what changes in it; then the warnings."""
+    details: dict[str, list[str]] = {}
+    for item in found.get("changes") or []:
+        details.setdefault(str(item["resource"]), []).append(str(item["change"]))
+    for kind, noun in _KINDS:
+        for what, sign, style in _SIGNS:
+            for name in found.get(f"{what}_{kind}_names") or []:
+                line(err, (f"  {sign} {name}", style), (f"  {noun}", "dim"))
+                for detail in details.get(name, []):
+                    line(err, (f"      {detail}", "dim"))
+    show_warnings(_warning(item) for item in found.get("feedback") or [] if item.get("level") == "WARNING")
+
+
+def summary(found: Mapping[str, Any]) -> str:
+    """`2 data sources and 3 pipes`; empty when nothing changes."""
+    parts = []
+    for kind, noun in _KINDS:
+        number = sum(len(found.get(f"{what}_{kind}_names") or []) for what, _, _ in _SIGNS)
+        if number:
+            parts.append(count(number, noun))
+    return " and ".join(parts) if len(parts) < 3 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+
+
+def live(found: Mapping[str, Any]) -> str:
+    return f"Deployment {found['id']} is live: {summary(found) or 'tokens'} ({found['seconds']:.1f} s)."
+
+
+def _warning(item: Mapping[str, Any]) -> ProjectWarning:
+    return ProjectWarning(
+        file=str(item.get("filename") or item.get("resource") or ""),
+        message=str(item.get("text") or item.get("message") or ""),
+        line=int(item.get("line") or 0),
+        column=int(item.get("column") or 0),
+        hint=str(item.get("hint") or ""),
+    )

@@ -1,0 +1,174 @@
+"""The data directory as processes see it: who holds it, where its server answers, its admin token.
+
+One process at a time: `hold` takes a lock that dies with the process, so nothing is ever stale for long.
+`server.json` tells where the holder serves; it is believed only while the lock is held by the process that it names.
+Both files and the token's are mode 0600. A token is never printed from here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+
+from pipit.access.tokens import check_admin_token, make_token
+from pipit.errors import EngineStartError, PipitError
+
+SERVER_FILE = "server.json"
+TOKEN_FILE = "admin_token"
+_LOCK_FILE = "pipit.lock"
+_POLL_SECONDS = 0.05
+_GLANCE_SECONDS = 0.3  # somebody who only looks whether it is held (`is_held`) has it for an instant
+
+
+class ServerFile(msgspec.Struct, frozen=True):
+    """Where the server of a data directory answers."""
+
+    url: str
+    host: str
+    port: int
+    pid: int
+    token_from: str = TOKEN_FILE  # or PIPIT_ADMIN_TOKEN
+    started_at: str = ""
+
+
+@contextmanager
+def hold(data: Path, *, patience: float = 0.0) -> Iterator[None]:
+    """The directory is this process's until the context ends.
+
+    Raises EngineStartError when it is another's: at once if that one is a server, else after `patience` seconds,
+    since a command without a server holds it for a moment only.
+    """
+    make_private(data)
+    descriptor = os.open(data / _LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        _lock(descriptor, data, patience)
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+        remove_server(data)  # whoever wrote it is gone
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def is_held(data: Path) -> bool:
+    """Whether some process holds the directory now. Looks by trying: the lock is not kept."""
+    try:
+        descriptor = os.open(data / _LOCK_FILE, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def find_server(data: Path) -> ServerFile | None:
+    """The server that holds this directory, if one does. A file that a killed server left behind does not count."""
+    found = read_server(data)
+    return found if found is not None and is_held(data) and found.pid == _holder(data) else None
+
+
+def write_server(data: Path, server: ServerFile) -> None:
+    _write_private(data / SERVER_FILE, msgspec.json.encode(server) + b"\n")
+
+
+def read_server(data: Path) -> ServerFile | None:
+    try:
+        return msgspec.json.decode((data / SERVER_FILE).read_bytes(), type=ServerFile)
+    except (OSError, msgspec.MsgspecError):
+        return None
+
+
+def remove_server(data: Path) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        (data / SERVER_FILE).unlink()
+
+
+def server_token(data: Path) -> tuple[str, str]:
+    """The admin token of this directory and where it is from; made when there is none. Raises BadRequest."""
+    given = os.environ.get("PIPIT_ADMIN_TOKEN", "")
+    if given:
+        return check_admin_token(given), "PIPIT_ADMIN_TOKEN"
+    path = data / TOKEN_FILE
+    text = _read_token(path)
+    if text:
+        return check_admin_token(text, of=str(path)), TOKEN_FILE
+    token = make_token(owner="default")
+    _write_private(path, token.encode() + b"\n")
+    return token, TOKEN_FILE
+
+
+def local_token(data: Path) -> str:
+    """The admin token that a client of this directory's server sends; empty when this shell does not know it."""
+    return os.environ.get("PIPIT_ADMIN_TOKEN", "") or _read_token(data / TOKEN_FILE)
+
+
+def make_private(folder: Path) -> None:
+    """Makes the folder, for its owner's eyes only; one that is there stays as it is."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise PipitError(f"The data directory {folder} cannot be made: {error.strerror}") from None
+
+
+def _lock(descriptor: int, data: Path, patience: float) -> None:
+    deadline = time.monotonic() + max(patience, _GLANCE_SECONDS)
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            pid, server = _holder(data), read_server(data)
+            serving = server is not None and server.pid == pid
+            if time.monotonic() > deadline or (serving and time.monotonic() > deadline - patience):
+                what = f"the server at {server.url}" if server and serving else "another pipit command"
+                raise EngineStartError(
+                    f"The data directory {data} is in use by {what}" + (f" (process {pid})" if pid else ""),
+                    hint="Stop it, or choose another directory with --data.",
+                ) from None
+        time.sleep(_POLL_SECONDS)
+
+
+def _read_token(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        return ""
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise PipitError(
+            f"{path} cannot be read: {reason}", hint="Run this as the user that runs the server."
+        ) from None
+
+
+def _holder(data: Path) -> int:
+    try:
+        text = (data / _LOCK_FILE).read_text(encoding="utf-8")
+    except OSError:
+        return 0
+    return int(text) if text.isdigit() else 0
+
+
+def _write_private(path: Path, content: bytes) -> None:
+    """Whole or not at all, readable by its owner only from its first byte on."""
+    scratch = path.with_name(f".{path.name}.{os.getpid()}.{time.monotonic_ns()}")
+    descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        with open(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        scratch.replace(path)
+    except BaseException:
+        scratch.unlink(missing_ok=True)
+        raise

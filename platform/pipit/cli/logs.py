@@ -1,0 +1,68 @@
+"""Where the log goes: `logs/pipit.log` in the data directory, turned over by size, and what matters to the terminal.
+
+A token never stands in either (ATTACKS A18). The code logs none; the filter here is the second line: it blanks
+everything that looks like a token, the admin token, and any `token=` of a URL, in messages and in stack traces.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Iterable
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
+from typing import IO
+
+_FILE_BYTES = 10 * 1024 * 1024
+_FILES = 5
+_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+_TOKENS = re.compile(
+    r"\b(?:p\.eyJ[\w-]+(?:\.[\w-]+)?|eyJ[\w-]+\.eyJ[\w-]+(?:\.[\w-]*)?)|(?<=\btoken=)[^&\s'\"]+|(?<=\bBearer )\S+",
+    re.IGNORECASE,
+)
+
+
+def log_to(folder: Path, *, hide: Iterable[str], to_terminal: int = logging.WARNING) -> None:
+    """Everything from INFO on into the file, from `to_terminal` on to standard error too. `hide`: secrets to blank."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    file = _PrivateFile(folder / "pipit.log", maxBytes=_FILE_BYTES, backupCount=_FILES, encoding="utf-8")
+    file.setFormatter(_Blanking(hide, _FORMAT))
+    file.setLevel(logging.INFO)
+    terminal = logging.StreamHandler()
+    terminal.setFormatter(_Sentence(hide, "%(levelname)s %(message)s"))
+    terminal.setLevel(to_terminal)
+    logging.basicConfig(level=logging.INFO, handlers=[file, terminal], force=True)
+    # Their lines at INFO are about each connection and each change of a file.
+    for name in ("uvicorn.error", "watchfiles", "asyncio", "aiohttp"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+class _Blanking(logging.Formatter):
+    def __init__(self, hide: Iterable[str], text: str) -> None:
+        super().__init__(text)
+        self._hide = tuple(hide)
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = super().format(record)
+        for secret in self._hide:
+            text = text.replace(secret, "***")
+        return _TOKENS.sub("***", text)
+
+
+class _Sentence(_Blanking):
+    """One line: the stack trace is for the file."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        kept = record.exc_info, record.exc_text
+        record.exc_info = record.exc_text = None
+        try:
+            return super().format(record)
+        finally:
+            record.exc_info, record.exc_text = kept
+
+
+class _PrivateFile(RotatingFileHandler):
+    def _open(self) -> IO[str]:  # type: ignore[override]
+        descriptor = os.open(self.baseFilename, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        return open(descriptor, "a", encoding=self.encoding)

@@ -1,0 +1,100 @@
+"""What the terminal shows. Text that comes from files, rows or servers never moves the cursor and is never markup."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from pipit.datafiles.resources import Warning as ProjectWarning
+from pipit.errors import DatafileError, PipitError, ProjectError
+
+out = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
+_PIPED_WIDTH = 10_000  # a table that goes into a file or a program is not cut to any screen
+
+
+def printable(text: str, *, keep: str = "\n\t") -> str:
+    """Control characters replaced: they could rewrite what the reader sees."""
+    return "".join(c if c.isprintable() or c in keep else "\ufffd" for c in text)
+
+
+def line(console: Console, *parts: str | tuple[str, str]) -> None:
+    """One line from texts and (text, style) pairs, never wrapped and never read as markup."""
+    styled = ((part, "") if isinstance(part, str) else part for part in parts)
+    console.print(Text.assemble(*((printable(text), style) for text, style in styled)))
+
+
+def note(text: str) -> None:
+    """Something about the work, not its result."""
+    line(err, text)
+
+
+@contextmanager
+def waiting(text: str) -> Iterator[None]:
+    """A moving sign while something slow goes on; nothing where nobody looks."""
+    if not err.is_terminal:
+        yield
+        return
+    with err.status(text):
+        yield
+
+
+def show_error(error: PipitError) -> None:
+    """An error on standard error: all of a project's with their places, anything else as message and hint."""
+    if isinstance(error, ProjectError):
+        show_errors(error.errors)
+        return
+    if isinstance(error, DatafileError):
+        show_errors([error])
+        return
+    line(err, ("Error: ", "bold red"), error.message)
+    if error.hint:
+        line(err, ("Hint:  ", "bold"), error.hint)
+
+
+def show_errors(errors: Iterable[DatafileError], console: Console = err) -> None:
+    """`file:line:column: message`, the lines around it, the hint; as an editor or a CI can read it."""
+    for error in errors:
+        line(console, (_place(error.file, error.line, error.column), "bold"), ("error: ", "bold red"), error.message)
+        for excerpt in error.excerpt.splitlines():
+            line(console, ("    " + excerpt, "dim"))
+        if error.hint:
+            line(console, ("    hint: ", "bold"), error.hint)
+
+
+def show_warnings(warnings: Iterable[ProjectWarning], console: Console = err) -> None:
+    for warning in warnings:
+        place = _place(warning.file, warning.line, warning.column)
+        line(console, (place, "bold"), ("warning: ", "bold yellow"), warning.message)
+        if warning.hint:
+            line(console, ("    hint: ", "bold"), warning.hint)
+
+
+def show_table(table: Table) -> None:
+    """A result of rows and columns, on standard output."""
+    table.box = SIMPLE_HEAD
+    if out.is_terminal:
+        out.print(table, soft_wrap=False)
+    else:
+        Console(width=_PIPED_WIDTH, markup=False, emoji=False, highlight=False).print(table)
+
+
+def count(number: int, noun: str) -> str:
+    """`1 pipe`, `2 pipes`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def write_bytes(data: bytes) -> None:
+    """Result bytes as they came."""
+    sys.stdout.buffer.write(data)
+    sys.stdout.buffer.flush()
+
+
+def _place(file: str, line: int, column: int) -> str:
+    return f"{file}:{line}:{column}: " if line else f"{file}: "

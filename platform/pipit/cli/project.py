@@ -1,0 +1,224 @@
+"""`pipit init`, `check`, `plan`, `deploy`: a folder of files becomes, or would become, what is live."""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from collections.abc import Mapping
+from importlib.resources import files as package_files
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from pipit.cli.changes import live, show_changes, summary
+from pipit.cli.options import DATA_FOLDER, DataOption, HostOption, Options, TokenOption, examples, resolve
+from pipit.cli.output import count, line, note, out, show_errors, show_warnings, waiting
+from pipit.cli.target import connect, run
+from pipit.datafiles import parse_project, read_project
+from pipit.datafiles.resources import Project
+from pipit.datafiles.resources import Warning as ProjectWarning
+from pipit.errors import BadRequest, DatafileError, ProjectError
+
+_PANEL = "Project"
+# Names of secrets, in any form of call. Their values are not needed to see whether a project is right.
+_SECRET_NAME = re.compile(r"""\btb_secret\(\s*(?:"([^"\n]+)"|'([^'\n]+)')""")
+_SECRET_STAND_IN = "1"  # reads as a number and as a text
+
+Folder = Annotated[Path, typer.Argument(help="The project folder.", metavar="[DIR]", show_default=False)]
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command(
+        "init",
+        rich_help_panel=_PANEL,
+        epilog=examples("pipit init", "pipit init shop && cd shop && pipit serve --watch"),
+    )(init)
+    app.command("check", rich_help_panel=_PANEL, epilog=examples("pipit check", "pipit check path/to/project"))(check)
+    app.command("plan", rich_help_panel=_PANEL, epilog=examples("pipit plan", "pipit plan --host https://..."))(plan)
+    app.command(
+        "deploy",
+        rich_help_panel=_PANEL,
+        epilog=examples(
+            "pipit deploy",
+            "pipit deploy --check",
+            "PIPIT_TOKEN=... pipit deploy --host https://pipit.example.com",
+        ),
+    )(deploy)
+
+
+def init(
+    folder: Annotated[
+        Path, typer.Argument(help="Where; made if it is not there.", metavar="[DIR]", show_default=False)
+    ] = Path(),
+    template: Annotated[str, typer.Option(help="What to start from.", metavar="NAME")] = "saas",
+) -> None:
+    """Makes a new project that works: data sources, pipes, endpoints, sample events.
+
+    Nothing that is there already is written over.
+    """
+    known = sorted(entry.name for entry in _templates().iterdir() if entry.is_dir() and entry.name[0] not in "._")
+    if template not in known:
+        raise typer.BadParameter(f"'{template}' is not one of {', '.join(known)}", param_hint="--template")
+    content = dict(_content(_templates() / template))
+    taken = sorted(name for name in content if (folder / name).exists())
+    if taken:
+        shown = ", ".join(taken[:5]) + (" and more" if len(taken) > 5 else "")
+        raise BadRequest(
+            f"{folder} already holds {shown}: nothing was written",
+            hint="Choose another folder: pipit init my_project",
+        )
+    for name, text in sorted(content.items()):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(text)
+        line(out, ("  + ", "green"), str(path))
+    _ignore_data(folder)
+    steps = ["pipit serve --watch"] if folder == Path() else [f"cd {folder}", "pipit serve --watch"]
+    line(out, "\nNext:")
+    for step in steps:
+        line(out, (f"  {step}", "cyan"))
+
+
+def _templates() -> Traversable:
+    return package_files("pipit.cli") / "templates"
+
+
+def _content(folder: Traversable, prefix: str = "") -> list[tuple[str, bytes]]:
+    found: list[tuple[str, bytes]] = []
+    for entry in folder.iterdir():
+        if entry.name in ("__pycache__", "__init__.py"):
+            continue
+        if entry.is_dir():
+            found += _content(entry, f"{prefix}{entry.name}/")
+        else:
+            found.append((prefix + entry.name, entry.read_bytes()))
+    return found
+
+
+def _ignore_data(folder: Path) -> None:
+    """Data and tokens do not belong into git."""
+    path = folder / ".gitignore"
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    wanted = f"{DATA_FOLDER}/"
+    if wanted not in text.splitlines():
+        path.write_text(text + ("\n" if text and not text.endswith("\n") else "") + wanted + "\n", encoding="utf-8")
+
+
+def read_files(folder: Path) -> dict[str, str]:
+    """The project's files. Raises BadRequest where there are none, ProjectError for one that is not text."""
+    if not folder.is_dir():
+        raise BadRequest(f"{folder} is not a folder", hint="pipit init makes a new project.")
+    files = read_project(folder)
+    if not files:
+        raise BadRequest(
+            f"{folder.resolve()} holds no .datasource, .pipe or .connection files",
+            hint="pipit init makes a new project; pipit deploy DIR takes one from elsewhere.",
+        )
+    return files
+
+
+def check(folder: Folder = Path()) -> None:
+    """Parses a project and tries it in a throw-away engine. Needs no server and changes nothing.
+
+    Prints every error as file:line:column: message. Exit code 1 if there is one.
+    """
+    files = read_files(folder)
+    try:
+        project = parse_project(files)
+    except ProjectError as error:
+        _fail(error.errors, ())
+    with waiting("Trying it in the engine..."):
+        errors, warnings = run(_validate(project, files))
+    if errors:
+        _fail(errors, warnings)
+    show_warnings(warnings, out)
+    endpoints = sum(pipe.endpoint is not None for pipe in project.pipes.values())
+    line(
+        out,
+        f"{count(len(project.datasources), 'data source')}, {count(len(project.pipes), 'pipe')}, "
+        f"{count(endpoints, 'endpoint')}: valid",
+    )
+
+
+def _fail(errors: tuple[DatafileError, ...], warnings: tuple[ProjectWarning, ...]) -> None:
+    show_warnings(warnings, out)
+    show_errors(errors, out)
+    note(f"{count(len(errors), 'error')}.")
+    raise typer.Exit(1)
+
+
+async def _validate(
+    project: Project, files: Mapping[str, str]
+) -> tuple[tuple[DatafileError, ...], tuple[ProjectWarning, ...]]:
+    from pipit.catalog.snapshot import Workspace
+    from pipit.deploy.validate import validate
+    from pipit.engine import open_engine
+
+    secrets = {one or other: _SECRET_STAND_IN for text in files.values() for one, other in _SECRET_NAME.findall(text)}
+    with tempfile.TemporaryDirectory(prefix="pipit-check-") as data:
+        async with open_engine(Path(data)) as engine:
+            try:
+                nobody = Workspace("check", "check", "pipit_check", "")
+                findings = await validate(engine, nobody, project, secrets=secrets)
+            except ProjectError as error:
+                return error.errors, project.warnings
+    return findings.errors, project.warnings + findings.warnings
+
+
+def plan(
+    context: typer.Context,
+    folder: Folder = Path(),
+    data: DataOption = None,
+    host: HostOption = None,
+    token: TokenOption = None,
+) -> None:
+    """Says what a deploy would change, and changes nothing."""
+    _deploy(resolve(context, data, host, token, project=folder), folder, check=True, destructive=False)
+
+
+def deploy(
+    context: typer.Context,
+    folder: Folder = Path(),
+    check_only: Annotated[bool, typer.Option("--check", help="Only say what would change, as pipit plan.")] = False,
+    destructive: Annotated[
+        bool,
+        typer.Option("--allow-destructive-operations", help="Also delete data sources that are gone, with their rows."),
+    ] = False,
+    data: DataOption = None,
+    host: HostOption = None,
+    token: TokenOption = None,
+) -> None:
+    """Makes the project live: all of it, or nothing of it. Events are taken in meanwhile."""
+    options = resolve(context, data, host, token, project=folder)
+    _deploy(options, folder, check=check_only, destructive=destructive)
+
+
+def _deploy(options: Options, folder: Path, *, check: bool, destructive: bool) -> None:
+    files = read_files(folder)
+    parse_project(files)  # what can be seen here is said at once
+    found = run(_send(options, files, check=check, destructive=destructive))
+    deployment = found["deployment"]
+    show_changes(deployment)
+    if found["result"] == "no_changes":
+        note("Nothing to change: the project is live as it is.")
+    elif check:
+        note(f"A deploy would change {summary(deployment) or 'the project'}. Nothing was changed.")
+    else:
+        note(live(deployment))
+
+
+async def _send(options: Options, files: Mapping[str, str], *, check: bool, destructive: bool) -> dict[str, Any]:
+    import aiohttp
+
+    flags = {"check": check, "allow_destructive_operations": destructive}
+    async with connect(options) as client:
+        form = aiohttp.FormData()
+        for name, text in files.items():
+            form.add_field(
+                "data_project://", text.encode(), filename=name.replace(os.sep, "/"), content_type="text/plain"
+            )
+        with waiting("Deploying..."):
+            return await client.post("/v1/deploy", {k: "true" for k, v in flags.items() if v}, data=form)

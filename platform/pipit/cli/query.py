@@ -1,0 +1,203 @@
+"""`pipit query` and `pipit sql`: rows on standard output, everything else on standard error."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from pipit.cli.client import Client
+from pipit.cli.options import DataOption, HostOption, Options, TokenOption, examples, pairs, resolve
+from pipit.cli.output import count, err, line, out, printable, show_table, write_bytes
+from pipit.cli.target import connect, run
+from pipit.cli.tokens import mint
+from pipit.errors import BadRequest
+from pipit.sql.references import single_statement
+
+_PANEL = "Data"
+# A table on a screen is for eyes; the other formats print everything.
+_SHOWN_ROWS = 1_000
+_VIEW_SECONDS = 300
+
+
+class Format(StrEnum):
+    TABLE = "table"
+    JSON = "json"
+    CSV = "csv"
+    NDJSON = "ndjson"
+    PARQUET = "parquet"
+
+
+_CLICKHOUSE = {
+    Format.JSON: "JSON",
+    Format.CSV: "CSVWithNames",
+    Format.NDJSON: "JSONEachRow",
+    Format.PARQUET: "Parquet",
+}
+FormatOption = Annotated[Format, typer.Option("--format", "-f", help="How to print the rows.")]
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command(
+        "query",
+        rich_help_panel=_PANEL,
+        epilog=examples(
+            "pipit query top_features --param limit=5",
+            "pipit query top_features --as customer_id=acme",
+            "pipit query top_features --as customer_id=acme --as team=sales --show-sql",
+            "pipit query top_features --format csv > features.csv",
+        ),
+    )(query)
+    app.command(
+        "sql",
+        rich_help_panel=_PANEL,
+        epilog=examples(
+            'pipit sql "SELECT count() FROM events"',
+            'pipit sql "SELECT * FROM events_quarantine LIMIT 5" --format json',
+            "pipit sql - < report.sql",
+        ),
+    )(sql)
+
+
+def query(
+    context: typer.Context,
+    pipe: Annotated[str, typer.Argument(help="The endpoint's pipe.", metavar="PIPE")],
+    view: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--as",
+            help="See it as the tenant whose token says so: the value goes into the token's context, "
+            "and fixes the parameter of that name. Repeat it.",
+            metavar="KEY=VALUE",
+        ),
+    ] = None,
+    param: Annotated[
+        list[str] | None, typer.Option("--param", "-p", help="A request parameter. Repeat it.", metavar="KEY=VALUE")
+    ] = None,
+    show_sql: Annotated[
+        bool, typer.Option("--show-sql", help="First print what runs: statement, values, filters, settings.")
+    ] = False,
+    format: FormatOption = Format.TABLE,
+    data: DataOption = None,
+    host: HostOption = None,
+    token: TokenOption = None,
+) -> None:
+    """Calls an endpoint, as yourself or as a tenant sees it."""
+    _check_screen(format)
+    tenant = pairs(view or [], "--as")
+    sent = [(key, _text(value)) for key, value in pairs(param or [], "--param").items()]
+    run(_query(resolve(context, data, host, token), pipe, tenant, sent, show_sql, format))
+
+
+async def _query(
+    options: Options, pipe: str, tenant: dict[str, Any], sent: list[tuple[str, str]], show_sql: bool, format: Format
+) -> None:
+    async with connect(options) as client:
+        token = await _tenant_token(client, pipe, tenant) if tenant else ""
+        if show_sql:
+            asked = {"pipe": pipe, "parameters": sent, "token": token}
+            _show_plan(await client.post("/v1/explain", json=asked), aside=format is not Format.TABLE)
+        extension = "json" if format is Format.TABLE else format.value
+        started = time.monotonic()
+        async with client.open("GET", f"/v0/pipes/{pipe}.{extension}", params=sent, token=token) as response:
+            if format is Format.TABLE:
+                _show_rows(await response.read(), time.monotonic() - started)
+            else:
+                async for chunk in response.content.iter_chunked(2**20):
+                    write_bytes(chunk)
+
+
+async def _tenant_token(client: Client, pipe: str, tenant: dict[str, Any]) -> str:
+    """A JWT as the team's backend would make it: the values in its context, and fixed where the pipe has them."""
+    found = await client.get(f"/v0/pipes/{pipe}")
+    names = {p["name"] for node in found["nodes"] for p in node.get("params") or []}
+    fixed = {k: v for k, v in tenant.items() if k in names or k in (found.get("fixed_params") or [])}
+    scope = {"type": "PIPES:READ", "resource": found["name"]} | ({"fixed_params": fixed} if fixed else {})
+    return await mint(client, "pipit query", [scope], tenant, int(time.time()) + _VIEW_SECONDS)
+
+
+def sql(
+    context: typer.Context,
+    text: Annotated[str, typer.Argument(help="One SELECT; '-' reads it from standard input.", metavar="SQL")],
+    format: FormatOption = Format.TABLE,
+    data: DataOption = None,
+    host: HostOption = None,
+    token: TokenOption = None,
+) -> None:
+    """Runs a SELECT over the workspace's data sources and pipes, as an admin: no row policy applies."""
+    _check_screen(format)
+    if text == "-":
+        text = sys.stdin.read()
+    run(_sql(resolve(context, data, host, token), text, format))
+
+
+async def _sql(options: Options, text: str, format: Format) -> None:
+    if format is not Format.TABLE:
+        text = f"{single_statement(text)}\nFORMAT {_CLICKHOUSE[format]}"
+    headers = {"Content-Type": "text/plain", "Accept": "application/json"}
+    async with connect(options) as client:
+        started = time.monotonic()
+        async with client.open("POST", "/v0/sql", data=text.encode(), headers=headers) as response:
+            if format is Format.TABLE and response.content_type == "application/json":
+                _show_rows(await response.read(), time.monotonic() - started)
+                return
+            async for chunk in response.content.iter_chunked(2**20):
+                write_bytes(chunk)
+
+
+def _show_rows(body: bytes, seconds: float) -> None:
+    found = json.loads(body)
+    table = Table()
+    columns = [str(column["name"]) for column in found["meta"]]
+    for column in found["meta"]:
+        numeric = str(column["type"]).removeprefix("Nullable(").startswith(("Int", "UInt", "Float", "Decimal"))
+        table.add_column(Text(printable(str(column["name"]))), justify="right" if numeric else "left")
+    rows = found["data"]
+    for row in rows[:_SHOWN_ROWS]:
+        table.add_row(*(_cell(row.get(name)) for name in columns))
+    show_table(table)
+    more = f"; the first {_SHOWN_ROWS:,} are shown, --format prints all" if len(rows) > _SHOWN_ROWS else ""
+    line(err, (f"{count(len(rows), 'row')} in {seconds * 1000:,.0f} ms{more}", "dim"))
+
+
+def _cell(value: Any) -> Text:
+    if value is None:
+        return Text("NULL", style="dim")
+    return Text(printable(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False), keep=""))
+
+
+def _show_plan(plan: dict[str, Any], *, aside: bool) -> None:
+    """On standard output with a table; beside a machine's format, on standard error."""
+    console = err if aside else out
+
+    def section(title: str, values: dict[str, Any], nothing: str) -> None:
+        line(console, (title, "bold"))
+        for name, value in values.items():
+            line(console, (f"  {name}", "cyan"), " = ", value if isinstance(value, str) else json.dumps(value))
+        if not values:
+            line(console, (f"  {nothing}", "dim"))
+
+    viewer = plan["as"]
+    whose = "the workspace's own token" if viewer["kind"] != "jwt" else "a tenant's token"
+    line(console, ("Statement", "bold"), f", for {whose}")
+    for text in plan["sql"].splitlines():
+        line(console, f"  {text}")
+    section("Values", plan["parameters"], "none are bound")
+    section("Row filters", plan["filters"], "none: every row is visible to this token")
+    section("Settings", plan["settings"], "none")
+    line(console, "")
+
+
+def _check_screen(format: Format) -> None:
+    if format is Format.PARQUET and out.is_terminal:
+        raise BadRequest("Parquet is not for a screen", hint="Send it to a file: ... --format parquet > rows.parquet")
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)

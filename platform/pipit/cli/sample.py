@@ -1,0 +1,60 @@
+"""`pipit serve --demo`: the page at /demo and live sample events, beside the server that they show."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from functools import partial
+
+from starlette.routing import BaseRoute
+
+from pipit.access.jwt import mint
+from pipit.api.server import Server
+from pipit.cli.output import line, note, out, show_error
+from pipit.demo import banner, demo_routes, stream_events
+from pipit.demo.page import Mint
+from pipit.errors import BadRequest, PipitError
+
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+_PROGRESS_SECONDS = 2.0
+
+
+def routes(server: Server) -> list[BaseRoute]:
+    """Raises BadRequest when what is deployed is not the demo project."""
+    missing = {"demo_ingest", "demo_read"} - set(_tokens(server))
+    if missing:
+        raise BadRequest(
+            "The project is not the demo project: no file names the tokens demo_ingest and demo_read",
+            hint="Run it in a clone of the repository: make demo",
+        )
+    return demo_routes(minting(server))
+
+
+def minting(server: Server) -> Mint:
+    workspace = server.catalog.default.workspace
+    return partial(mint, workspace.id, workspace.admin_token)
+
+
+async def stream(server: Server, url: str, host: str, stop: asyncio.Event) -> None:
+    """Prints the banner, then sends sample events until `stop`. A failure is told and ends only the stream."""
+    line(out, "\n" + banner(url, minting(server)))
+    if host not in _LOOPBACK:
+        note(f"With --demo, whoever can reach {host} gets tokens for the sample data.")
+    tokens = _tokens(server)
+    last = time.monotonic()
+
+    def progress(sent: int) -> None:
+        nonlocal last
+        if time.monotonic() - last > _PROGRESS_SECONDS:
+            last = time.monotonic()
+            note(f"{sent:,} sample events of the past weeks are in")
+
+    try:
+        await stream_events(url, tokens["demo_ingest"], tokens["demo_read"], stop, on_progress=progress)
+    except PipitError as error:
+        show_error(error)
+        note("The sample events have stopped; the server goes on.")
+
+
+def _tokens(server: Server) -> dict[str, str]:
+    return {t.name: t.token for t in server.catalog.tokens(server.catalog.default.workspace.id)}

@@ -1,0 +1,273 @@
+"""`pipit serve`: the server of a data directory, in the foreground, until SIGINT or SIGTERM.
+
+What it prints at start is short and has no token in it. A project with errors does not take down what is live.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pipit import __version__
+from pipit.cli.changes import live, show_changes
+from pipit.cli.instance import TOKEN_FILE, ServerFile, hold, remove_server, server_token, write_server
+from pipit.cli.logs import log_to
+from pipit.cli.options import DataOption, Options, examples, resolve
+from pipit.cli.output import count, err, line, note, show_error, waiting
+from pipit.cli.project import read_files
+from pipit.cli.target import run
+from pipit.datafiles import read_project
+from pipit.errors import PipitError
+
+if TYPE_CHECKING:
+    from pipit.api.server import Server
+    from pipit.cli.listen import Listener
+
+DEFAULT_PORT = 7181
+# A command that holds the directory for a moment is waited for; a server is not.
+_PATIENCE_SECONDS = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    options: Options
+    project: Path | None
+    host: str
+    port: int
+    watch: bool
+    demo: bool
+
+    @property
+    def client_host(self) -> str:
+        """An address that a client on this machine can use."""
+        host = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
+        return f"[{host}]" if ":" in host else host
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command(
+        "serve",
+        rich_help_panel="Server",
+        epilog=examples(
+            "pipit serve --watch",
+            "pipit serve --project shop --port 8000",
+            "# in a container: reachable from outside, data on a volume",
+            "pipit serve --project /project --data /data --host 0.0.0.0",
+            "# on a ClickHouse server instead of the engine that is built in",
+            "PIPIT_CLICKHOUSE_URL=http://user:password@clickhouse:8123/ pipit serve",
+        ),
+    )(serve)
+
+
+def serve(
+    context: typer.Context,
+    project: Annotated[
+        Path | None,
+        typer.Option(
+            help="The project folder to deploy and serve. Default: the current folder, if it holds a project.",
+            metavar="DIR",
+            show_default=False,
+        ),
+    ] = None,
+    data: DataOption = None,
+    host: Annotated[str, typer.Option(help="The address to listen on; 0.0.0.0 for all.", metavar="HOST")] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(help="The port to listen on; 0 for a free one.", min=0, max=65535)
+    ] = DEFAULT_PORT,
+    watch: Annotated[bool, typer.Option("--watch", help="Deploy whenever a file is saved.")] = False,
+    demo: Annotated[
+        bool, typer.Option("--demo", help="For the demo project: sample events, and a page at /demo.")
+    ] = False,
+    workers: Annotated[int, typer.Option(help="API processes; this version runs one.", min=1)] = 1,
+) -> None:
+    """Serves the endpoints of a project, and takes in events.
+
+    Deploys the project first if it changed. The engine (ClickHouse) is built in; its data is in the data directory.
+    """
+    if workers > 1:
+        raise typer.BadParameter(
+            "this version runs one API process per data directory: events that are not yet in a table are in its hands",
+            param_hint="--workers",
+        )
+    if project is not None and not project.is_dir():
+        raise typer.BadParameter(f"{project} is not a folder", param_hint="--project")
+    options = resolve(context, data, project=project)
+    if project is None and read_project(Path()):
+        project = Path()
+    if watch and project is None:
+        raise typer.BadParameter("there is no project in the current folder to watch; name one with --project")
+    if demo and project is None:
+        raise typer.BadParameter("the demo needs its project: run it in a clone of the repository (make demo)")
+    with hold(options.data, patience=_PATIENCE_SECONDS):
+        code = run(_serve(Settings(options, project, host, port, watch, demo)))
+    if code:
+        raise typer.Exit(code)
+
+
+async def _serve(settings: Settings) -> int:
+    from pipit.cli.listen import Listener, bind, port_of
+
+    started = time.monotonic()
+    options = settings.options
+    stop = _on_signals()
+    listening = bind(settings.host, settings.port)
+    url = f"http://{settings.client_host}:{port_of(listening)}"
+    token, token_from = server_token(options.data)
+    log_to(options.data / "logs", hide=[token])
+    async with AsyncExitStack() as stack:
+        stack.callback(listening.close)
+        with waiting("Starting the engine..."):
+            server = await _open(stack, settings, token)
+        if stop.is_set():
+            return 0
+        if settings.project is not None and not await deploy(server, settings.project) and not settings.watch:
+            if not server.catalog.default.deployment:
+                note("Nothing is deployed yet, so there is nothing to serve. Mend the files, or use --watch.")
+                return 1
+            note(f"Serving deployment {server.catalog.default.deployment} as it was.")
+        listener = Listener(_app(server, settings))
+        serving = asyncio.create_task(listener.serve(sockets=[listening]))
+        while not listener.started and not serving.done():
+            await asyncio.sleep(0.01)
+        where = ServerFile(
+            url=url,
+            host=settings.host,
+            port=port_of(listening),
+            pid=os.getpid(),
+            token_from=token_from,
+            started_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        )
+        write_server(options.data, where)
+        stack.callback(remove_server, options.data)
+        _greet(settings, server, url, token_from, time.monotonic() - started)
+        async with _beside(server, settings, url, stop):
+            await _until_stopped(serving, stop)
+        note("Stopping...")
+        await _drain(listener, serving)
+    return 0
+
+
+async def _open(stack: AsyncExitStack, settings: Settings, token: str) -> Server:
+    from pipit.api.server import Config, open_server
+
+    config = Config(
+        data_dir=settings.options.data, admin_token=token, clickhouse_url=settings.options.clickhouse_url or None
+    )
+    return await stack.enter_async_context(open_server(config))
+
+
+def _app(server: Server, settings: Settings):  # type: ignore[no-untyped-def]
+    from pipit.api.app import app_for
+
+    if not settings.demo:
+        return app_for(server)
+    from pipit.cli.sample import routes
+
+    return app_for(server, extra_routes=routes(server))
+
+
+async def deploy(server: Server, project: Path) -> bool:
+    """Deploys the project if it changed; prints the plan, warnings and errors. False: it was refused."""
+    from pipit.api.deployments import deployment_object
+
+    try:
+        files = read_files(project)
+        with waiting("Deploying..."):
+            outcome = await server.deployer.deploy(server.catalog.default.workspace.id, files)
+    except PipitError as error:
+        show_error(error)
+        return False
+    found = deployment_object(outcome)
+    show_changes(found)
+    if outcome.result == "success":
+        note(live(found))
+    return True
+
+
+def _greet(settings: Settings, server: Server, url: str, token_from: str, seconds: float) -> None:
+    snapshot = server.catalog.default
+    endpoints = sum(pipe.endpoint is not None for pipe in snapshot.pipes.values())
+    data = settings.options.data
+    deployed = f"{count(endpoints, 'endpoint')}, {count(len(snapshot.tables), 'data source')}"
+    line(err, (f"Pipit {__version__}", "bold"), f" is serving ({seconds:.1f} s)")
+    for name, value in (
+        ("url", url),
+        ("workspace", f"{snapshot.workspace.name}: {deployed}"),
+        ("data", str(data)),
+        ("admin token", str(data / TOKEN_FILE) if token_from == TOKEN_FILE else f"as in {token_from}"),
+        ("log", str(data / "logs" / "pipit.log")),
+    ):
+        line(err, (f"  {name:<12}", "dim"), value)
+    if settings.watch and settings.project is not None:
+        line(err, ("  watching    ", "dim"), str(settings.project.resolve()))
+
+
+@asynccontextmanager
+async def _beside(server: Server, settings: Settings, url: str, stop: asyncio.Event) -> AsyncIterator[None]:
+    """What runs beside the server: the watcher, the sample events. All of it ends with the context."""
+    tasks: list[asyncio.Task[None]] = []
+    if settings.watch and settings.project is not None:
+        tasks.append(
+            asyncio.create_task(_watch(server, settings.project, settings.project.resolve(), stop), name="watch")
+        )
+    if settings.demo:
+        from pipit.cli.sample import stream
+
+        tasks.append(asyncio.create_task(stream(server, url, settings.host, stop), name="sample events"))
+    try:
+        yield
+    finally:
+        stop.set()
+        for task in tasks:
+            task.cancel()
+        for task in tasks:
+            with suppress(asyncio.CancelledError):
+                await task
+
+
+async def _watch(server: Server, project: Path, watched: Path, stop: asyncio.Event) -> None:
+    from pipit.cli.watch import changes
+
+    async for names in changes(watched, stop):
+        what = ", ".join(names[:3]) or "folders"
+        note(f"\n{time.strftime('%H:%M:%S')} {what}{' and more' if len(names) > 3 else ''}")
+        if await deploy(server, project):
+            continue
+        note("Not deployed; what was live stays live.")
+
+
+def _on_signals() -> asyncio.Event:
+    """Set by SIGINT and SIGTERM. A second one ends the process at once, as its default does."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def first(number: signal.Signals) -> None:
+        stop.set()
+        for one in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(one)
+            signal.signal(one, signal.SIG_DFL)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, first, number)
+    return stop
+
+
+async def _until_stopped(serving: asyncio.Task[None], stop: asyncio.Event) -> None:
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+
+
+async def _drain(listener: Listener, serving: asyncio.Task[None]) -> None:
+    """No new connections; requests under way get their answers, within the listener's grace."""
+    listener.should_exit = True
+    await serving

@@ -1,0 +1,115 @@
+"""Finds the server that a command talks to; without one, is the server for as long as the command takes.
+
+`--host` first, then the server that holds the data directory, else one in this process on a free loopback port: the
+command speaks the same HTTP to all three.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any, TypeVar
+
+import uvloop
+
+from pipit.cli.client import Client, open_client
+from pipit.cli.instance import TOKEN_FILE, ServerFile, find_server, hold, local_token, server_token
+from pipit.cli.logs import log_to
+from pipit.cli.options import Options
+from pipit.cli.output import waiting
+from pipit.errors import BadRequest, EngineStartError, Unavailable
+
+T = TypeVar("T")
+
+# How long another command without a server, or a server that starts, may hold the data directory.
+_PATIENCE_SECONDS = 30.0
+_HEALTH_SECONDS = 10.0
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Runs a command's work to its end."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(work)
+
+
+@asynccontextmanager
+async def connect(options: Options) -> AsyncIterator[Client]:
+    """The server to talk to. Raises Unavailable when none answers and none can be started."""
+    if options.host:
+        async with _remote(options) as client:
+            yield client
+        return
+    server = find_server(options.data)
+    if server is None:
+        try:
+            with hold(options.data, patience=_PATIENCE_SECONDS):
+                async with _own(options) as client:
+                    yield client
+            return
+        except EngineStartError:
+            server = find_server(options.data)  # one that was just starting
+            if server is None:
+                raise
+    async with _running(options, server) as client:
+        yield client
+
+
+@asynccontextmanager
+async def _remote(options: Options) -> AsyncIterator[Client]:
+    url = options.host.rstrip("/")
+    if not url.startswith(("http://", "https://")):
+        raise BadRequest(f"'{url}' is not an http or https URL", hint="Such as --host https://pipit.example.com")
+    token = options.token or os.environ.get("PIPIT_ADMIN_TOKEN", "")
+    if not token:
+        raise BadRequest(
+            f"No token for {url}", hint="Set PIPIT_TOKEN to a token of that server (its admin token can do everything)."
+        )
+    hint = "PIPIT_TOKEN (or --token) is not a token of that server."
+    async with open_client(url, token, hint=hint) as client:
+        await client.health()
+        yield client
+
+
+@asynccontextmanager
+async def _running(options: Options, server: ServerFile) -> AsyncIterator[Client]:
+    if server.token_from != TOKEN_FILE:
+        hint = f"The server was started with another {server.token_from}: set it here to the same."
+    else:
+        hint = f"The server's admin token is in {options.data / TOKEN_FILE}: unset PIPIT_ADMIN_TOKEN and PIPIT_TOKEN."
+    token = options.token or local_token(options.data)
+    if not token:
+        raise BadRequest("The server's admin token is not known here", hint=hint)
+    async with open_client(server.url, token, hint=hint) as client:
+        try:
+            async with asyncio.timeout(_HEALTH_SECONDS):
+                await client.health()
+        except TimeoutError:
+            raise Unavailable(f"The server at {server.url} (process {server.pid}) does not answer") from None
+        yield client
+
+
+@asynccontextmanager
+async def _own(options: Options) -> AsyncIterator[Client]:
+    """A server in this process. Only this command's requests reach it: nobody else knows its port and token."""
+    from pipit.api.app import app_for
+    from pipit.api.server import Config, open_server
+    from pipit.cli.listen import Listener, bind, port_of
+
+    token, _ = server_token(options.data)
+    log_to(options.data / "logs", hide=[token], to_terminal=logging.ERROR)
+    config = Config(data_dir=options.data, admin_token=token, clickhouse_url=options.clickhouse_url or None)
+    async with AsyncExitStack() as stack:
+        with waiting("Starting the engine..."):
+            server = await stack.enter_async_context(open_server(config))
+        socket = bind("127.0.0.1", 0)
+        listener = Listener(app_for(server))
+        serving = asyncio.create_task(listener.serve(sockets=[socket]))
+        try:
+            async with open_client(f"http://127.0.0.1:{port_of(socket)}", options.token or token) as client:
+                yield client
+        finally:
+            listener.should_exit = True
+            await serving
