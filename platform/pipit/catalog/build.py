@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import lru_cache
 
 from pipit.access.policy import Policy
 from pipit.catalog.lineage import derived, references
@@ -70,13 +71,19 @@ def node_error(
     )
 
 
+@lru_cache(maxsize=8192)
+def _compile(sql: str, name: str) -> Template:
+    """Templates are immutable, and a deploy builds snapshots more than once, mostly of texts that did not change."""
+    return Template.compile(sql, name=name)
+
+
 def _compile_pipe(pipe: Pipe, errors: list[DatafileError]) -> CompiledPipe:
     nodes: dict[str, CompiledNode] = {}
     parameters: dict[str, Parameter] = {}
     for node in pipe.nodes:
         template: Template | None = None
         try:
-            compiled = Template.compile(node.sql, name=f"{pipe.name}.{node.name}")
+            compiled = _compile(node.sql, f"{pipe.name}.{node.name}")
             template = compiled if node.is_template else None
         except TemplateError as error:
             place = {"line": error.line or 1, "column": error.column}

@@ -21,7 +21,7 @@ from pipit.catalog.build import build_snapshot
 from pipit.catalog.catalog import Catalog
 from pipit.catalog.snapshot import Snapshot
 from pipit.catalog.state import DeploymentRow, TokenRow
-from pipit.datafiles import parse_project
+from pipit.datafiles import parse_project, with_secrets
 from pipit.datafiles.resources import Project
 from pipit.datafiles.resources import Warning as ProjectWarning
 from pipit.deploy.ddl import column_definition, create_table
@@ -99,7 +99,7 @@ class Deployer:
     ) -> Outcome:
         started = time.monotonic()
         live = self._catalog.snapshot(workspace_id)
-        project = parse_project(files, secrets=live.secrets)
+        project = with_secrets(parse_project(files), live.secrets)
         existing = await self._tables(live.workspace.database)
         plan = make_plan(live, project, existing=frozenset(existing), allow_destructive=allow_destructive)
         if plan.errors:

@@ -12,6 +12,10 @@ DEFAULTS: Final[dict[str, str]] = {
     # Row order of joins, as projects rely on it; parallel_hash shuffles.
     "join_algorithm": "hash",
     "joined_subquery_requires_alias": "0",
+    # JSON columns' untyped subcolumns as keys.
+    "allow_suspicious_types_in_group_by": "1",
+    "allow_suspicious_types_in_order_by": "1",
+    "allow_dynamic_type_in_join_keys": "1",
     # Dates as clients write them.
     "date_time_input_format": "best_effort",
 }

@@ -11,6 +11,8 @@ tenants and for workspace tokens alike: it is also what keeps workspaces apart.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+
 from cachetools import LRUCache
 
 from pipit.catalog.snapshot import Snapshot
@@ -23,6 +25,18 @@ from pipit.sql.tree import EXPLAIN_RAW, EXPLAIN_RESOLVED, Reads, check_reads, pa
 from pipit.templates import Binder
 
 _EXAMINED_TEXTS = 8192
+# What the analyzer itself puts into the RESOLVED tree. A text that calls it shows it in the RAW one, and is refused.
+_REWRITTEN = frozenset({"__getScalar"})
+# Functions that raise by value tell about rows: for authors, not for whoever is under a policy (`check_strict`).
+RAISING = frozenset({"throwIf"})
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """The tables that a statement reads, and its functions that raise by value."""
+
+    tables: frozenset[str]
+    raising: frozenset[str]
 
 
 class Examiner:
@@ -30,25 +44,28 @@ class Examiner:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._passed: LRUCache[tuple[str, int, str], frozenset[str]] = LRUCache(_EXAMINED_TEXTS)
+        self._passed: LRUCache[tuple[str, int, str], Examined] = LRUCache(_EXAMINED_TEXTS)
 
-    async def tables(self, snapshot: Snapshot, composed: Composed, binder: Binder) -> frozenset[str]:
-        """The tables that the engine says the statement reads; it is not run. Raises ReadRefused or SqlError."""
+    async def examine(self, snapshot: Snapshot, composed: Composed, binder: Binder) -> Examined:
+        """What the engine says of the statement, which is not run. Raises ReadRefused or SqlError."""
         key = (snapshot.workspace.id, snapshot.deployment, composed.sql)
         found = self._passed.get(key)
         if found is None:
-            found = await self._examine(snapshot, composed, binder)
+            found = await self._ask_engine(snapshot, composed, binder)
             self._passed[key] = found
         return found
 
-    async def _examine(self, snapshot: Snapshot, composed: Composed, binder: Binder) -> frozenset[str]:
+    async def _ask_engine(self, snapshot: Snapshot, composed: Composed, binder: Binder) -> Examined:
         check_text(composed.sql)
         # One filter per table of the workspace: '0' lets no row through, whichever of them a scalar subquery reads.
         nothing = filter_setting(dict.fromkeys(snapshot.physical_tables(), "0"))
         raw = await self._tree(EXPLAIN_RAW, snapshot, composed, binder, nothing)
+        _check(raw, composed)
         resolved = await self._tree(EXPLAIN_RESOLVED, snapshot, composed, binder, nothing)
-        check_reads(raw.merged(resolved), allowed_tables=composed.tables | SYSTEM_TABLES)
-        return resolved.tables
+        resolved = replace(resolved, functions=resolved.functions - _REWRITTEN)
+        _check(resolved, composed)
+        both = raw.merged(resolved)
+        return Examined(resolved.tables, both.functions & RAISING)
 
     async def _tree(
         self, explain: str, snapshot: Snapshot, composed: Composed, binder: Binder, filters: str
@@ -61,3 +78,13 @@ class Examiner:
             format="TSVRaw",
         )
         return parse_query_tree(reply.decode("utf-8", "surrogateescape"))
+
+
+def _check(reads: Reads, composed: Composed) -> None:
+    check_reads(replace(reads, functions=reads.functions - RAISING), allowed_tables=composed.tables | SYSTEM_TABLES)
+
+
+def check_strict(examined: Examined) -> None:
+    """For a read under a policy: an error raised by value would tell of rows that the filter hides."""
+    for function in sorted(examined.raising):
+        raise ReadRefused(f"The function {function} cannot be used on a table with a row policy: it raises by value")

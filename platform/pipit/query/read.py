@@ -16,10 +16,10 @@ from pipit.access import grants
 from pipit.access.context import SecurityContext
 from pipit.access.params import RequestParams, merge
 from pipit.catalog.snapshot import CompiledNode, CompiledPipe, Snapshot
-from pipit.engine.client import Engine
+from pipit.engine.client import Engine, ParamValue
 from pipit.errors import BadRequest, Forbidden, NotFound, PipitError, SqlError
 from pipit.query.compose import Composed, Composer
-from pipit.query.examine import Examiner
+from pipit.query.examine import Examiner, check_strict
 from pipit.query.formats import Format
 from pipit.query.limits import MAX_SQL_BYTES, Limits, SettingsDict, settings_for
 from pipit.query.secure import check_filters, filter_setting, filters_for
@@ -57,7 +57,7 @@ class Plan:
     """What will run: the exact statement, its bound values, filters and settings. `--show-sql` prints it."""
 
     composed: Composed
-    params: Mapping[str, object]
+    params: Mapping[str, ParamValue]
     filters: Mapping[str, str]
     settings: SettingsDict
     reads: frozenset[str]
@@ -91,13 +91,16 @@ class Reader:
             plan = await self.plan(snapshot, security, query)
             async with self._engine.stream(
                 plan.composed.sql,
-                plan.params,  # type: ignore[arg-type]
+                plan.params,
                 settings=plan.settings,
                 database=snapshot.workspace.database,
                 format=query.format.name,
                 query_id=request_id or None,
             ) as chunks:
                 yield Answer(query.format, chunks)
+        except SqlError as caught:
+            error = caught
+            raise _for_reader(caught, security, request_id) from None
         except BaseException as caught:
             error = caught
             raise
@@ -113,9 +116,12 @@ class Reader:
             composed = self._compose_pipe(snapshot, security, query, binder)
         else:
             composed = self._compose_sql(snapshot, security, query, binder)
-        reads = await self._examiner.tables(snapshot, composed, binder)
-        filters = filters_for(snapshot, security, reads | composed.tables)
-        check_filters(snapshot, security, reads | composed.tables, filters)
+        examined = await self._examiner.examine(snapshot, composed, binder)
+        reads = examined.tables | composed.tables
+        filters = filters_for(snapshot, security, reads)
+        check_filters(snapshot, security, reads, filters)
+        if filters:
+            check_strict(examined)
         settings = settings_for(self._limits, security, policed=bool(filters))
         settings |= composed.settings
         if isinstance(query, SqlQuery):
@@ -170,6 +176,13 @@ def render_text(text: str, values: Mapping[str, RequestValue], binder: Binder, s
     return Template.compile(text, name="q").render(values, binder, secrets=secrets)
 
 
+def _for_reader(error: SqlError, security: SecurityContext, request_id: str) -> SqlError:
+    """A tenant did not write the SQL, and the engine's text may quote a row: it gets one text for all (ATTACKS E04)."""
+    if not security.is_tenant:
+        return error
+    return SqlError("The query of this endpoint failed", hint=f"Quote the request id {request_id} to its owner.")
+
+
 def _check_sql_size(sql: str) -> None:
     if len(sql.encode()) > MAX_SQL_BYTES:
         raise BadRequest(f"The SQL text is longer than {MAX_SQL_BYTES} bytes", hint="Put it into a pipe.")
@@ -188,11 +201,12 @@ def _log_read(
     """One line per read. Never a token, a parameter's value or SQL."""
     status = 200 if error is None else error.status if isinstance(error, PipitError) else 499
     log.info(
-        "read workspace=%s token=%r pipe=%s status=%d seconds=%.4f request=%s",
+        "read workspace=%s token=%r pipe=%s status=%d engine_code=%d seconds=%.4f request=%s",
         snapshot.workspace.name,
         security.name,
         query.pipe if isinstance(query, PipeQuery) else "query_api",
         status,
+        getattr(error, "engine_code", 0),
         seconds,
         request_id,
     )

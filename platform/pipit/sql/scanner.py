@@ -8,6 +8,8 @@ an operand or an operator is due, because that alone tells `FROM` the clause fro
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from pipit.errors import SqlError
 from pipit.sql.lexer import Token, TokenKind, identifier_name, significant, tokenize
 from pipit.sql.outline import Clause, Cte, Outline, Query, Setting, TableItem, Union
@@ -23,6 +25,7 @@ OPERATOR, OPEN, CLOSE = TokenKind.OPERATOR, TokenKind.OPEN, TokenKind.CLOSE
 COMMA, DOT, SEMICOLON = TokenKind.COMMA, TokenKind.DOT, TokenKind.SEMICOLON
 
 
+@lru_cache(maxsize=64)  # one text is looked at by several functions in a row; nobody changes an outline
 def outline(sql: str) -> Outline:
     """Raises SqlError when the text cannot be cut into tokens, or its brackets do not match."""
     return Scanner(sql).run()
