@@ -3,7 +3,7 @@
 `Template.compile(source, name=...)` once, `template.render(values, binder, secrets=...)` for each request.
 """
 
-from pipit.templates.binder import Binder, PrintingBinder
+from pipit.templates.binder import Binder
 from pipit.templates.failures import InvalidContextKey, MissingContextKey
 from pipit.templates.parameters import Parameter
 from pipit.templates.template import Template
@@ -15,7 +15,6 @@ __all__ = [
     "MissingContextKey",
     "ParamValue",
     "Parameter",
-    "PrintingBinder",
     "RequestValue",
     "Template",
 ]

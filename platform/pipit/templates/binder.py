@@ -1,4 +1,4 @@
-"""Where a template's values go: bound as parameters of the request (`Binder`), or printed (`PrintingBinder`).
+"""Where a template's values go: bound as parameters of the request.
 
 One Binder serves all nodes and pipes of one request. Its placeholders are numbered in the order of appearance and never
 after a value, so that requests which take the same branches have the same text: texts are cache keys. The same pure
@@ -6,7 +6,7 @@ expression in two nodes is one placeholder.
 
 `finish` looks at the rendered text as the engine's lexer does. A placeholder in a quoted text is refused; one where the
 grammar takes no parameter (SAMPLE), or where it would change a column's name, is replaced by the value, printed by the
-one printer (rule 2). PrintingBinder prints everything: row policies go where the engine binds nothing.
+one printer (rule 2). A secret is never printed.
 """
 
 from __future__ import annotations
@@ -32,8 +32,6 @@ class _Entry(NamedTuple):
 
 class Binder:
     """The values of one request. `params` and `settings` go to the engine, `hints` are what it does not know."""
-
-    prints = False
 
     def __init__(self, *, placeholder: bool = False, defined: bool = True) -> None:
         """`placeholder`: render for validation, with stand-ins for absent values; `defined` is then what
@@ -92,20 +90,6 @@ class Binder:
             return text
         parts.append(text[done:])
         return "".join(parts)
-
-
-class PrintingBinder(Binder):
-    """Prints each value as a literal of its own, between spaces."""
-
-    prints = True
-
-    def bind(self, value: object, key: str | None = None) -> str:
-        if isinstance(value, Secret):
-            raise value_error("A secret is never printed")
-        return f" {dialect_text(value, type_of(value))} "
-
-    def finish(self, text: str) -> str:
-        return text
 
 
 class _Place(NamedTuple):

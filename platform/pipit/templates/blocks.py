@@ -20,7 +20,6 @@ from pipit.templates.parts import Part, PartKind
 _FORBIDDEN = ("import", "from", "extends", "include", "autoescape", "raw", "module", "apply", "block")
 _OPENING = ("if", "for", "while", "try")
 _BETWEEN = {"elif": ("if",), "else": ("if",), "except": ("try",), "finally": ("try",)}
-_POLICY = ("if", "elif", "else", "end")
 _MAX_DEPTH = 18  # Python compiles at most 20 nested blocks
 _EXCEPT = re.compile(r"(Exception)?\Z")
 
@@ -131,8 +130,6 @@ class _Builder:
     def directive(self, operator: str, rest: str, part: Part) -> list[nodes.Node]:
         if operator in _FORBIDDEN:
             raise self.fail(part, f"{operator} is forbidden at {self.scope.name}:{part.line}")
-        if self.scope.policy and operator not in _POLICY:
-            raise self.fail(part, f"{operator} cannot be used in a row policy")
         if operator in ("break", "continue"):
             if not self.loops:
                 raise self.fail(part, f"{operator} outside of a loop at {self.scope.name}:{part.line}")

@@ -2,7 +2,7 @@
 
 What is not listed here does not compile: no attribute is ever read, no function called that functions.py does not
 offer. Names never become Python names; each read is a call with the name as a constant, so a parameter may be called
-anything. In a row policy the only source of values is `context.<key>`, as the first argument of a type function.
+anything.
 """
 
 from __future__ import annotations
@@ -34,7 +34,6 @@ _UNARY: dict[type[ast.unaryop], type[nodes.UnaryExpr]] = {
     ast.Not: nodes.Not, ast.USub: nodes.Neg, ast.UAdd: nodes.Pos,
 }  # fmt: skip
 _RESERVED = ("format", "q")
-_POLICY_FUNCTIONS = frozenset(PARSERS) - {"JSON"} | {"Array", "defined"}
 _MAX_EXPRESSION = 20_000
 
 
@@ -43,13 +42,11 @@ class Scope:
     """What the translation of one template knows and collects."""
 
     name: str
-    policy: bool = False
     locals: frozenset[str] = frozenset()  # names that the template sets anywhere
     assigned: set[str] = field(default_factory=set)  # those set so far, in the order of the text
     guards: list[str] = field(default_factory=list)  # the conditions around, outermost first
     guarded: list[frozenset[str]] = field(default_factory=list)  # the names that each of them asks defined() of
     uses: list[Use] = field(default_factory=list)
-    context_keys: dict[str, bool] = field(default_factory=dict)  # key -> is it always needed
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,15 +102,13 @@ def translate_tree(tree: ast.expr, text: str, scope: Scope, line: int, column: i
 
 
 def defined_names(tree: ast.expr) -> frozenset[str]:
-    """The names (or context keys) that a condition asks `defined()` of, or tests by their truth."""
+    """The names that a condition asks `defined()` of, or tests by their truth."""
     found: set[str] = set()
     for part in ast.walk(tree):
         if isinstance(part, ast.Call) and isinstance(part.func, ast.Name) and part.func.id == "defined" and part.args:
             first = part.args[0]
             if isinstance(first, ast.Name):
                 found.add(keywords.show(first.id))
-            elif isinstance(first, ast.Attribute):
-                found.add(first.attr)
         elif isinstance(part, ast.Name) and isinstance(part.ctx, ast.Load):
             found.add(keywords.show(part.id))
     return frozenset(found)
@@ -157,11 +152,6 @@ class _Translator:
 
     def visit_Name(self, tree: ast.Name) -> nodes.Expr:
         name = self.name(tree)
-        if self.scope.policy:
-            raise self.fail(
-                f"'{name}' has no value in a row policy",
-                "Only the token's context does: write for instance String(context.customer_id).",
-            )
         self.use(Use(name))
         if name in self.scope.locals:
             self.impure = True
@@ -231,7 +221,6 @@ class _Translator:
             self.scope.guarded.pop()
 
     def visit_Subscript(self, tree: ast.Subscript) -> nodes.Expr:
-        self.not_in_policy("indexing")
         target = self.visit(tree.value)
         if isinstance(tree.slice, ast.Slice):
             bounds = (tree.slice.lower, tree.slice.upper, tree.slice.step)
@@ -250,12 +239,9 @@ class _Translator:
         function = FUNCTIONS.get(name)
         if function is None:
             raise self.fail(f"Invalid function name: {name}")
-        if self.scope.policy:
-            return self.policy_call(tree, name)
         return self.function(tree, name, function)
 
     def method(self, tree: ast.Call, func: ast.Attribute) -> nodes.Expr:
-        self.not_in_policy("a method")
         if func.attr not in METHODS:
             raise self.fail(f"Invalid method name: {func.attr}")
         least, most = METHODS[func.attr]
@@ -350,35 +336,6 @@ class _Translator:
         if use.name in self.scope.assigned:
             return
         self.scope.uses.append(replace(use, guards=tuple(self.scope.guards), line=self.line))
-
-    def not_in_policy(self, what: str) -> None:
-        if self.scope.policy:
-            raise self.fail(f"A row policy has no use for {what}")
-
-    def policy_call(self, tree: ast.Call, name: str) -> nodes.Expr:
-        """`String(context.key)`, `Array(context.key, 'Int32')`, `defined(context.key)`: all that a policy may call."""
-        if name not in _POLICY_FUNCTIONS:
-            raise self.fail(f"Invalid function name: {name} (in a row policy)")
-        first = tree.args[0] if tree.args else None
-        if not (isinstance(first, ast.Attribute) and isinstance(first.value, ast.Name) and first.value.id == "context"):
-            raise self.fail(f"In a row policy {name}() takes a key of the token's context, as in {name}(context.key)")
-        key = first.attr
-        rest = tree.args[1:]
-        if tree.keywords or len(rest) > (1 if name == "Array" else 0):
-            raise self.fail(
-                "A row policy's value takes no default and no options", "A token without the key is refused."
-            )
-        if name == "defined":
-            self.scope.context_keys.setdefault(key, False)
-            return call("context_defined", nodes.Const(key))
-        always = not any(key in guarded for guarded in self.scope.guarded)
-        self.scope.context_keys[key] = self.scope.context_keys.get(key, False) or always
-        if name != "Array":
-            return call("from_context", nodes.Const(key), nodes.Const(name))
-        element = constant(_element(rest[0])) if rest else "String"
-        if element not in PARSERS or element == "JSON":
-            raise self.fail("The second argument of Array() is the type of its elements, as a text")
-        return call("from_context", nodes.Const(key), nodes.Const(name), nodes.Const(element))
 
 
 def _element(tree: ast.expr) -> ast.expr:

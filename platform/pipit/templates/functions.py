@@ -8,16 +8,17 @@ value (bound later), or `Sql` made of checked parts. There is no other way from 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from pipit.errors import CustomError
 from pipit.sql.identifiers import quote
 from pipit.templates.dates import day_diff, difference
-from pipit.templates.failures import InvalidContextKey, MissingContextKey, value_error
-from pipit.templates.state import State, limited
-from pipit.templates.types import PARSERS, parse, parse_list, stand_in, text_of
+from pipit.templates.failures import value_error
+from pipit.templates.runtime import as_list, as_text, emit
+from pipit.templates.state import State
+from pipit.templates.types import PARSERS, parse, parse_list, stand_in
 from pipit.templates.values import Secret, Sql
 
 # Arguments of the type functions that only describe. They are read at compile time and never evaluated.
@@ -29,8 +30,6 @@ _FUNCTION = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _NO_NAME = re.compile(r"[\x00-\x1f\x7f]|/\*|\*/")
 _CACHE_TTLS = ("5s", "1m", "5m", "30m", "1h")
 _FEATURES = ("analyzer", "parallel_replicas", "optimize_aggregation_in_order")
-MAX_CONTEXT_TEXT = 1024
-MAX_CONTEXT_ITEMS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +83,10 @@ def split_to_array(
     if found is None:
         return None
     if isinstance(found, (list, tuple)):
-        return [_text(item) for item in found]
+        return [as_text(item) for item in found]
     if not isinstance(separator, str) or not separator:
         raise value_error("The separator of split_to_array() is a text")
-    return [part.strip() for part in _text(found).split(separator)]
+    return [part.strip() for part in as_text(found).split(separator)]
 
 
 def defined(state: State, name: str | None, value: Any) -> bool:
@@ -98,7 +97,7 @@ def defined(state: State, name: str | None, value: Any) -> bool:
 
 def column(state: State, name: str | None, value: Any, default: Any = None) -> Sql:
     found = _or_default(state, name, value, default, True, None)
-    return Sql("NULL") if found is None else _dotted(_text(found))
+    return Sql("NULL") if found is None else _dotted(as_text(found))
 
 
 def columns(state: State, name: str | None, value: Any, default: Any = None, *, fn: Any = None) -> Sql:
@@ -111,7 +110,7 @@ def columns(state: State, name: str | None, value: Any, default: Any = None, *, 
         )
     if isinstance(found, (list, tuple)):
         raise value_error("The 'columns' function expects a String not an Array")
-    names = [_dotted(part.strip()) for part in _text(found).split(",")]
+    names = [_dotted(part.strip()) for part in as_text(found).split(",")]
     if fn is None:
         return Sql(",".join(names))
     if not isinstance(fn, str) or not _FUNCTION.match(fn):
@@ -121,11 +120,11 @@ def columns(state: State, name: str | None, value: Any, default: Any = None, *, 
 
 def symbol(state: State, name: str | None, value: Any, default: Any = None) -> Sql:
     found = _or_default(state, name, value, default, True, None)
-    return Sql("NULL") if found is None else _name(_text(found).replace('"', ""))
+    return Sql("NULL") if found is None else _name(as_text(found).replace('"', ""))
 
 
 def table(state: State, name: str | None, value: Any, default: Any = None) -> Sql:
-    found = _text(_or_default(state, name, value, default, True, None) or "")
+    found = as_text(_or_default(state, name, value, default, True, None) or "")
     if not _TABLE.match(found):
         raise value_error("The 'table' function expects the name of a Data Source or Pipe")
     return Sql(found)
@@ -170,7 +169,7 @@ def sql_unescape(state: State, value: Any, what: Any = "") -> Any:
 def error(state: State, message: Any = "") -> Sql:
     if state.placeholder:
         return Sql("")
-    raise CustomError(_text(message))
+    raise CustomError(as_text(message))
 
 
 def custom_error(state: State, content: Any, code: Any = 400) -> Sql:
@@ -180,7 +179,7 @@ def custom_error(state: State, content: Any, code: Any = 400) -> Sql:
         raise value_error("The status of custom_error() is a number from 400 to 599")
     if isinstance(content, dict):
         raise CustomError({str(key): value for key, value in content.items()}, int(code))
-    raise CustomError(_text(content), int(code))
+    raise CustomError(as_text(content), int(code))
 
 
 def max_threads(state: State, threads: Any) -> Sql:
@@ -232,7 +231,7 @@ def secret(state: State, name: Any, default: Any = None) -> Any:
 
 
 def enumerate_with_last(state: State, items: Any) -> list[tuple[bool, Any]]:
-    listed = _listed(items)
+    listed = as_list(items)
     return [(index == len(listed) - 1, item) for index, item in enumerate(listed)]
 
 
@@ -243,20 +242,6 @@ def _builtin(function: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-def _listed(items: Any) -> list[Any]:
-    if not isinstance(items, (list, tuple, str, dict)):
-        raise value_error("A list is needed here")
-    limited(len(items))
-    return list(items)
-
-
-def _text(value: Any) -> str:
-    try:
-        return text_of(value)
-    except ValueError as caught:
-        raise value_error("A text is needed here, not a list or an object") from caught
-
-
 def _integer(*arguments: Any) -> int:
     number = int(*arguments)
     if number.bit_length() > 256:
@@ -264,174 +249,11 @@ def _integer(*arguments: Any) -> int:
     return number
 
 
-# What the compiled template calls besides the functions that the author names.
-
-
-def lookup(state: State, name: str) -> Any:
-    """A bare name that no `set` touches: the request's value, or None."""
-    value = state.values.get(name)
-    return "__no_value__" if value is None and state.placeholder and state.binder.defined else value
-
-
-def lookup_local(state: State, name: str) -> Any:
-    """A name that the template sets somewhere: what was set, else the request's value."""
-    return state.locals[name] if name in state.locals else lookup(state, name)
-
-
-def argument(state: State, name: str) -> Any:
-    """A bare name as a type function's first argument: None when absent."""
-    return state.locals[name] if name in state.locals else state.values.get(name)
-
-
-def assign(state: State, name: str, value: Any) -> None:
-    state.locals[name] = value
-
-
-def assign_all(state: State, names: list[str], values: Any) -> None:
-    listed = _listed(values)
-    if len(listed) != len(names):
-        raise value_error(f"Cannot set {len(names)} names from {len(listed)} values")
-    state.locals.update(zip(names, listed, strict=True))
-
-
-def iterate(state: State, items: Any, size: int) -> Iterator[Any]:
-    """`size`: how much fixed text one turn writes, so that a loop over nothing but text is bounded too."""
-    if items is None and state.placeholder:
-        return
-    for item in _listed(items):
-        state.step()
-        state.wrote(size)
-        yield item
-
-
-def endless(state: State, size: int) -> Iterator[None]:
-    while True:
-        state.step()
-        state.wrote(size)
-        yield None
-
-
-def emit(state: State, value: Any, source: str, key: str | None) -> str:
-    """The text that an expression leaves in the SQL: checked SQL as is, every value through the binder."""
-    if type(value) is Sql:
-        state.wrote(len(value))
-        return value
-    if value is None:
-        if not state.placeholder:
-            raise value_error(f'expression "{source}" evaluated to null')
-        value = "__no_value__"
-    text = state.binder.bind(value, key)
-    state.wrote(len(text))
-    return text
-
-
-def attempt(state: State, body: Callable[[], str], *others: Callable[[], str] | None) -> Sql:
-    """`{% try %}`: the body's text, or the except block's if the body fails; the finally block's after either."""
-    handler, final = others
-    try:
-        text = str(body())
-    except TEMPLATE_FAILURES:
-        if handler is None:
-            raise
-        text = str(handler())
-    return Sql(text + (str(final()) if final else ""))
-
-
-def method(state: State, name: str, target: Any, *arguments: Any) -> Any:
-    """split, get, join, replace: on text and objects only."""
-    if name == "get":
-        if target is None and state.placeholder:
-            return None
-        if not isinstance(target, dict):
-            raise value_error("'get' needs an object, such as JSON() gives")
-        return target.get(*arguments)
-    if not isinstance(target, str) or type(target) is Sql:
-        raise value_error(f"'{name}' needs a text")
-    if name == "split":
-        return str(target).split(*arguments)
-    if name == "join":
-        items = [_text(item) for item in _listed(*arguments)]
-        limited(sum(map(len, items)) + len(target) * len(items))
-        return str(target).join(items)
-    old, new, *count = arguments
-    limited(len(target) + target.count(old) * len(new) if old else (len(target) + 1) * (len(new) + 1))
-    return str(target).replace(old, new, *count)
-
-
-def index(state: State, target: Any, key: Any) -> Any:
-    if target is None and state.placeholder:
-        return None
-    if not isinstance(target, (list, tuple, str, dict)) or type(target) is Sql:
-        raise value_error("Only a list, a text or an object can be indexed")
-    return target[key]
-
-
-def cut(state: State, target: Any, lower: Any, upper: Any, step: Any) -> Any:
-    if not isinstance(target, (list, tuple, str)) or type(target) is Sql:
-        raise value_error("Only a list or a text can be cut")
-    return target[lower:upper:step]
-
-
-def same(state: State, left: Any, right: Any) -> bool:
-    return left is right if right is None or isinstance(right, bool) else bool(left == right)
-
-
-def from_context(state: State, key: str, type: str, element: str = "String") -> Any:
-    """A row policy's value: the token's own, strictly of the declared type, never empty. All else refuses the read."""
-    if state.context is None or key not in state.context:
-        raise MissingContextKey(key)
-    value = state.context[key]
-    if type != "Array":
-        return _context_value(key, type, value)
-    if not isinstance(value, (list, tuple)) or not 0 < len(value) <= MAX_CONTEXT_ITEMS:
-        raise InvalidContextKey(key, f"Array({element})")
-    return [_context_value(key, element, item, bare=True) for item in value]
-
-
-def _context_value(key: str, type: str, value: object, *, bare: bool = False) -> Any:
-    if isinstance(value, bool) and type == "Boolean":
-        return int(value)
-    texts = type in ("String", "Date", "DateTime", "DateTime64")
-    right = isinstance(value, str) if texts else isinstance(value, (str, int, float)) and type != "Boolean"
-    if isinstance(value, bool) or not right:
-        raise InvalidContextKey(key, type)
-    if isinstance(value, str) and (not value or "\0" in value or len(value) > MAX_CONTEXT_TEXT):
-        raise InvalidContextKey(key, type)
-    try:
-        if isinstance(value, str):
-            value.encode("utf-8")
-        parsed = PARSERS[type](value)
-    except ValueError as caught:
-        raise InvalidContextKey(key, type) from caught
-    if isinstance(parsed, float) and (parsed != parsed or parsed in (float("inf"), float("-inf"))):
-        raise InvalidContextKey(key, type)
-    return parse_list(type, [parsed])[0] if bare else parsed
-
-
-def context_defined(state: State, key: str) -> bool:
-    """Whether the token carries the key. null is neither there nor absent: it is refused."""
-    if state.context is None or key not in state.context:
-        return False
-    if state.context[key] is None:
-        raise InvalidContextKey(key, "text or number")
-    return True
-
-
-TEMPLATE_FAILURES: tuple[type[Exception], ...] = (
-    CustomError,
-    type(value_error("")),
-    TypeError,
-    ValueError,
-    LookupError,
-    AttributeError,
-    ArithmeticError,
-)
-
 _MIN_MAX: dict[str, Callable[..., Any]] = {"max": max, "min": min}
 
 
 def _iterable(function: Callable[[list[Any]], Any]) -> Callable[..., Any]:
-    return _builtin(lambda items: function(_listed(items)))
+    return _builtin(lambda items: function(as_list(items)))
 
 
 FUNCTIONS: dict[str, Function] = {
@@ -467,9 +289,3 @@ FUNCTIONS: dict[str, Function] = {
     "float": Function(_builtin(float)),
     **{name: Function(_builtin(function)) for name, function in _MIN_MAX.items()},
 }
-
-_INTERNAL = (
-    *(lookup, lookup_local, argument, assign, assign_all, iterate, endless, emit, attempt),
-    *(method, index, cut, same, from_context, context_defined),
-)
-INTERNAL: dict[str, Callable[..., Any]] = {function.__name__: function for function in _INTERNAL}

@@ -20,7 +20,7 @@ MAX_SIZE = 1_000_000  # of a text or a list that an expression makes
 
 class State:
     __slots__ = (
-        "binder", "context", "deadline", "locals", "output", "placeholder", "required", "secrets", "steps", "values",
+        "binder", "deadline", "locals", "output", "placeholder", "required", "secrets", "steps", "values",
     )  # fmt: skip
 
     def __init__(
@@ -29,13 +29,11 @@ class State:
         binder: Binder,
         secrets: Mapping[str, str],
         required: tuple[str, ...],
-        context: Mapping[str, object] | None,
     ) -> None:
         self.values = values
         self.binder = binder
         self.secrets = secrets
         self.required = required
-        self.context = context
         self.placeholder = binder.placeholder
         self.locals: dict[str, object] = {}
         self.deadline = time.monotonic() + MAX_SECONDS

@@ -6,8 +6,7 @@ rendering changes nothing that is shared, and is bounded in time, steps and size
 fails in `compile`.
 
 A source whose first character that is not white space is `%` is a template, without that `%`. Any other is plain SQL,
-and braces in it are an error. A row policy (`policy=True`) is a template too, without `%`, over the token's context
-only.
+and braces in it are an error.
 """
 
 from __future__ import annotations
@@ -29,9 +28,10 @@ from pipit.templates.binder import Binder
 from pipit.templates.blocks import assigned_names, build
 from pipit.templates.expressions import Scope
 from pipit.templates.failures import PREFIX, LimitReached, syntax_error, value_error
-from pipit.templates.functions import FUNCTIONS, INTERNAL, TEMPLATE_FAILURES
+from pipit.templates.functions import FUNCTIONS
 from pipit.templates.parameters import Parameter, merge
 from pipit.templates.parts import Part, PartKind, split
+from pipit.templates.runtime import INTERNAL, TEMPLATE_FAILURES
 from pipit.templates.state import State, limited
 from pipit.templates.values import RequestValue, Sql
 
@@ -89,7 +89,7 @@ _ENVIRONMENT = _Environment(autoescape=False, undefined=jinja2.StrictUndefined)
 class Template:
     """Compiled. Immutable: one instance serves all requests, from any thread."""
 
-    __slots__ = ("_code", "_render", "context_keys", "is_template", "name", "parameters", "source", "text")
+    __slots__ = ("_code", "_render", "is_template", "name", "parameters", "source", "text")
 
     name: str
     source: str
@@ -98,30 +98,28 @@ class Template:
     parameters: tuple[Parameter, ...]
     _render: jinja2.Template | None
     _code: str
-    context_keys: Mapping[str, bool]  # a row policy's keys; True: needed, False: only behind defined()
 
     @classmethod
-    def compile(cls, source: str, *, name: str = "<string>", policy: bool = False) -> Template:
+    def compile(cls, source: str, *, name: str = "<string>") -> Template:
         """Raises TemplateError with `line` and `column` within the source."""
         self = cls.__new__(cls)
         self.name, self.source, self.text = name, source, source
-        self.parameters, self.context_keys = (), MappingProxyType({})
+        self.parameters = ()
         self._render, self._code = None, ""
         start = len(source) - len(source.lstrip())
-        self.is_template = policy or source.startswith("%", start)
+        self.is_template = source.startswith("%", start)
         if not self.is_template:
             _refuse_braces(source)
             return self
         if len(source) > _MAX_SOURCE:
             raise syntax_error(f"The template is longer than {_MAX_SOURCE} characters")
-        body = source if policy else source[:start] + " " + source[start + 1 :]
+        body = source[:start] + " " + source[start + 1 :]
         parts = split(body, name)
-        _check_places(parts, policy=policy)
-        scope = Scope(name, policy=policy)
+        _check_places(parts)
+        scope = Scope(name)
         scope.locals = assigned_names(parts, scope)
         tree = nodes.Template(build(parts, scope), lineno=1)
         self.parameters = merge(scope.uses)
-        self.context_keys = MappingProxyType(scope.context_keys)
         if len(parts) == 1 and parts[0].kind is PartKind.TEXT:
             self.text = parts[0].text
             return self
@@ -134,16 +132,12 @@ class Template:
         binder: Binder,
         *,
         secrets: Mapping[str, str] = _NO_SECRETS,
-        context: Mapping[str, object] | None = None,
     ) -> str:
-        """The SQL for these values, which go to the binder. `context` is the token's, for row policies only.
-
-        Raises TemplateError, CustomError (the author's `error()`), MissingContextKey, InvalidContextKey.
-        """
+        """The SQL for these values, which go to the binder. Raises TemplateError, or CustomError (the author's)."""
         if self._render is None:
             return self.text
         required = tuple(p.name for p in self.parameters if p.needed and p.typed)
-        state = State(values, binder, secrets, required, context)
+        state = State(values, binder, secrets, required)
         chunks: list[str] = []
         try:
             for chunk in self._render.root_render_func(self._render.new_context({"state": state})):
@@ -205,27 +199,25 @@ def _refuse_braces(source: str) -> None:
     )
 
 
-def _check_places(parts: list[Part], *, policy: bool) -> None:
-    """Refuses expressions inside of quotes (ATTACKS C08), and in comments of a row policy, where values are printed."""
+def _check_places(parts: list[Part]) -> None:
+    """Refuses expressions inside of quotes (ATTACKS C08). In a comment they are harmless: bound like all others."""
     mark = "pipit_place_"
-    expressions = [part for part in parts if part.kind is PartKind.EXPRESSION]
+    expressions: list[Part] = []
     pieces: list[str] = []
     for part in parts:
         if part.kind is PartKind.TEXT:
             pieces.append(part.text)
         elif part.kind is PartKind.EXPRESSION:
-            pieces.append(f"{mark}{sum(1 for p in pieces if p.startswith(mark))}_")
+            pieces.append(f"{mark}{len(expressions)}_")
+            expressions.append(part)
     refused = {TokenKind.STRING, TokenKind.QUOTED_IDENTIFIER}
-    if policy:
-        refused |= {TokenKind.COMMENT, TokenKind.ERROR}
     for token in tokenize("".join(pieces)):
         if token.kind in refused and mark in token.text:
             match = re.search(rf"{mark}([0-9]+)_", token.text)
             assert match
             part = expressions[int(match[1])]
-            where = "a comment" if token.kind is TokenKind.COMMENT else "a quoted text or name"
             raise syntax_error(
-                f"An expression cannot stand inside {where}, at line {part.line}",
+                f"An expression cannot stand inside a quoted text or name, at line {part.line}",
                 part.line,
                 part.column,
                 hint="A value is a whole operand, with its own quotes: write concat('%', {{String(x)}}, '%').",
