@@ -17,6 +17,7 @@ from cachetools import LRUCache
 
 from pipit.catalog.snapshot import Snapshot
 from pipit.engine.client import Engine
+from pipit.errors import ReadRefused
 from pipit.query.compose import SYSTEM_TABLES, Composed
 from pipit.query.limits import EXAMINE_SETTINGS
 from pipit.query.secure import filter_setting
