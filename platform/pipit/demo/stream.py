@@ -33,10 +33,12 @@ async def stream_events(
     read_token: str,
     stop: asyncio.Event,
     *,
+    days: int = HISTORY_DAYS,
     on_progress: Progress | None = None,
 ) -> None:
     """Fills `events` and `contracts` of the demo project and keeps events coming, until `stop` is set.
 
+    The history goes `days` back, or to the newest event that the server has.
     `on_progress` gets the number of events sent so far while the history goes in, and is not called
     afterwards.
     """
@@ -44,13 +46,13 @@ async def stream_events(
     async with aiohttp.ClientSession(base_url, timeout=timeout) as session:
         sender = _Sender(session, append_token, stop)
         now = datetime.now(UTC)
-        since = await _latest(session, read_token, stop) or now - timedelta(days=HISTORY_DAYS)
+        since = await _latest(session, read_token, stop) or now - timedelta(days=days)
         await sender.send("contracts", contracts())
         sent = 0
         waiting: list[Event] = []
-        days = history(since, now)
+        by_day = history(since, now)
         while not stop.is_set():
-            day = await asyncio.to_thread(next, days, None)
+            day = await asyncio.to_thread(next, by_day, None)
             if day is not None:
                 waiting += day
             while len(waiting) >= _BATCH_ROWS or (day is None and waiting):
