@@ -196,6 +196,8 @@ def _vendor(file: str) -> str:
 
 
 def _raise(reports: Iterable[Report]) -> None:
-    errors = [error for report in reports for error in report.errors]
+    errors = [
+        error for report in reports for error in sorted(report.errors, key=lambda error: (error.line, error.column))
+    ]
     if errors:
         raise ProjectError(errors)

@@ -1,0 +1,201 @@
+"""`.datasource` files that are right: what each line becomes."""
+
+from __future__ import annotations
+
+import pytest
+
+from pipit.datafiles import parse_datasource, parse_project
+from pipit.datafiles.resources import Column, DataSource, Index, Position, RowPolicy, TokenGrant
+
+
+def source(text: str, file: str = "datasources/events.datasource") -> DataSource:
+    return parse_datasource(text, file=file)
+
+
+def columns(schema: str) -> list[tuple[str, str, str | None, str | None, str | None]]:
+    parsed = source("SCHEMA >\n" + schema).columns
+    return [(c.name, c.type, c.jsonpath, c.default, c.codec) for c in parsed]
+
+
+FULL = """\
+# made by hand
+DESCRIPTION >
+    Two lines
+
+      of text
+TOKEN "app" APPEND
+TOKEN two words READ
+TAGS "a, b"
+
+SCHEMA >
+    `ts` DateTime64(3, 'UTC') `json:$.ts` CODEC(Delta, ZSTD(1)),
+    `tenant` LowCardinality(String) `json:$.tenant`, -- who
+    `tags` Array(String) `json:$.tags[:]` DEFAULT ['a,b', 'c'],
+    `kind` Enum8('a' = 1, 'b,)' = 2) DEFAULT 'a',
+
+ENGINE "MergeTree"
+ENGINE_PARTITION_KEY "toYYYYMM(ts)" # by month
+ENGINE_SORTING_KEY tenant, ts
+ENGINE_TTL "ts + toIntervalDay(30)"
+ENGINE_SETTINGS index_granularity=4096, ttl_only_drop_parts = 1
+
+INDEXES >
+    INDEX by_kind kind TYPE set(100) GRANULARITY 4
+    words lower(tenant) TYPE tokenbf_v1(512, 3, 0)
+
+ROW_POLICY >
+    tenant = {{String(context.tenant)}}
+    {% if defined(context.team) %} AND tags[1] = {{String(context.team)}} {% end %}
+ROW_POLICY_OPTIONAL team
+
+SHARED_WITH >
+    one,
+    two
+FORWARD_QUERY >
+    SELECT *
+BACKFILL skip
+"""
+
+
+def test_every_part_of_a_datasource() -> None:
+    events = source(FULL)
+    assert events.name == "events"
+    assert events.description == "Two lines\n\n  of text"
+    assert events.tokens == (TokenGrant("app", "APPEND"), TokenGrant("two words", "READ"))
+    assert events.tags == ("a", "b")
+    assert events.columns == (
+        Column("ts", "DateTime64(3, 'UTC')", "$.ts", None, "CODEC(Delta, ZSTD(1))", Position(11, 5)),
+        Column("tenant", "LowCardinality(String)", "$.tenant", None, None, Position(12, 5)),
+        Column("tags", "Array(String)", "$.tags[:]", "['a,b', 'c']", None, Position(13, 5)),
+        Column("kind", "Enum8('a' = 1, 'b,)' = 2)", None, "'a'", None, Position(14, 5)),
+    )
+    engine = events.engine
+    assert (engine.name, engine.sorting_key, engine.partition_key) == ("MergeTree", "tenant, ts", "toYYYYMM(ts)")
+    assert engine.ttl == "ts + toIntervalDay(30)"
+    assert engine.settings == {"index_granularity": "4096", "ttl_only_drop_parts": "1"}
+    assert events.indexes == (
+        Index("by_kind", "kind", "set(100)", 4),
+        Index("words", "lower(tenant)", "tokenbf_v1(512, 3, 0)", None),
+    )
+    assert events.row_policy == RowPolicy(
+        "tenant = {{String(context.tenant)}}\n"
+        "{% if defined(context.team) %} AND tags[1] = {{String(context.team)}} {% end %}",
+        frozenset({"team"}),
+        Position(27, 5),
+    )
+    assert events.shared_with == ("one", "two")
+    assert events.forward_query == "SELECT *"
+    assert events.backfill_skip
+    assert events.text == FULL
+
+
+@pytest.mark.parametrize(
+    ("schema", "expected"),
+    [
+        ("    a String", [("a", "String", None, None, None)]),
+        ("    a String, b Int32,", [("a", "String", None, None, None), ("b", "Int32", None, None, None)]),
+        ("    1st-name.x String", [("1st-name.x", "String", None, None, None)]),
+        ("    `with space` String", [("with space", "String", None, None, None)]),
+        ("    a DEFAULT now()", [("a", "", None, "now()", None)]),
+        ("    a Nullable(String) DEFAULT NULL", [("a", "Nullable(String)", None, None, None)]),
+        ("    a String DEFAULT '' `json:$.a`", [("a", "String", "$.a", "''", None)]),
+        ("    a String CODEC( ZSTD(3) ) DEFAULT 'x'", [("a", "String", None, "'x'", "CODEC( ZSTD(3) )")]),
+        ("    a default 1", [("a", "", None, "1", None)]),
+        (
+            "    a Tuple(\n        x Int32, -- one\n        y Array(Tuple(z String))\n    ) `json:$.a`",
+            [("a", "Tuple( x Int32, y Array(Tuple(z String)) )", "$.a", None, None)],
+        ),
+        ("    a Nested(Int Int32, Boolean String)", [("a", "Nested(Int Int32, Boolean String)", None, None, None)]),
+        ("    a DateTime64 (6)", [("a", "DateTime64(6)", None, None, None)]),
+        ("    a String DEFAULT 'it''s, \\'so\\''", [("a", "String", None, "'it''s, \\'so\\''", None)]),
+        (
+            "    a UInt8 DEFAULT if(b = 'x', 1, 2),\n# a comment, isn't it\n    b String",
+            [("a", "UInt8", None, "if(b = 'x', 1, 2)", None), ("b", "String", None, None, None)],
+        ),
+        ("    index Int32", [("index", "Int32", None, None, None)]),
+        ("    type String,\n    ttl UInt8", [("type", "String", None, None, None), ("ttl", "UInt8", None, None, None)]),
+        ("    a AggregateFunction(count)", [("a", "AggregateFunction(count)", None, None, None)]),
+        ("    a String `json:$['a.b'].c[0]`", [("a", "String", "$['a.b'].c[0]", None, None)]),
+        ("    a JSON `json:$`", [("a", "JSON", "$", None, None)]),
+    ],
+)
+def test_columns(schema: str, expected: list[tuple[str, str, str | None, str | None, str | None]]) -> None:
+    assert columns(schema) == expected
+
+
+def test_words_are_read_in_any_case_and_quotes_come_off() -> None:
+    parsed = source("schema >\n  a String\nengine 'mergetree'\nengine_sorting_key \"a\"\ndescription x # c\n")
+    assert (parsed.engine.name, parsed.engine.sorting_key, parsed.description) == ("MergeTree", "a", "x")
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("ENGINE_SORTING_KEY a, b", "a, b"),
+        ('ENGINE_SORTING_KEY "a, b"', "a, b"),
+        ('ENGINE_SORTING_KEY "a", "b"', "a, b"),
+        ("ENGINE_SORTING_KEY toStartOfHour(a, 'UTC'), b", "toStartOfHour(a, 'UTC'), b"),
+        ("ENGINE_SORTING_KEY if(b = 'x', 1, 2)", "if(b = 'x', 1, 2)"),
+        ('ENGINE_SORTING_KEY ""', ""),
+        ("ENGINE_SORTING_KEY tuple()", "tuple()"),
+    ],
+)
+def test_expressions_keep_the_quotes_that_are_sqls(line: str, expected: str) -> None:
+    assert source(f"SCHEMA >\n    a DateTime,\n    b String\n{line}\n").engine.sorting_key == expected
+
+
+def test_a_policy_in_one_line() -> None:
+    text = "SCHEMA >\n    a String\nROW_POLICY a = {{String(context.a)}} AND a != '# no comment' # a comment\n"
+    policy = source(text).row_policy
+    assert policy is not None
+    assert policy.condition == "a = {{String(context.a)}} AND a != '# no comment'"
+
+
+def test_a_second_policy_is_an_error_and_does_not_replace_the_first() -> None:
+    from pipit.errors import ProjectError
+
+    with pytest.raises(ProjectError, match="ROW_POLICY is given twice"):
+        source("SCHEMA >\n    a String\nROW_POLICY a = 'x'\nROW_POLICY 1\n")
+
+
+def test_an_unindented_line_of_a_known_word_ends_a_block_and_others_do_not() -> None:
+    parsed = source("SCHEMA >\n    a String,\nb String\n    , c String\nENGINE Null\n")
+    assert [column.name for column in parsed.columns] == ["a", "b", "c"]
+    assert parsed.engine.name == "Null"
+
+
+def test_windows_line_ends_and_a_byte_order_mark() -> None:
+    parsed = source("\ufeffSCHEMA >\r\n    a String,\r\n    b Int32\r\nENGINE MergeTree\r\n")
+    assert [(c.name, c.position) for c in parsed.columns] == [("a", Position(2, 5)), ("b", Position(3, 5))]
+
+
+def test_a_kafka_data_source_has_its_implicit_columns_once() -> None:
+    text = (
+        "SCHEMA >\n    a String `json:$.a`,\n    `__value` String\n"
+        "KAFKA_CONNECTION_NAME k\nKAFKA_TOPIC t\nKAFKA_GROUP_ID g\nKAFKA_STORE_HEADERS true\n"
+        "ENGINE_PARTITION_KEY toYYYYMM(__timestamp)\nENGINE_SORTING_KEY __timestamp\n"
+    )
+    parsed = source(text)
+    assert [c.name for c in parsed.columns] == [
+        "a",
+        "__value",
+        "__topic",
+        "__partition",
+        "__offset",
+        "__timestamp",
+        "__key",
+        "__headers",
+    ]
+    assert next(c.name for c in parsed.columns if not c.position.line) == "__topic"
+
+
+def test_what_comes_later_deploys_inert_with_a_warning() -> None:
+    text = "SCHEMA >\n    a String\nIMPORT_CONNECTION_NAME c\nIMPORT_BUCKET_URI s3://b/*.csv\nIMPORT_SCHEDULE @auto\nVERSION 3\n"
+    project = parse_project({"a.datasource": text, "c.connection": "TYPE s3\nS3_REGION eu\nS3_ARN arn\n"})
+    assert [(w.file, w.line) for w in project.warnings] == [
+        ("a.datasource", 6),
+        ("a.datasource", 3),
+        ("c.connection", 1),
+    ]
+    assert project.warnings[1].message.startswith("deploys inert: ")
+    assert project.datasources["a"].imports["IMPORT_SCHEDULE"] == "@auto"

@@ -1,0 +1,248 @@
+"""The dialect's golden messages, verbatim, each with its place: scripts and people search for these texts."""
+
+from __future__ import annotations
+
+import pytest
+
+from pipit.datafiles import parse_project
+from pipit.errors import DatafileError, ProjectError
+
+SCHEMA = "SCHEMA >\n    `a` String\n"
+NODE = "NODE n\nSQL >\n    SELECT 1\n"
+
+
+def errors_of(file: str, text: str, **others: str) -> list[DatafileError]:
+    files = {name.replace("__", "."): content for name, content in others.items()}
+    with pytest.raises(ProjectError) as caught:
+        parse_project({**files, file: text})
+    return list(caught.value.errors)
+
+
+def only_error(file: str, text: str, **others: str) -> DatafileError:
+    errors = errors_of(file, text, **others)
+    assert len(errors) == 1, [str(error) for error in errors]
+    return errors[0]
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "message", "line", "column"),
+    [
+        ("x.datasource", "FOO bar\n" + SCHEMA, "FOO is not a valid option in datasource files.", 1, 1),
+        ("x.pipe", "-- hello\n" + NODE, "-- is not a valid option in pipe files.", 1, 1),
+        ("x.pipe", NODE + "ENGINE MergeTree\n", "ENGINE is not a valid option in pipe files.", 4, 1),
+        (
+            "x.connection",
+            "TYPE kafka\nKAFKA_BOOTSTRAP_SERVERS a:9092\nTOPIC x\n",
+            "TOPIC is not a valid option in connection files.",
+            3,
+            1,
+        ),
+        ("x.datasource", SCHEMA + "ENGINE >\n    MergeTree\n", "ENGINE does not support multiline arguments", 3, 1),
+        ("x.pipe", "NODE n\nSQL SELECT 1\nSQL >\n    SELECT 1\n", "SQL must be multiline", 2, 1),
+        (
+            "x.pipe",
+            "DESCRIPTION d\n  SQL >\n    SELECT 1\n" + NODE,
+            "SQL must be called after a NODE command at 2:3.",
+            2,
+            3,
+        ),
+        ("x.pipe", "INCLUDE a.incl\n" + NODE, "INCLUDE is not supported yet", 1, 1),
+        (
+            "x.datasource",
+            SCHEMA + "SETTINGS a=1\n",
+            "SETTINGS option is not allowed, use ENGINE_SETTINGS instead.",
+            3,
+            1,
+        ),
+        ("x.datasource", "DESCRIPTION nothing\n", "SCHEMA is mandatory", 0, 0),
+        (
+            "x.datasource",
+            "TOKEN t FOO\n" + SCHEMA,
+            "Invalid permission: FOO. Only READ and APPEND are supported",
+            1,
+            9,
+        ),
+        (
+            "x.pipe",
+            'TOKEN "t" APPEND\n' + NODE,
+            "Invalid permission APPEND for token t. Only READ is allowed for pipes",
+            1,
+            11,
+        ),
+        (
+            "x.pipe",
+            NODE + "TYPE endpoint\n" + NODE.replace("n\n", "m\n", 1) + "TYPE endpoint\n",
+            "Multiple non-standard nodes in pipe. There can only be one",
+            5,
+            1,
+        ),
+        (
+            "x.pipe",
+            NODE + "TYPE foo\n",
+            "Invalid node ''n'' of type (foo). Allowed node types: {copy, materialized, sink, endpoint}",
+            4,
+            6,
+        ),
+        (
+            "x.datasource",
+            SCHEMA + "KAFKA_CONNECTION_NAME c\n",
+            "Some Kafka params have been provided, but the following required ones are missing: "
+            "['KAFKA_TOPIC', 'KAFKA_GROUP_ID']",
+            3,
+            1,
+        ),
+        (
+            "x.connection",
+            "TYPE kafka\n",
+            "Some connection params have been provided, but the following required ones are missing: "
+            "['KAFKA_BOOTSTRAP_SERVERS']",
+            1,
+            1,
+        ),
+        (
+            "x.pipe",
+            NODE + "TYPE copy\n",
+            "Some copy node params have been provided, but the following required ones are missing: "
+            "['TARGET_DATASOURCE']",
+            4,
+            1,
+        ),
+        (
+            "x.pipe",
+            NODE + "TYPE materialized\n",
+            "Some materialized node params have been provided, but the following required ones are missing: "
+            "['DATASOURCE']",
+            4,
+            1,
+        ),
+        (
+            "x.datasource",
+            SCHEMA + "IMPORT_CONNECTION_NAME c\nIMPORT_BUCKET_URI s3://b/*.csv\nIMPORT_SCHEDULE @daily\n",
+            "Invalid import schedule '@daily'. Only ['@auto', '@on-demand', '@once'] values are allowed",
+            5,
+            17,
+        ),
+    ],
+)
+def test_golden_message(file: str, text: str, message: str, line: int, column: int) -> None:
+    error = only_error(file, text)
+    assert (error.message, error.line, error.column) == (message, line, column)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("COPY_SCHEDULE @daily", "COPY node schedule must be @on-demand or a valid cron expression."),
+        ("COPY_SCHEDULE 61 * * * *", "COPY node schedule must be @on-demand or a valid cron expression."),
+        ('COPY_SCHEDULE {{ tb_secret("s") }}', "Secrets are not allowed in schedules"),
+        ("COPY_MODE upsert", "COPY node mode must be append or replace"),
+    ],
+)
+def test_copy_messages(line: str, message: str) -> None:
+    text = NODE + f"TYPE copy\nTARGET_DATASOURCE target\n{line}\n"
+    assert only_error("x.pipe", text, target__datasource=SCHEMA).message == message
+
+
+def test_sink_messages() -> None:
+    found = [error.message for error in errors_of("x.pipe", NODE + "TYPE sink\nEXPORT_SCHEDULE @once\n")]
+    assert "Sink node 'n' is missing required parameter 'export_connection_name'" in found
+
+
+@pytest.mark.parametrize(
+    ("column", "message", "hint"),
+    [
+        ("`a` String NOT NULL", "NOT NULL column syntax not supported", "not nullable by default"),
+        ("`a` String NULL", "NULL column syntax not supported", "use Nullable(...)"),
+        ("`a` String MATERIALIZED 1", "MATERIALIZED columns are not supported", ""),
+        ("`a` String ALIAS b", "ALIAS columns are not supported", ""),
+        ("`a` DateTime TTL a + toIntervalDay(1)", "column TTL is not supported", ""),
+        ("`a` DateTime64", "DateTime64 type without precision is not supported", "use DateTime64(3) instead"),
+        ("`a` Nullable(DateTime64)", "DateTime64 type without precision is not supported", ""),
+        ("`a` Int", "Precision is mandatory for Int types", "Int8, Int16, Int32, Int64, Int128, Int256"),
+        ("`a` Array(UInt)", "Precision is mandatory for UInt types", "UInt8"),
+        ("`a` Boolean", "Boolean type is not supported", "use Bool or UInt8"),
+        ("INDEX i a TYPE minmax GRANULARITY 1", "INDEX is not allowed inside SCHEMA", "INDEXES"),
+        ("`a`", "Column name and either type or DEFAULT are required", ""),
+        ("`a` String `json:$.a[:]`", "gives an array, and column 'a' is String", "Array(String)"),
+        ("`a` Int32 `json:$`", "gives the whole record", "String"),
+        ("`a` String `json:a`", "a JSON path starts with $", ""),
+        ("`a` Array(Array(String)) `json:$.a[:].b[:]`", "only one [:] is possible", ""),
+        ("`a` String `b` String", "A comma is missing before this column", ""),
+        ("`a` Array(String", "The bracket is not closed", ""),
+        ("`a String", "The quote is not closed in this line", ""),
+    ],
+)
+def test_rejected_columns(column: str, message: str, hint: str) -> None:
+    error = only_error("x.datasource", f"SCHEMA >\n    {column}\n")
+    assert message in error.message
+    assert hint in error.hint
+    assert error.line == 2
+
+
+@pytest.mark.parametrize(
+    ("engine", "message"),
+    [
+        ("ENGINE Memory", "Engine Memory is not supported, supported engines include: MergeTree, Repl"),
+        ("ENGINE ReplacingMergeTree", "Missing required option 'sorting_key'"),
+        ('ENGINE ReplacingMergeTree\nENGINE_SORTING_KEY "tuple()"', "Missing required option 'sorting_key'"),
+        ("ENGINE CollapsingMergeTree\nENGINE_SORTING_KEY a", "Missing required option 'sign'"),
+        (
+            "ENGINE CollapsingMergeTree\nENGINE_SORTING_KEY a\nENGINE_SIGN x",
+            "Invalid value 'x' for parameter 'engine_sign', reason: 'x' column is not present in schema",
+        ),
+        ("ENGINE ReplacingMergeTree\nENGINE_SORTING_KEY a\nENGINE_VER a", "'a' column is in the sorting key"),
+        ("ENGINE_SORTING_KEY a, count()", "aggregate function 'count' is not allowed in a key"),
+        ("ENGINE_SORTING_KEY state", "'state' column is an AggregateFunction"),
+        ("ENGINE_SORTING_KEY nowhere", "'nowhere' column is not present in schema"),
+        ("ENGINE_SETTINGS index_granularity", "'index_granularity' is not a setting"),
+        ("ENGINE_SIGN a", "ENGINE_SIGN is not an option of MergeTree"),
+    ],
+)
+def test_engine_messages(engine: str, message: str) -> None:
+    text = "SCHEMA >\n    a String,\n    state AggregateFunction(uniq, String)\n" + engine + "\n"
+    assert message in only_error("x.datasource", text).message
+
+
+def test_all_errors_of_all_files_at_once() -> None:
+    with pytest.raises(ProjectError) as caught:
+        parse_project(
+            {
+                "a.datasource": "SCHEMA >\n    `a` Boolean,\n    `b` Int,\n    `c` String NULL,\n    d DateTime64\nENGINE Foo\n",
+                "b.pipe": "TOKEN t APPEND\nNODE n\nSQL >\n    SELECT 1\nTYPE foo\nNOPE\n",
+            }
+        )
+    places = [(error.file, error.line) for error in caught.value.errors]
+    assert places == [
+        ("a.datasource", 2),
+        ("a.datasource", 3),
+        ("a.datasource", 4),
+        ("a.datasource", 5),
+        ("a.datasource", 6),
+        ("b.pipe", 1),
+        ("b.pipe", 5),
+        ("b.pipe", 6),
+    ]
+    assert str(caught.value.errors[0]) == "a.datasource:2:9: Boolean type is not supported"
+
+
+def test_excerpt_points_at_the_place() -> None:
+    error = only_error("x.datasource", "SCHEMA >\n    `a` String,\n    `b` Boolean,\n    `c` String\n")
+    assert error.excerpt.split("\n") == [
+        "1 | SCHEMA >",
+        "2 |     `a` String,",
+        "3 |     `b` Boolean,",
+        "  |         ^",
+        "4 |     `c` String",
+    ]
+
+
+def test_excerpt_of_a_long_line_is_cut_around_the_caret() -> None:
+    error = only_error("x.datasource", "SCHEMA >\n    " + "`a` String, " + " " * 5000 + "`b` Boolean\n")
+    shown, caret = error.excerpt.split("\n")[1:3]
+    assert len(shown) < 130
+    assert shown[caret.index("^") :].startswith("Boolean")
+
+
+def test_a_misspelt_directive_gets_a_suggestion() -> None:
+    assert "ENGINE_SORTING_KEY" in only_error("x.datasource", "ENGINE_SORTING_KEYS a\n" + SCHEMA).hint
+    assert ".datasource" in only_error("x.pipe", "SCHEMA >\n    a String\n" + NODE).hint
