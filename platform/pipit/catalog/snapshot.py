@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from pipit.access.policy import Policy
 from pipit.catalog.state import TableNames
@@ -104,7 +105,7 @@ class NodeTarget:
 Target = TableTarget | NodeTarget
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Snapshot:
     workspace: Workspace
     deployment: int  # 0: nothing deployed yet
@@ -135,7 +136,8 @@ class Snapshot:
             return NodeTarget(other, other.readable)
         return None
 
-    def physical_tables(self) -> dict[str, TableTarget]:
+    @cached_property
+    def physical_tables(self) -> Mapping[str, TableTarget]:
         """`database.table` as the engine's query tree prints it -> what it is. Views' own objects are not in it."""
         found: dict[str, TableTarget] = {}
         for table in self.tables.values():

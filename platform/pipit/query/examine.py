@@ -59,7 +59,7 @@ class Examiner:
     async def _ask_engine(self, snapshot: Snapshot, composed: Composed, binder: Binder) -> Examined:
         check_text(composed.sql)
         # One filter per table of the workspace: '0' lets no row through, whichever of them a scalar subquery reads.
-        nothing = filter_setting(dict.fromkeys(snapshot.physical_tables(), "0"))
+        nothing = filter_setting(dict.fromkeys(snapshot.physical_tables, "0"))
         raw = await self._tree(EXPLAIN_RAW, snapshot, composed, binder, nothing)
         _check(raw, composed)
         resolved = await self._tree(EXPLAIN_RESOLVED, snapshot, composed, binder, nothing)

@@ -29,7 +29,7 @@ def filters_for(snapshot: Snapshot, security: SecurityContext, tables: Iterable[
     """
     if not security.is_tenant:
         return {}
-    known = snapshot.physical_tables()
+    known = snapshot.physical_tables
     filters: dict[str, str] = {}
     for physical in tables:
         target = known.get(physical)
@@ -52,7 +52,7 @@ def check_filters(
     """Check (b): against the catalog and the engine's list of tables, whatever made the map."""
     if not security.is_tenant:
         return
-    known = snapshot.physical_tables()
+    known = snapshot.physical_tables
     for physical in tables:
         target = known.get(physical)
         if target is not None and is_policed(security, target.table) and not filters.get(physical):
