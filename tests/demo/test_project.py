@@ -58,7 +58,9 @@ async def demo(server: Server, base_url: str, http: aiohttp.ClientSession) -> As
     await workspace.deploy(files)
     until = datetime.now(UTC)
     events = [e for day in history(until - timedelta(days=DAYS), until) for e in day]
-    for name, rows in (("contracts", contracts()), ("events", events)):
+    batches = [("contracts", contracts())]
+    batches += [("events", events[n : n + 3000]) for n in range(0, len(events), 3000)]
+    for name, rows in batches:
         reply = await workspace.send(name, rows)
         assert reply.json == {"successful_rows": len(rows), "quarantined_rows": 0}, reply.text
     yield Demo(workspace, events)

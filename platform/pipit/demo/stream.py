@@ -8,6 +8,7 @@ starting, busy (429) or without its engine (503) is waited for.
 from __future__ import annotations
 
 import asyncio
+import io
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from random import Random
@@ -91,7 +92,7 @@ class _Sender:
         while not self._stop.is_set():
             try:
                 async with self._session.post(
-                    "/v0/events", params={"name": name}, data=body, headers=self._headers
+                    "/v0/events", params={"name": name}, data=io.BytesIO(body), headers=self._headers
                 ) as response:
                     if response.status < 300:
                         return
