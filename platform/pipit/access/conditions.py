@@ -9,7 +9,6 @@ error: a query without its filter never runs.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 
 from pipit.sql.allowed import AGGREGATE_FUNCTIONS, function_verdict
 from pipit.sql.lexer import Token, TokenKind, identifier_name, significant, tokenize
@@ -126,24 +125,23 @@ def _check_name(tokens: Sequence[Token], index: int) -> None:
 
 def _check_in(tokens: Sequence[Token], index: int) -> None:
     """After IN: a list of values. A bare name there could be a table, in brackets too."""
-    at = index + 1
-    if at == len(tokens) or tokens[at].text not in _PAIRS:
-        if at < len(tokens) and tokens[at].kind is TokenKind.STRING:
-            return
+    first = tokens[index + 1] if index + 1 < len(tokens) else None
+    if first is not None and first.kind is TokenKind.STRING:
+        return
+    if first is None or first.kind is not TokenKind.OPEN:
         raise ConditionError("IN needs a list of values: IN ('a', 'b')", tokens[index].start)
-    depth = 0
-    for token, after in pairwise([*tokens[at:], tokens[-1]]):
+    calls: list[bool] = []  # of each open bracket: whether it holds the arguments of a call
+    for at in range(index + 1, len(tokens)):
+        before, token = tokens[at - 1], tokens[at]
         if token.kind is TokenKind.OPEN:
-            depth += 1
+            calls.append(len(calls) > 0 and before.kind in _NAMES)
         elif token.kind is TokenKind.CLOSE:
-            depth -= 1
-            if depth == 0:
+            calls.pop()
+            if not calls:
                 return
-        elif (
-            token.kind in _NAMES
-            and not (token.kind is TokenKind.WORD and token.text.upper() in _CONSTANTS)
-            and not (after.kind is TokenKind.OPEN and after.text == "(")
-        ):
+        elif token.kind in _NAMES and not any(calls):
+            if token.text.upper() in _CONSTANTS or tokens[at + 1].text == "(":
+                continue
             raise ConditionError("the list of an IN may hold values only, no names", token.start)
 
 
