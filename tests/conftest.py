@@ -1,4 +1,6 @@
-"""What all tests share: one event loop and one engine process for the whole run. A test takes a database of its own."""
+"""What all tests share: one event loop and one engine process for the whole run. A test takes a database of
+its own.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from pipit.engine import Engine, open_engine
-
 
 pytest_plugins = ["serving"]
 

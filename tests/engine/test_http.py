@@ -13,7 +13,7 @@ from clickhouse_connect.driver._backend.http_async import HttpAsyncBackend
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipit.engine import Engine
+from pipit.engine import Engine, Settings
 from pipit.engine.binding import bind
 from pipit.errors import QueryTimeout, SqlError, TooLarge
 
@@ -102,9 +102,9 @@ def test_bound_texts() -> None:
 async def test_settings_are_of_one_request(engine: Engine) -> None:
     hostile = "{'system.one':'dummy = 0 AND \\'it\\\\\\'s ; DROP\\' != \\'\\''}"
     sql = "SELECT count() FROM system.one"
-    filters = {"additional_table_filters": hostile, "readonly": 1}
+    filters: dict[str, str | int] = {"additional_table_filters": hostile, "readonly": 1}
     assert await engine.query(sql, settings=filters) == b"1\n"
-    nothing = {"additional_table_filters": "{'system.one':'0'}", "readonly": 1}
+    nothing: Settings = {"additional_table_filters": "{'system.one':'0'}", "readonly": 1}
     assert await engine.query(sql, settings=nothing) == b"0\n"
     assert await engine.query(f"{sql} SETTINGS additional_table_filters = {{}}", settings=filters | {"readonly": 0})
     with pytest.raises(SqlError) as caught:
@@ -114,8 +114,11 @@ async def test_settings_are_of_one_request(engine: Engine) -> None:
 
 
 async def test_a_filter_of_two_hundred_thousand_bytes(engine: Engine) -> None:
-    keys = " OR ".join(f"dummy = {n}" for n in range(0, 16000))
-    filters = {"additional_table_filters": "{'system.one':'" + keys + "'}", "max_query_size": 10_000_000}
+    keys = " OR ".join(f"dummy = {n}" for n in range(16000))
+    filters: dict[str, str | int] = {
+        "additional_table_filters": "{'system.one':'" + keys + "'}",
+        "max_query_size": 10_000_000,
+    }
     assert len(keys) > 200_000
     filters |= {"max_ast_elements": 1_000_000, "max_expanded_ast_elements": 1_000_000}
     assert await engine.query("SELECT count() FROM system.one", settings=filters) == b"1\n"
@@ -222,7 +225,9 @@ async def test_limits_have_errors_of_their_own(engine: Engine) -> None:
 
 
 async def test_insert_and_special_values(engine: Engine, database: str) -> None:
-    await engine.command(f"CREATE TABLE {database}.t (n UInt64, s String, d DateTime64(3)) ENGINE = MergeTree ORDER BY n")
+    await engine.command(
+        f"CREATE TABLE {database}.t (n UInt64, s String, d DateTime64(3)) ENGINE = MergeTree ORDER BY n"
+    )
     rows = [{"n": 2**64 - 1, "s": "it's\n\"\\ 🐦", "d": "2024-01-02T03:04:05.678Z"}]
     await engine.insert(f"`{database}`.`t`", rows)
     await engine.insert(f"`{database}`.`t`", [])
@@ -234,22 +239,33 @@ async def test_files(engine: Engine, database: str, tmp_path: Path) -> None:
     file = tmp_path / "some rows.ndjson"
     file.write_text('{"n":1,"s":"a"}\n{"n":2,"s":"b"}\n')
     await engine.command(f"CREATE TABLE {database}.t (n Int64, s String) ENGINE = MergeTree ORDER BY n")
-    of_file = {"format": "JSONEachRow", "structure": "n Int64, s String"}
-    await engine.insert_file(f"{database}.t (n, s)", "SELECT n * 10, s FROM {source}", file, **of_file)
+    await engine.insert_file(
+        f"{database}.t (n, s)",
+        "SELECT n * 10, s FROM {source}",
+        file,
+        format="JSONEachRow",
+        structure="n Int64, s String",
+    )
     assert await engine.query(f"SELECT n, s FROM {database}.t ORDER BY n") == b"10\ta\n20\tb\n"
-    assert await engine.select_file("SELECT count() AS c FROM {source} WHERE n > 1", file, **of_file) == [{"c": 1}]
+    assert await engine.select_file(
+        "SELECT count() AS c FROM {source} WHERE n > 1", file, format="JSONEachRow", structure="n Int64, s String"
+    ) == [{"c": 1}]
     with pytest.raises(ValueError, match="exactly once"):
-        await engine.insert_file("t", "SELECT 1", file, **of_file)
+        await engine.insert_file("t", "SELECT 1", file, format="JSONEachRow", structure="n Int64, s String")
 
 
 async def test_a_file_from_elsewhere_is_refused(engine: Engine) -> None:
     with pytest.raises(SqlError) as caught:
-        await engine.select_file("SELECT * FROM {source}", Path("/etc/hostname"), format="LineAsString", structure="l String")
+        await engine.select_file(
+            "SELECT * FROM {source}", Path("/etc/hostname"), format="LineAsString", structure="l String"
+        )
     assert caught.value.engine_code == 291
 
 
 def test_the_transport_that_we_rely_on() -> None:
-    """`engine/http.py` calls it past the facade: a new release that changes it should fail here, not in production."""
+    """`engine/http.py` calls it past the facade: a new release that changes it should fail here, not in
+    production.
+    """
     transport: Callable[..., object] = HttpAsyncBackend.request
     names = set(inspect.signature(transport).parameters)
     assert {"data", "params", "files", "server_wait", "retries", "retryable"} <= names

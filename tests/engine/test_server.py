@@ -138,7 +138,7 @@ async def test_into_outfile_is_refused_always(
         "SELECT file('/etc/hostname')",
         "SELECT FILE ( '/etc/hostname')",
         "SELECT `file`('/etc/hostname')",
-        'SELECT "file"(\'/etc/hostname\')',
+        "SELECT \"file\"('/etc/hostname')",
         "SELECT * APPLY(file) FROM (SELECT '/etc/hostname')",
         "SELECT * APPLY file FROM (SELECT '/etc/hostname')",
         "SELECT * FROM file('/etc/hostname', LineAsString)",
@@ -294,7 +294,9 @@ async def test_nobody_without_the_password(endpoint: Endpoint) -> None:
 
 
 async def test_an_error_after_the_first_byte_breaks_the_connection(http: aiohttp.ClientSession) -> None:
-    sql = "SELECT number, throwIf(number = 500000) FROM numbers(1000000) SETTINGS max_block_size = 10000, max_threads = 1"
+    sql = (
+        "SELECT number, throwIf(number = 500000) FROM numbers(1000000) SETTINGS max_block_size = 10000, max_threads = 1"
+    )
     seen = b""
     with pytest.raises(aiohttp.ClientError):
         async with http.post("/", data=sql) as response:

@@ -43,7 +43,12 @@ def test_the_head_of_an_insert(text: str, statement: str, format: str, data: str
 
 @pytest.mark.parametrize(
     "text",
-    ["INSERT INTO t VALUES (1, 'FORMAT CSV')", "INSERT INTO t SELECT 1", "INSERT INTO t FORMAT Values (1)", "INSERT INTO t"],
+    [
+        "INSERT INTO t VALUES (1, 'FORMAT CSV')",
+        "INSERT INTO t SELECT 1",
+        "INSERT INTO t FORMAT Values (1)",
+        "INSERT INTO t",
+    ],
 )
 def test_inserts_without_data_of_their_own(text: str) -> None:
     assert insert_head(text.encode()) is None

@@ -1,4 +1,6 @@
-"""The engine process dies, hangs, meets a second one, loses its parent: what callers see, and that it comes back."""
+"""The engine process dies, hangs, meets a second one, loses its parent: what callers see, and that it comes
+back.
+"""
 
 from __future__ import annotations
 
@@ -46,6 +48,10 @@ def is_running(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+def read_proc(pid: int, part: str) -> bytes:
+    return Path(f"/proc/{pid}/{part}").read_bytes()
 
 
 def pid_of(supervisor: Supervisor) -> int:
@@ -127,7 +133,7 @@ async def test_busy_is_not_hung(tmp_path: Path) -> None:
 
 async def test_a_second_one_on_the_same_directory_is_told_so(tmp_path: Path) -> None:
     async with own_engine(tmp_path):
-        with pytest.raises(EngineStartError, match="another Pipit process .* uses the data directory"):
+        with pytest.raises(EngineStartError, match=r"another Pipit process .* uses the data directory"):
             async with open_engine(tmp_path):
                 pass
 
@@ -191,5 +197,5 @@ async def test_the_password_stands_in_no_argument_and_no_environment(tmp_path: P
     async with own_engine(tmp_path) as (_, supervisor):
         assert supervisor.endpoint is not None
         for part in ("cmdline", "environ"):
-            content = Path(f"/proc/{supervisor.endpoint.pid}/{part}").read_bytes()
+            content = read_proc(supervisor.endpoint.pid, part)
             assert supervisor.endpoint.password.encode() not in content

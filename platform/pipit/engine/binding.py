@@ -1,7 +1,9 @@
-"""Values become raw texts of bound parameters: clickhouse-connect's own printing, typed for Pipit's values (rule 2).
+"""Values become raw texts of bound parameters: clickhouse-connect's own printing, typed for Pipit's values
+(rule 2).
 
-The statement's text is not looked at and never changed. clickhouse-connect's `bind_query` does both: with parameters
-and no placeholder it falls back to `%` formatting of the text, and it takes trailing semicolons off.
+The statement's text is not looked at and never changed. clickhouse-connect's `bind_query` does both: with
+parameters and no placeholder it falls back to `%` formatting of the text, and it takes trailing semicolons
+off.
 """
 
 from __future__ import annotations

@@ -16,7 +16,9 @@ Settings = Mapping[str, str | int | float]
 
 
 class Engine(Protocol):
-    """What the rest of Pipit calls. Errors: SqlError, QueryTimeout, TooLarge, Unavailable (all of `pipit.errors`)."""
+    """What the rest of Pipit calls. Errors: SqlError, QueryTimeout, TooLarge, Unavailable (all of
+    `pipit.errors`).
+    """
 
     @property
     def embedded(self) -> bool:
@@ -28,7 +30,7 @@ class Engine(Protocol):
         """Whether calls have a chance now; while False every one raises Unavailable at once."""
         ...
 
-    async def wait_available(self, timeout: float | None = None) -> bool:
+    async def wait_available(self, timeout: float | None = None) -> bool:  # noqa: ASYNC109
         """Waits until the engine is there; False after `timeout` seconds without it."""
         ...
 
@@ -57,7 +59,8 @@ class Engine(Protocol):
     ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
         """The result as it comes. Leaving the context early cancels the query in the engine.
 
-        An error before the first byte raises on entering; one after it raises from the iterator, never as data.
+        An error before the first byte raises on entering; one after it raises from the iterator, never as
+        data.
         """
         ...
 
@@ -83,7 +86,9 @@ class Engine(Protocol):
         """DDL and other statements without a result."""
         ...
 
-    async def insert(self, table: str, rows: Sequence[Mapping[str, object]], *, settings: Settings | None = None) -> None:
+    async def insert(
+        self, table: str, rows: Sequence[Mapping[str, object]], *, settings: Settings | None = None
+    ) -> None:
         """Control-plane rows (state, logs), as JSONEachRow. `table` is already quoted (`db`.`table`)."""
         ...
 
@@ -99,8 +104,8 @@ class Engine(Protocol):
     ) -> None:
         """`INSERT INTO {into} {select}` where `select` holds the marker `{source}` once, as its FROM.
 
-        Embedded it becomes `file('path', format, 'structure')`; on a server `input('structure')` and the file's
-        bytes stream in the body.
+        Embedded it becomes `file('path', format, 'structure')`; on a server `input('structure')` and the
+        file's bytes stream in the body.
         """
         ...
 

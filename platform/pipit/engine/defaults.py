@@ -1,7 +1,8 @@
-"""Engine settings that every request of Pipit carries, on the embedded engine and on a server alike. The one place.
+"""Engine settings that every request of Pipit carries, on the embedded engine and on a server alike. The one
+place.
 
-They are what real projects of the dialect were seen to need (`ENGINE.md`). A request's own settings win over them.
-Server-wide settings do not belong here: a server at PIPIT_CLICKHOUSE_URL is its owner's.
+They are what real projects of the dialect were seen to need (`ENGINE.md`). A request's own settings win over
+them. Server-wide settings do not belong here: a server at PIPIT_CLICKHOUSE_URL is its owner's.
 """
 
 from __future__ import annotations

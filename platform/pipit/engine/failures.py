@@ -1,7 +1,7 @@
 """The engine's errors become Pipit's: which class a code belongs to, and what of a message a reader may see.
 
-A message that leaves here holds no SQL text, no path, no version and no stack. `without_values` takes the quoted
-values out as well, for readers who must not learn of rows (design, rule 1).
+A message that leaves here holds no SQL text, no path, no version and no stack. `without_values` takes the
+quoted values out as well, for readers who must not learn of rows (design, rule 1).
 """
 
 from __future__ import annotations
@@ -15,44 +15,72 @@ _TOO_LARGE = frozenset({158, 307, 396})
 _AWAY = frozenset({202, 210, 425, 194, 516, 192, 193})
 MEMORY_LIMIT = 241
 
-_BODY = re.compile(r"Code: (\d+)\. DB::(?:\w+)?Exception: (.*)", re.DOTALL)
-_NESTED = re.compile(r"Code: \d+\. DB::(?:\w+)?Exception: ")
-_VERSION = re.compile(r"\s*\(version [^()]*(?:\([^()]*\))?[^()]*\)")
-_NAME = re.compile(r"[\s.]*\(([A-Z][A-Z0-9_]{2,})\)\s*$")
+_BODY = re.compile(r"Code: \d+\. DB::(?:\w+)?Exception: ")
+_TRAILER = re.compile(r"[\s.]*(?:\(version [^()]*(?:\([^()]*\))?[^()]*\)|\(([A-Z][A-Z0-9_]{2,})\))[\s.]*\Z")
 # What the engine adds of the query's text and of its own doings; all of it stands after what is wrong.
 _ECHO = re.compile(
-    r"[:.,]?\s*(?:\(?[Ii]n (?:the )?scope\b|[Ww]hile (?:executing|processing|reading)\b|\(in query:|\(in file/uri"
+    r"[:.,]?\s*(?:\(?[Ii]n (?:the )?(?:scope|query)\b|[Ww]hile (?:executing|processing|reading)\b|\(in file/uri"
     r"|Stack trace:|Expected one of:|Could not print diagnostic|\n\s*Row \d+:).*",
     re.DOTALL,
 )
-_SYNTAX = re.compile(r"(failed at (?:position \d+|end of query))\s*\(.*?\)?(\s*\(line \d+, col \d+\))?:.*", re.DOTALL)
+_SYNTAX = re.compile(r"(failed at (?:position \d+|end of query)).*?((?: \(line \d+, col \d+\))?):.*", re.DOTALL)
 _PATH = re.compile(r"(?<![\w.\])}'`\"/])(?:/[\w.@+%~-]+){2,}/?|'(?:/[^'\s]+)+'")
+_SUGGESTION = re.compile(r"\.?\s*Maybe you meant.*", re.DOTALL)
 _QUOTED = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"", re.DOTALL)
+# Errors about the text and its types alone. All others may tell of rows, in words or in numbers.
+_OF_THE_TEXT = frozenset(
+    {
+        "AMBIGUOUS_IDENTIFIER",
+        "DATABASE_ACCESS_DENIED",
+        "ILLEGAL_AGGREGATION",
+        "ILLEGAL_TYPE_OF_ARGUMENT",
+        "MEMORY_LIMIT_EXCEEDED",
+        "NOT_AN_AGGREGATE",
+        "NO_COMMON_TYPE",
+        "NUMBER_OF_ARGUMENTS_DOESNT_MATCH",
+        "READONLY",
+        "SYNTAX_ERROR",
+        "TOO_FEW_ARGUMENTS_FOR_FUNCTION",
+        "TOO_MANY_ARGUMENTS_FOR_FUNCTION",
+        "UNKNOWN_FUNCTION",
+        "UNKNOWN_IDENTIFIER",
+        "UNKNOWN_QUERY_PARAMETER",
+        "UNKNOWN_SETTING",
+        "UNKNOWN_TABLE",
+    }
+)
 
 
-def scrub(text: str) -> str:
-    """What is wrong, in the engine's words, without what it echoes."""
-    text = _VERSION.sub("", text)
-    found = _BODY.search(text)
-    if found:
-        text = found[2]
-    text = text.strip()
-    name = _NAME.search(text)
-    if name:
-        text = text[: name.start()]
-    text = _NESTED.sub("", text)
-    text = _SYNTAX.sub(r"\1\2", text)
+def scrub(text: str, name: str = "") -> str:
+    """What is wrong, in the engine's words, without what it echoes; the engine's name of the error at the
+    end.
+    """
+    bodies = _BODY.split(text)
+    text = bodies[-1].strip()
+    while trailer := _TRAILER.search(text):
+        name = name or trailer[1] or ""
+        text = text[: trailer.start()]
+    if "Syntax error" in text:
+        text = _SYNTAX.sub(r"\1\2", text)
     text = _ECHO.sub("", text)
+    if name == "UNKNOWN_TABLE":
+        text = _SUGGESTION.sub("", text)  # it knows the tables of every workspace
     text = _PATH.sub("<path>", text).strip().rstrip(".:, ")
-    return f"{text} ({name[1]})" if name else text
+    return f"{text} ({name})" if name else text
 
 
 def without_values(message: str) -> str:
-    """The message with every quoted value taken out."""
-    return _QUOTED.sub("'...'", message)
+    """For a reader who must not learn of rows: an error about the text without quoted values, else only its
+    name.
+    """
+    found = _TRAILER.search(message)
+    name = found[1] if found else ""
+    if name not in _OF_THE_TEXT:
+        return f"The query failed on its data ({name})" if name else "The query failed on its data"
+    return _QUOTED.sub("'...'", _SUGGESTION.sub("", message[: found.start()] if found else message)) + f" ({name})"
 
 
-def engine_error(code: int | None, text: str) -> PipitError:
+def engine_error(code: int | None, text: str, name: str = "") -> PipitError:
     """The error for one of the engine's codes; None when it answered without one."""
     if code is None:
         return Unavailable("The engine did not answer properly", hint="Try again in a moment")
@@ -68,7 +96,7 @@ def engine_error(code: int | None, text: str) -> PipitError:
             engine_code=code,
             hint="Aggregate over fewer keys, or read less data",
         )
-    return SqlError(scrub(text) or "The engine refused the statement", engine_code=code)
+    return SqlError(scrub(text, name) or "The engine refused the statement", engine_code=code)
 
 
 def engine_away() -> Unavailable:

@@ -1,16 +1,18 @@
 """`Engine` over clickhouse-connect's async client: the child process and a server alike (rule 7).
 
-Promises: while the engine is away every call raises Unavailable at once; nothing is ever sent twice; values are bound
-parameters; settings go beside the statement, never into it; the bytes of a result are handed on as they come.
+Promises: while the engine is away every call raises Unavailable at once; nothing is ever sent twice; values
+are bound parameters; settings go beside the statement, never into it; the bytes of a result are handed on as
+they come.
 
-It uses the client's transport (`AsyncClient._backend.request`: pool, authentication, errors) and not `raw_query`:
-that one rewrites the text, reads it to decide on repeats, and repeats reads by itself. `tests/engine` hold the
-signature.
+It uses the client's transport (`AsyncClient._backend.request`: pool, authentication, errors) and not
+`raw_query`: that one rewrites the text, reads it to decide on repeats, and repeats reads by itself.
+`tests/engine` hold the signature.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -46,7 +48,7 @@ class Source(Protocol):
     @property
     def available(self) -> bool: ...
 
-    async def wait_available(self, timeout: float | None = None) -> bool: ...
+    async def wait_available(self, timeout: float | None = None) -> bool: ...  # noqa: ASYNC109
 
     async def client(self) -> AsyncClient:
         """The client to use now. Raises Unavailable."""
@@ -70,7 +72,7 @@ class HttpEngine:
         """Whether calls have a chance now."""
         return self._source.available
 
-    async def wait_available(self, timeout: float | None = None) -> bool:
+    async def wait_available(self, timeout: float | None = None) -> bool:  # noqa: ASYNC109
         """Waits until the engine is there; False after `timeout` seconds without it."""
         return await self._source.wait_available(timeout)
 
@@ -144,7 +146,7 @@ class HttpEngine:
     ) -> None:
         fields = _fields(None, settings, None, None, None)
         if self.embedded:
-            source = f"file({_quote(str(path.resolve()))}, {_quote(format)}, {_quote(structure)})"
+            source = _local_file(path, format, structure)
             await self._whole(f"INSERT INTO {into} {_with_source(select, source)}".encode(), fields)
             return
         source = f"input({_quote(structure)})"
@@ -162,7 +164,7 @@ class HttpEngine:
     ) -> list[dict[str, Any]]:
         fields = _fields(None, _ROWS_SETTINGS | dict(settings or {}), None, "JSONEachRow", None)
         if self.embedded:
-            source = f"file({_quote(str(path.resolve()))}, {_quote(format)}, {_quote(structure)})"
+            source = _local_file(path, format, structure)
             body = await self._whole(_with_source(select, source).encode(), fields)
         else:
             fields["query"] = _with_source(select, _EXTERNAL)
@@ -218,7 +220,7 @@ class HttpEngine:
             if error.code is None and _is_network(error):
                 self._source.lost(client)
                 raise engine_away() from error
-            raise engine_error(error.code, str(error)) from None
+            raise engine_error(error.code, str(error), error.name or "") from None
         except aiohttp.ClientError as error:
             self._source.lost(client)
             raise engine_away() from error
@@ -266,6 +268,10 @@ async def _file_chunks(path: Path) -> AsyncIterator[bytes]:
     with path.open("rb") as file:
         while chunk := await loop.run_in_executor(None, file.read, _FILE_CHUNK):
             yield chunk
+
+
+def _local_file(path: Path, format: str, structure: str) -> str:
+    return f"file({_quote(os.path.abspath(path))}, {_quote(format)}, {_quote(structure)})"
 
 
 def _quote(text: str) -> str:

@@ -38,7 +38,7 @@ class EmbeddedSource:
     def available(self) -> bool:
         return self._supervisor.endpoint is not None
 
-    async def wait_available(self, timeout: float | None = None) -> bool:
+    async def wait_available(self, timeout: float | None = None) -> bool:  # noqa: ASYNC109
         try:
             async with asyncio.timeout(timeout):
                 await self._supervisor.wait_serving()
@@ -90,7 +90,7 @@ class ServerSource:
     def available(self) -> bool:
         return not self._away
 
-    async def wait_available(self, timeout: float | None = None) -> bool:
+    async def wait_available(self, timeout: float | None = None) -> bool:  # noqa: ASYNC109
         try:
             async with asyncio.timeout(timeout):
                 while True:
@@ -108,9 +108,7 @@ class ServerSource:
             async with self._lock:
                 if self._client is None:
                     try:
-                        self._client = await _connect(
-                            self._scheme, self._host, self._port, self._user, self._password
-                        )
+                        self._client = await _connect(self._scheme, self._host, self._port, self._user, self._password)
                     except Unavailable:
                         self._away = True
                         raise
@@ -152,8 +150,8 @@ async def open_engine(
 ) -> AsyncIterator[HttpEngine]:
     """The engine until the context ends. Raises EngineStartError.
 
-    Embedded (no `url`), files for `insert_file` are read from `data_dir` (not from `engine/` in it) and `file_roots`.
-    `memory`: bytes for the embedded engine, 0 for a share of the machine's.
+    Embedded (no `url`), files for `insert_file` are read from `data_dir` (not from `engine/` in it) and
+    `file_roots`. `memory`: bytes for the embedded engine, 0 for a share of the machine's.
     """
     if url:
         server = ServerSource(url)

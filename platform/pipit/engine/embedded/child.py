@@ -1,8 +1,8 @@
 """The engine process: opens the data directory, serves ClickHouse's HTTP protocol, dies with its parent.
 
-Its orders come as one JSON line on standard input (`Orders`), its answer leaves as one JSON line on the descriptor
-named there: `{"port": N}` when it serves, `{"error": "..."}` when it cannot. The password never stands in arguments
-or in the environment. End of standard input means that the parent is gone.
+Its orders come as one JSON line on standard input (`Orders`), its answer leaves as one JSON line on the
+descriptor named there: `{"port": N}` when it serves, `{"error": "..."}` when it cannot. The password never
+stands in arguments or in the environment. End of standard input means that the parent is gone.
 """
 
 from __future__ import annotations
@@ -105,9 +105,7 @@ def _lock(data: Path) -> Any:
 
 
 async def _serve(orders: Orders, data: Path) -> None:
-    from chdb import _chdb
-
-    from pipit.engine.embedded.connections import Connections
+    from pipit.engine.embedded.connections import Connections, connect
     from pipit.engine.embedded.guard import Guard
     from pipit.engine.embedded.server import Identity, Server
 
@@ -122,7 +120,7 @@ async def _serve(orders: Orders, data: Path) -> None:
     mend(folder)
     try:
         # Kept open: the engine lives as long as a connection does.
-        keeper = _chdb.connect(f"{path}?config-file={config}")
+        keeper = connect(f"{path}?config-file={config}")
     except RuntimeError as error:
         raise StartError(f"the engine cannot open {folder}: {error or 'another process has it open'}") from None
     version, timezone = keeper.query("SELECT version(), timezone()", "TSV").bytes().decode().strip().split("\t")

@@ -19,6 +19,11 @@ _NAME = re.compile(r"[a-z_0-9]+\Z")
 _VALUE = re.compile(r"[A-Za-z0-9_.,-]+\Z")  # what needs no escaping in a connection's URL
 
 
+def connect(url: str) -> Any:
+    """A connection to the engine at `path?setting=value&...`; the first one of a process opens the directory."""
+    return _chdb.connect(url)  # type: ignore[attr-defined]  # an extension module without stubs
+
+
 class Connections:
     """`take` may be called from any thread. `base` are the settings that every connection starts with."""
 
@@ -46,7 +51,7 @@ class Connections:
         return connection
 
     def open(self) -> Any:
-        return _chdb.connect(self._url)
+        return connect(self._url)
 
     def run(self, sql: str) -> None:
         """A statement without a result, on a connection of its own."""

@@ -1,7 +1,8 @@
 """One request's work on the engine, in a worker thread: a connection of its own, its settings, one statement.
 
-Rule 1 of the design rests on it: nothing of a request (database, settings, `readonly`) outlives its connection.
-Order matters: database, then settings, `readonly` as the last of them, then the check, then the statement.
+Rule 1 of the design rests on it: nothing of a request (database, settings, `readonly`) outlives its
+connection. Order matters: database, then settings, `readonly` as the last of them, then the check, then the
+statement.
 """
 
 from __future__ import annotations
@@ -218,10 +219,10 @@ class Execution:
 
 
 def settings_statement(task: Task, base: Mapping[str, str]) -> str:
-    """One SET: what the request asks for beyond `base`, the tag by which KILL QUERY finds it, `readonly` last."""
-    settings = {
-        name: value for name, value in task.settings.items() if name != "readonly" and base.get(name) != value
-    }
+    """One SET: what the request asks for beyond `base`, the tag by which KILL QUERY finds it, `readonly`
+    last.
+    """
+    settings = {name: value for name, value in task.settings.items() if name != "readonly" and base.get(name) != value}
     settings["log_comment"] = task.tag
     if "readonly" in task.settings:
         settings["readonly"] = task.settings["readonly"]

@@ -11,7 +11,9 @@ _STD_EXCEPTION = 1001
 _STATUS = {
     **dict.fromkeys((516, 194), 401),
     **dict.fromkeys((192, 193, 497), 403),
-    **dict.fromkeys((6, 26, 27, 36, 38, 41, 42, 43, 44, 53, 57, 62, 69, 70, 72, 117, 128, 130, 131, 427, 456, 457, 467), 400),
+    **dict.fromkeys(
+        (6, 26, 27, 36, 38, 41, 42, 43, 44, 53, 57, 62, 69, 70, 72, 117, 128, 130, 131, 427, 456, 457, 467), 400
+    ),
     **dict.fromkeys((46, 47, 50, 56, 60, 63, 73, 78, 81, 108, 115, 152, 155), 404),
     164: 500,
     159: 408,
@@ -21,7 +23,13 @@ _STATUS = {
     168: 413,
     48: 501,
 }
-_NAMES = {62: "SYNTAX_ERROR", 164: "READONLY", 291: "DATABASE_ACCESS_DENIED", 48: "NOT_IMPLEMENTED", 36: "BAD_ARGUMENTS"}
+_NAMES = {
+    62: "SYNTAX_ERROR",
+    164: "READONLY",
+    291: "DATABASE_ACCESS_DENIED",
+    48: "NOT_IMPLEMENTED",
+    36: "BAD_ARGUMENTS",
+}
 _NAMES |= {516: "AUTHENTICATION_FAILED", 394: "QUERY_WAS_CANCELLED", 115: "UNKNOWN_SETTING", 117: "INCORRECT_DATA"}
 
 

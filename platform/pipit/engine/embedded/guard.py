@@ -1,8 +1,9 @@
-"""What the child refuses whatever the settings say (`ENGINE.md`): the engine would do it even with `readonly=1`.
+"""What the child refuses whatever the settings say (`ENGINE.md`): the engine would do it even with
+`readonly=1`.
 
-One statement per request, by the engine's own parser. No OUTFILE, no INFILE. No `Python()`. `file`, as a function, a
-table function or an engine, only over a literal path without patterns under the folders given at start, and not at
-all with `readonly`: as a scalar function it reads any file even then.
+One statement per request, by the engine's own parser. No OUTFILE, no INFILE. No `Python()`. `file`, as a
+function, a table function or an engine, only over a literal path without patterns under the folders given at
+start, and not at all with `readonly`: as a scalar function it reads any file even then.
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ class Guard:
         self._passed: dict[tuple[bytes, bool], bool] = {}
 
     def check(self, connection: Any, text: bytes, *, readonly: bool) -> bool:
-        """Raises Failure if the text may not run. True: it only reads. What a text is never changes: it is kept."""
+        """Raises Failure if the text may not run. True: it only reads. What a text is never changes: it is
+        kept.
+        """
         key = (text, readonly)
         reads = self._passed.get(key)
         if reads is None:

@@ -1,7 +1,7 @@
 """The threads on which executions run, and the end of one whose client went away.
 
-Promises: a step runs on a worker thread, never on the event loop; a cancelled request's query is killed and its
-connection closed, whatever it was doing; kills and heartbeats get through when all workers are busy.
+Promises: a step runs on a worker thread, never on the event loop; a cancelled request's query is killed and
+its connection closed, whatever it was doing; kills and heartbeats get through when all workers are busy.
 """
 
 from __future__ import annotations
@@ -63,7 +63,9 @@ class Threads:
 
 
 class Running:
-    """`async with`: runs an execution's steps; leaving in the middle of one, or before the last, ends the query."""
+    """`async with`: runs an execution's steps; leaving in the middle of one, or before the last, ends the
+    query.
+    """
 
     def __init__(self, threads: Threads, execution: Execution) -> None:
         self._threads = threads

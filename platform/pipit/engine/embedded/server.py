@@ -1,8 +1,9 @@
 """ClickHouse's HTTP protocol on loopback, over Execution: what a request says, and how an answer leaves.
 
-Promises: one statement and one engine connection per request; a result streams where its format allows; an error
-before the first byte is ClickHouse's header and body, an error after it aborts the connection, so that it is never
-taken for data; a client that goes away has its query killed. Nobody without the password gets further than `/ping`.
+Promises: one statement and one engine connection per request; a result streams where its format allows; an
+error before the first byte is ClickHouse's header and body, an error after it aborts the connection, so that
+it is never taken for data; a client that goes away has its query killed. Nobody without the password gets
+further than `/ping`.
 """
 
 from __future__ import annotations
@@ -30,10 +31,30 @@ log = logging.getLogger(__name__)
 
 # Of the URL, these are the protocol's; every other name is a setting of the engine.
 _PROTOCOL = frozenset(
-    "query query_id database default_format user password quota_key role session_id session_timeout session_check "
-    "close_session stacktrace compress decompress buffer_size wait_end_of_query client_protocol_version "
-    # These steer ClickHouse's own HTTP server. Here progress is not sent, and a lost client always ends its query.
-    "send_progress_in_http_headers http_headers_progress_interval_ms cancel_http_readonly_queries_on_client_close".split()
+    {
+        "query",
+        "query_id",
+        "database",
+        "default_format",
+        "user",
+        "password",
+        "quota_key",
+        "role",
+        "session_id",
+        "session_timeout",
+        "session_check",
+        "close_session",
+        "stacktrace",
+        "compress",
+        "decompress",
+        "buffer_size",
+        "wait_end_of_query",
+        "client_protocol_version",
+        # ClickHouse's own HTTP server reads these. Here no progress is sent, and a lost client always ends its query.
+        "send_progress_in_http_headers",
+        "http_headers_progress_interval_ms",
+        "cancel_http_readonly_queries_on_client_close",
+    }
 )
 _HEAD_BYTES = 1 << 16  # how much of a body is looked at for the head of an INSERT
 _TEXT_BYTES = 256 << 20  # a statement with its inline values
@@ -109,7 +130,9 @@ class Server:
                 await self._threads.beat()
                 return web.Response(body=b"Ok.\n", headers=headers)
             if path != "/":
-                return web.Response(status=404, body=b"There is no handle " + path.encode()[:200] + b"\n", headers=headers)
+                return web.Response(
+                    status=404, body=b"There is no handle " + path.encode()[:200] + b"\n", headers=headers
+                )
             return await self._answer(request, url, query_id, headers)
         except Failure as failure:
             headers["X-ClickHouse-Exception-Code"] = str(failure.code)
@@ -162,7 +185,7 @@ class Server:
             tag=query_id,
             params={k[6:]: v for k, v in url.items() if k.startswith("param_")},
             settings=settings,
-            database=url.get("database") or request.headers.get("X-ClickHouse-Database", ""),
+            database=url.get("database") or request.headers.get("X-ClickHouse-Database") or "",
             format=url.get("default_format") or request.headers.get("X-ClickHouse-Format") or DEFAULT_FORMAT,
         )
         if insert is not None and not insert.selects and body is not None:

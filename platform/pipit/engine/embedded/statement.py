@@ -1,8 +1,8 @@
 """What the child must know of a statement's text before the engine sees it; nothing here rewrites SQL.
 
-Promises: where the data of an INSERT begins, which output format a text asks for, and whether words that reach
-outside the engine (OUTFILE, INFILE, table functions that read local objects) stand in it as code. It never decides
-whether a statement is a single one: the engine's own parser does (`classify_query`).
+Promises: where the data of an INSERT begins, which output format a text asks for, and whether words that
+reach outside the engine (OUTFILE, INFILE, table functions that read local objects) stand in it as code. It
+never decides whether a statement is a single one: the engine's own parser does (`classify_query`).
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ _FIRST_WORD = re.compile(rb"[\s(]*([A-Za-z]+)\b")
 
 @dataclass(frozen=True, slots=True)
 class Insert:
-    """The head of `INSERT ... FORMAT X <data>`: `statement` as the engine wants it, `data` where the bytes begin."""
+    """The head of `INSERT ... FORMAT X <data>`: `statement` as the engine wants it, `data` where the bytes
+    begin.
+    """
 
     statement: str
     format: str
@@ -114,7 +116,8 @@ def output_format(text: bytes, default: str) -> str:
 
 
 def code_tokens(text: bytes) -> list[tuple[bytes, bytes]]:
-    """Tokens outside comments: words in lower case (quoted identifiers unquoted) or a mark, and the token as written.
+    """Tokens outside comments: words in lower case (quoted identifiers unquoted) or a mark, and the token as
+    written.
 
     A string's word is empty, so that no string is taken for code.
     """
@@ -124,6 +127,6 @@ def code_tokens(text: bytes) -> list[tuple[bytes, bytes]]:
         if kind == "word":
             word = token.lower()
         elif kind == "quoted":
-            word = token.strip(b"`\"").lower()
+            word = token.strip(b'`"').lower()
         found.append((word, token))
     return found

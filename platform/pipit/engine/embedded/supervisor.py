@@ -1,8 +1,9 @@
-"""Keeps one engine process running: starts it, watches it from outside, starts it again after a crash or a hang.
+"""Keeps one engine process running: starts it, watches it from outside, starts it again after a crash or a
+hang.
 
-Promises: at most one child; `endpoint` is None while none serves, so callers can refuse at once; the first start
-raises EngineStartError with a sentence for the person at the terminal, later ones are tried again with growing
-pauses; `stop` leaves no child behind. It never looks into the engine's data.
+Promises: at most one child; `endpoint` is None while none serves, so callers can refuse at once; the first
+start raises EngineStartError with a sentence for the person at the terminal, later ones are tried again with
+growing pauses; `stop` leaves no child behind. It never looks into the engine's data.
 """
 
 from __future__ import annotations
