@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipit.cli.output import count, err, line, show_warnings
-from pipit.datafiles.resources import Warning as ProjectWarning
+
+if TYPE_CHECKING:
+    from pipit.datafiles.resources import Warning as ProjectWarning
 
 _KINDS = (("datasource", "data source"), ("pipe", "pipe"), ("data_connector", "connection"))
 _SIGNS = (("new", "+", "green"), ("changed", "~", "yellow"), ("deleted", "-", "red"))
@@ -41,6 +43,8 @@ def live(found: Mapping[str, Any]) -> str:
 
 
 def _warning(item: Mapping[str, Any]) -> ProjectWarning:
+    from pipit.datafiles.resources import Warning as ProjectWarning
+
     return ProjectWarning(
         file=str(item.get("filename") or item.get("resource") or ""),
         message=str(item.get("text") or item.get("message") or ""),

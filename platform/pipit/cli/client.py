@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
-
-import aiohttp
+from typing import TYPE_CHECKING, Any
 
 from pipit.errors import DatafileError, NotFound, PipitError, ProjectError, RateLimited, Unavailable
+
+if TYPE_CHECKING:
+    import aiohttp
 
 _CONNECT_SECONDS = 5.0
 # A deploy may fill a view from many rows; nothing else takes longer than the server's own limits.
@@ -48,6 +49,8 @@ class Client:
 
     async def health(self) -> bool:
         """Whether the server's engine is there. Raises Unavailable, or PipitError where no Pipit answers."""
+        import aiohttp
+
         try:
             async with self._session.get(f"{self.url}/v0/health", allow_redirects=False) as response:
                 found = _parsed(await response.read())
@@ -70,6 +73,8 @@ class Client:
         token: str = "",
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """A response with status 2xx, its body still to be read. `token` instead of the usual one."""
+        import aiohttp
+
         sent = {"Authorization": f"Bearer {token or self._token}"} | dict(headers or {})
         try:
             async with self._session.request(
@@ -106,6 +111,8 @@ class Client:
 
 @asynccontextmanager
 async def open_client(url: str, token: str, *, hint: str = "") -> AsyncIterator[Client]:
+    import aiohttp
+
     timeout = aiohttp.ClientTimeout(total=_TOTAL_SECONDS, sock_connect=_CONNECT_SECONDS)
     async with aiohttp.ClientSession(timeout=timeout, read_bufsize=2**20) as session:
         yield Client(session, url, token, hint=hint)

@@ -15,7 +15,6 @@ from typing import IO, Annotated, cast
 
 import msgspec
 import typer
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from pipit.cli.client import Client
 from pipit.cli.options import DataOption, HostOption, Options, TokenOption, examples, resolve
@@ -188,6 +187,8 @@ def _opened(file: str) -> Iterator[tuple[IO[bytes], int | None]]:
 @contextmanager
 def _progress(file: str, size: int | None) -> Iterator[Callable[[int], None]]:
     """Called with the position in the file; a bar where somebody looks."""
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
     bar = Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(),

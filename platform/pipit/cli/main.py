@@ -40,22 +40,27 @@ app = typer.Typer(
 )
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        line(out, f"pipit {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def root(
     context: typer.Context,
     data: Annotated[Path | None, typer.Option(help="The data directory, for every command.", metavar="DIR")] = None,
     host: Annotated[str | None, typer.Option(help="The server's URL, for every command.", metavar="URL")] = None,
     token: Annotated[str | None, typer.Option(help="The token, for every command.", metavar="TOKEN")] = None,
-    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)
+    ] = False,
 ) -> None:
     """SQL files in git become multi-tenant analytics APIs.
 
     Commands talk to the server of the data directory ([bold].pipit[/bold] in the current folder) if one runs,
     and start what they need if none does; with --host, to a server anywhere.
     """
-    if version:
-        line(out, f"pipit {__version__}")
-        raise typer.Exit
     context.obj = Given(data, host, token)
 
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from pipit.datafiles.resources import Warning as ProjectWarning
 from pipit.errors import DatafileError, PipitError, ProjectError
+
+if TYPE_CHECKING:
+    from pipit.datafiles.resources import Warning as ProjectWarning
 
 out = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)

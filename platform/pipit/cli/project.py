@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from importlib.resources import files as package_files
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,17 +17,18 @@ from pipit.cli.changes import live, show_changes, summary
 from pipit.cli.options import DATA_FOLDER, DataOption, HostOption, Options, TokenOption, examples, resolve
 from pipit.cli.output import count, line, note, out, show_errors, show_warnings, waiting
 from pipit.cli.target import connect, run
-from pipit.datafiles import parse_project, read_project
-from pipit.datafiles.resources import Project
-from pipit.datafiles.resources import Warning as ProjectWarning
 from pipit.errors import BadRequest, DatafileError, ProjectError
+
+if TYPE_CHECKING:
+    from pipit.datafiles.resources import Project
+    from pipit.datafiles.resources import Warning as ProjectWarning
 
 _PANEL = "Project"
 # Names of secrets, in any form of call. Their values are not needed to see whether a project is right.
 _SECRET_NAME = re.compile(r"""\btb_secret\(\s*(?:"([^"\n]+)"|'([^'\n]+)')""")
 _SECRET_STAND_IN = "1"  # reads as a number and as a text
 
-Folder = Annotated[Path, typer.Argument(help="The project folder.", metavar="[DIR]", show_default=False)]
+Folder = Annotated[Path, typer.Argument(help="The project folder.", metavar="DIR", show_default=False)]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -51,7 +52,7 @@ def add_to(app: typer.Typer) -> None:
 
 def init(
     folder: Annotated[
-        Path, typer.Argument(help="Where; made if it is not there.", metavar="[DIR]", show_default=False)
+        Path, typer.Argument(help="Where; made if it is not there.", metavar="DIR", show_default=False)
     ] = Path(),
     template: Annotated[str, typer.Option(help="What to start from.", metavar="NAME")] = "saas",
 ) -> None:
@@ -76,10 +77,27 @@ def init(
         path.write_bytes(text)
         line(out, ("  + ", "green"), str(path))
     _ignore_data(folder)
-    steps = ["pipit serve --watch"] if folder == Path() else [f"cd {folder}", "pipit serve --watch"]
+    _show_next(folder, content)
+
+
+def _show_next(folder: Path, content: Mapping[str, bytes]) -> None:
+    """The commands that a newcomer wants now."""
+    from pipit.datafiles import parse_project, read_project
+
+    project = parse_project(read_project(folder))
+    steps = [] if folder == Path() else [f"cd {folder}"]
     line(out, "\nNext:")
+    for step in [*steps, "pipit serve --watch"]:
+        line(out, (f"  {step}", "cyan"))
+    line(out, "\nand in another terminal:")
     for step in steps:
         line(out, (f"  {step}", "cyan"))
+    for name in project.datasources:
+        if f"fixtures/{name}.ndjson" in content:
+            line(out, (f"  pipit datasource append {name} fixtures/{name}.ndjson", "cyan"))
+    endpoints = [pipe.name for pipe in project.pipes.values() if pipe.endpoint is not None]
+    for name in endpoints[-1:]:
+        line(out, (f"  pipit query {name}", "cyan"))
 
 
 def _templates() -> Traversable:
@@ -109,6 +127,8 @@ def _ignore_data(folder: Path) -> None:
 
 def read_files(folder: Path) -> dict[str, str]:
     """The project's files. Raises BadRequest where there are none, ProjectError for one that is not text."""
+    from pipit.datafiles import read_project
+
     if not folder.is_dir():
         raise BadRequest(f"{folder} is not a folder", hint="pipit init makes a new project.")
     files = read_project(folder)
@@ -125,6 +145,8 @@ def check(folder: Folder = Path()) -> None:
 
     Prints every error as file:line:column: message. Exit code 1 if there is one.
     """
+    from pipit.datafiles import parse_project
+
     files = read_files(folder)
     try:
         project = parse_project(files)
@@ -197,6 +219,8 @@ def deploy(
 
 
 def _deploy(options: Options, folder: Path, *, check: bool, destructive: bool) -> None:
+    from pipit.datafiles import parse_project
+
     files = read_files(folder)
     parse_project(files)  # what can be seen here is said at once
     found = run(_send(options, files, check=check, destructive=destructive))

@@ -18,7 +18,6 @@ from pipit.cli.output import count, err, line, out, printable, show_table, write
 from pipit.cli.target import connect, run
 from pipit.cli.tokens import mint
 from pipit.errors import BadRequest
-from pipit.sql.references import single_statement
 
 _PANEL = "Data"
 # A table on a screen is for eyes; the other formats print everything.
@@ -139,6 +138,8 @@ def sql(
 
 async def _sql(options: Options, text: str, format: Format) -> None:
     if format is not Format.TABLE:
+        from pipit.sql.references import single_statement
+
         text = f"{single_statement(text)}\nFORMAT {_CLICKHOUSE[format]}"
     headers = {"Content-Type": "text/plain", "Accept": "application/json"}
     async with connect(options) as client:

@@ -31,7 +31,7 @@ def set_secret(
         str | None,
         typer.Argument(
             help="The value. Without it: from standard input, or asked for. Others on this machine can see arguments.",
-            metavar="[VALUE]",
+            metavar="VALUE",
             show_default=False,
         ),
     ] = None,

@@ -25,7 +25,6 @@ from pipit.cli.options import DataOption, Options, examples, resolve
 from pipit.cli.output import count, err, line, note, show_error, waiting
 from pipit.cli.project import read_files
 from pipit.cli.target import run
-from pipit.datafiles import read_project
 from pipit.errors import PipitError
 
 if TYPE_CHECKING:
@@ -93,6 +92,8 @@ def serve(
 
     Deploys the project first if it changed. The engine (ClickHouse) is built in; its data is in the data directory.
     """
+    from pipit.datafiles import read_project
+
     if workers > 1:
         raise typer.BadParameter(
             "this version runs one API process per data directory: events that are not yet in a table are in its hands",

@@ -13,8 +13,6 @@ from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, TypeVar
 
-import uvloop
-
 from pipit.cli.client import Client, open_client
 from pipit.cli.instance import TOKEN_FILE, ServerFile, find_server, hold, local_token, server_token
 from pipit.cli.logs import log_to
@@ -31,6 +29,8 @@ _HEALTH_SECONDS = 10.0
 
 def run(work: Coroutine[Any, Any, T]) -> T:
     """Runs a command's work to its end."""
+    import uvloop
+
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(work)
 

@@ -1,0 +1,88 @@
+"""`pipit init` and `pipit check`: no server, nothing left behind."""
+
+from __future__ import annotations
+
+from .conftest import PROJECT, TOTALS, Shell, write
+
+
+def test_init_makes_a_project_that_is_valid(shell: Shell) -> None:
+    said = shell.ok("init", "shop")
+    assert "pipit serve --watch" in said
+    folder = shell.folder / "shop"
+    assert ".pipit/" in (folder / ".gitignore").read_text().splitlines()
+    done = shell("check", "shop")
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.endswith(": valid\n") and "1 data source" in done.stdout
+    assert not (folder / ".pipit").exists()
+
+
+def test_init_writes_over_nothing(shell: Shell) -> None:
+    shell.ok("init")
+    before = {path: path.read_bytes() for path in shell.folder.rglob("*") if path.is_file()}
+    done = shell("init")
+    assert done.returncode == 1 and "nothing was written" in done.stderr
+    assert {path: path.read_bytes() for path in shell.folder.rglob("*") if path.is_file()} == before
+    assert shell("init", "--template", "nothing").returncode == 2
+
+
+def test_check_prints_every_error_with_its_place(shell: Shell) -> None:
+    write(
+        shell.folder,
+        {
+            "datasources/sales.datasource": "SCHEMA >\n    `at` DateTime `json:$.at`,\n    `at` Int32 `json:$.x`\nENGIN MergeTree\n",
+            "pipes/broken.pipe": "NODE endpoint\nSQL >\n    SELECT 1\n\nTYPE endpiont\n",
+        },
+    )
+    done = shell("check")
+    assert done.returncode == 1
+    lines = [line for line in done.stdout.splitlines() if ": error: " in line]
+    assert any(line.startswith("datasources/sales.datasource:4:1: ") for line in lines), done.stdout
+    assert any(line.startswith("pipes/broken.pipe:5:") for line in lines), done.stdout
+    assert "ENGIN MergeTree" in done.stdout  # the excerpt
+    assert "Traceback" not in done.stderr
+
+
+def test_check_finds_an_error_of_a_template(shell: Shell) -> None:
+    write(shell.folder, PROJECT | {"pipes/totals.pipe": TOTALS.replace("Int32(least, 0)", "Int32(least, 0")})
+    done = shell("check")
+    assert done.returncode == 1
+    assert done.stdout.startswith("pipes/totals.pipe:6:"), done.stdout
+
+
+def test_check_finds_what_only_the_engine_sees(shell: Shell) -> None:
+    write(shell.folder, PROJECT)
+    assert shell.ok("check") == "1 data source, 1 pipe, 1 endpoint: valid\n"
+    write(shell.folder, {"pipes/totals.pipe": TOTALS.replace("sum(amount)", "sum(amonut)")})
+    done = shell("check")
+    assert done.returncode == 1
+    (found,) = [line for line in done.stdout.splitlines() if ": error: " in line]
+    assert found.startswith("pipes/totals.pipe:") and "amonut" in found
+    assert "pipit_check" not in done.stdout and "d1_" not in done.stdout
+
+
+def test_check_needs_no_secret(shell: Shell) -> None:
+    pipe = "NODE endpoint\nSQL >\n    %\n    SELECT {{tb_secret('region')}} AS region\n\nTYPE endpoint\n"
+    write(shell.folder, PROJECT | {"pipes/secret.pipe": pipe})
+    done = shell("check")
+    assert done.returncode == 0, done.stdout
+
+
+def test_a_folder_without_a_project(shell: Shell) -> None:
+    for command in ("check", "deploy", "plan"):
+        done = shell(command)
+        assert done.returncode == 1 and "holds no .datasource" in done.stderr
+    assert shell("check", "missing").returncode == 1
+    assert not (shell.folder / ".pipit").exists()
+
+
+def test_help_of_every_command_has_examples_and_the_exit_codes_are_documented(shell: Shell) -> None:
+    top = shell.ok("--help")
+    assert all(f"  {code}  " in top for code in range(4))
+    for command in (
+        "init", "check", "plan", "deploy", "serve", "query", "sql",
+        "token create jwt", "token ls", "secret set", "secret ls", "secret rm", "datasource append",
+    ):  # fmt: skip
+        text = shell.ok(*command.split(), "--help")
+        assert "Examples" in text and f"pipit {command}" in text, command
+    assert shell.ok("--version").startswith("pipit ")
+    assert shell("nonsense").returncode == 2

@@ -1,0 +1,118 @@
+"""The life of a server: what starts it, what refuses to, what it leaves behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+from pathlib import Path
+
+from .conftest import PROJECT, TOTALS, Shell, write
+
+BROKEN = TOTALS.replace("FROM sales", "FROM sails")
+
+
+def test_watch_deploys_on_save_and_survives_errors(shell: Shell) -> None:
+    write(shell.folder, PROJECT)
+    pipe = shell.folder / "pipes" / "totals.pipe"
+    with shell.serving("--watch") as served:
+        pipe.write_text(BROKEN)
+        served.wait_for_output("Not deployed; what was live stays live.")
+        assert "pipes/totals.pipe:" in served.output.read_text()
+        assert shell("query", "totals").returncode == 0
+        write(shell.folder, {"more/pipes/one.pipe": "NODE endpoint\nSQL >\n    SELECT 1 AS one\n\nTYPE endpoint\n"})
+        pipe.write_text(TOTALS)
+        served.wait_for(lambda: shell("query", "one").returncode == 0)
+        assert served.stop(signal.SIGINT) == 0
+        assert not served.file.exists()
+
+
+def test_one_server_for_a_data_directory_and_one_for_a_port(shell: Shell, tmp_path: Path) -> None:
+    write(shell.folder, PROJECT)
+    with shell.serving() as served:
+        port = served.url.rpartition(":")[2]
+        second = shell("serve", "--port", "0")
+        assert second.returncode == 3
+        assert f"is in use by the server at {served.url} (process {served.process.pid})" in second.stderr
+        assert "--data" in second.stderr
+        taken = shell("serve", "--port", port, "--data", str(tmp_path / "other"))
+        assert taken.returncode == 3
+        assert f"Port {port} is taken" in taken.stderr and "--port" in taken.stderr
+        assert shell("query", "totals").returncode == 0  # the first one has not noticed
+
+        # Killed: its file stays, and is not believed. A command is its own server then.
+        served.stop(signal.SIGKILL)
+        assert served.file.exists()
+        assert shell.ok("sql", "SELECT count() AS n FROM sales", "-f", "ndjson") == '{"n":0}\n'
+        assert not served.file.exists()
+
+
+def test_a_file_that_names_another_process_is_not_believed(shell: Shell) -> None:
+    write(shell.folder, PROJECT)
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        stale = {"url": f"http://127.0.0.1:{port}", "host": "127.0.0.1", "port": port, "pid": os.getpid()}
+        write(shell.folder, {".pipit/server.json": json.dumps(stale)})
+        done = shell("deploy")
+        assert done.returncode == 0, done.stderr
+        assert "Deployment 1 is live: 1 data source and 1 pipe" in done.stderr
+    assert json.loads(shell.ok("query", "totals", "--format", "json"))["data"] == []
+
+
+def test_errors_at_the_start(shell: Shell) -> None:
+    write(shell.folder, PROJECT | {"pipes/totals.pipe": BROKEN})
+    done = shell("serve", "--port", "0")
+    assert done.returncode == 1
+    assert "pipes/totals.pipe:" in done.stderr and "sails" in done.stderr
+    assert "Nothing is deployed yet" in done.stderr
+    write(shell.folder, PROJECT)
+    shell.ok("deploy")
+    write(shell.folder, {"pipes/totals.pipe": BROKEN})
+    with shell.serving() as served:
+        assert "Serving deployment 1 as it was." in served.output.read_text()
+        assert shell("query", "totals").returncode == 0
+
+
+def test_no_server_answers(shell: Shell) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        free = other.getsockname()[1]
+    done = shell("sql", "SELECT 1", "--host", f"http://127.0.0.1:{free}", "--token", "p." + "x" * 40)
+    assert done.returncode == 3
+    assert f"No server answers at http://127.0.0.1:{free}" in done.stderr
+    usage = shell("sql", "SELECT 1", "--host", "example.com", "--token", "x")
+    assert usage.returncode == 1 and "not an http or https URL" in usage.stderr
+
+
+def test_more_workers_are_refused(shell: Shell) -> None:
+    done = shell("serve", "--workers", "2")
+    assert done.returncode == 2
+    assert "one API process per data directory" in " ".join(done.stderr.replace("│", " ").split())
+
+
+def test_urls_and_headers_without_end(shell: Shell) -> None:
+    write(shell.folder, PROJECT)
+    with shell.serving() as served:
+        port = int(served.url.rpartition(":")[2])
+
+        def answer(head: bytes) -> bytes:
+            with socket.create_connection(("127.0.0.1", port), 10) as client:
+                client.settimeout(10)
+                try:
+                    client.sendall(head)
+                except (BrokenPipeError, ConnectionResetError):
+                    return b""
+                try:
+                    return client.recv(65536)
+                except ConnectionResetError:
+                    return b""
+
+        tail = b" HTTP/1.1\r\nHost: x\r\n\r\n"
+        for length in (10_000, 60_000, 64_500, 70_000):
+            found = answer(b"GET /v0/health?x=" + b"y" * length + tail)
+            assert found.startswith(b"HTTP/1.1 414 "), (length, found[:100])
+            assert b'"code":"uri_too_long"' in found.replace(b" ", b"")
+        assert answer(b"GET /v0/health" + tail).startswith(b"HTTP/1.1 200 ")
+        assert answer(b"no http at all\r\n\r\n").startswith(b"HTTP/1.1 400 ")
+        endless = answer(b"GET /v0/health HTTP/1.1\r\nHost: x\r\nX-Long: " + b"y" * 200_000)
+        assert endless.startswith(b"HTTP/1.1 431 ") or endless == b""
