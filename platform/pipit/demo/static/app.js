@@ -198,6 +198,15 @@ document.addEventListener("visibilitychange", () => {
   if (!document.hidden && viewer && Date.now() - updated > REFRESH) refresh();
 });
 
+// A link to another viewer, or the browser's back button.
+addEventListener("hashchange", () => {
+  const wanted = viewers.find((v) => `#${v.id}` === location.hash);
+  if (wanted && wanted !== viewer) {
+    look(wanted);
+    showSwitch();
+  }
+});
+
 async function start() {
   const found = await session();
   if (!found?.length) {
