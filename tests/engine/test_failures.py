@@ -59,10 +59,16 @@ def test_a_message_says_what_is_wrong_and_no_more(text: str, expected: str) -> N
 @pytest.mark.parametrize(
     ("message", "expected"),
     [
-        ("Cannot parse string 'other tenant' as UInt8 (CANNOT_PARSE_TEXT)", "The query failed on its data (CANNOT_PARSE_TEXT)"),
+        (
+            "Cannot parse string 'other tenant' as UInt8 (CANNOT_PARSE_TEXT)",
+            "The query failed on its data (CANNOT_PARSE_TEXT)",
+        ),
         ("Unknown data type family: other tenant (UNKNOWN_TYPE)", "The query failed on its data (UNKNOWN_TYPE)"),
         ("other tenant", "The query failed on its data"),
-        ("Unknown identifier `n`. Maybe you meant: ['nn'] (UNKNOWN_IDENTIFIER)", "Unknown identifier `n` (UNKNOWN_IDENTIFIER)"),
+        (
+            "Unknown identifier `n`. Maybe you meant: ['nn'] (UNKNOWN_IDENTIFIER)",
+            "Unknown identifier `n` (UNKNOWN_IDENTIFIER)",
+        ),
         ("Unknown table 'a\\'b' (UNKNOWN_TABLE)", "Unknown table '...' (UNKNOWN_TABLE)"),
     ],
 )

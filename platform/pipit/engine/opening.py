@@ -21,6 +21,7 @@ _CONNECTIONS = 256
 _CONNECT_SECONDS = 5.0
 _READ_SECONDS = 3600.0  # a long insert is silent; a hung engine is the supervisor's to end
 _RETRY_SECONDS = 0.5
+_SEGMENTS = "segments"  # where ingestion keeps what is not inserted yet
 
 
 class EmbeddedSource:
@@ -150,8 +151,8 @@ async def open_engine(
 ) -> AsyncIterator[HttpEngine]:
     """The engine until the context ends. Raises EngineStartError.
 
-    Embedded (no `url`), files for `insert_file` are read from `data_dir` (not from `engine/` in it) and
-    `file_roots`. `memory`: bytes for the embedded engine, 0 for a share of the machine's.
+    Embedded (no `url`), `insert_file` and `select_file` read files under `data_dir/segments` and `file_roots` only.
+    `memory`: bytes for the embedded engine, 0 for a share of the machine's.
     """
     if url:
         server = ServerSource(url)
@@ -160,7 +161,7 @@ async def open_engine(
         finally:
             await server.close()
         return
-    supervisor = Supervisor(data_dir, file_roots=file_roots, memory=memory)
+    supervisor = Supervisor(data_dir, file_roots=[data_dir / _SEGMENTS, *file_roots], memory=memory)
     source = EmbeddedSource(supervisor)
     try:
         await supervisor.start()

@@ -29,6 +29,7 @@ from pipit.engine.embedded.orders import Answer, Orders
 log = logging.getLogger(__name__)
 _PR_SET_PDEATHSIG = 1
 _LOG_BYTES = 5 << 20
+_QUERY_BYTES = str(16 << 20)
 _LOCK_SECONDS = 2.0  # a process that was just killed needs a moment to be gone
 _LOG_FILES = 4
 
@@ -125,7 +126,8 @@ async def _serve(orders: Orders, data: Path) -> None:
         raise StartError(f"the engine cannot open {folder}: {error or 'another process has it open'}") from None
     version, timezone = keeper.query("SELECT version(), timezone()", "TSV").bytes().decode().strip().split("\t")
     guard = Guard([*map(Path, orders.file_roots)])
-    base = orders.settings | {"max_memory_usage": str(query_limit(total))}
+    # A request's filters are one SET, which has to be read before any setting of the request holds.
+    base = orders.settings | {"max_memory_usage": str(query_limit(total)), "max_query_size": _QUERY_BYTES}
     connections = Connections(path, base)
     server = Server(connections, Identity(orders.user, orders.password, version, timezone), guard)
     port = await server.start()
