@@ -14,7 +14,7 @@ from pipit.catalog.lineage import derived, references
 from pipit.catalog.snapshot import CompiledNode, CompiledPipe, NodeTarget, Snapshot, Table, Workspace
 from pipit.catalog.state import TableNames
 from pipit.datafiles.resources import Node, Pipe, Position, Project
-from pipit.errors import DatafileError, ProjectError, TemplateError
+from pipit.errors import DatafileError, ProjectError, SqlError, TemplateError
 from pipit.templates import Parameter, Template
 
 
@@ -46,7 +46,8 @@ def build_snapshot(
         )
     pipes = {pipe.name: _compile_pipe(pipe, errors) for pipe in project.pipes.values()}
     snapshot = Snapshot(workspace, deployment, created_at, project, names, tables, pipes, dict(secrets or {}))
-    errors.extend(_cycles(snapshot))
+    if not errors:  # a template that does not compile cannot be looked into
+        errors.extend(_cycles(snapshot))
     if errors:
         raise ProjectError(errors)
     sources = derived(snapshot)
@@ -109,7 +110,12 @@ def _cycles(snapshot: Snapshot) -> list[DatafileError]:
         if here in done:
             return
         if node.template is None:  # a template's references are only possible ones; rendering refuses real circles
-            for reference in references(node):
+            try:
+                found = references(node)
+            except SqlError as error:
+                errors.append(node_error(pipe.pipe, node.node, error.message, hint=error.hint))
+                found = []
+            for reference in found:
                 target = snapshot.resolve(reference, pipe)
                 if isinstance(target, NodeTarget):
                     visit(target.pipe, target.node, (*path, here))
