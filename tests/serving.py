@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import itertools
 import json
 import os
@@ -16,6 +17,7 @@ from typing import Any
 import aiohttp
 import pytest
 import uvicorn
+import yarl
 
 from pipit.access.authenticate import Authenticator
 from pipit.access.limits import RateLimiter
@@ -85,12 +87,12 @@ class Workspace:
         if token is not None:
             sent["Authorization"] = f"Bearer {self.admin_token if token == 'admin' else token}"
         url = f"{self.base_url}{path}"
-        import yarl
-
+        if isinstance(data, bytes):
+            data = io.BytesIO(data)
         async with self.session.request(
             method, yarl.URL(url, encoded=True), headers=sent, data=data, json=json
         ) as response:
-            return Reply(response.status, dict(response.headers), await response.read())
+            return Reply(response.status, response.headers.copy(), await response.read())
 
     async def get(self, path: str, **options: Any) -> Reply:
         return await self.request("GET", path, **options)

@@ -66,7 +66,7 @@ async def test_a_new_column_in_place(workspace: Workspace) -> None:
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
-        (with_column("`note` String `json:$.note`"), ["note", "Nullable"]),
+        (with_column("`note` String `json:$.note`"), ["note", "no value for the rows"]),
         (EVENTS.replace("`amount` Int64", "`amount` Int32"), ["amount", "Int64", "Int32"]),
         (EVENTS.replace("    `team` String `json:$.team`,\n", "").replace("AND team =", "AND action ="), ["team"]),
         (EVENTS.replace("customer_id, timestamp", "timestamp, customer_id"), ["sorting key"]),
@@ -80,7 +80,7 @@ async def test_what_needs_a_rebuild_is_refused(workspace: Workspace, changed: st
     before = workspace.server.catalog.snapshot(workspace.id)
     errors = await refused(workspace, ONLY_EVENTS | {"datasources/events.datasource": changed})
     assert any(all(word in error for word in words) for error in errors), errors
-    assert all(error.startswith("datasources/events.datasource") for error in errors)
+    assert any(error.startswith("datasources/events.datasource") for error in errors)
     assert workspace.server.catalog.snapshot(workspace.id) is before
     assert (await workspace.send("events", [event("a", 2)])).json["successful_rows"] == 1
 

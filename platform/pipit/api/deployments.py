@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import unquote
 
 from starlette.datastructures import UploadFile
 from starlette.requests import Request
@@ -77,25 +78,27 @@ async def _files(request: Request, limit: int) -> dict[str, str]:
         raise TooLarge(f"The project is larger than {limit} bytes")
     if not request.headers.get("content-type", "").startswith("multipart/form-data"):
         raise BadRequest("A project is sent as multipart/form-data", hint="Use `pipit deploy`.")
-    form = await request.form(max_files=_MAX_FILES, max_fields=100, max_part_size=limit)
     found: dict[str, str] = {}
     size = 0
-    for name, part in form.multi_items():
-        if name not in _PARTS or not isinstance(part, UploadFile) or not part.filename:
-            continue
-        raw = await part.read()
-        size += len(raw)
-        if size > limit:
-            raise TooLarge(f"The project is larger than {limit} bytes")
-        try:
-            found[_relative(part.filename)] = raw.decode()
-        except UnicodeDecodeError:
-            raise BadRequest(f"The file '{part.filename[:200]}' is not UTF-8 text") from None
+    async with request.form(max_files=_MAX_FILES, max_fields=100, max_part_size=limit) as form:
+        for name, part in form.multi_items():
+            if name not in _PARTS or not isinstance(part, UploadFile) or not part.filename:
+                continue
+            raw = await part.read()
+            size += len(raw)
+            if size > limit:
+                raise TooLarge(f"The project is larger than {limit} bytes")
+            file = _relative(part.filename)
+            try:
+                found[file] = raw.decode()
+            except UnicodeDecodeError:
+                raise BadRequest(f"The file '{file[:200]}' is not UTF-8 text") from None
     return found
 
 
 def _relative(filename: str) -> str:
     """A path inside the project. The server never opens it, but errors and vendored names are made from it."""
+    filename = unquote(filename)  # some clients send `datasources%2Fx.datasource`
     parts = filename.replace("\\", "/").split("/")
     if filename.startswith("/") or ".." in parts or "\0" in filename:
         raise BadRequest(f"The file name '{filename[:200]}' leaves the project")

@@ -17,12 +17,13 @@ _STYLE = (
 
 
 def error_classes() -> list[type[PipitError]]:
-    """The whole tree, by status and code."""
+    """The tree, by status and code; a subclass without a code of its own is the same error to a reader."""
     found: list[type[PipitError]] = []
     waiting: list[type[PipitError]] = [PipitError]
     while waiting:
         kind = waiting.pop()
-        found.append(kind)
+        if "code" in vars(kind):
+            found.append(kind)
         waiting.extend(kind.__subclasses__())
     return sorted(found, key=lambda kind: (kind.status, kind.code))
 

@@ -45,7 +45,7 @@ async def explain(request: Request) -> Response:
             raise Forbidden("The token to explain for belongs to another workspace")
     params = RequestParams(tuple(Parameter("query", name, value) for name, value in asked.parameters))
     plan = await server.reader.plan(snapshot, viewer, PipeQuery(pipe_of(snapshot, asked.pipe), params, JSON))
-    known = snapshot.physical_tables()
+    known = snapshot.physical_tables
     body: dict[str, Any] = {
         "sql": plan.composed.sql,
         "parameters": dict(plan.params),

@@ -10,8 +10,7 @@ from starlette.requests import Request
 
 from pipit.catalog.lineage import dependencies
 from pipit.catalog.snapshot import CompiledNode, CompiledPipe, Snapshot, Table
-from pipit.datafiles.describe import column_object, sql_schema
-from pipit.sql.identifiers import quote
+from pipit.datafiles import column_object, datasource_type, engine_object, index_object, sql_schema
 from pipit.templates import Parameter
 
 
@@ -68,19 +67,11 @@ def datasource_object(
     snapshot: Snapshot, table: Table, statistics: Mapping[str, int], wanted: frozenset[str]
 ) -> dict[str, Any]:
     datasource = table.datasource
-    engine = datasource.engine
-    keys = {
-        "sorting_key": engine.sorting_key,
-        "partition_key": engine.partition_key,
-        "primary_key": engine.primary_key,
-        "sampling_key": engine.sampling_key,
-        "ttl": engine.ttl,
-    }
     whole: dict[str, Any] = {
         "id": resource_id(snapshot, "datasource", table.name),
         "name": table.name,
         "description": datasource.description,
-        "type": _datasource_type(table),
+        "type": datasource_type(datasource),
         "cluster": "pipit",
         "version": 0,
         "replicated": False,
@@ -91,10 +82,7 @@ def datasource_object(
         "updated_at": _timestamp(snapshot.created_at),
         "errors_discarded_at": None,
         "new_columns_detected": {},
-        "indexes": [
-            {"name": i.name, "expr": i.expression, "type_full": i.type, "granularity": i.granularity}
-            for i in datasource.indexes
-        ],
+        "indexes": [index_object(i) for i in datasource.indexes],
         "last_commit": {"content_sha": "", "path": datasource.file, "status": "ok"},
         "shared_with": list(datasource.shared_with),
         "used_by": [
@@ -103,7 +91,7 @@ def datasource_object(
             if any(table.name in dependencies(snapshot, p, n) for n in p.nodes.values())
         ],
         "statistics": {"bytes": statistics.get("bytes", 0), "row_count": statistics.get("rows", 0)},
-        "engine": {"engine": engine.name, "engine_full": engine.name} | {k: v for k, v in keys.items() if v},
+        "engine": engine_object(datasource.engine),
         "schema": {
             "columns": [column_object(c) for c in datasource.columns],
             "sql_schema": sql_schema(datasource.columns),
@@ -157,18 +145,6 @@ def _pipe_type(pipe: CompiledPipe) -> str:
     return special[0] if special else "default"
 
 
-def _datasource_type(table: Table) -> str:
-    if table.datasource.kafka:
-        return "kafka"
-    if table.datasource.imports:
-        return "s3"
-    return "ndjson" if any(c.jsonpath for c in table.datasource.columns) else "csv"
-
-
 def _timestamp(text: str) -> str:
     """`YYYY-MM-DD hh:mm:ss.ffffff`, UTC without a zone."""
     return text if "." in text or not text else f"{text}.000000"
-
-
-def table_name(table: Table, *, quarantine: bool = False) -> str:
-    return f"{quote(table.database)}.{quote(table.quarantine if quarantine else table.physical)}"

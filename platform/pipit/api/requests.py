@@ -89,8 +89,8 @@ async def read_body(request: Request, limit: int) -> bytes:
 async def _body_parameters(request: Request, limit: int) -> list[Parameter]:
     kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
     if kind == "multipart/form-data":
-        form = await request.form(max_files=0, max_fields=MAX_PARAMETERS, max_part_size=limit)
-        return [Parameter("form", k, v) for k, v in form.multi_items() if isinstance(v, str)]
+        async with request.form(max_files=0, max_fields=MAX_PARAMETERS, max_part_size=limit) as form:
+            return [Parameter("form", k, v) for k, v in form.multi_items() if isinstance(v, str)]
     body = await read_body(request, limit)
     if not body.strip():
         return []

@@ -9,9 +9,8 @@ from starlette.routing import Route
 from pipit.api.requests import authenticate, parameters, query_pairs, read_body, server_of
 from pipit.api.responses import ReadResponse
 from pipit.errors import BadRequest, Forbidden
-from pipit.query.formats import JSON, SQL_FORMATS, Format
+from pipit.query.formats import JSON, TSV
 from pipit.query.read import SqlQuery
-from pipit.sql.references import single_statement, trailing_clauses
 
 # The dialect's own switches of the output; everything else in a URL is a template parameter.
 _OUTPUT_SETTINGS = (
@@ -41,11 +40,12 @@ async def sql(request: Request) -> Response:
     text = text or controls.get("q", "")
     if not text.strip():
         raise BadRequest("The parameter 'q' is missing", hint="GET /v0/sql?q=SELECT ...")
-    statement, format = split_format(text, accept=request.headers.get("accept", ""))
+    # Without a FORMAT clause: JSON for a client that asks for it, else the engine's own default.
+    default = JSON if "application/json" in request.headers.get("accept", "") else TSV
     query = SqlQuery(
-        statement,
+        text,
         request_parameters,
-        format,
+        default,
         pipeline=controls.get("pipeline", ""),
         settings={k: _switch(k, v) for k, v in query_pairs(request) if k in _OUTPUT_SETTINGS},
     )
@@ -57,26 +57,6 @@ async def sql(request: Request) -> Response:
         request_id=request.state.request_id,
         headers=dict(request.state.rate_headers),
     )
-
-
-def split_format(text: str, *, accept: str = "") -> tuple[str, Format]:
-    """The statement without its FORMAT clause, and the format. Without one: JSON if the client accepts it, else TSV."""
-    statement = single_statement(text)
-    found: Format | None = None
-    for clause in trailing_clauses(statement):
-        if clause.kind == "into":
-            raise BadRequest("INTO OUTFILE is not allowed")
-        if clause.kind == "format":
-            found = SQL_FORMATS.get(clause.value.lower())
-            if found is None:
-                raise BadRequest(
-                    f"The format '{clause.value[:40]}' is not supported",
-                    hint=f"Use one of {', '.join(f.name for f in SQL_FORMATS.values())}.",
-                )
-            statement = statement[: clause.start] + statement[clause.end :]
-    if found is None:
-        found = JSON if "application/json" in accept else SQL_FORMATS["tsv"]
-    return statement, found
 
 
 def _switch(name: str, value: str) -> str:

@@ -15,6 +15,7 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 
 from pipit.access.tokens import make_token, token_id
 from pipit.catalog.build import build_snapshot
@@ -102,16 +103,14 @@ class Deployer:
         project = with_secrets(parse_project(files), live.secrets)
         existing = await self._tables(live.workspace.database)
         plan = make_plan(live, project, existing=frozenset(existing), allow_destructive=allow_destructive)
-        if plan.errors:
-            raise ProjectError(plan.errors)
         tokens_changed = self._datafile_tokens(workspace_id, project) != [
             t for t in self._catalog.tokens(workspace_id) if t.origin == "datafile"
         ]
-        if plan.is_empty and not tokens_changed and live.deployment:
+        if plan.is_empty and not plan.errors and not tokens_changed and live.deployment:
             return Outcome("no_changes", plan, live, plan.warnings, time.monotonic() - started)
         findings = await validate(self._engine, live.workspace, project, secrets=live.secrets)
-        if findings.errors:
-            raise ProjectError(findings.errors)
+        if plan.errors or findings.errors:
+            raise ProjectError(plan.errors + findings.errors)
         warnings = plan.warnings + findings.warnings
         if check:
             return Outcome("success", plan, live, warnings, time.monotonic() - started)
@@ -120,7 +119,7 @@ class Deployer:
 
     async def _apply(self, live: Snapshot, project: Project, plan: Plan, files: dict[str, str]) -> Snapshot:
         number = live.deployment + 1
-        now = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime())
+        now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
         new = build_snapshot(
             live.workspace, project, plan.names, deployment=number, created_at=now, secrets=live.secrets
         )

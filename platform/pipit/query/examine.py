@@ -68,9 +68,7 @@ class Examiner:
         both = raw.merged(resolved)
         return Examined(resolved.tables, both.functions & RAISING)
 
-    async def _tree(
-        self, explain: str, snapshot: Snapshot, composed: Composed, binder: Binder, filters: str
-    ) -> Reads:
+    async def _tree(self, explain: str, snapshot: Snapshot, composed: Composed, binder: Binder, filters: str) -> Reads:
         reply = await self._engine.query(
             explain + composed.sql,
             binder.params,

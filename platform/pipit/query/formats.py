@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pipit.errors import BadRequest
+from pipit.sql.references import single_statement, trailing_clauses
+
 
 @dataclass(frozen=True, slots=True)
 class Format:
@@ -32,6 +35,7 @@ EXTENSIONS = {
 
 _TEXT = "text/plain; charset=utf-8"
 _TSV = "text/tab-separated-values; charset=utf-8"
+TSV = Format("TSV", _TSV)
 
 # `... FORMAT X` on /v0/sql
 SQL_FORMATS = {
@@ -40,7 +44,7 @@ SQL_FORMATS = {
         JSON,
         Format("CSV", "text/csv; charset=utf-8; header=absent"),
         CSV,
-        Format("TSV", _TSV),
+        TSV,
         Format("TSVWithNames", _TSV),
         Format("TabSeparated", _TSV),
         Format("TabSeparatedWithNamesAndTypes", _TSV),
@@ -56,3 +60,20 @@ SQL_FORMATS = {
         Format("Markdown", "text/markdown; charset=utf-8"),
     )
 }
+
+
+def split_format(text: str, default: Format) -> tuple[str, Format]:
+    """A workspace's SQL without its FORMAT clause, and the format. Raises SqlError, BadRequest."""
+    statement, found = single_statement(text), default
+    for clause in trailing_clauses(statement):
+        if clause.kind == "into":
+            raise BadRequest("INTO OUTFILE is not allowed")
+        if clause.kind == "format":
+            if clause.value.lower() not in SQL_FORMATS:
+                raise BadRequest(
+                    f"The format '{clause.value[:40]}' is not supported",
+                    hint=f"Use one of {', '.join(f.name for f in SQL_FORMATS.values())}.",
+                )
+            found = SQL_FORMATS[clause.value.lower()]
+            statement = statement[: clause.start] + statement[clause.end :]
+    return statement, found

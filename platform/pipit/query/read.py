@@ -20,7 +20,7 @@ from pipit.engine.client import Engine, ParamValue
 from pipit.errors import BadRequest, Forbidden, NotFound, PipitError, SqlError
 from pipit.query.compose import Composed, Composer
 from pipit.query.examine import Examiner, check_strict
-from pipit.query.formats import Format
+from pipit.query.formats import Format, split_format
 from pipit.query.limits import MAX_SQL_BYTES, Limits, SettingsDict, settings_for
 from pipit.query.secure import check_filters, filter_setting, filters_for
 from pipit.templates import Binder, RequestValue, Template
@@ -40,7 +40,7 @@ class PipeQuery:
 
 @dataclass(frozen=True, slots=True)
 class SqlQuery:
-    """A workspace token's own SELECT. `pipeline` names the pipe that `_` means."""
+    """A workspace token's own SELECT. `format` counts where the text has no FORMAT; `_` means the pipe `pipeline`."""
 
     sql: str
     params: RequestParams
@@ -61,6 +61,7 @@ class Plan:
     filters: Mapping[str, str]
     settings: SettingsDict
     reads: frozenset[str]
+    format: Format
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +95,10 @@ class Reader:
                 plan.params,
                 settings=plan.settings,
                 database=snapshot.workspace.database,
-                format=query.format.name,
+                format=plan.format.name,
                 query_id=request_id or None,
             ) as chunks:
-                yield Answer(query.format, chunks)
+                yield Answer(plan.format, chunks)
         except SqlError as caught:
             error = caught
             raise _for_reader(caught, security, request_id) from None
@@ -113,9 +114,9 @@ class Reader:
             raise Forbidden("The token belongs to another workspace")
         binder = Binder()
         if isinstance(query, PipeQuery):
-            composed = self._compose_pipe(snapshot, security, query, binder)
+            composed, format = self._compose_pipe(snapshot, security, query, binder), query.format
         else:
-            composed = self._compose_sql(snapshot, security, query, binder)
+            composed, format = self._compose_sql(snapshot, security, query, binder)
         examined = await self._examiner.examine(snapshot, composed, binder)
         reads = examined.tables | composed.tables
         filters = filters_for(snapshot, security, reads)
@@ -129,7 +130,7 @@ class Reader:
         settings["readonly"] = 1
         if filters:
             settings["additional_table_filters"] = filter_setting(filters)
-        return Plan(composed, binder.params, filters, settings, reads)
+        return Plan(composed, binder.params, filters, settings, reads, format)
 
     def _compose_pipe(
         self, snapshot: Snapshot, security: SecurityContext, query: PipeQuery, binder: Binder
@@ -150,7 +151,9 @@ class Reader:
             _check_sql_size(query.over)
         return self._composer.pipe(snapshot, pipe, pipe.endpoint, values, binder, over=query.over or None)
 
-    def _compose_sql(self, snapshot: Snapshot, security: SecurityContext, query: SqlQuery, binder: Binder) -> Composed:
+    def _compose_sql(
+        self, snapshot: Snapshot, security: SecurityContext, query: SqlQuery, binder: Binder
+    ) -> tuple[Composed, Format]:
         if security.is_tenant:
             raise Forbidden("A JWT cannot use /v0/sql: only workspace tokens may send SQL")
         _check_sql_size(query.sql)
@@ -162,11 +165,11 @@ class Reader:
             if pipe is None or node is None:
                 raise NotFound(f"The pipe '{query.pipeline}' does not exist")
             pipeline = (pipe, node)
-        text = render_text(query.sql, values, binder, snapshot.secrets)
+        text, format = split_format(render_text(query.sql, values, binder, snapshot.secrets), query.format)
         composed = self._composer.sql(snapshot, text, values, binder, pipeline=pipeline)
         if not security.is_admin:
             grants.read_sql(security, composed.names)
-        return composed
+        return composed, format
 
 
 def render_text(text: str, values: Mapping[str, RequestValue], binder: Binder, secrets: Mapping[str, str]) -> str:
