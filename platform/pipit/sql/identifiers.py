@@ -10,8 +10,7 @@ import re
 
 # Names that a workspace keeps for itself, and words that mean something where a table's name may stand.
 _WORKSPACE_NAMES = (
-    "tinybird system public default main origin live snapshot _temporary_and_external_tables "
-    "information_schema pipit"
+    "tinybird system public default main origin live snapshot _temporary_and_external_tables information_schema pipit"
 )
 # Only words that begin a clause where a table's name stands: real projects call pipes `totals`, `top` or `rows`.
 _KEYWORDS = (

@@ -13,6 +13,10 @@ The engine's scoping, measured on ClickHouse 26.9 and followed here:
 - a CTE is seen in all of its query, subqueries too. In `WITH u AS (..) SELECT .. UNION .. SELECT ..` the
   first SELECT's CTEs are seen by the others (through brackets, in nested unions), except by those that have a
   WITH of their own. They do not leave a bracket that holds several SELECTs;
+- a CTE's names are looked up where the CTE is used: in `WITH x AS (SELECT * FROM u) SELECT * FROM (WITH u AS (..)
+  SELECT * FROM x)` x reads the inner u. This one is not followed: u in x is reported, and once renamed it is the
+  table that its writer meant. So tables should always be renamed to full names, and prepended CTEs get names of
+  their own;
 - in a FROM, another item's alias hides tables and CTEs of that name (`FROM t AS u, u` reads t twice), not in
   subqueries;
 - after IN, `u` is first an alias of an expression, a lambda's name or an item of FROM, then a column, then a
@@ -108,8 +112,10 @@ def with_ctes(sql: str, ctes: Sequence[tuple[str, str]]) -> str:
     """
     if not ctes:
         return sql
-    shape = outline(sql)
     elements = ",\n".join(f"{quote(name)} AS (\n{body}\n)" for name, body in ctes)
+    shape = outline(sql)
+    if any(isinstance(part, Union) and _has_with(part) for part in shape.union.parts):
+        return f"WITH {elements}\nSELECT * FROM (\n{sql}\n)"
     inserts: list[tuple[int, str]] = []
     _insert_ctes(shape.union, False, elements, inserts)
     pieces: list[str] = []
@@ -177,20 +183,20 @@ _Names = frozenset[str]
 
 
 def _union(
-    union: Union, scope: _Names, hidden: _Names, found: list[TableReference], passed: _Names = frozenset()
+    union: Union, scope: _Names, hidden: _Names, found: list[TableReference], passed: _Names | None = None
 ) -> None:
-    """`scope`: the CTEs that are seen. `hidden`: aliases that come before tables after IN. `passed`: the CTEs
-    that an outer union's first SELECT hands on."""
-    if not union.parts:
-        return
-    first = union.parts[0]
-    own = frozenset(cte.name for cte in first.ctes) if isinstance(first, Query) else frozenset()
-    for index, part in enumerate(union.parts):
-        handed = passed | own if index else passed
+    """`scope`: the CTEs that are seen. `hidden`: aliases that come before tables after IN.
+
+    `passed`: what an outer union's first SELECT hands on; it goes before what this one's first would.
+    """
+    first = union.parts[0] if union.parts else None
+    if passed is None and isinstance(first, Query) and first.with_start >= 0:
+        passed = frozenset(cte.name for cte in first.ctes)
+    for part in union.parts:
         if isinstance(part, Union):
-            _union(part, scope, hidden, found, handed)
+            _union(part, scope, hidden, found, passed)
         else:
-            _query(part, scope if part.with_start >= 0 else scope | handed, hidden, found)
+            _query(part, scope if part.with_start >= 0 else scope | (passed or frozenset()), hidden, found)
 
 
 def _query(query: Query, outer: _Names, hidden: _Names, found: list[TableReference]) -> None:
@@ -217,9 +223,7 @@ def _query(query: Query, outer: _Names, hidden: _Names, found: list[TableReferen
 
 def _report(item: TableItem, not_tables: _Names, found: list[TableReference]) -> None:
     if len(item.parts) == 1 and item.parts[0] not in not_tables:
-        found.append(
-            TableReference(None, item.parts[0], item.start, item.end, item.alias is not None, item.kind)
-        )
+        found.append(TableReference(None, item.parts[0], item.start, item.end, item.alias is not None, item.kind))
     elif len(item.parts) == 2:
         database, name = item.parts
         found.append(TableReference(database, name, item.start, item.end, item.alias is not None, item.kind))
@@ -235,6 +239,11 @@ def _insert_ctes(union: Union, covered: bool, elements: str, inserts: list[tuple
             inserts.append((part.with_start, elements + ",\n"))
         elif not covered and (index == 0 or not first_hands_on):
             inserts.append((part.start, f"WITH {elements}\n"))
+
+
+def _has_with(union: Union) -> bool:
+    """Such a union in brackets would no longer hand on its own CTEs when an outer SELECT gets some."""
+    return any(_has_with(part) if isinstance(part, Union) else part.with_start >= 0 for part in union.parts)
 
 
 def _plain_value(text: str) -> str:

@@ -56,7 +56,7 @@ def main(arguments: list[str]) -> int:
 
     differs = False
     for listed, sql in QUERIES.items():
-        engine_rows = str(query(sql, "TSVRaw"))  # type: ignore[no-untyped-call]
+        engine_rows = str(query(sql, "TSVRaw"))
         new, gone = difference(listed, engine_rows)
         differs = differs or bool(new or gone)
         print(f"{listed}: {len(new)} new, {len(gone)} gone")

@@ -194,9 +194,7 @@ class Scanner:
                     at += 1
                 if at >= end or self.tokens[at].text != "=":
                     break
-                name = "".join(
-                    identifier_name(t) if t.kind is not DOT else "." for t in self.tokens[index:at]
-                )
+                name = "".join(identifier_name(t) if t.kind is not DOT else "." for t in self.tokens[index:at])
                 value_start = at + 1
                 stop = self.setting_value(value_start, end)
                 if stop == value_start:
@@ -275,9 +273,7 @@ class Scanner:
         first = index
         parts = [self.name_at(index)]
         index += 1
-        while (
-            index + 1 < end and self.kinds[index] is DOT and self.kinds[index + 1] in (WORD, QUOTED, NUMBER)
-        ):
+        while index + 1 < end and self.kinds[index] is DOT and self.kinds[index + 1] in (WORD, QUOTED, NUMBER):
             parts.append(self.name_at(index + 1))
             index += 2
         item.parts = tuple(parts)
@@ -286,7 +282,11 @@ class Scanner:
             item.kind = "function"
             self.functions.append(self.tokens[first])
             close = self.closing[index]
-            self.clauses_of(query, index + 1, close, "arguments")
+            if self.is_subquery(index, close + 1):
+                body, _ = self.union(index + 1, close)
+                query.nested.append(body)
+            else:
+                self.clauses_of(query, index + 1, close, "arguments")
             item.end = self.tokens[close].end
             index = close + 1
         return index
@@ -304,8 +304,7 @@ class Scanner:
             item.alias = identifier_name(self.tokens[index + 1])
             index += 2
         elif index < end and (
-            self.kinds[index] is QUOTED
-            or (self.kinds[index] is WORD and self.words[index] not in NOT_TABLE_ALIAS)
+            self.kinds[index] is QUOTED or (self.kinds[index] is WORD and self.words[index] not in NOT_TABLE_ALIAS)
         ):
             item.alias = identifier_name(self.tokens[index])
             index += 1

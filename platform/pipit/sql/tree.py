@@ -20,13 +20,14 @@ identifier in RAW.
 Hostile text. Constants are escaped in the tree (a newline comes as \\n). Identifiers, aliases, CTE names, COLUMNS
 patterns and setting values are not: a newline in one starts a line of its own, which could pretend anything.
 `precheck.check_text` refuses such a text before it is examined. A line, a kind of node or an
-attribute that is not known here, or one that comes twice, makes the whole tree unknown, and unknown is refused.
+attribute that is not known here, or one that comes twice, makes the whole tree unknown, and unknown is refused. So do
+CTEs that refer to each other in a circle: the engine then takes one name for a table.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from pipit.errors import ReadRefused
@@ -71,6 +72,8 @@ class _Node:
     attributes: str = ""
     is_node: bool = False
     children: list[_Node] = field(default_factory=list)
+    first: int = 0  # its own line and its last one
+    last: int = 0
 
 
 _NODE = re.compile(r"([A-Z][A-Z_ ]*?) id: \d+(?:, (.*))?\Z")
@@ -142,6 +145,7 @@ _SECTIONS = frozenset(
 )
 # These sections go on with text on the same line: a name, a number, key=value pairs.
 _SECTION_WITH_TEXT = re.compile(r"(EXPRESSION|SETTINGS|REPLACEMENTS|REPLACEMENT NAME)(?: (.*))?\Z")
+_NUMBER = re.compile(r" id: \d+")
 _TABLE_POSITIONS = frozenset({"JOIN TREE", "TABLE EXPRESSION", "LEFT TABLE EXPRESSION", "RIGHT TABLE EXPRESSION"})
 _FULL_NAME = re.compile(r"[A-Za-z0-9_]+\.[A-Za-z0-9_]+\Z")
 _PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
@@ -150,12 +154,14 @@ _SETTING_NAME = re.compile(r"(?:\A| )([A-Za-z_][A-Za-z0-9_.]*)=")
 
 def parse_query_tree(text: str) -> Reads:
     """What the tree names. `text` is the engine's output in TSVRaw, one line of the tree per line."""
-    reader = _Reader()
-    root = _parse(text, reader)
+    reader = _Reader(text)
+    root = _parse(reader)
     if len(root.children) != 1 or root.children[0].name not in ("QUERY", "UNION"):
         reader.unknown.append("not one tree")
     for node in root.children:
-        reader.visit(node, frozenset(), "")
+        reader.visit(node)
+    if reader.has_circle():
+        reader.unknown.append("its CTEs refer to each other in a circle")
     return reader.reads()
 
 
@@ -191,11 +197,11 @@ def check_reads(reads: Reads, *, allowed_tables: frozenset[str], allowed_objects
 _LOOKS_PHYSICAL = re.compile(r"[dqm][0-9]+_")
 
 
-def _parse(text: str, reader: _Reader) -> _Node:
+def _parse(reader: _Reader) -> _Node:
     root = _Node("")
     stack: list[tuple[int, _Node]] = [(-2, root)]
     skipped = -1  # inside PROJECTION COLUMNS: lines deeper than this are free text
-    for line in text.split("\n"):
+    for number, line in enumerate(reader.lines):
         content = line.lstrip(" ")
         if not content:
             continue
@@ -205,14 +211,17 @@ def _parse(text: str, reader: _Reader) -> _Node:
         skipped = -1
         node = _line(content)
         while stack[-1][0] >= indent:
-            stack.pop()
+            stack.pop()[1].last = number - 1
         if node is None or indent != stack[-1][0] + 2:
             reader.unknown.append(f"a line of the tree is not known: {content[:60]}")
             node = node or _Node("?")
         if node.name == "PROJECTION COLUMNS":
             skipped = indent
+        node.first = number
         stack[-1][1].children.append(node)
         stack.append((indent, node))
+    for _, node in stack:
+        node.last = len(reader.lines) - 1
     return root
 
 
@@ -226,10 +235,15 @@ def _line(content: str) -> _Node | None:
     return _Node(found.group(1), found.group(2) or "") if found is not None else None
 
 
-class _Reader:
-    """Collects while it walks; `scope` are the CTEs that are seen, `place` the section that a node stands in."""
+_Scope = Mapping[str, _Node]  # the name of each CTE that is seen -> the QUERY whose WITH has it
 
-    def __init__(self) -> None:
+
+class _Reader:
+    """Collects while it walks. `scope`: the CTEs that are seen; `place`: the section that a node stands in."""
+
+    def __init__(self, text: str) -> None:
+        self.lines = text.split("\n")
+        self.texts: dict[int, str] = {}
         self.tables: set[str] = set()
         self.table_functions: set[str] = set()
         self.functions: set[str] = set()
@@ -238,6 +252,8 @@ class _Reader:
         self.bare_tables: set[str] = set()
         self.bare_members: set[str] = set()
         self.unknown: list[str] = []
+        self.ctes: dict[str, list[_Node]] = {}
+        self.mentions: list[tuple[_Node, str, _Node]] = []  # inside this CTE, this name, bound by that QUERY
 
     def reads(self) -> Reads:
         return Reads(
@@ -251,33 +267,68 @@ class _Reader:
             tuple(self.unknown),
         )
 
-    def visit(self, root: _Node, scope: frozenset[str], place: str) -> None:
+    def visit(self, root: _Node) -> None:
         """Not recursive: a tree may be as deep as the engine's parser goes."""
-        pending = [(root, scope, place)]
+        pending: list[tuple[_Node, _Scope, str, _Node | None]] = [(root, {}, "", None)]
         while pending:
-            node, scope, place = pending.pop()
+            node, scope, place, holder = pending.pop()
             if not node.is_node:
                 if node.name == "SETTINGS":
                     self.settings.update(_SETTING_NAME.findall(node.attributes))
-                pending.extend((child, scope, node.name) for child in node.children)
-                continue
-            if node.name == "QUERY":
-                ctes = list(self.ctes_of(node))
-                inner = scope | {name for name, _ in ctes}
-                bodies = {id(body): name for name, body in ctes}
-                for section in node.children:
-                    for child in _under_list(section) if section.name == "WITH" else [section]:
-                        name = bodies.get(id(child))
-                        hides_itself = name is not None and name not in scope
-                        if hides_itself and "is_recursive_cte: 1" not in child.attributes:
-                            pending.append((child, inner - {name or ""}, ""))
-                        else:
-                            pending.append((child, inner, ""))
-                continue
-            self.take(node, scope, place)
-            pending.extend((child, scope, node.name) for child in node.children)
+                pending.extend((child, scope, node.name, holder) for child in node.children)
+            elif node.name == "QUERY":
+                pending.extend(self.parts_of(node, scope, holder))
+            else:
+                self.take(node, scope, place, holder)
+                pending.extend((child, scope, node.name, holder) for child in node.children)
 
-    def take(self, node: _Node, scope: frozenset[str], place: str) -> None:
+    def parts_of(
+        self, query: _Node, scope: _Scope, holder: _Node | None
+    ) -> Iterator[tuple[_Node, _Scope, str, _Node | None]]:
+        """The sections of a query, and each CTE of its WITH with what that one sees: all of them, not itself."""
+        bodies = list(self.ctes_of(query))
+        inner = {**scope, **{name: query for name, _ in bodies}}
+        for name, body in bodies:
+            self.ctes.setdefault(name, []).append(body)
+            if "is_recursive_cte: 1" in body.attributes:
+                seen = inner
+            else:
+                seen = {key: value for key, value in inner.items() if key != name}
+                if name in scope:
+                    seen[name] = scope[name]
+            yield body, seen, "", body
+        named = {id(body) for _, body in bodies}
+        for section in query.children:
+            if section.name != "WITH":
+                yield section, inner, "", holder
+                continue
+            for child in _under_list(section):
+                if id(child) not in named:
+                    yield child, inner, "", holder
+
+    def has_circle(self) -> bool:
+        """Whether a CTE may come to need itself.
+
+        The engine looks up the names in a CTE's body where the CTE is used, not where it stands, so a name may mean
+        any CTE of that name inside of the query that binds it. And it takes two CTEs for one when their names and
+        texts are the same, wherever they stand.
+        """
+        needs: dict[str, set[str]] = {}
+        for holder, name, binder in self.mentions:
+            for body in self.ctes.get(name, []):
+                if body is not holder and binder.first <= body.first <= binder.last:
+                    needs.setdefault(self.text_of(holder), set()).add(self.text_of(body))
+        while free := {key for key, needed in needs.items() if not needed & needs.keys()}:
+            needs = {key: needed for key, needed in needs.items() if key not in free}
+        return bool(needs)
+
+    def text_of(self, node: _Node) -> str:
+        if id(node) not in self.texts:
+            lines = self.lines[node.first : node.last + 1]
+            self.texts[id(node)] = _NUMBER.sub("", "\n".join(line.lstrip(" ") for line in lines))
+        return self.texts[id(node)]
+
+    def take(self, node: _Node, scope: _Scope, place: str, holder: _Node | None) -> None:
         if node.name == "TABLE":
             name = self.attribute(node, "table_name")
             if name.startswith("_temporary_and_external_tables.") and ", temporary_table_name: " in node.attributes:
@@ -286,7 +337,7 @@ class _Reader:
         elif node.name == "TABLE_FUNCTION":
             self.table_functions.add(self.attribute(node, "table_function_name"))
         elif node.name == "IDENTIFIER" and place in _TABLE_POSITIONS:
-            self.written(self.attribute(node, "identifier"), scope, self.bare_tables)
+            self.written(self.attribute(node, "identifier"), scope, holder, self.bare_tables)
         elif node.name == "FUNCTION":
             name = self.attribute(node, "function_name")
             if not _PLAIN_NAME.match(name):
@@ -294,7 +345,7 @@ class _Reader:
             self.functions.add(name)
             arguments = _arguments(node)
             if name in IN_FUNCTIONS and len(arguments) > 1 and arguments[1].name == "IDENTIFIER":
-                self.written(self.attribute(arguments[1], "identifier"), scope, self.bare_members)
+                self.written(self.attribute(arguments[1], "identifier"), scope, holder, self.bare_members)
             if name in OBJECT_FUNCTIONS:
                 self.object_of(name, arguments)
 
@@ -309,9 +360,11 @@ class _Reader:
                         self.unknown.append("a CTE's name holds a dot")
                     yield name, node
 
-    def written(self, name: str, scope: frozenset[str], bare: set[str]) -> None:
+    def written(self, name: str, scope: _Scope, holder: _Node | None, bare: set[str]) -> None:
         """A name in the place of a table, as written."""
         if name in scope:
+            if holder is not None:
+                self.mentions.append((holder, name, scope[name]))
             return
         if "." in name:
             self.table(name)

@@ -138,7 +138,7 @@ class Walk:
 
     def end_item(self, index: int) -> None:
         if self.item is not None and index > 0:
-            self.item.end = self.s.tokens[index - 1].end
+            self.item.end = self.s.tokens[min(index, self.s.count) - 1].end
             if self.item.end > self.item.start:
                 self.query.items.append(self.item)
         self.item = None
@@ -407,11 +407,7 @@ class Walk:
         while index < end and s.is_round(index) and not s.is_subquery(index, end):
             index += 1
             depth += 1
-        if (
-            index >= end
-            or s.kinds[index] not in (WORD, QUOTED)
-            or s.words[index] in ("NULL", "TRUE", "FALSE")
-        ):
+        if index >= end or s.kinds[index] not in (WORD, QUOTED) or s.words[index] in ("NULL", "TRUE", "FALSE"):
             return
         start = index
         parts = [identifier_name(s.tokens[index])]

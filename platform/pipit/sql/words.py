@@ -33,9 +33,7 @@ NOT_TABLE_ALIAS = (
     )
 )
 # After an operand these ask for another one.
-INFIX = _words(
-    "AND OR DIV MOD LIKE ILIKE REGEXP BETWEEN BY TO STEP STALENESS FOR PLACING WHEN THEN ELSE ON USING"
-)
+INFIX = _words("AND OR DIV MOD LIKE ILIKE REGEXP BETWEEN BY TO STEP STALENESS FOR PLACING WHEN THEN ELSE ON USING")
 # Before an operand, or before a bracket that is not a call.
 PREFIX = _words("NOT CASE WHEN THEN ELSE DISTINCT")
 UNITS = _words(
