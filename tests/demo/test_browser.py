@@ -5,6 +5,7 @@ Screenshots land in pytest's temporary folder (`demo-shots`), to be looked at.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -24,6 +25,7 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import TimeoutError as PlaywrightTimeout
 
 ROOT = Path(__file__).parents[2]
 CHROMIUM_ARGUMENTS = ["--no-sandbox", "--disable-quic", "--disable-background-networking"]
@@ -242,3 +244,26 @@ def test_the_printed_lines_work(served: Served) -> None:
     own, other, attempt = (json.loads(line)["data"] for line in done.stdout.splitlines())
     assert own and other and own != other
     assert attempt == own
+
+
+def test_the_page_survives_the_engine(page: Page, served: Served, seen: Seen) -> None:
+    """kill -9 of the engine: the page says so, and goes on by itself. Last, since it is rough."""
+    look(page, served, "acme")
+    before = int(figures(page)["Events in 30 days"].replace(",", ""))
+    for viewer in ("globex", "initech", "acme"):
+        children = subprocess.run(["pgrep", "-P", str(served.process.pid)], capture_output=True, text=True)
+        for child in children.stdout.split():
+            os.kill(int(child), signal.SIGKILL)
+        page.goto(f"{served.url}/demo#{viewer}")  # asks at once, while the engine is away
+        with contextlib.suppress(PlaywrightTimeout):
+            page.wait_for_selector('#state[data-state="trouble"]', timeout=3_000)
+            break
+    else:
+        pytest.fail("the engine was back before the page noticed, three times")
+    expect(page.locator("#notice")).to_contain_text("starting again")
+    page.screenshot(path=served.shots / "engine-away.png")
+    page.wait_for_selector('#state[data-state="live"]', timeout=20_000)
+    look(page, served, "acme")
+    expect(page.locator("#notice")).to_be_hidden()
+    assert int(figures(page)["Events in 30 days"].replace(",", "")) >= before
+    assert seen.errors == []
