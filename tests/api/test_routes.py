@@ -228,3 +228,16 @@ async def test_output_columns_are_named_as_in_the_dialect(deployed: Workspace) -
     await deployed.deploy(TENANTS | {"endpoints/names.pipe": pipe})
     reply = await deployed.get("/v0/pipes/names.json?a=5&s=x'y")
     assert reply.json["data"] == [{"toInt32('5')": 5, "b": 5, "upper('x\\'y')": "X'Y"}]
+
+
+async def test_scopes_may_name_ids(deployed: Workspace) -> None:
+    id = (await deployed.get("/v0/pipes/latest")).json["id"]
+    token = deployed.jwt({"type": "PIPES:READ", "resource": id}, context={"customer_id": "a"})
+    assert column(await deployed.rows("/v0/pipes/latest.json", token=token), "customer_id") == ["a", "a", "a"]
+    assert (await deployed.get("/v0/pipes/totals.json", token=token)).status == 403
+
+
+async def test_a_tenant_appends_to_a_policed_table_only_with_fixed_values(deployed: Workspace) -> None:
+    token = deployed.jwt({"type": "DATASOURCES:APPEND", "resource": "events"})
+    reply = await deployed.post("/v0/events?name=events&wait=true", token=token, data=json.dumps(event("b", 9)).encode())
+    assert reply.status == 403 and "fixed_values" in reply.json["error"]

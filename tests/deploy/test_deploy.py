@@ -220,3 +220,11 @@ async def test_check_changes_nothing(workspace: Workspace) -> None:
         "SELECT name FROM system.tables WHERE database = {d:String}", {"d": workspace.database}
     )
     assert tables == []
+
+
+async def test_a_policy_is_tried_in_the_engine(workspace: Workspace) -> None:
+    bad = EVENTS.replace("customer_id = {{String(context.customer_id)}}", "custmer_id = {{String(context.customer_id)}}")
+    errors = await refused(workspace, ONLY_EVENTS | {"datasources/events.datasource": bad})
+    assert "ROW_POLICY" in errors[0] and "custmer_id" in errors[0]
+    line = next(i for i, text in enumerate(bad.splitlines(), 1) if "ROW_POLICY >" in text)
+    assert int(errors[0].split(":")[1]) in (line, line + 1)

@@ -9,7 +9,7 @@ from starlette.routing import Route
 from pipit.access import grants
 from pipit.api.requests import authenticate, query_pairs, server_of
 from pipit.catalog.snapshot import Table
-from pipit.errors import BadRequest, NotFound
+from pipit.errors import BadRequest, Forbidden, NotFound
 from pipit.ingest import Target, read_body
 
 _TRUE = frozenset({"true", "1", "yes"})
@@ -32,6 +32,11 @@ async def events(request: Request) -> Response:
     values = grants.append(security, name, exists=table is not None)
     if table is None:
         raise NotFound(f'Data Source "{name[:200]}" does not exist', hint="Deploy it first.")
+    if security.is_tenant and table.policy is not None and not values:
+        raise Forbidden(
+            f"A JWT that appends to '{name}' must set 'fixed_values': the data source has a row policy",
+            hint="Without them its holder could write another tenant's rows. Fix the columns that the policy reads.",
+        )
     wait = query.get("wait", "false").lower() in _TRUE
     body = await read_body(
         request.stream(), request.headers.getlist("content-encoding"), limit=server.config.max_event_bytes

@@ -19,9 +19,13 @@ def resource_id(snapshot: Snapshot, kind: str, name: str) -> str:
     return "t_" + hashlib.md5(f"{snapshot.workspace.id}/{kind}/{name}".encode(), usedforsecurity=False).hexdigest()
 
 
+def is_resource_id(text: str) -> bool:
+    return text.startswith("t_") and len(text) == 34
+
+
 def pipe_of(snapshot: Snapshot, name_or_id: str) -> str:
     """The pipe's name; an id is looked up, anything else is returned as it is."""
-    if name_or_id.startswith("t_") and len(name_or_id) == 34 and name_or_id not in snapshot.pipes:
+    if is_resource_id(name_or_id) and name_or_id not in snapshot.pipes:
         for name in snapshot.pipes:
             if resource_id(snapshot, "pipe", name) == name_or_id:
                 return name
@@ -29,7 +33,7 @@ def pipe_of(snapshot: Snapshot, name_or_id: str) -> str:
 
 
 def datasource_of(snapshot: Snapshot, name_or_id: str) -> str:
-    if name_or_id.startswith("t_") and len(name_or_id) == 34 and name_or_id not in snapshot.tables:
+    if is_resource_id(name_or_id) and name_or_id not in snapshot.tables:
         for name in snapshot.tables:
             if resource_id(snapshot, "datasource", name) == name_or_id:
                 return name

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -15,6 +16,7 @@ from starlette.requests import Request
 from pipit.access.authenticate import bearer_tokens
 from pipit.access.context import SecurityContext
 from pipit.access.params import Parameter, RequestParams
+from pipit.api.objects import datasource_of, is_resource_id, pipe_of
 from pipit.api.server import Server
 from pipit.catalog.snapshot import Snapshot
 from pipit.errors import BadRequest, TooLarge
@@ -41,7 +43,24 @@ def authenticate(request: Request) -> tuple[SecurityContext, Snapshot]:
     )
     headers = server.limiter.check(security)
     request.state.rate_headers = headers
-    return security, server.catalog.snapshot(security.workspace_id)
+    snapshot = server.catalog.snapshot(security.workspace_id)
+    return named_scopes(security, snapshot), snapshot
+
+
+def named_scopes(security: SecurityContext, snapshot: Snapshot) -> SecurityContext:
+    """Scopes may name resources by id (tinybird.md 3.7); from here on there are only names."""
+    if not any(is_resource_id(scope.resource) for scope in security.scopes):
+        return security
+    scopes = tuple(
+        replace(
+            scope,
+            resource=pipe_of(snapshot, scope.resource)
+            if scope.type.startswith("PIPES:")
+            else datasource_of(snapshot, scope.resource),
+        )
+        for scope in security.scopes
+    )
+    return replace(security, scopes=scopes)
 
 
 def query_pairs(request: Request) -> list[tuple[str, str]]:

@@ -23,6 +23,7 @@ from pipit.engine.client import Engine
 from pipit.errors import CustomError, DatafileError, PipitError, SqlError, TemplateError, Unavailable
 from pipit.query.compose import Composer
 from pipit.query.examine import Examiner
+from pipit.query.secure import filter_setting
 from pipit.sql.identifiers import quote
 from pipit.templates import Binder
 
@@ -60,6 +61,7 @@ async def validate(
         snapshot = build_snapshot(replace(workspace, database=database), project, names, secrets=secrets)
         errors, broken = await _create_tables(engine, snapshot)
         warnings: list[ProjectWarning] = []
+        errors += await _try_policies(engine, snapshot, broken)
         composer, examiner = Composer(), Examiner(engine)
         for pipe in snapshot.pipes.values():
             for node in pipe.nodes.values():
@@ -96,6 +98,33 @@ async def _create_tables(engine: Engine, snapshot: Snapshot) -> tuple[list[Dataf
                 DatafileError(_logical(error.message, snapshot), file=table.datasource.file, line=1, column=1)
             )
     return errors, broken
+
+
+async def _try_policies(engine: Engine, snapshot: Snapshot, broken: set[str]) -> list[DatafileError]:
+    """Each policy with stand-in values, as a read would carry it: a bad column must not wait for the first read."""
+    errors: list[DatafileError] = []
+    for table in snapshot.tables.values():
+        policy = table.datasource.row_policy
+        if table.policy is None or policy is None or table.name in broken:
+            continue
+        try:
+            await engine.query(
+                f"SELECT 1 FROM {quote(table.database)}.{quote(table.physical)}",
+                settings={
+                    "readonly": 1,
+                    "additional_table_filters": filter_setting(
+                        {f"{table.database}.{table.physical}": table.policy.example()}
+                    ),
+                },
+                format="Null",
+            )
+        except Unavailable:
+            raise
+        except PipitError as error:
+            place = policy.position
+            message = f"ROW_POLICY: {_logical(error.message, snapshot)}"
+            errors.append(DatafileError(message, file=table.datasource.file, line=place.line, column=place.column))
+    return errors
 
 
 async def _try_node(
