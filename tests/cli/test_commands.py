@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
+
+from pipit.cli import app
 
 from .conftest import PROJECT, TOTALS, Serving, Shell, write
 
@@ -80,7 +84,7 @@ def test_show_sql_prints_what_runs_beside_the_rows(shop: Shell, served: Serving)
     assert done.returncode == 0, done.stderr
     assert rows(done.stdout) == [{"tenant": "b", "total": 100}]
     assert "`pipit_default`.`d1_sales`" in done.stderr
-    assert "pipit_default.d1_sales = (tenant = 'b')" in done.stderr.replace("((", "(").replace("))", ")")
+    assert re.search(r"pipit_default\.d1_sales = \(*tenant = +'b'\)", done.stderr)
     assert "readonly = 1" in done.stderr
     assert "= 7" in done.stderr
     as_admin = shop.ok("query", "totals", "--show-sql")
@@ -125,15 +129,15 @@ def test_a_jwt_reads_what_it_says_and_nothing_else(shop: Shell, served: Serving)
     assert served.get("/v0/sql?q=SELECT+1", token)[0] == 403
 
 
-def test_bad_token_requests_are_usage_errors(shop: Shell, served: Serving) -> None:
+def test_bad_token_requests_are_usage_errors() -> None:
     for arguments in (
         ("x", "--ttl", "5m"),
         ("x", "--ttl", "5 years", "--pipe", "totals"),
         ("x", "--ttl", "1h", "--pipe", "totals", "--context", "tenant"),
         ("x", "--ttl", "1h", "--pipe", "totals", "--context", "tenant:=nope"),
     ):
-        done = shop("token", "create", "jwt", *arguments)
-        assert (done.returncode, done.stdout) == (2, ""), arguments
+        done = CliRunner().invoke(app, ["token", "create", "jwt", *arguments])
+        assert (done.exit_code, done.stdout) == (2, ""), arguments
 
 
 def test_token_ls_shows_tokens_only_when_asked(shop: Shell, served: Serving) -> None:
@@ -201,7 +205,7 @@ def test_plan_deploy_and_what_is_refused(shop: Shell, served: Serving) -> None:
     pipe.write_text(TOTALS.replace("sum(amount)", "sum(amonut)"))
     refused = shop("deploy")
     assert refused.returncode == 1
-    assert refused.stderr.startswith("pipes/totals.pipe:4:") and "amonut" in refused.stderr
+    assert refused.stderr.startswith("pipes/totals.pipe:") and "amonut" in refused.stderr
     assert shop("query", "totals").returncode == 0  # what was live is live
     pipe.write_text(TOTALS)
     source = shop.folder / "datasources" / "sales.datasource"

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typer.testing import CliRunner
+
+from pipit.cli import app
+
 from .conftest import PROJECT, TOTALS, Shell, write
 
 
@@ -76,13 +80,18 @@ def test_a_folder_without_a_project(shell: Shell) -> None:
 
 
 def test_help_of_every_command_has_examples_and_the_exit_codes_are_documented(shell: Shell) -> None:
-    top = shell.ok("--help")
+    def help_of(*command: str) -> str:
+        done = CliRunner().invoke(app, [*command, "--help"])
+        assert done.exit_code == 0, done.output
+        return done.output
+
+    top = help_of()
     assert all(f"  {code}  " in top for code in range(4))
     for command in (
         "init", "check", "plan", "deploy", "serve", "query", "sql",
         "token create jwt", "token ls", "secret set", "secret ls", "secret rm", "datasource append",
     ):  # fmt: skip
-        text = shell.ok(*command.split(), "--help")
+        text = help_of(*command.split())
         assert "Examples" in text and f"pipit {command}" in text, command
     assert shell.ok("--version").startswith("pipit ")
     assert shell("nonsense").returncode == 2

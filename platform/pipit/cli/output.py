@@ -81,7 +81,7 @@ def show_warnings(warnings: Iterable[ProjectWarning], console: Console = err) ->
 
 def show_table(table: Table) -> None:
     """A result of rows and columns, on standard output."""
-    table.box = SIMPLE_HEAD
+    table.box, table.show_edge = SIMPLE_HEAD, False
     if out.is_terminal:
         out.print(table, soft_wrap=False)
     else:
