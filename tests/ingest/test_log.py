@@ -216,7 +216,7 @@ async def test_a_first_write_that_fails_leaves_no_file(tmp_path: Path, monkeypat
 async def test_a_directory_that_cannot_be_written_refuses(tmp_path: Path) -> None:
     log = Log(tmp_path)
     log.open()
-    (tmp_path / "pipit_default").write_text("a file is in the way")
+    os.close(os.open(tmp_path / "pipit_default", os.O_CREAT))  # a file is in the way
     with pytest.raises(Unavailable):
         await log.append(EVENTS, b'{"a":2}\n', 1)
     assert log.pending(KEY).bytes == 0

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-MAX_BODY_BYTES = 10 << 20  # one request, after decompression; also the longest row
 SEAL_BYTES = 32 << 20  # a segment is closed beyond this many bytes,
 SEAL_ROWS = 1_000_000  # this many rows,
 SEAL_SECONDS = 0.5  # or this age
 MAX_PENDING_BYTES = 1 << 30  # per table, on disk and waiting for the engine; beyond it a request gets 503
 
-# A request may still be added to a segment just below the caps: an insert is never larger than this.
-MAX_INSERT_ROWS = SEAL_ROWS + MAX_BODY_BYTES
+# A request of at most SEAL_ROWS may still be added to a segment just below the cap.
+MAX_INSERT_ROWS = 2 * SEAL_ROWS
 MAX_PARTITIONS = 100  # of one insert; a segment that touches more is inserted in several, each with its own token
 
 # Blocks (one per partition and insert) whose tokens a table remembers.

@@ -76,8 +76,7 @@ class _Append:
 
 @dataclass(slots=True)
 class _Open:
-    """The open segment of a stream, and who waits for its next sync. A new file is made by its first batch.
-    """
+    """The open segment of a stream, and who waits for its next sync. A new file is made by its first batch."""
 
     stream: Stream
     segment: Segment | None = None
@@ -163,8 +162,7 @@ class Log:
         urgent: bool = False,
         outcome: asyncio.Future[Any] | None = None,
     ) -> Receipt:
-        """Durable when it returns. `payload` is whole lines. `outcome` is resolved by who loads the segment.
-        """
+        """Durable when it returns. `payload` is whole lines. `outcome` is resolved by who loads the segment."""
         table = self._table(stream.table_key)
         if table.bytes + len(payload) > self._max_pending:
             raise Unavailable(
@@ -199,14 +197,18 @@ class Log:
     async def wait(self, key: TableKey) -> None:
         """Until `take` may have something: it was sealed, is due by age, or somebody waits for it."""
         table = self._table(key)
-        ages = [self._age(o) for o in table.streams.values() if o.segment is not None]
+        ages = [self._age(o) for o in table.streams.values() if o.segment is not None and o.task is None]
         left = max(0.0, self._seal_seconds - max(ages)) if ages else None
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(table.changed.wait(), left)
         table.changed.clear()
 
-    def wake(self, key: TableKey) -> None:
-        self._table(key).changed.set()
+    def hurry(self, key: TableKey) -> None:
+        """Somebody waits for what is in the open segments."""
+        table = self._table(key)
+        for open_ in table.streams.values():
+            open_.urgent = True
+        table.changed.set()
 
     def trim(self, taken: Segment) -> None:
         """Nothing beyond what was acknowledged is inserted, even where cutting it off failed before."""
@@ -234,8 +236,7 @@ class Log:
         return Pending(table.bytes, len(held), rows)
 
     async def close(self) -> None:
-        """Writes what was asked for, seals, and gives the directory back. Segments stay for the next start.
-        """
+        """Writes what was asked for, seals, and gives the directory back. Segments stay for the next start."""
         for table in self._tables.values():
             while tasks := [o.task for o in table.streams.values() if o.task is not None]:
                 await asyncio.wait(tasks)
@@ -277,6 +278,7 @@ class Log:
         loop = asyncio.get_running_loop()
         while open_.queue:
             batch = list(self._batch(open_))
+            created = open_.segment is None
             try:
                 lines = await loop.run_in_executor(self._threads, self._write, open_, batch)
             except OSError as error:
@@ -289,6 +291,7 @@ class Log:
             else:
                 self.syncs += 1
                 assert open_.segment is not None
+                table.bytes += open_.segment.size if created else 0
                 for append, line in zip(batch, lines, strict=True):
                     open_.segment.add(append.frame, line)
                     table.bytes += len(line)

@@ -25,8 +25,6 @@ from typing import Any
 
 import msgspec
 
-from pipit.errors import PipitError
-
 VERSION = 1
 SUFFIX = ".segment"
 _MARK = b"\x1e"
@@ -53,16 +51,13 @@ class Header(msgspec.Struct, frozen=True):
     pipit: int = VERSION
 
 
-class Damaged(PipitError):
+class Damaged(Exception):
     """A segment file whose header cannot be read."""
-
-    code = "damaged_segment"
 
 
 @dataclass(slots=True)
 class Segment:
-    """`size` is the length that is known to be good; what lies beyond it in the file was never acknowledged.
-    """
+    """`size` is the length that is known to be good; what lies beyond it in the file was never acknowledged."""
 
     path: Path
     nonce: str

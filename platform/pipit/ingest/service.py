@@ -1,0 +1,207 @@
+"""The face of ingestion for the rest of Pipit: `Ingest.append` and what deployments need.
+
+202 when the rows are on the disk, 200 (`loaded`) when they are in the table. What was acknowledged is
+loaded after any crash, once, and what cannot be acknowledged leaves nothing behind (design, rule 3).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from pipit.datafiles.resources import Column
+from pipit.engine.client import Engine
+from pipit.errors import BadRequest, TooLarge, Unavailable
+from pipit.ingest import keys as keys_module
+from pipit.ingest import limits, load, parse
+from pipit.ingest.body import to_lines
+from pipit.ingest.keys import Entry, Keys
+from pipit.ingest.log import Log, Pending, Stream, TableKey
+from pipit.ingest.parse import Scalar
+from pipit.ingest.writer import Writer
+
+WAIT_SECONDS = 20.0  # for the insert; after it the rows are acknowledged as kept, not as loaded
+_STREAMS = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A data source as the writers see it. `name` is the logical one; a rebuilt table keeps it."""
+
+    database: str
+    table: str
+    quarantine_table: str
+    columns: tuple[Column, ...]
+    partition_key: str = ""
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AppendResult:
+    """Exact when `loaded`; before that `successful_rows` is the number of lines."""
+
+    successful_rows: int
+    quarantined_rows: int = 0
+    loaded: bool = False
+
+
+class Ingest:
+    def __init__(
+        self, engine: Engine, data_dir: Path, *, log: Log | None = None, wait_seconds: float = WAIT_SECONDS
+    ) -> None:
+        root = data_dir / "segments"
+        self._engine = engine
+        self._log = log or Log(root)
+        self._keys = Keys(root / "keys")
+        self._writers: dict[TableKey, Writer] = {}
+        self._streams: dict[tuple[str, str, str], tuple[Target, Stream]] = {}
+        self._wait_seconds = wait_seconds
+        self._open = False
+
+    async def start(self) -> None:
+        """Finds what a process before left, and starts to load it. Raises Unavailable when the directory is
+        taken.
+        """
+        segments = await asyncio.to_thread(self._log.open)
+        await asyncio.to_thread(self._keys.open)
+        for segment in segments:
+            for index, frame in enumerate(segment.frames):
+                if frame.key:
+                    entry = self._keys.add(frame.key, frame.digest, frame.rows, segment.header.created)
+                    entry.loaded = segment.waiters[index] = _future()
+        self._open = True
+        for key in self._log.tables:
+            self._writer(key)
+
+    async def close(self, seconds: float = 5.0) -> None:
+        """Takes no more, loads what it can within that time; the rest waits on the disk for the next
+        start.
+        """
+        if not self._open:
+            return
+        self._open = False
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await asyncio.gather(*(writer.drained() for writer in self._writers.values()))
+        for writer in self._writers.values():
+            await writer.stop()
+        await self._log.close()
+
+    async def append(
+        self,
+        target: Target,
+        body: bytes,
+        *,
+        format: Literal["ndjson", "json"] | str = "ndjson",
+        wait: bool = False,
+        fixed_values: Mapping[str, Scalar] | None = None,
+        idempotency_key: str | None = None,
+        scope: str = "",
+    ) -> AppendResult:
+        """Durable when it returns; with `wait`, in the table, and counted there.
+
+        `scope` is who sends (the token's name): an idempotency key means something only within it.
+        Raises BadRequest, TooLarge, Conflict, Unavailable, and with `wait` UnprocessableWrite and NotFound.
+        """
+        if not self._open:
+            raise Unavailable("The server is stopping", retry_after=2)
+        if format not in ("ndjson", "json"):
+            raise BadRequest(f"The format '{format[:40]}' is not supported", hint="Use ndjson or json.")
+        stream = self._stream(target, fixed_values or {})
+        payload, rows = to_lines(body, format)
+        if rows > limits.SEAL_ROWS:
+            raise TooLarge(f"More than {limits.SEAL_ROWS} events in one request", hint="Send them in several.")
+        self._writer(stream.table_key)
+        if idempotency_key is None:
+            loaded = _future() if wait else None
+            await self._log.append(stream, payload, rows, urgent=wait, outcome=loaded)
+            return await self._answer(rows, loaded)
+        name = target.name or target.table
+        key = keys_module.key_hash(scope, target.database, name, idempotency_key)
+        # A caller that goes away must not leave the key without its rows, or the rows without their key.
+        entry = await asyncio.shield(asyncio.create_task(self._append_once(stream, key, payload, rows, wait)))
+        if entry.known.bad >= 0:
+            return AppendResult(rows - entry.known.bad, entry.known.bad, loaded=True)
+        return await self._answer(rows, entry.loaded if wait else None)
+
+    @contextlib.asynccontextmanager
+    async def paused(self, database: str, table: str) -> AsyncIterator[None]:
+        """Inside, nothing is inserted into the table; events are still acknowledged and queue up."""
+        async with self._writer((database, table)).paused():
+            yield
+
+    async def drain(self, database: str, table: str, seconds: float = 30.0) -> bool:
+        """Whether all that was acknowledged for the table is in it."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._writer((database, table)).drained()
+        except TimeoutError:
+            return False
+        return True
+
+    def pending(self, database: str, table: str) -> Pending:
+        return self._log.pending((database, table))
+
+    async def _append_once(self, stream: Stream, key: str, payload: bytes, rows: int, wait: bool) -> Entry:
+        digest = keys_module.content_hash(payload)
+        while True:
+            entry = self._keys.find(key, digest)
+            if entry is None:
+                break
+            if entry.written is None:
+                if wait:
+                    self._log.hurry(stream.table_key)
+                return entry
+            await asyncio.wait([entry.written])  # the first request is still being written: it decides
+        entry = self._keys.add(key, digest, rows)
+        entry.written, entry.loaded = _future(), _future()
+        try:
+            await self._log.append(stream, payload, rows, key=key, digest=digest, urgent=wait, outcome=entry.loaded)
+        except BaseException:
+            self._keys.forget(key)
+            raise
+        finally:
+            entry.written.set_result(None)
+            entry.written = None
+        return entry
+
+    async def _answer(self, rows: int, loaded: asyncio.Future[Any] | None) -> AppendResult:
+        if loaded is None:
+            return AppendResult(rows)
+        done, _ = await asyncio.wait([loaded], timeout=self._wait_seconds)
+        if not done:
+            return AppendResult(rows)
+        bad = loaded.result()
+        return AppendResult(rows - bad, bad, loaded=True)
+
+    def _stream(self, target: Target, fixed: Mapping[str, Scalar]) -> Stream:
+        """Checked once for each schema and set of fixed values, then remembered."""
+        given = msgspec.json.encode(dict(sorted(fixed.items()))).decode()
+        known = self._streams.get((target.database, target.table, given))
+        if known is not None and (known[0] is target or known[0] == target):
+            return known[1]
+        parse.reader(target.columns, fixed)
+        meta = load.meta(target.columns, target.quarantine_table, target.partition_key, fixed)
+        variant = hashlib.blake2b(msgspec.json.encode(meta), digest_size=8).hexdigest()
+        if len(self._streams) >= _STREAMS:
+            self._streams.pop(next(iter(self._streams)))
+        stream = Stream(target.database, target.table, variant, meta)
+        self._streams[(target.database, target.table, given)] = target, stream
+        return stream
+
+    def _writer(self, key: TableKey) -> Writer:
+        writer = self._writers.get(key)
+        if writer is None:
+            writer = self._writers[key] = Writer(self._engine, self._log, self._keys, key)
+        return writer
+
+
+def _future() -> asyncio.Future[Any]:
+    return asyncio.get_running_loop().create_future()

@@ -1,0 +1,145 @@
+"""The one writer of a table: takes its sealed segments in order, loads each, tells who waits, and removes it.
+
+Engine away: the segment is tried again until it is back. A view that fails, or any other refusal: the
+segment is set beside, told to those who wait, and tried again under the same tokens with growing pauses,
+while later segments go on, but never so many that its tokens could leave the tables' deduplication window.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from pipit.engine.client import Engine
+from pipit.errors import NotFound, PipitError, QueryTimeout, Unavailable, UnprocessableWrite
+from pipit.ingest import limits
+from pipit.ingest.keys import Keys
+from pipit.ingest.load import load
+from pipit.ingest.log import Log, TableKey
+from pipit.ingest.segment import Segment
+
+_log = logging.getLogger("pipit.ingest")
+_AWAY_FIRST, _AWAY_MOST = 0.05, 2.0
+_FAILED_FIRST, _FAILED_MOST = 1.0, 60.0
+
+
+@dataclass(slots=True)
+class _Failed:
+    segment: Segment
+    due: float
+    pause: float
+    inserts_before: int  # how many inserts the table had seen at its first attempt
+
+
+class Writer:
+    def __init__(self, engine: Engine, log: Log, keys: Keys, table: TableKey) -> None:
+        self._engine, self._log, self._keys, self._table = engine, log, keys, table
+        self._failed: list[_Failed] = []
+        self._inserts = 0
+        self._turn = asyncio.Lock()  # held for one attempt; a deployment holds it to keep the writer still
+        self._idle = asyncio.Event()
+        self._task = asyncio.create_task(self._run(), name=f"pipit writer {'.'.join(table)}")
+
+    @contextlib.asynccontextmanager
+    async def paused(self) -> AsyncIterator[None]:
+        """No insert runs inside; segments queue up."""
+        async with self._turn:
+            yield
+
+    async def drained(self) -> None:
+        """Until everything that was acknowledged before is in the table. A failed segment counts as not."""
+        while self._log.pending(self._table).rows:
+            self._log.hurry(self._table)
+            self._idle.clear()
+            await self._idle.wait()
+
+    async def stop(self) -> None:
+        self._task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._task
+
+    async def _run(self) -> None:
+        while True:
+            now = time.monotonic()
+            segment = next((f.segment for f in self._failed if f.due <= now), None)
+            if segment is None and not self._too_far:
+                segment = self._log.take(self._table)
+            if segment is not None:
+                await self._load(segment)
+                self._idle.set()
+                continue
+            left = max(0.0, min(f.due for f in self._failed) - now) if self._failed else None
+            if self._too_far and left is not None:
+                await asyncio.sleep(left)
+            else:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._log.wait(self._table), left)
+
+    @property
+    def _too_far(self) -> bool:
+        """Another insert could push the tokens of a failed one out of the window."""
+        oldest = min((f.inserts_before for f in self._failed), default=self._inserts)
+        return self._inserts - oldest >= limits.MAX_INSERTS_BEHIND_FAILED
+
+    async def _load(self, segment: Segment) -> None:
+        """Until it is loaded, set beside or gone."""
+        pause = _AWAY_FIRST
+        while True:
+            try:
+                async with self._turn:
+                    self._log.trim(segment)
+                    bad = await load(self._engine, segment)
+                await self._loaded(segment, bad)
+                return
+            except (Unavailable, QueryTimeout):
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, _AWAY_MOST)
+            except NotFound as error:
+                _log.error("the table of segment %s is gone; its file is kept as .orphan", segment.name)
+                self._tell(segment, error)
+                self._failed = [f for f in self._failed if f.segment is not segment]
+                self._log.set_aside(segment)
+                return
+            except Exception as error:  # kept and tried again, whatever it is
+                self._fail(segment, error)
+                return
+
+    async def _loaded(self, segment: Segment, bad: list[int]) -> None:
+        self._inserts += 1
+        named = [frame.key for frame in segment.frames if frame.key]
+        for frame, number in zip(segment.frames, bad, strict=True):
+            if frame.key:
+                self._keys.settle(frame.key, number)
+        for index, waiter in segment.waiters.items():
+            if not waiter.done():
+                waiter.set_result(bad[index])
+        segment.waiters.clear()
+        if named:
+            await asyncio.to_thread(self._keys.remember, named)
+        self._log.remove(segment)
+        self._failed = [f for f in self._failed if f.segment is not segment]
+
+    def _fail(self, segment: Segment, error: Exception) -> None:
+        known = next((f for f in self._failed if f.segment is segment), None)
+        if known is None:
+            text = error.message if isinstance(error, PipitError) else repr(error)
+            _log.error("segment %s of %s is kept and tried again: %s", segment.name, ".".join(self._table), text)
+            known = _Failed(segment, 0.0, _FAILED_FIRST, self._inserts)
+            self._failed.append(known)
+            self._inserts += 1
+        else:
+            known.pause = min(known.pause * 2, _FAILED_MOST)
+        known.due = time.monotonic() + known.pause
+        if isinstance(error, UnprocessableWrite):
+            self._tell(segment, error)
+
+    def _tell(self, segment: Segment, error: Exception) -> None:
+        for waiter in segment.waiters.values():
+            if not waiter.done():
+                waiter.set_exception(error)
+                waiter.exception()  # seen: nobody may be waiting for it
+        segment.waiters.clear()

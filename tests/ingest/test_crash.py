@@ -1,0 +1,123 @@
+"""kill -9 of the process, or of its engine, at any time: what was acknowledged is in the table and its views,
+once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SCRIPT = Path(__file__).parent / "process.py"
+
+
+class Process:
+    def __init__(self, data: Path, mode: str) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, str(SCRIPT), str(data), mode],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def __enter__(self) -> Process:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process.poll() is None:
+            self.kill_all()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                pipe.close()
+
+    def read(self) -> str:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline().strip()
+        assert line, "the process ended"
+        return line if line != "ready" else self.read()
+
+    def rest(self) -> list[str]:
+        assert self._process.stdout is not None
+        return self._process.stdout.read().splitlines()
+
+    def children(self) -> list[int]:
+        found = []
+        for entry in Path("/proc").glob("[0-9]*/stat"):
+            try:
+                parent = int(entry.read_text().rpartition(")")[2].split()[1])
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            if parent == self._process.pid:
+                found.append(int(entry.parent.name))
+        return found
+
+    def kill_engine(self) -> None:
+        for pid in self.children():
+            os.kill(pid, signal.SIGKILL)
+
+    def kill_all(self) -> None:
+        children = self.children()
+        self._process.kill()
+        for pid in children:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self._process.wait()
+
+    def finish(self) -> list[str]:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        lines = self.rest()
+        assert self._process.wait() == 0
+        return lines
+
+
+def check(found: dict[str, Any], acknowledged: set[int]) -> None:
+    """Every row of every acknowledged batch once; one of a batch that was cut off at most once."""
+    assert found["drained"]
+    for table in ("d1_events", "d1_view"):
+        counts = found[table]
+        assert set(counts.values()) <= {1}
+        missing = [b for b in acknowledged if not all(str(b + n) in counts for n in range(19))]
+        assert missing == []
+    batches = {int(i) // 20 * 20 for i in found["d1_events"]}
+    assert len(found["d1_events"]) == 19 * len(batches)
+    assert found["d1_events"].keys() == found["d1_view"].keys()
+    assert found["bad"] == len(batches)
+
+
+@pytest.mark.parametrize("kind", ["kept", "loaded"])
+def test_everything_is_killed_right_after_an_acknowledgement(tmp_path: Path, kind: str) -> None:
+    acknowledged: set[int] = set()
+    for _ in range(2):  # the second time the first one's rows are already there, under the same keys
+        with Process(tmp_path, "send") as process:
+            seen = 0
+            while seen < 3:
+                first, state = process.read().split()
+                acknowledged.add(int(first))
+                seen += state == kind
+            process.kill_all()
+            acknowledged |= {int(line.split()[0]) for line in process.rest() if line.count(" ") == 1}
+    with Process(tmp_path, "count") as process:
+        check(json.loads(process.finish()[-1]), acknowledged)
+
+
+def test_the_engine_is_killed_under_load(tmp_path: Path) -> None:
+    acknowledged: set[int] = set()
+    with Process(tmp_path, "send") as process:
+        for _ in range(2):
+            loaded = 0
+            while loaded < 5:  # it works, or works again
+                first, state = process.read().split()
+                acknowledged.add(int(first))
+                loaded += state == "loaded"
+            process.kill_engine()
+        *lines, last = process.finish()
+    acknowledged |= {int(line.split()[0]) for line in lines}
+    check(json.loads(last), acknowledged)
