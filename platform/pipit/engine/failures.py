@@ -69,6 +69,12 @@ def scrub(text: str, name: str = "") -> str:
     return f"{text} ({name})" if name else text
 
 
+def code_of(text: str) -> int:
+    """The code in one of the engine's messages; 0 when there is none."""
+    found = re.search(r"Code: (\d+)", text)
+    return int(found[1]) if found else 0
+
+
 def without_values(message: str) -> str:
     """For a reader who must not learn of rows: an error about the text without quoted values, else only its
     name.

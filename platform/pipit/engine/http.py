@@ -26,8 +26,8 @@ from clickhouse_connect.driver.exceptions import Error as ClientError
 
 from pipit.engine.binding import bind
 from pipit.engine.client import ParamValue, Settings
-from pipit.engine.defaults import DDL_DEFAULTS, DEFAULTS
-from pipit.engine.failures import engine_away, engine_error
+from pipit.engine.failures import code_of, engine_away, engine_error
+from pipit.engine.tail import Tail
 from pipit.errors import PipitError, SqlError
 
 _MARKER = "{source}"
@@ -47,6 +47,11 @@ class Source(Protocol):
 
     @property
     def available(self) -> bool: ...
+
+    @property
+    def defaults(self) -> Mapping[str, str]:
+        """The settings to send with every request."""
+        ...
 
     async def wait_available(self, timeout: float | None = None) -> bool: ...  # noqa: ASYNC109
 
@@ -123,7 +128,7 @@ class HttpEngine:
         settings: Settings | None = None,
         database: str | None = None,
     ) -> None:
-        await self.query(sql, params, settings=DDL_DEFAULTS | dict(settings or {}), database=database)
+        await self.query(sql, params, settings=settings, database=database)
 
     async def insert(
         self, table: str, rows: Sequence[Mapping[str, object]], *, settings: Settings | None = None
@@ -189,16 +194,26 @@ class HttpEngine:
     @asynccontextmanager
     async def _stream(self, body: bytes, fields: dict[str, str]) -> AsyncIterator[AsyncIterator[bytes]]:
         client, response = await self._send(body, fields)
+        tag = response.headers.get("X-ClickHouse-Exception-Tag")
+        tail = Tail(tag) if tag else None
         finished = False
 
         async def blocks() -> AsyncIterator[bytes]:
             nonlocal finished
             try:
                 async for block in response.content.iter_any():
-                    yield block
+                    if tail is None:
+                        yield block
+                    elif data := tail.feed(block):
+                        yield data
             except (aiohttp.ClientError, TimeoutError) as error:
-                raise await self._broken(client) from error
+                if tail is None or not tail.message:
+                    raise await self._broken(client) from error
             finished = True
+            if tail is not None:
+                if tail.message:
+                    raise engine_error(code_of(tail.message), tail.message)
+                yield tail.end()
 
         try:
             yield blocks()
@@ -211,7 +226,7 @@ class HttpEngine:
         self, body: Any, fields: dict[str, str], files: dict[str, Any] | None = None
     ) -> tuple[AsyncClient, aiohttp.ClientResponse]:
         client = await self._source.client()
-        fields.setdefault("query_id", uuid.uuid4().hex)
+        fields = {"query_id": uuid.uuid4().hex, **self._source.defaults, **fields}
         try:
             response = await client._backend.request(
                 body, fields, files=files, server_wait=False, retries=0, retryable=False
@@ -242,8 +257,8 @@ def _fields(
     format: str | None,
     query_id: str | None,
 ) -> dict[str, str]:
-    """The URL's fields: defaults, then the request's settings, then what no setting may replace."""
-    fields = dict(DEFAULTS)
+    """The URL's fields: the request's settings, then what no setting may replace."""
+    fields: dict[str, str] = {}
     if settings:
         fields.update((name, str(int(value) if isinstance(value, bool) else value)) for name, value in settings.items())
     if params:

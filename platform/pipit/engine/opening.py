@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import MappingProxyType
 from urllib.parse import unquote, urlsplit
 
 from clickhouse_connect import get_async_client
 from clickhouse_connect.driver.asyncclient import AsyncClient
 
+from pipit.engine.defaults import DEFAULTS
 from pipit.engine.embedded.supervisor import Endpoint, Supervisor
 from pipit.engine.failures import engine_away
 from pipit.engine.http import HttpEngine
@@ -28,6 +30,7 @@ class EmbeddedSource:
     """The client for the supervised child; a new one for each child."""
 
     embedded = True
+    defaults: Mapping[str, str] = MappingProxyType({})  # its connections start with them
 
     def __init__(self, supervisor: Supervisor) -> None:
         self._supervisor = supervisor
@@ -86,6 +89,7 @@ class ServerSource:
         self._lock = asyncio.Lock()
         self._client: AsyncClient | None = None
         self._away = False
+        self.defaults: Mapping[str, str] = DEFAULTS
 
     @property
     def available(self) -> bool:
@@ -114,6 +118,8 @@ class ServerSource:
                         self._away = True
                         raise
                     self._away = False
+                    known = self._client.server_settings
+                    self.defaults = {name: value for name, value in DEFAULTS.items() if name in known}
         return self._client
 
     def lost(self, client: AsyncClient) -> None:

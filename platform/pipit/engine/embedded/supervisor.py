@@ -18,6 +18,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import aiohttp
 import msgspec
@@ -34,6 +35,7 @@ _STOP_SECONDS = 10.0
 _BEAT_SECONDS = 2.0
 _BEAT_TIMEOUT = 10.0
 _FIRST_PAUSE = 0.1
+_WORDS_BYTES = 1 << 20
 _LONGEST_PAUSE = 10.0
 _HEALTHY_SECONDS = 30.0  # a child that served this long clears the pauses
 
@@ -153,7 +155,7 @@ class Supervisor:
         try:
             (self._data / "logs").mkdir(parents=True, exist_ok=True)
             # The engine's own last words at a crash; the child's log proper is engine.log.
-            output = open(self._data / "logs" / "engine.err", "wb")  # noqa: ASYNC230, SIM115
+            output = _words_file(self._data / "logs" / "engine.err")
         except OSError as error:
             raise EngineStartError(f"the data directory {self._data} cannot be used: {error.strerror}") from None
         read_fd, write_fd = os.pipe()
@@ -177,6 +179,7 @@ class Supervisor:
                 stdout=output,
                 stderr=output,
                 pass_fds=(write_fd,),
+                env={name: value for name, value in os.environ.items() if not name.startswith("PIPIT_")},
                 start_new_session=True,
             )
         except BaseException:
@@ -233,3 +236,10 @@ class Supervisor:
         finally:
             if process.stdin is not None:
                 process.stdin.close()
+
+
+def _words_file(path: Path) -> BinaryIO:
+    """Opened for appending; what was there goes to `.1` when it has grown."""
+    if path.exists() and path.stat().st_size > _WORDS_BYTES:
+        path.replace(path.with_suffix(".err.1"))
+    return path.open("ab")
