@@ -46,7 +46,12 @@ def hold(data: Path, *, patience: float = 0.0) -> Iterator[None]:
     since a command without a server holds it for a moment only.
     """
     make_private(data)
-    descriptor = os.open(data / _LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        descriptor = os.open(data / _LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise EngineStartError(
+            f"The data directory {data} cannot be used: {error.strerror}", hint="Choose another one with --data."
+        ) from None
     try:
         _lock(descriptor, data, patience)
         os.ftruncate(descriptor, 0)
@@ -61,7 +66,7 @@ def is_held(data: Path) -> bool:
     """Whether some process holds the directory now. Looks by trying: the lock is not kept."""
     try:
         descriptor = os.open(data / _LOCK_FILE, os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
+    except OSError:
         return False
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -118,7 +123,9 @@ def make_private(folder: Path) -> None:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        raise PipitError(f"The data directory {folder} cannot be made: {error.strerror}") from None
+        raise EngineStartError(
+            f"The data directory {folder} cannot be made: {error.strerror}", hint="Choose another one with --data."
+        ) from None
 
 
 def _lock(descriptor: int, data: Path, patience: float) -> None:
