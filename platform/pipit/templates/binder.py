@@ -51,7 +51,7 @@ class Binder:
         kind = type_of(value)
         if key is not None:
             known = self._names.get(key)
-            if known is not None and self._entries[known] == (kind, value):
+            if known is not None and _same(self._entries[known], kind, value):
                 return f"{{{known}:{kind}}}"
         name = f"p{len(self.params) + 1}"
         self._entries[name] = _Entry(kind, value)
@@ -120,6 +120,12 @@ def _find_places(text: str) -> tuple[_Place, ...]:
                 _Place(token.start, token.end, match[1], "quoted") for match in _PLACEHOLDER.finditer(token.text)
             )
     return tuple(found)
+
+
+def _same(entry: _Entry, kind: str, value: object) -> bool:
+    if entry.type != kind or entry.value != value:
+        return False
+    return kind == "String" or repr(entry.value) == repr(value)  # 0.0 equals -0.0 and is not it
 
 
 def _checked(value: ParamValue) -> ParamValue:

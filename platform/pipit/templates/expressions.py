@@ -307,7 +307,7 @@ class _Translator:
         self, parameter: str, tree: ast.Call, name: str, function: Function, said: dict[str | None, ast.expr]
     ) -> None:
         if name == "defined":
-            self.use(Use(parameter))
+            self.use(Use(parameter, asks=True))
             return
         given = {str(k.arg): k.value for k in tree.keywords}
         place = 2 if name == "Array" else 1

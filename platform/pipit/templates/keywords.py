@@ -10,6 +10,7 @@ _PREFIX = "pipit_word_"
 _VALUES = frozenset({"None", "True", "False"})
 _OPERATORS = frozenset({"and", "or", "not", "in", "is", "if", "else", "for"})
 _KEYWORDS = frozenset(keyword.kwlist) - _VALUES
+_PAIRS = frozenset({("not", "in"), ("is", "not")})
 _CLOSING = frozenset({")", "]", "}"})
 _AFTER_A_NAME = frozenset({")", "]", "}", ",", "==", "!=", "<", ">", "<=", ">=", "=", "*", ".", ":", ""})
 
@@ -33,7 +34,7 @@ def hide(text: str) -> str:
     for index, token in enumerate(tokens):
         following = tokens[index + 1].string if index + 1 < len(tokens) else ""
         if token.type == tokenize.NAME and token.string in _KEYWORDS:
-            second = token.string in ("in", "not") and index > 0 and index - 1 == operator  # not in, is not
+            second = index - 1 == operator and (tokens[operator].string, token.string) in _PAIRS
             is_name = not second and (
                 token.string not in _OPERATORS
                 or (operand_next and (token.string != "not" or following in _AFTER_A_NAME))

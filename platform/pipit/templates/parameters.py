@@ -42,6 +42,7 @@ class Use:
     describing: dict[str, object] | None = None
     identifier: bool = False
     needed: bool = False
+    asks: bool = False  # `defined(name)`: no use of the value
     guards: tuple[str, ...] = ()
     line: int = 0
 
@@ -50,15 +51,14 @@ def merge(uses: list[Use]) -> tuple[Parameter, ...]:
     """One Parameter for each name, in the order of first appearance. What is said first counts; needs add up."""
     found: dict[str, Parameter] = {}
     declared: dict[str, bool] = {}
+    guards: dict[str, list[tuple[str, ...]]] = {}
     for use in uses:
         known = found.get(use.name)
         said = use.describing or {}
         if known is None:
-            known = Parameter(use.name, guards=use.guards, line=use.line)
-            merged_guards = use.guards
-        else:
-            both = (*known.guards, *(guard for guard in use.guards if guard not in known.guards))
-            merged_guards = both if known.guards and use.guards else ()
+            known = Parameter(use.name, line=use.line)
+        if not use.asks:
+            guards.setdefault(use.name, []).append(use.guards)
         if use.type and not known.typed:
             known = replace(known, type=use.type, typed=True)
         if "required" in said:
@@ -73,9 +73,16 @@ def merge(uses: list[Use]) -> tuple[Parameter, ...]:
             example=said.get("example") if known.example is None else known.example,
             identifier=known.identifier or use.identifier,
             needed=known.needed or use.needed,
-            guards=merged_guards,
         )
-    return tuple(replace(p, required=declared.get(p.name, p.needed)) for p in found.values())
+    return tuple(
+        replace(p, required=declared.get(p.name, p.needed), guards=_together(guards.get(p.name, [])))
+        for p in found.values()
+    )
+
+
+def _together(guards: list[tuple[str, ...]]) -> tuple[str, ...]:
+    """The conditions under which any use stands; none when one use stands under none."""
+    return tuple(dict.fromkeys(g for use in guards for g in use)) if all(guards) else ()
 
 
 def _text(value: object) -> str:

@@ -83,7 +83,7 @@ class _Environment(ImmutableSandboxedEnvironment):
         return result
 
 
-_ENVIRONMENT = _Environment(autoescape=False, undefined=jinja2.StrictUndefined)
+_ENVIRONMENT = _Environment(autoescape=False, optimized=False, undefined=jinja2.StrictUndefined)
 
 
 class Template:

@@ -16,7 +16,7 @@ from pipit.templates.failures import value_error
 from pipit.templates.values import FLOATING, SIZED, Floating, Sized
 
 _INTEGER = re.compile(r"[+-]?[0-9]{1,80}\Z")
-_FLOAT = re.compile(r"\s*[+-]?(([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?|nan|inf|infinity)\s*\Z", re.I | re.A)
+_FLOAT = re.compile(r"\s*[+-]?(([0-9]+(\.[0-9]*)?|\.[0-9]+)(e[+-]?[0-9]+)?|nan|inf|infinity)\s*\Z", re.I | re.A)
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}\Z")
 _CLOCK = r"[0-9]{2}:[0-9]{2}:[0-9]{2}"
 _DAY = r"(?:[0-9]{4}.[0-9]{2}.[0-9]{2}[T ]|[0-9]{2}.[0-9]{2}.[0-9]{4} )"
@@ -24,7 +24,8 @@ _DATETIME = re.compile(_DAY + _CLOCK)
 _DATETIME64 = re.compile(_DAY + _CLOCK + r"\.[0-9]{3,}")
 _TRUE, _FALSE = ("true", "yes", "1"), ("false", "no", "0")
 
-MAX_TEXT = 10_000_000
+MAX_ITEMS = 100_000
+_LONGEST_NUMBER = 1100  # the digits of the longest exact float
 
 
 def text_of(value: object) -> str:
@@ -89,7 +90,7 @@ def _number(value: object) -> float:
         except OverflowError as error:
             raise ValueError("out of range") from error
     text = text_of(value)
-    if not _FLOAT.match(text):
+    if len(text) > _LONGEST_NUMBER or not _FLOAT.match(text):
         raise ValueError("not a number")
     return float(text)
 
@@ -165,6 +166,8 @@ def parse_list(element: str, value: object) -> list[object]:
     """A list from text with commas, a repeated parameter or a JSON list. An unknown element type is read as String."""
     known = element if element in PARSERS else "String"
     items = list(value) if isinstance(value, (list, tuple)) else _split(value, element)
+    if len(items) > MAX_ITEMS:
+        raise value_error(f"A list has at most {MAX_ITEMS} elements")
     parser = PARSERS[known]
     parsed: list[object] = []
     for index, item in enumerate(items):
