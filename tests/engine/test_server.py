@@ -57,6 +57,8 @@ async def test_get_only_reads(http: aiohttp.ClientSession) -> None:
     async with http.get("/", params={"query": "CREATE TABLE t (n Int8) ENGINE = Memory"}) as response:
         assert response.status == 500
         assert response.headers["X-ClickHouse-Exception-Code"] == "164"
+    async with http.get("/", params={"query": "DROP TABLE nope", "readonly": "0"}) as response:
+        assert response.headers["X-ClickHouse-Exception-Code"] == "164"
 
 
 async def test_headers(http: aiohttp.ClientSession) -> None:
@@ -236,10 +238,30 @@ async def test_inserts(http: aiohttp.ClientSession, database: str) -> None:
     assert (await ask(http, "SELECT count(), max(n) FROM t", database=database))[1] == "299911\t299999\n"
 
 
-async def test_an_insert_from_a_select_does_not_drop_data(http: aiohttp.ClientSession, database: str) -> None:
+async def test_an_insert_from_a_select_takes_its_data(http: aiohttp.ClientSession, database: str) -> None:
     await ask(http, "CREATE TABLE t (n Int64) ENGINE = MergeTree ORDER BY n", database=database)
-    sql = "INSERT INTO t SELECT n FROM input('n Int64') FORMAT CSV"
-    assert await code_of(http, "1\n2\n", query=sql, database=database) == 48
+    sql = "INSERT INTO t SELECT n * 10 FROM input('n Int64') WHERE n > {low:Int64} FORMAT CSV"
+    many = io.BytesIO(b"".join(b"%d\n" % n for n in range(100_000)))
+    status, text, _ = await ask(http, many, query=sql, database=database, param_low="5")
+    assert (status, text) == (200, "")
+    assert (await ask(http, "SELECT count(), min(n) FROM t", database=database))[1] == "99994\t60\n"
+    assert (await ask(http, f"{sql}\n7\n", database=database, param_low="5"))[0] == 200
+    assert (await ask(http, "SELECT count() FROM t", database=database))[1] == "99995\n"
+
+
+async def test_data_that_nothing_reads_is_refused(http: aiohttp.ClientSession, database: str) -> None:
+    await ask(http, "CREATE TABLE t (n Int64) ENGINE = MergeTree ORDER BY n", database=database)
+    assert await code_of(http, "1\n2\n", query="INSERT INTO t SELECT 5 FORMAT CSV", database=database) == 48
+    assert (await ask(http, "SELECT count() FROM t", database=database))[1] == "0\n"
+
+
+async def test_external_tables(http: aiohttp.ClientSession) -> None:
+    for sql in ("SELECT sum(n) FROM data", "WITH 1 AS one SELECT sum(n) * one FROM data"):
+        form = aiohttp.FormData()
+        form.add_field("data", b"1\n2\n", filename="data.csv")
+        params = {"query": sql, "data_format": "CSV", "data_structure": "n Int64"}
+        async with http.post("/", params=params, data=form) as response:
+            assert await response.read() == b"3\n"
 
 
 async def test_bodies_come_compressed(http: aiohttp.ClientSession) -> None:

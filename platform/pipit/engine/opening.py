@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 from clickhouse_connect import get_async_client
 from clickhouse_connect.driver.asyncclient import AsyncClient
+from clickhouse_connect.driver.exceptions import Error as ClientError
 
 from pipit.engine.defaults import DEFAULTS
 from pipit.engine.embedded.supervisor import Endpoint, Supervisor
@@ -19,6 +21,9 @@ from pipit.engine.failures import engine_away
 from pipit.engine.http import HttpEngine
 from pipit.errors import EngineStartError, Unavailable
 
+log = logging.getLogger(__name__)
+
+_REFUSED = (192, 193, 194, 516)
 _CONNECTIONS = 256
 _CONNECT_SECONDS = 5.0
 _READ_SECONDS = 3600.0  # a long insert is silent; a hung engine is the supervisor's to end
@@ -147,7 +152,10 @@ async def _connect(scheme: str, host: str, port: int, user: str, password: str) 
             query_retries=0,
             show_clickhouse_errors="scrub",
         )
-    except Exception as error:
+    except ClientError as error:
+        log.warning("no connection to the engine: code %s", error.code)
+        if error.code in _REFUSED:
+            raise Unavailable("The ClickHouse server refuses the user or password of PIPIT_CLICKHOUSE_URL") from None
         raise engine_away() from error
 
 

@@ -11,9 +11,10 @@ from pipit.engine.embedded.failure import Failure
 class Body:
     """Bytes looked at by `peek` come again from `rest` and `chunk`, unless dropped."""
 
-    def __init__(self, request: web.BaseRequest) -> None:
-        self._content = request.content if request.can_read_body else None
-        encoding = request.headers.get("Content-Encoding", "identity").strip().lower()
+    def __init__(self, request: web.BaseRequest | None) -> None:
+        """Of no request: an empty body."""
+        self._content = request.content if request is not None and request.can_read_body else None
+        encoding = request.headers.get("Content-Encoding", "identity").strip().lower() if request else ""
         self._decoder = Decoder(encoding) if encoding not in ("", "identity") and self._content else None
         self._peeked = b""
 

@@ -109,6 +109,7 @@ async def _serve(orders: Orders, data: Path) -> None:
     from pipit.engine.embedded.connections import Connections, connect
     from pipit.engine.embedded.guard import Guard
     from pipit.engine.embedded.server import Identity, Server
+    from pipit.engine.embedded.spool import Spool
 
     folder = data / "engine"
     folder.mkdir(exist_ok=True)
@@ -125,11 +126,12 @@ async def _serve(orders: Orders, data: Path) -> None:
     except RuntimeError as error:
         raise StartError(f"the engine cannot open {folder}: {error or 'another process has it open'}") from None
     version, timezone = keeper.query("SELECT version(), timezone()", "TSV").bytes().decode().strip().split("\t")
-    guard = Guard([*map(Path, orders.file_roots)])
+    spool = Spool(data / "spool")
+    guard = Guard([*map(Path, orders.file_roots), spool.folder])
     # A request's filters are one SET, which has to be read before any setting of the request holds.
     base = orders.settings | {"max_memory_usage": str(query_limit(total)), "max_query_size": _QUERY_BYTES}
     connections = Connections(path, base)
-    server = Server(connections, Identity(orders.user, orders.password, version, timezone), guard)
+    server = Server(connections, Identity(orders.user, orders.password, version, timezone), guard, spool)
     port = await server.start()
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()

@@ -13,10 +13,10 @@ import hmac
 import logging
 import uuid
 from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
-from urllib.parse import parse_qsl
 
-from aiohttp import BodyPartReader, web
+from aiohttp import web
 
 from pipit.engine.embedded.body import Body
 from pipit.engine.embedded.coding import Encoder, chosen_encoding
@@ -24,40 +24,13 @@ from pipit.engine.embedded.connections import Connections
 from pipit.engine.embedded.execution import Execution, Task
 from pipit.engine.embedded.failure import Failure
 from pipit.engine.embedded.guard import Guard
+from pipit.engine.embedded.incoming import read_request, url_fields
 from pipit.engine.embedded.running import Running, Threads
-from pipit.engine.embedded.statement import DEFAULT_FORMAT, Insert, first_word, insert_head
+from pipit.engine.embedded.spool import Spool
+from pipit.engine.embedded.statement import Insert
 
 log = logging.getLogger(__name__)
 
-# Of the URL, these are the protocol's; every other name is a setting of the engine.
-_PROTOCOL = frozenset(
-    {
-        "query",
-        "query_id",
-        "database",
-        "default_format",
-        "user",
-        "password",
-        "quota_key",
-        "role",
-        "session_id",
-        "session_timeout",
-        "session_check",
-        "close_session",
-        "stacktrace",
-        "compress",
-        "decompress",
-        "buffer_size",
-        "wait_end_of_query",
-        "client_protocol_version",
-        # ClickHouse's own HTTP server reads these. Here no progress is sent, and a lost client always ends its query.
-        "send_progress_in_http_headers",
-        "http_headers_progress_interval_ms",
-        "cancel_http_readonly_queries_on_client_close",
-    }
-)
-_HEAD_BYTES = 1 << 16  # how much of a body is looked at for the head of an INSERT
-_TEXT_BYTES = 256 << 20  # a statement with its inline values
 _LINE_BYTES = 4 << 20  # request line and header fields: filters travel in the URL
 _CONTENT_TYPES = {
     "json": "application/json; charset=UTF-8",
@@ -86,10 +59,11 @@ class Identity:
 
 
 class Server:
-    def __init__(self, connections: Connections, identity: Identity, guard: Guard) -> None:
+    def __init__(self, connections: Connections, identity: Identity, guard: Guard, spool: Spool) -> None:
         self._connections = connections
         self._identity = identity
         self._guard = guard
+        self._spool = spool
         self._threads = Threads(connections)
         self._runner: web.ServerRunner | None = None
 
@@ -121,10 +95,11 @@ class Server:
         path, _, query = request.raw_path.partition("?")
         if path == "/ping":
             return web.Response(body=b"Ok.\n", content_type="text/html")
-        url = dict(parse_qsl(query, keep_blank_values=True, errors="surrogateescape", max_num_fields=10_000))
-        query_id = url.get("query_id") or str(uuid.uuid4())
-        headers = self._headers(query_id)
+        headers = self._headers("")
         try:
+            url = url_fields(query)
+            query_id = url.get("query_id") or str(uuid.uuid4())
+            headers = self._headers(query_id)
             self._authenticate(request, url)
             if path == "/heartbeat":
                 await self._threads.beat()
@@ -134,7 +109,10 @@ class Server:
                     status=404, body=b"There is no handle " + path.encode()[:200] + b"\n", headers=headers
                 )
             return await self._answer(request, url, query_id, headers)
-        except Failure as failure:
+        except (Failure, ValueError, OSError) as error:
+            if isinstance(error, ConnectionError):
+                raise  # the client is gone
+            failure = error if isinstance(error, Failure) else _unexpected(error)
             headers["X-ClickHouse-Exception-Code"] = str(failure.code)
             if failure.status == 401:
                 headers["WWW-Authenticate"] = 'Basic realm="ClickHouse server HTTP API"'
@@ -166,42 +144,12 @@ class Server:
     async def _answer(
         self, request: web.BaseRequest, url: dict[str, str], query_id: str, headers: dict[str, str]
     ) -> web.StreamResponse:
-        if request.content_type == "multipart/form-data":
-            url |= await _form_fields(request)
-            body = None
-        else:
-            body = Body(request)
-        settings = {"readonly": "2"} if request.method == "GET" else {}
-        settings |= {k: v for k, v in url.items() if k not in _PROTOCOL and not k.startswith("param_")}
-        text = url.get("query", "").encode("utf-8", "surrogateescape")
-        if text and body is not None and await body.peek(1):
-            text += b"\n"
-        in_url = len(text)
-        if body is not None:
-            text += await body.peek(_HEAD_BYTES)
-        insert = insert_head(text) if first_word(text) == b"insert" else None
-        task = Task(
-            text,
-            tag=query_id,
-            params={k[6:]: v for k, v in url.items() if k.startswith("param_")},
-            settings=settings,
-            database=url.get("database") or request.headers.get("X-ClickHouse-Database") or "",
-            format=url.get("default_format") or request.headers.get("X-ClickHouse-Format") or DEFAULT_FORMAT,
-        )
-        if insert is not None and not insert.selects and body is not None:
-            body.drop_peeked()
-            return await self._insert(self._execution(task), insert, text[insert.data :], body, headers)
-        if body is not None:
-            task = replace(task, text=text[:in_url] + await body.rest(_TEXT_BYTES))
-        if insert is not None and task.text[insert.data :].strip():
-            raise Failure(48, "INSERT ... SELECT with data in the body is not supported by the embedded engine")
-        if not task.text.strip():
-            raise Failure(62, "Syntax error: Empty query")
-        whole = url.get("wait_end_of_query", "0") not in ("0", "false")
-        return await self._read(request, self._execution(task), headers, whole=whole)
-
-    def _execution(self, task: Task) -> Execution:
-        return Execution(self._connections, self._guard, task)
+        async with AsyncExitStack() as ending:
+            incoming = await read_request(request, url, query_id, self._spool, ending)
+            execution = Execution(self._connections, self._guard, incoming.task)
+            if incoming.insert is not None:
+                return await self._insert(execution, incoming.insert, incoming.first, incoming.body, headers)
+            return await self._read(request, execution, headers, whole=incoming.whole)
 
     async def _insert(
         self, execution: Execution, insert: Insert, first: bytes, body: Body, headers: dict[str, str]
@@ -247,8 +195,8 @@ class Server:
                 if encoder is not None:
                     await response.write(encoder.finish())
                 await response.write_eof()
-            except Failure as failure:
-                log.info("query %s failed while streaming: code %d", execution.task.tag, failure.code)
+            except (Failure, ValueError, MemoryError) as failure:
+                log.info("query %s failed while streaming: %s", execution.task.tag, type(failure).__name__)
                 if request.transport is not None:
                     request.transport.abort()
             return response
@@ -260,11 +208,6 @@ class Server:
         return Encoder(encoding) if encoding else None
 
 
-async def _form_fields(request: web.BaseRequest) -> dict[str, str]:
-    """The text fields of a multipart form: `query` and parameters, as clickhouse-connect sends them."""
-    fields = {}
-    async for part in await request.multipart():
-        if not isinstance(part, BodyPartReader) or part.filename or not part.name:
-            raise Failure(48, "External tables are not supported by the embedded engine")
-        fields[part.name] = (await part.read(decode=True)).decode("utf-8", "surrogateescape")
-    return fields
+def _unexpected(error: Exception) -> Failure:
+    log.exception("a request failed", exc_info=error)
+    return Failure(1002, f"The engine process cannot handle this request: {type(error).__name__}")

@@ -130,3 +130,13 @@ def code_tokens(text: bytes) -> list[tuple[bytes, bytes]]:
             word = token.strip(b'`"').lower()
         found.append((word, token))
     return found
+
+
+def call_span(text: bytes, name: bytes) -> tuple[int, int] | None:
+    """Where the first call of a function begins, and where the text goes on behind its opening bracket."""
+    start = -1
+    for kind, token, at, end in _tokens(text):
+        if start >= 0 and token == b"(":
+            return start, end
+        start = at if kind == "word" and token.lower() == name else -1
+    return None
