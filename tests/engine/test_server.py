@@ -339,6 +339,28 @@ async def test_a_lost_client_ends_its_query(http: aiohttp.ClientSession, engine:
             await asyncio.sleep(0.05)
 
 
+async def test_a_client_lost_in_the_middle_of_an_insert(
+    http: aiohttp.ClientSession, endpoint: Endpoint, database: str
+) -> None:
+    await ask(http, "CREATE TABLE t (n Int64) ENGINE = MergeTree ORDER BY n", database=database)
+    request = (
+        f"POST /?query=INSERT%20INTO%20t%20FORMAT%20CSV&database={database}&user={endpoint.user}"
+        f"&password={endpoint.password} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n1\n2\n"
+    )
+    reader, writer = await asyncio.open_connection("127.0.0.1", endpoint.port)
+    writer.write(request.encode())
+    await writer.drain()
+    await asyncio.sleep(0.2)
+    writer.close()
+    await writer.wait_closed()
+    assert await reader.read() == b""
+    running = "SELECT count() FROM system.processes WHERE query LIKE 'INSERT%'"
+    async with asyncio.timeout(5):
+        while (await ask(http, running))[1] != "0\n":
+            await asyncio.sleep(0.05)
+    assert (await ask(http, "SELECT count() FROM t", database=database))[1] == "0\n"
+
+
 async def test_memory_is_bounded_and_the_engine_survives(http: aiohttp.ClientSession, endpoint: Endpoint) -> None:
     sql = "SELECT name FROM system.server_settings WHERE name = 'max_server_memory_usage' AND toUInt64(value) > 0"
     assert (await ask(http, sql))[1] == "max_server_memory_usage\n"

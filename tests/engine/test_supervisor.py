@@ -124,6 +124,16 @@ async def test_a_hung_child_is_replaced(tmp_path: Path) -> None:
         assert not is_running(first)
 
 
+async def test_it_comes_back_again_and_again(tmp_path: Path) -> None:
+    async with own_engine(tmp_path) as (engine, supervisor):
+        for _ in range(3):
+            os.kill(pid_of(supervisor), signal.SIGKILL)
+            await until(lambda: not engine.available)
+            assert await engine.wait_available(10)
+            assert await engine.query("SELECT 1") == b"1\n"
+        assert supervisor.starts == 4
+
+
 async def test_busy_is_not_hung(tmp_path: Path) -> None:
     async with own_engine(tmp_path, beat_seconds=0.1) as (engine, supervisor):
         slow = "SELECT sleep(1.5)"

@@ -27,7 +27,8 @@ class Threads:
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
         self._workers = ThreadPoolExecutor(_WORKERS, thread_name_prefix="query")
-        self._control = ThreadPoolExecutor(2, thread_name_prefix="control")
+        self._kills = ThreadPoolExecutor(2, thread_name_prefix="kill")
+        self._heart = ThreadPoolExecutor(1, thread_name_prefix="heartbeat")
         self._endings: set[asyncio.Task[None]] = set()
 
     def submit(self, step: Callable[..., T], *args: Any) -> asyncio.Future[T]:
@@ -35,7 +36,7 @@ class Threads:
 
     async def beat(self) -> None:
         """A whole round through the engine."""
-        await asyncio.get_running_loop().run_in_executor(self._control, self._connections.run, "SELECT 1")
+        await asyncio.get_running_loop().run_in_executor(self._heart, self._connections.run, "SELECT 1")
 
     def end(self, execution: Execution, pending: asyncio.Future[Any] | None) -> None:
         """Kills what still runs, then closes the connection. In the background."""
@@ -50,16 +51,16 @@ class Threads:
         pause = _FIRST_PAUSE
         while pending is not None and not pending.done():
             # A query that the engine has not registered yet cannot be killed: try again.
-            await loop.run_in_executor(self._control, self._connections.run, kill)
+            await loop.run_in_executor(self._kills, self._connections.run, kill)
             await asyncio.wait([pending], timeout=pause)
             pause = min(pause * 2, _LONGEST_PAUSE)
         if pending is not None and not pending.cancelled():
             pending.exception()  # so that nobody reports it as never retrieved
-        await loop.run_in_executor(self._control, execution.close)
+        await loop.run_in_executor(self._workers, execution.close)
 
     def stop(self) -> None:
-        self._workers.shutdown(wait=False, cancel_futures=True)
-        self._control.shutdown(wait=False, cancel_futures=True)
+        for pool in (self._workers, self._kills, self._heart):
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 class Running:

@@ -36,8 +36,8 @@ _BEAT_SECONDS = 2.0
 _BEAT_TIMEOUT = 10.0
 _FIRST_PAUSE = 0.1
 _WORDS_BYTES = 1 << 20
-_LONGEST_PAUSE = 10.0
-_HEALTHY_SECONDS = 30.0  # a child that served this long clears the pauses
+_LONGEST_PAUSE = 5.0
+_HEALTHY_SECONDS = 10.0  # a child that served this long is no cause for pauses
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,24 +103,24 @@ class Supervisor:
 
     async def _watch(self) -> None:
         """Until cancelled: while the child serves, its pulse; when it ended, another one."""
-        pause = _FIRST_PAUSE
         loop = asyncio.get_running_loop()
+        early = 0  # deaths since it was last healthy; the first is answered at once
         while True:
             began = loop.time()
             reason = await self._until_dead()
             self._away()
-            log.error("the engine process %s; starting another", reason)
             await self._end_child(signal.SIGKILL)
-            if loop.time() - began > _HEALTHY_SECONDS:
-                pause = _FIRST_PAUSE
+            early = 0 if loop.time() - began > _HEALTHY_SECONDS else early + 1
+            log.error("the engine process %s; starting another", reason)
             while True:
+                if early > 1:
+                    await asyncio.sleep(min(_FIRST_PAUSE * 2 ** (early - 2), _LONGEST_PAUSE))
                 try:
                     await self._start_child()
                     break
                 except EngineStartError as error:
-                    log.error("%s; next try in %.1f s", error.message, pause)
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, _LONGEST_PAUSE)
+                    early += 1
+                    log.error("%s; trying again", error.message)
 
     async def _until_dead(self) -> str:
         process, endpoint = self._process, self._endpoint
