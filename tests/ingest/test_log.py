@@ -24,6 +24,10 @@ def rows_of(path: Path) -> list[bytes]:
     return [line for line in path.read_bytes().splitlines() if not line.startswith(b"\x1e")]
 
 
+def segments(root: Path) -> list[Path]:
+    return list(root.glob("*/*/*.segment"))
+
+
 async def test_an_append_is_in_the_file_when_it_returns(tmp_path: Path) -> None:
     log = Log(tmp_path)
     assert log.open() == []
@@ -207,7 +211,7 @@ async def test_a_first_write_that_fails_leaves_no_file(tmp_path: Path, monkeypat
     with pytest.raises(Unavailable):
         await log.append(EVENTS, b'{"a":2}\n', 1)
     monkeypatch.undo()
-    assert list(tmp_path.glob("*/*/*.segment")) == []
+    assert segments(tmp_path) == []
     assert log.pending(KEY).bytes == 0
     await log.append(EVENTS, b'{"a":2}\n', 1)
     await log.close()

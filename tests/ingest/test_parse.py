@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import AsyncIterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from pipit.datafiles.resources import Column
 from pipit.engine import Engine
@@ -36,12 +39,15 @@ class Sheet:
             "path": path,
             "format": parse.FORMAT,
             "structure": parse.STRUCTURE,
-            "settings": {"output_format_json_quote_decimals": 1, "output_format_json_validate_utf8": 1},
+            "settings": {
+                "output_format_json_quote_decimals": 1,
+                "output_format_json_validate_utf8": 1,
+            },
         }
         good = await self._engine.select_file(reader.good_rows(strict=False), **source)
         bad = await self._engine.select_file(reader.bad_rows("i"), **source)
         counts = await self._engine.select_file(reader.counts([0]), **source)
-        assert [(len(lines), len(bad))] == [(c["total"], c["bad"]) for c in counts]
+        assert [(len(lines), len(bad))] == [(int(c["total"]), int(c["bad"])) for c in counts]
         assert len(good) + len(bad) == len(lines)
         return good, bad
 
@@ -359,6 +365,68 @@ async def test_the_quarantine_shows_values_as_they_were_sent(sheet: Sheet) -> No
     }
 
 
+async def test_very_long_rows_and_very_many_keys(sheet: Sheet) -> None:
+    long = {"id": 1, "s": "x" * 5_000_000}
+    wide = {"id": 2, "s": "y", **{f"k{n}": n for n in range(200_000)}}
+    good, bad = await sheet.read([c("id", "UInt32"), c("s", "String")], [long, wide, {"id": 3, "s": "z"}])
+    assert [(row["id"], len(row["s"])) for row in good] == [(1, 5_000_000), (2, 1), (3, 1)]
+    assert bad == []
+
+
+async def test_a_schema_may_be_the_record_alone(sheet: Sheet) -> None:
+    good, bad = await sheet.read([c("record", "String", "$")], ['{"a": 1.10}', "nonsense", "5"])
+    assert good == [{"record": '{"a": 1.10}'}]
+    assert [row["c__record"] for row in bad] == ["nonsense", "5"]
+
+
+BITS = (8, 16, 32, 64, 128, 256)
+EDGES = [edge + n for bits in BITS for edge in (0, 2**bits, 2 ** (bits - 1), -(2 ** (bits - 1))) for n in (-1, 0, 1)]
+QUICK = settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+@QUICK
+@given(numbers=st.lists(st.integers(-(2**260), 2**260), max_size=30), quoted=st.booleans())
+async def test_an_integer_is_itself_or_refused(sheet: Sheet, numbers: list[int], quoted: bool) -> None:
+    sent = list(dict.fromkeys([*numbers, *EDGES]))
+    texts = [f'"{n}"' if quoted else str(n) for n in sent]
+    columns = [c(f"{s}{b}", f"Nullable({s}Int{b})") for s in ("", "U") for b in BITS]
+    for column in columns:
+        low, high = (0, 2 ** int(column.name[1:])) if column.name.startswith("U") else (None, None)
+        if low is None or high is None:
+            low, high = -(2 ** (int(column.name) - 1)), 2 ** (int(column.name) - 1)
+        good, bad = await sheet.read([column], [f'{{"{column.name}": {text}}}' for text in texts])
+        fits = [n for n in sent if low <= n < high]
+        assert [int(row[column.name]) for row in good] == fits
+        assert [row[column.name] for row in bad] == [str(n) for n in sent if not low <= n < high]
+
+
+@QUICK
+@given(texts=st.lists(st.text(), min_size=1, max_size=50), ascii=st.booleans())
+async def test_a_text_is_itself(sheet: Sheet, texts: list[str], ascii: bool) -> None:
+    texts = [text.encode("utf-8", "ignore").decode() for text in texts]
+    lines = [json.dumps({"s": text}, ensure_ascii=ascii) for text in texts]
+    good, bad = await sheet.read([c("s", "String")], lines)
+    assert bad == []
+    assert [row["s"] for row in good] == texts
+
+
+@QUICK
+@given(numbers=st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=50))
+async def test_a_float_is_itself(sheet: Sheet, numbers: list[float]) -> None:
+    good, bad = await sheet.read([c("f", "Float64")], [f'{{"f": {number!r}}}' for number in numbers])
+    assert bad == []
+    assert [float(row["f"]) for row in good] == numbers
+
+
+@QUICK
+@given(numbers=st.lists(st.decimals(-(10**19), 10**19, places=18), min_size=1, max_size=50), quoted=st.booleans())
+async def test_a_decimal_is_itself(sheet: Sheet, numbers: list[Decimal], quoted: bool) -> None:
+    texts = [f'"{n:f}"' if quoted else f"{n:f}" for n in numbers]
+    good, bad = await sheet.read([c("d", "Decimal(38, 18)")], [f'{{"d": {text}}}' for text in texts])
+    assert bad == []
+    assert [Decimal(row["d"]) for row in good] == numbers
+
+
 async def test_rows_are_counted_for_each_request(engine: Engine, tmp_path: Path) -> None:
     path = tmp_path / "x.segment"
     path.write_bytes(b'\x1eabc header\n{"a":1}\n{"a":300}\n\x1eabc frame\n{"a":1}\nx\n{"a":"y"}\n')
@@ -375,9 +443,10 @@ def test_a_schema_that_json_cannot_fill_is_named() -> None:
         c("c", "AggregateFunction(uniq, String)"),
         c("d", "String", "x"),
         c("e", "String", "$[:].x"),
-        c("f", "String", "$.ok"),
+        c("f", "", "$.x"),
+        c("g", "String", "$.ok"),
     ]
-    assert [problem.split(":")[0] for problem in parse.problems(columns)] == [f"column {n}" for n in "abcde"]
+    assert [problem.split(":")[0] for problem in parse.problems(columns)] == [f"column {n}" for n in "fabcde"]
 
 
 async def test_without_any_path_the_keys_are_the_names(sheet: Sheet) -> None:

@@ -274,13 +274,33 @@ async def test_a_view_that_fails_is_told_and_repaired_when_it_works_again(place:
     assert (await place.count(), await place.count("q1_events"), await place.count("d1_view")) == (3, 1, 3)
 
 
+async def test_a_failing_view_holds_later_segments_back_before_its_token_is_forgotten(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "MAX_INSERTS_BEHIND_FAILED", 2)
+    await place.command(f"CREATE TABLE DB.d1_view (id UInt32) ENGINE = MergeTree ORDER BY id SETTINGS {SETTINGS}")
+    await place.command(
+        "CREATE MATERIALIZED VIEW DB.m1_view TO DB.d1_view AS SELECT id FROM DB.d1_events WHERE throwIf(id = 1) = 0"
+    )
+    async with place.ingest(wait_seconds=0.5) as ingest:
+        with pytest.raises(UnprocessableWrite):
+            await ingest.append(place.target, lines({"id": 1}), wait=True)
+        results = [await ingest.append(place.target, lines({"id": n}), wait=True) for n in (2, 3)]
+        assert [r.loaded for r in results] == [True, False]  # the third waits on the disk
+        async with ingest.paused(place.database, "d1_events"):
+            await place.command("DROP TABLE DB.m1_view SYNC")
+            await place.command("CREATE MATERIALIZED VIEW DB.m1_view TO DB.d1_view AS SELECT id FROM DB.d1_events")
+        assert await ingest.drain(place.database, "d1_events")
+    assert await place.count() == await place.count("d1_view") == 3
+
+
 async def test_a_segment_is_one_part_for_each_partition(engine: Engine, tmp_path: Path) -> None:
     place = await make_place(engine, tmp_path, "toYYYYMM(day)")
     await place.command("SYSTEM STOP MERGES DB.d1_events")
-    body = lines(*({"id": n, "day": f"2024-0{n % 3 + 1}-05", "user": {"name": "x" * 200}} for n in range(60_000)))
+    body = lines(*({"id": n, "day": f"2024-0{n % 3 + 1}-05", "user": {"name": f"u{n % 9}"}} for n in range(150_000)))
     async with place.ingest() as ingest:
         result = await ingest.append(place.target, body, wait=True)
-    assert result.successful_rows == 60_000
+    assert result.successful_rows == 150_000
     parts = await engine.rows(
         f"SELECT count() AS n FROM system.parts WHERE database = '{place.database}' AND table = 'd1_events' AND active"
     )
@@ -288,7 +308,10 @@ async def test_a_segment_is_one_part_for_each_partition(engine: Engine, tmp_path
 
 
 @pytest.mark.parametrize("dirty", [False, True])
-async def test_more_partitions_than_one_insert_takes(engine: Engine, tmp_path: Path, dirty: bool) -> None:
+async def test_more_partitions_than_one_insert_takes(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dirty: bool
+) -> None:
+    monkeypatch.setattr(limits, "MAX_PARTITIONS", 10)
     place = await make_place(engine, tmp_path, "toDate(at), name")
     await place.command(f"CREATE TABLE DB.d1_view (id UInt32) ENGINE = MergeTree ORDER BY id SETTINGS {SETTINGS}")
     await place.command("CREATE MATERIALIZED VIEW DB.m1_view TO DB.d1_view AS SELECT id FROM DB.d1_events")

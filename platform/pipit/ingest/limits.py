@@ -41,7 +41,7 @@ def table_settings() -> Mapping[str, str]:
 def insert_settings() -> Mapping[str, str | int]:
     """What makes a segment one block per partition. Written into its header and replayed verbatim."""
     return {
-        "max_block_size": MAX_INSERT_ROWS,
+        "max_block_size": 65_536,  # of reading and casting, on all threads; then squashed into one
         "max_insert_block_size": MAX_INSERT_ROWS,
         "min_insert_block_size_rows": MAX_INSERT_ROWS,
         "min_insert_block_size_bytes": 0,

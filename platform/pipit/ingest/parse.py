@@ -86,7 +86,8 @@ class Field:
 
     @property
     def bad(self) -> str:
-        """Wrong, or absent where the column needs a value; the cheapest form of it, since every row is asked."""
+        """Wrong, or absent where the column needs a value; the cheapest form of it, since every row is asked.
+        """
         if self.compound and self.path is not None:
             return self.wrong if self.column.default is not None else f"({self.wrong} OR {self.absent})"
         refused = cast.bad(self.type, self.x)  # for a type that is not Nullable, NULL is refused too
@@ -207,7 +208,8 @@ class Reader:
         return f"SELECT uniqExact({partition}) AS partitions FROM {self._filled_rows()}"
 
     def counts(self, starts: Sequence[int]) -> str:
-        """Rows and bad rows of each request; `starts` are the numbers of their first rows, from 0, ascending."""
+        """Rows and bad rows of each request; `starts` are the numbers of their first rows, from 0, ascending.
+        """
         groups = ", ".join(str(s) for s in starts)
         numbered = f"SELECT rowNumberInAllBlocks() AS _pipit_number, {self.bad} AS {BAD} FROM {self._rows()}"
         return (
@@ -275,7 +277,9 @@ class Reader:
 
 def problems(columns: Sequence[Column]) -> list[str]:
     """What cannot be read from JSON in a schema, a sentence each: for the validation of a project."""
-    found = []
+    found = [
+        f"column {c.name}: a column that is read from JSON needs a type" for c in columns if c.jsonpath and not c.type
+    ]
     for column in _readable(columns):
         try:
             _field(column, _Tree())
@@ -288,7 +292,8 @@ def problems(columns: Sequence[Column]) -> list[str]:
 
 
 def reader(columns: Sequence[Column], fixed: Mapping[str, Scalar] | None = None, frame: str = "") -> Reader:
-    """Columns without a path are left to their default, unless no column has one: then each has `$.<name>`."""
+    """Columns without a path are left to their default, unless no column has one: then each has `$.<name>`.
+    """
     fixed = fixed or {}
     known = {c.name for c in columns}
     for name in fixed:
@@ -309,7 +314,7 @@ def reader(columns: Sequence[Column], fixed: Mapping[str, Scalar] | None = None,
 
 def _readable(columns: Sequence[Column]) -> list[Column]:
     if any(c.jsonpath for c in columns):
-        return [c for c in columns if c.jsonpath]
+        return [c for c in columns if c.jsonpath and c.type]
     return [replace(c, jsonpath=f"$['{_escape(c.name)}']") for c in columns if c.type]
 
 
@@ -382,7 +387,8 @@ def _nest(keys: Sequence[str], type: str) -> str:
 
 
 def _exact_number(x: str, key: str) -> str:
-    """A JSON parser holds 0.1234567890123456789 as a double: for decimals the digits are taken from the line."""
+    """A JSON parser holds 0.1234567890123456789 as a double: for decimals the digits are taken from the line.
+    """
     digits = quote_string(_regex(key) + r"[ \t]*:[ \t]*(-?[0-9][0-9.eE+-]*)")
     found = f"extract({LINE}, {digits})"
     same = f"toFloat64OrNull({found}) = toFloat64OrNull({x})"

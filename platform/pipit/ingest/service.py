@@ -84,12 +84,11 @@ class Ingest:
         """Takes no more, loads what it can within that time; the rest waits on the disk for the next
         start.
         """
-        if not self._open:
-            return
-        self._open = False
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await asyncio.gather(*(writer.drained() for writer in self._writers.values()))
+        opened, self._open = self._open, False
+        if opened:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await asyncio.gather(*(w.drained(but_failed=True) for w in self._writers.values()))
         for writer in self._writers.values():
             await writer.stop()
         await self._log.close()

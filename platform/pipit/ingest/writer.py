@@ -50,9 +50,12 @@ class Writer:
         async with self._turn:
             yield
 
-    async def drained(self) -> None:
-        """Until everything that was acknowledged before is in the table. A failed segment counts as not."""
-        while self._log.pending(self._table).rows:
+    async def drained(self, *, but_failed: bool = False) -> None:
+        """Until everything that was acknowledged before is in the table, or has failed at least once."""
+        while True:
+            failed = sum(f.segment.rows for f in self._failed) if but_failed else 0
+            if self._log.pending(self._table).rows <= failed:
+                return
             self._log.hurry(self._table)
             self._idle.clear()
             await self._idle.wait()
