@@ -47,6 +47,10 @@ from pipit.errors import PipitError, QueryTimeout, SqlError, TooLarge, Unavailab
             "Unknown format Nope (UNKNOWN_FORMAT)",
         ),
         (
+            "Code: 198. DB::Exception: Not found: http://user:pw@host/x?token=abc. (DNS_ERROR)",
+            "Not found: <url> (DNS_ERROR)",
+        ),
+        (
             "Code: 395. DB::Exception: no: while executing 'FUNCTION throwIf(secret)'. (FUNCTION_THROW_IF)",
             "no (FUNCTION_THROW_IF)",
         ),
@@ -94,6 +98,11 @@ def test_values_are_taken_out_for_those_who_must_not_see_them(message: str, expe
 )
 def test_codes(code: int | None, kind: type[PipitError]) -> None:
     assert type(engine_error(code, "Code: 1. DB::Exception: x")) is kind
+
+
+def test_its_own_bugs_are_not_told() -> None:
+    told = engine_error(1001, "Code: 1001. DB::Exception: std::exception /build/src/x.cpp SELECT 1. (STD_EXCEPTION)")
+    assert told.message == "The engine failed on this statement"
 
 
 @pytest.mark.anyio

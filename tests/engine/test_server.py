@@ -173,11 +173,14 @@ async def test_a_file_inside_the_roots_may_be_read_but_not_with_readonly(
     http: aiohttp.ClientSession, tmp_path: Path
 ) -> None:
     (tmp_path / "rows.csv").write_text("1\n2\n")
+    (tmp_path / "it's.csv").write_text("1\n2\n3\n")
     (tmp_path / "link.csv").symlink_to("/etc/hostname")
     sql = f"SELECT count() FROM file('{tmp_path}/rows.csv', 'CSV', 'n Int8')"
     assert (await ask(http, sql))[:2] == (200, "2\n")
     assert await code_of(http, sql, readonly="1") == 291
     assert await code_of(http, sql.replace("rows", "link")) == 291
+    assert (await ask(http, sql.replace("rows", "it\\'s")))[:2] == (200, "3\n")
+    assert await code_of(http, sql.replace("rows", "\\x72ows")) == 291
 
 
 @pytest.mark.parametrize(
@@ -213,6 +216,7 @@ async def test_nothing_stays_behind(http: aiohttp.ClientSession) -> None:
 async def test_a_setting_that_is_no_name(http: aiohttp.ClientSession) -> None:
     assert await code_of(http, "SELECT 1", **{"max_threads=1, readonly": "0"}) == 115
     assert await code_of(http, "SELECT 1", no_such_setting="1") == 115
+    assert await code_of(http, "from x", dialect="prql") == 115
 
 
 async def test_inserts(http: aiohttp.ClientSession, database: str) -> None:

@@ -13,6 +13,7 @@ from pipit.errors import PipitError, QueryTimeout, SqlError, TooLarge, Unavailab
 _TIMEOUTS = frozenset({159, 160, 209})
 _TOO_LARGE = frozenset({158, 307, 396})
 _AWAY = frozenset({202, 210, 425, 194, 516, 192, 193})
+_INNER = frozenset({49, 1001, 1002})  # its own bugs, in words for its developers
 MEMORY_LIMIT = 241
 
 _BODY = re.compile(r"Code: \d+\. DB::(?:\w+)?Exception: ")
@@ -25,6 +26,7 @@ _ECHO = re.compile(
 )
 _SYNTAX = re.compile(r"(failed at (?:position \d+|end of query)).*?((?: \(line \d+, col \d+\))?):.*", re.DOTALL)
 _PATH = re.compile(r"(?<![\w.\])}'`\"/])(?:/[\w.@+%~-]+){2,}/?|'(?:/[^'\s]+)+'")
+_URL = re.compile(r"\b\w+://[^\s'\"]+")
 _SUGGESTION = re.compile(r"\.?\s*Maybe you meant.*", re.DOTALL)
 _QUOTED = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"", re.DOTALL)
 # Errors about the text and its types alone. All others may tell of rows, in words or in numbers.
@@ -65,7 +67,7 @@ def scrub(text: str, name: str = "") -> str:
     text = _ECHO.sub("", text)
     if name == "UNKNOWN_TABLE":
         text = _SUGGESTION.sub("", text)  # it knows the tables of every workspace
-    text = _PATH.sub("<path>", text).strip().rstrip(".:, ")
+    text = _PATH.sub("<path>", _URL.sub("<url>", text)).strip().rstrip(".:, ")
     return f"{text} ({name})" if name else text
 
 
@@ -102,6 +104,8 @@ def engine_error(code: int | None, text: str, name: str = "") -> PipitError:
             engine_code=code,
             hint="Aggregate over fewer keys, or read less data",
         )
+    if code in _INNER:
+        return SqlError("The engine failed on this statement", engine_code=code)
     return SqlError(scrub(text, name) or "The engine refused the statement", engine_code=code)
 
 

@@ -9,6 +9,7 @@ start, and not at all with `readonly`: as a scalar function it reads any file ev
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from pipit.engine.embedded.statement import code_tokens
 
 _SUSPECTS = (b"file", b"python", b"apply")
 _FILE_WORDS = frozenset({b"file", b"filecluster"})
+_ESCAPE = re.compile(rb"\\([\\'])")
+_OTHER_ESCAPE = re.compile(rb"(?<!\\)(?:\\\\)*\\[^\\']")
 _KEPT = 2000
 _KEPT_BYTES = 16_384
 ACCESS_DENIED = 291
@@ -85,8 +88,9 @@ class Guard:
     def _is_inside(self, literal: bytes) -> bool:
         if len(literal) < 3 or not (literal.startswith(b"'") and literal.endswith(b"'")):
             return False
-        path = literal[1:-1].decode("utf-8", "surrogateescape")
-        if any(mark in path for mark in "\\'*?{}") or not os.path.isabs(path):
+        path = _ESCAPE.sub(rb"\1", literal[1:-1]).decode("utf-8", "surrogateescape")
+        # An escape of another kind may stand for anything, and a pattern for many paths.
+        if _OTHER_ESCAPE.search(literal) or any(mark in path for mark in "*?{}") or not os.path.isabs(path):
             return False
         return os.path.realpath(path).startswith(self._roots)
 

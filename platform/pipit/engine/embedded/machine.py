@@ -8,12 +8,13 @@ from pathlib import Path
 _SERVER_SHARE = 0.6  # of all memory; the rest is for the API, page cache and results on their way out
 _QUERY_SHARE = 0.6  # of the server's share
 _SMALLEST = 512 << 20
+_NO_LIMIT = 1 << 60  # the first version of control groups says so with a number like this
 
 
 def memory_bytes() -> int:
     """Memory that this process may use."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return min([total, *_cgroup_limits()])
+    return min([total, *cgroup_limits(Path("/sys/fs/cgroup"), Path("/proc/self/cgroup"))])
 
 
 def server_limit(total: int) -> int:
@@ -24,24 +25,25 @@ def query_limit(server: int) -> int:
     return int(server * _QUERY_SHARE)
 
 
-def _cgroup_limits() -> list[int]:
-    limits = []
-    candidates = [Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes")]
+def cgroup_limits(root: Path, own: Path) -> list[int]:
+    """The limits in force under a control group file system, for the groups that `own` names and their parents."""
+    candidates = [root / "memory.max", root / "memory" / "memory.limit_in_bytes"]
     try:
-        own = Path("/proc/self/cgroup").read_text()
+        groups = [line.split(":", 2) for line in own.read_text().splitlines()]
     except OSError:
-        own = ""
-    for line in own.splitlines():
-        _, controllers, path = line.split(":", 2)
+        groups = []
+    for _, controllers, path in groups:
         if not controllers:
-            folder = Path("/sys/fs/cgroup") / path.lstrip("/")
-            # A parent's limit binds too.
-            candidates += [up / "memory.max" for up in (folder, *folder.parents) if "cgroup" in up.parts]
+            folder = root / path.lstrip("/")
+            candidates += [above / "memory.max" for above in (folder, *folder.parents) if above.is_relative_to(root)]
+        elif "memory" in controllers.split(","):
+            candidates.append(root / "memory" / path.lstrip("/") / "memory.limit_in_bytes")
+    limits = []
     for file in candidates:
         try:
             text = file.read_text().strip()
         except OSError:
             continue
-        if text.isdigit() and 0 < int(text) < 1 << 60:
+        if text.isdigit() and 0 < int(text) < _NO_LIMIT:
             limits.append(int(text))
     return limits

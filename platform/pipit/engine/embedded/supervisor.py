@@ -118,9 +118,9 @@ class Supervisor:
                 try:
                     await self._start_child()
                     break
-                except EngineStartError as error:
+                except Exception as error:  # whatever it is: nobody else will try
                     early += 1
-                    log.error("%s; trying again", error.message)
+                    log.error("the engine process did not start: %s; trying again", error)
 
     async def _until_dead(self) -> str:
         process, endpoint = self._process, self._endpoint
