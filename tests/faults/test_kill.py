@@ -49,7 +49,7 @@ class Served:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        command = [sys.executable, "-m", "pipit.cli", "serve", "--project", str(self.folder / "project")]
+        command = [str(Path(sys.executable).with_name("pipit")), "serve", "--project", str(self.folder / "project")]
         command += ["--data", str(self.data), "--port", str(self.port)]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         wait_for(lambda: self.get("/v0/health")[0] == 200, 30, "the server is up")

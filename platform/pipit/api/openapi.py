@@ -74,7 +74,7 @@ def _operation(snapshot: Snapshot, pipe: CompiledPipe, extension: str, security:
 
 
 def _parameter(parameter: Parameter) -> dict[str, Any]:
-    schema = dict(_SCHEMAS.get(parameter.type, {"type": "string"}))
+    schema = dict(_SCHEMAS.get(parameter.type.partition("(")[0], {"type": "string"}))
     if parameter.type.startswith(("Int", "UInt")):
         schema = {"type": "integer"}
     elif parameter.type.startswith("Float"):

@@ -65,16 +65,22 @@ async def validate(
         composer, examiner = Composer(), Examiner(engine)
         for pipe in snapshot.pipes.values():
             for node in pipe.nodes.values():
-                try:
-                    await _try_node(snapshot, pipe, node, composer, examiner)
-                except (Unavailable, DatafileError):
-                    raise
-                except (CustomError, TemplateError) as error:
-                    if isinstance(error, TemplateError) and not _needs_value(error):
-                        errors.append(node_error(pipe.pipe, node.node, error.message, hint=error.hint))
-                except PipitError as error:
-                    if not any(f"d1_{name}" in error.message for name in broken):
-                        errors.append(_place(pipe, node, error))
+                for defined in (True, False):  # both sides of `{% if defined(x) %}`
+                    try:
+                        await _try_node(snapshot, pipe, node, composer, examiner, defined=defined)
+                    except Unavailable:
+                        raise
+                    except CustomError:
+                        continue  # the author's own error(): this side asks for something
+                    except TemplateError as error:
+                        if not _needs_value(error):
+                            warnings.append(_untried(pipe, node, error))
+                    except PipitError as error:
+                        if not any(f"d1_{name}" in error.message for name in broken):
+                            errors.append(_place(pipe, node, error))
+                    else:
+                        continue
+                    break
         if not errors:
             await _create_views(engine, snapshot, composer, errors, warnings)
     return Findings(tuple(errors), tuple(warnings))
@@ -128,9 +134,15 @@ async def _try_policies(engine: Engine, snapshot: Snapshot, broken: set[str]) ->
 
 
 async def _try_node(
-    snapshot: Snapshot, pipe: CompiledPipe, node: CompiledNode, composer: Composer, examiner: Examiner
+    snapshot: Snapshot,
+    pipe: CompiledPipe,
+    node: CompiledNode,
+    composer: Composer,
+    examiner: Examiner,
+    *,
+    defined: bool,
 ) -> None:
-    binder = Binder(placeholder=True)
+    binder = Binder(placeholder=True, defined=defined)
     composed = composer.pipe(snapshot, pipe, node, {}, binder)
     try:
         await examiner.examine(snapshot, composed, binder)
@@ -181,6 +193,13 @@ async def _try_view(
         await engine.command(view.fill(columns))
 
 
+def _untried(pipe: CompiledPipe, node: CompiledNode, error: TemplateError) -> ProjectWarning:
+    place = node.node.sql_position
+    line = place.line + max(error.line, 1) - 1
+    message = f"node '{node.name}' could not be tried with placeholder values: {error.message}"
+    return ProjectWarning(pipe.pipe.file, message, line, place.column, error.hint)
+
+
 def _needs_value(error: TemplateError) -> bool:
     """A template that asks for a parameter even with placeholders cannot be tried; that is no fault of it."""
     return "Required parameter is not defined" in error.message or "evaluated to null" in error.message
@@ -191,7 +210,27 @@ def _place(
 ) -> DatafileError:
     message = _logical(error.message, snapshot) if snapshot else _strip_scratch(error.message)
     kind = "materialized node" if node.node.type is NodeType.MATERIALIZED else "node"
-    return node_error(pipe.pipe, node.node, f"{kind} '{node.name}': {message}", hint=error.hint)
+    line, column = _where(node.node.sql, message)
+    return node_error(
+        pipe.pipe, node.node, f"{kind} '{node.name}': {message}", line=line, column=column, hint=error.hint
+    )
+
+
+_NAMED = re.compile(r"`([^`\n]+)`|'([^'\n]+)'|\bfunction (\w+)", re.IGNORECASE)
+
+
+def _where(sql: str, message: str) -> tuple[int, int]:
+    """Line and column of what a message names, in the node's own text; else of its first line of SQL.
+
+    The engine counts in the text that it got, which has other nodes in front and values in place of templates.
+    """
+    for names in _NAMED.findall(message):
+        name = "".join(names)
+        found = re.search(rf"(?<![\w.]){re.escape(name)}(?!\w)", sql)
+        if found:
+            return sql.count("\n", 0, found.start()) + 1, found.start() - sql.rfind("\n", 0, found.start())
+    first = next((n for n, text in enumerate(sql.splitlines(), 1) if text.strip() not in ("", "%")), 1)
+    return first, 1
 
 
 def _logical(message: str, snapshot: Snapshot) -> str:
