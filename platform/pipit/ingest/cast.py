@@ -129,8 +129,7 @@ def _decimal(type: Type, x: str) -> str:
 
 
 def _moment(type: Type, x: str) -> str:
-    """ISO 8601, `YYYY-MM-DD[ hh:mm:ss[.f]][zone]` or seconds (ms, us, ns) since 1970; in the column's zone.
-    """
+    """ISO 8601, `YYYY-MM-DD[ hh:mm:ss[.f]][zone]` or seconds (ms, us, ns) since 1970; in the column's zone."""
     zone, precision = "", 3
     if type.name == "DateTime64":
         precision = int(type.arguments[0])

@@ -76,8 +76,7 @@ class _Append:
 
 @dataclass(slots=True)
 class _Open:
-    """The open segment of a stream, and who waits for its next sync. A new file is made by its first batch.
-    """
+    """The open segment of a stream, and who waits for its next sync. A new file is made by its first batch."""
 
     stream: Stream
     segment: Segment | None = None
@@ -163,8 +162,7 @@ class Log:
         urgent: bool = False,
         outcome: asyncio.Future[Any] | None = None,
     ) -> Receipt:
-        """Durable when it returns. `payload` is whole lines. `outcome` is resolved by who loads the segment.
-        """
+        """Durable when it returns. `payload` is whole lines. `outcome` is resolved by who loads the segment."""
         table = self._table(stream.table_key)
         if table.bytes + len(payload) > self._max_pending:
             raise Unavailable(
@@ -238,8 +236,7 @@ class Log:
         return Pending(table.bytes, len(held), rows)
 
     async def close(self) -> None:
-        """Writes what was asked for, seals, and gives the directory back. Segments stay for the next start.
-        """
+        """Writes what was asked for, seals, and gives the directory back. Segments stay for the next start."""
         for table in self._tables.values():
             while tasks := [o.task for o in table.streams.values() if o.task is not None]:
                 await asyncio.wait(tasks)

@@ -86,8 +86,7 @@ class Field:
 
     @property
     def bad(self) -> str:
-        """Wrong, or absent where the column needs a value; the cheapest form of it, since every row is asked.
-        """
+        """Wrong, or absent where the column needs a value; the cheapest form of it, since every row is asked."""
         if self.compound and self.path is not None:
             return self.wrong if self.column.default is not None else f"({self.wrong} OR {self.absent})"
         refused = cast.bad(self.type, self.x)  # for a type that is not Nullable, NULL is refused too
@@ -208,8 +207,7 @@ class Reader:
         return f"SELECT uniqExact({partition}) AS partitions FROM {self._filled_rows()}"
 
     def counts(self, starts: Sequence[int]) -> str:
-        """Rows and bad rows of each request; `starts` are the numbers of their first rows, from 0, ascending.
-        """
+        """Rows and bad rows of each request; `starts` are the numbers of their first rows, from 0, ascending."""
         groups = ", ".join(str(s) for s in starts)
         numbered = f"SELECT rowNumberInAllBlocks() AS _pipit_number, {self.bad} AS {BAD} FROM {self._rows()}"
         return (
@@ -292,8 +290,7 @@ def problems(columns: Sequence[Column]) -> list[str]:
 
 
 def reader(columns: Sequence[Column], fixed: Mapping[str, Scalar] | None = None, frame: str = "") -> Reader:
-    """Columns without a path are left to their default, unless no column has one: then each has `$.<name>`.
-    """
+    """Columns without a path are left to their default, unless no column has one: then each has `$.<name>`."""
     fixed = fixed or {}
     known = {c.name for c in columns}
     for name in fixed:
@@ -387,12 +384,11 @@ def _nest(keys: Sequence[str], type: str) -> str:
 
 
 def _exact_number(x: str, key: str) -> str:
-    """A JSON parser holds 0.1234567890123456789 as a double: for decimals the digits are taken from the line.
-    """
+    """A JSON parser holds 0.1234567890123456789 as a double: for decimals the digits are taken from the line."""
     digits = quote_string(_regex(key) + r"[ \t]*:[ \t]*(-?[0-9][0-9.eE+-]*)")
     found = f"extract({LINE}, {digits})"
-    same = f"toFloat64OrNull({found}) = toFloat64OrNull({x})"
-    return f"if(match({x}, '[.e]') AND {same}, {found}, {x})"
+    same = f"JSONExtractFloat({found}) = JSONExtractFloat(assumeNotNull({x}))"
+    return f"if(isNotNull({x}) AND {found} != '' AND {found} != {x} AND {same}, {found}, {x})"
 
 
 def _proves_json(f: Field) -> bool:

@@ -57,8 +57,7 @@ class Damaged(Exception):
 
 @dataclass(slots=True)
 class Segment:
-    """`size` is the length that is known to be good; what lies beyond it in the file was never acknowledged.
-    """
+    """`size` is the length that is known to be good; what lies beyond it in the file was never acknowledged."""
 
     path: Path
     nonce: str

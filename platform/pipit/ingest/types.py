@@ -1,5 +1,4 @@
-"""The text of a ClickHouse type as a small tree: enough to read it from JSON and to check the cast into it.
-"""
+"""The text of a ClickHouse type as a small tree: enough to read it from JSON and to check the cast into it."""
 
 from __future__ import annotations
 
