@@ -13,6 +13,7 @@ import aiohttp
 import lz4.frame
 import pytest
 from backports import zstd
+from yarl import URL
 
 from pipit.engine import Engine
 from pipit.engine.embedded.supervisor import Endpoint
@@ -211,6 +212,15 @@ async def test_nothing_stays_behind(http: aiohttp.ClientSession) -> None:
     for _ in range(20):
         answer = await ask(http, "SELECT currentDatabase(), getSetting('max_threads') = 7, getSetting('readonly')")
         assert answer[1] == "default\t0\t0\n"
+
+
+async def test_bytes_that_are_no_text(http: aiohttp.ClientSession) -> None:
+    for field in ("log_comment", "param_v", "database", "query_id", "max_threads"):
+        url = URL(f"/?query=SELECT+1&{field}=%FF%FE", encoded=True)
+        async with http.post(url) as response:
+            assert response.status in (200, 400), field
+    async with http.post("/", data=b"SELECT hex('\xff')") as response:
+        assert await response.read() == b"FF\n"
 
 
 async def test_a_setting_that_is_no_name(http: aiohttp.ClientSession) -> None:

@@ -29,6 +29,7 @@ from pipit.engine.client import ParamValue, Settings
 from pipit.engine.failures import code_of, engine_away, engine_error
 from pipit.engine.tail import Tail
 from pipit.errors import PipitError, SqlError
+from pipit.sql.literals import quote_string
 
 _MARKER = "{source}"
 _EXTERNAL = "pipit_source"
@@ -154,7 +155,7 @@ class HttpEngine:
             source = _local_file(path, format, structure)
             await self._whole(f"INSERT INTO {into} {_with_source(select, source)}".encode(), fields)
             return
-        source = f"input({_quote(structure)})"
+        source = f"input({quote_string(structure)})"
         fields["query"] = f"INSERT INTO {into} {_with_source(select, source)} FORMAT {format}"
         await self._whole(_file_chunks(path), fields)
 
@@ -180,7 +181,7 @@ class HttpEngine:
         return [_decode_row(line) for line in body.splitlines()]
 
     async def kill(self, query_id: str) -> None:
-        await self._whole(f"KILL QUERY WHERE query_id = {_quote(query_id)} ASYNC".encode(), {})
+        await self._whole(f"KILL QUERY WHERE query_id = {quote_string(query_id)} ASYNC".encode(), {})
 
     async def _whole(self, body: Any, fields: dict[str, str], files: dict[str, Any] | None = None) -> bytes:
         client, response = await self._send(body, fields, files)
@@ -286,11 +287,7 @@ async def _file_chunks(path: Path) -> AsyncIterator[bytes]:
 
 
 def _local_file(path: Path, format: str, structure: str) -> str:
-    return f"file({_quote(os.path.abspath(path))}, {_quote(format)}, {_quote(structure)})"
-
-
-def _quote(text: str) -> str:
-    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    return f"file({quote_string(os.path.abspath(path))}, {quote_string(format)}, {quote_string(structure)})"
 
 
 def _release(response: aiohttp.ClientResponse) -> None:

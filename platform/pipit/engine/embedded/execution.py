@@ -17,6 +17,8 @@ from pipit.engine.embedded.connections import Connections
 from pipit.engine.embedded.failure import Failure
 from pipit.engine.embedded.guard import Guard
 from pipit.engine.embedded.statement import STREAMABLE, Insert, first_word, output_format
+from pipit.sql.identifiers import quote
+from pipit.sql.literals import quote_string
 
 _SETTING_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _KILL = re.compile(rb"\s*kill\s+query\b", re.IGNORECASE)
@@ -213,7 +215,7 @@ class Execution:
             raise Failure(394, "Query was cancelled")
         self._connection = connection = self._connections.take()
         if self.task.database:
-            connection.query("USE " + quote_identifier(self.task.database), "Null")
+            connection.query("USE " + quote(self.task.database), "Null")
         connection.query(settings_statement(self.task, self._connections.base), "Null")
         return connection
 
@@ -234,11 +236,3 @@ def settings_statement(task: Task, base: Mapping[str, str]) -> str:
             raise Failure(115, "Other dialects are not allowed: their texts cannot be checked")
         parts.append(f"{name}={quote_string(value)}")
     return "SET " + ", ".join(parts)
-
-
-def quote_string(text: str) -> str:
-    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
-
-
-def quote_identifier(text: str) -> str:
-    return "`" + text.replace("\\", "\\\\").replace("`", "\\`") + "`"

@@ -108,6 +108,8 @@ async def read_request(
 
 
 def _task(request: web.BaseRequest, url: Mapping[str, str], query_id: str) -> Task:
+    # Only the statement may hold bytes that are no text.
+    "".join(value for name, value in url.items() if name != "query").encode()
     settings = {k: v for k, v in url.items() if k not in _PROTOCOL and not k.startswith("param_")}
     if request.method == "GET" and settings.get("readonly", "0") == "0":
         settings["readonly"] = "2"

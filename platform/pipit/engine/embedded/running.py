@@ -13,7 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from pipit.engine.embedded.connections import Connections
-from pipit.engine.embedded.execution import Execution, quote_string
+from pipit.engine.embedded.execution import Execution
+from pipit.sql.literals import quote_string
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")

@@ -209,5 +209,7 @@ class Server:
 
 
 def _unexpected(error: Exception) -> Failure:
+    if isinstance(error, UnicodeError) or isinstance(error.__cause__, UnicodeError):
+        return Failure(36, "A value of the request is not valid UTF-8")
     log.exception("a request failed", exc_info=error)
     return Failure(1002, f"The engine process cannot handle this request: {type(error).__name__}")

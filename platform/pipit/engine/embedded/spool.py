@@ -14,6 +14,7 @@ from pathlib import Path
 
 from pipit.engine.embedded.failure import Failure
 from pipit.engine.embedded.statement import call_span, first_word
+from pipit.sql.literals import quote_string
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 
@@ -46,7 +47,7 @@ def read_input_from(statement: bytes, path: Path, format: str) -> bytes:
     if span is None:
         raise Failure(48, "INSERT ... SELECT takes data only where it reads from input()")
     start, opened = span
-    head = f"file({_quote(str(path))}, {_quote(format)}, ".encode()
+    head = f"file({quote_string(str(path))}, {quote_string(format)}, ".encode()
     return statement[:start] + head + statement[opened:]
 
 
@@ -54,7 +55,7 @@ def with_table(statement: bytes, name: str, path: Path, format: str, structure: 
     """`SELECT ... FROM name` with `name` as a common table expression over the file."""
     if not _NAME.match(name):
         raise Failure(36, "The name of an external table must be an identifier")
-    source = f"file({_quote(str(path))}, {_quote(format)}, {_quote(structure)})"
+    source = f"file({quote_string(str(path))}, {quote_string(format)}, {quote_string(structure)})"
     expression = f"{name} AS (SELECT * FROM {source})".encode()
     word = first_word(statement)
     if word == b"select":
@@ -63,7 +64,3 @@ def with_table(statement: bytes, name: str, path: Path, format: str, structure: 
         at = statement.lower().index(b"with") + len(b"with")
         return statement[:at] + b" " + expression + b"," + statement[at:]
     raise Failure(48, "External tables are for SELECT")
-
-
-def _quote(text: str) -> str:
-    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
