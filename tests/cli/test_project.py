@@ -60,7 +60,7 @@ def test_check_finds_what_only_the_engine_sees(shell: Shell) -> None:
     done = shell("check")
     assert done.returncode == 1
     (found,) = [line for line in done.stdout.splitlines() if ": error: " in line]
-    assert found.startswith("pipes/totals.pipe:") and "amonut" in found
+    assert found.startswith("pipes/totals.pipe:4:24: ") and "amonut" in found
     assert "pipit_check" not in done.stdout and "d1_" not in done.stdout
 
 

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import socket
-from contextlib import suppress
 from pathlib import Path
 
 from .conftest import PROJECT, TOTALS, Shell, write
@@ -58,7 +57,6 @@ def test_a_file_that_names_another_process_is_not_believed(shell: Shell) -> None
         done = shell("deploy")
         assert done.returncode == 0, done.stderr
         assert "Deployment 1 is live: 1 data source and 1 pipe" in done.stderr
-    assert json.loads(shell.ok("query", "totals", "--format", "json"))["data"] == []
 
 
 def test_errors_at_the_start(shell: Shell) -> None:
@@ -89,29 +87,3 @@ def test_more_workers_are_refused(shell: Shell) -> None:
     done = shell("serve", "--workers", "2")
     assert done.returncode == 2
     assert "one API process per data directory" in " ".join(done.stderr.replace("│", " ").split())
-
-
-def test_urls_and_headers_without_end(shell: Shell) -> None:
-    write(shell.folder, PROJECT)
-    with shell.serving() as served:
-        port = int(served.url.rpartition(":")[2])
-
-        def answer(head: bytes) -> bytes:
-            with socket.create_connection(("127.0.0.1", port), 10) as client:
-                client.settimeout(10)
-                found = b""
-                with suppress(BrokenPipeError, ConnectionResetError):
-                    client.sendall(head)
-                    while part := client.recv(65536):
-                        found += part
-                return found
-
-        tail = b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
-        for length in (10_000, 60_000, 64_500, 70_000):
-            found = answer(b"GET /v0/health?x=" + b"y" * length + tail)
-            assert found.startswith(b"HTTP/1.1 414 "), (length, found[:100])
-            assert b'"code":"uri_too_long"' in found.replace(b" ", b"")
-        assert answer(b"GET /v0/health" + tail).startswith(b"HTTP/1.1 200 ")
-        assert answer(b"no http at all\r\n\r\n").startswith(b"HTTP/1.1 400 ")
-        endless = answer(b"GET /v0/health HTTP/1.1\r\nHost: x\r\nX-Long: " + b"y" * 200_000)
-        assert endless.startswith(b"HTTP/1.1 431 ") or endless == b""

@@ -10,10 +10,10 @@ from starlette.routing import BaseRoute
 
 from pipit.access.jwt import mint
 from pipit.api.server import Server
-from pipit.cli.output import line, note, out, show_error
+from pipit.cli.output import line, note, out
 from pipit.demo import banner, demo_routes, stream_events
 from pipit.demo.page import Mint
-from pipit.errors import BadRequest, PipitError
+from pipit.errors import BadRequest
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _PROGRESS_SECONDS = 2.0
@@ -36,7 +36,7 @@ def minting(server: Server) -> Mint:
 
 
 async def stream(server: Server, url: str, host: str, stop: asyncio.Event) -> None:
-    """Prints the banner, then sends sample events until `stop`. A failure is told and ends only the stream."""
+    """Prints the banner, then sends sample events until `stop`. Raises PipitError when they are refused."""
     line(out, "\n" + banner(url, minting(server)))
     if host not in _LOOPBACK:
         note(f"With --demo, whoever can reach {host} gets tokens for the sample data.")
@@ -49,11 +49,7 @@ async def stream(server: Server, url: str, host: str, stop: asyncio.Event) -> No
             last = time.monotonic()
             note(f"{sent:,} sample events of the past weeks are in")
 
-    try:
-        await stream_events(url, tokens["demo_ingest"], tokens["demo_read"], stop, on_progress=progress)
-    except PipitError as error:
-        show_error(error)
-        note("The sample events have stopped; the server goes on.")
+    await stream_events(url, tokens["demo_ingest"], tokens["demo_read"], stop, on_progress=progress)
 
 
 def _tokens(server: Server) -> dict[str, str]:

@@ -6,14 +6,15 @@ What it prints at start is short and has no token in it. A project with errors d
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from pipit.api.server import Server
     from pipit.cli.listen import Listener
 
+log = logging.getLogger("pipit.cli")
+
 DEFAULT_PORT = 7181
 # A command that holds the directory for a moment is waited for; a server is not.
 _PATIENCE_SECONDS = 15.0
@@ -39,7 +42,7 @@ _PATIENCE_SECONDS = 15.0
 @dataclass(frozen=True, slots=True)
 class Settings:
     options: Options
-    project: Path | None
+    project: Path | None  # absolute
     host: str
     port: int
     watch: bool
@@ -108,6 +111,8 @@ def serve(
         raise typer.BadParameter("there is no project in the current folder to watch; name one with --project")
     if demo and project is None:
         raise typer.BadParameter("the demo needs its project: run it in a clone of the repository (make demo)")
+    if project is not None:
+        project = project.resolve()
     with hold(options.data, patience=_PATIENCE_SECONDS):
         code = run(_serve(Settings(options, project, host, port, watch, demo)))
     if code:
@@ -130,7 +135,8 @@ async def _serve(settings: Settings) -> int:
             server = await _open(stack, settings, token)
         if stop.is_set():
             return 0
-        if settings.project is not None and not await deploy(server, settings.project) and not settings.watch:
+        publisher = Publisher(server, settings.project) if settings.project is not None else None
+        if publisher is not None and not await publisher.publish() and not settings.watch:
             if not server.catalog.default.deployment:
                 note("Nothing is deployed yet, so there is nothing to serve. Mend the files, or use --watch.")
                 return 1
@@ -150,7 +156,7 @@ async def _serve(settings: Settings) -> int:
         write_server(options.data, where)
         stack.callback(remove_server, options.data)
         _greet(settings, server, url, token_from, time.monotonic() - started)
-        async with _beside(server, settings, url, stop):
+        async with _beside(server, publisher, settings, url, stop):
             await _until_stopped(serving, stop)
         note("Stopping...")
         await _drain(listener, serving)
@@ -176,22 +182,49 @@ def _app(server: Server, settings: Settings):  # type: ignore[no-untyped-def]
     return app_for(server, extra_routes=routes(server))
 
 
-async def deploy(server: Server, project: Path) -> bool:
-    """Deploys the project if it changed; prints the plan, warnings and errors. False: it was refused."""
-    from pipit.api.deployments import deployment_object
+class Publisher:
+    """Deploys one project's folder to one server, and prints what comes of it."""
 
-    try:
-        files = read_files(project)
-        with waiting("Deploying..."):
-            outcome = await server.deployer.deploy(server.catalog.default.workspace.id, files)
-    except PipitError as error:
-        show_error(error)
-        return False
-    found = deployment_object(outcome)
-    show_changes(found)
-    if outcome.result == "success":
-        note(live(found))
-    return True
+    def __init__(self, server: Server, project: Path) -> None:
+        self._server = server
+        self._project = project
+        self._seen: Mapping[str, str] | None = None
+
+    async def publish(self) -> bool:
+        """Deploys the project if it changed; prints the plan, warnings and errors. False: it was refused."""
+        from pipit.api.deployments import deployment_object
+
+        self._seen = None
+        try:
+            files = self._seen = read_files(self._project)
+            with waiting("Deploying..."):
+                outcome = await self._server.deployer.deploy(self._server.catalog.default.workspace.id, files)
+        except PipitError as error:
+            show_error(error)
+            return False
+        found = deployment_object(outcome)
+        show_changes(found)
+        if outcome.result == "success":
+            note(live(found))
+        return True
+
+    async def follow(self, stop: asyncio.Event) -> None:
+        """Publishes again whenever the files are others than those of the last time, until `stop` is set."""
+        from pipit.cli.watch import changes
+
+        async for names in changes(self._project, stop):
+            if self._is_as_published():
+                continue
+            what = ", ".join(names[:3]) or "files changed"
+            note(f"\n{time.strftime('%H:%M:%S')} {what}{' and more' if len(names) > 3 else ''}")
+            if not await self.publish():
+                note("Not deployed; what was live stays live.")
+
+    def _is_as_published(self) -> bool:
+        try:
+            return read_files(self._project) == self._seen
+        except PipitError:
+            return False
 
 
 def _greet(settings: Settings, server: Server, url: str, token_from: str, seconds: float) -> None:
@@ -209,21 +242,21 @@ def _greet(settings: Settings, server: Server, url: str, token_from: str, second
     ):
         line(err, (f"  {name:<12}", "dim"), value)
     if settings.watch and settings.project is not None:
-        line(err, ("  watching    ", "dim"), str(settings.project.resolve()))
+        line(err, ("  watching    ", "dim"), str(settings.project))
 
 
 @asynccontextmanager
-async def _beside(server: Server, settings: Settings, url: str, stop: asyncio.Event) -> AsyncIterator[None]:
+async def _beside(
+    server: Server, publisher: Publisher | None, settings: Settings, url: str, stop: asyncio.Event
+) -> AsyncIterator[None]:
     """What runs beside the server: the watcher, the sample events. All of it ends with the context."""
     tasks: list[asyncio.Task[None]] = []
-    if settings.watch and settings.project is not None:
-        tasks.append(
-            asyncio.create_task(_watch(server, settings.project, settings.project.resolve(), stop), name="watch")
-        )
+    if settings.watch and publisher is not None:
+        tasks.append(asyncio.create_task(_told("Watching the files", publisher.follow(stop))))
     if settings.demo:
         from pipit.cli.sample import stream
 
-        tasks.append(asyncio.create_task(stream(server, url, settings.host, stop), name="sample events"))
+        tasks.append(asyncio.create_task(_told("The sample events", stream(server, url, settings.host, stop))))
     try:
         yield
     finally:
@@ -235,15 +268,16 @@ async def _beside(server: Server, settings: Settings, url: str, stop: asyncio.Ev
                 await task
 
 
-async def _watch(server: Server, project: Path, watched: Path, stop: asyncio.Event) -> None:
-    from pipit.cli.watch import changes
-
-    async for names in changes(watched, stop):
-        what = ", ".join(names[:3]) or "folders"
-        note(f"\n{time.strftime('%H:%M:%S')} {what}{' and more' if len(names) > 3 else ''}")
-        if await deploy(server, project):
-            continue
-        note("Not deployed; what was live stays live.")
+async def _told(what: str, work: Coroutine[Any, Any, None]) -> None:
+    """Work beside the server: its failure is told, and the server goes on."""
+    try:
+        await work
+    except PipitError as error:
+        show_error(error)
+        note(f"{what}: stopped by this error; the server goes on.")
+    except Exception as error:
+        log.exception("%s failed", what)
+        note(f"{what}: stopped ({type(error).__name__}, see the log); the server goes on.")
 
 
 def _on_signals() -> asyncio.Event:

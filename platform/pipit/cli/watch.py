@@ -14,12 +14,17 @@ from pipit.datafiles.layout import MAX_DEPTH, SKIPPED, SUFFIXES
 # A save is often several changes of files; the quiet that ends it, and how long to wait for that at most.
 _QUIET_MS = 50
 _LONGEST_MS = 500
+_WAKE_MS = 300
 
 
 async def changes(root: Path, stop: asyncio.Event) -> AsyncIterator[list[str]]:
-    """The names of the files that changed, each time some did, until `stop` is set. `root` must be absolute."""
+    """The names of the files that changed, each time some did, until `stop` is set. `root` must be absolute.
+
+    An empty list, as soon as the folders are watched: something may have changed just before.
+    """
     while not stop.is_set():
         watched = folders(root)
+        fresh = True
         async for batch in awatch(
             *watched,
             watch_filter=_matters,
@@ -27,17 +32,18 @@ async def changes(root: Path, stop: asyncio.Event) -> AsyncIterator[list[str]]:
             stop_event=stop,
             step=_QUIET_MS,
             debounce=_LONGEST_MS,
+            rust_timeout=_WAKE_MS,
+            yield_on_timeout=True,
             raise_interrupt=False,
         ):
             names = sorted({path.removeprefix(f"{root}{os.sep}") for _, path in batch if path.endswith(SUFFIXES)})
-            if names:
+            if names or fresh:
                 yield names
-            if folders(root) != watched:
-                break  # a folder came or went: its files may have changed unseen
+            fresh = False
+            if batch and folders(root) != watched:
+                break  # a folder came or went: watch the others from now on
         else:
             return
-        if not names:
-            yield []
 
 
 def folders(root: Path) -> list[Path]:

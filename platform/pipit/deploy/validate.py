@@ -65,22 +65,9 @@ async def validate(
         composer, examiner = Composer(), Examiner(engine)
         for pipe in snapshot.pipes.values():
             for node in pipe.nodes.values():
-                for defined in (True, False):  # both sides of `{% if defined(x) %}`
-                    try:
-                        await _try_node(snapshot, pipe, node, composer, examiner, defined=defined)
-                    except Unavailable:
-                        raise
-                    except CustomError:
-                        continue  # the author's own error(): this side asks for something
-                    except TemplateError as error:
-                        if not _needs_value(error):
-                            warnings.append(_untried(pipe, node, error))
-                    except PipitError as error:
-                        if not any(f"d1_{name}" in error.message for name in broken):
-                            errors.append(_place(pipe, node, error))
-                    else:
-                        continue
-                    break
+                errors_of_node, warnings_of_node = await _try_both_sides(snapshot, pipe, node, composer, examiner)
+                errors += [e for e in errors_of_node if not any(f"d1_{name}" in e.message for name in broken)]
+                warnings += warnings_of_node
         if not errors:
             await _create_views(engine, snapshot, composer, errors, warnings)
     return Findings(tuple(errors), tuple(warnings))
@@ -193,11 +180,32 @@ async def _try_view(
         await engine.command(view.fill(columns))
 
 
-def _untried(pipe: CompiledPipe, node: CompiledNode, error: TemplateError) -> ProjectWarning:
-    place = node.node.sql_position
-    line = place.line + max(error.line, 1) - 1
-    message = f"node '{node.name}' could not be tried with placeholder values: {error.message}"
-    return ProjectWarning(pipe.pipe.file, message, line, place.column, error.hint)
+async def _try_both_sides(
+    snapshot: Snapshot, pipe: CompiledPipe, node: CompiledNode, composer: Composer, examiner: Examiner
+) -> tuple[list[DatafileError], list[ProjectWarning]]:
+    """A node without parameters, then with all of them given: both sides of `{% if defined(x) %}`.
+
+    What fails without parameters is an error. What fails only with placeholders is a warning: the other side may be
+    fine with real values, and so is what fails in a pipe that is deployed inert.
+    """
+    inert = any(n.type in (NodeType.COPY, NodeType.SINK) for n in pipe.pipe.nodes)
+    for defined in (False, True):
+        try:
+            await _try_node(snapshot, pipe, node, composer, examiner, defined=defined)
+        except Unavailable:
+            raise
+        except CustomError:
+            continue  # the author's own error(): this side asks for something
+        except PipitError as error:
+            if isinstance(error, TemplateError) and _needs_value(error):
+                return [], []
+            placed = _place(pipe, node, error)
+            if not defined and not inert and not isinstance(error, TemplateError):
+                return [placed], []
+            side = "with its parameters given, " if defined else ""
+            message = f"{side}{placed.message}"
+            return [], [ProjectWarning(placed.file, message, placed.line, placed.column, placed.hint)]
+    return [], []
 
 
 def _needs_value(error: TemplateError) -> bool:
