@@ -8,11 +8,13 @@ stands in arguments or in the environment. End of standard input means that the 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
 import fcntl
 import logging
 import logging.handlers
 import os
+import resource
 import signal
 import sys
 import time
@@ -28,6 +30,7 @@ from pipit.engine.embedded.orders import Answer, Orders
 
 log = logging.getLogger(__name__)
 _PR_SET_PDEATHSIG = 1
+_OPEN_FILES = 65_536
 _LOG_BYTES = 5 << 20
 _QUERY_BYTES = str(16 << 20)
 _LOCK_SECONDS = 2.0  # a process that was just killed needs a moment to be gone
@@ -36,6 +39,7 @@ _LOG_FILES = 4
 
 def main() -> None:
     orders = msgspec.json.decode(sys.stdin.buffer.readline(), type=Orders)
+    _raise_file_limit()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is the parent's to handle
     _die_with(orders.parent)
     data = Path(orders.data)
@@ -79,6 +83,14 @@ def _log_to(folder: Path) -> None:
     handler = logging.handlers.RotatingFileHandler(folder / "engine.log", maxBytes=_LOG_BYTES, backupCount=_LOG_FILES)
     handler.setFormatter(logging.Formatter("%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
+
+
+def _raise_file_limit() -> None:
+    """A table of many parts needs more open files than a shell grants; the system's own limit stays."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _OPEN_FILES)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _lock(data: Path) -> Any:
