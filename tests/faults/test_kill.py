@@ -26,7 +26,7 @@ FILES = {
         "ENGINE AggregatingMergeTree\nENGINE_SORTING_KEY one\n"
     ),
     "pipes/roll.pipe": (
-        "NODE roll\nSQL >\n    SELECT 1 AS one, count() AS n FROM events GROUP BY one\n"
+        "NODE rolled\nSQL >\n    SELECT 1 AS one, count() AS n FROM events GROUP BY one\n"
         "TYPE materialized\nDATASOURCE totals\n"
     ),
     "pipes/counts.pipe": (

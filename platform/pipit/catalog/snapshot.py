@@ -6,8 +6,9 @@ old filters, whatever happens meanwhile.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from pipit.access.policy import Policy
@@ -104,6 +105,8 @@ class NodeTarget:
 
 Target = TableTarget | NodeTarget
 
+_VERSION = re.compile(r"__v[0-9]+\Z")
+
 
 @dataclass(frozen=True)
 class Snapshot:
@@ -134,7 +137,9 @@ class Snapshot:
         other = self.pipes.get(name)
         if other is not None and other.readable is not None:
             return NodeTarget(other, other.readable)
-        return None
+        # Classic's versioned names: `page_views__v3` is the data source of page_views.datasource with VERSION 3.
+        unversioned = _VERSION.sub("", name)
+        return None if unversioned == name else self.resolve(replace(reference, name=unversioned), pipe)
 
     @cached_property
     def physical_tables(self) -> Mapping[str, TableTarget]:
