@@ -200,7 +200,9 @@ async def test_the_child_does_not_outlive_its_parent(tmp_path: Path) -> None:
     assert is_running(pid)
     parent.kill()
     await parent.wait()
-    await until(lambda: not is_running(pid))
+    async with own_engine(tmp_path) as (engine, _):  # at once, on the same directory
+        assert not is_running(pid)
+        assert await engine.query("SELECT 1") == b"1\n"
 
 
 async def test_the_password_stands_in_no_argument_and_no_environment(tmp_path: Path) -> None:
