@@ -263,4 +263,4 @@ def test_the_log_needs_no_engine() -> None:
                 assert node.module.split(".")[1] in ("errors", "ingest")
                 names = [a.name for a in node.names] if node.module == "pipit.ingest" else [node.module.split(".")[-1]]
                 todo += [n for n in names if n not in seen and node.module.startswith("pipit.ingest")]
-    assert seen == {"log", "segment", "limits"}
+    assert seen == {"log", "segment", "limits", "disk"}

@@ -186,13 +186,14 @@ async def test_a_key_counts_once(place: Place) -> None:
             await send(body=lines({"id": 9}))
         assert await send(scope="another token") == (2, 1)  # a key is its sender's: this one is stored
         assert await send(idempotency_key="k2") == (2, 1)
+        assert await send(fixed_values={"name": "another tenant"}) == (2, 1)
         with pytest.raises(BadRequest):
             await send(idempotency_key="")
-    assert await place.count() == 6
+    assert await place.count() == 8
     async with place.ingest() as ingest:
         again = await ingest.append(place.target, body, idempotency_key="k1", scope="t")
         assert (again.successful_rows, again.quarantined_rows) == (2, 1)
-    assert await place.count() == 6
+    assert await place.count() == 8
 
 
 async def test_a_key_is_known_while_its_rows_still_wait(place: Place) -> None:

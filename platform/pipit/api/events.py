@@ -48,10 +48,11 @@ async def events(request: Request) -> Response:
         wait=wait,
         fixed_values=values,
         idempotency_key=request.headers.get("idempotency-key"),
+        scope=f"{security.kind}:{security.name}:{sorted(security.context.items())}",
     )
     return JSONResponse(
         {"successful_rows": result.successful_rows, "quarantined_rows": result.quarantined_rows},
-        status_code=200 if wait else 202,
+        status_code=200 if result.loaded else 202,
         headers=dict(request.state.rate_headers),
     )
 
@@ -64,6 +65,7 @@ def target_of(table: Table) -> Target:
         quarantine_table=table.quarantine,
         columns=table.datasource.columns,
         partition_key=table.datasource.engine.partition_key,
+        name=table.datasource.name,
     )
 
 

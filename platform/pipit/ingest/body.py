@@ -56,9 +56,7 @@ async def read_body(stream: AsyncIterator[bytes], encodings: Sequence[str], *, l
 
 
 def to_lines(body: bytes, format: str) -> tuple[bytes, int]:
-    """Lines and their number. `format` json: one object or an array of objects. Raises BadRequest on an empty
-    body.
-    """
+    """Lines and their number. `format` json: one object or an array of them. Raises BadRequest when empty."""
     body = body.removeprefix(_BOM)
     if format == "json":
         return _from_json(body)
@@ -130,9 +128,7 @@ class _Gzip:
 
 
 def _decode(decoder: _Decoder, encoding: str, chunk: bytes, body: bytearray, limit: int) -> _Decoder:
-    """Appends to `body`, never more than the limit and one byte. A body may be several members, one after
-    another.
-    """
+    """Appends to `body`, never more than the limit and one byte. A body may be several members in a row."""
     try:
         while chunk:
             if decoder.eof:

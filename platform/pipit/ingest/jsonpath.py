@@ -14,9 +14,7 @@ _STEP = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class JsonPath:
-    """`outer` leads to a value or, with `each`, to an array; then `inner` leads from each of its items to a
-    value.
-    """
+    """`outer` leads to a value or, with `each`, to an array, and `inner` from each of its items to a value."""
 
     outer: tuple[str | int, ...] = ()
     inner: tuple[str, ...] = ()

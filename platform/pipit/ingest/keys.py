@@ -42,9 +42,7 @@ class _Line(msgspec.Struct, rename={"key": "k", "known": "v"}):
 
 
 class Entry:
-    """A key in memory: what is known, whether its rows are on the disk yet, and who tells when they are
-    loaded.
-    """
+    """A key in memory: what is known of it, and who tells when its rows are on the disk and in the table."""
 
     __slots__ = ("known", "loaded", "written")
 
@@ -70,9 +68,7 @@ def content_hash(payload: bytes) -> str:
 
 
 class Keys:
-    """Bounded by age and number, durable in one file that is written anew when it has grown to twice its
-    worth.
-    """
+    """Bounded by age and number; durable in one file, written anew when it is twice as long as needed."""
 
     def __init__(
         self, path: Path, *, seconds: float = limits.IDEMPOTENCY_SECONDS, most: int = limits.IDEMPOTENCY_KEYS

@@ -22,7 +22,8 @@ from pipit.datafiles.resources import Column
 from pipit.engine.client import Engine
 from pipit.errors import NotFound, SqlError, UnprocessableWrite
 from pipit.ingest import limits, parse, quarantine
-from pipit.ingest.parse import Reader, Scalar
+from pipit.ingest.field import Scalar
+from pipit.ingest.parse import Reader
 from pipit.ingest.segment import Segment
 from pipit.sql.identifiers import quote
 
@@ -71,9 +72,7 @@ def meta(
 
 
 async def load(engine: Engine, segment: Segment) -> list[int]:
-    """Inserts the segment; the number of bad rows of each of its requests. Any error leaves it to be tried
-    again.
-    """
+    """Inserts the segment; returns the bad rows of each of its requests. After any error, try it again."""
     job = _Job.of(segment)
     try:
         await _insert(engine, job, job.reader.good_rows(strict=True), segment.token)

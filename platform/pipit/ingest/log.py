@@ -27,11 +27,10 @@ from pathlib import Path
 from typing import Any
 
 from pipit.errors import Unavailable
-from pipit.ingest import limits, segment
+from pipit.ingest import disk, limits, segment
 from pipit.ingest.segment import Damaged, Frame, Header, Segment
 
 _log = logging.getLogger("pipit.ingest")
-_IOV_MAX = 512
 
 TableKey = tuple[str, str]  # database, physical table
 
@@ -112,6 +111,7 @@ class Log:
         self._max_pending = max_pending_bytes
         self._tables: dict[TableKey, _Table] = {}
         self._last = 0
+        self._folders: set[Path] = set()  # that are known to be on the disk
         self._lock = -1
         self._threads = ThreadPoolExecutor(8, thread_name_prefix="pipit-log")
         self.syncs = 0  # how many fdatasyncs were made: group commit is seen here
@@ -335,9 +335,7 @@ class Log:
                 )
 
     def _write(self, open_: _Open, batch: Sequence[_Append]) -> list[bytes]:
-        """In a thread. All of the batch is on the disk, or the file is as it was before and OSError is
-        raised.
-        """
+        """In a thread. The whole batch is on the disk, or the file is as before and OSError is raised."""
         created = open_.segment is None
         if created:
             self._create(open_)
@@ -348,10 +346,10 @@ class Log:
         for append, line in zip(batch, lines, strict=True):
             buffers += (line, append.payload)
         try:
-            size = _write_all(open_.fd, buffers, current.size)
+            size = disk.write_all(open_.fd, buffers, current.size)
             os.fdatasync(open_.fd)
             if created:
-                _sync_folder(current.path.parent)
+                disk.sync_folder(current.path.parent)
         except OSError:
             try:
                 if created:
@@ -369,35 +367,14 @@ class Log:
     def _create(self, open_: _Open) -> None:
         stream = open_.stream
         folder = self._root / stream.database / stream.table
-        if not folder.is_dir():
+        if folder not in self._folders:
             folder.mkdir(parents=True, exist_ok=True)
-            for parent in (self._root, folder.parent):
-                _sync_folder(parent)
+            for parent in (self._root.parent, self._root, folder.parent):
+                disk.sync_folder(parent)
+            self._folders.add(folder)
         self._last = max(self._last + 1, time.time_ns() // 1000)
         header = Header(stream.database, stream.table, time.time(), stream.meta)
         created = segment.new(folder, self._last, header)
         open_.fd = os.open(created.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         open_.segment = created
         open_.opened = time.monotonic()
-
-
-def _write_all(fd: int, buffers: Sequence[bytes], offset: int) -> int:
-    """Returns the length of the file after it."""
-    views = deque(memoryview(b) for b in buffers)
-    while views:
-        some = [views[n] for n in range(min(len(views), _IOV_MAX))]
-        written = os.pwritev(fd, some, offset)
-        offset += written
-        while views and written >= len(views[0]):
-            written -= len(views.popleft())
-        if written:
-            views[0] = views[0][written:]
-    return offset
-
-
-def _sync_folder(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -20,9 +20,7 @@ _TYPES = ("Array(String)", "Array(String)", "Nullable(String)", "DateTime", "Nul
 
 
 def columns(source: Sequence[Column]) -> tuple[tuple[str, str], ...]:
-    """Names and types. A data source's column named as one of ours gives way (the whole row is not lost by
-    that).
-    """
+    """Names and types. A data source's column that is named as one of ours gives way."""
     own = zip(QUARANTINE_COLUMNS, _TYPES, strict=True)
     return (*((c.name, "Nullable(String)") for c in source if c.name not in QUARANTINE_COLUMNS), *own)
 

@@ -22,9 +22,9 @@ from pipit.errors import BadRequest, TooLarge, Unavailable
 from pipit.ingest import keys as keys_module
 from pipit.ingest import limits, load, parse
 from pipit.ingest.body import to_lines
+from pipit.ingest.field import Scalar
 from pipit.ingest.keys import Entry, Keys
 from pipit.ingest.log import Log, Pending, Stream, TableKey
-from pipit.ingest.parse import Scalar
 from pipit.ingest.writer import Writer
 
 WAIT_SECONDS = 20.0  # for the insert; after it the rows are acknowledged as kept, not as loaded
@@ -66,9 +66,7 @@ class Ingest:
         self._open = False
 
     async def start(self) -> None:
-        """Finds what a process before left, and starts to load it. Raises Unavailable when the directory is
-        taken.
-        """
+        """Finds what a process before left and loads it. Raises Unavailable when the directory is taken."""
         segments = await asyncio.to_thread(self._log.open)
         await asyncio.to_thread(self._keys.open)
         for segment in segments:
@@ -81,9 +79,7 @@ class Ingest:
             self._writer(key)
 
     async def close(self, seconds: float = 5.0) -> None:
-        """Takes no more, loads what it can within that time; the rest waits on the disk for the next
-        start.
-        """
+        """Takes no more, loads what it can within that time; the rest waits for the next start."""
         opened, self._open = self._open, False
         if opened:
             with contextlib.suppress(TimeoutError):
@@ -123,7 +119,8 @@ class Ingest:
             await self._log.append(stream, payload, rows, urgent=wait, outcome=loaded)
             return await self._answer(rows, loaded)
         name = target.name or target.table
-        key = keys_module.key_hash(scope, target.database, name, idempotency_key)
+        sender = f"{scope} {_canonical(fixed_values or {})}"  # tenants may share a token's name
+        key = keys_module.key_hash(sender, target.database, name, idempotency_key)
         # A caller that goes away must not leave the key without its rows, or the rows without their key.
         entry = await asyncio.shield(asyncio.create_task(self._append_once(stream, key, payload, rows, wait)))
         if entry.known.bad >= 0:
@@ -182,7 +179,7 @@ class Ingest:
 
     def _stream(self, target: Target, fixed: Mapping[str, Scalar]) -> Stream:
         """Checked once for each schema and set of fixed values, then remembered."""
-        given = msgspec.json.encode(dict(sorted(fixed.items()))).decode()
+        given = _canonical(fixed)
         known = self._streams.get((target.database, target.table, given))
         if known is not None and (known[0] is target or known[0] == target):
             return known[1]
@@ -200,6 +197,10 @@ class Ingest:
         if writer is None:
             writer = self._writers[key] = Writer(self._engine, self._log, self._keys, key)
         return writer
+
+
+def _canonical(fixed: Mapping[str, Scalar]) -> str:
+    return msgspec.json.encode(dict(fixed), order="sorted").decode()
 
 
 def _future() -> asyncio.Future[Any]:
