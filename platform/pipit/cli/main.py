@@ -86,7 +86,7 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(EXIT_REFUSED)
     except Exception as error:
-        logging.getLogger("pipit.cli").debug("failed", exc_info=True)
+        logging.getLogger("pipit.cli").info("pipit failed", exc_info=True)  # into the file, if there is one
         if os.environ.get("PIPIT_DEBUG"):
             raise
         show_error(

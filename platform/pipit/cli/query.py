@@ -7,6 +7,7 @@ import sys
 import time
 from enum import StrEnum
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import typer
 from rich.table import Table
@@ -102,9 +103,9 @@ async def _query(
         if show_sql:
             asked = {"pipe": pipe, "parameters": sent, "token": token}
             _show_plan(await client.post("/v1/explain", json=asked), aside=format is not Format.TABLE)
-        extension = "json" if format is Format.TABLE else format.value
+        path = f"/v0/pipes/{quote(pipe, safe='')}.{'json' if format is Format.TABLE else format.value}"
         started = time.monotonic()
-        async with client.open("GET", f"/v0/pipes/{pipe}.{extension}", params=sent, token=token) as response:
+        async with client.open("GET", path, params=sent, token=token) as response:
             if format is Format.TABLE:
                 _show_rows(await response.read(), time.monotonic() - started)
             else:
@@ -114,7 +115,7 @@ async def _query(
 
 async def _tenant_token(client: Client, pipe: str, tenant: dict[str, Any]) -> str:
     """A JWT as the team's backend would make it: the values in its context, and fixed where the pipe has them."""
-    found = await client.get(f"/v0/pipes/{pipe}")
+    found = await client.get(f"/v0/pipes/{quote(pipe, safe='')}")
     names = {p["name"] for node in found["nodes"] for p in node.get("params") or []}
     fixed = {k: v for k, v in tenant.items() if k in names or k in (found.get("fixed_params") or [])}
     scope = {"type": "PIPES:READ", "resource": found["name"]} | ({"fixed_params": fixed} if fixed else {})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from typing import Annotated
+from urllib.parse import quote
 
 import typer
 
@@ -82,7 +83,5 @@ def remove_secret(
 
 
 async def _remove(options: Options, name: str) -> None:
-    from urllib.parse import quote
-
     async with connect(options) as client:
         await client.delete(f"/v0/variables/{quote(name, safe='')}")
