@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from pipit.access.params import RequestParams
@@ -10,6 +12,7 @@ from pipit.datafiles import parse_project
 from pipit.errors import PipitError, ReadRefused
 from pipit.query import secure
 from pipit.query.compose import Prepared
+from pipit.query.examine import Examined
 from pipit.query.formats import JSON
 from pipit.query.read import PipeQuery, Reader
 from projects import CANARY, DAILY, EVENTS, ROWS, TENANTS, column
@@ -244,3 +247,55 @@ async def test_statistics_are_not_for_tenants(workspace: Workspace) -> None:
     assert "statistics" not in tenant.json
     assert not [h for h in tenant.headers if h.lower().startswith("x-clickhouse")]
     assert "statistics" in (await workspace.get("/v0/pipes/latest.json")).json
+
+
+# --- what stands behind the checks
+
+
+async def test_readonly_holds_where_everything_before_it_failed(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The composer blind, the examination gone: inner SETTINGS still do not undo the filter in the engine."""
+    await deployed(workspace)
+    live = workspace.server.catalog.snapshot(workspace.id)
+    physical = f"{workspace.database}.d1_events"
+    hostile = f"SELECT customer_id FROM (SELECT * FROM {physical} SETTINGS additional_table_filters = {{}})"
+    security = workspace.server.authenticator.check(
+        workspace.tenant("latest", customer_id="a"), workspace.server.catalog.keyring
+    )
+
+    async def passes(*_: object) -> Examined:
+        return Examined(frozenset({physical}), frozenset())
+
+    monkeypatch.setattr("pipit.query.compose.prepare", lambda *_, **__: Prepared(hostile, frozenset({physical}), ()))
+    monkeypatch.setattr("pipit.query.examine.Examiner.examine", passes)
+    reader = Reader(workspace.server.engine)
+    body = b""
+    try:
+        async with reader.open(live, security, PipeQuery("latest", RequestParams(), JSON)) as answer:
+            async for chunk in answer.chunks:
+                body += chunk
+    except PipitError:
+        return
+    assert column(json.loads(body)["data"], "customer_id") == ["a", "a", "a"]
+
+
+async def test_a_tenant_gets_one_text_for_every_failure(workspace: Workspace) -> None:
+    """E04: the engine's text quotes the row that it could not parse."""
+    pipe = "NODE n\nSQL >\n    SELECT toInt64(action) AS x FROM events ORDER BY x\nTYPE endpoint\n"
+    await deployed(workspace, {"endpoints/failing.pipe": pipe})
+    tenant = await workspace.get("/v0/pipes/failing.json", token=workspace.tenant("failing", customer_id="a"))
+    assert (tenant.status, tenant.json["error"]) == (400, "The query of this endpoint failed")
+    assert tenant.headers["X-Request-Id"] in tenant.json["hint"]
+    assert "click" not in tenant.text and "canary" not in tenant.text
+    owner = await workspace.get("/v0/pipes/failing.json")
+    assert owner.status == 400 and "Cannot parse" in owner.json["error"]
+
+
+async def test_raising_functions_are_not_for_policed_tables(workspace: Workspace) -> None:
+    """E02: authors may use throwIf; under a policy it would tell of hidden rows."""
+    pipe = "NODE n\nSQL >\n    SELECT throwIf(amount > 900) AS x FROM events WHERE amount < 900\nTYPE endpoint\n"
+    await deployed(workspace, {"endpoints/throwing.pipe": pipe})
+    reply = await workspace.get("/v0/pipes/throwing.json", token=workspace.tenant("throwing", customer_id="a"))
+    assert (reply.status, reply.json["code"]) == (403, "read_refused")
+    assert (await workspace.get("/v0/pipes/throwing.json")).status == 200

@@ -1,6 +1,7 @@
 """What a read may cost, as ClickHouse settings. The engine enforces them; Python only sets them.
 
-`readonly=1` is on every read: the statement cannot change a setting, write, or undo its filter from inside.
+`readonly=1` is on every read, set last (`read.py`): the statement cannot change a setting, write, or undo its
+filter from inside.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ MAX_SECONDS = 10
 MAX_RESULT_BYTES = 100 * 1024 * 1024
 
 _BASE: SettingsDict = {
-    "readonly": 1,
     "max_execution_time": MAX_SECONDS,
     "timeout_overflow_mode": "throw",
     "max_result_bytes": MAX_RESULT_BYTES,
