@@ -28,6 +28,7 @@ from pathlib import Path
 from urllib.parse import urlencode
 
 import uvicorn
+import uvloop
 
 from pipit.access.authenticate import Authenticator
 from pipit.access.context import Scope
@@ -90,9 +91,7 @@ async def serve(pipe: str, days: int, profile: str) -> None:
             basic = base64.b64encode(f"{endpoint.user}:{endpoint.password}".encode()).decode()
             sql = plan.composed.sql.encode()
             running = uvicorn.Server(
-                uvicorn.Config(
-                    app_for(server), port=0, log_level="error", access_log=False, lifespan="off", loop="uvloop"
-                )
+                uvicorn.Config(app_for(server), port=0, log_level="error", access_log=False, lifespan="off")
             )
             task = asyncio.ensure_future(running.serve())
             while not running.started:
@@ -184,7 +183,7 @@ def main() -> None:
     parser.add_argument("--profile-file", default="", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.serve:
-        asyncio.run(serve(options.pipe, options.days, options.profile_file))
+        uvloop.run(serve(options.pipe, options.days, options.profile_file))
         return
     with tempfile.TemporaryDirectory() as folder:
         dump = os.path.join(folder, "profile") if options.profile else ""

@@ -26,6 +26,7 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
     epilog=examples(
         "pipit token create jwt acme --ttl 1h --pipe top_features --context customer_id=acme",
         "pipit token create jwt acme --ttl 7d --pipe usage --fixed customer_id=acme --rps 10",
+        "pipit token create jwt acme-web --ttl 1h --append events --fixed-value customer_id=acme",
         "# numbers, booleans and lists are JSON after :=",
         "pipit token create jwt acme --ttl 1h --pipe usage --context 'seats:=5'",
     ),
@@ -45,6 +46,12 @@ def create_jwt(
         list[str] | None,
         typer.Option("--fixed", help="A parameter that the request cannot change. Repeat it.", metavar="KEY=VALUE"),
     ] = None,
+    fixed_values: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--fixed-value", help="A column that every event gets, whatever it says. Repeat it.", metavar="COLUMN=VALUE"
+        ),
+    ] = None,
     values: Annotated[
         list[str] | None,
         typer.Option("--context", help="A value for row policies (context.KEY). Repeat it.", metavar="KEY=VALUE"),
@@ -63,7 +70,13 @@ def create_jwt(
         {"type": "PIPES:READ", "resource": p} | ({"fixed_params": fixed_params} if fixed_params else {})
         for p in pipe or []
     ]
-    scopes += [{"type": "DATASOURCES:APPEND", "resource": a} for a in append or []]
+    columns = pairs(fixed_values or [], "--fixed-value")
+    if columns and not append:
+        raise typer.BadParameter("it says what events get: name the data source with --append", param_hint="--fixed-value")
+    scopes += [
+        {"type": "DATASOURCES:APPEND", "resource": a} | ({"fixed_values": columns} if columns else {})
+        for a in append or []
+    ]
     if not scopes:
         raise typer.BadParameter("a token without --pipe or --append opens nothing", param_hint="--pipe")
     expires_at = int(time.time()) + seconds(ttl)
