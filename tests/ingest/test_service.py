@@ -332,6 +332,34 @@ async def test_more_partitions_than_one_insert_takes(
     assert await place.count("q1_events") == int(dirty)
 
 
+async def test_a_schema_of_hundreds_of_columns(engine: Engine, tmp_path: Path) -> None:
+    kinds = ["UInt64", "DateTime('UTC')", "Decimal(18, 4)", "Array(Int32)", "Enum8('a' = 1)"]
+    wide = tuple(Column(f"column_number_{n}", kinds[n % 5], f"$.group_{n % 20}.column_number_{n}") for n in range(250))
+    place = await make_place(engine, tmp_path, columns=(Column("id", "UInt32", "$.id"), *wide))
+    values = [1, "2024-01-01", 1.5, [1], "a"]
+    row: dict[str, Any] = {"id": 1}
+    for n in range(250):
+        row.setdefault(f"group_{n % 20}", {})[f"column_number_{n}"] = values[n % 5]
+    broken = {**row, "group_3": {}, "group_7": [1]}
+    async with place.ingest(wait_seconds=60) as ingest:
+        result = await ingest.append(place.target, lines(row, broken, row), wait=True)
+    assert (result.successful_rows, result.quarantined_rows) == (2, 1)
+    assert await place.count("q1_events", "sum(length(c__error))") >= 25
+
+
+async def test_many_small_requests_with_a_bad_row_among_them(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "SEAL_REQUESTS", 300)
+    async with place.ingest(wait_seconds=60) as ingest:
+        async with ingest.paused(place.database, "d1_events"):
+            bodies = [b'{"id": 1}' if n % 100 else b"bad" for n in range(1000)]
+            waiting = [asyncio.create_task(ingest.append(place.target, body, wait=True)) for body in bodies]
+            while ingest.pending(place.database, "d1_events").rows < 1000:
+                await asyncio.sleep(0.01)
+        results = await asyncio.gather(*waiting)
+    assert [r.quarantined_rows for r in results] == [int(n % 100 == 0) for n in range(1000)]
+    assert (await place.count(), await place.count("q1_events")) == (990, 10)
+
+
 async def test_a_table_that_is_gone_keeps_its_file_and_stops_nobody(place: Place) -> None:
     async with place.ingest() as ingest:
         async with ingest.paused(place.database, "d1_events"):

@@ -17,6 +17,16 @@ from pipit.sql.literals import quote_string
 _TEXT = "Nullable(String)"
 _AS_THEY_ARE = frozenset({"Dynamic", "Variant"})
 _WIDE_INTEGERS = frozenset({"Int128", "Int256", "UInt128", "UInt256"})
+_FLOATS = frozenset({"Float32", "Float64", "BFloat16"})
+# The first and the last second of each type.
+_MOMENTS = {
+    "Date": (0, 5662310399),  # 2149-06-06 23:59:59
+    "Date32": (-2208988800, 10413791999),  # 1900-01-01, 2299-12-31 23:59:59
+    "DateTime": (0, 4294967295),  # 2106-02-07 06:28:15
+    "DateTime32": (0, 4294967295),
+    "DateTime64": (-2208988800, 10413791999),
+}
+_LAST_NANOSECONDS = 9223372036  # 2262-04-11 23:47:16
 _DECIMAL_PRECISION = {"Decimal32": 9, "Decimal64": 18, "Decimal128": 38, "Decimal256": 76}
 
 # A calendar day; with a time of day, fraction and zone; seconds, milliseconds, micro- or nanoseconds since
@@ -95,37 +105,61 @@ def bad(type: Type, x: str, depth: int = 0) -> str:
 
 def or_null(type: Type, x: str) -> str:
     """One value: NULL where the text `x` is NULL or no value of the type."""
-    name, text = type.name, quote_string(type.text)
-    cast = f"accurateCastOrNull({x}, {text})"
-    if name == "String":
+    return finished(type, x, prepared(type, x) or "")
+
+
+def prepared(type: Type, x: str) -> str | None:
+    """What `finished` needs more than once, for a caller that can give it a name: statements stay short so."""
+    if type.name in _WIDE_INTEGERS or type.name in _FLOATS:
+        return _plain(type, x)
+    if type.name.startswith("Decimal"):
+        precision, scale = _digits(type)
+        spare = min(scale + 20, 76 - (precision - scale))
+        return f"round(toDecimal256OrNull({x}, {spare}), {scale})"
+    if type.name in _MOMENTS:
+        return _moment(type, x)
+    return None
+
+
+def finished(type: Type, x: str, p: str) -> str:
+    """The typed value or NULL; `p` is what was prepared."""
+    name = type.name
+    if name == "String" or name in _AS_THEY_ARE:
         return x
     if name in _WIDE_INTEGERS:  # the cast wraps: 2^128 + 5 would be 5
-        return f"if(toString({cast}) = {x}, {cast}, NULL)"
-    if name in ("Float32", "Float64", "BFloat16"):
-        return f"if(isFinite({cast}) OR match({x}, '^[-+]?(?i:nan|inf|infinity)$'), {cast}, NULL)"
+        return f"if(toString({p}) = {x}, {p}, NULL)"
+    if name in _FLOATS:
+        return f"if(isFinite({p}) OR match({x}, '^[-+]?(?i:nan|inf|infinity)$'), {p}, NULL)"
     if name == "Bool":
-        return f"if(lower({x}) IN ('true', 'false', '1', '0'), {cast}, NULL)"
+        return f"if(lower({x}) IN ('true', 'false', '1', '0'), {_plain(type, x)}, NULL)"
     if name in ("Enum", "Enum8", "Enum16"):  # the cast raises on an unknown name
         known = ", ".join(quote_string(v) for v in type.enum_values())
         return f"CAST(if({x} IN ({known}), {x}, NULL), {quote_string(f'Nullable({type.text})')})"
     if name.startswith("Decimal"):
-        return _decimal(type, x)
-    if name in ("Date", "Date32", "DateTime", "DateTime32", "DateTime64"):
-        return _moment(type, x)
-    return cast
+        precision, scale = _digits(type)
+        limit = f"toDecimal256({quote_string('1' + '0' * (precision - scale))}, 0)"
+        return _plain(type, p) if precision - scale > 70 else f"if(abs({p}) < {limit}, {_plain(type, p)}, NULL)"
+    if name in _MOMENTS:
+        first, last = _MOMENTS[name]
+        if type.name == "DateTime64" and int(type.arguments[0]) == 9:
+            last = _LAST_NANOSECONDS
+        # Whole seconds are compared: a fraction in the last second is still inside.
+        inside = f"toUnixTimestamp64Second({p}) BETWEEN {first} AND {last}"
+        target = quote_string(f"Nullable({type.text})")
+        return f"if(match({x}, {quote_string(_MOMENT)}) AND {inside}, CAST({p}, {target}), NULL)"
+    return _plain(type, x)
 
 
-def _decimal(type: Type, x: str) -> str:
-    if name_precision := _DECIMAL_PRECISION.get(type.name):
-        precision, scale = name_precision, int(type.arguments[0])
-    else:
-        precision = int(type.arguments[0]) if type.arguments else 10
-        scale = int(type.arguments[1]) if len(type.arguments) > 1 else 0
-    spare = min(scale + 20, 76 - (precision - scale))
-    rounded = f"round(toDecimal256OrNull({x}, {spare}), {scale})"
-    limit = f"toDecimal256({quote_string('1' + '0' * (precision - scale))}, 0)"
-    cast = f"accurateCastOrNull({rounded}, {quote_string(type.text)})"
-    return cast if precision - scale > 70 else f"if(abs({rounded}) < {limit}, {cast}, NULL)"
+def _plain(type: Type, x: str) -> str:
+    return f"accurateCastOrNull({x}, {quote_string(type.text)})"
+
+
+def _digits(type: Type) -> tuple[int, int]:
+    """Precision and scale of a Decimal."""
+    if precision := _DECIMAL_PRECISION.get(type.name):
+        return precision, int(type.arguments[0])
+    precision = int(type.arguments[0]) if type.arguments else 10
+    return precision, int(type.arguments[1]) if len(type.arguments) > 1 else 0
 
 
 def _moment(type: Type, x: str) -> str:
@@ -134,25 +168,11 @@ def _moment(type: Type, x: str) -> str:
     if type.name == "DateTime64":
         precision = int(type.arguments[0])
         zone = type.arguments[1] if len(type.arguments) > 1 else ""
-    elif type.name.startswith("DateTime") and type.arguments:
-        zone = type.arguments[0]
-    if type.name.startswith("Date") and not type.name.startswith("DateTime"):
+    elif type.name in ("Date", "Date32"):
         zone = "'UTC'"
-    first, last = {
-        "Date": ("1970-01-01 00:00:00", "2149-06-06 23:59:59"),
-        "DateTime": ("1970-01-01 00:00:00", "2106-02-07 06:28:15"),
-        "DateTime32": ("1970-01-01 00:00:00", "2106-02-07 06:28:15"),
-        "DateTime64": ("1900-01-01 00:00:00", "2299-12-31 23:59:59"),
-    }.get(type.name, ("1900-01-01 00:00:00", "2299-12-31 23:59:59"))
-    if precision == 9:
-        last = "2262-04-11 23:47:16"
-    parsed = f"parseDateTime64BestEffortOrNull({x}, {precision}{', ' + zone if zone else ''})"
-    # Whole seconds are compared: a fraction in the last second is still inside.
-    low = f"toUnixTimestamp64Second(toDateTime64('{first}', 0, 'UTC'))"
-    high = f"toUnixTimestamp64Second(toDateTime64('{last}', 0, 'UTC'))"
-    inside = f"toUnixTimestamp64Second({parsed}) BETWEEN {low} AND {high}"
-    target = quote_string(f"Nullable({type.text})")
-    return f"if(match({x}, {quote_string(_MOMENT)}) AND {inside}, CAST({parsed}, {target}), NULL)"
+    elif type.arguments:
+        zone = type.arguments[0]
+    return f"parseDateTime64BestEffortOrNull({x}, {precision}{', ' + zone if zone else ''})"
 
 
 def _item(type: Type) -> Type:

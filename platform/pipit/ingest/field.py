@@ -23,13 +23,65 @@ _SHOWN = 200  # characters of a refused value that its reason repeats
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One column of the table as it comes out of a line."""
+    """One column of the table as it comes out of a line.
+
+    A statement gives names to what it uses more than once: `x` is the wide value, `p` what its cast needs twice,
+    `c` the typed value or NULL, `t` the text for the quarantine. Arrays, maps and tuples go from `x` alone.
+    """
 
     column: Column
     type: Type
     path: JsonPath | None  # None: the token fixes the value
-    x: str  # the wide value
+    source: str  # the expression of the wide value
     steps: tuple[str | int, ...] = ()  # arguments of the JSON functions that lead to the value
+    number: int = 0
+
+    @property
+    def x(self) -> str:
+        return f"_pipit_x{self.number}"
+
+    @property
+    def t(self) -> str:
+        return f"_pipit_t{self.number}"
+
+    @property
+    def p(self) -> str | None:
+        """`expression AS name`, if the cast needs one."""
+        if self.compound:
+            return None
+        inner = strip(self.type)[0]
+        text = self.x
+        if inner.name.startswith("Decimal") and self.path is not None and isinstance(self.path.outer[-1], str):
+            text = _exact_number(self.x, self.path.outer[-1])
+        expression = cast.prepared(inner, text)
+        return None if expression is None else f"{expression} AS _pipit_p{self.number}"
+
+    @property
+    def c(self) -> str | None:
+        """`expression AS name` of the typed value; none where that is the wide one."""
+        if self.compound:
+            return None
+        expression = cast.finished(strip(self.type)[0], self.x, f"_pipit_p{self.number}")
+        return None if expression == self.x else f"{expression} AS {self._cast}"
+
+    @property
+    def _cast(self) -> str:
+        return f"_pipit_c{self.number}" if self._has_cast else self.x
+
+    @property
+    def _has_cast(self) -> bool:
+        return strip(self.type)[0].name not in ("String", "Dynamic", "Variant")
+
+    @property
+    def _refused(self) -> str:
+        """The value is none of the type; where that is not Nullable, NULL is refused too."""
+        if self.compound:
+            return cast.bad(self.type, self.x)
+        if strip(self.type)[0].name in ("Dynamic", "Variant"):
+            return "false"
+        if not self.nullable:
+            return f"isNull({self._cast})"
+        return f"(isNotNull({self.x}) AND isNull({self._cast}))" if self._has_cast else "false"
 
     @property
     def nullable(self) -> bool:
@@ -55,14 +107,11 @@ class Field:
     @property
     def wrong(self) -> str:
         """There is a value, and the type does not take it."""
-        refused = cast.bad(self.type, self.x)
         if self.path is None:
-            return refused
-        checks = [refused, self._doubts]
+            return self._refused
+        checks = [self._refused, self._doubts]
         if self.compound:
-            kind = strip(self.type)[0].name
-            expected = {"Map": "'Object'", "Tuple": "'Object', 'Array'"}.get(kind, "'Array'")
-            checks.append(f"({self._empty} AND {call('JSONType', self.steps)} NOT IN ({expected}))")
+            checks.append(self._another_kind)
         kept = [check for check in checks if check != "false"]
         return f"(({' OR '.join(kept)}) AND NOT {self.absent})" if kept else "false"
 
@@ -70,12 +119,21 @@ class Field:
     def bad(self) -> str:
         """Wrong, or absent where the column needs a value; the cheapest form of it, since every row is asked."""
         if self.compound and self.path is not None:
-            return self.wrong if self.column.default is not None else f"({self.wrong} OR {self.absent})"
-        refused = cast.bad(self.type, self.x)  # for a type that is not Nullable, NULL is refused too
+            if self.column.default is not None:
+                return self.wrong
+            return " OR ".join(check for check in (self._refused, self._another_kind) if check != "false")
+        refused = self._refused
         if self.column.default is not None and not self.nullable:
             refused = f"(isNotNull({self.x}) AND {refused})"
         kept = [check for check in (refused, self._doubts) if check != "false"]
         return " OR ".join(kept) or "false"
+
+    @property
+    def _another_kind(self) -> str:
+        """Nothing, or a value of another kind, where an array, map or tuple belongs."""
+        kind = strip(self.type)[0].name
+        expected = {"Map": "'Object'", "Tuple": "'Object', 'Array'"}.get(kind, "'Array'")
+        return f"({self._empty} AND {call('JSONType', self.steps)} NOT IN ({expected}))"
 
     @property
     def _empty(self) -> str:
@@ -92,7 +150,12 @@ class Field:
     def value(self) -> str:
         """NULL where the engine is to put the default."""
         default = self.column.default
-        value = cast.value(self.type, self.x)
+        if self.compound:
+            value = cast.value(self.type, self.x)
+        elif self.nullable or (not self._has_cast and strip(self.type)[0].name != "String"):
+            value = self._cast
+        else:
+            value = f"assumeNotNull({self._cast})"
         if default is None:
             return value
         if self.compound:
@@ -102,7 +165,7 @@ class Field:
             has = call("JSONHas", self.steps)
             default = f"CAST({default}, {quote_string(self.type.text)})"
             return f"if({missing} AND NOT {has}, {default}, {value})"
-        return cast.or_null(strip(self.type)[0], self.x)
+        return self._cast
 
     @property
     def filled(self) -> str:
@@ -128,7 +191,7 @@ class Field:
         """Why this column refuses the row, in the dialect's words; '' when it does not."""
         name = self.column.name
         inner = strip(self.type)[0].text
-        shown = f"substringUTF8(ifNull({self.text}, 'null'), 1, {_SHOWN})"
+        shown = f"substringUTF8(ifNull({self.t}, 'null'), 1, {_SHOWN})"
         what = quote_string(f"' on column '{name}' is not {inner}")
         wrong = f"concat({_VALUE}, {shown}, {what})"
         if self.optional or self.path is None:
@@ -171,8 +234,6 @@ def json_field(column: Column, tree: Tree) -> Field:
         x = call("JSONExtract", steps, quote_string(holder))
     for key in path.inner:
         x = f"tupleElement({x}, {quote_string(key)})"
-    if inner.name.startswith("Decimal") and isinstance(path.outer[-1], str):
-        x = _exact_number(x, path.outer[-1])
     return Field(column, type, path, x, steps)
 
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 SEAL_BYTES = 32 << 20  # a segment is closed beyond this many bytes,
 SEAL_ROWS = 1_000_000  # this many rows,
+SEAL_REQUESTS = 10_000  # this many requests,
 SEAL_SECONDS = 0.5  # or this age
 MAX_PENDING_BYTES = 1 << 30  # per table, on disk and waiting for the engine; beyond it a request gets 503
 
@@ -26,6 +27,15 @@ MAX_INSERTS_BEHIND_FAILED = DEDUPLICATION_WINDOW // MAX_PARTITIONS // 2
 IDEMPOTENCY_SECONDS = 24 * 3600
 IDEMPOTENCY_KEYS = 200_000  # remembered at most, the oldest go first
 MAX_IDEMPOTENCY_KEY = 255  # characters
+
+
+# The statements that read a segment name every column several times.
+STATEMENT_SETTINGS: Mapping[str, str | int] = {
+    "max_query_size": 32 << 20,
+    "max_ast_elements": 2_000_000,
+    "max_expanded_ast_elements": 10_000_000,
+    "max_ast_depth": 10_000,
+}
 
 
 def table_settings() -> Mapping[str, str]:
@@ -53,4 +63,5 @@ def insert_settings() -> Mapping[str, str | int]:
         "materialized_views_ignore_errors": 0,
         "insert_null_as_default": 1,
         "async_insert": 0,
+        **STATEMENT_SETTINGS,
     }

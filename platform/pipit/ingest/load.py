@@ -147,7 +147,8 @@ async def _select(engine: Engine, job: _Job, select: str) -> list[dict[str, Any]
         job.segment.path,
         format=parse.FORMAT,
         structure=parse.STRUCTURE,
-        settings={"max_threads": 1},  # rows keep their order, and so their numbers
+        # One thread: rows keep their order, and so their numbers.
+        settings={"max_threads": 1, **limits.STATEMENT_SETTINGS},
     )
 
 

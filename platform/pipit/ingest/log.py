@@ -305,6 +305,7 @@ class Log:
                 open_.seal
                 or open_.segment.size >= self._seal_bytes
                 or open_.segment.rows >= self._seal_rows
+                or len(open_.segment.frames) >= limits.SEAL_REQUESTS
                 or self._age(open_) >= self._seal_seconds
             ):
                 open_.task, task = None, open_.task
@@ -314,9 +315,14 @@ class Log:
         table.changed.set()
 
     def _batch(self, open_: _Open) -> Iterator[_Append]:
-        size, rows = (open_.segment.size, open_.segment.rows) if open_.segment else (0, 0)
+        size, rows, requests = 0, 0, 0
+        if open_.segment is not None:
+            size, rows, requests = open_.segment.size, open_.segment.rows, len(open_.segment.frames)
         while open_.queue and size < self._seal_bytes and rows < self._seal_rows:
+            if requests >= limits.SEAL_REQUESTS:
+                return
             append = open_.queue.popleft()
+            requests += 1
             size += append.frame.length
             rows += append.frame.rows
             yield append

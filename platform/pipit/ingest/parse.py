@@ -63,7 +63,7 @@ class Reader:
         """The rows for the table. `strict`: a bad row raises, so that one pass both checks and inserts."""
         values = ", ".join(f"{f.value} AS {quote(f.column.name)}" for f in self.fields)
         condition = f"throwIf({BAD}, {quote_string(BAD_ROW)}) = 0" if strict else f"NOT {BAD}"
-        checked = f"SELECT {values}, {self.bad} AS {BAD} FROM {self._rows()}"
+        checked = f"{self._with()}SELECT {values}, {self.bad} AS {BAD} FROM {self._rows()}"
         return f"SELECT {self.names} FROM ({checked}) WHERE {condition}"
 
     def good_rows_of_group(self, partition: str, group: int, size: int) -> str:
@@ -80,7 +80,8 @@ class Reader:
     def counts(self, starts: Sequence[int]) -> str:
         """Rows and bad rows of each request; `starts` are the numbers of their first rows, from 0, ascending."""
         groups = ", ".join(str(s) for s in starts)
-        numbered = f"SELECT rowNumberInAllBlocks() AS _pipit_number, {self.bad} AS {BAD} FROM {self._rows()}"
+        checked = f"{self._with()}SELECT {self.bad} AS {BAD} FROM {self._rows()}"
+        numbered = f"SELECT rowNumberInAllBlocks() AS _pipit_number, {BAD} FROM ({checked})"
         return (
             f"SELECT roundDown(_pipit_number, [{groups}]) AS start, count() AS total, countIf({BAD}) AS bad "
             f"FROM ({numbered}) GROUP BY start"
@@ -88,8 +89,9 @@ class Reader:
 
     def bad_rows(self, import_id: str) -> str:
         """The refused rows as the quarantine table keeps them (`quarantine.py` says its columns)."""
-        whole = f"(isValidJSON({LINE}) AND {_is_object()})"
-        texts = [f"if({whole}, {f.text}, NULL) AS {quote(f.column.name)}" for f in self.shown]
+        whole = "_pipit_whole"
+        named = [f"isValidJSON({LINE}) AND {_is_object()} AS {whole}", *(f"{f.text} AS {f.t}" for f in self.fields)]
+        texts = [f"if({whole}, {f.t}, NULL) AS {quote(f.column.name)}" for f in self.shown]
         reasons = [f"({quote_string(f.column.name)}, {f.reason})" for f in self.fields]
         reasons += [f"({quote_string(n)}, {r})" for n, r in self._shape_reasons()]
         listed = f"arrayFilter(_pipit_r -> _pipit_r.2 != '', [{', '.join(reasons)}])"
@@ -102,16 +104,22 @@ class Reader:
             f"if({whole}, NULL, {LINE})",
         ]
         texts += [f"{value} AS {name}" for value, name in zip(own, QUARANTINE_COLUMNS, strict=True)]
-        return f"SELECT {', '.join(texts)} FROM {self._rows()} WHERE {self.bad}"
+        return f"{self._with(*named)}SELECT {', '.join(texts)} FROM {self._rows()} WHERE {self.bad}"
 
     def _rows(self) -> str:
         frame = f" WHERE NOT startsWith({LINE}, {quote_string(self.frame)})" if self.frame else ""
         row = f", JSONExtract({LINE}, {quote_string(self.row_type)}) AS {ROW}" if self.row_type else ""
         return f"(SELECT {LINE}{row} FROM {{source}}{frame})"
 
+    def _with(self, *more: str) -> str:
+        """Every name that a field speaks of: the statement stays short, and costs half as much to analyse."""
+        named = [f"{f.source} AS {f.x}" for f in self.fields]
+        named += [name for f in self.fields for name in (f.p, f.c) if name is not None]
+        return f"WITH {', '.join([*named, *more])} " if named or more else ""
+
     def _filled_rows(self) -> str:
         values = ", ".join(f"{f.filled} AS {quote(f.column.name)}" for f in self.fields)
-        return f"(SELECT {values} FROM {self._rows()} WHERE NOT ({self.bad}))"
+        return f"({self._with()}SELECT {values} FROM {self._rows()} WHERE NOT ({self.bad}))"
 
     def _parents(self) -> list[tuple[tuple[str | int, ...], Field]]:
         """Objects that paths lead through, each once with a column below it."""
@@ -177,6 +185,7 @@ def reader(columns: Sequence[Column], fixed: Mapping[str, Scalar] | None = None,
             fields.append(json_field(column, tree))
     order = {c.name: n for n, c in enumerate(columns)}
     fields.sort(key=lambda f: order[f.column.name])
+    fields = [replace(f, number=n) for n, f in enumerate(fields)]
     return Reader(tuple(fields), str(tree) if tree else "", frame)
 
 
