@@ -72,7 +72,7 @@ def create_jwt(
     ]
     columns = pairs(fixed_values or [], "--fixed-value")
     if columns and not append:
-        raise typer.BadParameter("it says what events get: name the data source with --append", param_hint="--fixed-value")
+        raise typer.BadParameter("name the data source with --append", param_hint="--fixed-value")
     scopes += [
         {"type": "DATASOURCES:APPEND", "resource": a} | ({"fixed_values": columns} if columns else {})
         for a in append or []

@@ -21,6 +21,7 @@ from pipit.deploy.ddl import create_table
 from pipit.deploy.views import View, common_columns, missing_columns, views_of
 from pipit.engine.client import Engine
 from pipit.errors import CustomError, DatafileError, PipitError, SqlError, TemplateError, Unavailable
+from pipit.ingest import problems
 from pipit.query.compose import Composer
 from pipit.query.examine import Examiner
 from pipit.query.secure import filter_setting
@@ -60,7 +61,7 @@ async def validate(
         )
         snapshot = build_snapshot(replace(workspace, database=database), project, names, secrets=secrets)
         errors, broken = await _create_tables(engine, snapshot)
-        warnings: list[ProjectWarning] = []
+        warnings = _unreadable(snapshot)
         errors += await _try_policies(engine, snapshot, broken)
         composer, examiner = Composer(), Examiner(engine)
         for pipe in snapshot.pipes.values():
@@ -91,6 +92,15 @@ async def _create_tables(engine: Engine, snapshot: Snapshot) -> tuple[list[Dataf
                 DatafileError(_logical(error.message, snapshot), file=table.datasource.file, line=1, column=1)
             )
     return errors, broken
+
+
+def _unreadable(snapshot: Snapshot) -> list[ProjectWarning]:
+    """Columns that events cannot fill; the table may have other sources, so it is deployed all the same."""
+    return [
+        ProjectWarning(table.datasource.file, f"POST /v0/events cannot fill this data source: {problem}")
+        for table in snapshot.tables.values()
+        for problem in problems(table.datasource.columns)
+    ]
 
 
 async def _try_policies(engine: Engine, snapshot: Snapshot, broken: set[str]) -> list[DatafileError]:
