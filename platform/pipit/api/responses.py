@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from contextlib import suppress
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -40,22 +39,26 @@ class ReadResponse(Response):
         self._extra = headers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        running = asyncio.ensure_future(self._run(send, head=scope["method"] == "HEAD"))
-        leaving = asyncio.ensure_future(_disconnected(receive))
+        running = asyncio.current_task()
+        assert running is not None
+        left = False
+
+        async def leave_with_the_client() -> None:
+            nonlocal left
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            left = True
+            running.cancel()
+
+        leaving = asyncio.ensure_future(leave_with_the_client())
         try:
-            await asyncio.wait({running, leaving}, return_when=asyncio.FIRST_COMPLETED)
-            if not running.done():
-                running.cancel()
-                with suppress(asyncio.CancelledError):
-                    await running
-                return
-            running.result()
+            await self._run(send, head=scope["method"] == "HEAD")
+        except asyncio.CancelledError:
+            if not left:
+                raise
+            running.uncancel()
         finally:
-            for task in (running, leaving):
-                if not task.done():
-                    task.cancel()
-                    with suppress(asyncio.CancelledError):
-                        await task
+            leaving.cancel()
 
     async def _run(self, send: Send, *, head: bool) -> None:
         async with self._reader.open(
@@ -79,8 +82,3 @@ class ReadResponse(Response):
             async for chunk in answer.chunks:
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
             await send({"type": "http.response.body", "body": b""})
-
-
-async def _disconnected(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
