@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from cachetools import LRUCache
 
@@ -19,7 +20,6 @@ from pipit.sql.identifiers import quote
 from pipit.sql.references import (
     find_table_functions,
     find_tables,
-    inner_settings,
     rename,
     single_statement,
     strip_settings,
@@ -30,8 +30,9 @@ from pipit.templates import Binder, RequestValue
 
 # The engine's own tables that SQL may read (tinybird.md 3.3): they hold nothing of anybody.
 SYSTEM_TABLES = frozenset({"system.one", "system.numbers", "system.numbers_mt"})
-# Texts kept in memory, for all workspaces together.
-_PREPARED_TEXTS = 8192
+# Characters of SQL kept in memory by each cache, for all workspaces together. Counted in characters and not in
+# texts: a value printed into an unaliased column makes a text as long as its sender likes.
+CACHE_CHARACTERS = 64 * 1024 * 1024
 # Nodes in one statement: far above real projects, low enough that a chain cannot be a weapon.
 _MAX_NODES = 500
 
@@ -61,8 +62,8 @@ class Composer:
     """Composes statements; remembers what it learned about each text. Shared by all requests, changed by none."""
 
     def __init__(self) -> None:
-        self._prepared: LRUCache[tuple[str, int, str, str], Prepared] = LRUCache(_PREPARED_TEXTS)
-        self._composed: LRUCache[tuple[object, ...], Composed] = LRUCache(_PREPARED_TEXTS)
+        self._prepared: LRUCache[tuple[str, int, str, str], Prepared] = LRUCache(CACHE_CHARACTERS, _size)
+        self._joined: LRUCache[tuple[object, ...], str] = LRUCache(CACHE_CHARACTERS, len)
 
     def pipe(
         self,
@@ -130,19 +131,24 @@ class Composer:
 
         for target in top.nodes:
             visit(target)
+        settings: dict[str, str] = {}
+        for part in parts.values():
+            settings |= part.settings
+        settings |= {**top.settings, **binder.settings}
+        tables = top.tables.union(*(p.tables for p in parts.values()))
+        return Composed(self._join(snapshot, top, parts), tables, settings, top.names)
+
+    def _join(self, snapshot: Snapshot, top: Prepared, parts: Mapping[tuple[str, str], Prepared]) -> str:
+        """The outermost text with the other nodes before it."""
         if not parts:
-            return Composed(top.sql, top.tables, dict(top.settings) | binder.settings, top.names)
-        key = (snapshot.workspace.id, snapshot.deployment, top.sql, *(p.sql for p in parts.values()))
-        found = self._composed.get(key)
+            return top.sql
+        names = tuple(parts)
+        key = (snapshot.workspace.id, snapshot.deployment, names, top.sql, *(p.sql for p in parts.values()))
+        found = self._joined.get(key)
         if found is None:
-            ctes = [(_cte_name(*name), part.sql) for name, part in parts.items()]
-            settings: dict[str, str] = {}
-            for part in parts.values():
-                settings |= dict(part.settings)
-            tables = top.tables.union(*(p.tables for p in parts.values()))
-            found = Composed(with_ctes(top.sql, ctes), tables, settings | dict(top.settings), top.names)
-            self._composed[key] = found
-        return Composed(found.sql, found.tables, dict(found.settings) | binder.settings, found.names)
+            found = with_ctes(top.sql, [(_cte_name(*name), part.sql) for name, part in parts.items()])
+            remember(self._joined, key, found)
+        return found
 
     def _prepare(
         self, snapshot: Snapshot, pipe: CompiledPipe | None, text: str, *, under: NodeTarget | None = None
@@ -153,7 +159,7 @@ class Composer:
         found = self._prepared.get(key)
         if found is None:
             found = prepare(snapshot, pipe, text, under=under)
-            self._prepared[key] = found
+            remember(self._prepared, key, found)
         return found
 
 
@@ -167,10 +173,9 @@ def render(snapshot: Snapshot, node: CompiledNode, values: Mapping[str, RequestV
 def prepare(snapshot: Snapshot, pipe: CompiledPipe | None, text: str, *, under: NodeTarget | None = None) -> Prepared:
     """One text: a single SELECT, its SETTINGS hoisted, names of resources replaced, everything else refused."""
     sql, own_settings = strip_settings(single_statement(text))
-    inner = inner_settings(sql)
-    if trailing_clauses(sql) or any(clause.kind != "settings" for clause in inner):
+    if trailing_clauses(sql):
         raise SqlError("FORMAT and INTO OUTFILE are not allowed here", hint="Ask for a format in the URL.")
-    for name in (*own_settings, *(setting.name for clause in inner for setting in clause.settings)):
+    for name in own_settings:  # hoisted, so that nothing after this sees them; inner ones are for `sql.precheck`
         if name not in ALLOWED_SETTINGS:
             raise SqlError(f"The setting '{name}' is not allowed in SQL", hint="Remove it from SETTINGS.")
     for function in find_table_functions(sql):
@@ -209,4 +214,15 @@ def prepare(snapshot: Snapshot, pipe: CompiledPipe | None, text: str, *, under: 
 
 
 def _cte_name(pipe: str, node: str) -> str:
-    return f"_{pipe}__{node}"
+    """One name for each pair: the length keeps pipe `a` node `b_c` and pipe `a_b` node `c` apart."""
+    return f"_{len(pipe)}_{pipe}_{node}"
+
+
+def remember(cache: LRUCache[Any, Any], key: object, value: object) -> None:
+    """Puts a text into a bounded cache, unless it alone would push many others out."""
+    if cache.getsizeof(value) <= CACHE_CHARACTERS // 256:
+        cache[key] = value
+
+
+def _size(prepared: Prepared) -> int:
+    return len(prepared.sql)

@@ -18,14 +18,13 @@ from cachetools import LRUCache
 from pipit.catalog.snapshot import Snapshot
 from pipit.engine.client import Engine
 from pipit.errors import ReadRefused
-from pipit.query.compose import SYSTEM_TABLES, Composed
+from pipit.query.compose import CACHE_CHARACTERS, SYSTEM_TABLES, Composed, remember
 from pipit.query.limits import EXAMINE_SETTINGS
 from pipit.query.secure import filter_setting
 from pipit.sql.precheck import check_text
 from pipit.sql.tree import EXPLAIN_RAW, EXPLAIN_RESOLVED, Reads, check_reads, parse_query_tree
 from pipit.templates import Binder
 
-_EXAMINED_TEXTS = 8192
 # What the analyzer itself puts into the RESOLVED tree. A text that calls it shows it in the RAW one, and is refused.
 _REWRITTEN = frozenset({"__getScalar"})
 # Functions that raise by value tell about rows: for authors, not for whoever is under a policy (`check_strict`).
@@ -38,6 +37,7 @@ class Examined:
 
     tables: frozenset[str]
     raising: frozenset[str]
+    characters: int = 0  # of the text
 
 
 class Examiner:
@@ -45,15 +45,16 @@ class Examiner:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._passed: LRUCache[tuple[str, int, str], Examined] = LRUCache(_EXAMINED_TEXTS)
+        self._passed: LRUCache[tuple[object, ...], Examined] = LRUCache(CACHE_CHARACTERS, lambda one: one.characters)
 
     async def examine(self, snapshot: Snapshot, composed: Composed, binder: Binder) -> Examined:
         """What the engine says of the statement, which is not run. Raises ReadRefused or SqlError."""
-        key = (snapshot.workspace.id, snapshot.deployment, composed.sql)
+        settings = tuple(sorted(composed.settings.items()))  # they can change what a text means
+        key = (snapshot.workspace.id, snapshot.deployment, settings, composed.sql)
         found = self._passed.get(key)
         if found is None:
             found = await self._ask_engine(snapshot, composed, binder)
-            self._passed[key] = found
+            remember(self._passed, key, found)
         return found
 
     async def _ask_engine(self, snapshot: Snapshot, composed: Composed, binder: Binder) -> Examined:
@@ -66,13 +67,13 @@ class Examiner:
         resolved = replace(resolved, functions=resolved.functions - _REWRITTEN)
         _check(resolved, composed)
         both = raw.merged(resolved)
-        return Examined(resolved.tables, both.functions & RAISING)
+        return Examined(resolved.tables, both.functions & RAISING, len(composed.sql))
 
     async def _tree(self, explain: str, snapshot: Snapshot, composed: Composed, binder: Binder, filters: str) -> Reads:
         reply = await self._engine.query(
             explain + composed.sql,
             binder.params,
-            settings=EXAMINE_SETTINGS | {"additional_table_filters": filters},
+            settings={**composed.settings, **EXAMINE_SETTINGS, "additional_table_filters": filters},
             database=snapshot.workspace.database,
             format="TSVRaw",
         )

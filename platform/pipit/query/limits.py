@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pipit.access.context import SecurityContext
-
 SettingsDict = dict[str, str | int | float]
 
 # Endpoints and /v0/sql: the dialect's own bounds (10 s, 100 MB).
@@ -22,7 +20,6 @@ _BASE: SettingsDict = {
     "timeout_overflow_mode": "throw",
     "max_result_bytes": MAX_RESULT_BYTES,
     "result_overflow_mode": "throw",
-    "max_subquery_depth": 200,
     "output_format_json_quote_64bit_integers": 0,
     "output_format_json_quote_denormals": 0,
     # Another query's cached conditions or results must not be visible in this one's answer or time (ATTACKS E13, F11).
@@ -50,13 +47,13 @@ class Limits:
     result_bytes: int = MAX_RESULT_BYTES
 
 
-def settings_for(limits: Limits, security: SecurityContext, *, policed: bool) -> SettingsDict:
+def settings_for(limits: Limits, *, strict: bool) -> SettingsDict:
     """The settings of one read, before the pipe's own and the filters are added.
 
-    A tenant under a policy gets no statistics: they count other tenants' rows. `rows_before_limit_at_least` is made
-    exact for it, because "at least" depends on where other tenants' rows lie.
+    `strict`: a tenant under a policy. It gets no statistics: they count other tenants' rows. Its
+    `rows_before_limit_at_least` is made exact, because "at least" depends on where other tenants' rows lie.
     """
     settings = _BASE | {"max_execution_time": limits.seconds, "max_result_bytes": limits.result_bytes}
-    if policed:
+    if strict:
         settings |= {"output_format_write_statistics": 0, "exact_rows_before_limit": 1}
     return settings

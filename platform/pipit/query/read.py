@@ -6,6 +6,7 @@ where a filter is applied. Result bytes pass through untouched (rule 5).
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -123,7 +124,8 @@ class Reader:
         check_filters(snapshot, security, reads, filters)
         if filters:
             check_strict(examined)
-        settings = settings_for(self._limits, security, policed=bool(filters))
+        # Confined by a filter, or by parameters that the pipe says are fixed: statistics would count others' rows.
+        settings = settings_for(self._limits, strict=bool(filters) or self._is_confined(snapshot, security, query))
         settings |= composed.settings
         if isinstance(query, SqlQuery):
             settings |= query.settings
@@ -131,6 +133,10 @@ class Reader:
         if filters:
             settings["additional_table_filters"] = filter_setting(filters)
         return Plan(composed, binder.params, filters, settings, reads, format)
+
+    def _is_confined(self, snapshot: Snapshot, security: SecurityContext, query: Query) -> bool:
+        pipe = snapshot.pipes.get(query.pipe) if isinstance(query, PipeQuery) else None
+        return security.is_tenant and pipe is not None and bool(pipe.pipe.fixed_params)
 
     def _compose_pipe(
         self, snapshot: Snapshot, security: SecurityContext, query: PipeQuery, binder: Binder
@@ -149,7 +155,10 @@ class Reader:
             if security.is_tenant:
                 raise Forbidden("A JWT cannot use 'q': only workspace tokens may send SQL")
             _check_sql_size(query.over)
-        return self._composer.pipe(snapshot, pipe, pipe.endpoint, values, binder, over=query.over or None)
+        composed = self._composer.pipe(snapshot, pipe, pipe.endpoint, values, binder, over=query.over or None)
+        if query.over and not security.is_admin:
+            grants.read_sql(security, composed.names)
+        return composed
 
     def _compose_sql(
         self, snapshot: Snapshot, security: SecurityContext, query: SqlQuery, binder: Binder
@@ -202,7 +211,10 @@ def _log_read(
     error: BaseException | None,
 ) -> None:
     """One line per read. Never a token, a parameter's value or SQL."""
-    status = 200 if error is None else error.status if isinstance(error, PipitError) else 499
+    status = 200
+    if error is not None:
+        left = isinstance(error, (asyncio.CancelledError, GeneratorExit))
+        status = error.status if isinstance(error, PipitError) else 499 if left else 500
     log.info(
         "read workspace=%s token=%r pipe=%s status=%d engine_code=%d seconds=%.4f request=%s",
         snapshot.workspace.name,
