@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import pytest
-from projects import TENANTS
 
 from pipit.catalog.build import build_snapshot
 from pipit.catalog.snapshot import Snapshot, Workspace
@@ -15,6 +14,7 @@ from pipit.errors import SqlError
 from pipit.query import compose
 from pipit.query.compose import Composed, Composer
 from pipit.templates import Binder
+from projects import TENANTS
 
 WORKSPACE = Workspace("id", "shop", "pipit_shop", "k" * 40)
 
@@ -113,7 +113,7 @@ def test_settings_are_hoisted_and_belong_to_the_statement() -> None:
 
 @pytest.mark.parametrize("setting", ["additional_table_filters = {}", "readonly = 0", "max_execution_time = 0"])
 def test_settings_off_the_list(setting: str) -> None:
-    with pytest.raises(SqlError, match="not allowed|must be a number"):
+    with pytest.raises(SqlError, match=r"not allowed|must be a number"):
         composed(snapshot_of(endpoint(f"SELECT * FROM events SETTINGS {setting}")))
 
 

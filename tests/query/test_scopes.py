@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from projects import ROWS, TENANTS
 from serving import Workspace
 
