@@ -41,7 +41,6 @@ from pipit.api.server import Config, open_server
 from pipit.datafiles import read_project
 from pipit.demo.events import history
 from pipit.engine.binding import bind
-from pipit.engine.defaults import DEFAULTS
 from pipit.query.formats import JSON
 from pipit.query.read import PipeQuery
 
@@ -86,7 +85,7 @@ async def serve(pipe: str, days: int, profile: str) -> None:
             security = Authenticator().check(token, server.catalog.keyring)
             plan = await server.reader.plan(snapshot, security, PipeQuery(pipe, RequestParams(()), JSON))
             endpoint = server.engine._source._supervisor.endpoint  # type: ignore[attr-defined]
-            fields = dict(DEFAULTS) | {k: str(v) for k, v in plan.settings.items()} | bind(plan.params)  # type: ignore[arg-type]
+            fields = {k: str(v) for k, v in plan.settings.items()} | bind(plan.params)
             fields |= {"database": workspace.database, "default_format": "JSON"}
             basic = base64.b64encode(f"{endpoint.user}:{endpoint.password}".encode()).decode()
             sql = plan.composed.sql.encode()
