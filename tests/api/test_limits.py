@@ -7,14 +7,14 @@ import time
 
 import aiohttp
 import pytest
-from projects import TENANTS
-from serving import Workspace
 
 from pipit.access.params import RequestParams
 from pipit.errors import PipitError, QueryTimeout, TooLarge
 from pipit.query.formats import JSON, NDJSON, Format
 from pipit.query.limits import Limits
 from pipit.query.read import Reader, SqlQuery
+from projects import TENANTS
+from serving import Workspace
 
 pytestmark = pytest.mark.anyio
 

@@ -239,5 +239,7 @@ async def test_scopes_may_name_ids(deployed: Workspace) -> None:
 
 async def test_a_tenant_appends_to_a_policed_table_only_with_fixed_values(deployed: Workspace) -> None:
     token = deployed.jwt({"type": "DATASOURCES:APPEND", "resource": "events"})
-    reply = await deployed.post("/v0/events?name=events&wait=true", token=token, data=json.dumps(event("b", 9)).encode())
+    reply = await deployed.post(
+        "/v0/events?name=events&wait=true", token=token, data=json.dumps(event("b", 9)).encode()
+    )
     assert reply.status == 403 and "fixed_values" in reply.json["error"]

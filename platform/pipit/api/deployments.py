@@ -11,11 +11,11 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from pipit.access import grants
-from pipit.api.requests import authenticate, server_of
+from pipit.api.requests import authenticate, bounded, server_of
 from pipit.catalog.snapshot import Snapshot
 from pipit.datafiles.resources import Warning as ProjectWarning
 from pipit.deploy import Outcome, Plan
-from pipit.errors import BadRequest, NotFound, ProjectError, TooLarge
+from pipit.errors import BadRequest, NotFound, ProjectError
 
 _MAX_FILES = 10_000
 _PARTS = ("data_project://", "data_project_vendored://")
@@ -73,21 +73,15 @@ async def files(request: Request) -> Response:
 
 
 async def _files(request: Request, limit: int) -> dict[str, str]:
-    declared = request.headers.get("content-length", "")
-    if declared.isdigit() and int(declared) > limit:
-        raise TooLarge(f"The project is larger than {limit} bytes")
     if not request.headers.get("content-type", "").startswith("multipart/form-data"):
         raise BadRequest("A project is sent as multipart/form-data", hint="Use `pipit deploy`.")
     found: dict[str, str] = {}
-    size = 0
-    async with request.form(max_files=_MAX_FILES, max_fields=100, max_part_size=limit) as form:
+    counted = bounded(request, limit, "project")
+    async with counted.form(max_files=_MAX_FILES, max_fields=100, max_part_size=limit) as form:
         for name, part in form.multi_items():
             if name not in _PARTS or not isinstance(part, UploadFile) or not part.filename:
                 continue
             raw = await part.read()
-            size += len(raw)
-            if size > limit:
-                raise TooLarge(f"The project is larger than {limit} bytes")
             file = _relative(part.filename)
             try:
                 found[file] = raw.decode()

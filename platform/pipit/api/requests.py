@@ -1,17 +1,21 @@
 """What a request carries, bounded: its token, its parameters from query, form and JSON, its body.
 
-The order and source of parameters are kept; what wins is decided in `access.params`, never here.
+Every body that is read here or with `bounded` is counted as it arrives, whatever its Content-Length and its form say;
+event bodies have a reader of their own (`ingest.body`). The order and source of parameters are kept; what wins is
+decided in `access.params`, never here.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qsl
 
 from starlette.requests import Request
+from starlette.types import Message
 
 from pipit.access.authenticate import bearer_tokens
 from pipit.access.context import SecurityContext
@@ -23,6 +27,7 @@ from pipit.errors import BadRequest, TooLarge
 
 MAX_URL_BYTES = 8 * 1024
 MAX_PARAMETERS = 1_000
+MAX_JSON_DEPTH = 32
 
 
 def server_of(request: Request) -> Server:
@@ -90,25 +95,42 @@ async def parameters(
     return RequestParams(tuple(p for p in found if p.name not in names)), controls
 
 
-async def read_body(request: Request, limit: int) -> bytes:
-    """The body, at most `limit` bytes as sent. Raises TooLarge as soon as that is known."""
-    declared = request.headers.get("content-length", "")
-    if declared.isdigit() and int(declared) > limit:
-        raise TooLarge(f"The body is larger than {limit} bytes", hint="Send it in parts.")
-    chunks: list[bytes] = []
+def bounded(request: Request, limit: int, what: str = "body") -> Request:
+    """The same request; whoever reads its body gets TooLarge as soon as it is known to exceed `limit` bytes."""
     size = 0
-    async for chunk in request.stream():
-        size += len(chunk)
+    refusal = TooLarge(f"The {what} is larger than {limit} bytes", hint="Send it in parts.")
+
+    async def receive() -> Message:
+        nonlocal size
+        message = await request.receive()
+        size += len(message.get("body", b""))
         if size > limit:
-            raise TooLarge(f"The body is larger than {limit} bytes", hint="Send it in parts.")
-        chunks.append(chunk)
-    return b"".join(chunks)
+            raise refusal
+        return message
+
+    if (whole_number(request.headers.get("content-length", ""), limit) or 0) > limit:
+        raise refusal
+    return Request(request.scope, receive)
+
+
+async def read_body(request: Request, limit: int) -> bytes:
+    """The body, at most `limit` bytes as sent. Raises TooLarge."""
+    return b"".join([chunk async for chunk in bounded(request, limit).stream()])
+
+
+def whole_number(text: str, most: int) -> int | None:
+    """A number written with the digits 0 to 9 and nothing else; what is larger than `most` is `most` + 1."""
+    if not (text.isascii() and text.isdecimal()):
+        return None
+    digits = text.lstrip("0")
+    return most + 1 if len(digits) > len(str(most)) else min(int(digits or "0"), most + 1)
 
 
 async def _body_parameters(request: Request, limit: int) -> list[Parameter]:
     kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
     if kind == "multipart/form-data":
-        async with request.form(max_files=0, max_fields=MAX_PARAMETERS, max_part_size=limit) as form:
+        counted = bounded(request, limit)
+        async with counted.form(max_files=0, max_fields=MAX_PARAMETERS, max_part_size=limit) as form:
             return [Parameter("form", k, v) for k, v in form.multi_items() if isinstance(v, str)]
     body = await read_body(request, limit)
     if not body.strip():
@@ -141,17 +163,29 @@ class _Pairs(list[tuple[str, Any]]):
 
 def _json_pairs(body: bytes) -> list[tuple[str, Any]]:
     try:
-        value = json.loads(body, object_pairs_hook=_Pairs)
+        value = json.loads(body, object_pairs_hook=_Pairs, parse_constant=_no_number, parse_float=_finite)
     except (ValueError, RecursionError):
         raise BadRequest("The body is not valid JSON") from None
     if not isinstance(value, _Pairs):
         raise BadRequest("The JSON body must be an object of parameters")
-    return [(name, _plain(member)) for name, member in value]
+    return [(name, _plain(member, 1)) for name, member in value]
 
 
-def _plain(value: Any) -> Any:
+def _no_number(text: str) -> float:
+    raise ValueError(f"{text} is not JSON")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    return number if math.isfinite(number) else _no_number(text)
+
+
+def _plain(value: Any, depth: int) -> Any:
+    """Objects as dictionaries. The depth is bounded, so that nothing that walks a value later runs out of stack."""
+    if not isinstance(value, list):
+        return value
+    if depth > MAX_JSON_DEPTH:
+        raise BadRequest(f"The JSON body is nested more than {MAX_JSON_DEPTH} deep")
     if isinstance(value, _Pairs):
-        return {k: _plain(v) for k, v in value}
-    if isinstance(value, list):
-        return [_plain(v) for v in value]
-    return value
+        return {k: _plain(v, depth + 1) for k, v in value}
+    return [_plain(v, depth + 1) for v in value]

@@ -9,11 +9,11 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from pipit.access import grants
-from pipit.access.claims import read_context, read_rps, read_scopes, strict_object
+from pipit.access.claims import LAST_SECOND, read_context, read_rps, read_scopes, strict_object
 from pipit.access.context import Scope, SecurityContext
 from pipit.access.jwt import mint
 from pipit.access.tokens import parse_scope, token_object
-from pipit.api.requests import authenticate, parameters, read_body, server_of
+from pipit.api.requests import authenticate, parameters, read_body, server_of, whole_number
 from pipit.catalog.catalog import Catalog
 from pipit.catalog.snapshot import Snapshot, Workspace
 from pipit.catalog.state import DEFAULT_WORKSPACE, SecretRow
@@ -105,8 +105,8 @@ async def mint_jwt(request: Request) -> Response:
     grants.require_admin(security)
     server = server_of(request)
     name = request.query_params.get("name", "")
-    expires = request.query_params.get("expiration_time", "")
-    if not name or not expires.isdigit():
+    expires = whole_number(request.query_params.get("expiration_time", ""), LAST_SECOND)
+    if not name or expires is None:
         raise BadRequest(
             "The parameters 'name' and 'expiration_time' (seconds since 1970) are needed",
             hint="This makes JWTs; static tokens come from TOKEN lines in datafiles.",
@@ -126,7 +126,7 @@ async def mint_jwt(request: Request) -> Response:
         workspace.admin_token,
         name=name,
         scopes=scopes,
-        expires_at=int(expires),
+        expires_at=expires,
         context=context,
         rps=rps,
     )
