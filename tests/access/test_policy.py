@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from pipit.access.context import SecurityContext, TokenKind
 from pipit.access.policy import Policy, combine
-from pipit.datafiles.resources import DataSource, Position, RowPolicy
+from pipit.datafiles.resources import Column, DataSource, Position, RowPolicy
 from pipit.engine import Engine
 from pipit.errors import DatafileError, Forbidden
 from pipit.sql.lexer import TokenKind as Kind
@@ -239,7 +239,9 @@ def test_a25_no_value_changes_the_structure(x: str, y: list[str]) -> None:
 
 
 @settings(max_examples=500, deadline=None)
-@given(st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), HOSTILE, st.lists(HOSTILE, max_size=2).map(tuple)))
+@given(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), HOSTILE, st.lists(HOSTILE, max_size=2).map(tuple))
+)
 def test_a23_whatever_the_context_holds_the_answer_is_a_filter_or_403(value: object) -> None:
     for type in ("String", "UInt64", "Int", "Float64", "Boolean", "Date", "DateTime64", "Array"):
         compiled = policy(f"x = {{{{{type}(context.x)}}}}")
@@ -374,8 +376,34 @@ async def test_other_types_compare_as_sent(
 ) -> None:
     table = f"`{database}`.t"
     await engine.command(f"CREATE TABLE {table} (i UInt8, v {clickhouse}) ENGINE = MergeTree ORDER BY i")
-    await engine.insert(table, [{"i": i, "v": v if isinstance(v, bool) else str(v)} for i, v in enumerate([value, *others])])
+    await engine.insert(
+        table, [{"i": i, "v": v if isinstance(v, bool) else str(v)} for i, v in enumerate([value, *others])]
+    )
     condition = policy(f"v = {{{{{type}(context.v)}}}} AND v IN {{{{Array(context.l, '{type}')}}}}").filter_for(
         tenant(v=value, l=(value, value))
     )
     assert await engine.rows(f"SELECT i FROM {table} WHERE {condition}") == [{"i": 0}]
+
+
+COLUMNS = tuple(Column(name, "String") for name in ("customer_id", "team", "region", "lower", "a b", "n.x", "n"))
+
+
+@pytest.mark.parametrize(
+    ("condition", "context", "columns"),
+    [
+        ("customer_id = {{String(context.customer_id)}}", {}, {"customer_id"}),
+        (TWO_KEYS, {}, {"customer_id"}),
+        (TWO_KEYS, {"team": "x"}, {"customer_id", "team"}),
+        ("lower(customer_id) = {{String(context.c)}} AND region != ''", {}, {"customer_id", "region"}),
+        ("`customer_id` = {{String(context.c)}} OR \"a b\" = 'x'", {}, {"customer_id", "a b"}),
+        ("events.customer_id = {{String(context.c)}}", {}, {"customer_id"}),
+        ("n.x = {{String(context.c)}}", {}, {"n.x", "n"}),
+        ("`n.x` = {{String(context.c)}}", {}, {"n.x"}),
+        ("'region' = {{String(context.c)}}", {}, set()),
+    ],
+)
+def test_the_columns_that_a_policy_compares(condition: str, context: dict[str, object], columns: set[str]) -> None:
+    optional = frozenset({"team"}) if "defined" in condition else frozenset()
+    given = RowPolicy(condition, optional, Position(10, 5))
+    compiled = Policy.compile(DataSource("events", "datasources/events.datasource", COLUMNS, row_policy=given))
+    assert compiled.columns_for(tenant(**context)) == columns

@@ -243,3 +243,56 @@ async def test_a_tenant_appends_to_a_policed_table_only_with_fixed_values(deploy
         "/v0/events?name=events&wait=true", token=token, data=json.dumps(event("b", 9)).encode()
     )
     assert reply.status == 403 and "fixed_values" in reply.json["error"]
+
+
+async def test_a_tenant_sees_how_to_call_a_pipe_and_never_its_sql(deployed: Workspace) -> None:
+    token = deployed.jwt(
+        {"type": "PIPES:READ", "resource": "latest", "fixed_params": {"action": "click"}}, context={"customer_id": "a"}
+    )
+    listed = (await deployed.get("/v0/pipes", token=token)).json["pipes"]
+    pipe = (await deployed.get("/v0/pipes/latest", token=token)).json
+    assert listed == [pipe]
+    assert [(p["name"], p["type"], p["default"]) for p in pipe["parameters"]] == [("limit", "Int32", 100)]
+    assert pipe == {
+        "id": (await deployed.get("/v0/pipes/latest")).json["id"],
+        "name": "latest",
+        "description": "The newest events",
+        "type": "endpoint",
+        "url": f"{deployed.base_url}/v0/pipes/latest.json",
+        "parameters": pipe["parameters"],
+    }
+    narrowed = (await deployed.get("/v0/pipes/latest?attrs=name,nodes,content,path", token=token)).json
+    assert set(narrowed) == {"name", "url"}
+    tokens = {t.name: t.token for t in deployed.server.catalog.tokens(deployed.id)}
+    assert (await deployed.get("/v0/pipes/latest", token=tokens["ingest"])).status == 404
+
+
+@pytest.mark.parametrize(
+    ("fixed", "context", "missing"),
+    [
+        ({"amount": 5}, {}, "customer_id"),
+        ({"team": "x", "amount": 5}, {}, "customer_id"),
+        ({"customer_id": "a"}, {"customer_id": "a", "team": "x"}, "team"),
+    ],
+)
+async def test_an_append_token_fixes_what_the_policy_compares(
+    deployed: Workspace, fixed: dict[str, object], context: dict[str, object], missing: str
+) -> None:
+    token = deployed.jwt({"type": "DATASOURCES:APPEND", "resource": "events", "fixed_values": fixed}, context=context)
+    body = json.dumps(event("victim", 4711)).encode()
+    reply = await deployed.post("/v0/events?name=events&wait=true", token=token, data=body)
+    assert reply.status == 403, reply.text
+    assert "fixed_values" in reply.json["error"] and f"'{missing}'" in reply.json["error"]
+    sql = "SELECT%20count()%20AS%20n%20FROM%20events%20WHERE%20amount%3D4711%20FORMAT%20JSON"
+    assert await deployed.rows(f"/v0/sql?q={sql}") == [{"n": 0}]
+
+
+async def test_an_append_token_of_a_team_fixes_customer_and_team(deployed: Workspace) -> None:
+    token = deployed.jwt(
+        {"type": "DATASOURCES:APPEND", "resource": "events", "fixed_values": {"customer_id": "a", "team": "x"}},
+        context={"customer_id": "a", "team": "x"},
+    )
+    body = json.dumps(event("victim", 4712)).encode()
+    assert (await deployed.post("/v0/events?name=events&wait=true", token=token, data=body)).status == 200
+    sql = "SELECT%20customer_id,team%20FROM%20events%20WHERE%20amount%3D4712%20FORMAT%20JSON"
+    assert await deployed.rows(f"/v0/sql?q={sql}") == [{"customer_id": "a", "team": "x"}]

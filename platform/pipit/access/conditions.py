@@ -78,6 +78,24 @@ def top_level(tokens: Sequence[Token]) -> list[Token]:
     return found
 
 
+def columns_in(tokens: Sequence[Token], columns: frozenset[str]) -> frozenset[str]:
+    """The columns that any of the names may mean: `a.b` is a column, a part of `a`, or `b` of the table `a`."""
+    found: set[str] = set()
+    for start, token in enumerate(tokens):
+        if token.text == "*" and start and tokens[start - 1].kind in (TokenKind.OPEN, TokenKind.COMMA, TokenKind.DOT):
+            return columns
+        path = ""
+        for at in range(start, len(tokens), 2):
+            following = tokens[at + 1] if at + 1 < len(tokens) else None
+            if tokens[at].kind not in _NAMES or (following is not None and following.text == "("):
+                break
+            path = f"{path}.{identifier_name(tokens[at])}" if path else identifier_name(tokens[at])
+            found.add(path)
+            if following is None or following.kind is not TokenKind.DOT:
+                break
+    return frozenset(found & columns)
+
+
 def _check_tokens(tokens: Sequence[Token]) -> None:
     for token in tokens:
         if token.kind is TokenKind.ERROR:

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from pipit.access.conditions import ConditionError, check_condition, top_level
+from pipit.access.conditions import ConditionError, check_condition, columns_in, top_level
 from pipit.access.context import SecurityContext
 from pipit.datafiles.resources import DataSource, RowPolicy
 from pipit.errors import DatafileError, TemplateError
@@ -54,10 +54,17 @@ class _Value:
 
 @dataclass(frozen=True, slots=True)
 class _Conjunct:
-    """`guard`: the optional key without which this part does not count; empty for the part that always does."""
+    """`guard`: the optional key without which this part does not count; empty for the part that always does.
+
+    `columns`: the table's columns that it reads.
+    """
 
     guard: str
     parts: tuple[str | _Value, ...]
+    columns: frozenset[str] = frozenset()
+
+    def counts_for(self, security: SecurityContext) -> bool:
+        return not self.guard or self.guard in security.context
 
     def print(self, context: Mapping[str, object]) -> str:
         return "".join(part if isinstance(part, str) else _literal(part, context) for part in self.parts).strip()
@@ -76,7 +83,7 @@ class Policy:
         policy = datasource.row_policy
         if policy is None:
             raise ValueError(f"{datasource.name} has no ROW_POLICY")
-        return _Compiler(policy, datasource.file).compile()
+        return _Compiler(policy, datasource.file, frozenset(c.name for c in datasource.columns)).compile()
 
     @property
     def keys(self) -> frozenset[str]:
@@ -90,8 +97,12 @@ class Policy:
 
     def filter_for(self, security: SecurityContext) -> str:
         """The condition for this token. Raises Forbidden, naming the key that is missing or of another type."""
-        context = security.context
-        return combine(c.print(context) for c in self.conjuncts if not c.guard or c.guard in context)
+        return combine(c.print(security.context) for c in self.conjuncts if c.counts_for(security))
+
+    def columns_for(self, security: SecurityContext) -> frozenset[str]:
+        """The columns that decide who sees a row, as far as this token is concerned: what it may not choose freely
+        in the rows that it writes. Rather one too many than one too few."""
+        return frozenset().union(*(c.columns for c in self.conjuncts if c.counts_for(security)))
 
     def example(self) -> str:
         """The condition with stand-in values, all optional parts included: for validation in the engine."""
@@ -149,9 +160,10 @@ def _typed(type: str, given: object) -> tuple[object, str]:
 class _Compiler:
     """Reads one policy's text; every error has its place in the file."""
 
-    def __init__(self, policy: RowPolicy, file: str) -> None:
+    def __init__(self, policy: RowPolicy, file: str, columns: frozenset[str]) -> None:
         self.policy = policy
         self.file = file
+        self.columns = columns
         self.lines = policy.condition.split("\n")
 
     def compile(self) -> Policy:
@@ -189,9 +201,7 @@ class _Compiler:
                 block, opened, after_block = [], (part.line, part.column), False
         if guard:
             raise self._error("This {% if %} has no {% end %}", *opened)
-        conjunct = _Conjunct("", tuple(base))
-        self._check(conjunct, 1, 1)
-        return [conjunct, *blocks]
+        return [self._conjunct("", tuple(base), 1, 1), *blocks]
 
     def _value(self, text: str, guard: str, line: int, column: int) -> _Value:
         found = _VALUE.fullmatch(text)
@@ -235,9 +245,7 @@ class _Compiler:
         first = parts[0] if parts and isinstance(parts[0], str) else ""
         if not _AND.match(first):
             raise self._error("An optional part must begin with AND: it can only narrow", line, column, _HINT)
-        conjunct = _Conjunct(guard, (_AND.sub("", first, count=1), *parts[1:]))
-        self._check(conjunct, line, column)
-        return conjunct
+        return self._conjunct(guard, (_AND.sub("", first, count=1), *parts[1:]), line, column)
 
     def _check_outside(self, base: list[str | _Value], line: int, column: int) -> None:
         text, _ = _marked(base)
@@ -261,9 +269,9 @@ class _Compiler:
             return False
         raise self._error("What follows an optional part must begin with AND", part.line, part.column, _HINT)
 
-    def _check(self, conjunct: _Conjunct, line: int, column: int) -> None:
+    def _conjunct(self, guard: str, parts: tuple[str | _Value, ...], line: int, column: int) -> _Conjunct:
         """One boolean expression, in which each value is an operand of its own."""
-        text, markers = _marked(conjunct.parts)
+        text, markers = _marked(parts)
         try:
             tokens = check_condition(text)
         except ConditionError as error:
@@ -273,6 +281,7 @@ class _Compiler:
             raise self._error(
                 "A value cannot stand inside quotes, in a name or in the place of a function", line, column, _HINT
             )
+        return _Conjunct(guard, parts, columns_in(tokens, self.columns))
 
     def _has_or(self, conjunct: _Conjunct) -> bool:
         words = {t.text.upper() for t in top_level(check_condition(_marked(conjunct.parts)[0]))}

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from pipit.access import grants
+from pipit.access.context import Scalar, SecurityContext
 from pipit.api.requests import authenticate, query_pairs, server_of
 from pipit.catalog.snapshot import Table
 from pipit.errors import BadRequest, Forbidden, NotFound
@@ -32,11 +35,7 @@ async def events(request: Request) -> Response:
     values = grants.append(security, name, exists=table is not None)
     if table is None:
         raise NotFound(f'Data Source "{name[:200]}" does not exist', hint="Deploy it first.")
-    if security.is_tenant and table.policy is not None and not values:
-        raise Forbidden(
-            f"A JWT that appends to '{name}' must set 'fixed_values': the data source has a row policy",
-            hint="Without them its holder could write another tenant's rows. Fix the columns that the policy reads.",
-        )
+    _check_policy(security, table, values)
     wait = query.get("wait", "false").lower() in _TRUE
     body = await read_body(
         request.stream(), request.headers.getlist("content-encoding"), limit=server.config.max_event_bytes
@@ -55,6 +54,20 @@ async def events(request: Request) -> Response:
         status_code=200 if result.loaded else 202,
         headers=dict(request.state.rate_headers),
     )
+
+
+def _check_policy(security: SecurityContext, table: Table, fixed: Mapping[str, Scalar]) -> None:
+    """A tenant's token fixes every column that decides whose a row is, or it could write another tenant's rows."""
+    if not security.is_tenant or table.policy is None:
+        return
+    columns = table.policy.columns_for(security)
+    missing = sorted(columns - fixed.keys())
+    if missing or not fixed:
+        named = f" for {', '.join(repr(name) for name in missing)}" if missing else ""
+        raise Forbidden(
+            f"A JWT that appends to '{table.name}' must set 'fixed_values'{named}: the data source has a row policy",
+            hint="Without them its holder could write another tenant's rows. Fix the columns that the policy reads.",
+        )
 
 
 def target_of(table: Table) -> Target:

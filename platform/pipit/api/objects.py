@@ -8,6 +8,7 @@ from typing import Any
 
 from starlette.requests import Request
 
+from pipit.access.context import SecurityContext
 from pipit.catalog.lineage import dependencies
 from pipit.catalog.snapshot import CompiledNode, CompiledPipe, Snapshot, Table
 from pipit.datafiles import column_object, datasource_type, engine_object, index_object, sql_schema
@@ -55,7 +56,7 @@ def pipe_object(snapshot: Snapshot, pipe: CompiledPipe, request: Request, wanted
         "path": pipe.pipe.file,
         "type": _pipe_type(pipe),
         "endpoint": resource_id(snapshot, f"node/{pipe.name}", endpoint.name) if endpoint else None,
-        "url": f"{request.base_url}v0/pipes/{pipe.name}.json",
+        "url": _url(request, pipe),
         "parent": None,
         "edited_by": None,
         "workspace_id": snapshot.workspace.id,
@@ -65,6 +66,27 @@ def pipe_object(snapshot: Snapshot, pipe: CompiledPipe, request: Request, wanted
         "nodes": [_node_object(snapshot, pipe, node) for node in pipe.nodes.values()],
     }
     return _only(whole, wanted, always="url")
+
+
+def tenant_pipe_object(
+    snapshot: Snapshot, pipe: CompiledPipe, security: SecurityContext, request: Request, wanted: frozenset[str]
+) -> dict[str, Any]:
+    """A pipe as the holder of a JWT sees it: how to call it. Its SQL, its files and what they read are the team's."""
+    whole: dict[str, Any] = {
+        "id": resource_id(snapshot, "pipe", pipe.name),
+        "name": pipe.name,
+        "description": pipe.pipe.description,
+        "type": _pipe_type(pipe),
+        "url": _url(request, pipe),
+        "parameters": [parameter_object(p) for p in open_parameters(pipe, security)],
+    }
+    return _only(whole, wanted, always="url")
+
+
+def open_parameters(pipe: CompiledPipe, security: SecurityContext) -> list[Parameter]:
+    """Those that the token does not fix: sending a fixed one changes nothing."""
+    fixed = {name for scope in security.scopes_for("PIPES:READ", pipe.name) for name in scope.fixed_params}
+    return [p for p in pipe.parameters if p.name not in fixed]
 
 
 def datasource_object(
@@ -142,6 +164,10 @@ def _node_object(snapshot: Snapshot, pipe: CompiledPipe, node: CompiledNode) -> 
 
 def _only(whole: dict[str, Any], wanted: frozenset[str], always: str = "") -> dict[str, Any]:
     return {k: v for k, v in whole.items() if k in wanted or k == always} if wanted else whole
+
+
+def _url(request: Request, pipe: CompiledPipe) -> str:
+    return f"{request.base_url}v0/pipes/{pipe.name}.json"
 
 
 def _pipe_type(pipe: CompiledPipe) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pipit.access.context import SecurityContext
+from pipit.api.objects import open_parameters
 from pipit.catalog.snapshot import CompiledPipe, Snapshot
 from pipit.query.formats import EXTENSIONS
 from pipit.templates import Parameter
@@ -56,13 +57,12 @@ def document(
 
 
 def _operation(snapshot: Snapshot, pipe: CompiledPipe, extension: str, security: SecurityContext) -> dict[str, Any]:
-    fixed = {name for scope in security.scopes_for("PIPES:READ", pipe.name) for name in scope.fixed_params}
     content = EXTENSIONS[extension].content_type.split(";")[0]
     errors = {"description": "What was wrong", "content": {"application/json": {"schema": _ref("Error")}}}
     return {
         "operationId": f"{pipe.name}_{extension}",
         "summary": pipe.pipe.description.strip().split("\n")[0],
-        "parameters": [_parameter(p) for p in pipe.parameters if p.name not in fixed],
+        "parameters": [_parameter(p) for p in open_parameters(pipe, security)],
         "responses": {
             "200": {"description": "The rows", "content": {content: {}}},
             "400": errors,

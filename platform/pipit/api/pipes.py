@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from pipit.access import grants
-from pipit.api.objects import attributes, pipe_object, pipe_of
+from pipit.access.context import SecurityContext
+from pipit.api.objects import attributes, pipe_object, pipe_of, tenant_pipe_object
 from pipit.api.openapi import document
 from pipit.api.requests import authenticate, parameters, server_of
 from pipit.api.responses import ReadResponse
+from pipit.catalog.snapshot import CompiledPipe, Snapshot
 from pipit.errors import BadRequest, NotFound
 from pipit.query.formats import EXTENSIONS
 from pipit.query.read import PipeQuery
@@ -42,9 +46,8 @@ async def endpoint(request: Request) -> Response:
 async def pipes(request: Request) -> Response:
     """GET /v0/pipes: what the token may read."""
     security, snapshot = authenticate(request)
-    wanted = attributes(request, "attrs")
     listed = [
-        pipe_object(snapshot, pipe, request, wanted)
+        _shown(request, security, snapshot, pipe)
         for pipe in snapshot.pipes.values()
         if grants.may_read_pipe(security, pipe.name)
     ]
@@ -58,7 +61,14 @@ async def pipe(request: Request) -> Response:
     found = snapshot.pipes.get(name)
     if found is None or not grants.may_read_pipe(security, name):
         raise NotFound(f"Pipe '{name[:200]}' not found")
-    return JSONResponse(pipe_object(snapshot, found, request, attributes(request, "attrs")))
+    return JSONResponse(_shown(request, security, snapshot, found))
+
+
+def _shown(request: Request, security: SecurityContext, snapshot: Snapshot, pipe: CompiledPipe) -> dict[str, Any]:
+    wanted = attributes(request, "attrs")
+    if security.is_tenant:
+        return tenant_pipe_object(snapshot, pipe, security, request, wanted)
+    return pipe_object(snapshot, pipe, request, wanted)
 
 
 async def pipe_or_endpoint(request: Request) -> Response:
