@@ -223,6 +223,20 @@ async def test_bytes_that_are_no_text(http: aiohttp.ClientSession) -> None:
         assert await response.read() == b"FF\n"
 
 
+@pytest.mark.parametrize("name", ["a&max_threads=7", "a b`c", "a%20b", "a?x#y", "ä", "9", "a'\\n", "CamelCase"])
+async def test_a_database_of_any_name(http: aiohttp.ClientSession, name: str) -> None:
+    quoted = "`" + name.replace("\\", "\\\\").replace("`", "\\`") + "`"
+    assert (await ask(http, f"CREATE DATABASE {quoted}"))[0] == 200
+    try:
+        status, text, _ = await ask(
+            http, "SELECT currentDatabase(), getSetting('max_threads') = 7", database=name, default_format="TSVRaw"
+        )
+        assert (status, text) == (200, f"{name}\t0\n")
+    finally:
+        await ask(http, f"DROP DATABASE {quoted}")
+    assert await code_of(http, "SELECT 1", database=name) == 81
+
+
 async def test_a_setting_that_is_no_name(http: aiohttp.ClientSession) -> None:
     assert await code_of(http, "SELECT 1", **{"max_threads=1, readonly": "0"}) == 115
     assert await code_of(http, "SELECT 1", no_such_setting="1") == 115

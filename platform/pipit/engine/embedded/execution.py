@@ -17,7 +17,6 @@ from pipit.engine.embedded.connections import Connections
 from pipit.engine.embedded.failure import Failure
 from pipit.engine.embedded.guard import Guard
 from pipit.engine.embedded.statement import STREAMABLE, Insert, first_word, output_format
-from pipit.sql.identifiers import quote
 from pipit.sql.literals import quote_string
 
 _SETTING_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
@@ -213,9 +212,7 @@ class Execution:
     def _open(self) -> Any:
         if self._abandoned.is_set():
             raise Failure(394, "Query was cancelled")
-        self._connection = connection = self._connections.take()
-        if self.task.database:
-            connection.query("USE " + quote(self.task.database), "Null")
+        self._connection = connection = self._connections.open(self.task.database)
         connection.query(settings_statement(self.task, self._connections.base), "Null")
         return connection
 
