@@ -59,3 +59,12 @@ async def test_what_a_tenants_read_would_be_refused_for_is_said(workspace: Works
         reply = await workspace.post("/v1/explain", json=asked)
         assert reply.status == status, (asked, reply.text)
         assert reply.json["error"] and reply.json["code"]
+
+
+async def test_a_token_that_names_ids_is_explained_as_it_is_served(workspace: Workspace) -> None:
+    await workspace.deploy(FILES)
+    id = (await workspace.get("/v0/pipes/totals")).json["id"]
+    token = workspace.tenant(id, tenant="a")
+    assert (await workspace.get("/v0/pipes/totals.json", token=token)).status == 200
+    reply = await workspace.post("/v1/explain", json={"pipe": id, "token": token})
+    assert reply.status == 200 and reply.json["as"] == {"kind": "jwt", "name": "tenant"}, reply.text

@@ -16,7 +16,7 @@ from starlette.routing import Route
 from pipit.access import grants
 from pipit.access.params import Parameter, RequestParams
 from pipit.api.objects import pipe_of
-from pipit.api.requests import authenticate, read_body, server_of
+from pipit.api.requests import authenticate, read_body, server_of, viewer_of
 from pipit.errors import BadRequest, Forbidden
 from pipit.query.formats import JSON
 from pipit.query.read import PipeQuery
@@ -40,7 +40,7 @@ async def explain(request: Request) -> Response:
         raise BadRequest(f"The body does not say what to explain: {error}") from None
     viewer = security
     if asked.token:
-        viewer = server.authenticator.check(asked.token, server.catalog.keyring)
+        viewer, snapshot = viewer_of(server, asked.token)
         if viewer.workspace_id != security.workspace_id:
             raise Forbidden("The token to explain for belongs to another workspace")
     params = RequestParams(tuple(Parameter("query", name, value) for name, value in asked.parameters))

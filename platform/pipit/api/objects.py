@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from typing import Any
+from weakref import finalize
 
 from starlette.requests import Request
 
@@ -27,18 +28,29 @@ def is_resource_id(text: str) -> bool:
 def pipe_of(snapshot: Snapshot, name_or_id: str) -> str:
     """The pipe's name; an id is looked up, anything else is returned as it is."""
     if is_resource_id(name_or_id) and name_or_id not in snapshot.pipes:
-        for name in snapshot.pipes:
-            if resource_id(snapshot, "pipe", name) == name_or_id:
-                return name
+        return _names(snapshot).get(("pipe", name_or_id), name_or_id)
     return name_or_id
 
 
 def datasource_of(snapshot: Snapshot, name_or_id: str) -> str:
     if is_resource_id(name_or_id) and name_or_id not in snapshot.tables:
-        for name in snapshot.tables:
-            if resource_id(snapshot, "datasource", name) == name_or_id:
-                return name
+        return _names(snapshot).get(("datasource", name_or_id), name_or_id)
     return name_or_id
+
+
+# By the identity of a snapshot, for as long as it lives: (kind, id) -> name.
+_names_of: dict[int, dict[tuple[str, str], str]] = {}
+
+
+def _names(snapshot: Snapshot) -> dict[tuple[str, str], str]:
+    """Made once for a snapshot: scopes that name ids are looked up with every request."""
+    found = _names_of.get(id(snapshot))
+    if found is None:
+        found = {("pipe", resource_id(snapshot, "pipe", name)): name for name in snapshot.pipes}
+        found |= {("datasource", resource_id(snapshot, "datasource", name)): name for name in snapshot.tables}
+        _names_of[id(snapshot)] = found
+        finalize(snapshot, _names_of.pop, id(snapshot), None).atexit = False
+    return found
 
 
 def attributes(request: Request, parameter: str) -> frozenset[str]:

@@ -17,7 +17,7 @@ from urllib.parse import parse_qsl
 from starlette.requests import Request
 from starlette.types import Message
 
-from pipit.access.authenticate import bearer_tokens
+from pipit.access.authenticate import bearer_tokens, one_token
 from pipit.access.context import SecurityContext
 from pipit.access.params import Parameter, RequestParams
 from pipit.api.objects import datasource_of, is_resource_id, pipe_of
@@ -41,18 +41,26 @@ def authenticate(request: Request) -> tuple[SecurityContext, Snapshot]:
     Raises Forbidden (bad, missing or expired token), BadRequest (two tokens), RateLimited.
     """
     server = server_of(request)
-    security = server.authenticator.authenticate(
+    token = one_token(
         bearer_tokens(request.headers.getlist("authorization")),
         [v for k, v in query_pairs(request) if k == "token"],
-        server.catalog.keyring,
     )
-    headers = server.limiter.check(security)
-    request.state.rate_headers = headers
+    security, snapshot = viewer_of(server, token)
+    request.state.rate_headers = server.limiter.check(security)
+    return security, snapshot
+
+
+def viewer_of(server: Server, token: str) -> tuple[SecurityContext, Snapshot]:
+    """Who holds this token, and the workspace as it stands. Raises Forbidden.
+
+    Every use of a token begins here, so that what is explained is what is served.
+    """
+    security = server.authenticator.check(token, server.catalog.keyring)
     snapshot = server.catalog.snapshot(security.workspace_id)
-    return named_scopes(security, snapshot), snapshot
+    return _with_names(security, snapshot), snapshot
 
 
-def named_scopes(security: SecurityContext, snapshot: Snapshot) -> SecurityContext:
+def _with_names(security: SecurityContext, snapshot: Snapshot) -> SecurityContext:
     """Scopes may name resources by id (tinybird.md 3.7); from here on there are only names."""
     if not any(is_resource_id(scope.resource) for scope in security.scopes):
         return security

@@ -1,0 +1,56 @@
+"""Ids of resources: looked up without hashing every name again, for the snapshot at hand and no other."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+
+import pytest
+from projects import TENANTS
+from serving import Workspace
+
+from pipit.api import objects
+from pipit.api.objects import datasource_of, pipe_of, resource_id
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def hashed(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """What is hashed into ids, in order."""
+    names: list[str] = []
+
+    def counting(snapshot: objects.Snapshot, kind: str, name: str) -> str:
+        names.append(name)
+        return resource_id(snapshot, kind, name)
+
+    monkeypatch.setattr(objects, "resource_id", counting)
+    yield names
+
+
+async def test_ids_are_made_once_for_a_snapshot(workspace: Workspace, hashed: list[str]) -> None:
+    await workspace.deploy(TENANTS)
+    snapshot = workspace.server.catalog.snapshot(workspace.id)
+    latest, events = resource_id(snapshot, "pipe", "latest"), resource_id(snapshot, "datasource", "events")
+    assert (pipe_of(snapshot, latest), datasource_of(snapshot, events)) == ("latest", "events")
+    once = len(hashed)
+    for _ in range(5):
+        assert (pipe_of(snapshot, latest), datasource_of(snapshot, events)) == ("latest", "events")
+        assert (pipe_of(snapshot, events), datasource_of(snapshot, latest)) == (events, latest)
+        assert pipe_of(snapshot, "t_" + "0" * 32) == "t_" + "0" * 32
+    assert len(hashed) == once == len(snapshot.pipes) + len(snapshot.tables)
+
+
+async def test_a_deploy_brings_new_ids_and_the_old_ones_are_not_kept(workspace: Workspace) -> None:
+    await workspace.deploy({"endpoints/one.pipe": "NODE n\nSQL >\n    SELECT 1 AS a\nTYPE endpoint\n"})
+    snapshot = workspace.server.catalog.snapshot(workspace.id)
+    one, two = resource_id(snapshot, "pipe", "one"), resource_id(snapshot, "pipe", "two")
+    assert (pipe_of(snapshot, one), pipe_of(snapshot, two)) == ("one", two)
+    await workspace.deploy({"endpoints/two.pipe": "NODE n\nSQL >\n    SELECT 2 AS a\nTYPE endpoint\n"})
+    key = id(snapshot)
+    assert key in objects._names_of
+    del snapshot
+    gc.collect()
+    assert key not in objects._names_of
+    snapshot = workspace.server.catalog.snapshot(workspace.id)
+    assert (pipe_of(snapshot, one), pipe_of(snapshot, two)) == (one, "two")
