@@ -143,12 +143,6 @@ def test_sql_of_a_static_token_reads_what_its_scopes_name() -> None:
         grants.read_sql(tenant(Scope("DATASOURCES:READ", "events")), {"events"})
 
 
-def test_a14_another_workspace() -> None:
-    grants.require_workspace(ADMIN, "w")
-    with pytest.raises(Forbidden, match="another workspace"):
-        grants.require_workspace(ADMIN, "v")
-
-
 def test_a_name_in_a_message_is_printable_and_short() -> None:
     with pytest.raises(Forbidden) as caught:
         grants.read_pipe(tenant(), "\x1b[31m" + "x" * 5000 + "\n", ())

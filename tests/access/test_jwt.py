@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipit.access.context import Scope, TokenKind
-from pipit.access.jwt import MAX_TOKEN_BYTES, mint, scope_from_claim, verify
+from pipit.access.jwt import MAX_TOKEN_BYTES, mint, verify
 from pipit.access.keyring import Keyring, WorkspaceKey
 from pipit.errors import BadRequest, Forbidden
 
@@ -339,10 +339,3 @@ def test_mint_refuses_what_verify_would_refuse(one: WorkspaceKey, now: int) -> N
     bad(expires_at="soon")
     with pytest.raises(BadRequest, match="32 bytes"):
         mint(one.id, "short", name="acme", scopes=[], expires_at=now)
-
-
-def test_a_scope_of_a_minting_request() -> None:
-    scope = scope_from_claim({"type": "PIPES:READ", "resource": "p", "fixed_params": {"a": 1}})
-    assert (scope.type, scope.resource, dict(scope.fixed_params)) == ("PIPES:READ", "p", {"a": 1})
-    with pytest.raises(BadRequest):
-        scope_from_claim({"type": "ADMIN"})

@@ -13,7 +13,6 @@ from pipit.access.tokens import (
     check_admin_token,
     make_token,
     parse_scope,
-    print_scope,
     token_id,
     token_object,
 )
@@ -61,9 +60,9 @@ def test_any_secret_of_32_bytes_is_taken(secret: str) -> None:
 
 
 @pytest.mark.parametrize("text", [f"{type}:x" if named else type for type, named in SCOPE_TYPES.items()])
-def test_scopes_are_parsed_and_printed(text: str) -> None:
+def test_scopes_are_parsed(text: str) -> None:
     scope = parse_scope(text)
-    assert print_scope(scope) == text
+    assert text in (scope.type, f"{scope.type}:{scope.resource}")
     assert scope.type in SCOPE_TYPES
 
 

@@ -46,30 +46,16 @@ def one_token(header: Sequence[str], query: Sequence[str]) -> str:
     return tokens[0]
 
 
-def authenticate(token: str, keyring: Keyring, *, now: float) -> SecurityContext:
-    """Who holds this token. Raises Forbidden. Remembers nothing; `Authenticator` does."""
-    found = keyring.find(token)
-    if found is not None:
-        return found
-    if looks_like_jwt(token):
-        return verify(token, keyring, now=now).security
-    raise invalid_token()
-
-
 class Authenticator:
-    """`authenticate` with a bounded memory of verified JWTs. For one event loop; not for threads."""
+    """Who holds a token, with a bounded memory of verified JWTs. For one event loop; not for threads."""
 
     def __init__(self, *, clock: Callable[[], float] = time, remembered: int = _REMEMBERED) -> None:
         self._clock = clock
         self._keyring: Keyring | None = None
         self._verified: LRUCache[bytes, Verified] = LRUCache(remembered)
 
-    def authenticate(self, header: Sequence[str], query: Sequence[str], keyring: Keyring) -> SecurityContext:
-        """The tokens of a request's header and URL -> who asks. Raises Forbidden, BadRequest."""
-        return self.check(one_token(header, query), keyring)
-
     def check(self, token: str, keyring: Keyring) -> SecurityContext:
-        """Raises Forbidden. The answer is the one that the function `authenticate` would give now."""
+        """Who asks. Raises Forbidden. The memory changes no answer: it is what `verify` would give now."""
         found = keyring.find(token)
         if found is not None:
             return found

@@ -96,11 +96,6 @@ def deploy(security: SecurityContext) -> None:
         raise _missing(security, "WORKSPACE:DEPLOY")
 
 
-def require_workspace(security: SecurityContext, workspace_id: str) -> None:
-    if security.workspace_id != workspace_id:
-        raise Forbidden("The token belongs to another workspace", hint="Use a token of this workspace.")
-
-
 def _reads_all(security: SecurityContext) -> bool:
     return security.is_admin or _has(security, "WORKSPACE:READ_ALL")
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import jwt as pyjwt
 
-from pipit.access.claims import read_claims, read_scopes, read_times, strict_object, write_scopes
+from pipit.access.claims import read_claims, read_times, strict_object, write_scopes
 from pipit.access.context import Scope, SecurityContext
 from pipit.access.keyring import Keyring, WorkspaceKey
 from pipit.errors import BadRequest, Forbidden
@@ -114,14 +114,6 @@ def mint(
     except (TypeError, ValueError, RecursionError):
         raise BadRequest("The token's values cannot be written as JSON") from None
     return text
-
-
-def scope_from_claim(item: object) -> Scope:
-    """One entry of a JWT's `scopes`, as a request to mint one has it. Raises BadRequest."""
-    try:
-        return read_scopes([item])[0]
-    except Forbidden as error:
-        raise BadRequest(error.message, hint=error.hint) from None
 
 
 def invalid_token() -> Forbidden:

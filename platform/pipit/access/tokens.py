@@ -108,11 +108,6 @@ def checked_scope(type: str, resource: str, filter: str = "") -> Scope:
     return Scope(type, resource)
 
 
-def print_scope(scope: Scope) -> str:
-    """The inverse of `parse_scope`."""
-    return f"{scope.type}:{scope.resource}" if scope.resource else scope.type
-
-
 def scope_objects(scopes: Iterable[Scope]) -> list[dict[str, str]]:
     """Scopes as the API shows them: `resource` and `filter` only where there is one."""
     listed = []

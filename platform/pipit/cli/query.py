@@ -117,7 +117,7 @@ async def _tenant_token(client: Client, pipe: str, tenant: dict[str, Any]) -> st
     """A JWT as the team's backend would make it: the values in its context, and fixed where the pipe has them."""
     found = await client.get(f"/v0/pipes/{quote(pipe, safe='')}")
     names = {p["name"] for node in found["nodes"] for p in node.get("params") or []}
-    fixed = {k: v for k, v in tenant.items() if k in names or k in (found.get("fixed_params") or [])}
+    fixed = {k: v for k, v in tenant.items() if k in names}
     scope = {"type": "PIPES:READ", "resource": found["name"]} | ({"fixed_params": fixed} if fixed else {})
     return await mint(client, "pipit query", [scope], tenant, int(time.time()) + _VIEW_SECONDS)
 
