@@ -31,7 +31,7 @@ class _Entry(NamedTuple):
 
 
 class Binder:
-    """The values of one request. `params` and `settings` go to the engine, `hints` are what it does not know."""
+    """The values of one request. `params` and `settings` go to the engine."""
 
     def __init__(self, *, placeholder: bool = False, defined: bool = True) -> None:
         """`placeholder`: render for validation, with stand-ins for absent values; `defined` is then what
@@ -40,7 +40,6 @@ class Binder:
         self.defined = defined
         self.params: dict[str, ParamValue] = {}
         self.settings: dict[str, str] = {}
-        self.hints: dict[str, str] = {}
         self._entries: dict[str, _Entry] = {}
         self._names: dict[str, str] = {}
 

@@ -192,23 +192,20 @@ def max_threads(state: State, threads: Any) -> Sql:
 def cache_ttl(state: State, ttl: Any) -> Sql:
     if ttl not in _CACHE_TTLS:
         raise value_error(f"Invalid TTL cache expression, valid expressions are {_CACHE_TTLS!r}")
-    state.binder.hints["cache_ttl"] = str(ttl)
     return Sql(f"-- cache_ttl {ttl}\n")
 
 
 def backend_hint(state: State, hint: Any) -> Sql:
     if not isinstance(hint, str) or not _FUNCTION.match(hint):
         raise value_error("backend_hint() takes a word")
-    state.binder.hints["backend_hint"] = str(hint)
     return Sql(f"-- backend_hint {hint}\n")
 
 
 def _feature(verb: str) -> Callable[..., Sql]:
     def call(state: State, feature: Any) -> Sql:
-        """Noted as a hint. The analyzer cannot be turned off: filters are proven on its tree."""
+        """What the engine does not have is a comment. The analyzer cannot be turned off: filters are proven on its tree."""
         if feature not in _FEATURES:
             raise value_error(f"'{verb}' takes one of: {', '.join(_FEATURES)}")
-        state.binder.hints[f"{verb}_{feature}"] = "1"
         if feature == "optimize_aggregation_in_order":
             state.binder.settings[feature] = "1" if verb == "activate" else "0"
         return Sql(f"-- {verb} {feature}\n")
