@@ -174,9 +174,9 @@ async def test_all_errors_at_once_with_their_places(workspace: Workspace) -> Non
     )
     assert sorted(e.split(":")[0] for e in errors) == [f"endpoints/{n}.pipe" for n in ("four", "one", "three", "two")]
     assert all(e.split(":")[1] == "3" for e in errors), errors
-    assert not any("pipit_check" in e or "d1_events" in e for e in errors), errors
+    assert not any("pipitcheck" in e or "d1_events" in e for e in errors), errors
     scratch = await workspace.server.engine.rows(
-        "SELECT name FROM system.databases WHERE startsWith(name, 'pipit_check_')"
+        "SELECT name FROM system.databases WHERE startsWith(name, 'pipitcheck_')"
     )
     assert scratch == []
 
@@ -201,7 +201,7 @@ async def test_what_a_crash_left_behind_is_dropped(workspace: Workspace) -> None
     await engine.command(
         f"CREATE MATERIALIZED VIEW `{database}`.m1_x TO `{database}`.d2_events AS SELECT 1 AS a FROM `{database}`.d1_events"
     )
-    await engine.command("CREATE DATABASE pipit_check_0123456789abcdef")
+    await engine.command("CREATE DATABASE pipitcheck_0123456789abcdef")
     catalog = Catalog(engine, workspace.server.config.admin_token)
     await catalog.load()
     await Deployer(engine, catalog, workspace.server.ingest).clean_up()
@@ -209,7 +209,7 @@ async def test_what_a_crash_left_behind_is_dropped(workspace: Workspace) -> None
         "SELECT name FROM system.tables WHERE database = {d:String} ORDER BY name", {"d": database}
     )
     assert [t["name"] for t in tables] == ["d1_events", "q1_events"]
-    assert await engine.rows("SELECT 1 AS x FROM system.databases WHERE name = 'pipit_check_0123456789abcdef'") == []
+    assert await engine.rows("SELECT 1 AS x FROM system.databases WHERE name = 'pipitcheck_0123456789abcdef'") == []
 
 
 async def test_check_changes_nothing(workspace: Workspace) -> None:
@@ -223,7 +223,9 @@ async def test_check_changes_nothing(workspace: Workspace) -> None:
 
 
 async def test_a_policy_is_tried_in_the_engine(workspace: Workspace) -> None:
-    bad = EVENTS.replace("customer_id = {{String(context.customer_id)}}", "custmer_id = {{String(context.customer_id)}}")
+    bad = EVENTS.replace(
+        "customer_id = {{String(context.customer_id)}}", "custmer_id = {{String(context.customer_id)}}"
+    )
     errors = await refused(workspace, ONLY_EVENTS | {"datasources/events.datasource": bad})
     assert "ROW_POLICY" in errors[0] and "custmer_id" in errors[0]
     line = next(i for i, text in enumerate(bad.splitlines(), 1) if "ROW_POLICY >" in text)

@@ -1,15 +1,17 @@
 """All workspaces of a server: snapshots to read from, the keyring to check tokens with, and the ways to change them.
 
 A change is written to the state first and seen by requests after: a reference is swapped, nothing is mutated. Reading
-a snapshot never waits and never fails because the engine is away; changing one raises what the engine raises.
+a snapshot never waits and never fails because the engine is away; changing one raises what the engine raises. A
+workspace whose deployment cannot be read is broken (503, with the reason in the log); the others are served.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 
 from pipit.access.keyring import Keyring, StaticToken, WorkspaceKey
@@ -28,8 +30,10 @@ from pipit.catalog.state import (
 from pipit.datafiles import parse_project, with_secrets
 from pipit.datafiles.resources import Project
 from pipit.engine.client import Engine
-from pipit.errors import BadRequest, NotFound, ProjectError
-from pipit.sql.identifiers import is_resource_name
+from pipit.errors import BadRequest, NotFound, ProjectError, Unavailable
+from pipit.sql.identifiers import is_resource_name, quote
+
+log = logging.getLogger("pipit.catalog")
 
 _DATABASE_PREFIX = "pipit_"
 _SECRET_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]{0,127}")
@@ -44,6 +48,7 @@ class Catalog:
         self._admin_token = admin_token  # the default workspace's
         self.state = State(engine)
         self._snapshots: Mapping[str, Snapshot] = {}
+        self._broken: Mapping[str, Workspace] = {}  # those whose deployment cannot be read
         self._tokens: Mapping[str, tuple[TokenRow, ...]] = {}
         self._secrets: Mapping[str, tuple[SecretRow, ...]] = {}
         self._keyring = Keyring.build([], [])
@@ -60,13 +65,16 @@ class Catalog:
 
     def snapshot(self, workspace_id: str) -> Snapshot:
         found = self._snapshots.get(workspace_id)
+        if found is None and workspace_id in self._broken:
+            raise _broken(self._broken[workspace_id])
         if found is None:
             raise NotFound("The workspace does not exist")
         return found
 
     @property
     def default(self) -> Snapshot:
-        return next(s for s in self._snapshots.values() if s.workspace.name == DEFAULT_WORKSPACE)
+        everyone = [*(s.workspace for s in self._snapshots.values()), *self._broken.values()]
+        return self.snapshot(next(w.id for w in everyone if w.name == DEFAULT_WORKSPACE))
 
     async def load(self) -> None:
         """Reads everything back after a start: workspaces, tokens, secrets, the live deployment of each."""
@@ -79,15 +87,6 @@ class Catalog:
         for row in rows:
             await self._load_workspace(row)
         self._rebuild_keyring()
-
-    async def reload(self, workspace_id: str) -> Snapshot:
-        """Reads one workspace again, as after a start."""
-        workspace = self.snapshot(workspace_id).workspace
-        await self._load_workspace(
-            WorkspaceRow(workspace.id, workspace.name, workspace.database, workspace.admin_token)
-        )
-        self._rebuild_keyring()
-        return self.snapshot(workspace_id)
 
     async def create_workspace(self, name: str) -> Workspace:
         """One database and one admin token of its own. Raises BadRequest on a bad name, Conflict on a taken one."""
@@ -103,28 +102,18 @@ class Catalog:
             self._rebuild_keyring()
         return self._snapshots[row.id].workspace
 
-    async def commit(
-        self, workspace_id: str, deployment: DeploymentRow, project: Project, tokens: Sequence[TokenRow]
-    ) -> Snapshot:
-        """Writes the deployment's one row, then the datafiles' tokens, then lets requests see it."""
-        current = self.snapshot(workspace_id)
-        snapshot = build_snapshot(
-            current.workspace,
-            project,
-            deployment.tables,
-            deployment=deployment.id,
-            created_at=deployment.created_at,
-            secrets=current.secrets,
-        )
-        await self.state.commit_deployment(
-            workspace_id, deployment.id, deployment.created_at, deployment.files, deployment.tables
-        )
-        await self._put_datafile_tokens(workspace_id, tokens)
-        # A secret may have changed while the project was validated: take today's.
-        latest = self._secret_values(workspace_id)
-        self._snapshots = dict(self._snapshots) | {workspace_id: replace(snapshot, secrets=latest)}
-        self._rebuild_keyring()
-        return self._snapshots[workspace_id]
+    async def commit(self, workspace_id: str, deployment: DeploymentRow, project: Project) -> Snapshot:
+        """Writes the deployment's one row, then lets requests see it: tables, pipes and tokens at one moment.
+
+        When it raises, the row may be written or not, or on its way: the state's rows have the answer.
+        """
+        snapshot = self._built(workspace_id, deployment, project)
+        await self.state.commit_deployment(workspace_id, deployment)
+        return self._publish(snapshot, deployment.tokens)
+
+    def adopt(self, workspace_id: str, deployment: DeploymentRow, project: Project) -> Snapshot:
+        """Lets requests see a deployment whose row is known to be written."""
+        return self._publish(self._built(workspace_id, deployment, project), deployment.tokens)
 
     def tokens(self, workspace_id: str) -> tuple[TokenRow, ...]:
         return self._tokens.get(workspace_id, ())
@@ -151,48 +140,73 @@ class Catalog:
             await self.state.put_secret(workspace_id, name, "", deleted=True)
             await self._reload_secrets(workspace_id)
 
+    def _built(self, workspace_id: str, deployment: DeploymentRow, project: Project) -> Snapshot:
+        return build_snapshot(
+            self.snapshot(workspace_id).workspace,
+            project,
+            deployment.tables,
+            deployment=deployment.id,
+            created_at=deployment.created_at,
+        )
+
+    def _publish(self, snapshot: Snapshot, tokens: tuple[TokenRow, ...]) -> Snapshot:
+        id = snapshot.workspace.id
+        # A secret may have changed while the project was validated: take today's.
+        snapshot = replace(snapshot, secrets=self._secret_values(id))
+        self._tokens = dict(self._tokens) | {id: tokens}
+        self._snapshots = dict(self._snapshots) | {id: snapshot}
+        self._rebuild_keyring()
+        return snapshot
+
     async def _load_workspace(self, row: WorkspaceRow) -> None:
         workspace = Workspace(row.id, row.name, row.database, row.admin_token or self._admin_token)
-        await self._engine.command(f"CREATE DATABASE IF NOT EXISTS `{row.database}`")
+        await self._engine.command(f"CREATE DATABASE IF NOT EXISTS {quote(row.database)}")
         secrets = tuple(await self.state.secrets(row.id))
         self._secrets = dict(self._secrets) | {row.id: secrets}
-        self._tokens = dict(self._tokens) | {row.id: tuple(await self.state.tokens(row.id))}
-        deployment = await self.state.deployment(row.id)
         values = {s.name: s.value for s in secrets}
+        snapshot: Snapshot | None = None
+        tokens: tuple[TokenRow, ...] = ()
+        try:
+            snapshot, tokens = await self._read_deployment(workspace, values)
+        except Unavailable:
+            raise
+        except Exception:  # whatever it is, it must not take the other workspaces with it
+            log.exception("the deployment of the workspace '%s' cannot be read; it is not served", row.name)
+        self._tokens = dict(self._tokens) | {row.id: tokens}
+        others = {id: s for id, s in self._snapshots.items() if id != row.id}
+        broken = {id: w for id, w in self._broken.items() if id != row.id}
+        self._snapshots = others | {row.id: snapshot} if snapshot else others
+        self._broken = broken if snapshot else broken | {row.id: workspace}
+
+    async def _read_deployment(
+        self, workspace: Workspace, secrets: Mapping[str, str]
+    ) -> tuple[Snapshot, tuple[TokenRow, ...]]:
+        deployment = await self.state.deployment(workspace.id)
         if deployment is None:
-            snapshot = build_snapshot(workspace, Project(), TableNames(), secrets=values)
-        else:
-            snapshot = build_snapshot(
-                workspace,
-                _deployed_project(deployment.files, values),
-                deployment.tables,
-                deployment=deployment.id,
-                created_at=deployment.created_at,
-                secrets=values,
-            )
-        self._snapshots = dict(self._snapshots) | {row.id: snapshot}
+            return build_snapshot(workspace, Project(), TableNames(), secrets=secrets), ()
+        snapshot = build_snapshot(
+            workspace,
+            _deployed_project(deployment.files, secrets),
+            deployment.tables,
+            deployment=deployment.id,
+            created_at=deployment.created_at,
+            secrets=secrets,
+        )
+        return snapshot, deployment.tokens
 
     async def _reload_secrets(self, workspace_id: str) -> None:
         rows = tuple(await self.state.secrets(workspace_id))
         self._secrets = dict(self._secrets) | {workspace_id: rows}
+        if workspace_id not in self._snapshots:
+            return
         changed = replace(self._snapshots[workspace_id], secrets=self._secret_values(workspace_id))
         self._snapshots = dict(self._snapshots) | {workspace_id: changed}
 
     def _secret_values(self, workspace_id: str) -> dict[str, str]:
         return {s.name: s.value for s in self.secrets(workspace_id)}
 
-    async def _put_datafile_tokens(self, workspace_id: str, wanted: Sequence[TokenRow]) -> None:
-        """Tokens that files name follow the files: made, their scopes replaced, gone with the last line."""
-        have = {t.name: t for t in self.tokens(workspace_id)}
-        changed = [t for t in wanted if have.get(t.name) != t]
-        names = {t.name for t in wanted}
-        gone = [t for t in have.values() if t.origin == "datafile" and t.name not in names]
-        await self.state.put_tokens(workspace_id, changed, deleted=gone)
-        rows = tuple(await self.state.tokens(workspace_id))
-        self._tokens = dict(self._tokens) | {workspace_id: rows}
-
     def _rebuild_keyring(self) -> None:
-        workspaces = [s.workspace for s in self._snapshots.values()]
+        workspaces = [*(s.workspace for s in self._snapshots.values()), *self._broken.values()]
         static = [
             StaticToken(workspace_id=id, id=t.id, name=t.name, token=t.token, scopes=tuple(map(parse_scope, t.scopes)))
             for id, rows in self._tokens.items()
@@ -200,6 +214,13 @@ class Catalog:
         ]
         keys = [WorkspaceKey(w.id, w.name, w.admin_token) for w in workspaces]
         self._keyring = Keyring.build(keys, static, generation=self._keyring.generation + 1)
+
+
+def _broken(workspace: Workspace) -> Unavailable:
+    return Unavailable(
+        f"What is deployed in the workspace '{workspace.name}' cannot be read",
+        hint="The server's log has the reason.",
+    )
 
 
 def _deployed_project(files: Mapping[str, str], secrets: Mapping[str, str]) -> Project:

@@ -1,18 +1,25 @@
 """Which tables a node's rows come from, and which data sources derive from which: the engine does not know.
 
 Row filters are keyed by table name and do not follow rows into a view's target or a copy (design, section 3, check a).
-A node without a template is read exactly, through pipes and CTEs. A template's text depends on the request, so
-every resource that it names anywhere counts: too much is a refusal, too little would be a leak.
+What fed a table once counts as long as the table lives, so a deployment's row remembers it (`TableNames.sources`), with
+what the engine really got for each view. Only what is not remembered is read from the text here. A node without a
+template is read exactly, through pipes and CTEs. A template's text depends on the request, so every resource that
+it names anywhere counts, and where it computes names, every data source: too much is a refusal, too little would be
+a leak.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 
 from pipit.catalog.snapshot import CompiledNode, CompiledPipe, NodeTarget, Snapshot, TableTarget
 from pipit.datafiles.resources import NodeType
 from pipit.sql.lexer import TokenKind, tokenize
 from pipit.sql.references import TableReference, find_tables
+
+# The functions of a template that print a name; their arguments may be computed (`TABLE('ev' + 'ents')`).
+_PRINTS_NAMES = re.compile(r"\b(?:TABLE|table|columns?|symbol)\s*\(")
 
 
 def references(node: CompiledNode) -> list[TableReference]:
@@ -47,6 +54,8 @@ def tables_read(snapshot: Snapshot, pipe: CompiledPipe, node: CompiledNode) -> f
         if (owner.name, current.name) in seen:
             continue
         seen.add((owner.name, current.name))
+        if current.template is not None and _PRINTS_NAMES.search(current.node.sql):
+            return frozenset(snapshot.tables)
         for reference in references(current):
             target = snapshot.resolve(reference, owner)
             if isinstance(target, TableTarget):
@@ -57,8 +66,12 @@ def tables_read(snapshot: Snapshot, pipe: CompiledPipe, node: CompiledNode) -> f
 
 
 def derived(snapshot: Snapshot) -> Mapping[str, frozenset[str]]:
-    """Data source -> all data sources that it is filled from by views and copies, all the way up."""
-    direct: dict[str, set[str]] = {name: set() for name in snapshot.tables}
+    """Data source -> all data sources that it is or was filled from by views and copies, all the way up.
+
+    Names of data sources that are gone by now are among them.
+    """
+    remembered = snapshot.names.sources
+    direct = {name: set(remembered.get(table.physical, ())) for name, table in snapshot.tables.items()}
     for pipe in snapshot.pipes.values():
         for node in pipe.nodes.values():
             target = ""
@@ -66,7 +79,9 @@ def derived(snapshot: Snapshot) -> Mapping[str, frozenset[str]]:
                 target = node.node.datasource
             elif node.node.type is NodeType.COPY:
                 target = node.node.target_datasource
-            if target in direct:
+            if target not in direct:
+                continue
+            if node.node.type is NodeType.COPY or snapshot.tables[target].physical not in remembered:
                 direct[target] |= tables_read(snapshot, pipe, node)
     closed: dict[str, frozenset[str]] = {}
     for name in direct:

@@ -32,7 +32,8 @@ class Workspace:
 class Table:
     """A data source as it stands in the engine. `physical` and `quarantine` are table names in `database`.
 
-    `sources` are the data sources whose rows this one is made from, all the way up: views, copies.
+    `sources` are the data sources whose rows are in this one, all the way up: by views and copies, now or at any time
+    since the table was made. Some may be gone from the project.
     """
 
     datasource: DataSource

@@ -1,7 +1,8 @@
 """The state that outlives every process: append-only tables in the engine's database `pipit` (design, rule 6).
 
-Rows are only ever appended; the latest of a key wins (`argMax` over `version`). A deployment is live when its one
-row says so: there is no second step that could be lost. Nothing here is cached; `Catalog` holds what was read.
+Rows are only ever appended; of the rows of a key the one with the highest `version` counts (`ORDER BY version DESC
+LIMIT 1 BY key`). A deployment is live when its one row says so, and that row holds all of it: files, names of tables,
+tokens. There is no second step that could be lost. Nothing here is cached; `Catalog` holds what was read.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import msgspec
 
@@ -19,19 +20,18 @@ from pipit.errors import Conflict
 DATABASE = "pipit"
 DEFAULT_WORKSPACE = "default"
 
-# Every state table: its columns, its key. `version` is microseconds, so two rows of one process never tie.
+# Every state table: its columns, its key. `version` grows with every row, whatever the clock does.
 _TABLES: Mapping[str, str] = {
     "workspaces": "id String, name String, database String, admin_token String, deleted Bool",
     "deployments": (
-        "workspace_id String, id UInt64, live Bool, created_at DateTime64(6, 'UTC'), files String, tables String"
+        "workspace_id String, id UInt64, live Bool, created_at DateTime64(6, 'UTC'), files String, tables String, "
+        "tokens String"
     ),
-    "tokens": "workspace_id String, id String, name String, token String, scopes String, origin String, deleted Bool",
     "secrets": "workspace_id String, name String, value String, created_at DateTime64(6, 'UTC'), deleted Bool",
 }
 _KEYS: Mapping[str, str] = {
     "workspaces": "id",
     "deployments": "workspace_id, id",
-    "tokens": "workspace_id, id",
     "secrets": "workspace_id, name",
 }
 # State rows are few and must be on disk when the call returns.
@@ -47,11 +47,27 @@ class WorkspaceRow:
 
 
 class TableNames(msgspec.Struct, frozen=True, kw_only=True):
-    """Logical names to physical ones, for one deployment. A name is physical for ever: a rebuild takes a new one."""
+    """Logical names to physical ones, for one deployment, and where the rows of each physical table come from.
+
+    `sources` and `lost` only ever grow while the table lives: rows stay when the view that wrote them is gone.
+    """
 
     datasources: dict[str, str] = {}  # events -> d1_events
     quarantines: dict[str, str] = {}  # events -> q1_events
     views: dict[str, str] = {}  # "pipe.node" -> m1_pipe__node
+    sources: dict[str, list[str]] = {}  # d1_daily -> [events]: all that ever fed it, all the way up
+    lost: dict[str, list[str]] = {}  # d1_daily -> those of its sources that had a policy when they were deleted
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRow:
+    """A static token that datafiles name: it lives as long as the deployment that has it."""
+
+    id: str
+    name: str
+    token: str = field(repr=False)
+    scopes: tuple[str, ...] = ()
+    origin: str = "datafile"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,15 +76,7 @@ class DeploymentRow:
     created_at: str
     files: Mapping[str, str]
     tables: TableNames
-
-
-@dataclass(frozen=True, slots=True)
-class TokenRow:
-    id: str
-    name: str
-    token: str
-    scopes: tuple[str, ...]
-    origin: str  # "datafile" tokens follow the files; "api" ones do not
+    tokens: tuple[TokenRow, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +101,11 @@ class State:
                 f"CREATE TABLE IF NOT EXISTS `{DATABASE}`.`{table}` ({columns}, version UInt64) "
                 f"ENGINE = MergeTree ORDER BY ({_KEYS[table]}, version) SETTINGS {_DURABLE_TABLE}"
             )
+            newest = await self._engine.rows(f"SELECT max(version) AS version FROM `{DATABASE}`.`{table}`")
+            # A clock that was set back must not make new rows older than those that are there.
+            self._last_version = max(self._last_version, int(newest[0]["version"]))
+        # Of a state that an earlier version made.
+        await self._engine.command(f"ALTER TABLE `{DATABASE}`.deployments ADD COLUMN IF NOT EXISTS tokens String")
 
     async def workspaces(self) -> list[WorkspaceRow]:
         rows = await self._latest("workspaces", "name, database, admin_token", where="NOT deleted")
@@ -117,10 +130,12 @@ class State:
         return row
 
     async def deployment(self, workspace_id: str) -> DeploymentRow | None:
-        """The live deployment: the newest row that says live."""
+        """The live deployment: the newest one that was not given up."""
         rows = await self._engine.rows(
-            f"SELECT id, toString(created_at) AS created_at, files, tables FROM `{DATABASE}`.deployments "
-            "WHERE workspace_id = {workspace:String} AND live ORDER BY version DESC LIMIT 1",
+            "SELECT id, toString(created_at) AS created_at, files, tables, tokens "
+            f"FROM `{DATABASE}`.deployments WHERE workspace_id = {{workspace:String}} AND live "
+            f"AND (id, version) IN (SELECT id, max(version) FROM `{DATABASE}`.deployments "
+            "WHERE workspace_id = {workspace:String} GROUP BY id) ORDER BY version DESC LIMIT 1",
             {"workspace": workspace_id},
         )
         if not rows:
@@ -131,46 +146,33 @@ class State:
             created_at=row["created_at"],
             files=msgspec.json.decode(row["files"], type=dict[str, str]),
             tables=msgspec.json.decode(row["tables"], type=TableNames),
+            tokens=msgspec.json.decode(row["tokens"] or "[]", type=tuple[TokenRow, ...]),
         )
 
-    async def commit_deployment(
-        self, workspace_id: str, id: int, created_at: str, files: Mapping[str, str], tables: TableNames
-    ) -> DeploymentRow:
+    async def commit_deployment(self, workspace_id: str, deployment: DeploymentRow) -> None:
         """The one row that makes a deployment live."""
-        row: dict[str, object] = {
-            "workspace_id": workspace_id,
-            "id": id,
-            "live": True,
-            "created_at": created_at,
-            "files": msgspec.json.encode(dict(files)).decode(),
-            "tables": msgspec.json.encode(tables).decode(),
-        }
-        await self._append("deployments", [row])
-        return DeploymentRow(id, created_at, files, tables)
-
-    async def tokens(self, workspace_id: str) -> list[TokenRow]:
-        rows = await self._latest(
-            "tokens", "name, token, scopes, origin", where="NOT deleted", workspace_id=workspace_id
+        await self._append(
+            "deployments",
+            [
+                {
+                    "workspace_id": workspace_id,
+                    "id": deployment.id,
+                    "live": True,
+                    "created_at": deployment.created_at,
+                    "files": msgspec.json.encode(dict(deployment.files)).decode(),
+                    "tables": msgspec.json.encode(deployment.tables).decode(),
+                    "tokens": msgspec.json.encode(deployment.tokens).decode(),
+                }
+            ],
         )
-        return [
-            TokenRow(r["id"], r["name"], r["token"], tuple(msgspec.json.decode(r["scopes"])), r["origin"]) for r in rows
-        ]
 
-    async def put_tokens(
-        self, workspace_id: str, rows: Sequence[TokenRow], *, deleted: Sequence[TokenRow] = ()
-    ) -> None:
-        def record(row: TokenRow, gone: bool) -> dict[str, object]:
-            return {
-                "workspace_id": workspace_id,
-                "id": row.id,
-                "name": row.name,
-                "token": row.token,
-                "scopes": msgspec.json.encode(row.scopes).decode(),
-                "origin": row.origin,
-                "deleted": gone,
-            }
+    async def give_up_deployment(self, workspace_id: str, deployment: DeploymentRow) -> None:
+        """Once this returns, the deployment is not live and never will be, even if its row is still on its way.
 
-        await self._append("tokens", [record(r, False) for r in rows] + [record(r, True) for r in deleted])
+        That row's version is older than this one's. A later deployment may take the number again.
+        """
+        gone = {"workspace_id": workspace_id, "id": deployment.id, "live": False, "created_at": deployment.created_at}
+        await self._append("deployments", [gone])
 
     async def secrets(self, workspace_id: str) -> list[SecretRow]:
         rows = await self._latest(

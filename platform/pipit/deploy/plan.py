@@ -7,8 +7,10 @@ pipes, a new view. Everything else is an error that names what will do it later,
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields, replace
+
+from msgspec import structs
 
 from pipit.catalog.snapshot import Snapshot
 from pipit.catalog.state import TableNames
@@ -42,6 +44,8 @@ class Plan:
     changed_pipes: tuple[str, ...] = ()
     deleted_pipes: tuple[str, ...] = ()
     new_connections: tuple[str, ...] = ()
+    changed_connections: tuple[str, ...] = ()
+    deleted_connections: tuple[str, ...] = ()
     new_columns: tuple[NewColumn, ...] = ()
     new_views: tuple[str, ...] = ()  # "pipe.node"
     gone_views: tuple[str, ...] = ()
@@ -51,15 +55,8 @@ class Plan:
 
     @property
     def is_empty(self) -> bool:
-        return not (
-            self.new_datasources
-            or self.changed_datasources
-            or self.deleted_datasources
-            or self.new_pipes
-            or self.changed_pipes
-            or self.deleted_pipes
-            or self.new_connections
-        )
+        said = {"names", "warnings", "errors"}
+        return not any(getattr(self, part.name) for part in fields(self) if part.name not in said)
 
 
 def make_plan(live: Snapshot, project: Project, *, existing: frozenset[str], allow_destructive: bool) -> Plan:
@@ -85,6 +82,7 @@ def make_plan(live: Snapshot, project: Project, *, existing: frozenset[str], all
             for n in deleted
         )
     names, new_views, gone_views = _names(live, project, existing)
+    errors.extend(_unguarded(project, names))
     return Plan(
         names=names,
         new_datasources=tuple(n for n in project.datasources if n not in old.datasources),
@@ -93,15 +91,29 @@ def make_plan(live: Snapshot, project: Project, *, existing: frozenset[str], all
         new_pipes=tuple(n for n in project.pipes if n not in old.pipes),
         changed_pipes=tuple(n for n, p in project.pipes.items() if n in old.pipes and old.pipes[n].text != p.text),
         deleted_pipes=tuple(n for n in old.pipes if n not in project.pipes),
-        new_connections=tuple(
-            n for n, c in project.connections.items() if n not in old.connections or old.connections[n] != c
+        new_connections=tuple(n for n in project.connections if n not in old.connections),
+        changed_connections=tuple(
+            n for n, c in project.connections.items() if n in old.connections and old.connections[n] != c
         ),
+        deleted_connections=tuple(n for n in old.connections if n not in project.connections),
         new_columns=tuple(columns),
         new_views=new_views,
         gone_views=gone_views,
         warnings=project.warnings,
         errors=tuple(errors),
     )
+
+
+def _unguarded(project: Project, names: TableNames) -> Iterator[DatafileError]:
+    """Rows of a policed data source outlive it in what was made from it; its policy does not."""
+    for name, datasource in project.datasources.items():
+        lost = names.lost.get(names.datasources[name])
+        if lost and datasource.row_policy is None:
+            yield DatafileError(
+                f"'{name}' holds rows made from '{lost[0]}', which had a ROW_POLICY and is deleted",
+                file=datasource.file,
+                hint=f"Give '{name}' a ROW_POLICY of its own (`ROW_POLICY 0`: tenants see no row), or delete it too.",
+            )
 
 
 def _meaning(datasource: DataSource) -> DataSource:
@@ -180,9 +192,10 @@ def _names(
     live: Snapshot, project: Project, existing: frozenset[str]
 ) -> tuple[TableNames, tuple[str, ...], tuple[str, ...]]:
     """Physical names: those that are there stay; a new one takes the first generation that no table has."""
+    taken = set(existing)
 
     def mapped(letter: str, have: Mapping[str, str]) -> dict[str, str]:
-        return {n: have.get(n) or _fresh(letter, n, existing) for n in project.datasources}
+        return {n: have.get(n) or _fresh(letter, n, taken) for n in project.datasources}
 
     wanted = [
         f"{pipe.name}.{node.name}"
@@ -190,11 +203,16 @@ def _names(
         for node in pipe.nodes
         if node.type is NodeType.MATERIALIZED
     ]
-    views = {key: live.names.views.get(key) or _fresh("m", _view_name(key), existing) for key in wanted}
+    views = {key: live.names.views.get(key) or _fresh("m", _view_name(key), taken) for key in wanted}
+    kept = [t for n, t in live.tables.items() if n in project.datasources]
+    leaving = {n for n, t in live.tables.items() if n not in project.datasources and t.policy is not None}
+    lost = {t.physical: {*live.names.lost.get(t.physical, ()), *(t.sources & leaving)} for t in kept}
     names = TableNames(
         datasources=mapped("d", live.names.datasources),
         quarantines=mapped("q", live.names.quarantines),
         views=views,
+        sources={t.physical: sorted(t.sources) for t in kept},
+        lost={physical: sorted(sources) for physical, sources in lost.items() if sources},
     )
     new = tuple(k for k in wanted if k not in live.names.views)
     gone = tuple(k for k in live.names.views if k not in views)
@@ -203,20 +221,20 @@ def _names(
 
 def rename_views(plan: Plan, keys: tuple[str, ...], existing: frozenset[str]) -> Plan:
     """The plan with new physical names for these views: a changed view is a new object beside the old one."""
-    renamed = {key: _fresh("m", _view_name(key), existing) for key in keys}
-    names = TableNames(
-        datasources=plan.names.datasources,
-        quarantines=plan.names.quarantines,
-        views=plan.names.views | renamed,
-    )
+    taken = {*existing, *plan.names.views.values()}
+    renamed = {key: _fresh("m", _view_name(key), taken) for key in keys}
+    names = structs.replace(plan.names, views=plan.names.views | renamed)
     return replace(plan, names=names, changed_views=keys)
 
 
-def _fresh(letter: str, name: str, taken: frozenset[str]) -> str:
+def _fresh(letter: str, name: str, taken: set[str]) -> str:
+    """The first name that is not taken; from then on it is."""
     generation = 1
     while f"{letter}{generation}_{name}" in taken:
         generation += 1
-    return f"{letter}{generation}_{name}"
+    found = f"{letter}{generation}_{name}"
+    taken.add(found)
+    return found
 
 
 def _view_name(key: str) -> str:

@@ -21,7 +21,7 @@ from pipit.deploy.ddl import create_table
 from pipit.deploy.views import View, common_columns, missing_columns, views_of
 from pipit.engine.client import Engine
 from pipit.errors import CustomError, DatafileError, PipitError, SqlError, TemplateError, Unavailable
-from pipit.ingest import problems
+from pipit.ingest import create_quarantine, problems
 from pipit.query.compose import Composer
 from pipit.query.examine import Examiner
 from pipit.query.secure import filter_setting
@@ -30,7 +30,9 @@ from pipit.templates import Binder
 
 # ClickHouse's codes for a value that cannot be used: parse and cast errors, bad arguments, out of range, throwIf.
 _VALUE_ERRORS = frozenset({6, 26, 27, 36, 38, 41, 69, 70, 72, 130, 153, 190, 321, 349, 376, 395, 407, 441, 675, 676})
-SCRATCH_PREFIX = "pipit_check_"
+# No workspace's database can have such a name: those begin with `pipit_`.
+SCRATCH_PREFIX = "pipitcheck_"
+SCRATCH_NAME = re.compile(rf"{SCRATCH_PREFIX}[0-9a-f]{{16}}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +82,7 @@ async def _create_tables(engine: Engine, snapshot: Snapshot) -> tuple[list[Dataf
     for table in snapshot.tables.values():
         try:
             await engine.command(create_table(table.datasource, table.database, table.physical))
-            await engine.command(
-                f"CREATE TABLE {quote(table.database)}.{quote(table.quarantine)} AS "
-                f"{quote(table.database)}.{quote(table.physical)} ENGINE = Null"
-            )
+            await engine.command(create_quarantine(table.datasource, table.database, table.quarantine))
         except Unavailable:
             raise
         except PipitError as error:
@@ -258,7 +257,7 @@ def _logical(message: str, snapshot: Snapshot) -> str:
     return _strip_scratch(message)
 
 
-_SCRATCH = re.compile(rf"`?{SCRATCH_PREFIX}[0-9a-f]{{16}}`?\.`?(?:[dqm]\d+_)?")
+_SCRATCH = re.compile(rf"`?{SCRATCH_NAME.pattern}`?\.`?(?:[dqm]\d+_)?")
 
 
 def _strip_scratch(message: str) -> str:

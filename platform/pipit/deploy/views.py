@@ -5,21 +5,26 @@ Used for creating a view, for filling it from rows that are there, and for seein
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from msgspec import structs
 
 from pipit.catalog.build import node_error
 from pipit.catalog.snapshot import CompiledNode, CompiledPipe, Snapshot, Table
+from pipit.catalog.state import TableNames
 from pipit.datafiles.resources import NodeType
 from pipit.engine.client import Engine
 from pipit.query.compose import Composer
 from pipit.sql.identifiers import quote
+from pipit.sql.literals import quote_string
 from pipit.sql.references import find_tables, single_statement
 from pipit.templates import Binder
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """`key` is "pipe.node", `source` the data source that triggers it (the left-most table), as the engine sees it."""
+    """`key` is "pipe.node". `sql` is what the engine holds, without its SETTINGS; `tables` are all that it reads."""
 
     key: str
     pipe: CompiledPipe
@@ -27,6 +32,7 @@ class View:
     target: Table
     sql: str
     tables: frozenset[str]
+    settings: Mapping[str, str] = field(default_factory=dict)
 
     def create(self, database: str, physical: str, columns: tuple[str, ...]) -> str:
         """The DDL. `columns` are those that both the query and the target have: the rest of the query is dropped."""
@@ -40,7 +46,13 @@ class View:
         return f"INSERT INTO {into} ({names}) {self.select(columns)}"
 
     def select(self, columns: tuple[str, ...]) -> str:
-        return f"SELECT {', '.join(quote(c) for c in columns)} FROM ({self.sql})"
+        text = f"SELECT {', '.join(quote(c) for c in columns)} FROM ({self.sql})"
+        if self.settings:
+            text += " SETTINGS " + ", ".join(f"{name} = {quote_string(v)}" for name, v in self.settings.items())
+        return text
+
+    def says_the_same(self, other: View) -> bool:
+        return (self.sql, self.settings, self.target.name) == (other.sql, other.settings, other.target.name)
 
 
 def views_of(snapshot: Snapshot, composer: Composer) -> dict[str, View]:
@@ -61,22 +73,35 @@ def views_of(snapshot: Snapshot, composer: Composer) -> dict[str, View]:
                     hint="Remove the parameters, or make it an endpoint.",
                 )
             key = f"{pipe.name}.{node.name}"
-            views[key] = View(key, pipe, node, target, composed.sql, composed.tables)
+            views[key] = View(key, pipe, node, target, composed.sql, composed.tables, composed.settings)
     return views
 
 
 async def common_columns(engine: Engine, view: View) -> tuple[str, ...]:
     """The columns that the view's query gives and its target has, in the query's order."""
-    described = await engine.rows(f"DESCRIBE TABLE ({view.sql})", database=view.target.database)
     target = {c.name for c in view.target.datasource.columns}
-    return tuple(str(row["name"]) for row in described if row["name"] in target)
+    return tuple(name for name in await _described(engine, view) if name in target)
 
 
 async def missing_columns(engine: Engine, view: View) -> tuple[str, ...]:
     """The columns of the view's query that its target lacks: dropped, with a warning (as the dialect does)."""
-    described = await engine.rows(f"DESCRIBE TABLE ({view.sql})", database=view.target.database)
     target = {c.name for c in view.target.datasource.columns}
-    return tuple(str(row["name"]) for row in described if row["name"] not in target)
+    return tuple(name for name in await _described(engine, view) if name not in target)
+
+
+async def _described(engine: Engine, view: View) -> list[str]:
+    sql = f"DESCRIBE TABLE ({view.sql})"
+    described = await engine.rows(sql, database=view.target.database, settings=view.settings)
+    return [str(row["name"]) for row in described]
+
+
+def names_with_sources(names: TableNames, new: Snapshot, views: Mapping[str, View]) -> TableNames:
+    """The names with what feeds each table: what they remember, and all that the engine gets to see in its views."""
+    known = new.physical_tables
+    sources = {t.physical: set(names.sources.get(t.physical, ())) for t in new.tables.values()}
+    for view in views.values():
+        sources[view.target.physical] |= {known[table].table.name for table in view.tables if table in known}
+    return structs.replace(names, sources={physical: sorted(found) for physical, found in sources.items()})
 
 
 def trigger(snapshot: Snapshot, view: View) -> str:
