@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import inspect
+import json
+import re
 import time
 
 import aiohttp
 import jwt as pyjwt
 import pytest
+from starlette.datastructures import Headers
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import Message
 
-from pipit.api.docs import error_classes
+from pipit import errors
+from pipit.api.app import app_for
 from projects import ROWS, TENANTS
 from serving import Reply, Workspace
 
@@ -156,10 +165,72 @@ async def test_bad_sql_says_what_without_our_names(deployed: Workspace) -> None:
         canonical(reply, reply.status, reply.json["code"])
 
 
-async def test_the_error_page_lists_the_tree(deployed: Workspace) -> None:
-    page = await deployed.get("/docs/errors.html", token=None)
-    for kind in error_classes():
-        assert f'id="{kind.code}"' in page.text
-        assert (kind.__doc__ or "").strip(), kind
-    codes = [kind.code for kind in error_classes()]
-    assert len(codes) == len(set(codes))
+def drawn() -> dict[str, tuple[str, str, str]]:
+    """The tree in the module's docstring: class -> (code, status, the class it stands under)."""
+    found: dict[str, tuple[str, str, str]] = {}
+    above: list[str] = []
+    for line in (errors.__doc__ or "").splitlines():
+        row = re.match(r"    ((?:[│ ] {3})*(?:[├└]── )?)([A-Z]\w+) +([a-z_]+) +(\d+|any)\b", line)
+        if row:
+            depth = len(row[1]) // 4
+            above[depth:] = [row[2]]
+            found[row[2]] = (row[3], row[4], above[depth - 1] if depth else "Exception")
+    return found
+
+
+def test_the_tree_is_drawn_as_it_is() -> None:
+    classes = [c for c in vars(errors).values() if isinstance(c, type) and issubclass(c, errors.PipitError)]
+    actual = {
+        kind.__name__: (
+            kind.code,
+            "any" if "status" in inspect.signature(kind).parameters else str(kind.status),
+            (kind.__bases__[0]).__name__,
+        )
+        for kind in classes
+    }
+    assert drawn() == actual
+
+
+async def test_the_error_page_lists_every_error_once(deployed: Workspace) -> None:
+    page = (await deployed.get("/docs/errors.html", token=None)).text
+    shown = re.findall(r'<dt id="(\w+)"><code>(\w+)</code> &middot; (\d+)</dt><dd>([^<]+)</dd>', page)
+    tree = {code: status for code, status, _ in drawn().values()}
+    assert [code for code, *_ in shown] == [code for _, code, _, _ in shown]
+    assert sorted(code for code, *_ in shown) == sorted(tree)
+    assert {code: status for code, _, status, _ in shown} == {
+        code: "400" if status == "any" else status for code, status in tree.items()
+    }
+
+
+async def test_a_browser_may_read_every_refusal(deployed: Workspace) -> None:
+    """Also those that are made before any route is reached."""
+    origin = {"Origin": "https://app.example"}
+    paths = {"/v0/pipes/latest.json?x=" + "y" * 9000: 414, "/v0/pipes/latest.json?token=x": 400, "/v9": 404}
+    for path, status in paths.items():
+        reply = await deployed.get(path, headers=origin)
+        assert (reply.status, reply.headers.get("Access-Control-Allow-Origin")) == (status, "*")
+        assert "X-Request-Id" in reply.headers["Access-Control-Expose-Headers"]
+
+
+async def test_a_500_says_nothing_but_its_id_and_a_browser_may_read_it(
+    deployed: Workspace, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def fail(request: Request) -> Response:
+        raise RuntimeError("the secret of d1_events")
+
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b""}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "GET", "path": "/fail", "raw_path": b"/fail", "query_string": b""}
+    app = app_for(deployed.server, extra_routes=[Route("/fail", fail)])
+    await app(scope | {"headers": [(b"origin", b"https://app.example")]}, receive, send)
+    headers = Headers(raw=sent[0]["headers"])
+    body = json.loads(sent[1]["body"])
+    assert sent[0]["status"] == 500 and body["code"] == "internal_error"
+    assert headers["access-control-allow-origin"] == "*" and headers["x-request-id"] in body["hint"]
+    assert "secret" not in sent[1]["body"].decode() and headers["x-request-id"] in caplog.text

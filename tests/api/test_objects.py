@@ -6,11 +6,11 @@ import gc
 from collections.abc import Iterator
 
 import pytest
-from projects import TENANTS
-from serving import Workspace
 
 from pipit.api import objects
 from pipit.api.objects import datasource_of, pipe_of, resource_id
+from projects import TENANTS
+from serving import Workspace
 
 pytestmark = pytest.mark.anyio
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import gzip
 import io
 import json
+from dataclasses import replace
+from typing import cast
 
 import pyarrow.parquet as parquet
 import pytest
 
+from pipit.engine import Engine
 from projects import ROWS, TENANTS, column, event
-from serving import Workspace
+from serving import Workspace, serving
 
 pytestmark = pytest.mark.anyio
 
@@ -219,8 +222,26 @@ async def test_minted_jwts(deployed: Workspace) -> None:
 
 
 async def test_health_and_version(deployed: Workspace) -> None:
-    assert (await deployed.get("/v0/health", token=None)).json == {"status": "ok", "engine": True}
+    for path in ("/v0/health", "/v0/ready"):
+        assert (await deployed.get(path, token=None)).json == {"status": "ok", "engine": True}
     assert (await deployed.get("/version", token=None)).json["version"]
+
+
+class _Away:
+    """The engine as it is while its process is down."""
+
+    available = False
+
+
+async def test_without_its_engine_the_server_is_alive_and_not_ready(deployed: Workspace) -> None:
+    """It still takes events in: nobody may restart it for that."""
+    away = replace(deployed.server, engine=cast(Engine, _Away()))
+    async with serving(away) as url:
+        there = Workspace(away, url, deployed.session, deployed.id)
+        alive, ready = await there.get("/v0/health", token=None), await there.get("/v0/ready", token=None)
+        assert (await there.send("events", ROWS, wait=False)).status == 202
+    assert alive.status == 200 and ready.status == 503 and ready.headers["Retry-After"] == "1"
+    assert alive.json == ready.json == {"status": "engine_unavailable", "engine": False}
 
 
 async def test_output_columns_are_named_as_in_the_dialect(deployed: Workspace) -> None:

@@ -59,6 +59,7 @@ def app_with(lifespan: Any, extra_routes: Sequence[BaseRoute]) -> Starlette:
     return Starlette(
         routes=[
             Route("/v0/health", health, methods=["GET"]),
+            Route("/v0/ready", ready, methods=["GET"]),
             Route("/version", version, methods=["GET"]),
             *events.routes,
             *pipes.routes,
@@ -71,7 +72,7 @@ def app_with(lifespan: Any, extra_routes: Sequence[BaseRoute]) -> Starlette:
             *extra_routes,
         ],
         middleware=[
-            Middleware(RequestFrame),
+            # Outermost, so that a browser may read every answer, the frame's own refusals too.
             Middleware(
                 CORSMiddleware,
                 allow_origins=["*"],
@@ -80,6 +81,7 @@ def app_with(lifespan: Any, extra_routes: Sequence[BaseRoute]) -> Starlette:
                 expose_headers=_EXPOSED,
                 max_age=86400,
             ),
+            Middleware(RequestFrame),
         ],
         exception_handlers={
             PipitError: _pipit_error,
@@ -90,11 +92,25 @@ def app_with(lifespan: Any, extra_routes: Sequence[BaseRoute]) -> Starlette:
 
 
 async def health(request: Request) -> Response:
-    """Liveness of the API, readiness of the engine. Needs no token and says nothing about anybody's data."""
+    """Whether the API lives: 200 also while the engine is away, since events are accepted without it.
+
+    Needs no token and says nothing about anybody's data.
+    """
+    return JSONResponse(_engine_state(request))
+
+
+async def ready(request: Request) -> Response:
+    """Whether reads can be answered: 503 while the engine is away. For load balancers; not a reason to restart."""
+    state = _engine_state(request)
+    if state["engine"]:
+        return JSONResponse(state)
+    return JSONResponse(state, status_code=503, headers={"Retry-After": "1"})
+
+
+def _engine_state(request: Request) -> dict[str, object]:
     server: Server = request.app.state.server
-    ready = server.engine.available
-    body = {"status": "ok" if ready else "engine_unavailable", "engine": ready}
-    return JSONResponse(body, status_code=200 if ready else 503, headers={} if ready else {"Retry-After": "1"})
+    there = server.engine.available
+    return {"status": "ok" if there else "engine_unavailable", "engine": there}
 
 
 async def version(request: Request) -> Response:
