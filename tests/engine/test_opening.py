@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import socket
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 
 from pipit.engine import Engine, open_engine
-from pipit.engine.embedded.supervisor import Endpoint, Supervisor
+from pipit.engine.embedded.supervisor import Endpoint
 from pipit.engine.http import HttpEngine
 from pipit.errors import EngineStartError, SqlError, Unavailable
 
@@ -57,35 +60,149 @@ async def test_files_travel_in_the_body(remote: Engine, database: str, tmp_path:
     assert counted == [{"c": 200_000}]
 
 
-async def test_a_server_that_is_away(tmp_path: Path) -> None:
-    supervisor = Supervisor(tmp_path, memory=1 << 30)
-    url = url_of(await supervisor.start())
-    try:
-        async with open_engine(tmp_path / "other", url) as engine:
+class Wire:
+    """A server's address for the engine process, which chooses another port at each start: a line that can be cut."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint = endpoint
+        self._server: asyncio.Server | None = None
+        self._lines: set[asyncio.StreamWriter] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.calls = 0
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port: int = probe.getsockname()[1]
+
+    @property
+    def url(self) -> str:
+        return f"http://{self._endpoint.user}:{self._endpoint.password}@127.0.0.1:{self.port}/"
+
+    async def up(self) -> None:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+
+    async def down(self) -> None:
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        await self.cut()
+
+    async def cut(self) -> None:
+        """Every connection breaks; new ones are taken."""
+        for line in self._lines:
+            line.transport.abort()
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.calls += 1
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        inner, outer = await asyncio.open_connection("127.0.0.1", self._endpoint.port)
+        self._lines |= {writer, outer}
+        try:
+            await asyncio.gather(self._copy(reader, outer), self._copy(inner, writer))
+        finally:
+            self._lines -= {writer, outer}
+            self._tasks.discard(task)
+
+    async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while data := await reader.read(65536):
+                writer.write(data)
+                await writer.drain()
+        writer.transport.abort()
+
+
+@pytest.fixture
+async def wire(endpoint: Endpoint) -> AsyncIterator[Wire]:
+    wire = Wire(endpoint)
+    yield wire
+    await wire.down()
+
+
+async def until(condition: Callable[[], bool], seconds: float = 10) -> None:
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+async def test_a_server_that_goes_and_comes_back(wire: Wire, tmp_path: Path) -> None:
+    await wire.up()
+    async with open_engine(tmp_path, wire.url) as engine:
+        for _ in range(2):
             assert await engine.query("SELECT 1") == b"1\n"
-            await supervisor.stop()
-            for _ in range(2):
-                began = time.monotonic()
+            await wire.down()
+            with pytest.raises(Unavailable):
+                await engine.query("SELECT 1")
+            await until(lambda: not engine.available)
+            began = time.monotonic()
+            for _ in range(20):
                 with pytest.raises(Unavailable):
                     await engine.query("SELECT 1")
-                assert time.monotonic() - began < 1
+            assert time.monotonic() - began < 0.2
             assert not engine.available
-            assert not await engine.wait_available(0.2)
-    finally:
-        await supervisor.stop()
+            await wire.up()
+            await until(lambda: engine.available)
+        assert await engine.query("SELECT 1") == b"1\n"
 
 
-async def test_a_server_that_is_away_from_the_start(tmp_path: Path) -> None:
-    async with open_engine(tmp_path, "http://127.0.0.1:1/") as engine:
+async def test_one_broken_connection_is_no_outage(wire: Wire, tmp_path: Path) -> None:
+    await wire.up()
+    async with open_engine(tmp_path, wire.url) as engine:
+        await engine.query("SELECT 1")
+        slow = asyncio.create_task(engine.query("SELECT sleep(2)"))
+        seen = wire.calls
+        await asyncio.sleep(0.1)
+        await wire.cut()
+        with pytest.raises(Unavailable):
+            await slow
+        assert engine.available
+        assert await engine.query("SELECT 1") == b"1\n"
+        await until(lambda: wire.calls > seen + 1)  # it was looked at: a line for the look, one for the query
+        assert engine.available
+
+
+async def test_a_server_that_is_away_from_the_start(wire: Wire, tmp_path: Path) -> None:
+    async with open_engine(tmp_path, wire.url) as engine:
         with pytest.raises(Unavailable):
             await engine.query("SELECT 1")
         assert not engine.available
+        await wire.up()
+        await until(lambda: engine.available)
+        assert await engine.rows("SELECT 1 AS n") == [{"n": 1}]
+
+
+async def test_many_callers_are_one_attempt(tmp_path: Path) -> None:
+    calls = 0
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal calls
+        calls += 1
+        await reader.read(1)
+        writer.transport.abort()
+
+    server = await asyncio.start_server(refuse, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        async with open_engine(tmp_path, f"http://u:p@127.0.0.1:{port}/") as engine:
+            results = await asyncio.gather(*(engine.query("SELECT 1") for _ in range(50)), return_exceptions=True)
+            assert all(isinstance(result, Unavailable) for result in results)
+            assert calls < 10
+
+
+async def test_nothing_looks_for_the_server_after_the_end(wire: Wire, tmp_path: Path) -> None:
+    async with open_engine(tmp_path, wire.url) as engine:
+        with pytest.raises(Unavailable):
+            await engine.query("SELECT 1")
+    assert [task.get_name() for task in asyncio.all_tasks() if "server" in task.get_name()] == []
 
 
 async def test_a_wrong_password_says_so(endpoint: Endpoint, tmp_path: Path) -> None:
     async with open_engine(tmp_path, f"http://{endpoint.user}:guess@127.0.0.1:{endpoint.port}/") as engine:
-        with pytest.raises(Unavailable, match="user or password"):
-            await engine.query("SELECT 1")
+        for _ in range(2):
+            with pytest.raises(Unavailable, match="user or password"):
+                await engine.query("SELECT 1")
 
 
 @pytest.mark.parametrize("url", ["localhost:8123", "ftp://x/", "http://", "tcp://localhost:9000"])

@@ -108,7 +108,7 @@ async def test_while_it_is_away_every_call_raises_at_once(tmp_path: Path) -> Non
             async with engine.stream("SELECT 1"):
                 pass
         assert time.monotonic() - began < 0.2
-        assert await engine.wait_available(10)
+        await until(lambda: engine.available)
         assert await engine.query("SELECT 1") == b"1\n"
 
 
@@ -118,7 +118,7 @@ async def test_a_hung_child_is_replaced(tmp_path: Path) -> None:
         os.kill(first, signal.SIGSTOP)
         with pytest.raises(Unavailable):
             await engine.query("SELECT 1")
-        assert await engine.wait_available(10)
+        await until(lambda: engine.available)
         assert await engine.query("SELECT 1") == b"1\n"
         assert pid_of(supervisor) != first
         assert not is_running(first)
@@ -129,7 +129,7 @@ async def test_it_comes_back_again_and_again(tmp_path: Path) -> None:
         for _ in range(3):
             os.kill(pid_of(supervisor), signal.SIGKILL)
             await until(lambda: not engine.available)
-            assert await engine.wait_available(10)
+            await until(lambda: engine.available)
             assert await engine.query("SELECT 1") == b"1\n"
         assert supervisor.starts == 4
 

@@ -30,10 +30,6 @@ class Engine(Protocol):
         """Whether calls have a chance now; while False every one raises Unavailable at once."""
         ...
 
-    async def wait_available(self, timeout: float | None = None) -> bool:  # noqa: ASYNC109
-        """Waits until the engine is there; False after `timeout` seconds without it."""
-        ...
-
     async def query(
         self,
         sql: str,

@@ -54,8 +54,6 @@ class Source(Protocol):
         """The settings to send with every request."""
         ...
 
-    async def wait_available(self, timeout: float | None = None) -> bool: ...  # noqa: ASYNC109
-
     async def client(self) -> AsyncClient:
         """The client to use now. Raises Unavailable."""
         ...
@@ -77,10 +75,6 @@ class HttpEngine:
     def available(self) -> bool:
         """Whether calls have a chance now."""
         return self._source.available
-
-    async def wait_available(self, timeout: float | None = None) -> bool:  # noqa: ASYNC109
-        """Waits until the engine is there; False after `timeout` seconds without it."""
-        return await self._source.wait_available(timeout)
 
     async def query(
         self,

@@ -27,7 +27,7 @@ _REFUSED = (192, 193, 194, 516)
 _CONNECTIONS = 256
 _CONNECT_SECONDS = 5.0
 _READ_SECONDS = 3600.0  # a long insert is silent; a hung engine is the supervisor's to end
-_RETRY_SECONDS = 0.5
+_RETRY_FIRST, _RETRY_MOST = 0.2, 2.0
 _SEGMENTS = "segments"  # where ingestion keeps what is not inserted yet
 
 
@@ -46,14 +46,6 @@ class EmbeddedSource:
     @property
     def available(self) -> bool:
         return self._supervisor.endpoint is not None
-
-    async def wait_available(self, timeout: float | None = None) -> bool:  # noqa: ASYNC109
-        try:
-            async with asyncio.timeout(timeout):
-                await self._supervisor.wait_serving()
-        except TimeoutError:
-            return False
-        return True
 
     async def client(self) -> AsyncClient:
         endpoint = self._supervisor.endpoint
@@ -78,7 +70,10 @@ class EmbeddedSource:
 
 
 class ServerSource:
-    """One client for a server at a URL; connected again after the server was away."""
+    """One client for a server at a URL. While the server is away calls are refused at once, and a task looks for it.
+
+    One broken connection is no outage: the server is away only once a look at it fails too.
+    """
 
     embedded = False
 
@@ -93,47 +88,75 @@ class ServerSource:
         self._password = unquote(parts.password or "")
         self._lock = asyncio.Lock()
         self._client: AsyncClient | None = None
-        self._away = False
+        self._away: Unavailable | None = None  # why
+        self._watcher: asyncio.Task[None] | None = None
         self.defaults: Mapping[str, str] = DEFAULTS
 
     @property
     def available(self) -> bool:
-        return not self._away
-
-    async def wait_available(self, timeout: float | None = None) -> bool:  # noqa: ASYNC109
-        try:
-            async with asyncio.timeout(timeout):
-                while True:
-                    with contextlib.suppress(Unavailable):
-                        client = await self.client()
-                        if await client.ping():
-                            self._away = False
-                            return True
-                    await asyncio.sleep(_RETRY_SECONDS)
-        except TimeoutError:
-            return False
+        return self._away is None
 
     async def client(self) -> AsyncClient:
-        if self._client is None:
-            async with self._lock:
-                if self._client is None:
-                    try:
-                        self._client = await _connect(self._scheme, self._host, self._port, self._user, self._password)
-                    except Unavailable:
-                        self._away = True
-                        raise
-                    self._away = False
-                    known = self._client.server_settings
-                    self.defaults = {name: value for name, value in DEFAULTS.items() if name in known}
-        return self._client
+        self._refuse_when_away()
+        if self._client is not None:
+            return self._client
+        async with self._lock:
+            self._refuse_when_away()  # by the one that tried before: a hundred callers are one attempt
+            try:
+                return await self._connected()
+            except Unavailable as error:
+                self._away = error
+                self._watch()
+                raise
 
     def lost(self, client: AsyncClient) -> None:
-        self._away = True
+        self._watch()
 
     async def close(self) -> None:
+        if self._watcher is not None:
+            self._watcher.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._watcher
         client, self._client = self._client, None
         if client is not None:
             client._force_close()
+
+    def _refuse_when_away(self) -> None:
+        if self._away is not None:
+            raise Unavailable(self._away.message, hint=self._away.hint)
+
+    async def _connected(self) -> AsyncClient:
+        """With the lock held."""
+        if self._client is None:
+            self._client = await _connect(self._scheme, self._host, self._port, self._user, self._password)
+            known = self._client.server_settings
+            self.defaults = {name: value for name, value in DEFAULTS.items() if name in known}
+        return self._client
+
+    def _watch(self) -> None:
+        if self._watcher is None or self._watcher.done():
+            self._watcher = asyncio.create_task(self._look(), name="engine server watcher")
+
+    async def _look(self) -> None:
+        """Until the server answers."""
+        pause = _RETRY_FIRST
+        while True:
+            try:
+                async with self._lock:
+                    client = await self._connected()
+                found = await client.ping()
+            except Unavailable as error:
+                self._away = error
+            except Exception:  # whatever it is: nobody else will look
+                log.exception("looking for the server failed")
+                self._away = engine_away()
+            else:
+                if found:
+                    self._away = None
+                    return
+                self._away = engine_away()
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, _RETRY_MOST)
 
 
 async def _connect(scheme: str, host: str, port: int, user: str, password: str) -> AsyncClient:

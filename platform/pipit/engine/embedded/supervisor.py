@@ -67,18 +67,12 @@ class Supervisor:
         self._beat_timeout = beat_timeout
         self._process: asyncio.subprocess.Process | None = None
         self._watcher: asyncio.Task[None] | None = None
-        self._serving = asyncio.Event()
         self._endpoint: Endpoint | None = None
         self.starts = 0
 
     @property
     def endpoint(self) -> Endpoint | None:
         """None while no child serves."""
-        return self._endpoint
-
-    async def wait_serving(self) -> Endpoint:
-        while self._endpoint is None:
-            await self._serving.wait()
         return self._endpoint
 
     async def start(self) -> Endpoint:
@@ -94,12 +88,8 @@ class Supervisor:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._watcher
             self._watcher = None
-        self._away()
-        await self._end_child(signal.SIGTERM)
-
-    def _away(self) -> None:
         self._endpoint = None
-        self._serving.clear()
+        await self._end_child(signal.SIGTERM)
 
     async def _watch(self) -> None:
         """Until cancelled: while the child serves, its pulse; when it ended, another one."""
@@ -108,7 +98,7 @@ class Supervisor:
         while True:
             began = loop.time()
             reason = await self._until_dead()
-            self._away()
+            self._endpoint = None
             await self._end_child(signal.SIGKILL)
             early = 0 if loop.time() - began > _HEALTHY_SECONDS else early + 1
             log.error("the engine process %s; starting another", reason)
@@ -199,7 +189,6 @@ class Supervisor:
             await self._end_child(signal.SIGKILL)
             raise EngineStartError(answer.error or f"the engine process ended at once; see {self._data / 'logs'}")
         self._endpoint = Endpoint(answer.port, _USER, password, process.pid)
-        self._serving.set()
         log.info("engine process %d serves on port %d", process.pid, answer.port)
         return self._endpoint
 
