@@ -1,13 +1,14 @@
 """The engine's bytes as an HTTP response: nothing is parsed, nothing is held beyond a chunk (rule 5).
 
-An error before the first byte becomes the JSON error with its status. An error after it breaks the connection, so that
-a client sees a failure and never a truncated 200. A client that leaves ends the query.
+The first chunk waits for a moment: an answer that ends in it is sent with its length, and a query that fails right
+after it becomes the JSON error with its status. An error after that breaks the connection, so that a client sees a
+failure and never a truncated 200. A client that leaves ends the query.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -15,6 +16,8 @@ from starlette.types import Receive, Scope, Send
 from pipit.access.context import SecurityContext
 from pipit.catalog.snapshot import Snapshot
 from pipit.query.read import Query, Reader
+
+_PATIENCE = 0.05  # seconds
 
 
 class ReadResponse(Response):
@@ -65,20 +68,31 @@ class ReadResponse(Response):
             self._snapshot, self._security, self._query, request_id=self._request_id
         ) as answer:
             first = await anext(answer.chunks, b"")
-            second = await anext(answer.chunks, None)
-            headers = [(b"content-type", answer.format.content_type.encode())]
-            if second is None:
-                headers.append((b"content-length", str(len(first)).encode()))
-            headers += [(k.lower().encode(), v.encode()) for k, v in self._extra.items()]
-            await send({"type": "http.response.start", "status": 200, "headers": headers})
-            if head:
-                await send({"type": "http.response.body", "body": b""})
-                return
-            if second is None:
-                await send({"type": "http.response.body", "body": first})
-                return
-            await send({"type": "http.response.body", "body": first, "more_body": True})
-            await send({"type": "http.response.body", "body": second, "more_body": True})
+            coming = asyncio.ensure_future(_following(answer.chunks))
+            try:
+                await asyncio.wait((coming,), timeout=_PATIENCE)
+                whole = coming.done() and coming.result() is None
+                headers = [(b"content-type", answer.format.content_type.encode())]
+                if whole:
+                    headers.append((b"content-length", str(len(first)).encode()))
+                headers += [(k.lower().encode(), v.encode()) for k, v in self._extra.items()]
+                await send({"type": "http.response.start", "status": 200, "headers": headers})
+                if head or whole:
+                    await send({"type": "http.response.body", "body": b"" if head else first})
+                    return
+                await send({"type": "http.response.body", "body": first, "more_body": True})
+                second = await coming
+            finally:
+                coming.cancel()
+                await asyncio.wait((coming,))
+                if not coming.cancelled():
+                    coming.exception()  # seen, though somebody else's error may be the one that counts
+            if second is not None:
+                await send({"type": "http.response.body", "body": second, "more_body": True})
             async for chunk in answer.chunks:
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
             await send({"type": "http.response.body", "body": b""})
+
+
+async def _following(chunks: AsyncIterator[bytes]) -> bytes | None:
+    return await anext(chunks, None)
