@@ -230,3 +230,84 @@ async def test_a_policy_is_tried_in_the_engine(workspace: Workspace) -> None:
     assert "ROW_POLICY" in errors[0] and "custmer_id" in errors[0]
     line = next(i for i, text in enumerate(bad.splitlines(), 1) if "ROW_POLICY >" in text)
     assert int(errors[0].split(":")[1]) in (line, line + 1)
+
+
+async def test_a_workspace_with_a_name_like_a_scratch_database_stays(workspace: Workspace) -> None:
+    server = workspace.server
+    names = [f"check_{workspace.name}", "check_0123456789abcdef"]
+    made = [await server.catalog.create_workspace(name) for name in names]
+    # Not even one that has a scratch database's very name, whoever made it.
+    await server.engine.command("CREATE DATABASE pipitcheck_fedcba9876543210")
+    await server.catalog.state.add_workspace(f"odd_{workspace.name}", "pipitcheck_fedcba9876543210", "p." + "x" * 60)
+    await Deployer(server.engine, server.catalog, server.ingest).clean_up()
+    there = {r["name"] for r in await server.engine.rows("SELECT name FROM system.databases")}
+    assert there >= {"pipitcheck_fedcba9876543210", *(w.database for w in made)}
+
+
+async def test_a_pipe_over_a_quarantine(workspace: Workspace) -> None:
+    errors = "NODE e\nSQL >\n    SELECT c__error, amount FROM events_quarantine\nTYPE endpoint\n"
+    await workspace.deploy(ONLY_EVENTS | {"endpoints/errors.pipe": errors})
+    await workspace.send("events", [{**event("a", 1), "amount": "many"}])
+    rows = await workspace.rows("/v0/pipes/errors.json")
+    assert [r["amount"] for r in rows] == ["many"] and rows[0]["c__error"]
+
+
+async def test_views_whose_names_run_together(workspace: Workspace) -> None:
+    view = DAILY_VIEW.replace("NODE roll", "NODE b__c")
+    other = DAILY_VIEW.replace("NODE roll", "NODE c").replace("DATASOURCE daily", "DATASOURCE daily2")
+    await workspace.deploy(
+        ONLY_EVENTS
+        | {
+            "datasources/daily.datasource": DAILY,
+            "datasources/daily2.datasource": DAILY,
+            "materializations/a.pipe": view,
+            "materializations/a__b.pipe": other,
+        }
+    )
+    await workspace.send("events", ROWS)
+    for name in ("daily", "daily2"):
+        total = f"/v0/sql?q=SELECT%20countMerge(events)%20AS%20n%20FROM%20{name}%20FORMAT%20JSON"
+        assert await workspace.rows(total) == [{"n": len(ROWS)}]
+
+
+JOINED = (
+    "SCHEMA >\n    customer_id String,\n    found Nullable(Int64)\n\nENGINE MergeTree\nENGINE_SORTING_KEY customer_id\n"
+)
+JOINED_VIEW = """
+NODE j
+SQL >
+    SELECT customer_id, found FROM events
+    LEFT JOIN (SELECT 'a' AS customer_id, toInt64(7) AS found) AS known USING (customer_id)
+    SETTINGS join_use_nulls = 1
+TYPE materialized
+DATASOURCE joined
+"""
+
+
+async def test_a_views_settings_hold(workspace: Workspace) -> None:
+    """When it is filled, and for each later insert."""
+    await workspace.deploy(ONLY_EVENTS)
+    await workspace.send("events", [event("a", 1), event("b", 1)])
+    files = ONLY_EVENTS | {
+        "datasources/joined.datasource": JOINED,
+        "materializations/joined_view.pipe": JOINED_VIEW,
+    }
+    await workspace.deploy(files)
+    await workspace.send("events", [event("c", 1)])
+    query = "/v0/sql?q=SELECT%20*%20FROM%20joined%20ORDER%20BY%20customer_id%20FORMAT%20JSON"
+    assert [(r["customer_id"], r["found"]) for r in await workspace.rows(query)] == [("a", 7), ("b", None), ("c", None)]
+    without = JOINED_VIEW.replace("    SETTINGS join_use_nulls = 1\n", "")
+    errors = await refused(workspace, files | {"materializations/joined_view.pipe": without})
+    assert "'j'" in errors[0]
+
+
+async def test_connections_come_change_and_go(workspace: Workspace) -> None:
+    kafka = "TYPE kafka\nKAFKA_BOOTSTRAP_SERVERS localhost:9092\nKAFKA_KEY k\nKAFKA_SECRET s\n"
+    path = "connections/stream.connection"
+    assert (await workspace.deploy(ONLY_EVENTS | {path: kafka})).plan.new_connections == ("stream",)
+    changed = await workspace.deploy(ONLY_EVENTS | {path: kafka.replace("9092", "9093")})
+    assert (changed.result, changed.plan.changed_connections) == ("success", ("stream",))
+    gone = await workspace.deploy(ONLY_EVENTS)
+    assert (gone.result, gone.plan.deleted_connections) == ("success", ("stream",))
+    assert not gone.snapshot.project.connections
+    assert (await workspace.deploy(ONLY_EVENTS)).result == "no_changes"
