@@ -91,6 +91,9 @@ async def test_the_policed_source_itself_is_gone(workspace: Workspace) -> None:
     await workspace.deploy(files | {"datasources/daily.datasource": policed}, allow_destructive=True)
     token = workspace.tenant("totals", customer_id="a")
     assert await workspace.rows("/v0/pipes/totals.json", token=token) == [{"customer_id": "a", "events": 3}]
+    # What the hint says.
+    await workspace.deploy(files | {"datasources/daily.datasource": DAILY + "\nROW_POLICY 0\n"})
+    assert await workspace.rows("/v0/pipes/totals.json", token=token) == []
     # Not one deploy later either, nor under the name of a new table without a policy.
     with pytest.raises(ProjectError, match="events"):
         await workspace.deploy(files)

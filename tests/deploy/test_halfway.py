@@ -226,3 +226,24 @@ async def test_events_wait_for_the_end(half: Half) -> None:
         while await workspace.server.engine.rows(count) != [{"n": 2}]:
             await asyncio.sleep(0.05)
     await half.assert_first()
+
+
+@pytest.mark.parametrize("written", [False, True])
+async def test_the_process_ends_before_it_knows(half: Half, written: bool) -> None:
+    """The next start reads the row, and drops what that does not name."""
+    workspace = half.workspace
+    await half.cut(in_workspace(COMMIT), carried_out=written)
+    with pytest.raises(Unavailable):
+        await half.deploy()
+    ending = half.deployer._ending[workspace.id]
+    ending.cancel()
+    await asyncio.wait({ending})
+    half.catalog = Catalog(workspace.server.engine, workspace.server.config.admin_token)
+    await half.catalog.load()
+    half.deployer = Deployer(workspace.server.engine, half.catalog, workspace.server.ingest)
+    await half.deployer.clean_up()
+    if not written:
+        assert await half.objects() == ["d1_events", "q1_events"]
+        await half.assert_live(1, "old")
+        await half.deploy()
+    await half.assert_second()

@@ -30,7 +30,7 @@ from pipit.catalog.state import (
 from pipit.datafiles import parse_project, with_secrets
 from pipit.datafiles.resources import Project
 from pipit.engine.client import Engine
-from pipit.errors import BadRequest, NotFound, ProjectError, Unavailable
+from pipit.errors import BadRequest, NotFound, ProjectError, QueryTimeout, Unavailable
 from pipit.sql.identifiers import is_resource_name, quote
 
 log = logging.getLogger("pipit.catalog")
@@ -168,7 +168,7 @@ class Catalog:
         tokens: tuple[TokenRow, ...] = ()
         try:
             snapshot, tokens = await self._read_deployment(workspace, values)
-        except Unavailable:
+        except (Unavailable, QueryTimeout):
             raise
         except Exception:  # whatever it is, it must not take the other workspaces with it
             log.exception("the deployment of the workspace '%s' cannot be read; it is not served", row.name)
