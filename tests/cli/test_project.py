@@ -65,7 +65,8 @@ def test_check_finds_what_only_the_engine_sees(shell: Shell) -> None:
 
 
 def test_check_needs_no_secret(shell: Shell) -> None:
-    pipe = "NODE endpoint\nSQL >\n    %\n    SELECT {{tb_secret('region')}} AS region\n\nTYPE endpoint\n"
+    pipe = "NODE endpoint\nSQL >\n    %\n    SELECT {{tb_secret('region')}} AS region, "
+    pipe += "toInt32({{tb_secret('number')}}) AS number, toDate({{tb_secret('day', '2026-01-01')}}) AS day\n\nTYPE endpoint\n"
     write(shell.folder, PROJECT | {"pipes/secret.pipe": pipe})
     done = shell("check")
     assert done.returncode == 0, done.stdout

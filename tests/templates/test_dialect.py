@@ -156,6 +156,15 @@ def test_execution_settings() -> None:
     assert text.endswith("-- cache_ttl 5s\n")
 
 
+def test_the_secrets_that_a_template_needs() -> None:
+    source = (
+        "%SELECT {{tb_secret('a')}}, {{Int32(tb_secret(\"b\"))}} {% if tb_var('c') == 'x' %} {{tb_secret('a')}} {% end %}"
+        "{{tb_secret('d', 'default')}} 'tb_secret(\"e\")'"
+    )
+    assert Template.compile(source).secrets == ("a", "b", "c")
+    assert Template.compile("SELECT 'tb_secret(\"a\")'").secrets == ()
+
+
 def test_sql_and() -> None:
     source = "WHERE {{sql_and(a__in=Array(x,'Int32',defined=False), b=String(y,defined=False), c__gte=3)}}"
     assert render(source, x="1,2") == ("WHERE a in {p1:Array(UInt8)} and c >= {p2:UInt8}", {"p1": [1, 2], "p2": 3})

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import re
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib.resources import files as package_files
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -17,16 +17,15 @@ from pipit.cli.changes import live, show_changes, summary
 from pipit.cli.options import DATA_FOLDER, DataOption, HostOption, Options, TokenOption, examples, resolve
 from pipit.cli.output import count, line, note, out, show_errors, show_warnings, waiting
 from pipit.cli.target import connect, run
-from pipit.errors import BadRequest, DatafileError, ProjectError
+from pipit.errors import BadRequest, DatafileError, ProjectError, TemplateError
 
 if TYPE_CHECKING:
     from pipit.datafiles.resources import Project
     from pipit.datafiles.resources import Warning as ProjectWarning
 
 _PANEL = "Project"
-# Names of secrets, in any form of call. Their values are not needed to see whether a project is right.
-_SECRET_NAME = re.compile(r"""\btb_secret\(\s*(?:"([^"\n]+)"|'([^'\n]+)')""")
-_SECRET_STAND_IN = "1"  # reads as a number and as a text
+# Values of secrets are not needed to see whether a project is right. This reads as a number and as a text.
+_SECRET_STAND_IN = "1"
 
 Folder = Annotated[Path, typer.Argument(help="The project folder.", metavar="DIR", show_default=False)]
 
@@ -153,7 +152,7 @@ def check(folder: Folder = Path()) -> None:
     except ProjectError as error:
         _fail(error.errors, ())
     with waiting("Trying it in the engine..."):
-        errors, warnings = run(_validate(project, files))
+        errors, warnings = run(_validate(project))
     if errors:
         _fail(errors, warnings)
     show_warnings(warnings, out)
@@ -172,14 +171,12 @@ def _fail(errors: tuple[DatafileError, ...], warnings: tuple[ProjectWarning, ...
     raise typer.Exit(1)
 
 
-async def _validate(
-    project: Project, files: Mapping[str, str]
-) -> tuple[tuple[DatafileError, ...], tuple[ProjectWarning, ...]]:
+async def _validate(project: Project) -> tuple[tuple[DatafileError, ...], tuple[ProjectWarning, ...]]:
     from pipit.catalog.snapshot import Workspace
     from pipit.deploy.validate import validate
     from pipit.engine import open_engine
 
-    secrets = {one or other: _SECRET_STAND_IN for text in files.values() for one, other in _SECRET_NAME.findall(text)}
+    secrets = dict.fromkeys(_secrets(project), _SECRET_STAND_IN)
     with tempfile.TemporaryDirectory(prefix="pipit-check-") as data:
         async with open_engine(Path(data)) as engine:
             try:
@@ -188,6 +185,17 @@ async def _validate(
             except ProjectError as error:
                 return error.errors, project.warnings
     return findings.errors, project.warnings + findings.warnings
+
+
+def _secrets(project: Project) -> set[str]:
+    """The secrets that the pipes need. A template that does not compile is the validation's to report."""
+    from pipit.templates import Template
+
+    found: set[str] = set()
+    for node in (node for pipe in project.pipes.values() for node in pipe.nodes):
+        with suppress(TemplateError):
+            found.update(Template.compile(node.sql).secrets)
+    return found
 
 
 def plan(

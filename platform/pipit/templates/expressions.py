@@ -47,6 +47,7 @@ class Scope:
     guards: list[str] = field(default_factory=list)  # the conditions around, outermost first
     guarded: list[frozenset[str]] = field(default_factory=list)  # the names that each of them asks defined() of
     uses: list[Use] = field(default_factory=list)
+    secrets: list[str] = field(default_factory=list)  # those without a default
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,8 +263,12 @@ class _Translator:
                 raise self.fail(f"Too many arguments of {name}()")
             said["description"] = positional.pop()
         self.check_arguments(name, function, positional, keyword_arguments)
-        if name in ("tb_secret", "tb_var") and not isinstance(getattr(positional[0], "value", None), str):
-            raise self.fail(f"{name}() takes the name of a secret as a text", "A request cannot choose the secret.")
+        if name in ("tb_secret", "tb_var"):
+            secret = getattr(positional[0], "value", None)
+            if not isinstance(secret, str):
+                raise self.fail(f"{name}() takes the name of a secret as a text", "A request cannot choose the secret.")
+            if len(positional) == 1:
+                self.scope.secrets.append(secret)
         arguments: list[nodes.Expr] = []
         if function.takes_name:
             arguments += self.named(positional.pop(0), tree, name, function, said)

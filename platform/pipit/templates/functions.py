@@ -203,7 +203,7 @@ def backend_hint(state: State, hint: Any) -> Sql:
 
 def _feature(verb: str) -> Callable[..., Sql]:
     def call(state: State, feature: Any) -> Sql:
-        """What the engine does not have is a comment. The analyzer cannot be turned off: filters are proven on its tree."""
+        """The analyzer cannot be turned off, whatever is said of it: filters are proven on its tree."""
         if feature not in _FEATURES:
             raise value_error(f"'{verb}' takes one of: {', '.join(_FEATURES)}")
         if feature == "optimize_aggregation_in_order":

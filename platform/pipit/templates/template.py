@@ -89,13 +89,14 @@ _ENVIRONMENT = _Environment(autoescape=False, optimized=False, undefined=jinja2.
 class Template:
     """Compiled. Immutable: one instance serves all requests, from any thread."""
 
-    __slots__ = ("_code", "_render", "is_template", "name", "parameters", "source", "text")
+    __slots__ = ("_code", "_render", "is_template", "name", "parameters", "secrets", "source", "text")
 
     name: str
     source: str
     is_template: bool
     text: str  # the SQL, when there is nothing to render
     parameters: tuple[Parameter, ...]
+    secrets: tuple[str, ...]  # the names of those that it needs: used somewhere without a default
     _render: jinja2.Template | None
     _code: str
 
@@ -105,6 +106,7 @@ class Template:
         self = cls.__new__(cls)
         self.name, self.source, self.text = name, source, source
         self.parameters = ()
+        self.secrets = ()
         self._render, self._code = None, ""
         start = len(source) - len(source.lstrip())
         self.is_template = source.startswith("%", start)
@@ -120,6 +122,7 @@ class Template:
         scope.locals = assigned_names(parts, scope)
         tree = nodes.Template(build(parts, scope), lineno=1)
         self.parameters = merge(scope.uses)
+        self.secrets = tuple(dict.fromkeys(scope.secrets))
         if len(parts) == 1 and parts[0].kind is PartKind.TEXT:
             self.text = parts[0].text
             return self
