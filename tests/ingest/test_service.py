@@ -15,7 +15,7 @@ import pytest
 
 from pipit.datafiles.resources import Column
 from pipit.engine import Engine
-from pipit.errors import BadRequest, Conflict, NotFound, TooLarge, Unavailable, UnprocessableWrite
+from pipit.errors import BadRequest, Conflict, NotFound, QueryTimeout, TooLarge, Unavailable, UnprocessableWrite
 from pipit.ingest import Ingest, Target, limits, table_settings
 from pipit.ingest.log import Log
 from pipit.ingest.quarantine import create_table
@@ -293,6 +293,66 @@ async def test_a_failing_view_holds_later_segments_back_before_its_token_is_forg
             await place.command("CREATE MATERIALIZED VIEW DB.m1_view TO DB.d1_view AS SELECT id FROM DB.d1_events")
         assert await ingest.drain(place.database, "d1_events")
     assert await place.count() == await place.count("d1_view") == 3
+
+
+async def test_a_table_that_refuses_the_rows_is_not_taken_for_a_view_that_fails(place: Place) -> None:
+    await place.command(f"CREATE TABLE DB.d1_view (id UInt32) ENGINE = MergeTree ORDER BY id SETTINGS {SETTINGS}")
+    await place.command("CREATE MATERIALIZED VIEW DB.m1_view TO DB.d1_view AS SELECT id FROM DB.d1_events")
+    await place.command("ALTER TABLE DB.d1_events ADD CONSTRAINT lucky CHECK id != 13")
+    async with place.ingest(wait_seconds=0.5) as ingest:
+        result = await ingest.append(place.target, lines({"id": 13}, {"id": 14}, "bad"), wait=True)
+        assert not result.loaded  # kept, and nobody is told that it is stored
+        assert (await place.count(), await place.count("d1_view")) == (0, 0)
+        async with ingest.paused(place.database, "d1_events"):
+            await place.command("ALTER TABLE DB.d1_events DROP CONSTRAINT lucky")
+        assert await ingest.drain(place.database, "d1_events")
+    assert (await place.count(), await place.count("q1_events"), await place.count("d1_view")) == (2, 1, 2)
+
+
+async def test_views_that_work_are_fed_once_beside_one_that_fails(place: Place) -> None:
+    for name, condition in (("a", "1"), ("b", "throwIf(id = 13) = 0"), ("c", "1")):
+        await place.command(f"CREATE TABLE DB.d1_{name} (id UInt32) ENGINE = MergeTree ORDER BY id SETTINGS {SETTINGS}")
+        await place.command(
+            f"CREATE MATERIALIZED VIEW DB.m1_{name} TO DB.d1_{name} AS SELECT id FROM DB.d1_events WHERE {condition}"
+        )
+    async with place.ingest() as ingest:
+        with pytest.raises(UnprocessableWrite):
+            await ingest.append(place.target, lines({"id": 13}, {"id": 14}), wait=True)
+        assert await place.count() == 2
+        async with ingest.paused(place.database, "d1_events"):
+            await place.command("DROP TABLE DB.m1_b SYNC")
+            await place.command("CREATE MATERIALIZED VIEW DB.m1_b TO DB.d1_b AS SELECT id FROM DB.d1_events")
+        assert await ingest.drain(place.database, "d1_events")
+    assert [await place.count(table) for table in ("d1_events", "d1_a", "d1_b", "d1_c")] == [2, 2, 2, 2]
+
+
+async def test_a_segment_that_always_times_out_is_kept_for_a_person_and_stops_nobody(
+    place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    hurried = {**limits.insert_settings(), "max_execution_time": 0.2}
+    monkeypatch.setattr(limits, "TIMEOUTS_TO_BESIDE", 2)
+    monkeypatch.setattr(limits, "TIMEOUTS_TO_ASIDE", 3)
+    await place.command(f"CREATE TABLE DB.d1_view (id UInt32) ENGINE = MergeTree ORDER BY id SETTINGS {SETTINGS}")
+    await place.command(
+        "CREATE MATERIALIZED VIEW DB.m1_view TO DB.d1_view AS SELECT id FROM DB.d1_events "
+        "WHERE id NOT IN (SELECT toUInt32(0) FROM system.one WHERE sleep(0.5) = 0)"
+    )
+    async with place.ingest() as ingest:
+        with monkeypatch.context() as first:
+            first.setattr(limits, "insert_settings", lambda: hurried)
+            slow = asyncio.create_task(ingest.append(place.target, lines({"id": 13}), wait=True))
+            while not ingest.pending(place.database, "d1_events").segments:
+                await asyncio.sleep(0.01)
+        other = replace(place.target, name="other")  # the same table, in a segment of its own
+        assert (await ingest.append(other, lines({"id": 14}), wait=True)).loaded
+        assert len(place.files()) == 1  # the other one goes first, and this one is tried again
+        with pytest.raises(QueryTimeout):
+            await slow
+        assert await ingest.drain(place.database, "d1_events")
+        assert ingest.pending(place.database, "d1_events").bytes == 0
+    (stuck,) = place.folder.glob("segments/*/*/*.stuck")
+    assert b'{"id": 13}' in stuck.read_bytes()
+    assert stuck.name in caplog.text
 
 
 async def test_a_segment_is_one_part_for_each_partition(engine: Engine, tmp_path: Path) -> None:

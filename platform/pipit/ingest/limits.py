@@ -24,6 +24,10 @@ DEDUPLICATION_WINDOW = 10_000
 # Inserts that may follow one that some view has not taken yet: then its token could leave the window.
 MAX_INSERTS_BEHIND_FAILED = DEDUPLICATION_WINDOW // MAX_PARTITIONS // 2
 
+# Attempts of a segment that ran out of time, until later segments go on without it,
+TIMEOUTS_TO_BESIDE = 5
+TIMEOUTS_TO_ASIDE = 20  # and, pauses between them, until its file is left to a person
+
 IDEMPOTENCY_SECONDS = 24 * 3600
 IDEMPOTENCY_KEYS = 200_000  # remembered at most, the oldest go first
 MAX_IDEMPOTENCY_KEY = 255  # characters

@@ -5,8 +5,9 @@ Tokens are made of the segment's name and a hash over its content; good and bad 
 outcome of an attempt that was cut off anywhere is completed by the next one, never doubled. The first
 attempt reads the file once and raises on a bad row before anything is written. Only when it fails are the
 rows counted, and what the engine's tables say, not its messages, decides: bad rows go to the quarantine and
-the rest is inserted; too many partitions are inserted in groups; a table that is gone is NotFound; what
-then still fails is a materialized view (422) or the engine.
+the rest is inserted; too many partitions are inserted in groups; a table that is gone is NotFound. What then
+still fails is a materialized view (422: the rows are stored) if the table takes the rows without its views, else
+the table or the engine.
 
 All that an attempt needs stands in the segment's header, so that a replay after a deployment is the same
 insert.
@@ -74,8 +75,9 @@ def meta(
 async def load(engine: Engine, segment: Segment) -> list[int]:
     """Inserts the segment; returns the bad rows of each of its requests. After any error, try it again."""
     job = _Job.of(segment)
+    good = job.reader.good_rows(strict=True)
     try:
-        await _insert(engine, job, job.reader.good_rows(strict=True), segment.token)
+        await _insert(engine, job, good, segment.token)
         return [0] * len(segment.frames)
     except SqlError as error:
         failure = error
@@ -87,14 +89,17 @@ async def load(engine: Engine, segment: Segment) -> list[int]:
         await _put(engine, job, into, job.reader.bad_rows(segment.name), f"{segment.token}-bad")
         if sum(bad) == segment.rows:
             return bad
+        good = job.reader.good_rows(strict=False)
         try:
-            await _insert(engine, job, job.reader.good_rows(strict=False), segment.token)
+            await _insert(engine, job, good, segment.token)
             return bad
         except SqlError as error:
             failure = error
     if failure.engine_code == _TOO_MANY_PARTS and await _insert_in_groups(engine, job):
         return bad
     if await _feeds_views(engine, segment):
+        # The table's own part of it, under the same token: what the table refuses raises here, and is not stored.
+        await _insert(engine, job, good, segment.token, materialized_views_ignore_errors=1)
         raise UnprocessableWrite(
             "The events were stored, but a materialized view failed on them",
             hint="Do not send them again: the view is fed when it works again. Its error: " + failure.message[:300],
@@ -102,18 +107,18 @@ async def load(engine: Engine, segment: Segment) -> list[int]:
     raise failure
 
 
-async def _insert(engine: Engine, job: _Job, select: str, token: str) -> None:
-    await _put(engine, job, f"{job.table} ({job.reader.names})", select, token)
+async def _insert(engine: Engine, job: _Job, select: str, token: str, **settings: int) -> None:
+    await _put(engine, job, f"{job.table} ({job.reader.names})", select, token, **settings)
 
 
-async def _put(engine: Engine, job: _Job, into: str, select: str, token: str) -> None:
+async def _put(engine: Engine, job: _Job, into: str, select: str, token: str, **settings: int) -> None:
     await engine.insert_file(
         into,
         select,
         job.segment.path,
         format=parse.FORMAT,
         structure=parse.STRUCTURE,
-        settings={**job.settings, "insert_deduplication_token": token},
+        settings={**job.settings, **settings, "insert_deduplication_token": token},
     )
 
 

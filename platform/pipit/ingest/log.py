@@ -220,10 +220,11 @@ class Log:
         taken.path.unlink(missing_ok=True)
         self._forget(taken)
 
-    def set_aside(self, taken: Segment) -> None:
-        """Its table is gone: the file is kept for a person, and no longer tried."""
-        taken.path.rename(taken.path.with_suffix(".orphan"))
+    def set_aside(self, taken: Segment, suffix: str) -> Path:
+        """The file is kept under another name for a person, and no longer tried."""
+        path = taken.path.rename(taken.path.with_suffix(suffix))
         self._forget(taken)
+        return path
 
     def pending(self, key: TableKey) -> Pending:
         table = self._tables.get(key)

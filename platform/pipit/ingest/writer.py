@@ -3,6 +3,8 @@
 Engine away: the segment is tried again until it is back. A view that fails, or any other refusal: the
 segment is set beside, told to those who wait, and tried again under the same tokens with growing pauses,
 while later segments go on, but never so many that its tokens could leave the tables' deduplication window.
+One that always runs out of time is set beside too, and in the end left to a person (`.stuck`), as one whose
+table is gone is (`.orphan`).
 """
 
 from __future__ import annotations
@@ -39,6 +41,7 @@ class Writer:
     def __init__(self, engine: Engine, log: Log, keys: Keys, table: TableKey) -> None:
         self._engine, self._log, self._keys, self._table = engine, log, keys, table
         self._failed: list[_Failed] = []
+        self._timeouts: dict[str, int] = {}  # attempts that ran out of time, by segment
         self._inserts = 0
         self._turn = asyncio.Lock()  # held for one attempt; a deployment holds it to keep the writer still
         self._idle = asyncio.Event()
@@ -98,18 +101,41 @@ class Writer:
                     bad = await load(self._engine, segment)
                 await self._loaded(segment, bad)
                 return
-            except (Unavailable, QueryTimeout):
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, _AWAY_MOST)
+            except Unavailable:
+                pass
+            except QueryTimeout as error:
+                tried = self._timeouts[segment.name] = self._timeouts.get(segment.name, 0) + 1
+                if tried >= limits.TIMEOUTS_TO_ASIDE:
+                    self._leave(segment, error, ".stuck")
+                    return
+                if tried >= limits.TIMEOUTS_TO_BESIDE:
+                    self._fail(segment, error)
+                    return
             except NotFound as error:
-                _log.error("the table of segment %s is gone; its file is kept as .orphan", segment.name)
-                self._tell(segment, error)
-                self._failed = [f for f in self._failed if f.segment is not segment]
-                self._log.set_aside(segment)
+                self._leave(segment, error, ".orphan")
                 return
             except Exception as error:  # kept and tried again, whatever it is
                 self._fail(segment, error)
                 return
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, _AWAY_MOST)
+
+    def _leave(self, segment: Segment, error: PipitError, suffix: str) -> None:
+        """To a person: the rows are kept in the file, and not tried again by themselves."""
+        path = self._log.set_aside(segment, suffix)
+        _log.critical(
+            "%d events of %s are left in %s; see what the table has of them before they are loaded again: %s",
+            segment.rows,
+            ".".join(self._table),
+            path,
+            error.message,
+        )
+        self._tell(segment, error)
+        self._drop(segment)
+
+    def _drop(self, segment: Segment) -> None:
+        self._failed = [f for f in self._failed if f.segment is not segment]
+        self._timeouts.pop(segment.name, None)
 
     async def _loaded(self, segment: Segment, bad: list[int]) -> None:
         self._inserts += 1
@@ -124,7 +150,7 @@ class Writer:
         if named:
             await asyncio.to_thread(self._keys.remember, named)
         self._log.remove(segment)
-        self._failed = [f for f in self._failed if f.segment is not segment]
+        self._drop(segment)
 
     def _fail(self, segment: Segment, error: Exception) -> None:
         known = next((f for f in self._failed if f.segment is segment), None)
