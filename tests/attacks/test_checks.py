@@ -265,7 +265,7 @@ async def test_readonly_holds_where_everything_before_it_failed(
     )
 
     async def passes(*_: object) -> Examined:
-        return Examined(frozenset({physical}), frozenset())
+        return Examined(frozenset({physical}))
 
     monkeypatch.setattr("pipit.query.compose.prepare", lambda *_, **__: Prepared(hostile, frozenset({physical}), ()))
     monkeypatch.setattr("pipit.query.examine.Examiner.examine", passes)
@@ -299,3 +299,88 @@ async def test_raising_functions_are_not_for_policed_tables(workspace: Workspace
     reply = await workspace.get("/v0/pipes/throwing.json", token=workspace.tenant("throwing", customer_id="a"))
     assert (reply.status, reply.json["code"]) == (403, "read_refused")
     assert (await workspace.get("/v0/pipes/throwing.json")).status == 200
+
+
+# --- what other tenants' rows must not decide
+
+ORACLES = {
+    "where": "SELECT count() AS n FROM events WHERE intDiv(1000, amount - {{Int64(x)}}) >= 0",
+    "subquery": "SELECT count() AS n FROM (SELECT * FROM events) WHERE intDiv(1000, amount - {{Int64(x)}}) >= 0",
+    "having": "SELECT sum(c) AS n FROM (SELECT amount, count() AS c FROM events GROUP BY amount "
+    "HAVING intDiv(1000, amount - {{Int64(x)}}) >= 0)",
+    "key": "SELECT count() AS n FROM events WHERE intDiv(1000, length(customer_id) + amount - {{Int64(x)}} - 1) >= 0",
+    "or": "SELECT countIf(ok) AS n FROM (SELECT amount < 1000000 AND intDiv(1000, amount - {{Int64(x)}}) >= 0 "
+    "OR intDiv(1000, amount - {{Int64(x)}}) >= 0 AS ok FROM events)",
+}
+
+
+@pytest.mark.parametrize("name", ORACLES)
+@pytest.mark.parametrize("extension", ["json", "ndjson"])
+async def test_no_status_asks_for_hidden_values(workspace: Workspace, name: str, extension: str) -> None:
+    """E01: the engine may try the pipe's condition on a row that the filter hides; its error must not come through."""
+    pipe = f"NODE n\nSQL >\n    %\n    {ORACLES[name]}\nTYPE endpoint\n"
+    await deployed(workspace, {"endpoints/oracle.pipe": pipe})
+    token = workspace.tenant("oracle", customer_id="a")
+    answers = {}
+    for guess in (CANARY - 1, CANARY, CANARY + 1, CANARY + 2):
+        reply = await workspace.get(f"/v0/pipes/oracle.{extension}?x={guess}", token=token)
+        answers[guess] = (reply.status, reply.body)
+    assert len(set(answers.values())) == 1, answers
+    assert answers[CANARY][0] == 200
+    own = await workspace.get(f"/v0/pipes/oracle.{extension}?x=2", token=token)
+    assert own.status == 400  # its own row divides by zero: that it may know
+
+
+async def test_another_tenants_bad_row_breaks_nobody(workspace: Workspace) -> None:
+    pipe = "NODE n\nSQL >\n    SELECT count() AS n FROM events WHERE toInt64(action) > 0\nTYPE endpoint\n"
+    await workspace.deploy(TENANTS | {"endpoints/numbers.pipe": pipe})
+    await workspace.send("events", [{**ROWS[0], "action": "7"}, ROWS[3]])
+    token = workspace.tenant("numbers", customer_id="a")
+    assert await workspace.rows("/v0/pipes/numbers.json", token=token) == [{"n": 1}]
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT _part_offset AS x FROM events",
+        "SELECT `_part` AS x FROM events",
+        "SELECT _block_number AS x FROM events",
+        "SELECT count() AS x FROM events PREWHERE intDiv(1, amount - 987654321) >= 0",
+        "SELECT byteSize(action) AS x FROM events",
+    ],
+)
+async def test_what_tells_of_other_rows(workspace: Workspace, sql: str) -> None:
+    pipe = f"NODE n\nSQL >\n    {sql}\nTYPE endpoint\n"
+    await deployed(workspace, {"endpoints/telling.pipe": pipe})
+    reply = await workspace.get("/v0/pipes/telling.json", token=workspace.tenant("telling", customer_id="a"))
+    assert (reply.status, reply.json["code"]) == (403, "read_refused")
+
+
+@pytest.mark.parametrize("resource", ["EVENTS", "events__v0", "events ", "events_quarantine", "latest", "t_" + "0" * 32])
+async def test_a_filter_on_nothing_is_not_no_filter(workspace: Workspace, resource: str) -> None:
+    bare = EVENTS.split("ROW_POLICY >")[0]
+    await deployed(workspace, {"datasources/events.datasource": bare, "datasources/daily.datasource": DAILY})
+    token = workspace.jwt(
+        {"type": "PIPES:READ", "resource": "latest"},
+        {"type": "DATASOURCES:READ", "resource": resource, "filter": "customer_id = 'a'"},
+    )
+    reply = await workspace.get("/v0/pipes/latest.json", token=token)
+    assert (reply.status, reply.json["code"]) == (403, "read_refused")
+
+
+async def test_rows_before_limit_counts_own_rows(workspace: Workspace) -> None:
+    """Two parts, read in order: the count must be of a's rows, whatever b has."""
+    pipe = "NODE n\nSQL >\n    SELECT amount FROM events ORDER BY customer_id, timestamp LIMIT 1\nTYPE endpoint\n"
+    await deployed(workspace, {"endpoints/first.pipe": pipe})
+    await workspace.send("events", ROWS[3:] * 50)
+    reply = await workspace.get("/v0/pipes/first.json", token=workspace.tenant("first", customer_id="a"))
+    assert reply.json["rows_before_limit_at_least"] == 3
+
+
+async def test_secrets_are_for_admins(workspace: Workspace) -> None:
+    await deployed(workspace)
+    await workspace.post("/v0/variables", data={"name": "sec", "value": "TOPSECRET"})
+    ingest = next(t.token for t in workspace.server.catalog.tokens(workspace.id) if t.name == "ingest")
+    reply = await workspace.post("/v0/sql", token=ingest, data=b"% SELECT {{tb_secret('sec')}} AS x")
+    assert reply.status in (400, 403) and "TOPSECRET" not in reply.text
+    assert "TOPSECRET" in (await workspace.post("/v0/sql", data=b"% SELECT {{tb_secret('sec')}} AS x")).text

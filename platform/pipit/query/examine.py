@@ -11,6 +11,7 @@ tenants and for workspace tokens alike: it is also what keeps workspaces apart.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 
 from cachetools import LRUCache
@@ -21,22 +22,27 @@ from pipit.errors import ReadRefused
 from pipit.query.compose import CACHE_CHARACTERS, SYSTEM_TABLES, Composed, remember
 from pipit.query.limits import EXAMINE_SETTINGS
 from pipit.query.secure import filter_setting
+from pipit.sql.lexer import TokenKind, identifier_name, tokenize
 from pipit.sql.precheck import check_text
 from pipit.sql.tree import EXPLAIN_RAW, EXPLAIN_RESOLVED, Reads, check_reads, parse_query_tree
 from pipit.templates import Binder
 
 # What the analyzer itself puts into the RESOLVED tree. A text that calls it shows it in the RAW one, and is refused.
 _REWRITTEN = frozenset({"__getScalar"})
-# Functions that raise by value tell about rows: for authors, not for whoever is under a policy (`check_strict`).
-RAISING = frozenset({"throwIf"})
+# Functions that raise by value or show how rows are stored: for authors, not under a policy (`check_strict`).
+TELLING = frozenset({"throwIf", "byteSize"})
+# MergeTree's virtual columns: places and counts of all rows, not of the tenant's.
+_VIRTUAL = re.compile(
+    r"_(part|part_.*|partition_.*|sample_factor|block_.*|row_exists|disk_name|table|database|distance|projection.*)"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Examined:
-    """The tables that a statement reads, and its functions that raise by value."""
+    """The tables that a statement reads, and what in it is not for a read under filters."""
 
     tables: frozenset[str]
-    raising: frozenset[str]
+    tells_of_others: str = ""
     characters: int = 0  # of the text
 
 
@@ -67,7 +73,7 @@ class Examiner:
         resolved = replace(resolved, functions=resolved.functions - _REWRITTEN)
         _check(resolved, composed)
         both = raw.merged(resolved)
-        return Examined(resolved.tables, both.functions & RAISING, len(composed.sql))
+        return Examined(resolved.tables, _tells_of_others(composed.sql, both.functions), len(composed.sql))
 
     async def _tree(self, explain: str, snapshot: Snapshot, composed: Composed, binder: Binder, filters: str) -> Reads:
         reply = await self._engine.query(
@@ -81,10 +87,22 @@ class Examiner:
 
 
 def _check(reads: Reads, composed: Composed) -> None:
-    check_reads(replace(reads, functions=reads.functions - RAISING), allowed_tables=composed.tables | SYSTEM_TABLES)
+    check_reads(replace(reads, functions=reads.functions - TELLING), allowed_tables=composed.tables | SYSTEM_TABLES)
 
 
 def check_strict(examined: Examined) -> None:
-    """For a read under a policy: an error raised by value would tell of rows that the filter hides."""
-    for function in sorted(examined.raising):
-        raise ReadRefused(f"The function {function} cannot be used on a table with a row policy: it raises by value")
+    """For a read under filters. Not for authors, who read all rows anyway."""
+    if examined.tells_of_others:
+        raise ReadRefused(f"{examined.tells_of_others} cannot be used on a table with a row policy: it tells of other rows")
+
+
+def _tells_of_others(sql: str, functions: frozenset[str]) -> str:
+    """What in a text would tell of rows that a filter hides; empty: nothing."""
+    for function in sorted(functions & TELLING):
+        return f"The function {function}"
+    for token in tokenize(sql):
+        if token.kind is TokenKind.WORD and token.text.upper() == "PREWHERE":
+            return "PREWHERE (WHERE is as fast)"
+        if token.kind in (TokenKind.WORD, TokenKind.QUOTED_IDENTIFIER) and _VIRTUAL.fullmatch(identifier_name(token)):
+            return f"The virtual column {identifier_name(token)}"
+    return ""

@@ -41,6 +41,20 @@ def filters_for(snapshot: Snapshot, security: SecurityContext, tables: Iterable[
     return filters
 
 
+def check_scopes(snapshot: Snapshot, security: SecurityContext) -> None:
+    """A filter that no data source carries must not be a filter that is missing.
+
+    A scope may name a data source that was renamed, is in another case or has a version in its name: the token's
+    issuer meant to confine it, so it reads nothing until the two agree again.
+    """
+    for scope in security.scopes:
+        if scope.type == "DATASOURCES:READ" and scope.filter and scope.resource not in snapshot.tables:
+            raise ReadRefused(
+                f"The token filters the data source '{scope.resource[:200]}', which does not exist",
+                hint="Name the data source in 'resource' exactly as it is deployed.",
+            )
+
+
 def is_policed(security: SecurityContext, table: Table) -> bool:
     """Whether this token's reads of the table must carry a filter."""
     return security.is_tenant and (table.policy is not None or bool(_scope_filters(security, table)))
