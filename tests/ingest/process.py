@@ -11,6 +11,7 @@ import asyncio
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from pipit.datafiles.resources import Column
 from pipit.engine import open_engine
@@ -66,7 +67,7 @@ async def main(data: Path, mode: str) -> None:
         if mode == "send":
             await send(ingest)
         drained = await ingest.drain("crash", "d1_events")
-        found = {"drained": drained}
+        found: dict[str, Any] = {"drained": drained}
         for table in ("d1_events", "d1_view"):
             rows = await engine.rows(f"SELECT id, count() AS n FROM crash.{table} GROUP BY id")
             found[table] = {str(row["id"]): row["n"] for row in rows}

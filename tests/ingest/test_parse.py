@@ -215,7 +215,7 @@ async def test_missing_and_null_values_follow_the_column(sheet: Sheet) -> None:
         c("low", "LowCardinality(Nullable(String))"),
     ]
     full = {"a": {"required": 1}, "optional": 2, "tags": ["x"], "more": ["y"], "kind": "k", "low": "l"}
-    without_optional = {"a": {"required": 1}, "tags": [], "kind": None}
+    without_optional: dict[str, Any] = {"a": {"required": 1}, "tags": [], "kind": None}
     good, bad = await sheet.read(
         columns, [full, {**full, "a": {}}, {**full, "a": None}, without_optional, {"a": {"required": 3}}]
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import zlib
-from typing import Any, Protocol
+from typing import Any
 
 import lz4.frame
 
@@ -18,13 +18,6 @@ from pipit.engine.embedded.failure import Failure
 _PREFERRED = ("zstd", "lz4", "gzip", "deflate")
 _BAD_BODY = 354  # ZLIB_INFLATE_FAILED
 _UNKNOWN = 89  # UNKNOWN_COMPRESSION_METHOD
-
-
-class _Decompressor(Protocol):
-    unused_data: bytes | None
-    eof: bool
-
-    def decompress(self, data: bytes) -> bytes: ...
 
 
 class Decoder:
