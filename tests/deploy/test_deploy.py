@@ -71,7 +71,12 @@ async def test_a_new_column_in_place(workspace: Workspace) -> None:
         (EVENTS.replace("    `team` String `json:$.team`,\n", "").replace("AND team =", "AND action ="), ["team"]),
         (EVENTS.replace("customer_id, timestamp", "timestamp, customer_id"), ["sorting key"]),
         (EVENTS.replace("toYYYYMM", "toDate"), ["partition key"]),
-        (EVENTS.replace("ENGINE MergeTree", "ENGINE ReplacingMergeTree"), ["engine"]),
+        (
+            EVENTS.replace("ENGINE MergeTree", "ENGINE ReplacingMergeTree").replace(
+                "id, timestamp", "id, team, timestamp"
+            ),
+            ["engine"],
+        ),
     ],
 )
 async def test_what_needs_a_rebuild_is_refused(workspace: Workspace, changed: str, words: list[str]) -> None:
@@ -311,3 +316,33 @@ async def test_connections_come_change_and_go(workspace: Workspace) -> None:
     assert (gone.result, gone.plan.deleted_connections) == ("success", ("stream",))
     assert not gone.snapshot.project.connections
     assert (await workspace.deploy(ONLY_EVENTS)).result == "no_changes"
+
+
+@pytest.mark.parametrize("kind", ["SummingMergeTree", "ReplacingMergeTree", "AggregatingMergeTree"])
+async def test_rows_of_two_tenants_are_never_merged(workspace: Workspace, kind: str) -> None:
+    """C5: the policy's column must be part of what makes rows one."""
+    merged = (
+        "SCHEMA >\n    k String `json:$.k`,\n    customer_id String `json:$.customer_id`,\n    v UInt64 `json:$.v`\n\n"
+        f"ENGINE {kind}\nENGINE_SORTING_KEY k\nROW_POLICY customer_id = {{{{String(context.customer_id)}}}}\n"
+    )
+    errors = await refused(workspace, {"datasources/merged.datasource": merged})
+    assert "customer_id" in errors[0] and "sorting key" in errors[0]
+    await workspace.deploy({"datasources/merged.datasource": merged.replace("KEY k", "KEY k, customer_id")})
+
+
+async def test_a_request_chooses_no_table_where_there_are_policies(workspace: Workspace) -> None:
+    """C07."""
+    pipe = "NODE n\nSQL >\n    %\n    SELECT count() FROM {{table(t, 'events')}}\nTYPE endpoint\n"
+    errors = await refused(workspace, TENANTS | {"endpoints/chosen.pipe": pipe})
+    assert errors[0].startswith("endpoints/chosen.pipe:4:") and "'t'" in errors[0]
+    bare = EVENTS.split("ROW_POLICY >")[0]
+    await workspace.deploy({"datasources/events.datasource": bare, "endpoints/chosen.pipe": pipe})
+
+
+async def test_removing_a_policy_takes_a_flag(workspace: Workspace) -> None:
+    """J04."""
+    await workspace.deploy(ONLY_EVENTS)
+    bare = {"datasources/events.datasource": EVENTS.split("ROW_POLICY >")[0]}
+    errors = await refused(workspace, ONLY_EVENTS | bare)
+    assert "ROW_POLICY of 'events' is removed" in errors[0]
+    await workspace.deploy(ONLY_EVENTS | bare, allow_destructive=True)

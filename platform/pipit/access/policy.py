@@ -99,6 +99,11 @@ class Policy:
         """The condition for this token. Raises Forbidden, naming the key that is missing or of another type."""
         return combine(c.print(security.context) for c in self.conjuncts if c.counts_for(security))
 
+    @property
+    def columns(self) -> frozenset[str]:
+        """All columns that the condition reads, optional parts included."""
+        return frozenset().union(*(c.columns for c in self.conjuncts))
+
     def columns_for(self, security: SecurityContext) -> frozenset[str]:
         """The columns that decide who sees a row, as far as this token is concerned: what it may not choose freely
         in the rows that it writes. Rather one too many than one too few."""

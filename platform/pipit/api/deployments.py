@@ -110,6 +110,8 @@ def deployment_object(outcome: Outcome) -> dict[str, Any]:
         "changed_pipe_names": list(plan.changed_pipes),
         "deleted_pipe_names": list(plan.deleted_pipes),
         "new_data_connector_names": list(plan.new_connections),
+        "changed_data_connector_names": list(plan.changed_connections),
+        "deleted_data_connector_names": list(plan.deleted_connections),
         "changes": _changes(plan),
         "feedback": [_feedback(w) for w in outcome.warnings],
         "seconds": round(outcome.seconds, 3),

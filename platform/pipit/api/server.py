@@ -12,6 +12,7 @@ from pathlib import Path
 from pipit.access.authenticate import Authenticator
 from pipit.access.limits import RateLimiter
 from pipit.catalog.catalog import Catalog
+from pipit.catalog.lease import only_server
 from pipit.deploy import Deployer
 from pipit.engine import Engine, open_engine
 from pipit.errors import Unavailable
@@ -51,10 +52,10 @@ class Server:
 async def open_server(config: Config) -> AsyncIterator[Server]:
     """Starts or connects the engine, reads the state back, replays segments. Leaves nothing running.
 
-    Raises Unavailable when the engine cannot be started or reached.
+    Raises Unavailable when the engine cannot be started or reached, Conflict when another server uses the same state.
     """
     config.data_dir.mkdir(parents=True, exist_ok=True)
-    async with open_engine(config.data_dir, config.clickhouse_url) as engine:
+    async with open_engine(config.data_dir, config.clickhouse_url) as engine, only_server(engine):
         catalog = Catalog(engine, config.admin_token)
         await _load(catalog)
         ingest = Ingest(engine, config.data_dir)

@@ -5,7 +5,8 @@ Needs no engine. Raises ProjectError with everything that is wrong, each with it
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import lru_cache
 
@@ -13,7 +14,8 @@ from pipit.access.policy import Policy
 from pipit.catalog.lineage import derived, references
 from pipit.catalog.snapshot import CompiledNode, CompiledPipe, NodeTarget, Snapshot, Table, Workspace
 from pipit.catalog.state import TableNames
-from pipit.datafiles.resources import Node, Pipe, Position, Project
+from pipit.datafiles import key_items
+from pipit.datafiles.resources import DataSource, Node, Pipe, Position, Project
 from pipit.errors import DatafileError, ProjectError, SqlError, TemplateError
 from pipit.templates import Parameter, Template
 
@@ -37,6 +39,8 @@ def build_snapshot(
                 policy = Policy.compile(datasource)
             except DatafileError as error:
                 errors.append(error)
+            else:
+                errors.extend(_merged_away(datasource, policy))
         tables[datasource.name] = Table(
             datasource,
             workspace.database,
@@ -46,12 +50,72 @@ def build_snapshot(
         )
     pipes = {pipe.name: _compile_pipe(pipe, errors) for pipe in project.pipes.values()}
     snapshot = Snapshot(workspace, deployment, created_at, project, names, tables, pipes, dict(secrets or {}))
+    if any(table.policy for table in tables.values()):
+        errors.extend(_tables_by_request(pipes.values()))
     if not errors:  # a template that does not compile cannot be looked into
         errors.extend(_cycles(snapshot))
     if errors:
         raise ProjectError(errors)
     sources = derived(snapshot)
     return replace(snapshot, tables={n: replace(t, sources=sources[n]) for n, t in tables.items()})
+
+
+# Engines that make one row of several with the same sorting key, when they merge or with FINAL.
+_MERGING = frozenset(
+    {
+        "ReplacingMergeTree",
+        "SummingMergeTree",
+        "AggregatingMergeTree",
+        "CollapsingMergeTree",
+        "VersionedCollapsingMergeTree",
+    }
+)
+
+
+def _merged_away(datasource: DataSource, policy: Policy) -> list[DatafileError]:
+    """Rows of two tenants must never be merged into one: every column of the policy stands in the sorting key."""
+    if datasource.engine.name not in _MERGING:
+        return []
+    key = {item.strip("` ") for item in key_items(datasource.engine.sorting_key)}
+    place = datasource.row_policy.position if datasource.row_policy else Position()
+    return [
+        DatafileError(
+            f"The row policy compares '{column}', which is not in the sorting key: "
+            f"{datasource.engine.name} would merge rows of different tenants",
+            file=datasource.file,
+            line=place.line,
+            column=place.column,
+            hint=f"Add {column} to ENGINE_SORTING_KEY.",
+        )
+        for column in sorted(policy.columns - key)
+    ]
+
+
+_TABLE_OF = re.compile(r"\b(?:table|TABLE|symbol)\s*\(\s*([A-Za-z_]\w*)\s*[,)]")
+
+
+def _tables_by_request(pipes: Iterable[CompiledPipe]) -> list[DatafileError]:
+    """Where there are row policies, which table is read is the author's to say (ATTACKS C07)."""
+    errors: list[DatafileError] = []
+    for pipe in pipes:
+        for node in pipe.nodes.values():
+            if node.template is None:
+                continue
+            chosen = {p.name for p in node.template.parameters if p.identifier}
+            for found in _TABLE_OF.finditer(node.node.sql):
+                if found[1] in chosen:
+                    before = node.node.sql[: found.start()]
+                    errors.append(
+                        node_error(
+                            pipe.pipe,
+                            node.node,
+                            f"The parameter '{found[1]}' chooses a table, in a project with row policies",
+                            line=before.count("\n") + 1,
+                            column=len(before) - before.rfind("\n"),
+                            hint="Name the tables: {% if x == 'a' %} a {% else %} b {% end %}.",
+                        )
+                    )
+    return errors
 
 
 def node_error(

@@ -71,6 +71,14 @@ def make_plan(live: Snapshot, project: Project, *, existing: frozenset[str], all
             continue
         changed.append(name)
         _compare(before, datasource, columns, errors)
+        if before.row_policy is not None and datasource.row_policy is None and not allow_destructive:
+            errors.append(
+                DatafileError(
+                    f"The ROW_POLICY of '{name}' is removed: every tenant would see all of its rows",
+                    file=datasource.file,
+                    hint="Put it back, or deploy with --allow-destructive-operations.",
+                )
+            )
     deleted = tuple(n for n in old.datasources if n not in project.datasources)
     if deleted and not allow_destructive:
         errors.extend(

@@ -93,7 +93,8 @@ def _check(reads: Reads, composed: Composed) -> None:
 def check_strict(examined: Examined) -> None:
     """For a read under filters. Not for authors, who read all rows anyway."""
     if examined.tells_of_others:
-        raise ReadRefused(f"{examined.tells_of_others} cannot be used on a table with a row policy: it tells of other rows")
+        what = examined.tells_of_others
+        raise ReadRefused(f"{what} cannot be used on a table with a row policy: it tells of other rows")
 
 
 def _tells_of_others(sql: str, functions: frozenset[str]) -> str:
