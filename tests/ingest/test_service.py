@@ -16,7 +16,7 @@ import pytest
 from pipit.datafiles.resources import Column
 from pipit.engine import Engine
 from pipit.errors import BadRequest, Conflict, NotFound, QueryTimeout, TooLarge, Unavailable, UnprocessableWrite
-from pipit.ingest import Ingest, Target, limits, table_settings
+from pipit.ingest import Ingest, Target, limits, table_settings, writer
 from pipit.ingest.log import Log
 from pipit.ingest.quarantine import create_table
 
@@ -59,7 +59,13 @@ class Place:
         return sorted(self.folder.glob("segments/*/*/*.segment"))
 
 
-async def make_place(engine: Engine, folder: Path, partition: str = "", columns: tuple[Column, ...] = COLUMNS) -> Place:
+async def make_place(
+    engine: Engine,
+    folder: Path,
+    partition: str = "",
+    columns: tuple[Column, ...] = COLUMNS,
+    settings: str = SETTINGS,
+) -> Place:
     database = f"pipit_{uuid.uuid4().hex[:12]}"
     target = Target(database, "d1_events", "q1_events", columns, partition)
     place = Place(engine, folder, database, target)
@@ -67,7 +73,7 @@ async def make_place(engine: Engine, folder: Path, partition: str = "", columns:
     await engine.command(f"CREATE DATABASE `{database}`")
     await place.command(
         f"CREATE TABLE DB.d1_events ({definitions}) ENGINE = MergeTree PARTITION BY ({partition or 'tuple()'}) "
-        f"ORDER BY id SETTINGS {SETTINGS}"
+        f"ORDER BY id SETTINGS {settings}"
     )
     await engine.command(create_table(database, "q1_events", columns))
     return place
@@ -275,24 +281,44 @@ async def test_a_view_that_fails_is_told_and_repaired_when_it_works_again(place:
     assert (await place.count(), await place.count("q1_events"), await place.count("d1_view")) == (3, 1, 3)
 
 
-async def test_a_failing_view_holds_later_segments_back_before_its_token_is_forgotten(
-    place: Place, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("restart", [False, True])
+async def test_a_failed_view_stops_nobody_and_its_segment_is_never_replayed_too_late(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, restart: bool
 ) -> None:
-    monkeypatch.setattr(limits, "MAX_INSERTS_BEHIND_FAILED", 2)
-    await place.command(f"CREATE TABLE DB.d1_view (id UInt32) ENGINE = MergeTree ORDER BY id SETTINGS {SETTINGS}")
+    """The window of the tables is 10 blocks: a replay after three inserts of 4 partitions would double row 1."""
+    monkeypatch.setattr(limits, "DEDUPLICATION_WINDOW", 10)
+    monkeypatch.setattr(limits, "MAX_BLOCKS_BEHIND_FAILED", 5)
+    monkeypatch.setattr(writer, "_FAILED_FIRST", 30.0 if restart else 1.0)
+    window = ", ".join(f"{k} = {v}" for k, v in limits.table_settings().items())
+    place = await make_place(engine, tmp_path, "id % 4", settings=window)
+    await place.command(f"CREATE TABLE DB.d1_view (id UInt32) ENGINE = MergeTree ORDER BY id SETTINGS {window}")
     await place.command(
         "CREATE MATERIALIZED VIEW DB.m1_view TO DB.d1_view AS SELECT id FROM DB.d1_events WHERE throwIf(id = 1) = 0"
     )
-    async with place.ingest(wait_seconds=0.5) as ingest:
+    async with place.ingest() as ingest:
         with pytest.raises(UnprocessableWrite):
-            await ingest.append(place.target, lines({"id": 1}), wait=True)
-        results = [await ingest.append(place.target, lines({"id": n}), wait=True) for n in (2, 3)]
-        assert [r.loaded for r in results] == [True, False]  # the third waits on the disk
-        async with ingest.paused(place.database, "d1_events"):
-            await place.command("DROP TABLE DB.m1_view SYNC")
-            await place.command("CREATE MATERIALIZED VIEW DB.m1_view TO DB.d1_view AS SELECT id FROM DB.d1_events")
-        assert await ingest.drain(place.database, "d1_events")
-    assert await place.count() == await place.count("d1_view") == 3
+            await ingest.append(place.target, lines({"id": 1}, "bad"), wait=True, idempotency_key="k")
+        for first in (100, 200, 300):
+            body = lines(*({"id": first + n} for n in range(4)))
+            assert (await ingest.append(place.target, body, wait=True)).loaded
+        if not restart:
+            assert await ingest.drain(place.database, "d1_events")
+    if restart:
+        assert len(place.files()) == 1
+        async with place.ingest() as ingest:
+            assert await ingest.drain(place.database, "d1_events")
+            again = await ingest.append(place.target, lines({"id": 1}, "bad"), wait=True, idempotency_key="k")
+            assert (again.successful_rows, again.quarantined_rows, again.loaded) == (1, 1, True)
+    async with place.ingest() as ingest:  # it stays aside, and its key is remembered
+        again = await ingest.append(place.target, lines({"id": 1}, "bad"), wait=True, idempotency_key="k")
+        assert (again.successful_rows, again.quarantined_rows, again.loaded) == (1, 1, True)
+    assert [await place.count(table) for table in ("d1_events", "d1_view", "q1_events")] == [13, 12, 1]
+    (aside,) = place.folder.glob("segments/*/*/*.aside")
+    assert place.files() == []
+    told = [r.getMessage() for r in caplog.records if aside.name in r.getMessage()]
+    assert len(told) == 1
+    assert "d1_events" in told[0]
+    assert "throwIf" in told[0]
 
 
 async def test_a_table_that_refuses_the_rows_is_not_taken_for_a_view_that_fails(place: Place) -> None:

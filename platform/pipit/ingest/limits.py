@@ -21,8 +21,9 @@ MAX_PARTITIONS = 100  # of one insert; a segment that touches more is inserted i
 
 # Blocks (one per partition and insert) whose tokens a table remembers.
 DEDUPLICATION_WINDOW = 10_000
-# Inserts that may follow one that some view has not taken yet: then its token could leave the window.
-MAX_INSERTS_BEHIND_FAILED = DEDUPLICATION_WINDOW // MAX_PARTITIONS // 2
+# Blocks that may follow a failed segment in any table that it goes to, until it is never replayed again: its
+# tokens could leave the window. The other half is for what comes while an attempt runs.
+MAX_BLOCKS_BEHIND_FAILED = DEDUPLICATION_WINDOW // 2
 
 # Attempts of a segment that ran out of time, until later segments go on without it,
 TIMEOUTS_TO_BESIDE = 5

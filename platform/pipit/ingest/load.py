@@ -15,6 +15,7 @@ insert.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -29,6 +30,21 @@ from pipit.ingest.segment import Segment
 from pipit.sql.identifiers import quote
 
 _TOO_MANY_PARTS = 252
+
+
+# Its names are plain (catalog): the engine prints them without quotes, or with.
+_TARGET = re.compile(r" TO (?:`?\w+`?\.)?`?(\w+)`? ")
+
+
+class ViewFailed(UnprocessableWrite):
+    """The table has the rows; `bad` are the refused ones of each request."""
+
+    def __init__(self, failure: SqlError, bad: list[int]) -> None:
+        super().__init__(
+            "The events were stored, but a materialized view failed on them",
+            hint="Do not send them again: the view is fed when it works again. Its error: " + failure.message[:300],
+        )
+        self.bad = bad
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,11 +116,39 @@ async def load(engine: Engine, segment: Segment) -> list[int]:
     if await _feeds_views(engine, segment):
         # The table's own part of it, under the same token: what the table refuses raises here, and is not stored.
         await _insert(engine, job, good, segment.token, materialized_views_ignore_errors=1)
-        raise UnprocessableWrite(
-            "The events were stored, but a materialized view failed on them",
-            hint="Do not send them again: the view is fed when it works again. Its error: " + failure.message[:300],
-        )
+        raise ViewFailed(failure, bad)
     raise failure
+
+
+async def blocks(engine: Engine, segment: Segment) -> dict[str, int]:
+    """How many blocks each table that the segment goes to has seen: the engine numbers them. Never too few.
+
+    The tables are its own, its quarantine and the targets of views behind it, however far.
+    """
+    database = {"database": segment.header.database}
+    tables = await engine.rows(
+        "SELECT name, create_table_query AS created, dependencies_table AS views FROM system.tables "
+        "WHERE database = {database:String}",
+        database,
+    )
+    known = {t["name"]: t for t in tables}
+    reached = {segment.header.table, segment.header.meta["quarantine"]}
+    todo = [segment.header.table]
+    while todo:
+        for view in known.get(todo.pop(), {}).get("views", ()):
+            target = _TARGET.search(known[view]["created"]) if view in known else None
+            for name in (view, target[1] if target else view):
+                if name not in reached:
+                    reached.add(name)
+                    todo.append(name)
+    numbers = await engine.rows(
+        "SELECT table, sum(number) AS n FROM (SELECT table, max(max_block_number) AS number FROM system.parts "
+        "WHERE database = {database:String} GROUP BY table, if(startsWith(engine, 'Replicated'), partition_id, '')) "
+        "GROUP BY table",
+        database,
+    )
+    counted = {row["table"]: int(row["n"]) for row in numbers}
+    return {name: counted.get(name, 0) for name in sorted(reached)}
 
 
 async def _insert(engine: Engine, job: _Job, select: str, token: str, **settings: int) -> None:

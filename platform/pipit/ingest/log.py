@@ -129,6 +129,8 @@ class Log:
                 f"Another Pipit process already writes events in {self._root}",
                 hint="Stop it, or give this one another --data directory.",
             ) from None
+        for path in self._root.glob(f"*/*/*{segment.SCRATCH}"):
+            path.unlink()
         found: list[Segment] = []
         for path in sorted(self._root.glob(f"*/*/*{segment.SUFFIX}")):
             self._last = max(self._last, segment.sequence_of(path))
@@ -218,6 +220,7 @@ class Log:
     def remove(self, taken: Segment) -> None:
         """Its rows are in ClickHouse."""
         taken.path.unlink(missing_ok=True)
+        taken.path.with_suffix(segment.NOTES).unlink(missing_ok=True)
         self._forget(taken)
 
     def set_aside(self, taken: Segment, suffix: str) -> Path:

@@ -6,6 +6,8 @@ one.
     {"a": 1}
     {"a": 2}
 
+Beside it, once it has failed, stands `<name>.notes`: what must be remembered of it over a restart.
+
 ClickHouse reads the file as it is, line by line, and skips the lines that start with \\x1e and the nonce:
 128 random bits that no client knows, so no row can pass for a frame. Recovery follows the lengths, never
 the text. Imports no engine: the log outlives it.
@@ -25,8 +27,12 @@ from typing import Any
 
 import msgspec
 
+from pipit.ingest import disk
+
 VERSION = 1
 SUFFIX = ".segment"
+NOTES = ".notes"
+SCRATCH = ".scratch"  # files that mean nothing after a restart
 _MARK = b"\x1e"
 
 
@@ -51,6 +57,18 @@ class Header(msgspec.Struct, frozen=True):
     pipit: int = VERSION
 
 
+class Notes(msgspec.Struct):
+    """Of a segment that failed; on the disk before anything goes on. `blocks`: how far each table that it goes to
+    had come then (`load.blocks`). `bad`: the bad rows of each request, once its rows are stored. `refused`: the
+    rows (first, end, reason) that the table cannot take, fixed before any of its rows is inserted without them.
+    """
+
+    blocks: dict[str, int] = msgspec.field(default_factory=dict)
+    bad: list[int] = msgspec.field(default_factory=list)
+    error: str = ""
+    refused: list[tuple[int, int, str]] = msgspec.field(default_factory=list)
+
+
 class Damaged(Exception):
     """A segment file whose header cannot be read."""
 
@@ -66,6 +84,7 @@ class Segment:
     rows: int = 0
     frames: list[Frame] = field(default_factory=list)
     waiters: dict[int, asyncio.Future[Any]] = field(default_factory=dict)  # by request; the loader's to resolve
+    notes: Notes = field(default_factory=Notes)
     _chain: Any = field(default_factory=lambda: hashlib.blake2b(digest_size=16))
 
     @property
@@ -90,6 +109,17 @@ class Segment:
             starts.append(row)
             row += frame.rows
         return starts
+
+    def save_notes(self) -> None:
+        """Blocks: call it in a thread. Raises OSError."""
+        path = self.path.with_suffix(NOTES)
+        fresh = self.path.with_suffix(SCRATCH)
+        with fresh.open("wb") as file:
+            file.write(msgspec.json.encode(self.notes))
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(path)
+        disk.sync_folder(path.parent)
 
     def add(self, frame: Frame, line: bytes) -> None:
         self.frames.append(frame)
@@ -150,6 +180,9 @@ def recover(path: Path) -> Segment:
         if data.find(_MARK + nonce.encode(), segment.size + 1) >= 0:
             path.with_suffix(".damaged").write_bytes(data)
         os.truncate(path, segment.size)
+    notes = path.with_suffix(NOTES)
+    if notes.exists():
+        segment.notes = msgspec.json.decode(notes.read_bytes(), type=Notes)
     return segment
 
 

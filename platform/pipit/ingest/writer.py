@@ -2,8 +2,10 @@
 
 Engine away: the segment is tried again until it is back. A view that fails, or any other refusal: the
 segment is set beside, told to those who wait, and tried again under the same tokens with growing pauses,
-while later segments go on, but never so many that its tokens could leave the tables' deduplication window.
-One that always runs out of time is set beside too, and in the end left to a person (`.stuck`), as one whose
+while later segments go on. When so many blocks have followed it, in any table that it goes to, that its tokens
+could have left the deduplication window, it is never replayed again (`.aside`): the engine's own block numbers
+say so, and the numbers at its failure stand beside the segment, so that a restart forgets nothing. One that
+always runs out of time is set beside too, and in the end left to a person (`.stuck`), as one whose
 table is gone is (`.orphan`).
 """
 
@@ -17,10 +19,10 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from pipit.engine.client import Engine
-from pipit.errors import NotFound, PipitError, QueryTimeout, Unavailable, UnprocessableWrite
+from pipit.errors import NotFound, PipitError, QueryTimeout, SqlError, Unavailable, UnprocessableWrite
 from pipit.ingest import limits
 from pipit.ingest.keys import Keys
-from pipit.ingest.load import load
+from pipit.ingest.load import ViewFailed, blocks, load
 from pipit.ingest.log import Log, TableKey
 from pipit.ingest.segment import Segment
 
@@ -34,7 +36,6 @@ class _Failed:
     segment: Segment
     due: float
     pause: float
-    inserts_before: int  # how many inserts the table had seen at its first attempt
 
 
 class Writer:
@@ -42,7 +43,6 @@ class Writer:
         self._engine, self._log, self._keys, self._table = engine, log, keys, table
         self._failed: list[_Failed] = []
         self._timeouts: dict[str, int] = {}  # attempts that ran out of time, by segment
-        self._inserts = 0
         self._turn = asyncio.Lock()  # held for one attempt; a deployment holds it to keep the writer still
         self._idle = asyncio.Event()
         self._task = asyncio.create_task(self._run(), name=f"pipit writer {'.'.join(table)}")
@@ -72,34 +72,29 @@ class Writer:
         while True:
             now = time.monotonic()
             segment = next((f.segment for f in self._failed if f.due <= now), None)
-            if segment is None and not self._too_far:
+            if segment is None:
                 segment = self._log.take(self._table)
             if segment is not None:
                 await self._load(segment)
                 self._idle.set()
                 continue
             left = max(0.0, min(f.due for f in self._failed) - now) if self._failed else None
-            if self._too_far and left is not None:
-                await asyncio.sleep(left)
-            else:
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._log.wait(self._table), left)
-
-    @property
-    def _too_far(self) -> bool:
-        """Another insert could push the tokens of a failed one out of the window."""
-        oldest = min((f.inserts_before for f in self._failed), default=self._inserts)
-        return self._inserts - oldest >= limits.MAX_INSERTS_BEHIND_FAILED
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._log.wait(self._table), left)
 
     async def _load(self, segment: Segment) -> None:
-        """Until it is loaded, set beside or gone."""
+        """Until it is loaded, set beside or left."""
         pause = _AWAY_FIRST
         while True:
             try:
                 async with self._turn:
                     self._log.trim(segment)
-                    bad = await load(self._engine, segment)
-                await self._loaded(segment, bad)
+                    late = await self._too_late(segment)
+                    bad = [] if late else await load(self._engine, segment)
+                if late:
+                    await self._give_up(segment)
+                else:
+                    await self._loaded(segment, bad)
                 return
             except Unavailable:
                 pass
@@ -108,28 +103,42 @@ class Writer:
                 if tried >= limits.TIMEOUTS_TO_ASIDE:
                     self._leave(segment, error, ".stuck")
                     return
-                if tried >= limits.TIMEOUTS_TO_BESIDE:
-                    self._fail(segment, error)
+                if tried >= limits.TIMEOUTS_TO_BESIDE and await self._fail(segment, error):
                     return
             except NotFound as error:
                 self._leave(segment, error, ".orphan")
                 return
             except Exception as error:  # kept and tried again, whatever it is
-                self._fail(segment, error)
-                return
+                if await self._fail(segment, error):
+                    return
             await asyncio.sleep(pause)
             pause = min(pause * 2, _AWAY_MOST)
+
+    async def _too_late(self, segment: Segment) -> bool:
+        """Whether a replay could find its tokens forgotten, and double its rows."""
+        then = segment.notes.blocks
+        if not then:
+            return False
+        now = await blocks(self._engine, segment)
+        return any(now.get(t, 0) - n >= limits.MAX_BLOCKS_BEHIND_FAILED for t, n in then.items())
+
+    async def _give_up(self, segment: Segment) -> None:
+        """It failed too long ago. Where its rows are stored, its keys are answered as such from now on."""
+        notes = segment.notes
+        error: PipitError = SqlError(notes.error)
+        if notes.bad:
+            error = UnprocessableWrite(notes.error)
+            await self._settle(segment, notes.bad)
+        self._leave(segment, error, ".aside")
 
     def _leave(self, segment: Segment, error: PipitError, suffix: str) -> None:
         """To a person: the rows are kept in the file, and not tried again by themselves."""
         path = self._log.set_aside(segment, suffix)
-        _log.critical(
-            "%d events of %s are left in %s; see what the table has of them before they are loaded again: %s",
-            segment.rows,
-            ".".join(self._table),
-            path,
-            error.message,
-        )
+        have = "see what the table has of them before they are loaded again"
+        if isinstance(error, UnprocessableWrite):
+            have = "the table has them, and what the view lacks of them must be filled by hand"
+        table = ".".join(self._table)
+        _log.critical("%d events of %s are left in %s; %s: %s", segment.rows, table, path, have, error.message)
         self._tell(segment, error)
         self._drop(segment)
 
@@ -138,33 +147,49 @@ class Writer:
         self._timeouts.pop(segment.name, None)
 
     async def _loaded(self, segment: Segment, bad: list[int]) -> None:
-        self._inserts += 1
-        named = [frame.key for frame in segment.frames if frame.key]
-        for frame, number in zip(segment.frames, bad, strict=True):
-            if frame.key:
-                self._keys.settle(frame.key, number)
         for index, waiter in segment.waiters.items():
             if not waiter.done():
                 waiter.set_result(bad[index])
         segment.waiters.clear()
-        if named:
-            await asyncio.to_thread(self._keys.remember, named)
+        await self._settle(segment, bad)
         self._log.remove(segment)
         self._drop(segment)
 
-    def _fail(self, segment: Segment, error: Exception) -> None:
+    async def _settle(self, segment: Segment, bad: list[int]) -> None:
+        named = [frame.key for frame in segment.frames if frame.key]
+        for frame, number in zip(segment.frames, bad, strict=True):
+            if frame.key:
+                self._keys.settle(frame.key, number)
+        if named:
+            await asyncio.to_thread(self._keys.remember, named)
+
+    async def _fail(self, segment: Segment, error: Exception) -> bool:
+        """Sets it beside. False when that cannot be written down now: then nothing may go on before it."""
         known = next((f for f in self._failed if f.segment is segment), None)
         if known is None:
             text = error.message if isinstance(error, PipitError) else repr(error)
+            try:
+                await self._note(segment, error, text)
+            except (PipitError, OSError):
+                return False
             _log.error("segment %s of %s is kept and tried again: %s", segment.name, ".".join(self._table), text)
-            known = _Failed(segment, 0.0, _FAILED_FIRST, self._inserts)
+            known = _Failed(segment, 0.0, _FAILED_FIRST)
             self._failed.append(known)
-            self._inserts += 1
         else:
             known.pause = min(known.pause * 2, _FAILED_MOST)
         known.due = time.monotonic() + known.pause
         if isinstance(error, UnprocessableWrite):
             self._tell(segment, error)
+        return True
+
+    async def _note(self, segment: Segment, error: Exception, text: str) -> None:
+        notes = segment.notes
+        if not notes.blocks:  # else it failed before a restart, and counts from there
+            notes.blocks = await blocks(self._engine, segment)
+        notes.error = text
+        if isinstance(error, ViewFailed):
+            notes.error, notes.bad = f"{text}. {error.hint}", error.bad
+        await asyncio.to_thread(segment.save_notes)
 
     def _tell(self, segment: Segment, error: Exception) -> None:
         for waiter in segment.waiters.values():
