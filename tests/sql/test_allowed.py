@@ -27,7 +27,7 @@ async def test_everything_in_the_engine_is_reviewed(engine: Engine, listed: str)
     assert (new, gone) == ([], []), "run `python -m pipit.sql.review --write` and give each new name its verdict"
 
 
-@pytest.mark.parametrize("listed", ["functions", "table_functions", "settings", "formats"])
+@pytest.mark.parametrize("listed", ["functions", "table_functions", "settings", "formats", "merge_tree_settings", "types"])
 def test_nothing_is_left_unreviewed(listed: str) -> None:
     assert [name for name, columns in read_reviewed(listed).items() if columns[-1] == UNREVIEWED] == []
 

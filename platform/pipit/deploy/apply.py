@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from pipit.catalog.snapshot import Snapshot
 from pipit.deploy.ddl import column_definition, create_table
+from pipit.deploy.gate import checked
 from pipit.deploy.plan import Plan
 from pipit.deploy.views import View, common_columns, trigger
 from pipit.engine.client import Engine
@@ -56,7 +57,9 @@ class Objects:
         for name in self._plan.new_datasources:
             table = self._new.tables[name]
             self._made += [table.physical, table.quarantine]
-            await self._engine.command(create_table(table.datasource, table.database, table.physical))
+            await self._engine.command(
+                await checked(self._engine, create_table(table.datasource, table.database, table.physical))
+            )
             await self._engine.command(create_quarantine(table.datasource, table.database, table.quarantine))
 
     async def _add_columns(self) -> None:
@@ -70,7 +73,9 @@ class Objects:
                 where = f"{quote(table.database)}.{quote(physical)}"
                 # One that a deploy which was cut off left behind may have another type.
                 await self._engine.command(f"ALTER TABLE {where} DROP COLUMN IF EXISTS {quote(addition.column.name)}")
-                await self._engine.command(f"ALTER TABLE {where} ADD COLUMN {definition} {place}")
+                await self._engine.command(
+                    await checked(self._engine, f"ALTER TABLE {where} ADD COLUMN {definition} {place}")
+                )
 
     async def _create_views(self, views: Mapping[str, View]) -> None:
         fills: list[tuple[View, tuple[str, ...]]] = []

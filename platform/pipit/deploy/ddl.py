@@ -1,4 +1,5 @@
-"""The DDL of a data source: pure text from typed resources. Names are quoted; expressions are the author's own.
+"""The DDL of a data source: pure text from typed resources. Names are quoted; expressions are the author's own, so
+`problems` judges each of them first, and none is printed where it could end the clause that it stands in.
 
 Every table carries a deduplication window (design, "A write": a replay must find its token in landing tables, targets
 and quarantine alike), so the settings come from `ingest`, which knows how much can be pending.
@@ -6,10 +7,23 @@ and quarantine alike), so the settings come from `ingest`, which knows how much 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 
-from pipit.datafiles.resources import Column, DataSource, Index
+from pipit.datafiles.resources import Column, DataSource, Index, Position
+from pipit.errors import DatafileError
 from pipit.ingest import table_settings
+from pipit.sql.expressions import (
+    ExpressionError,
+    Kind,
+    check_codec,
+    check_column_name,
+    check_expression,
+    check_setting,
+    check_type,
+    is_one_group,
+)
 from pipit.sql.identifiers import quote
 
 # What new ClickHouse refuses and real projects need; see docs/differences.
@@ -18,6 +32,60 @@ _COMPATIBLE: Mapping[str, str] = {
     "allow_dimensions_outside_sorting_key": "1",
     "allow_suspicious_indices": "1",
 }
+
+_KEYS = ("sorting_key", "partition_key", "primary_key", "sampling_key", "columns")
+
+
+def problems(datasource: DataSource) -> list[DatafileError]:
+    """Every piece of the definition that is not what it should be, with its place."""
+    found: list[DatafileError] = []
+    for what, position, check in _pieces(datasource):
+        try:
+            check()
+        except ExpressionError as error:
+            message = f"{what} is refused: {error.message}"
+            found.append(
+                DatafileError(message, file=datasource.file, line=position.line or 1, column=position.column or 1)
+            )
+    return found
+
+
+def _pieces(datasource: DataSource) -> Iterator[tuple[str, Position, Callable[[], None]]]:
+    for column in datasource.columns:
+        place, named = column.position, f"column '{column.name[:80]}'"
+        yield f"The name of {named}", place, partial(check_column_name, column.name)
+        if column.type:
+            yield f"The type of {named}", place, partial(check_type, column.type)
+        if column.default is not None:
+            yield f"The DEFAULT of {named}", place, partial(check_expression, column.default, kind=Kind.DEFAULT)
+        if column.codec:
+            yield f"The CODEC of {named}", place, partial(check_codec, column.codec)
+    place = _place(datasource, "INDEXES")
+    for index in datasource.indexes:
+        yield f"The name of index '{index.name[:80]}'", place, partial(check_column_name, index.name)
+        for what, text, kind in (("expression", index.expression, Kind.INDEX), ("type", index.type, Kind.INDEX_TYPE)):
+            yield f"The {what} of index '{index.name}'", place, partial(check_expression, text, kind=kind)
+    engine = datasource.engine
+    for option in _KEYS:
+        if text := getattr(engine, option):
+            word = f"ENGINE_{option.upper()}"
+            yield word, _place(datasource, word), partial(check_expression, text, kind=Kind.KEY)
+    for option in ("ver", "is_deleted", "sign", "version"):
+        if name := getattr(engine, option):
+            word = f"ENGINE_{option.upper()}"
+            yield word, _place(datasource, word), partial(check_column_name, name)
+    if engine.ttl:
+        yield "ENGINE_TTL", _place(datasource, "ENGINE_TTL"), partial(check_expression, engine.ttl, kind=Kind.TTL)
+    for name, value in engine.settings.items():
+        yield "ENGINE_SETTINGS", _place(datasource, "ENGINE_SETTINGS"), partial(check_setting, name, value)
+
+
+def _place(datasource: DataSource, word: str) -> Position:
+    """Where the directive stands in the file."""
+    found = re.search(rf"^[ \t]*{word}\b", datasource.text, re.MULTILINE)
+    if found is None:
+        return datasource.engine.position
+    return Position(datasource.text.count("\n", 0, found.end()) + 1, 1)
 
 
 def create_table(datasource: DataSource, database: str, physical: str) -> str:
@@ -32,7 +100,7 @@ def create_table(datasource: DataSource, database: str, physical: str) -> str:
 def column_definition(column: Column) -> str:
     parts = [quote(column.name), column.type]
     if column.default is not None:
-        parts.append(f"DEFAULT {column.default}")
+        parts.append(f"DEFAULT ({column.default})")
     if column.codec:
         parts.append(column.codec)
     return " ".join(p for p in parts if p)
@@ -40,7 +108,7 @@ def column_definition(column: Column) -> str:
 
 def index_definition(index: Index) -> str:
     granularity = f" GRANULARITY {index.granularity}" if index.granularity else ""
-    return f"INDEX {quote(index.name)} {index.expression} TYPE {index.type}{granularity}"
+    return f"INDEX {quote(index.name)} ({index.expression}) TYPE {index.type}{granularity}"
 
 
 def engine_clause(datasource: DataSource) -> str:
@@ -49,10 +117,10 @@ def engine_clause(datasource: DataSource) -> str:
     if engine.name == "Null":
         return "ENGINE = Null"
     arguments: dict[str, list[str]] = {
-        "ReplacingMergeTree": [engine.ver, engine.is_deleted],
+        "ReplacingMergeTree": [_name(engine.ver), _name(engine.is_deleted)],
         "SummingMergeTree": [_tuple(engine.columns) if engine.columns else ""],
-        "CollapsingMergeTree": [engine.sign],
-        "VersionedCollapsingMergeTree": [engine.sign, engine.version],
+        "CollapsingMergeTree": [_name(engine.sign)],
+        "VersionedCollapsingMergeTree": [_name(engine.sign), _name(engine.version)],
     }
     given = [a for a in arguments.get(engine.name, []) if a]
     clause = [f"ENGINE = {engine.name}({', '.join(given)})"]
@@ -70,19 +138,11 @@ def engine_clause(datasource: DataSource) -> str:
     return "\n".join(clause)
 
 
+def _name(column: str) -> str:
+    return quote(column) if column else ""
+
+
 def _tuple(expression: str) -> str:
     """A key's expression list in parentheses; `tuple()` and one already in them stay."""
     text = expression.strip()
-    if text.startswith("(") and text.endswith(")") and _closes_at_end(text):
-        return text
-    return text if text == "tuple()" else f"({text})"
-
-
-def _closes_at_end(text: str) -> bool:
-    """Whether the first parenthesis is closed by the last: `(a), (b)` is not one group."""
-    depth = 0
-    for place, char in enumerate(text):
-        depth += (char == "(") - (char == ")")
-        if depth == 0:
-            return place == len(text) - 1
-    return False
+    return text if text == "tuple()" or is_one_group(text) else f"({text})"

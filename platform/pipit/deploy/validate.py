@@ -17,7 +17,8 @@ from pipit.catalog.snapshot import CompiledNode, CompiledPipe, Snapshot, Workspa
 from pipit.catalog.state import TableNames
 from pipit.datafiles.resources import NodeType, Project
 from pipit.datafiles.resources import Warning as ProjectWarning
-from pipit.deploy.ddl import create_table
+from pipit.deploy import ddl
+from pipit.deploy.gate import checked
 from pipit.deploy.views import View, common_columns, missing_columns, views_of
 from pipit.engine.client import Engine
 from pipit.errors import CustomError, DatafileError, PipitError, SqlError, TemplateError, Unavailable
@@ -80,8 +81,13 @@ async def _create_tables(engine: Engine, snapshot: Snapshot) -> tuple[list[Dataf
     errors: list[DatafileError] = []
     broken: set[str] = set()
     for table in snapshot.tables.values():
+        if refused := ddl.problems(table.datasource):
+            broken.add(table.name)
+            errors += refused
+            continue
         try:
-            await engine.command(create_table(table.datasource, table.database, table.physical))
+            statement = ddl.create_table(table.datasource, table.database, table.physical)
+            await engine.command(await checked(engine, statement))
             await engine.command(create_quarantine(table.datasource, table.database, table.quarantine))
         except Unavailable:
             raise

@@ -58,6 +58,10 @@ OBJECT_FUNCTIONS: frozenset[str] = frozenset(name for name, (_, verdict) in _FUN
 ALLOWED_TABLE_FUNCTIONS: frozenset[str] = _allowed("table_functions")
 ALLOWED_SETTINGS: frozenset[str] = _allowed("settings")
 ALLOWED_FORMATS: frozenset[str] = _allowed("formats")
+# What a project's tables may be made of: settings of their engine, and type names (any case here; the engine is
+# stricter about some).
+ALLOWED_MERGE_TREE_SETTINGS: frozenset[str] = _allowed("merge_tree_settings")
+TYPES: frozenset[str] = frozenset(name.lower() for name in _allowed("types"))
 
 
 def function_verdict(name: str) -> str:
@@ -77,6 +81,11 @@ def function_verdict(name: str) -> str:
         if known in AGGREGATE_FUNCTIONS:
             return "" if known in ALLOWED_FUNCTIONS else _FUNCTIONS[known][1]
     return "it is not a function of the engine that was reviewed"
+
+
+def is_function(name: str) -> bool:
+    """Whether the engine has a function of this name, allowed or not."""
+    return name in _FUNCTIONS or name.lower() in _ANY_CASE
 
 
 def table_function_allowed(name: str) -> bool:

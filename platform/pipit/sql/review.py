@@ -16,6 +16,8 @@ QUERIES: Mapping[str, str] = {
     "FROM system.functions WHERE origin = 'System' ORDER BY name",
     "table_functions": "SELECT name FROM system.table_functions ORDER BY name",
     "settings": "SELECT name FROM system.settings ORDER BY name",
+    "merge_tree_settings": "SELECT name FROM system.merge_tree_settings ORDER BY name",
+    "types": "SELECT name FROM system.data_type_families WHERE name != '' ORDER BY name",
     "formats": "SELECT name FROM system.formats ORDER BY name",
     "combinators": "SELECT name FROM system.aggregate_function_combinators ORDER BY name",
 }
