@@ -30,14 +30,13 @@ async def sql(request: Request) -> Response:
             hint="JWTs read endpoints; use a workspace token for SQL.",
         )
     kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
-    text = ""
-    if request.method == "POST" and kind not in _FORM_TYPES:
-        raw = await read_body(request, server.config.max_body_bytes)
-        text = _text(raw)
+    # A body is read once: it is the statement, or it is parameters.
+    is_text = request.method == "POST" and kind not in _FORM_TYPES
+    text = _text(await read_body(request, server.config.max_body_bytes)) if is_text else ""
     request_parameters, controls = await parameters(
-        request, server.config.max_body_bytes, body=not text, reserved=("q", "format", "pipeline")
+        request, server.config.max_body_bytes, body=not is_text, reserved=("q", "format", "pipeline")
     )
-    text = text or controls.get("q", "")
+    text = text if text.strip() else controls.get("q", "")
     if not text.strip():
         raise BadRequest("The parameter 'q' is missing", hint="GET /v0/sql?q=SELECT ...")
     # Without a FORMAT clause: JSON for a client that asks for it, else the engine's own default.
