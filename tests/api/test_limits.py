@@ -12,8 +12,8 @@ from pipit.access.params import RequestParams
 from pipit.errors import PipitError, QueryTimeout, TooLarge
 from pipit.query.formats import JSON, NDJSON, Format
 from pipit.query.limits import Limits
-from pipit.query.read import Reader, SqlQuery
-from projects import TENANTS
+from pipit.query.read import PipeQuery, Reader, SqlQuery
+from projects import ROWS, TENANTS
 from serving import Workspace
 
 pytestmark = pytest.mark.anyio
@@ -79,3 +79,32 @@ async def test_a_client_that_leaves_ends_its_query(workspace: Workspace) -> None
     with pytest.raises(asyncio.CancelledError):
         await request
     await until(0)
+
+
+async def test_the_bytes_of_the_answer_count_and_not_those_in_the_engines_memory(workspace: Workspace) -> None:
+    """A value that stands in every row is kept once."""
+    limits = Limits(result_bytes=1_000_000)
+    with pytest.raises(TooLarge):
+        await run(workspace, "SELECT repeat('x', 1000) AS x FROM numbers(100000)", limits)
+
+
+async def test_the_bytes_of_an_answer_under_a_filter_count(workspace: Workspace) -> None:
+    pipe = "NODE endpoint\nSQL >\n    SELECT repeat('x', 1000) AS x FROM events, numbers(100000)\n\nTYPE endpoint\n"
+    await workspace.deploy(TENANTS | {"pipes/wide.pipe": pipe})
+    await workspace.send("events", ROWS)
+    server = workspace.server
+    snapshot = server.catalog.snapshot(workspace.id)
+    security = server.authenticator.check(workspace.tenant("wide", customer_id="a"), server.catalog.keyring)
+    reader = Reader(server.engine, Limits(result_bytes=1_000_000))
+    with pytest.raises(TooLarge):
+        async with reader.open(snapshot, security, PipeQuery("wide", RequestParams(), JSON)):
+            pass
+
+
+async def test_a_huge_answer_over_http_is_refused_or_broken_off(workspace: Workspace) -> None:
+    sql = b"SELECT repeat('x', 1000) AS x FROM numbers(1000000) FORMAT JSON"
+    try:
+        reply = await workspace.post("/v0/sql", data=sql)
+    except aiohttp.ClientPayloadError:
+        return
+    assert reply.status == 413, reply.status

@@ -18,12 +18,13 @@ from pipit.access.context import SecurityContext
 from pipit.access.params import RequestParams, merge
 from pipit.catalog.snapshot import CompiledNode, CompiledPipe, Snapshot
 from pipit.engine.client import Engine, ParamValue
-from pipit.errors import BadRequest, Forbidden, NotFound, PipitError, SqlError
+from pipit.errors import BadRequest, Forbidden, NotFound, PipitError, SqlError, TooLarge
 from pipit.query.compose import Composed, Composer
 from pipit.query.examine import Examiner, check_strict
 from pipit.query.formats import Format, split_format
 from pipit.query.limits import FILTER_FIRST, MAX_SQL_BYTES, STRICT, Limits, SettingsDict, settings_for
 from pipit.query.secure import check_filters, check_scopes, filter_setting, filters_for
+from pipit.query.slots import Slots
 from pipit.templates import Binder, RequestValue, Template
 
 log = logging.getLogger("pipit.read")
@@ -74,11 +75,12 @@ class Answer:
 
 
 class Reader:
-    """Holds what all reads share: the engine, and what is known of texts. Keeps nothing of any one request."""
+    """Holds what all reads share: the engine, its slots, what is known of texts. Keeps nothing of any one request."""
 
-    def __init__(self, engine: Engine, limits: Limits | None = None) -> None:
+    def __init__(self, engine: Engine, limits: Limits | None = None, slots: Slots | None = None) -> None:
         self._engine = engine
         self._limits = limits or Limits()
+        self._slots = slots or Slots()
         self._composer = Composer()
         self._examiner = Examiner(engine)
 
@@ -92,12 +94,17 @@ class Reader:
         try:
             plan = await self.plan(snapshot, security, query)
             if plan.filters:
-                yield Answer(plan.format, _once(await self._run_filtered(snapshot, plan, request_id)))
+                async with self._slots.held(security):
+                    body = await self._run_filtered(snapshot, plan, request_id)
+                yield Answer(plan.format, _once(body))
             else:
-                async with self._engine.stream(
-                    plan.composed.sql, plan.params, settings=plan.settings, **_where(snapshot, plan, request_id)
-                ) as chunks:
-                    yield Answer(plan.format, chunks)
+                async with (
+                    self._slots.held(security),
+                    self._engine.stream(
+                        plan.composed.sql, plan.params, settings=plan.settings, **_where(snapshot, plan, request_id)
+                    ) as chunks,
+                ):
+                    yield Answer(plan.format, self._counted(chunks))
         except SqlError as caught:
             error = caught
             raise _for_reader(caught, security, request_id) from None
@@ -114,13 +121,30 @@ class Reader:
         an endpoint that anybody can break, and a way to ask for hidden values. So a failure counts only if it comes
         back when the filter is applied before everything else. That run is slower; the first one nearly always answers.
         """
-        where = _where(snapshot, plan, request_id)
         try:
-            return await self._engine.query(plan.composed.sql, plan.params, settings=plan.settings, **where)
+            return await self._whole(snapshot, plan, plan.settings, request_id)
         except SqlError:
             slow = plan.settings | FILTER_FIRST
-            where["query_id"] = f"{request_id}-f" if request_id else None
-            return await self._engine.query(plan.composed.sql, plan.params, settings=slow, **where)
+            return await self._whole(snapshot, plan, slow, f"{request_id}-f" if request_id else "")
+
+    async def _whole(self, snapshot: Snapshot, plan: Plan, settings: SettingsDict, request_id: str) -> bytes:
+        """The engine holds the answer back until it is whole; here it is counted while it comes."""
+        settings = settings | {"wait_end_of_query": 1}
+        async with self._engine.stream(
+            plan.composed.sql, plan.params, settings=settings, **_where(snapshot, plan, request_id)
+        ) as chunks:
+            return b"".join([chunk async for chunk in self._counted(chunks)])
+
+    async def _counted(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """The engine bounds what a result takes in its memory, where a value repeated in every row takes next to
+        nothing. What is handed on is counted here."""
+        most = self._limits.result_bytes
+        size = 0
+        async for chunk in chunks:
+            size += len(chunk)
+            if size > most:
+                raise TooLarge(f"The result is larger than {most:,} bytes", hint="Ask for fewer rows or columns.")
+            yield chunk
 
     async def plan(self, snapshot: Snapshot, security: SecurityContext, query: Query) -> Plan:
         """Everything up to running: decides, composes, examines, filters. Raises what a client should see."""

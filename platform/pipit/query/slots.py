@@ -1,0 +1,112 @@
+"""How many reads run at once: of one token name, and in all. So that one token's slow queries leave room for others.
+
+The engine works its queries off first come, first served; without this a token with many slow ones is everybody's
+delay. Who finds no slot waits in its token's line; free slots go to the lines in turn. A line is short in time: who
+has waited too long gets RateLimited if its own token is the reason, else Unavailable. For one event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from pipit.access.context import SecurityContext
+from pipit.errors import RateLimited, Unavailable
+
+# The engine's child runs 64 queries at once; what is left is for deploys, loads and the examination of new texts.
+_OF_ONE = 16
+_IN_ALL = 48
+_PATIENCE = 5.0  # seconds
+_LINE = 500  # who waits is held in memory; more than so many are refused at once
+
+Name = tuple[str, str]
+
+
+class Slots:
+    def __init__(self, *, of_one: int = _OF_ONE, in_all: int = _IN_ALL, patience: float = _PATIENCE) -> None:
+        self._of_one = of_one
+        self._in_all = in_all
+        self._patience = patience
+        self._running: dict[Name, int] = {}
+        self._total = 0
+        self._lines: dict[Name, deque[asyncio.Future[None]]] = {}  # in the order of their turns; none is empty
+
+    @asynccontextmanager
+    async def held(self, security: SecurityContext) -> AsyncIterator[None]:
+        """A slot until the context ends. Raises RateLimited, Unavailable."""
+        name = (security.workspace_id, security.name)
+        # Nobody who waits is overtaken: where there is a line of this name, or a slot that is another's by turn.
+        if name not in self._lines and self._is_free(name):
+            self._take(name)
+        else:
+            await self._wait(name, security.name)
+        try:
+            yield
+        finally:
+            self._give_back(name)
+
+    def _is_free(self, name: Name) -> bool:
+        return self._total < self._in_all and self._running.get(name, 0) < self._of_one
+
+    def _take(self, name: Name) -> None:
+        self._running[name] = self._running.get(name, 0) + 1
+        self._total += 1
+
+    def _give_back(self, name: Name) -> None:
+        left = self._running[name] - 1
+        if left:
+            self._running[name] = left
+        else:
+            del self._running[name]
+        self._total -= 1
+        self._next()
+
+    def _next(self) -> None:
+        """Gives what is free to the lines, one slot to each in turn."""
+        while self._total < self._in_all:
+            name = next((one for one in self._lines if self._is_free(one)), None)
+            if name is None:
+                return
+            line = self._lines.pop(name)
+            turn = line.popleft()
+            if line:
+                self._lines[name] = line  # to the end of the round
+            if not turn.done():
+                self._take(name)
+                turn.set_result(None)
+
+    async def _wait(self, name: Name, shown: str) -> None:
+        line = self._lines.setdefault(name, deque())
+        if len(line) >= _LINE:
+            raise self._refusal(name, shown)
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        line.append(turn)
+        try:
+            async with asyncio.timeout(self._patience):
+                await turn
+        except BaseException as error:
+            if turn.done() and not turn.cancelled():
+                self._give_back(name)  # it came, and nobody is there to use it
+            else:
+                self._leave(name, turn)
+            if isinstance(error, TimeoutError):
+                raise self._refusal(name, shown) from None
+            raise
+
+    def _leave(self, name: Name, turn: asyncio.Future[None]) -> None:
+        line = self._lines.get(name)
+        if line is not None and turn in line:
+            line.remove(turn)
+            if not line:
+                del self._lines[name]
+
+    def _refusal(self, name: Name, shown: str) -> RateLimited | Unavailable:
+        if self._running.get(name, 0) >= self._of_one:
+            return RateLimited(
+                f"The token '{shown}' has {self._of_one} queries running, which is as many as it may",
+                hint="Try again when they are done, and make them faster.",
+                headers={"Retry-After": "1"},
+            )
+        return Unavailable("The server is busy with other queries", hint="Try again in a second.")

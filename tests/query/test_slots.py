@@ -1,0 +1,111 @@
+"""One token's slow queries take its own slots, and nobody else's."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import AsyncExitStack
+
+import pytest
+
+from pipit.access.context import SecurityContext, TokenKind
+from pipit.errors import RateLimited, Unavailable
+from pipit.query.slots import Slots
+from projects import TENANTS
+from serving import Workspace
+
+pytestmark = pytest.mark.anyio
+
+
+def token(name: str, workspace: str = "w") -> SecurityContext:
+    return SecurityContext(workspace, TokenKind.STATIC, name)
+
+
+async def test_a_token_has_its_own_bound() -> None:
+    slots = Slots(of_one=2, in_all=10, patience=0.05)
+    async with slots.held(token("a")), slots.held(token("a")):
+        with pytest.raises(RateLimited, match="'a' has 2 queries running") as caught:
+            async with slots.held(token("a")):
+                pass
+        assert caught.value.headers["Retry-After"] == "1"
+        async with slots.held(token("b")), slots.held(token("a", "another workspace")):
+            pass
+    async with slots.held(token("a")), slots.held(token("a")):
+        pass
+
+
+async def test_the_server_has_a_bound() -> None:
+    slots = Slots(of_one=2, in_all=3, patience=0.05)
+    async with slots.held(token("a")), slots.held(token("a")), slots.held(token("b")):
+        with pytest.raises(Unavailable) as caught:
+            async with slots.held(token("c")):
+                pass
+        assert caught.value.headers["Retry-After"] == "1"
+        with pytest.raises(RateLimited):
+            async with slots.held(token("a")):
+                pass
+    async with slots.held(token("c")):
+        pass
+
+
+async def test_lines_take_turns_and_those_who_leave_do_not_count() -> None:
+    slots = Slots(of_one=3, in_all=1, patience=10)
+    order: list[str] = []
+
+    async def read(name: str) -> None:
+        async with slots.held(token(name)):
+            order.append(name)
+
+    async with slots.held(token("a")):
+        tasks = []
+        for name in ("a", "a", "a", "gone", "b", "b", "c"):
+            tasks.append(asyncio.create_task(read(name), name=name))
+            await asyncio.sleep(0)
+        tasks[3].cancel()
+        await asyncio.wait([tasks[3]])
+        assert order == []
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert order == ["a", "b", "c", "a", "b", "a"]
+    async with slots.held(token("d")):  # all of it was given back
+        pass
+
+
+async def test_a_slot_that_comes_as_its_reader_leaves_is_passed_on() -> None:
+    slots = Slots(of_one=1, in_all=1, patience=10)
+
+    async def read() -> None:
+        async with slots.held(token("a")):
+            await asyncio.Event().wait()
+
+    async with AsyncExitStack() as first:
+        await first.enter_async_context(slots.held(token("a")))
+        waiting = asyncio.create_task(read())
+        await asyncio.sleep(0)
+        await first.aclose()
+        waiting.cancel()
+        await asyncio.wait([waiting])
+    async with asyncio.timeout(1), slots.held(token("b")):
+        pass
+
+
+async def test_slow_queries_of_one_token_leave_another_tokens_reads_quick(workspace: Workspace) -> None:
+    await workspace.deploy(TENANTS)
+    other = workspace.tenant("latest", customer_id="a")
+
+    async def slow() -> int:
+        sql = b"SELECT sum(sipHash64(number)) AS x FROM numbers(1000000000000)"
+        return (await workspace.post("/v0/sql", data=sql)).status
+
+    flood = [asyncio.create_task(slow()) for _ in range(80)]
+    try:
+        await asyncio.sleep(1.0)
+        started = time.monotonic()
+        reply = await workspace.get("/v0/pipes/latest.json", token=other)
+        assert reply.status == 200, reply.text
+        assert time.monotonic() - started < 2
+        done, _ = await asyncio.wait(flood, return_when=asyncio.FIRST_COMPLETED, timeout=10)
+        assert {task.result() for task in done} == {429}
+    finally:
+        for task in flood:
+            task.cancel()
+        await asyncio.gather(*flood, return_exceptions=True)
