@@ -2,14 +2,21 @@
 
 No access log: a token in a query string is never written anywhere (ATTACKS A18). A URL up to 64 KB reaches the
 application, which answers 414 in our shape from 8 KB on; what is longer, and headers that never end, are refused here.
+
+A client that sends nothing holds no connection for long: it has a time for its headers and one for each piece of its
+body, and where all connections are taken the one that has waited longest with nothing asked goes first.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
+import logging
+import resource
 import socket
 from collections.abc import Generator
+from typing import cast
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -21,6 +28,28 @@ _MAX_URL_BYTES = 64_000  # httptools itself gives up at 65,535
 _MAX_HEAD_BYTES = 128 * 1024
 _KEEP_ALIVE_SECONDS = 65  # longer than the usual proxy's, so that the proxy closes first
 _GRACE_SECONDS = 10
+_HEAD_SECONDS = 15.0  # from a request's first byte, or the connection's begin, to the end of its headers
+_BODY_SECONDS = 30.0  # from one piece of a body to the next
+_MAX_CONNECTIONS = 8192
+_FILES = 65_536
+_OTHER_FILES = 512  # what the process opens besides: to the engine, segments, logs
+
+log = logging.getLogger("pipit.http")
+
+
+def raise_file_limit() -> int:
+    """A connection is an open file, and a shell grants few. The limit in force afterwards; the system's own stays."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _FILES if hard == resource.RLIM_INFINITY else min(_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return _FILES if soft == resource.RLIM_INFINITY else soft
+
+
+def most_connections(files: int) -> int:
+    return min(_MAX_CONNECTIONS, max(files // 2, files - _OTHER_FILES))
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -47,9 +76,13 @@ def port_of(opened: socket.socket) -> int:
 
 
 class Listener(uvicorn.Server):
-    """Serves one application on one socket until `should_exit`. Leaves signals to its caller."""
+    """Serves one application on one socket until `should_exit`. Leaves signals to its caller.
+
+    Raises the process's limit of open files.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
+        _BoundedProtocol.most = most_connections(raise_file_limit())
         super().__init__(
             uvicorn.Config(
                 app,
@@ -71,13 +104,34 @@ class Listener(uvicorn.Server):
 
 
 class _BoundedProtocol(HttpToolsProtocol):
-    """uvicorn's protocol, which by itself would collect a URL or a header of any length."""
+    """uvicorn's protocol, which by itself would collect a URL or a header of any length, and wait for them for ever."""
 
+    most = _MAX_CONNECTIONS
     _head_bytes = 0
     _in_head = True
     _refusal: tuple[int, bytes] | None = None
+    _deadline: float | None = None  # for what the client owes; None: nothing
+    _timer: asyncio.TimerHandle | None = None
+    _since = 0.0  # when the client was last heard
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(cast(asyncio.Transport, transport))
+        self._since = self.loop.time()
+        self._expect(_HEAD_SECONDS)
+        if len(self.connections) > self.most:
+            self._make_room()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._deadline = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        self._since = self.loop.time()
+        if self._deadline is None:
+            self._expect(_HEAD_SECONDS)
         if self._in_head:
             self._head_bytes += len(data)
         super().data_received(data)
@@ -88,6 +142,65 @@ class _BoundedProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._in_head = True
+        self._expect(_HEAD_SECONDS)
+
+    def on_body(self, body: bytes) -> None:
+        super().on_body(body)
+        self._expect(_BODY_SECONDS)
+
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        self._deadline = None
+
+    def _expect(self, seconds: float) -> None:
+        self._deadline = self.loop.time() + seconds
+        if self._timer is None:
+            self._timer = self.loop.call_later(seconds, self._look)
+
+    def _look(self) -> None:
+        """One timer for a connection: it is not set anew with every piece, it looks again when it was too early."""
+        self._timer = None
+        if self._deadline is None or self.transport.is_closing():
+            return
+        left = self._deadline - self.loop.time()
+        if left <= 0:
+            if not self._is_answering():
+                self._give_up()
+                return
+            left = 1.0
+        self._timer = self.loop.call_later(left, self._look)
+
+    def _is_answering(self) -> bool:
+        """It is our turn: an answer is on its way, or the body is not taken as fast as it comes."""
+        cycle = self.cycle
+        if cycle is None or cycle.response_complete:
+            return False
+        return cycle.response_started or self.flow.read_paused or not cycle.more_body
+
+    def _give_up(self) -> None:
+        nothing_asked = self.cycle is None and not self._head_bytes
+        answered = self.cycle is not None and self.cycle.response_complete and not self._in_head
+        if nothing_asked or answered:
+            self.transport.close()
+            return
+        self._refusal = (408, b"The request's %b did not come in time" % (b"headers" if self._in_head else b"body"))
+        self.send_400_response("")
+
+    def _make_room(self) -> None:
+        """Too many: the one goes that has been silent longest of those that have nothing under way, if there is one."""
+        others = cast("set[_BoundedProtocol]", self.connections)
+        idle = [one for one in others if one is not self and not one.transport.is_closing() and one._is_idle()]
+        if idle:
+            oldest = min(idle, key=lambda one: one._since)
+            oldest.transport.close()
+            log.info("all %d connections are taken: one that asked nothing was closed", self.most)
+            return
+        log.warning("all %d connections are taken: another one was refused", self.most)
+        self._refusal = (503, b"The server has too many connections")
+        self.send_400_response("")
+
+    def _is_idle(self) -> bool:
+        return self.cycle is None or self.cycle.response_complete
 
     def on_url(self, url: bytes) -> None:
         super().on_url(url)
@@ -98,18 +211,27 @@ class _BoundedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._in_head = False
         self._head_bytes = 0
+        self._expect(_BODY_SECONDS)
         super().on_headers_complete()
 
     def send_400_response(self, msg: str) -> None:
         status, message = self._refusal or (400, b"The request is not valid HTTP")
-        reason = {400: b"Bad Request", 414: b"URI Too Long", 431: b"Request Header Fields Too Large"}[status]
-        code = {400: b"bad_request", 414: b"uri_too_long", 431: b"bad_request"}[status]
+        reason, code = _REFUSALS[status]
         body = b'{"error":"%b","documentation":"/docs/errors.html#%b","code":"%b"}' % (message, code, code)
         self.transport.write(
             b"HTTP/1.1 %d %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%b"
             % (status, reason, len(body), body)
         )
         self.transport.close()
+
+
+_REFUSALS = {
+    400: (b"Bad Request", b"bad_request"),
+    408: (b"Request Timeout", b"bad_request"),
+    414: (b"URI Too Long", b"uri_too_long"),
+    431: (b"Request Header Fields Too Large", b"bad_request"),
+    503: (b"Service Unavailable", b"unavailable"),
+}
 
 
 def _cannot_bind(host: str, port: int, error: OSError) -> Unavailable:
