@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import pytest
 from starlette.types import Message
@@ -110,3 +112,54 @@ async def test_json_numbers_that_are_none(deployed: Workspace, value: str) -> No
 async def test_expiration_times_that_are_none(deployed: Workspace, time: str) -> None:
     reply = await deployed.post(f"/v0/tokens/?name=x&expiration_time={quote(time)}", json={"scopes": []})
     assert reply.status == 400 and reply.json["code"] == "bad_request", reply.text
+
+
+@pytest.mark.parametrize("headers", [{}, {"Content-Type": "text/plain"}, {"Content-Type": "application/json"}])
+@pytest.mark.parametrize("body", [b"", b" \n"])
+async def test_no_sql_at_all_is_a_400(workspace: Workspace, headers: dict[str, str], body: bytes) -> None:
+    reply = await workspace.post("/v0/sql", data=body, headers=headers)
+    assert reply.status == 400 and reply.json["code"] == "bad_request", reply.text
+    assert "'q' is missing" in reply.json["error"]
+    reply = await workspace.post("/v0/sql?q=SELECT%201", data=body, headers=headers)
+    assert (reply.status, reply.text) == (200, "1\n")
+
+
+async def test_a_refused_body_is_taken_so_that_the_refusal_can_be_read(workspace: Workspace) -> None:
+    """A client that sends all before it reads: it would be reset otherwise."""
+    size = 20 * 1024 * 1024
+    url = urlsplit(workspace.base_url)
+    head = (
+        f"POST /v0/sql HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {workspace.admin_token}\r\nConnection: close\r\n"
+        f"Content-Type: text/plain\r\nContent-Length: {size}\r\n\r\n"
+    )
+    reader, writer = await asyncio.open_connection(url.hostname, url.port)
+    try:
+        async with asyncio.timeout(10):
+            writer.write(head.encode())
+            for _ in range(size // CHUNK):
+                writer.write(b"x" * CHUNK)
+                await writer.drain()
+            answer = await reader.read()
+    finally:
+        writer.close()
+    assert answer.startswith(b"HTTP/1.1 413 ") and b"too_large" in answer
+
+
+async def test_a_client_that_leaves_during_its_upload_is_no_error(
+    workspace: Workspace, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "pipit")
+    url = urlsplit(workspace.base_url)
+    head = (
+        f"POST /v0/sql HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {workspace.admin_token}\r\n"
+        "Content-Type: text/plain\r\nContent-Length: 1000\r\n\r\nSELECT"
+    )
+    _, writer = await asyncio.open_connection(url.hostname, url.port)
+    writer.write(head.encode())
+    await writer.drain()
+    await asyncio.sleep(0.1)
+    writer.close()
+    async with asyncio.timeout(5):
+        while not any("left before its body" in one.getMessage() for one in caplog.records):
+            await asyncio.sleep(0.01)
+    assert [one for one in caplog.records if one.levelno > logging.INFO] == []

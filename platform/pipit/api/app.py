@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import secrets
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from time import monotonic
 from typing import Any
 
 from starlette.applications import Starlette
@@ -13,18 +15,24 @@ from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pipit import __version__
 from pipit.api import datasources, deployments, docs, events, explain, pipes, sql, workspaces
-from pipit.api.requests import MAX_URL_BYTES
+from pipit.api.requests import MAX_URL_BYTES, whole_number
 from pipit.api.server import Config, Server, open_server
 from pipit.errors import BadRequest, MethodNotAllowed, NotFound, PipitError, UriTooLong
 
 log = logging.getLogger("pipit.api")
+
+# What is still taken, and thrown away, of a body that has been refused: a connection that is closed while the client
+# sends is reset, and the client never reads why.
+_DRAIN_BYTES = 32 * 1024 * 1024
+_DRAIN_SECONDS = 2.0
+_SMALL_BYTES = 1024 * 1024
 
 # What a browser's script may read besides the body.
 _EXPOSED = [
@@ -135,16 +143,25 @@ class RequestFrame:
         state["request_id"] = request_id
         state["rate_headers"] = {}
         started = False
+        body = _Body(scope, receive)
+        receive = body.receive
 
         async def framed(message: Message) -> None:
             nonlocal started
+            if message["type"] == "http.response.body" and body.refused and not message.get("more_body"):
+                await send({**message, "more_body": True})
+                await body.drain()
+                message = {"type": "http.response.body", "body": b""}
             if message["type"] == "http.response.start":
                 started = True
+                body.refused = message["status"] >= 400 and body.is_coming
                 headers = MutableHeaders(raw=message.setdefault("headers", []))
                 headers["X-Request-Id"] = request_id
                 headers.setdefault("Cache-Control", "private, no-store")
                 headers.add_vary_header("Authorization")
                 headers["X-Content-Type-Options"] = "nosniff"
+                if body.refused and not body.is_small:
+                    headers["Connection"] = "close"
             await send(message)
 
         url_bytes = len(scope.get("raw_path") or b"") + len(scope["query_string"])
@@ -156,12 +173,45 @@ class RequestFrame:
             return
         try:
             await self._app(scope, receive, framed)
-        except Exception:
+        except ClientDisconnect:
+            log.info("request %s: the client left before its body was complete", request_id)
+        except Exception as error:
+            if started and isinstance(error.__cause__, PipitError):
+                log.warning("request %s: broken off: %s", request_id, error.__cause__.message)
+                raise
             log.exception("request %s failed", request_id)
             if started:
                 raise
             error_500 = PipitError("Internal error", hint=f"Quote the request id {request_id} when you report it.")
             await JSONResponse(error_500.body(), status_code=500)(scope, receive, framed)
+
+
+class _Body:
+    """A request's body on its way: whether some of it is still to come, and how to be rid of that."""
+
+    def __init__(self, scope: Scope, receive: Receive) -> None:
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        self._receive = receive
+        # Who waits for a `100 Continue` sends nothing after a refusal.
+        self.is_coming = b"expect" not in headers and (b"content-length" in headers or b"transfer-encoding" in headers)
+        declared = whole_number(headers.get(b"content-length", b"").decode("latin-1"), _SMALL_BYTES)
+        self.is_small = declared is not None and declared <= _SMALL_BYTES  # worth keeping the connection for
+        self.refused = False
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        if not message.get("more_body"):  # nor is there in a disconnect
+            self.is_coming = False
+        return message
+
+    async def drain(self) -> None:
+        """Takes the rest, within bounds."""
+        until = monotonic() + _DRAIN_SECONDS
+        taken = 0
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_DRAIN_SECONDS):
+                while self.is_coming and taken < _DRAIN_BYTES and monotonic() < until:
+                    taken += len((await self.receive()).get("body", b""))
 
 
 async def _pipit_error(request: Request, error: Exception) -> Response:
