@@ -8,7 +8,7 @@ import signal
 import socket
 from pathlib import Path
 
-from .conftest import PROJECT, TOTALS, Shell, write
+from .conftest import EVENTS, PROJECT, TOTALS, Shell, write
 
 BROKEN = TOTALS.replace("FROM sales", "FROM sails")
 
@@ -87,3 +87,20 @@ def test_more_workers_are_refused(shell: Shell) -> None:
     done = shell("serve", "--workers", "2")
     assert done.returncode == 2
     assert "one API process per data directory" in " ".join(done.stderr.replace("│", " ").split())
+
+
+def test_a_restart_of_an_unchanged_project_deploys_nothing(shell: Shell) -> None:
+    write(
+        shell.folder,
+        {
+            "datasources/sales.datasource": "TOKEN zeta APPEND\nTOKEN alpha READ\n\n" + EVENTS,
+            "pipes/totals.pipe": "TOKEN mid READ\nTOKEN alpha READ\n\n" + TOTALS,
+        },
+    )
+    with shell.serving() as served:
+        assert served.stop() == 0
+    assert "Deployment 1 is live" in served.output.read_text()
+    with shell.serving() as served:
+        assert "Nothing to change" in shell("plan").stderr
+        assert served.stop() == 0
+    assert "Deployment 2" not in served.output.read_text()
