@@ -356,7 +356,9 @@ async def test_what_tells_of_other_rows(workspace: Workspace, sql: str) -> None:
     assert (reply.status, reply.json["code"]) == (403, "read_refused")
 
 
-@pytest.mark.parametrize("resource", ["EVENTS", "events__v0", "events ", "events_quarantine", "latest", "t_" + "0" * 32])
+@pytest.mark.parametrize(
+    "resource", ["EVENTS", "events__v0", "events ", "events_quarantine", "latest", "t_" + "0" * 32]
+)
 async def test_a_filter_on_nothing_is_not_no_filter(workspace: Workspace, resource: str) -> None:
     bare = EVENTS.split("ROW_POLICY >")[0]
     await deployed(workspace, {"datasources/events.datasource": bare, "datasources/daily.datasource": DAILY})
@@ -384,3 +386,46 @@ async def test_secrets_are_for_admins(workspace: Workspace) -> None:
     reply = await workspace.post("/v0/sql", token=ingest, data=b"% SELECT {{tb_secret('sec')}} AS x")
     assert reply.status in (400, 403) and "TOPSECRET" not in reply.text
     assert "TOPSECRET" in (await workspace.post("/v0/sql", data=b"% SELECT {{tb_secret('sec')}} AS x")).text
+
+
+# Where the engine looks at values before the filter: primary keys, partitions, skip indexes.
+LAYOUTS = {
+    "key": "ENGINE_SORTING_KEY customer_id, amount",
+    "only_key": "ENGINE_SORTING_KEY amount",
+    "partition": "ENGINE_PARTITION_KEY amount\nENGINE_SORTING_KEY customer_id",
+    "skip_index": "ENGINE_SORTING_KEY customer_id\nINDEXES >\n    INDEX i amount TYPE set(100) GRANULARITY 1",
+    "minmax": "ENGINE_SORTING_KEY customer_id\nINDEXES >\n    INDEX i amount TYPE minmax GRANULARITY 1",
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+async def test_no_layout_of_a_table_asks_for_hidden_values(workspace: Workspace, layout: str) -> None:
+    """The primary-key oracle (ATTACKS, c) and its kin."""
+    table = (
+        "SCHEMA >\n    customer_id String `json:$.customer_id`,\n    amount Int64 `json:$.amount`\n\n"
+        f"ENGINE MergeTree\n{LAYOUTS[layout]}\nROW_POLICY customer_id = {{{{String(context.customer_id)}}}}\n"
+    )
+    conditions = {
+        "plain": "intDiv(1000, amount - {{Int64(x)}}) >= 0",
+        "or": "amount = 1 AND intDiv(1000, amount - {{Int64(x)}}) >= 0 OR intDiv(1000, amount - {{Int64(x)}}) = 3",
+    }
+    files = {"datasources/rows.datasource": table} | {
+        f"endpoints/{name}.pipe": f"NODE n\nSQL >\n    %\n    SELECT count() AS n FROM rows WHERE {text}\nTYPE endpoint\n"
+        for name, text in conditions.items()
+    }
+    renamed = {
+        k.replace("or.pipe", "either.pipe").replace("rows.data", "facts.data"): v.replace("FROM rows", "FROM facts")
+        for k, v in files.items()
+    }
+    await workspace.deploy(renamed)
+    rows = [{"customer_id": "a", "amount": n} for n in (1, 2)]
+    rows += [{"customer_id": f"b{n % 7}", "amount": 5555 + n % 2 * 2222} for n in range(50)]
+    assert (await workspace.send("facts", rows)).json["successful_rows"] == 52
+    for pipe in ("plain", "either"):
+        token = workspace.tenant(pipe, customer_id="a")
+        answers = {}
+        for guess in (5554, 5555, 5556, 7776, 7777, 7778):
+            reply = await workspace.get(f"/v0/pipes/{pipe}.json?x={guess}", token=token)
+            answers[guess] = (reply.status, reply.body)
+        assert len({status for status, _ in answers.values()}) == 1, answers
+        assert answers[5555][0] == 200

@@ -15,7 +15,7 @@ from pipit.catalog.lineage import derived, references
 from pipit.catalog.snapshot import CompiledNode, CompiledPipe, NodeTarget, Snapshot, Table, Workspace
 from pipit.catalog.state import TableNames
 from pipit.datafiles import key_items
-from pipit.datafiles.resources import DataSource, Node, Pipe, Position, Project
+from pipit.datafiles.resources import DataSource, Node, NodeType, Pipe, Position, Project
 from pipit.errors import DatafileError, ProjectError, SqlError, TemplateError
 from pipit.templates import Parameter, Template
 
@@ -99,8 +99,8 @@ def _tables_by_request(pipes: Iterable[CompiledPipe]) -> list[DatafileError]:
     errors: list[DatafileError] = []
     for pipe in pipes:
         for node in pipe.nodes.values():
-            if node.template is None:
-                continue
+            if node.template is None or node.node.type not in (NodeType.STANDARD, NodeType.ENDPOINT):
+                continue  # copies and views are not run by a tenant's request
             chosen = {p.name for p in node.template.parameters if p.identifier}
             for found in _TABLE_OF.finditer(node.node.sql):
                 if found[1] in chosen:
