@@ -32,12 +32,13 @@ _DECIMAL_PRECISION = {"Decimal32": 9, "Decimal64": 18, "Decimal128": 38, "Decima
 # A calendar day; with a time of day, fraction and zone; seconds, milliseconds, micro- or nanoseconds since
 # 1970.
 _CLOCK = r"([01][0-9]|2[0-3]):[0-5][0-9](:([0-5][0-9]|60)([.,][0-9]{1,9})?)?"
+_OFFSET = r"([+](0[0-9]|1[0-3])|-(0[0-9]|1[01]))(:?[0-5][0-9])?|([+]14|-12)(:?00)?"
 _MOMENT = (
-    r"^[12][0-9]{3}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])([T ]"
-    + _CLOCK
-    + r"( ?(Z|UTC|GMT|[+-][0-9]{2}(:?[0-9]{2})?))?)?$"
+    r"^[12][0-9]{3}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])([T ]" + _CLOCK + rf"( ?(Z|UTC|GMT|{_OFFSET}))?)?$"
     r"|^[0-9]{9,10}([.][0-9]{1,9})?$|^[0-9]{13}$|^[0-9]{16}$|^[0-9]{19}$"
 )
+# A local time, to the minute or finer, but for a leap second.
+_LOCAL = r"^.{16}(:[0-5][0-9]([.,][0-9]+)?)?$"
 
 
 def wide(type: Type) -> str:
@@ -146,8 +147,19 @@ def finished(type: Type, x: str, p: str) -> str:
         # Whole seconds are compared: a fraction in the last second is still inside.
         inside = f"toUnixTimestamp64Second({p}) BETWEEN {first} AND {last}"
         target = quote_string(f"Nullable({type.text})")
-        return f"if(match({x}, {quote_string(_MOMENT)}) AND {inside}, CAST({p}, {target}), NULL)"
+        kept = f"match({x}, {quote_string(_MOMENT)}) AND {inside}"
+        if _has_gaps(type):
+            # An hour that the zone skips comes out as another one (a leap second may, too).
+            clock = f"match({x}, {quote_string(_LOCAL)}) AND substring({x}, 12, 5) != formatDateTime({p}, '%H:%i')"
+            kept += f" AND NOT ({clock})"
+        return f"if({kept}, CAST({p}, {target}), NULL)"
     return _plain(type, x)
+
+
+def _has_gaps(type: Type) -> bool:
+    """Whether the column's zone may skip an hour."""
+    zone = type.arguments[int(type.name == "DateTime64") :]
+    return type.name.startswith("DateTime") and zone not in ((), ("'UTC'",))
 
 
 def _plain(type: Type, x: str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipit.datafiles.resources import Column
-from pipit.ingest import cast, jsonpath
+from pipit.ingest import cast, jsonpath, shape
 from pipit.ingest.jsonpath import JsonPath
 from pipit.ingest.types import Type, parse, strip
 from pipit.sql.identifiers import quote
@@ -17,7 +17,14 @@ Scalar = str | int | float | bool
 LINE = "_pipit_line"
 ROW = "_pipit_row"  # what JSONExtract made of the line
 _LONG_INTEGERS = frozenset(f"{sign}Int{bits}" for sign in ("", "U") for bits in (64, 128, 256))
+_ITEM = "an item of the array is no object, or has no value there"
 _VALUE = quote_string("value '")
+# All that may end in the bracket of an array that is an item of another, whatever the blanks (searching is
+# three times as quick as a pattern).
+_ARRAY_IN_ARRAY = ", ".join(
+    quote_string(f"{before}[") for before in ("[", ",", "\t", "\r", "[ ", ", ", "  ", "\t ", "\r ")
+)
+_INTEGERS = frozenset(f"{sign}Int{bits}" for sign in ("", "U") for bits in (8, 16, 32, 64, 128, 256))
 _SHOWN = 200  # characters of a refused value that its reason repeats
 
 
@@ -111,7 +118,7 @@ class Field:
             return self._refused
         checks = [self._refused, self._doubts]
         if self.compound:
-            checks.append(self._another_kind)
+            checks.append(self._misfit)
         kept = [check for check in checks if check != "false"]
         return f"(({' OR '.join(kept)}) AND NOT {self.absent})" if kept else "false"
 
@@ -121,7 +128,7 @@ class Field:
         if self.compound and self.path is not None:
             if self.column.default is not None:
                 return self.wrong
-            return " OR ".join(check for check in (self._refused, self._another_kind) if check != "false")
+            return " OR ".join(check for check in (self._refused, self._misfit) if check != "false")
         refused = self._refused
         if self.column.default is not None and not self.nullable:
             refused = f"(isNotNull({self.x}) AND {refused})"
@@ -129,11 +136,32 @@ class Field:
         return " OR ".join(kept) or "false"
 
     @property
-    def _another_kind(self) -> str:
-        """Nothing, or a value of another kind, where an array, map or tuple belongs."""
-        kind = strip(self.type)[0].name
-        expected = {"Map": "'Object'", "Tuple": "'Object', 'Array'"}.get(kind, "'Array'")
-        return f"({self._empty} AND {call('JSONType', self.steps)} NOT IN ({expected}))"
+    def _misfit(self) -> str:
+        """Nothing, or JSON of another shape, where an array, map or tuple belongs."""
+        assert self.path is not None
+        if not self.path.inner:
+            json = call("JSONExtractRaw", self.steps)
+            return f"({shape.doubt(self.type, self.x)} AND {shape.misfit(self.type, json)})"
+        return f"({self._doubtful_items} AND {self._misfit_of_items})"
+
+    @property
+    def _misfit_of_items(self) -> str:
+        assert self.path is not None
+        element = strip(self.type)[0].inner
+        item = shape.item_misfit(element, "_pipit_i", self.path.inner)
+        array = call("JSONExtractArrayRaw", self.steps)
+        return f"({call('JSONType', self.steps)} != 'Array' OR arrayExists(_pipit_i -> {item}, {array}))"
+
+    @property
+    def _doubtful_items(self) -> str:
+        """Items that lack the key are NULL, or none at all; an item that is an array was read by position."""
+        assert self.path is not None
+        element = strip(self.type)[0].inner
+        checks = [shape.doubt(self.type, self.x), f"multiSearchAny({LINE}, [{_ARRAY_IN_ARRAY}])"]
+        checks += [array_hint(key) for key in self.path.inner[:-1]]
+        if not cast.is_compound(element):
+            checks.append(f"arrayExists(_pipit_i -> isNull(_pipit_i), {self.x})")
+        return f"({' OR '.join(checks)})"
 
     @property
     def _empty(self) -> str:
@@ -141,17 +169,40 @@ class Field:
 
     @property
     def _doubts(self) -> str:
-        """2^64 written as 18446744073709551616.0 is a double whose printed digits are another number."""
-        if self.path is None or self.compound or strip(self.type)[0].name not in _LONG_INTEGERS:
+        """JSON parsers hold what is no plain integer as a double, and a double may hide what was written."""
+        name = strip(self.type)[0].name
+        if self.path is None or self.path.is_record or self.compound or name not in _INTEGERS:
             return "false"
-        return f"(length({self.x}) >= 16 AND {call('JSONType', self.steps)} = 'Double')"
+        checks = []
+        long = name in _LONG_INTEGERS
+        if long:  # 2^64 written as 18446744073709551616.0 is printed with the digits of another number
+            checks.append(f"(length({self.x}) >= 16 AND {call('JSONType', self.steps)} = 'Double')")
+        key = self.path.outer[-1]
+        if isinstance(key, str):  # 1.00000000000000000001 is printed as 1
+            fraction = quote_string(key_regex(key) + r"[ \t\r]*:[ \t\r]*(-?[0-9]+[.][0-9]*[1-9][0-9]*)(?:[^0-9eE]|$)")
+            written = f"extractAll({LINE}, {fraction})"
+            same = f"JSONExtractFloat(_pipit_f) = JSONExtractFloat(assumeNotNull({self.x}))"
+            # A double shows any other fraction. The hints are the same for all columns: asked once for a line.
+            hint = f"position({LINE}, '.000000') > 0"
+            if long:
+                hint = f"({hint} OR (position({LINE}, '.0') > 0 AND length({self.x}) >= 10))"
+            hidden = f"{hint} AND arrayExists(_pipit_f -> {same}, {written})"
+            checks.append(f"({hidden} AND isNotNull({self.x}) AND {call('JSONType', self.steps)} = 'Double')")
+        return f"({' OR '.join(checks)})" if len(checks) > 1 else (checks[0] if checks else "false")
+
+    @property
+    def unshown(self) -> str:
+        """Whether the row is refused for what `text` does not show: then the quarantine keeps the line."""
+        if self.path is not None and self.path.inner:
+            return self.bad
+        return self._doubts
 
     @property
     def value(self) -> str:
         """NULL where the engine is to put the default."""
         default = self.column.default
         if self.compound:
-            value = cast.value(self.type, self.x)
+            value = self._array_of_null(cast.value(self.type, self.x))
         elif self.nullable or (not self._has_cast and strip(self.type)[0].name != "String"):
             value = self._cast
         else:
@@ -166,6 +217,14 @@ class Field:
             default = f"CAST({default}, {quote_string(self.type.text)})"
             return f"if({missing} AND NOT {has}, {default}, {value})"
         return self._cast
+
+    def _array_of_null(self, value: str) -> str:
+        """Items of which none has the value come out as no items; where they may be NULL, they are."""
+        inner = strip(self.type)[0]
+        if self.path is None or not self.path.inner or not strip(inner.inner)[1]:
+            return value
+        nothing = f"CAST([], {quote_string(self.type.text)})"
+        return f"if(empty({self.x}), arrayResize({nothing}, {call('JSONLength', self.steps)}), {value})"
 
     @property
     def filled(self) -> str:
@@ -194,6 +253,10 @@ class Field:
         shown = f"substringUTF8(ifNull({self.t}, 'null'), 1, {_SHOWN})"
         what = quote_string(f"' on column '{name}' is not {inner}")
         wrong = f"concat({_VALUE}, {shown}, {what})"
+        if self.path is not None and self.path.inner:
+            text = f"{_ITEM}. While accessing jsonpath '{self.path.text}'"
+            items = f"{call('JSONType', self.steps)} = 'Array' AND {self._misfit_of_items}"
+            wrong = f"if({items}, {quote_string(text)}, {wrong})"
         if self.optional or self.path is None:
             return f"multiIf({self.wrong}, {wrong}, '')"
         missing = (
@@ -288,3 +351,10 @@ def call(function: str, steps: Sequence[str | int], *more: str) -> str:
 def key_regex(key: str) -> str:
     """A JSON key in its quotes, for RE2."""
     return '"' + "".join(c if c.isalnum() else f"\\x{{{ord(c):x}}}" for c in key) + '"'
+
+
+def array_hint(key: str) -> str:
+    """False only where no array stands under the key, however it is written, in the line."""
+    colon = r"[ \t\r]*:[ \t\r]*\["
+    escaped = quote_string(r'\\u[^"]*"' + colon)
+    return f"(match({LINE}, {quote_string(key_regex(key) + colon)}) OR match({LINE}, {escaped}))"

@@ -8,7 +8,7 @@ makes the row bad; nothing else does.
 
 Known, and documented for users: a number that lands in a String column is printed as JSON parsers hold it
 (1.10 becomes 1.1), a numeric text such as "9" is taken by a number column, of duplicate keys the first
-counts.
+counts (a Map keeps every pair).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 
 from pipit.datafiles.resources import Column
 from pipit.errors import BadRequest
-from pipit.ingest.field import LINE, ROW, Field, Scalar, Tree, call, fixed_field, json_field, key_regex, steps_of
+from pipit.ingest.field import LINE, ROW, Field, Scalar, Tree, array_hint, call, fixed_field, json_field, steps_of
 from pipit.ingest.types import parse, strip
 from pipit.sql.identifiers import quote
 from pipit.sql.literals import quote_string
@@ -95,13 +95,14 @@ class Reader:
         reasons = [f"({quote_string(f.column.name)}, {f.reason})" for f in self.fields]
         reasons += [f"({quote_string(n)}, {r})" for n, r in self._shape_reasons()]
         listed = f"arrayFilter(_pipit_r -> _pipit_r.2 != '', [{', '.join(reasons)}])"
+        unshown = " OR ".join([*(f.unshown for f in self.fields), *self._shape_guards(), "false"])
         broken = "[('', 'invalid JSON: the line is not a JSON object')]"
         own = [
             f"arrayMap(_pipit_r -> _pipit_r.1, if({whole}, {listed}, {broken}) AS _pipit_reasons)",
             "arrayMap(_pipit_r -> _pipit_r.2, _pipit_reasons)",
             quote_string(import_id),
             "now()",
-            f"if({whole}, NULL, {LINE})",
+            f"if({whole} AND NOT ({unshown}), NULL, {LINE})",
         ]
         texts += [f"{value} AS {name}" for value, name in zip(own, QUARANTINE_COLUMNS, strict=True)]
         return f"{self._with(*named)}SELECT {', '.join(texts)} FROM {self._rows()} WHERE {self.bad}"
@@ -137,8 +138,7 @@ class Reader:
         for path, _ in self._parents():
             key = path[-1]
             if isinstance(key, str):
-                hint = quote_string(key_regex(key) + r"[ \t]*:[ \t]*\[")
-                guards.append(f"match({LINE}, {hint}) AND {call('JSONType', steps_of(path))} = 'Array'")
+                guards.append(f"{array_hint(key)} AND {call('JSONType', steps_of(path))} = 'Array'")
         return guards
 
     def _shape_reasons(self) -> list[tuple[str, str]]:
@@ -157,11 +157,11 @@ def problems(columns: Sequence[Column]) -> list[str]:
     found = [
         f"column {c.name}: a column that is read from JSON needs a type" for c in columns if c.jsonpath and not c.type
     ]
+    paths = any(c.jsonpath for c in columns)
     for column in _readable(columns):
         try:
             json_field(column, Tree())
-            type = parse(column.type)
-            if strip(type)[0].name == "AggregateFunction":
+            if paths and _is_state(column):
                 raise ValueError("an AggregateFunction is filled by a materialized view, not from JSON")
         except (ValueError, IndexError) as error:
             found.append(f"column {column.name}: {error}")
@@ -181,12 +181,21 @@ def reader(columns: Sequence[Column], fixed: Mapping[str, Scalar] | None = None,
         if column.name in fixed:
             fields.append(fixed_field(column, fixed[column.name]))
     for column in _readable(columns):
-        if column.name not in fixed and strip(parse(column.type))[0].name != "AggregateFunction":
+        if column.name not in fixed and not _is_state(column):
             fields.append(json_field(column, tree))
     order = {c.name: n for n, c in enumerate(columns)}
     fields.sort(key=lambda f: order[f.column.name])
     fields = [replace(f, number=n) for n, f in enumerate(fields)]
     return Reader(tuple(fields), str(tree) if tree else "", frame)
+
+
+def is_filled_by_view(columns: Sequence[Column]) -> bool:
+    """Whether an event would leave a state empty that only a materialized view can fill."""
+    return any(_is_state(c) for c in _readable(columns))
+
+
+def _is_state(column: Column) -> bool:
+    return strip(parse(column.type))[0].name == "AggregateFunction"
 
 
 def _readable(columns: Sequence[Column]) -> list[Column]:

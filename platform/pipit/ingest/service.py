@@ -183,6 +183,11 @@ class Ingest:
         known = self._streams.get((target.database, target.table, given))
         if known is not None and (known[0] is target or known[0] == target):
             return known[1]
+        if parse.is_filled_by_view(target.columns):
+            raise BadRequest(
+                f"The data source '{target.name or target.table}' is filled by a materialized view, not by events",
+                hint="Append to the data source that the view reads.",
+            )
         parse.reader(target.columns, fixed)
         meta = load.meta(target.columns, target.quarantine_table, target.partition_key, fixed)
         variant = hashlib.blake2b(msgspec.json.encode(meta), digest_size=8).hexdigest()
