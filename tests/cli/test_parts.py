@@ -81,6 +81,10 @@ def test_a_directory_has_one_holder_and_its_death_frees_it(tmp_path: Path) -> No
         serving = r"the server at http://127\.0\.0\.1:1 "
         with pytest.raises(EngineStartError, match=serving), instance.hold(tmp_path, patience=60):  # is not waited for
             pass
+        (tmp_path / "server.json").write_text("{spoiled")
+        spoiled = rf"\(process {child.pid}\), and its server\.json cannot be read"
+        with pytest.raises(EngineStartError, match=spoiled), instance.hold(tmp_path, patience=60):
+            pass
         child.kill()
     assert instance.find_server(tmp_path) is None
     with instance.hold(tmp_path):
@@ -119,7 +123,7 @@ def test_a_log_blanks_tokens_in_messages_and_traces(tmp_path: Path) -> None:
             handler.close()
         root.handlers[:] = before
         root.setLevel(level)
-        for name in ("uvicorn.error", "watchfiles", "asyncio", "aiohttp"):
+        for name in ("uvicorn.error", "watchfiles", "asyncio", "aiohttp", "clickhouse_connect"):
             logging.getLogger(name).setLevel(logging.NOTSET)
     text = (tmp_path / "pipit.log").read_text()
     assert "x=1 by ***" in text and "Traceback" in text

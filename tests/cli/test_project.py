@@ -96,3 +96,34 @@ def test_help_of_every_command_has_examples_and_the_exit_codes_are_documented(sh
         assert "Examples" in text and f"pipit {command}" in text, command
     assert shell.ok("--version").startswith("pipit ")
     assert shell("nonsense").returncode == 2
+
+
+def test_init_where_nothing_can_be_written_says_so(shell: Shell) -> None:
+    (shell.folder / "file").touch()
+    for folder in ("file", "file/below", "/proc/x"):
+        done = shell("init", folder)
+        assert done.returncode == 1, done.stderr
+        assert folder in done.stderr and "fault of pipit" not in done.stderr
+
+
+def test_names_that_are_not_deployed(shell: Shell) -> None:
+    write(shell.folder, PROJECT | {"some.ndjson": '{"tenant":"a"}\n', "none.ndjson": ""})
+    for file in ("some.ndjson", "none.ndjson"):
+        done = shell("datasource", "append", "sales", file)
+        assert done.returncode == 1 and '"sales" does not exist' in done.stderr, done.stderr + done.stdout
+    done = shell("query", "totals")
+    assert done.returncode == 1 and "'totals' does not exist" in done.stderr and "pipit deploy" in done.stderr
+    assert "'q' is missing" in shell("sql", "").stderr
+
+
+def test_a_clickhouse_server_that_is_not_there_is_named(shell: Shell) -> None:
+    write(shell.folder, PROJECT)
+    url = "http://somebody:the-password@127.0.0.1:1/"
+    for command in (["serve", "--port", "0"], ["sql", "SELECT 1"]):
+        done = shell(*command, PIPIT_CLICKHOUSE_URL=url)
+        assert done.returncode == 3, done.stderr
+        assert "127.0.0.1:1 cannot be used: it does not answer" in done.stderr
+        assert "started again" not in done.stderr and "the-password" not in done.stderr
+        assert len(done.stderr.splitlines()) < 5, done.stderr
+    done = shell("sql", "SELECT 1", PIPIT_CLICKHOUSE_URL="http://localhost:port/")
+    assert done.returncode == 3 and "must look like" in done.stderr

@@ -92,11 +92,22 @@ async def _append(options: Options, name: str, file: str, source: IO[bytes], siz
                     sent.successful += int(result["successful_rows"])
                     sent.quarantined += int(result["quarantined_rows"])
                     advance(piece.position)
+            if not sent.successful and not sent.quarantined:
+                await _check_target(client, name)
         except PipitError:
             if sent.successful or sent.quarantined:
                 note(f"{count(sent.successful, 'row')} of {file} had been added to {name} before this error:")
             raise
     return sent
+
+
+async def _check_target(client: Client, name: str) -> None:
+    """A file without rows is sent to nobody, and a name that does not exist is an error all the same."""
+    try:
+        await client.post("/v0/events", {"name": name}, data=b"")
+    except PipitError as error:
+        if error.status != 400:  # what is refused is that the body is empty
+            raise
 
 
 async def _send(client: Client, name: str, body: bytes, key: str) -> dict[str, int]:

@@ -137,6 +137,13 @@ def _lock(descriptor: int, data: Path, patience: float) -> None:
         except BlockingIOError:
             pid, server = _holder(data), read_server(data)
             serving = server is not None and server.pid == pid
+            if server is None and (data / SERVER_FILE).exists() and time.monotonic() > deadline - patience:
+                # Whoever takes the lock removes it, so the holder wrote it; something has spoiled it since.
+                raise EngineStartError(
+                    f"The data directory {data} is in use by a server (process {pid}), and its {SERVER_FILE} cannot "
+                    "be read",
+                    hint="Restart that server: it writes the file anew.",
+                ) from None
             if time.monotonic() > deadline or (serving and time.monotonic() > deadline - patience):
                 what = f"the server at {server.url}" if server and serving else "another pipit command"
                 raise EngineStartError(

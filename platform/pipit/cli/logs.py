@@ -33,8 +33,8 @@ def log_to(folder: Path, *, hide: Iterable[str], to_terminal: int = logging.WARN
     terminal.setFormatter(_Sentence(hide, "%(levelname)s %(message)s"))
     terminal.setLevel(to_terminal)
     logging.basicConfig(level=logging.INFO, handlers=[file, terminal], force=True)
-    # Their lines at INFO are about each connection and each change of a file.
-    for name in ("uvicorn.error", "watchfiles", "asyncio", "aiohttp"):
+    # Their lines below ERROR are about each connection and each change of a file.
+    for name in ("uvicorn.error", "watchfiles", "asyncio", "aiohttp", "clickhouse_connect"):
         logging.getLogger(name).setLevel(logging.ERROR)
 
 

@@ -63,6 +63,18 @@ def init(
     if template not in known:
         raise typer.BadParameter(f"'{template}' is not one of {', '.join(known)}", param_hint="--template")
     content = dict(_content(_templates() / template))
+    try:
+        _write(folder, content)
+    except OSError as error:
+        raise BadRequest(
+            f"The project cannot be written to {folder}: {error.strerror}", hint="Choose another folder."
+        ) from None
+    _show_next(folder, content)
+
+
+def _write(folder: Path, content: Mapping[str, bytes]) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise BadRequest(f"{folder} is a file, not a folder", hint="Choose another folder.")
     taken = sorted(name for name in content if (folder / name).exists())
     if taken:
         shown = ", ".join(taken[:5]) + (" and more" if len(taken) > 5 else "")
@@ -76,7 +88,6 @@ def init(
         path.write_bytes(text)
         line(out, ("  + ", "green"), str(path))
     _ignore_data(folder)
-    _show_next(folder, content)
 
 
 def _show_next(folder: Path, content: Mapping[str, bytes]) -> None:

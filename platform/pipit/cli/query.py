@@ -18,7 +18,7 @@ from pipit.cli.options import DataOption, HostOption, Options, TokenOption, exam
 from pipit.cli.output import count, err, line, out, printable, show_table, write_bytes
 from pipit.cli.target import connect, run
 from pipit.cli.tokens import mint
-from pipit.errors import BadRequest
+from pipit.errors import BadRequest, NotFound
 
 _PANEL = "Data"
 # A table on a screen is for eyes; the other formats print everything.
@@ -99,18 +99,23 @@ async def _query(
     options: Options, pipe: str, tenant: dict[str, Any], sent: list[tuple[str, str]], show_sql: bool, format: Format
 ) -> None:
     async with connect(options) as client:
-        token = await _tenant_token(client, pipe, tenant) if tenant else ""
-        if show_sql:
-            asked = {"pipe": pipe, "parameters": sent, "token": token}
-            _show_plan(await client.post("/v1/explain", json=asked), aside=format is not Format.TABLE)
-        path = f"/v0/pipes/{quote(pipe, safe='')}.{'json' if format is Format.TABLE else format.value}"
-        started = time.monotonic()
-        async with client.open("GET", path, params=sent, token=token) as response:
-            if format is Format.TABLE:
-                _show_rows(await response.read(), time.monotonic() - started)
-            else:
-                async for chunk in response.content.iter_chunked(2**20):
-                    write_bytes(chunk)
+        try:
+            token = await _tenant_token(client, pipe, tenant) if tenant else ""
+            if show_sql:
+                asked = {"pipe": pipe, "parameters": sent, "token": token}
+                _show_plan(await client.post("/v1/explain", json=asked), aside=format is not Format.TABLE)
+            path = f"/v0/pipes/{quote(pipe, safe='')}.{'json' if format is Format.TABLE else format.value}"
+            started = time.monotonic()
+            async with client.open("GET", path, params=sent, token=token) as response:
+                if format is Format.TABLE:
+                    _show_rows(await response.read(), time.monotonic() - started)
+                else:
+                    async for chunk in response.content.iter_chunked(2**20):
+                        write_bytes(chunk)
+        except NotFound as error:
+            raise NotFound(
+                error.message, hint=error.hint or "Is it deployed? `pipit deploy` makes the project's pipes live."
+            ) from None
 
 
 async def _tenant_token(client: Client, pipe: str, tenant: dict[str, Any]) -> str:

@@ -25,7 +25,7 @@ from pipit.cli.logs import log_to
 from pipit.cli.options import DataOption, Options, examples, resolve
 from pipit.cli.output import count, err, line, note, show_error, waiting
 from pipit.cli.project import read_files
-from pipit.cli.target import run
+from pipit.cli.target import naming, run
 from pipit.errors import PipitError
 
 if TYPE_CHECKING:
@@ -169,7 +169,8 @@ async def _open(stack: AsyncExitStack, settings: Settings, token: str) -> Server
     config = Config(
         data_dir=settings.options.data, admin_token=token, clickhouse_url=settings.options.clickhouse_url or None
     )
-    return await stack.enter_async_context(open_server(config))
+    with naming(settings.options.clickhouse_url):
+        return await stack.enter_async_context(open_server(config))
 
 
 def _app(server: Server, settings: Settings):  # type: ignore[no-untyped-def]

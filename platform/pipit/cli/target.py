@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 from pipit.cli.client import Client, open_client
 from pipit.cli.instance import TOKEN_FILE, ServerFile, find_server, hold, local_token, server_token
@@ -33,6 +34,34 @@ def run(work: Coroutine[Any, Any, T]) -> T:
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(work)
+
+
+@contextmanager
+def naming(clickhouse_url: str) -> Iterator[None]:
+    """Around the start of the engine: where PIPIT_CLICKHOUSE_URL is set, an error names that server, without password.
+
+    Raises EngineStartError.
+    """
+    if not clickhouse_url:
+        yield
+        return
+    try:
+        parts = urlsplit(clickhouse_url)
+        where = f"{parts.hostname}:{parts.port or (8443 if parts.scheme == 'https' else 8123)}"
+    except ValueError:
+        raise EngineStartError("PIPIT_CLICKHOUSE_URL must look like http://user:password@host:port/") from None
+    try:
+        yield
+    except EngineStartError:
+        raise
+    except Unavailable as error:
+        from pipit.engine.failures import engine_away
+
+        reason = "it does not answer" if error.message == engine_away().message else error.message
+        raise EngineStartError(
+            f"The ClickHouse server at {where} cannot be used: {reason}",
+            hint="Is PIPIT_CLICKHOUSE_URL right, and the server up? Without it the engine that is built in is used.",
+        ) from error
 
 
 @asynccontextmanager
@@ -102,7 +131,7 @@ async def _own(options: Options) -> AsyncIterator[Client]:
     log_to(options.data / "logs", hide=[token], to_terminal=logging.ERROR)
     config = Config(data_dir=options.data, admin_token=token, clickhouse_url=options.clickhouse_url or None)
     async with AsyncExitStack() as stack:
-        with waiting("Starting the engine..."):
+        with waiting("Starting the engine..."), naming(options.clickhouse_url):
             server = await stack.enter_async_context(open_server(config))
         socket = bind("127.0.0.1", 0)
         listener = Listener(app_for(server))
