@@ -321,20 +321,6 @@ async def test_a_failed_view_stops_nobody_and_its_segment_is_never_replayed_too_
     assert "throwIf" in told[0]
 
 
-async def test_a_table_that_refuses_the_rows_is_not_taken_for_a_view_that_fails(place: Place) -> None:
-    await place.command(f"CREATE TABLE DB.d1_view (id UInt32) ENGINE = MergeTree ORDER BY id SETTINGS {SETTINGS}")
-    await place.command("CREATE MATERIALIZED VIEW DB.m1_view TO DB.d1_view AS SELECT id FROM DB.d1_events")
-    await place.command("ALTER TABLE DB.d1_events ADD CONSTRAINT lucky CHECK id != 13")
-    async with place.ingest(wait_seconds=0.5) as ingest:
-        result = await ingest.append(place.target, lines({"id": 13}, {"id": 14}, "bad"), wait=True)
-        assert not result.loaded  # kept, and nobody is told that it is stored
-        assert (await place.count(), await place.count("d1_view")) == (0, 0)
-        async with ingest.paused(place.database, "d1_events"):
-            await place.command("ALTER TABLE DB.d1_events DROP CONSTRAINT lucky")
-        assert await ingest.drain(place.database, "d1_events")
-    assert (await place.count(), await place.count("q1_events"), await place.count("d1_view")) == (2, 1, 2)
-
-
 async def test_views_that_work_are_fed_once_beside_one_that_fails(place: Place) -> None:
     for name, condition in (("a", "1"), ("b", "throwIf(id = 13) = 0"), ("c", "1")):
         await place.command(f"CREATE TABLE DB.d1_{name} (id UInt32) ENGINE = MergeTree ORDER BY id SETTINGS {SETTINGS}")

@@ -25,6 +25,13 @@ DEDUPLICATION_WINDOW = 10_000
 # tokens could leave the window. The other half is for what comes while an attempt runs.
 MAX_BLOCKS_BEHIND_FAILED = DEDUPLICATION_WINDOW // 2
 
+# Of one block, for the targets of views: another partition key than the table's. Their tokens fit the window.
+MAX_PARTITIONS_OF_VIEWS = DEDUPLICATION_WINDOW // 2
+
+# Inserts into a copy of a table, to tell the rows that it refuses from the others in the same requests
+TRIES_TO_FIND_ROWS = 2_000
+REFUSED_ROWS_AT_ONCE = 500  # into the quarantine, each with its reason
+
 # Attempts of a segment that ran out of time, until later segments go on without it,
 TIMEOUTS_TO_BESIDE = 5
 TIMEOUTS_TO_ASIDE = 20  # and, pauses between them, until its file is left to a person

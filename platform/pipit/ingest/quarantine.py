@@ -2,7 +2,7 @@
 
 The columns are the dialect's: each column of the data source as Nullable(String), `c__error_column`,
 `c__error`, `c__import_id` (the segment that brought the row), `insertion_date`. One is ours: `c__record`
-holds the whole line of what was not a JSON object at all, since there is no column it could be shown in. It
+holds the whole line of what was not a JSON object at all, or has a shape that the columns cannot show. It
 belongs to the data source's owner, like the table itself; tenants' tokens do not reach it. Rows stay until
 they are truncated.
 """
@@ -15,6 +15,7 @@ from pipit.datafiles.resources import Column
 from pipit.ingest.limits import table_settings
 from pipit.ingest.parse import QUARANTINE_COLUMNS, Reader
 from pipit.sql.identifiers import quote
+from pipit.sql.literals import quote_string
 
 _TYPES = ("Array(String)", "Array(String)", "Nullable(String)", "DateTime", "Nullable(String)")
 
@@ -38,3 +39,26 @@ def insert_columns(reader: Reader) -> str:
     """The column list that goes with `Reader.bad_rows`."""
     names = [f.column.name for f in reader.shown]
     return ", ".join(quote(name) for name in (*names, *QUARANTINE_COLUMNS))
+
+
+class _Accepted(Reader):
+    """Shows, as `bad_rows`, the rows that nothing is wrong with for the reader."""
+
+    @property
+    def bad(self) -> str:
+        return f"NOT ({super().bad})"
+
+
+def refused_rows(reader: Reader, import_id: str, reasons: Sequence[str]) -> str:
+    """Rows that read well and that the table did not take, with the engine's reasons: the n-th for the n-th row,
+    and the last one for all that follow. It names no column: the engine does not say it.
+    """
+    rows = _Accepted(reader.fields, reader.row_type, reader.frame).bad_rows(import_id)
+    # A value of a client's may stand in a reason: it must not pass for the marker of the source.
+    texts = ", ".join(quote_string(reason.replace("{", "(").replace("}", ")")) for reason in reasons)
+    values = {
+        "c__error_column": "['']",
+        "c__error": f"[[{texts}][least(rowNumberInAllBlocks() + 1, {len(reasons)})]]",
+    }
+    names = [*(quote(f.column.name) for f in reader.shown), *QUARANTINE_COLUMNS]
+    return f"SELECT {', '.join(f'{values[n]} AS {n}' if n in values else n for n in names)} FROM ({rows})"
