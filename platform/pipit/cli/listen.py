@@ -4,7 +4,7 @@ No access log: a token in a query string is never written anywhere (ATTACKS A18)
 application, which answers 414 in our shape from 8 KB on; what is longer, and headers that never end, are refused here.
 
 A client that sends nothing holds no connection for long: it has a time for its headers and one for each piece of its
-body, and where all connections are taken the one that has waited longest with nothing asked goes first.
+body, and where all connections are taken one that has nothing under way gives room to the next.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import logging
 import resource
 import socket
 from collections.abc import Generator
+from itertools import islice
 from typing import cast
 
 import uvicorn
@@ -31,6 +32,7 @@ _GRACE_SECONDS = 10
 _HEAD_SECONDS = 15.0  # from a request's first byte, or the connection's begin, to the end of its headers
 _BODY_SECONDS = 30.0  # from one piece of a body to the next
 _MAX_CONNECTIONS = 8192
+_LOOKED_AT = 64  # for one to close: a new connection costs little also when there are too many
 _FILES = 65_536
 _OTHER_FILES = 512  # what the process opens besides: to the engine, segments, logs
 
@@ -187,13 +189,13 @@ class _BoundedProtocol(HttpToolsProtocol):
         self.send_400_response("")
 
     def _make_room(self) -> None:
-        """Too many: the one goes that has been silent longest of those that have nothing under way, if there is one."""
+        """Too many: of some that have nothing under way the one goes that has been silent longest, if there is one."""
         others = cast("set[_BoundedProtocol]", self.connections)
-        idle = [one for one in others if one is not self and not one.transport.is_closing() and one._is_idle()]
-        if idle:
-            oldest = min(idle, key=lambda one: one._since)
+        idle = (one for one in others if one is not self and not one.transport.is_closing() and one._is_idle())
+        oldest = min(islice(idle, _LOOKED_AT), key=lambda one: one._since, default=None)
+        if oldest is not None:
             oldest.transport.close()
-            log.info("all %d connections are taken: one that asked nothing was closed", self.most)
+            log.debug("all %d connections are taken: one that asked nothing was closed", self.most)
             return
         log.warning("all %d connections are taken: another one was refused", self.most)
         self._refusal = (503, b"The server has too many connections")
