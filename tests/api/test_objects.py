@@ -54,3 +54,14 @@ async def test_a_deploy_brings_new_ids_and_the_old_ones_are_not_kept(workspace: 
     assert key not in objects._names_of
     snapshot = workspace.server.catalog.snapshot(workspace.id)
     assert (pipe_of(snapshot, one), pipe_of(snapshot, two)) == (one, "two")
+
+
+async def test_workspace_settings_are_kept_and_checked(workspace: Workspace) -> None:
+    assert (await workspace.get("/v0/workspace/settings")).json == {"require_policies": False, "tenant_sql": False}
+    changed = await workspace.request("PUT", "/v0/workspace/settings", json={"tenant_sql": True})
+    assert changed.json == {"require_policies": False, "tenant_sql": True}
+    assert (await workspace.server.catalog.state.settings(workspace.id)).tenant_sql
+    for wrong in ({"tenant_sq": True}, {"tenant_sql": "yes"}, []):
+        reply = await workspace.request("PUT", "/v0/workspace/settings", json=wrong)
+        assert reply.status == 400, reply.text
+    assert (await workspace.get("/v0/workspace/settings", token=workspace.tenant("x"))).status == 403

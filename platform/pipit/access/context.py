@@ -37,6 +37,7 @@ class SecurityContext:
     scopes: tuple[Scope, ...] = ()
     context: Mapping[str, Scalar | tuple[Scalar, ...]] = field(default_factory=dict)
     rps: int = 0  # 0: no limit
+    environment: str = ""  # which database of the workspace the token opens; empty: the workspace's own
 
     @property
     def is_admin(self) -> bool:

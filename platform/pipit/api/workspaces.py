@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -16,7 +17,7 @@ from pipit.access.tokens import parse_scope, token_object
 from pipit.api.requests import authenticate, parameters, read_body, server_of, whole_number
 from pipit.catalog.catalog import Catalog
 from pipit.catalog.snapshot import Snapshot, Workspace
-from pipit.catalog.state import DEFAULT_WORKSPACE, SecretRow
+from pipit.catalog.state import DEFAULT_WORKSPACE, SecretRow, WorkspaceSettings
 from pipit.errors import BadRequest, Forbidden, NotFound
 
 
@@ -45,6 +46,25 @@ async def create_workspace(request: Request) -> Response:
     _, controls = await parameters(request, server.config.max_body_bytes, reserved=("name",))
     made = await server.catalog.create_workspace(controls.get("name", ""))
     return JSONResponse(_workspace_object(made) | {"token": made.admin_token})
+
+
+async def settings(request: Request) -> Response:
+    """GET /v0/workspace/settings; PUT with a JSON object of those that change."""
+    security, snapshot = authenticate(request)
+    grants.require_admin(security)
+    server = server_of(request)
+    now = msgspec.to_builtins(snapshot.workspace.settings)
+    if request.method == "PUT":
+        try:
+            wanted = now | strict_object(await read_body(request, server.config.max_body_bytes))
+            changed = msgspec.convert(wanted, WorkspaceSettings)
+        except ValueError as error:
+            raise BadRequest(
+                f"The settings cannot be read: {error}", hint=f"Send a JSON object; there are {', '.join(now)}."
+            ) from None
+        await server.catalog.put_settings(snapshot.workspace.id, changed)
+        now = msgspec.to_builtins(changed)
+    return JSONResponse(now)
 
 
 async def variables(request: Request) -> Response:
@@ -174,6 +194,7 @@ def _admin_token_object(snapshot: Snapshot) -> dict[str, Any]:
 routes = [
     Route("/v0/workspace", workspace, methods=["GET"]),
     Route("/v1/workspace", workspace, methods=["GET"]),
+    Route("/v0/workspace/settings", settings, methods=["GET", "PUT"]),
     Route("/v1/user/workspaces", workspaces, methods=["GET"]),
     Route("/v1/workspaces", create_workspace, methods=["POST"]),
     Route("/v0/variables", variables, methods=["GET"]),

@@ -26,6 +26,7 @@ from pipit.catalog.state import (
     TableNames,
     TokenRow,
     WorkspaceRow,
+    WorkspaceSettings,
 )
 from pipit.datafiles import parse_project, with_secrets
 from pipit.datafiles.resources import Project
@@ -140,6 +141,14 @@ class Catalog:
             await self.state.put_secret(workspace_id, name, "", deleted=True)
             await self._reload_secrets(workspace_id)
 
+    async def put_settings(self, workspace_id: str, settings: WorkspaceSettings) -> None:
+        """Requests that begin after this see them."""
+        async with self._changing:
+            await self.state.put_settings(workspace_id, settings)
+            live = self.snapshot(workspace_id)
+            changed = replace(live, workspace=replace(live.workspace, settings=settings))
+            self._snapshots = dict(self._snapshots) | {workspace_id: changed}
+
     def _built(self, workspace_id: str, deployment: DeploymentRow, project: Project) -> Snapshot:
         return build_snapshot(
             self.snapshot(workspace_id).workspace,
@@ -159,7 +168,8 @@ class Catalog:
         return snapshot
 
     async def _load_workspace(self, row: WorkspaceRow) -> None:
-        workspace = Workspace(row.id, row.name, row.database, row.admin_token or self._admin_token)
+        settings = await self.state.settings(row.id)
+        workspace = Workspace(row.id, row.name, row.database, row.admin_token or self._admin_token, settings)
         await self._engine.command(f"CREATE DATABASE IF NOT EXISTS {quote(row.database)}")
         secrets = tuple(await self.state.secrets(row.id))
         self._secrets = dict(self._secrets) | {row.id: secrets}

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from pipit.access.policy import Policy
-from pipit.catalog.state import TableNames
+from pipit.catalog.state import TableNames, WorkspaceSettings
 from pipit.datafiles.resources import DataSource, Node, NodeType, Pipe, Project
 from pipit.sql.references import TableReference
 from pipit.templates import Parameter, Template
@@ -25,7 +25,8 @@ class Workspace:
     id: str
     name: str
     database: str
-    admin_token: str
+    admin_token: str = field(repr=False)
+    settings: WorkspaceSettings = field(default_factory=WorkspaceSettings)
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,11 +28,13 @@ _TABLES: Mapping[str, str] = {
         "tokens String"
     ),
     "secrets": "workspace_id String, name String, value String, created_at DateTime64(6, 'UTC'), deleted Bool",
+    "settings": "workspace_id String, value String",
 }
 _KEYS: Mapping[str, str] = {
     "workspaces": "id",
     "deployments": "workspace_id, id",
     "secrets": "workspace_id, name",
+    "settings": "workspace_id",
 }
 # State rows are few and must be on disk when the call returns.
 _DURABLE_TABLE = "fsync_after_insert=1, fsync_part_directory=1"
@@ -57,6 +59,13 @@ class TableNames(msgspec.Struct, frozen=True, kw_only=True):
     views: dict[str, str] = {}  # "pipe.node" -> m1_pipe__node
     sources: dict[str, list[str]] = {}  # d1_daily -> [events]: all that ever fed it, all the way up
     lost: dict[str, list[str]] = {}  # d1_daily -> those of its sources that had a policy when they were deleted
+
+
+class WorkspaceSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a workspace turns on for itself. Everything is off until its admin says otherwise."""
+
+    require_policies: bool = False  # every table that a tenant can reach has a ROW_POLICY, or says why not
+    tenant_sql: bool = False  # JWTs with DATASOURCES:READ may send their own SELECT to /v0/sql
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +201,14 @@ class State:
             "deleted": deleted,
         }
         await self._append("secrets", [row])
+
+    async def settings(self, workspace_id: str) -> WorkspaceSettings:
+        rows = await self._latest("settings", "value", where="1", workspace_id=workspace_id)
+        return msgspec.json.decode(rows[0]["value"], type=WorkspaceSettings) if rows else WorkspaceSettings()
+
+    async def put_settings(self, workspace_id: str, settings: WorkspaceSettings) -> None:
+        value = msgspec.json.encode(settings).decode()
+        await self._append("settings", [{"workspace_id": workspace_id, "value": value}])
 
     async def _latest(
         self, table: str, columns: str, *, where: str, workspace_id: str | None = None
