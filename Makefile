@@ -10,7 +10,7 @@ PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip
 PORT ?= 7181
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check lint types imports browser clean
+.PHONY: help install demo test check lint types imports browser neuter clean
 
 help:  ## this list
 	@awk 'BEGIN {FS = ":.*  ## "} /^[a-z]+:.*  ## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +37,9 @@ types: $(DEV)
 imports: $(DEV)
 	@echo "==> import layers"
 	@$(BIN)/lint-imports --no-cache --no-logo
+
+neuter: $(DEV)  ## takes each defence out in a copy and lists the tests that notice (minutes; NAMES="part of a name")
+	@$(BIN)/python tests/attacks/neuter.py $(if $(NAMES),"$(NAMES)")
 
 # The page at /demo is tested in a real browser: Debian's chromium, or the one that PIPIT_CHROMIUM names.
 browser:
