@@ -93,6 +93,55 @@ def test_show_sql_prints_what_runs_beside_the_rows(shop: Shell, served: Serving)
     assert "every row is visible" in as_admin
 
 
+def test_two_tenants_side_by_side(shop: Shell, served: Serving) -> None:
+    """Issue 4, item 9: the same statement, other values and filters, other rows."""
+    done = shop("query", "totals", "--as", "tenant=a", "--diff", "tenant=b", "-p", "least=5")
+    assert done.returncode == 0, done.stderr
+    said = [" ".join(text.split()) for text in done.stdout.splitlines()]
+    assert said[:2] == ["- tenant=a", "+ tenant=b"]
+    assert "Statement: the same text for both" in said
+    filters = said.index("Row filters")
+    assert re.fullmatch(r"- pipit_default\.d1_sales = \(*tenant = 'a'\)*", said[filters + 1]), said
+    assert said[filters + 2] == said[filters + 1].replace("'a'", "'b'").replace("-", "+", 1)
+    assert any(re.fullmatch(r"- p\w+ = a", text) for text in said), said
+    assert any(re.fullmatch(r"p\w+ = 5", text) for text in said), said
+    assert {"- a 10", "+ b 100"} <= set(said), said
+    assert re.search(r"Settings: the same \d+ for both", done.stdout)
+    assert "1 row only for tenant=a, 1 only for tenant=b, 0 the same for both" in done.stderr
+
+
+def test_a_tenant_beside_the_workspace_itself(shop: Shell, served: Serving) -> None:
+    done = shop("query", "totals", "--as", "tenant=a", "--diff", "admin", "--show-sql")
+    assert done.returncode == 0, done.stderr
+    said = [" ".join(text.split()) for text in done.stdout.splitlines()]
+    assert "+ admin (the workspace itself)" in said
+    assert "Statement: the template gives them different texts" in said
+    assert any(text.startswith("- AND tenant = {") for text in said), said
+    assert "+ pipit_default.d1_sales = (none)" in said
+    assert {"a 11", "+ b 100"} <= set(said)
+    assert "0 rows only for tenant=a, 1 only for admin, 1 the same for both" in done.stderr
+
+
+def test_a_refused_tenant_is_an_answer_too(shop: Shell, served: Serving) -> None:
+    done = shop("query", "totals", "--as", "other=a", "--diff", "tenant=b")
+    assert done.returncode == 0 and "- other=a is refused: " in done.stdout and "(403)" in done.stdout
+    assert re.search(r"\+ +b +100", done.stdout)
+    assert shop("query", "nothing", "--diff", "tenant=b").returncode == 1
+
+
+def test_machines_get_a_comparison_as_json_or_none(shop: Shell, served: Serving) -> None:
+    found = json.loads(shop.ok("query", "totals", "--as", "tenant=a", "--diff", "tenant=b", "--format", "json"))
+    assert found["same_statement"] is True and [v["as"] for v in found["viewers"]] == ["tenant=a", "tenant=b"]
+    assert found["rows"] == {
+        "first_only": [{"tenant": "a", "total": 11}],
+        "second_only": [{"tenant": "b", "total": 100}],
+        "both": [],
+    }
+    for format in ("csv", "ndjson", "parquet"):
+        done = shop("query", "totals", "--diff", "tenant=b", "--format", format)
+        assert (done.returncode, done.stdout) == (2, ""), done.stderr
+
+
 def test_a_tenant_without_the_key_is_refused(shop: Shell, served: Serving) -> None:
     done = shop("query", "totals", "--as", "other=b")
     assert (done.returncode, done.stdout) == (1, "")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -13,12 +15,13 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from pipit.cli import compare
 from pipit.cli.client import Client
 from pipit.cli.options import DataOption, HostOption, Options, TokenOption, examples, pairs, resolve
 from pipit.cli.output import count, err, line, out, printable, show_table, write_bytes
 from pipit.cli.target import connect, run
 from pipit.cli.tokens import mint
-from pipit.errors import BadRequest, NotFound
+from pipit.errors import BadRequest, NotFound, PipitError, Unavailable
 
 _PANEL = "Data"
 # A table on a screen is for eyes; the other formats print everything.
@@ -51,6 +54,9 @@ def add_to(app: typer.Typer) -> None:
             "pipit query top_features --param limit=5",
             "pipit query top_features --as customer_id=acme",
             "pipit query top_features --as customer_id=acme --as team=sales --show-sql",
+            "pipit query top_features --as customer_id=acme --diff customer_id=globex",
+            "# a tenant beside the workspace's own view",
+            "pipit query top_features --as customer_id=acme --diff admin",
             "pipit query top_features --format csv > features.csv",
         ),
     )(query)
@@ -83,6 +89,14 @@ def query(
     show_sql: Annotated[
         bool, typer.Option("--show-sql", help="First print what runs: statement, values, filters, settings.")
     ] = False,
+    diff: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--diff",
+            help="Compare with what another tenant gets, given as for --as; 'admin': the workspace itself. Repeat it.",
+            metavar="KEY=VALUE",
+        ),
+    ] = None,
     format: FormatOption = Format.TABLE,
     data: DataOption = None,
     host: HostOption = None,
@@ -92,14 +106,21 @@ def query(
     _check_screen(format)
     tenant = pairs(view or [], "--as")
     sent = [(key, _text(value)) for key, value in pairs(param or [], "--param").items()]
-    run(_query(resolve(context, data, host, token), pipe, tenant, sent, show_sql, format))
+    options = resolve(context, data, host, token)
+    if diff is None:
+        run(_query(options, pipe, tenant, sent, show_sql, format))
+        return
+    if format not in (Format.TABLE, Format.JSON):
+        raise typer.BadParameter("two answers are compared as a table or as --format json", param_hint="--format")
+    other = {} if diff == [compare.ADMIN] else pairs(diff, "--diff")
+    run(_diff(options, pipe, (tenant, other), sent, show_sql, format))
 
 
 async def _query(
     options: Options, pipe: str, tenant: dict[str, Any], sent: list[tuple[str, str]], show_sql: bool, format: Format
 ) -> None:
     async with connect(options) as client:
-        try:
+        with _endpoint():
             token = await _tenant_token(client, pipe, tenant) if tenant else ""
             if show_sql:
                 asked = {"pipe": pipe, "parameters": sent, "token": token}
@@ -112,10 +133,51 @@ async def _query(
                 else:
                     async for chunk in response.content.iter_chunked(2**20):
                         write_bytes(chunk)
-        except NotFound as error:
-            raise NotFound(
-                error.message, hint=error.hint or "Is it deployed? `pipit deploy` makes the project's pipes live."
-            ) from None
+
+
+async def _diff(
+    options: Options,
+    pipe: str,
+    tenants: tuple[dict[str, Any], dict[str, Any]],
+    sent: list[tuple[str, str]],
+    show_sql: bool,
+    format: Format,
+) -> None:
+    async with connect(options) as client:
+        with _endpoint():
+            first, second = [await _view(client, pipe, tenant, sent) for tenant in tenants]
+    if format is Format.JSON:
+        compare.as_json(pipe, first, second)
+    else:
+        compare.show(first, second, sql=show_sql)
+
+
+async def _view(client: Client, pipe: str, tenant: dict[str, Any], sent: list[tuple[str, str]]) -> compare.View:
+    """What one viewer gets, a refusal included. Raises NotFound, Unavailable."""
+    name = compare.name_of(tenant)
+    try:
+        token = await _tenant_token(client, pipe, tenant) if tenant else ""
+        plan = await client.post("/v1/explain", json={"pipe": pipe, "parameters": sent, "token": token})
+        path = f"/v0/pipes/{quote(pipe, safe='')}.json"
+        async with client.open("GET", path, params=sent, token=token) as response:
+            found = json.loads(await response.read())
+    except (NotFound, Unavailable):
+        raise
+    except PipitError as error:
+        return compare.View(name, refused=f"{error.message} ({error.status})")
+    columns = tuple(str(column["name"]) for column in found["meta"])
+    return compare.View(name, plan, columns, tuple(found["data"]))
+
+
+@contextmanager
+def _endpoint() -> Iterator[None]:
+    """Around requests for a pipe: one that is not there is said with what to do."""
+    try:
+        yield
+    except NotFound as error:
+        raise NotFound(
+            error.message, hint=error.hint or "Is it deployed? `pipit deploy` makes the project's pipes live."
+        ) from None
 
 
 async def _tenant_token(client: Client, pipe: str, tenant: dict[str, Any]) -> str:
@@ -167,16 +229,10 @@ def _show_rows(body: bytes, seconds: float) -> None:
         table.add_column(Text(printable(str(column["name"]))), justify="right" if numeric else "left")
     rows = found["data"]
     for row in rows[:_SHOWN_ROWS]:
-        table.add_row(*(_cell(row.get(name)) for name in columns))
+        table.add_row(*(compare.cell(row.get(name)) for name in columns))
     show_table(table)
     more = f"; the first {_SHOWN_ROWS:,} are shown, --format prints all" if len(rows) > _SHOWN_ROWS else ""
     line(err, (f"{count(len(rows), 'row')} in {seconds * 1000:,.0f} ms{more}", "dim"))
-
-
-def _cell(value: Any) -> Text:
-    if value is None:
-        return Text("NULL", style="dim")
-    return Text(printable(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False), keep=""))
 
 
 def _show_plan(plan: dict[str, Any], *, aside: bool) -> None:
