@@ -15,12 +15,14 @@ from typing import Any
 
 from pipit.access.context import Scalar, Scope, SecurityContext, TokenKind
 from pipit.errors import Forbidden
+from pipit.sql.identifiers import is_resource_name
 
 MAX_SCOPES = 100
 MAX_ENTRIES = 100  # fixed parameters of a scope, keys of a context
 MAX_ITEMS = 1000  # of one array in a context
 MAX_NAME = 256
 MAX_RPS = 1_000_000
+MAX_ENVIRONMENT = 64
 LAST_SECOND = 253_402_300_799  # 9999-12-31; a larger number is milliseconds
 
 # What a JWT's scope may be, and the one field besides type and resource that it may have.
@@ -78,6 +80,7 @@ def read_claims(claims: Mapping[str, Any], workspace_id: str) -> SecurityContext
         scopes=read_scopes(claims.get("scopes")),
         context=read_context(claims.get("context", {})),
         rps=read_rps(claims.get("limits")),
+        environment=read_environment(claims["environment"]) if "environment" in claims else "",
     )
 
 
@@ -136,6 +139,16 @@ def read_rps(value: object) -> int:
     if isinstance(rps, bool) or not isinstance(rps, int):
         raise _refused("The token's 'limits.rps' must be a whole number")
     return min(max(rps, 0), MAX_RPS)
+
+
+def read_environment(value: object) -> str:
+    """Which environment of the workspace the token opens. One that is named emptily is no way to mean none."""
+    if not isinstance(value, str) or len(value) > MAX_ENVIRONMENT or not is_resource_name(value):
+        raise _refused(
+            "The token's 'environment' is not an environment's name",
+            f"Letters, digits and underscores, at most {MAX_ENVIRONMENT}; without the claim it is the workspace's own.",
+        )
+    return value
 
 
 def write_scopes(scopes: Sequence[Scope]) -> list[dict[str, object]]:
