@@ -5,6 +5,10 @@ application, which answers 414 in our shape from 8 KB on; what is longer, and he
 
 A client that sends nothing holds no connection for long: it has a time for its headers and one for each piece of its
 body, and where all connections are taken one that has nothing under way gives room to the next.
+
+A request that two programs could cut at different places is refused, or cut as every proxy does (ATTACKS I01 to I03,
+I07): one Host, one Transfer-Encoding and that `chunked`, no HTTP/0.9, trailers are no headers, and an Upgrade, of which
+there is none to offer, changes nothing: not where the request's body ends either.
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ from collections.abc import Generator
 from itertools import islice
 from typing import cast
 
+import httptools
 import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -27,6 +32,7 @@ from pipit.errors import Unavailable
 
 _MAX_URL_BYTES = 64_000  # httptools itself gives up at 65,535
 _MAX_HEAD_BYTES = 128 * 1024
+_MAX_HEADERS = 1000
 _KEEP_ALIVE_SECONDS = 65  # longer than the usual proxy's, so that the proxy closes first
 _GRACE_SECONDS = 10
 _HEAD_SECONDS = 15.0  # from a request's first byte, or the connection's begin, to the end of its headers
@@ -111,6 +117,7 @@ class _BoundedProtocol(HttpToolsProtocol):
     most = _MAX_CONNECTIONS
     _head_bytes = 0
     _in_head = True
+    _upgrading = False
     _refusal: tuple[int, bytes] | None = None
     _deadline: float | None = None  # for what the client owes; None: nothing
     _timer: asyncio.TimerHandle | None = None
@@ -136,10 +143,35 @@ class _BoundedProtocol(HttpToolsProtocol):
             self._expect(_HEAD_SECONDS)
         if self._in_head:
             self._head_bytes += len(data)
-        super().data_received(data)
+        self._unset_keepalive_if_required()
+        self._feed(data)
         if self._in_head and self._head_bytes > _MAX_HEAD_BYTES and not self.transport.is_closing():
             self._refusal = (431, b"The request's headers are too long")
             self.send_400_response("")
+
+    def _feed(self, data: bytes) -> None:
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as stopped:
+            # The parser takes all that follows for another protocol, a body too: it would be read as the next request.
+            # So it reads the request again, without the Upgrade.
+            head, self._upgrading = self._head_without_upgrade(), False
+            self.parser = httptools.HttpRequestParser(self)
+            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn has it
+            self._feed(head + data[stopped.args[0] :])
+        except httptools.HttpParserError:
+            if not self.transport.is_closing():
+                log.info("a request that is not valid HTTP was refused")
+                self.send_400_response("")
+
+    def _head_without_upgrade(self) -> bytes:
+        lines = [b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())]
+        for name, value in self.headers:
+            if name == b"connection":
+                value = b", ".join(one for one in value.split(b",") if one.strip().lower() != b"upgrade")
+            if name != b"upgrade" and (name != b"connection" or value):
+                lines.append(b"%b: %b" % (name, value))
+        return b"\r\n".join(lines) + b"\r\n\r\n"
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -151,6 +183,8 @@ class _BoundedProtocol(HttpToolsProtocol):
         self._expect(_BODY_SECONDS)
 
     def on_message_complete(self) -> None:
+        if self._upgrading:
+            return
         super().on_message_complete()
         self._deadline = None
 
@@ -210,11 +244,34 @@ class _BoundedProtocol(HttpToolsProtocol):
             self._refusal = (414, b"The URL is too long")
             raise ValueError("URL too long")
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._in_head:
+            return  # a trailer: the request has been authenticated and decoded by then
+        if len(self.headers) >= _MAX_HEADERS:
+            self._refusal = (431, b"The request has too many headers")
+            raise ValueError("too many headers")
+        super().on_header(name, value)
+
     def on_headers_complete(self) -> None:
+        self._check_head()
+        if self.parser.should_upgrade():
+            if self.parser.get_method() == b"CONNECT":
+                raise ValueError("no proxy")
+            self._upgrading = True  # `_feed` goes on
+            return
         self._in_head = False
         self._head_bytes = 0
         self._expect(_BODY_SECONDS)
         super().on_headers_complete()
+
+    def _check_head(self) -> None:
+        version = self.parser.get_http_version()
+        hosts = sum(name == b"host" for name, _ in self.headers)
+        codings = [value.strip().lower() for name, value in self.headers if name == b"transfer-encoding"]
+        if version not in ("1.0", "1.1") or hosts > 1 or (version == "1.1" and not hosts):
+            raise ValueError("not HTTP/1.1 with one Host")
+        if codings not in ([], [b"chunked"]):
+            raise ValueError("a Transfer-Encoding besides chunked")
 
     def send_400_response(self, msg: str) -> None:
         status, message = self._refusal or (400, b"The request is not valid HTTP")
