@@ -27,6 +27,7 @@ class Defence:
     together_with: tuple[str, ...] = ()
 
 
+_DEMO = "tests/attacks/test_demo.py"
 _CHECKS = "tests/attacks/test_checks.py"
 _LINEAGE = "tests/attacks/test_lineage.py"
 _PARAMETERS = "tests/attacks/test_parameters.py"
@@ -54,6 +55,42 @@ DEFENCES: tuple[Defence, ...] = (
         'settings["additional_table_filters"] = filter_setting(filters)',
         "pass",
         (f"{_CHECKS}::test_a_target_with_a_policy_is_filtered", _PARAMETERS),
+    ),
+    # --- demo: the look inside of `pipit serve --demo`
+    Defence(
+        "demo: loopback only",
+        "demo/page.py",
+        "*([Route(\"/demo/inspect\", inspect, methods=[\"POST\"])] if looks_inside else []),",
+        "Route(\"/demo/inspect\", inspect, methods=[\"POST\"]),",
+        (f"{_DEMO}::test_j05_it_is_not_there_without_the_flag_or_on_another_address",),
+    ),
+    Defence(
+        "demo: admin only",
+        "demo/inspect.py",
+        "    grants.require_admin(security)",
+        "    pass",
+        (f"{_DEMO}::test_j07_nobody_but_the_admin",),
+    ),
+    Defence(
+        "demo: Host",
+        "demo/guard.py",
+        "if not (host and (host in (\"localhost\", name) or _is_address(host))):",
+        "if False:",
+        ("tests/demo/test_page.py::test_a_name_that_points_here_gets_no_tokens",),
+    ),
+    Defence(
+        "demo: Origin",
+        "demo/guard.py",
+        "any(origin != own for origin in origins)",
+        "False",
+        (f"{_DEMO}::test_i14_another_site_is_refused_even_with_the_admin_token",),
+    ),
+    Defence(
+        "demo: this machine only",
+        "demo/guard.py",
+        "    if not local or not (host",
+        "    if False and not (host",
+        (f"{_DEMO}::test_j07_another_machine_is_refused",),
     ),
 )
 

@@ -174,7 +174,7 @@ def test_two_customers_see_different_numbers(page: Page, served: Served, seen: S
 def test_the_switch_changes_the_token_and_the_numbers(page: Page, served: Served, seen: Seen) -> None:
     look(page, served, "acme")
     before, token = figures(page), page.locator("#token-raw").text_content()
-    page.get_by_label("Initech").check(force=True)
+    page.get_by_role("radio", name="Initech").check(force=True)
     page.wait_for_selector('body[data-drawn="initech"]')
     assert figures(page) != before
     assert page.locator("#token-raw").text_content() != token
@@ -208,6 +208,41 @@ def test_reading_another_customer_changes_nothing(
         assert verdicts[attempt] == "same", verdicts
     assert verdicts["SQL of one's own"] == "refused"
     assert set(verdicts.values()) <= {"same", "refused"}
+    assert seen.errors == []
+
+
+def test_the_admin_looks_inside(page: Page, served: Served, seen: Seen) -> None:
+    """Issue 4, item 9: the statement, values, filters and the two answers, for the admin token that a person types in."""
+    admin = (served.log.parent / "data" / "admin_token").read_text().strip()
+    sent: list[str] = []
+    page.on("request", lambda request: sent.append(request.url + str(request.headers)))
+    look(page, served, "acme")
+    page.locator('[data-pipe="top_features"]').click()
+    expect(page.locator("#inside-answer")).to_be_empty()
+    page.fill("#inside-admin", "p.not-the-token")
+    page.get_by_role("button", name="Show", exact=True).click()
+    expect(page.locator("#inside-answer")).to_contain_text("403")
+
+    page.fill("#inside-admin", admin)
+    page.fill("#inside-parameters", "limit=4&customer_id=globex")
+    page.get_by_role("button", name="Show", exact=True).click()
+    answer = page.locator("#inside-answer")
+    expect(answer).to_contain_text("the same text for both")
+    expect(answer).to_contain_text("customer_id = 'acme'")
+    expect(answer).to_contain_text("customer_id = 'globex'")
+    assert page.locator('#inside-answer tr[data-side="first"]').count() == 4
+    assert page.locator('#inside-answer tr[data-side="second"]').count() == 4
+    page.screenshot(path=served.shots / "inside.png")
+    page.select_option("#inside-other", "")
+    expect(answer).to_contain_text("none")
+
+    assert page.input_value("#inside-admin") == "" and admin not in page.content()
+    assert page.evaluate("JSON.stringify([{...localStorage}, {...sessionStorage}, document.cookie])") == '[{},{},""]'
+    assert all("/demo/inspect" in request for request in sent if admin in request)
+    page.get_by_role("button", name="Forget the admin token").click()
+    expect(answer).to_be_empty()
+    page.keyboard.press("Escape")
+    expect(page.locator("#inside")).to_be_hidden()
     assert seen.errors == []
 
 

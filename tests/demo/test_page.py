@@ -45,7 +45,7 @@ async def get(path: str, headers: Mapping[str, str] | None = None, method: str =
     async def send(message: Message) -> None:
         sent.append(message)
 
-    raw = [(k.lower().encode(), v.encode()) for k, v in (headers or {}).items()]
+    raw = [(k.lower().encode(), v.encode()) for k, v in ({"Host": "localhost:7181"} | dict(headers or {})).items()]
     scope: dict[str, Any] = {
         "type": "http", "http_version": "1.1", "method": method, "path": path, "raw_path": path.encode(),
         "query_string": b"", "headers": raw, "scheme": "http", "server": ("127.0.0.1", 7181),
@@ -81,7 +81,7 @@ async def test_every_module_that_a_script_imports_is_there() -> None:
         seen.add(name)
         if not name.startswith("echarts/"):
             waiting += set(re.findall(r'from "\./([^"]+)"', reply.body.decode())) - seen
-    assert "echarts/echarts.esm.min.mjs" in seen and len(seen) == 6
+    assert "echarts/echarts.esm.min.mjs" in seen and len(seen) == 7
 
 
 @pytest.mark.parametrize(
@@ -111,6 +111,24 @@ async def test_each_viewer_gets_a_token_of_their_own_rows() -> None:
 async def test_other_sites_get_no_tokens(site: str) -> None:
     reply = await get("/demo/session.json", {"Sec-Fetch-Site": site})
     assert reply.status == 403 and b"eyJ" not in reply.body
+
+
+@pytest.mark.parametrize("host", ["evil.example:7181", "127.0.0.1.nip.io:7181", "localhost.evil.example", "", "[::1"])
+async def test_a_name_that_points_here_gets_no_tokens(host: str) -> None:
+    """ATTACKS I14: to the browser a rebound name is same-origin with the page; only Host tells."""
+    reply = await get("/demo/session.json", {"Host": host, "Sec-Fetch-Site": "same-origin"})
+    assert reply.status == 403 and b"eyJ" not in reply.body
+
+
+@pytest.mark.parametrize("host", ["localhost:7181", "127.0.0.1:7181", "[::1]:7181", "192.168.1.5:7181", "LOCALHOST"])
+async def test_this_machines_own_names_do(host: str) -> None:
+    assert (await get("/demo/session.json", {"Host": host})).status == 200
+
+
+async def test_another_origin_gets_no_tokens() -> None:
+    reply = await get("/demo/session.json", {"Origin": "http://localhost:3000"})
+    assert reply.status == 403 and b"eyJ" not in reply.body
+    assert (await get("/demo/session.json", {"Origin": "http://localhost:7181"})).status == 200
 
 
 async def test_the_banner_has_two_tokens_and_the_lines_to_try() -> None:

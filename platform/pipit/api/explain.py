@@ -6,6 +6,7 @@ settings, which no tenant ever sees.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -14,12 +15,14 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from pipit.access import grants
+from pipit.access.context import SecurityContext
 from pipit.access.params import Parameter, RequestParams
 from pipit.api.objects import pipe_of
 from pipit.api.requests import authenticate, read_body, server_of, viewer_of
+from pipit.catalog.snapshot import Snapshot
 from pipit.errors import BadRequest, Forbidden
 from pipit.query.formats import JSON
-from pipit.query.read import PipeQuery
+from pipit.query.read import PipeQuery, Plan
 
 
 class _Explain(msgspec.Struct, forbid_unknown_fields=True):
@@ -43,10 +46,20 @@ async def explain(request: Request) -> Response:
         viewer, snapshot = viewer_of(server, asked.token)
         if viewer.workspace_id != security.workspace_id:
             raise Forbidden("The token to explain for belongs to another workspace")
-    params = RequestParams(tuple(Parameter("query", name, value) for name, value in asked.parameters))
-    plan = await server.reader.plan(snapshot, viewer, PipeQuery(pipe_of(snapshot, asked.pipe), params, JSON))
+    plan = await server.reader.plan(snapshot, viewer, pipe_query(snapshot, asked.pipe, asked.parameters))
+    return Response(msgspec.json.encode(explained(plan, snapshot, viewer), enc_hook=str), media_type="application/json")
+
+
+def pipe_query(snapshot: Snapshot, pipe: str, parameters: Sequence[tuple[str, str]]) -> PipeQuery:
+    """A read of an endpoint, its parameters as a query string would carry them."""
+    params = RequestParams(tuple(Parameter("query", name, value) for name, value in parameters))
+    return PipeQuery(pipe_of(snapshot, pipe), params, JSON)
+
+
+def explained(plan: Plan, snapshot: Snapshot, viewer: SecurityContext) -> dict[str, Any]:
+    """A plan as JSON tells it. For admins' eyes only."""
     known = snapshot.physical_tables
-    body: dict[str, Any] = {
+    return {
         "sql": plan.composed.sql,
         "parameters": dict(plan.params),
         "filters": dict(plan.filters),
@@ -54,9 +67,8 @@ async def explain(request: Request) -> Response:
         "tables": {physical: known[physical].table.name for physical in sorted(plan.reads) if physical in known},
         "as": {"kind": viewer.kind.value, "name": viewer.name},
     }
-    return Response(msgspec.json.encode(body, enc_hook=str), media_type="application/json")
 
 
 routes = [Route("/v1/explain", explain, methods=["POST"])]
 
-__all__ = ["explain", "routes"]
+__all__ = ["explain", "explained", "pipe_query", "routes"]

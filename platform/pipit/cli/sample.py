@@ -12,14 +12,13 @@ from pipit.access.jwt import mint
 from pipit.api.server import Server
 from pipit.cli.output import line, note, out
 from pipit.demo import banner, demo_routes, stream_events
-from pipit.demo.page import Mint
+from pipit.demo.page import LOOPBACK, Mint
 from pipit.errors import BadRequest
 
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _PROGRESS_SECONDS = 2.0
 
 
-def routes(server: Server) -> list[BaseRoute]:
+def routes(server: Server, host: str) -> list[BaseRoute]:
     """Raises BadRequest when what is deployed is not the demo project."""
     missing = {"demo_ingest", "demo_read"} - set(_tokens(server))
     if missing:
@@ -27,7 +26,7 @@ def routes(server: Server) -> list[BaseRoute]:
             "The project is not the demo project: no file names the tokens demo_ingest and demo_read",
             hint="Run it in a clone of the repository: make demo",
         )
-    return demo_routes(minting(server))
+    return demo_routes(minting(server), host=host)
 
 
 def minting(server: Server) -> Mint:
@@ -38,7 +37,7 @@ def minting(server: Server) -> Mint:
 async def stream(server: Server, url: str, host: str, stop: asyncio.Event) -> None:
     """Prints the banner, then sends sample events until `stop`. Raises PipitError when they are refused."""
     line(out, "\n" + banner(url, minting(server)))
-    if host not in _LOOPBACK:
+    if host not in LOOPBACK:
         note(f"With --demo, whoever can reach {host} gets tokens for the sample data.")
     tokens = _tokens(server)
     last = time.monotonic()

@@ -180,7 +180,7 @@ def _app(server: Server, settings: Settings):  # type: ignore[no-untyped-def]
         return app_for(server)
     from pipit.cli.sample import routes
 
-    return app_for(server, extra_routes=routes(server))
+    return app_for(server, extra_routes=routes(server, settings.host))
 
 
 class Publisher:

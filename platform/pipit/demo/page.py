@@ -2,8 +2,8 @@
 
 `pipit serve --demo` mounts these routes and nothing else does: /demo/session.json hands out tokens to whoever
 can reach the port, which is right for sample data on one's own machine and for nothing else. The tokens are
-short-lived, name the demo's endpoints only, and are refused to other origins. No file is loaded from anywhere
-but here.
+short-lived, name the demo's endpoints only, and are refused to other origins and other names (`guard`). No file
+is loaded from anywhere but here. What runs for a viewer is shown by `inspect`, on a loopback address only.
 """
 
 from __future__ import annotations
@@ -19,10 +19,14 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from pipit.access.context import Scope
+from pipit.errors import Forbidden
 
 from .events import CUSTOMERS
+from .guard import check_site
+from .inspect import inspect
 
 TOKEN_SECONDS = 3600
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 _ENDPOINTS = (
     "active_users",
@@ -95,13 +99,16 @@ def token_for(viewer: Viewer, mint: Mint, *, expires_at: int) -> str:
     )
 
 
-def demo_routes(mint: Mint) -> list[BaseRoute]:
-    """The routes of `pipit serve --demo`."""
+def demo_routes(mint: Mint, *, host: str = "127.0.0.1") -> list[BaseRoute]:
+    """The routes of `pipit serve --demo` on this address; on a loopback one, with the look inside."""
     assets = _read_assets()
+    looks_inside = host in LOOPBACK
 
     async def session(request: Request) -> Response:
-        if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
-            return JSONResponse({"error": "Tokens of the demo are for its own page"}, 403, headers=_HEADERS)
+        try:
+            check_site(request, name=host.lower())
+        except Forbidden as error:
+            return JSONResponse(error.body(), error.status, headers=_HEADERS)
         expires_at = int(time.time()) + TOKEN_SECONDS
         viewers = [
             {
@@ -113,7 +120,8 @@ def demo_routes(mint: Mint) -> list[BaseRoute]:
             }
             for v in VIEWERS
         ]
-        return JSONResponse({"viewers": viewers}, headers=_HEADERS | {"Cache-Control": "no-store"})
+        found = {"viewers": viewers, "looks_inside": looks_inside}
+        return JSONResponse(found, headers=_HEADERS | {"Cache-Control": "no-store"})
 
     async def page(request: Request) -> Response:
         return assets["index.html"]
@@ -130,6 +138,7 @@ def demo_routes(mint: Mint) -> list[BaseRoute]:
         Route("/demo/", slash),
         Route("/demo/session.json", session),
         Route("/demo/static/{name:path}", static),
+        *([Route("/demo/inspect", inspect, methods=["POST"])] if looks_inside else []),
     ]
 
 

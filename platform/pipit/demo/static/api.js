@@ -3,7 +3,7 @@
 export async function session() {
   try {
     const response = await fetch("/demo/session.json", { cache: "no-store" });
-    return response.ok ? (await response.json()).viewers : null;
+    return response.ok ? await response.json() : null;
   } catch {
     return null;
   }
@@ -24,6 +24,20 @@ export async function send(token, url, { method = "GET", body, type, signal } = 
   } catch (problem) {
     if (problem.name === "AbortError") throw problem;
     return { status: 0, data: null, error: "No answer" };
+  }
+}
+
+// What runs for two viewers, for the admin token: { status, views, error }. An empty token: the workspace itself.
+export async function lookInside(admin, pipe, parameters, tokens) {
+  try {
+    const response = await fetch("/demo/inspect", {
+      method: "POST", cache: "no-store", headers: { Authorization: `Bearer ${admin}`, "Content-Type": "application/json" },
+      body: JSON.stringify({ pipe, parameters, tokens }),
+    });
+    const answer = await response.json().catch(() => ({}));
+    return { status: response.status, views: answer.views ?? null, error: answer.error ?? "" };
+  } catch {
+    return { status: 0, views: null, error: "No answer" };
   }
 }
 

@@ -3,6 +3,7 @@ import { claims, read, session } from "./api.js";
 import { attack } from "./attack.js";
 import * as charts from "./charts.js";
 import { element, number, table, words } from "./dom.js";
+import { Inside } from "./inside.js";
 
 const REFRESH = 4000;
 const SLOW_EVERY = 4; // what moves slowly is read every fourth round
@@ -15,6 +16,7 @@ let round = 0;
 let running = null; // AbortController of the round in progress
 let timer = 0;
 let updated = 0;
+let inside = null; // the side panel, where the server has one
 
 // ---- what is drawn: box, endpoint, parameters, how, and whether it moves slowly
 
@@ -129,7 +131,7 @@ async function refresh() {
 }
 
 async function renew() {
-  const fresh = await session();
+  const fresh = (await session())?.viewers;
   const same = fresh?.find((v) => v.id === viewer.id);
   if (!same || same.token === viewer.token) return false;
   viewers = fresh;
@@ -148,6 +150,7 @@ function look(at_viewer) {
   at("figures").replaceChildren();
   at("attack-result").hidden = true;
   showToken();
+  inside?.look(viewers, viewer);
   refresh();
 }
 
@@ -209,13 +212,14 @@ addEventListener("hashchange", () => {
 
 async function start() {
   const found = await session();
-  if (!found?.length) {
+  if (!found?.viewers.length) {
     say("trouble", TROUBLE[0][0]);
     notice(TROUBLE[0][1]);
     setTimeout(start, 1000);
     return;
   }
-  viewers = found;
+  viewers = found.viewers;
+  if (found.looks_inside) inside ??= new Inside(PARTS);
   const wanted = viewers.find((v) => `#${v.id}` === location.hash) ?? viewers[0];
   viewer = wanted;
   showSwitch();
