@@ -6,6 +6,7 @@ import pytest
 
 from pipit.datafiles import parse_datasource, parse_project
 from pipit.datafiles.resources import Column, DataSource, Index, Position, RowPolicy, TokenGrant
+from pipit.errors import ProjectError
 
 
 def source(text: str, file: str = "datasources/events.datasource") -> DataSource:
@@ -199,3 +200,30 @@ def test_what_comes_later_deploys_inert_with_a_warning() -> None:
     ]
     assert project.warnings[1].message.startswith("deploys inert: ")
     assert project.datasources["a"].imports["IMPORT_SCHEDULE"] == "@auto"
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("ROW_POLICY none REASON 'countries, for all'", "countries, for all"),
+        ('ROW_POLICY NONE reason "it\'s   public # really"', "it's public # really"),
+        ("ROW_POLICY >\n    none REASON 'countries,\n    for all'", "countries, for all"),
+    ],
+)
+def test_a_policy_of_none_has_a_reason(line: str, reason: str) -> None:
+    policy = source(f"SCHEMA >\n    a String\n\nENGINE MergeTree\n{line}\n").row_policy
+    assert policy is not None and (policy.reason, policy.filters, policy.condition) == (reason, False, "")
+
+
+@pytest.mark.parametrize("line", ["none", "NONE REASON", "none REASON ''", "none 'why'", "none REASON '  '", "none REASON a b"])
+def test_a_policy_of_none_without_a_reason_is_an_error_with_its_place(line: str) -> None:
+    text = f"SCHEMA >\n    a String\n\nENGINE MergeTree\nROW_POLICY {line}\n"
+    with pytest.raises(ProjectError) as caught:
+        source(text)
+    (error,) = caught.value.errors
+    assert "needs a REASON" in error.message and (error.line, error.column) == (5, 12)
+
+
+def test_a_column_may_be_called_none() -> None:
+    policy = source("SCHEMA >\n    none String\n\nENGINE MergeTree\nROW_POLICY none = {{String(context.a)}}\n").row_policy
+    assert policy is not None and policy.filters

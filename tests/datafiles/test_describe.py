@@ -56,7 +56,10 @@ def without_places(source: DataSource) -> DataSource:
     return replace(source, columns=columns, engine=engine, row_policy=policy, text="")
 
 
-@pytest.mark.parametrize("text", [TEXT, "SCHEMA >\n    a String\n"])
+FOR_ALL = "SCHEMA >\n    a String\nENGINE MergeTree\nROW_POLICY none REASON 'all \"of\" them # are public \\'\n"
+
+
+@pytest.mark.parametrize("text", [TEXT, "SCHEMA >\n    a String\n", FOR_ALL])
 def test_what_is_printed_parses_back_to_the_same(text: str) -> None:
     source = parse_datasource(text, file="e.datasource")
     printed = print_datasource(source)

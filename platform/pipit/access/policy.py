@@ -81,8 +81,8 @@ class Policy:
     def compile(cls, datasource: DataSource) -> Policy:
         """Raises DatafileError with the place, when the policy is not exactly of the form above."""
         policy = datasource.row_policy
-        if policy is None:
-            raise ValueError(f"{datasource.name} has no ROW_POLICY")
+        if policy is None or not policy.filters:
+            raise ValueError(f"{datasource.name} has no ROW_POLICY with a condition")
         return _Compiler(policy, datasource.file, frozenset(c.name for c in datasource.columns)).compile()
 
     @property

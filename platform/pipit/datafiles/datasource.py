@@ -14,6 +14,8 @@ from pipit.datafiles.resources import DataSource, RowPolicy
 from pipit.datafiles.secrets import check_expressions
 from pipit.datafiles.source import Report
 
+# `none` alone, or with something else than an operator after it (a column may have that name).
+_NO_POLICY = re.compile(r"none\s*(?:\Z|['\"]|REASON\b)", re.IGNORECASE)
 _KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _IGNORED = {
     "VERSION": "VERSION is deprecated and ignored",
@@ -83,6 +85,8 @@ def _row_policy(report: Report, given: Mapping[str, Directive]) -> RowPolicy | N
         return None
     if optional is not None and not keys:
         report.error("ROW_POLICY_OPTIONAL needs a key", optional.offset, "ROW_POLICY_OPTIONAL team, region")
+    if _NO_POLICY.match(policy.text):
+        return _no_policy(report, policy, optional)
     condition = policy.text if policy.block else values.expression(policy.text)
     if not condition.strip():
         report.error(
@@ -91,6 +95,22 @@ def _row_policy(report: Report, given: Mapping[str, Directive]) -> RowPolicy | N
             "customer_id = {{String(context.customer_id)}}",
         )
     return RowPolicy(condition, frozenset(keys), report.position(policy.first))
+
+
+def _no_policy(report: Report, policy: Directive, optional: Directive | None) -> RowPolicy:
+    """`none REASON '...'`: a statement of the author's, so that it never happens by leaving something out."""
+    found = values.words(policy.text) or []
+    spoken = [word for word, _ in found]
+    reason = " ".join(spoken[2].split()) if len(spoken) == 3 and spoken[1].upper() == "REASON" else ""
+    if not reason:
+        report.error(
+            "ROW_POLICY none needs a REASON: it lets every tenant read all rows of this table",
+            policy.first,
+            "ROW_POLICY none REASON 'a list of countries, the same for everybody'",
+        )
+    if optional is not None:
+        report.error("ROW_POLICY none has no keys, so none can be optional", optional.offset, "Drop this line.")
+    return RowPolicy("", frozenset(), report.position(policy.first), reason or "?")
 
 
 def _backfill(report: Report, directive: Directive | None) -> bool:

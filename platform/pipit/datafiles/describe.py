@@ -102,7 +102,10 @@ def print_datasource(source: DataSource) -> str:
     if source.indexes:
         blocks.append(_block("INDEXES", "\n".join(_index_text(index) for index in source.indexes)))
     if source.row_policy is not None:
-        blocks.append(_block("ROW_POLICY", source.row_policy.condition))
+        if source.row_policy.filters:
+            blocks.append(_block("ROW_POLICY", source.row_policy.condition))
+        else:
+            blocks.append(f"ROW_POLICY none REASON {_quoted(source.row_policy.reason)}")
         if source.row_policy.optional:
             blocks.append(f"ROW_POLICY_OPTIONAL {', '.join(sorted(source.row_policy.optional))}")
     for settings in (source.kafka, source.imports, source.postgres):

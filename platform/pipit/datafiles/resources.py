@@ -71,11 +71,20 @@ class TokenGrant:
 
 @dataclass(frozen=True, slots=True)
 class RowPolicy:
-    """`ROW_POLICY >`: a condition over the token's security context, and the keys that may be absent."""
+    """`ROW_POLICY >`: a condition over the token's security context, and the keys that may be absent.
+
+    `ROW_POLICY none REASON '...'` has a `reason` and no condition: its author says that every tenant may read all rows.
+    """
 
     condition: str
     optional: frozenset[str] = frozenset()
     position: Position = Position()
+    reason: str = ""
+
+    @property
+    def filters(self) -> bool:
+        """Whether reads carry a condition; false for `none REASON`."""
+        return not self.reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +106,11 @@ class DataSource:
     postgres: Mapping[str, str] = field(default_factory=dict)  # PG_*
     vendor: str = ""  # the workspace that shares it with us (`vendor/<workspace>/`), else empty
     text: str = ""
+
+    @property
+    def policed(self) -> bool:
+        """Whether a tenant's reads carry a condition of the table's own."""
+        return self.row_policy is not None and self.row_policy.filters
 
 
 class NodeType(StrEnum):

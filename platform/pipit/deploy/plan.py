@@ -71,7 +71,7 @@ def make_plan(live: Snapshot, project: Project, *, existing: frozenset[str], all
             continue
         changed.append(name)
         _compare(before, datasource, columns, errors)
-        if before.row_policy is not None and datasource.row_policy is None and not allow_destructive:
+        if before.policed and not datasource.policed and not allow_destructive:
             errors.append(
                 DatafileError(
                     f"The ROW_POLICY of '{name}' is removed: every tenant would see all of its rows",

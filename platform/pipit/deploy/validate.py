@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
 from pipit.catalog.build import build_snapshot, node_error
+from pipit.catalog.required import unpoliced
 from pipit.catalog.snapshot import CompiledNode, CompiledPipe, Snapshot, Workspace
 from pipit.catalog.state import TableNames
 from pipit.datafiles.resources import NodeType, Project
@@ -66,6 +67,8 @@ async def validate(
         errors, broken = await _create_tables(engine, snapshot)
         warnings = _unreadable(snapshot)
         errors += await _try_policies(engine, snapshot, broken)
+        if workspace.settings.require_policies:
+            errors += unpoliced(snapshot)
         composer, examiner = Composer(), Examiner(engine)
         for pipe in snapshot.pipes.values():
             for node in pipe.nodes.values():

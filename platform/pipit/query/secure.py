@@ -2,9 +2,12 @@
 
 Three checks are always true (design, section 3):
 
-(a) a tenant's read of a table whose rows derive from a filtered one, and which has no filter of its own, is refused;
+(a) a tenant's read of a table whose rows derive from a filtered one, and which has no filter of its own, is refused,
+    unless its author says `ROW_POLICY none REASON '...'`;
 (b) every policed table that the engine says the query reads is in its filter map;
 (c) `examine.py`: the text was examined on the engine's own tree before it runs.
+
+In a workspace that requires policies, a tenant's read of a table that says nothing about tenants is refused too.
 
 Filters of one table are combined with AND. They go to the engine as `additional_table_filters`, keyed by full
 physical name, as text printed by the one literal printer.
@@ -17,6 +20,7 @@ from collections.abc import Iterable, Mapping
 from pipit.access.context import SecurityContext
 from pipit.access.filters import jwt_filter
 from pipit.access.policy import combine
+from pipit.catalog.services import SERVICES
 from pipit.catalog.snapshot import Snapshot, Table, TableTarget
 from pipit.errors import ReadRefused
 from pipit.sql.literals import quote_string
@@ -39,6 +43,19 @@ def filters_for(snapshot: Snapshot, security: SecurityContext, tables: Iterable[
         if condition:
             filters[physical] = condition
     return filters
+
+
+def check_services(snapshot: Snapshot, security: SecurityContext) -> None:
+    """A row of a service data source tells what other tenants asked, so no token that makes its holder a tenant reads it.
+
+    Nor any JWT where the workspace has row policies: there every JWT is a tenant's, whatever it carries.
+    """
+    scoped = any(scope.filter or scope.fixed_params or scope.fixed_values for scope in security.scopes)
+    policed = any(table.policy is not None for table in snapshot.tables.values())
+    if security.is_tenant and (policed or scoped or security.context):
+        raise ReadRefused(
+            "A tenant's token cannot read the workspace's log (tinybird.*)", hint="Use a token of the workspace."
+        )
 
 
 def check_scopes(snapshot: Snapshot, security: SecurityContext) -> None:
@@ -87,25 +104,41 @@ def _scope_filters(security: SecurityContext, table: Table) -> list[str]:
 
 def _filter_of(snapshot: Snapshot, security: SecurityContext, target: TableTarget) -> str:
     table = target.table
+    if table.name in SERVICES:
+        check_services(snapshot, security)
+        return ""
     if target.quarantine:
         # Bad rows are not parsed, so no condition over their columns can be trusted.
+        _check_stated(snapshot, table)
         if is_policed(security, table) or _has_policed_source(snapshot, security, table):
             raise ReadRefused(
                 f"'{table.name}_quarantine' holds rows of a table with a row policy; tenants cannot read it"
             )
         return ""
+    _check_stated(snapshot, table)
     conditions = [jwt_filter(text) for text in _scope_filters(security, table)]
     if table.policy is not None:
         conditions.append(table.policy.filter_for(security))
     if conditions:
         return combine(conditions)
-    source = _has_policed_source(snapshot, security, table)
+    if table.sources & SERVICES.keys():
+        check_services(snapshot, security)
+    stated = table.datasource.row_policy is not None  # and it is `none REASON`: for every tenant, as its author says
+    source = "" if stated else _has_policed_source(snapshot, security, table)
     if source:
         raise ReadRefused(
             f"'{table.name}' is made from '{source}', which has a row policy, and has none of its own",
             hint=f"Add a ROW_POLICY to {table.datasource.file}.",
         )
     return ""
+
+
+def _check_stated(snapshot: Snapshot, table: Table) -> None:
+    if snapshot.workspace.settings.require_policies and table.datasource.row_policy is None:
+        raise ReadRefused(
+            f"'{table.name}' has no ROW_POLICY, and the workspace requires them",
+            hint=f"Add a ROW_POLICY to {table.datasource.file}, or `ROW_POLICY none REASON '...'`.",
+        )
 
 
 def _has_policed_source(snapshot: Snapshot, security: SecurityContext, table: Table) -> str:
