@@ -74,9 +74,10 @@ class _Node:
     children: list[_Node] = field(default_factory=list)
     first: int = 0  # its own line and its last one
     last: int = 0
+    id: str = ""
 
 
-_NODE = re.compile(r"([A-Z][A-Z_ ]*?) id: \d+(?:, (.*))?\Z")
+_NODE = re.compile(r"([A-Z][A-Z_ ]*?) id: (\d+)(?:, (.*))?\Z")
 _NODES = frozenset(
     {
         "QUERY",
@@ -165,6 +166,19 @@ def parse_query_tree(text: str) -> Reads:
     return reader.reads()
 
 
+Node = _Node
+
+
+def query_tree(text: str) -> Node | None:
+    """The engine's tree itself, for who has to look at conditions; None where a line of it is not known.
+
+    Only for a text that passed `precheck.check_text`. `PROJECTION COLUMNS` has no children: its lines are free text.
+    """
+    reader = _Reader(text)
+    root = _parse(reader)
+    return root.children[0] if len(root.children) == 1 and not reader.unknown else None
+
+
 def check_reads(reads: Reads, *, allowed_tables: frozenset[str], allowed_objects: frozenset[str] = frozenset()) -> None:
     """Raises ReadRefused unless everything that `reads` names is allowed. For texts that a tenant's token runs.
 
@@ -228,7 +242,7 @@ def _parse(reader: _Reader) -> _Node:
 def _line(content: str) -> _Node | None:
     found = _NODE.match(content)
     if found is not None and found.group(1) in _NODES:
-        return _Node(found.group(1), found.group(2) or "", True)
+        return _Node(found.group(1), found.group(3) or "", True, id=found.group(2))
     if content.rstrip(" ") in _SECTIONS:
         return _Node(content.rstrip(" "))
     found = _SECTION_WITH_TEXT.match(content)

@@ -18,6 +18,7 @@ from typing import Literal, NamedTuple
 from pipit.sql.lexer import TokenKind, tokenize
 from pipit.sql.outputs import sample_parameters, unaliased_parameters
 from pipit.templates.failures import value_error
+from pipit.templates.state import Branch
 from pipit.templates.values import ParamValue, Secret, dialect_text, plain, plain_number, type_of
 
 _PLACEHOLDER = re.compile(r"\{(p[0-9]+):")
@@ -40,6 +41,8 @@ class Binder:
         self.defined = defined
         self.params: dict[str, ParamValue] = {}
         self.settings: dict[str, str] = {}
+        self.visited: set[Branch] = set()  # filled by traced templates only
+        self.cache_seconds = 0  # the shortest `cache_ttl` that was rendered; 0: none
         self._entries: dict[str, _Entry] = {}
         self._names: dict[str, str] = {}
 

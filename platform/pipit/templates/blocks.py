@@ -16,6 +16,7 @@ from pipit.templates import keywords
 from pipit.templates.expressions import Scope, call, defined_names, parse_statement, translate, translate_tree
 from pipit.templates.failures import syntax_error
 from pipit.templates.parts import Part, PartKind
+from pipit.templates.state import Branch
 
 _FORBIDDEN = ("import", "from", "extends", "include", "autoescape", "raw", "module", "apply", "block")
 _OPENING = ("if", "for", "while", "try")
@@ -169,7 +170,7 @@ class _Builder:
             body, operator, following, end = self.divided(part, ("elif", "else"))
             self.scope.guards.pop()
             self.scope.guarded.pop()
-            branches.append((test, body, here))
+            branches.append((test, [*self.visit("elif" if branches else "if", here), *body], here))
             if operator == "elif":
                 test, tree = self.condition(following, end, "elif")
                 conditions.append(following)
@@ -181,8 +182,11 @@ class _Builder:
             self.scope.guards.append(f"not ({' or '.join(conditions)})")
             self.scope.guarded.append(frozenset().union(*names))
             otherwise, _, _, _ = self.divided(part, ())
+            otherwise = [*self.visit("else", end), *otherwise]
             self.scope.guards.pop()
             self.scope.guarded.pop()
+        else:
+            otherwise = self.visit("if skipped", part)
         first, *more = [_at(nodes.If(condition, body, [], []), place) for condition, body, place in branches]
         assert isinstance(first, nodes.If)
         first.elif_ = [node for node in more if isinstance(node, nodes.If)]
@@ -213,18 +217,27 @@ class _Builder:
         self.counter += 1
         item = f"item{self.counter}"
         head = self.assign(names, statement.target, nodes.Name(item, "load"))
-        body = self.loop(part)
+        body = [*self.visit("for", part), *self.loop(part)]
         size = nodes.Const(_text_size(body))
         turns = call("iterate", items, size)
-        return [nodes.For(nodes.Name(item, "store"), turns, [*head, *body], [], None, False)]
+        none = self.visit("for skipped", part)
+        return [nodes.For(nodes.Name(item, "store"), turns, [*head, *body], none, None, False)]
 
     def while_(self, rest: str, part: Part) -> list[nodes.Node]:
         condition, _ = self.condition(rest, part, "while")
         leave = nodes.If(nodes.Not(condition), [nodes.Break()], [], [])
         self.counter += 1
-        body = self.loop(part)
+        body = [*self.visit("while", part), *self.loop(part)]
         turns = call("endless", nodes.Const(_text_size(body)))
         return [nodes.For(nodes.Name(f"item{self.counter}", "store"), turns, [leave, *body], [], None, False)]
+
+    def visit(self, kind: str, part: Part) -> list[nodes.Node]:
+        """Tells the rendering that it came here, where that is asked for."""
+        if self.scope.branches is None:
+            return []
+        branch = Branch(self.scope.name, kind, part.line, part.column)
+        self.scope.branches.append(branch)
+        return [_at(nodes.ExprStmt(call("visit", *(nodes.Const(value) for value in branch))), part)]
 
     def loop(self, part: Part) -> list[nodes.Node]:
         self.loops += 1
@@ -243,7 +256,9 @@ class _Builder:
             if operator in blocks or (operator == "except" and not _EXCEPT.match(rest)):
                 raise self.fail(here, f"{operator} {rest}".strip() + " is not supported here")
             current = operator
-            blocks[current], operator, rest, here = self.divided(part, ("except", "finally"))
+            opened = here
+            body, operator, rest, here = self.divided(part, ("except", "finally"))
+            blocks[current] = [*body, *self.visit(current, opened)]  # last: what fails half-way does not count
         self.loops = outer
         self.counter += 1
         found: list[nodes.Node] = []

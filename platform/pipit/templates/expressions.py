@@ -20,6 +20,7 @@ from pipit.templates import keywords
 from pipit.templates.failures import syntax_error
 from pipit.templates.functions import DESCRIBING, FUNCTIONS, Function
 from pipit.templates.parameters import Use, constant
+from pipit.templates.state import Branch
 from pipit.templates.types import PARSERS
 
 METHODS = {"split": (0, 2), "get": (1, 2), "join": (1, 1), "replace": (2, 3)}
@@ -48,6 +49,7 @@ class Scope:
     guarded: list[frozenset[str]] = field(default_factory=list)  # the names that each of them asks defined() of
     uses: list[Use] = field(default_factory=list)
     secrets: list[str] = field(default_factory=list)  # those without a default
+    branches: list[Branch] | None = None  # a list: the compiled template tells which branches a rendering took
 
 
 @dataclass(frozen=True, slots=True)

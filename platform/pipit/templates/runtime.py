@@ -10,7 +10,7 @@ from typing import Any
 
 from pipit.errors import CustomError, TemplateError
 from pipit.templates.failures import value_error
-from pipit.templates.state import State, limited
+from pipit.templates.state import Branch, State, limited
 from pipit.templates.types import text_of
 from pipit.templates.values import Sql
 
@@ -83,6 +83,11 @@ def endless(state: State, size: int) -> Iterator[None]:
         yield None
 
 
+def visit(state: State, template: str, kind: str, line: int, column: int) -> None:
+    """Only in a template that was compiled with `traced`: this branch is being rendered."""
+    state.binder.visited.add(Branch(template, kind, line, column))
+
+
 def emit(state: State, value: Any, source: str, key: str | None) -> str:
     """The text that an expression leaves in the SQL: checked SQL as is, every value through the binder."""
     if type(value) is Sql:
@@ -149,7 +154,7 @@ def same(state: State, left: Any, right: Any) -> bool:
 
 
 _INTERNAL = (
-    *(lookup, lookup_local, argument, assign, assign_all, iterate, endless, emit, attempt),
-    *(method, index, cut, same),
+    *(lookup, lookup_local, argument, assign, assign_all, iterate, endless, visit, emit),
+    *(attempt, method, index, cut, same),
 )
 INTERNAL: dict[str, Callable[..., Any]] = {function.__name__: function for function in _INTERNAL}

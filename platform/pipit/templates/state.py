@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from pipit.templates.failures import LimitReached, value_error
 from pipit.templates.values import RequestValue
@@ -16,6 +16,18 @@ MAX_SECONDS = 1.0
 MAX_STEPS = 100_000
 MAX_OUTPUT = 1_000_000
 MAX_SIZE = 1_000_000  # of a text or a list that an expression makes
+
+
+class Branch(NamedTuple):
+    """One way that a rendering can take: the block of a directive, or past a block that was not taken (`skipped`).
+
+    `line` and `column` are within the template's source.
+    """
+
+    template: str
+    kind: str  # if, elif, else, for, while, try, except, finally; `if skipped`, `for skipped`
+    line: int
+    column: int
 
 
 class State:

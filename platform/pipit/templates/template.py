@@ -32,7 +32,7 @@ from pipit.templates.functions import FUNCTIONS
 from pipit.templates.parameters import Parameter, merge
 from pipit.templates.parts import Part, PartKind, split
 from pipit.templates.runtime import INTERNAL, TEMPLATE_FAILURES
-from pipit.templates.state import State, limited
+from pipit.templates.state import Branch, State, limited
 from pipit.templates.values import RequestValue, Sql
 
 _CALLABLE: dict[str, Callable[..., Any]] = {
@@ -89,7 +89,7 @@ _ENVIRONMENT = _Environment(autoescape=False, optimized=False, undefined=jinja2.
 class Template:
     """Compiled. Immutable: one instance serves all requests, from any thread."""
 
-    __slots__ = ("_code", "_render", "is_template", "name", "parameters", "secrets", "source", "text")
+    __slots__ = ("_code", "_render", "branches", "is_template", "name", "parameters", "secrets", "source", "text")
 
     name: str
     source: str
@@ -97,16 +97,21 @@ class Template:
     text: str  # the SQL, when there is nothing to render
     parameters: tuple[Parameter, ...]
     secrets: tuple[str, ...]  # the names of those that it needs: used somewhere without a default
+    branches: tuple[Branch, ...]  # all there are; only known where it was compiled with `traced`
     _render: jinja2.Template | None
     _code: str
 
     @classmethod
-    def compile(cls, source: str, *, name: str = "<string>") -> Template:
-        """Raises TemplateError with `line` and `column` within the source."""
+    def compile(cls, source: str, *, name: str = "<string>", traced: bool = False) -> Template:
+        """Raises TemplateError with `line` and `column` within the source.
+
+        `traced`: its renderings tell the binder which branches they took, and its SQL is the same.
+        """
         self = cls.__new__(cls)
         self.name, self.source, self.text = name, source, source
         self.parameters = ()
         self.secrets = ()
+        self.branches = ()
         self._render, self._code = None, ""
         start = len(source) - len(source.lstrip())
         self.is_template = source.startswith("%", start)
@@ -118,11 +123,12 @@ class Template:
         body = source[:start] + " " + source[start + 1 :]
         parts = split(body, name)
         _check_places(parts)
-        scope = Scope(name)
+        scope = Scope(name, branches=[] if traced else None)
         scope.locals = assigned_names(parts, scope)
         tree = nodes.Template(build(parts, scope), lineno=1)
         self.parameters = merge(scope.uses)
         self.secrets = tuple(dict.fromkeys(scope.secrets))
+        self.branches = tuple(scope.branches or ())
         if len(parts) == 1 and parts[0].kind is PartKind.TEXT:
             self.text = parts[0].text
             return self
