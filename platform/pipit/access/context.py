@@ -41,10 +41,16 @@ class SecurityContext:
 
     @property
     def is_admin(self) -> bool:
-        """Everything in its own workspace. A JWT never is, whatever its scopes say."""
+        """All data of its workspace, or of its environment if it names one. A JWT never is, whatever its scopes say."""
         if self.kind is TokenKind.STATIC:
             return any(s.type in ("ADMIN", "ADMIN_USER") for s in self.scopes)
         return self.kind is TokenKind.ADMIN
+
+    @property
+    def manages_workspace(self) -> bool:
+        """Also the workspace itself: deployments, tokens, secrets, settings, environments. They are no environment's:
+        who could make a token could make one for any environment."""
+        return self.is_admin and not self.environment
 
     @property
     def is_tenant(self) -> bool:

@@ -79,7 +79,8 @@ def append(security: SecurityContext, name: str, *, exists: bool = True) -> Mapp
 
 
 def require_admin(security: SecurityContext) -> None:
-    if not security.is_admin:
+    """To manage the workspace. A token of an environment never does."""
+    if not security.manages_workspace:
         raise Forbidden(
             f"The token '{security.name}' has not enough permissions", hint="Use the workspace's admin token."
         )
@@ -87,17 +88,21 @@ def require_admin(security: SecurityContext) -> None:
 
 def require_tokens(security: SecurityContext) -> None:
     """To see and change static tokens."""
-    if not security.is_admin and not _has(security, "TOKENS"):
+    if not security.manages_workspace and not _manages(security, "TOKENS"):
         raise _missing(security, "TOKENS")
 
 
 def deploy(security: SecurityContext) -> None:
-    if not security.is_admin and not _has(security, "WORKSPACE:DEPLOY"):
+    if not security.manages_workspace and not _manages(security, "WORKSPACE:DEPLOY"):
         raise _missing(security, "WORKSPACE:DEPLOY")
 
 
 def _reads_all(security: SecurityContext) -> bool:
     return security.is_admin or _has(security, "WORKSPACE:READ_ALL")
+
+
+def _manages(security: SecurityContext, type: str) -> bool:
+    return _has(security, type) and not security.environment
 
 
 def _has(security: SecurityContext, type: str) -> bool:

@@ -11,6 +11,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from pipit.access import grants
+from pipit.api.environments import outcome_object
 from pipit.api.requests import authenticate, bounded, server_of
 from pipit.catalog.snapshot import Snapshot
 from pipit.datafiles.resources import Warning as ProjectWarning
@@ -114,6 +115,7 @@ def deployment_object(outcome: Outcome) -> dict[str, Any]:
         "deleted_data_connector_names": list(plan.deleted_connections),
         "changes": _changes(plan),
         "feedback": [_feedback(w) for w in outcome.warnings],
+        "environments": [outcome_object(one) for one in outcome.environments],
         "seconds": round(outcome.seconds, 3),
     }
 

@@ -34,7 +34,7 @@ def build_snapshot(
     tables: dict[str, Table] = {}
     for datasource in project.datasources.values():
         policy = None
-        if datasource.row_policy is not None:
+        if datasource.policed:
             try:
                 policy = Policy.compile(datasource)
             except DatafileError as error:
@@ -58,6 +58,30 @@ def build_snapshot(
         raise ProjectError(errors)
     sources = derived(snapshot)
     return replace(snapshot, tables={n: replace(t, sources=sources[n]) for n, t in tables.items()})
+
+
+def placed(
+    snapshot: Snapshot, workspace: Workspace, names: TableNames, *, deployment: int, created_at: str
+) -> Snapshot:
+    """The same project in another database of the workspace: only the places of its tables differ.
+
+    What was compiled is shared, so that fifty environments take the memory of one.
+    """
+    tables = {
+        name: replace(
+            table,
+            database=workspace.database,
+            physical=names.datasources[name],
+            quarantine=names.quarantines[name],
+            sources=frozenset(),
+        )
+        for name, table in snapshot.tables.items()
+    }
+    moved = replace(
+        snapshot, workspace=workspace, deployment=deployment, created_at=created_at, names=names, tables=tables
+    )
+    sources = derived(moved)  # not shared: a table may remember rows that the other database never had
+    return replace(moved, tables={n: replace(t, sources=sources[n]) for n, t in tables.items()})
 
 
 # Engines that make one row of several with the same sorting key, when they merge or with FINAL.

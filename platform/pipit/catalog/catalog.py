@@ -3,6 +3,9 @@
 A change is written to the state first and seen by requests after: a reference is swapped, nothing is mutated. Reading
 a snapshot never waits and never fails because the engine is away; changing one raises what the engine raises. A
 workspace whose deployment cannot be read is broken (503, with the reason in the log); the others are served.
+
+A workspace has its own database and one for each of its environments; a snapshot is of one of them. `snapshot` is the
+one place where a token's environment becomes a database, and it looks nowhere but in the token's own workspace.
 """
 
 from __future__ import annotations
@@ -11,16 +14,20 @@ import asyncio
 import logging
 import re
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from datetime import UTC, datetime
 
-from pipit.access.keyring import Keyring, StaticToken, WorkspaceKey
-from pipit.access.tokens import make_token, parse_scope
-from pipit.catalog.build import build_snapshot
+from pipit.access.keyring import Keyring, WorkspaceKey
+from pipit.access.tokens import make_token
+from pipit.catalog.build import build_snapshot, placed
+from pipit.catalog.credentials import Credentials
+from pipit.catalog.required import unpoliced
 from pipit.catalog.snapshot import Snapshot, Workspace
 from pipit.catalog.state import (
     DEFAULT_WORKSPACE,
     DeploymentRow,
+    EnvironmentRow,
     SecretRow,
     State,
     TableNames,
@@ -31,7 +38,7 @@ from pipit.catalog.state import (
 from pipit.datafiles import parse_project, with_secrets
 from pipit.datafiles.resources import Project
 from pipit.engine.client import Engine
-from pipit.errors import BadRequest, NotFound, ProjectError, QueryTimeout, Unavailable
+from pipit.errors import BadRequest, Conflict, Forbidden, NotFound, ProjectError, QueryTimeout, Unavailable
 from pipit.sql.identifiers import is_resource_name, quote
 
 log = logging.getLogger("pipit.catalog")
@@ -39,54 +46,83 @@ log = logging.getLogger("pipit.catalog")
 _DATABASE_PREFIX = "pipit_"
 _SECRET_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]{0,127}")
 MAX_SECRETS = 100
+MAX_ENVIRONMENTS = 500
+MAX_ENVIRONMENT_NAME = 40  # a database's name and its longest table's share what a file name may have
+
+Place = tuple[str, str]  # workspace id, environment; "" is the workspace's own database
 
 
 class Catalog:
     """Loads the state, holds a snapshot per workspace, and is the only writer of state rows."""
 
-    def __init__(self, engine: Engine, admin_token: str) -> None:
+    def __init__(
+        self, engine: Engine, admin_token: str, *, keep_admin_token: Callable[[str], None] | None = None
+    ) -> None:
+        """`keep_admin_token` writes a new admin token of the default workspace to where the server found the old one;
+        None where it was given from outside, so that it can only be changed there."""
         self._engine = engine
         self._admin_token = admin_token  # the default workspace's
+        self._keep_admin_token = keep_admin_token
         self.state = State(engine)
-        self._snapshots: Mapping[str, Snapshot] = {}
-        self._broken: Mapping[str, Workspace] = {}  # those whose deployment cannot be read
+        self.credentials = Credentials(self.state)
+        self._snapshots: Mapping[Place, Snapshot] = {}
+        self._broken: Mapping[Place, Workspace] = {}  # those whose deployment cannot be read
+        self._environments: Mapping[str, tuple[EnvironmentRow, ...]] = {}
         self._tokens: Mapping[str, tuple[TokenRow, ...]] = {}
         self._secrets: Mapping[str, tuple[SecretRow, ...]] = {}
-        self._keyring = Keyring.build([], [])
         self._changing = asyncio.Lock()
 
     @property
     def keyring(self) -> Keyring:
-        return self._keyring
+        return self.credentials.keyring
 
     @property
     def snapshots(self) -> Mapping[str, Snapshot]:
-        """By workspace id."""
-        return self._snapshots
+        """Each workspace in its own database, by workspace id."""
+        return {id: snapshot for (id, environment), snapshot in self._snapshots.items() if not environment}
 
-    def snapshot(self, workspace_id: str) -> Snapshot:
-        found = self._snapshots.get(workspace_id)
-        if found is None and workspace_id in self._broken:
-            raise _broken(self._broken[workspace_id])
+    @property
+    def everywhere(self) -> tuple[Snapshot, ...]:
+        """Each workspace in its own database and in those of its environments."""
+        return tuple(self._snapshots.values())
+
+    def snapshot(self, workspace_id: str, environment: str = "") -> Snapshot:
+        """The workspace in its own database, or in that of its environment of this name.
+
+        Raises Forbidden, with one text, for every name that is not an environment of this very workspace.
+        """
+        place = (workspace_id, environment)
+        found = self._snapshots.get(place)
+        if found is None and place in self._broken:
+            raise _broken(self._broken[place])
+        if found is None and environment:
+            raise Forbidden(
+                "The token names an environment that does not exist",
+                hint="Its issuer names it; `pipit environment ls` shows those that there are.",
+            )
         if found is None:
             raise NotFound("The workspace does not exist")
         return found
 
     @property
     def default(self) -> Snapshot:
-        everyone = [*(s.workspace for s in self._snapshots.values()), *self._broken.values()]
-        return self.snapshot(next(w.id for w in everyone if w.name == DEFAULT_WORKSPACE))
+        return self.snapshot(next(w.id for w in self._workspaces() if w.name == DEFAULT_WORKSPACE))
+
+    def environments(self, workspace_id: str) -> tuple[EnvironmentRow, ...]:
+        """In order of creation."""
+        return self._environments.get(workspace_id, ())
 
     async def load(self) -> None:
         """Reads everything back after a start: workspaces, tokens, secrets, the live deployment of each."""
         await self.state.prepare()
         rows = await self.state.workspaces()
+        environments = await self.state.environments()
         if not any(r.name == DEFAULT_WORKSPACE for r in rows):
             rows.append(
                 await self.state.add_workspace(DEFAULT_WORKSPACE, _DATABASE_PREFIX + DEFAULT_WORKSPACE, admin_token="")
             )
         for row in rows:
-            await self._load_workspace(row)
+            await self._load_workspace(row, tuple(e for e in environments if e.workspace_id == row.id))
         self._rebuild_keyring()
 
     async def create_workspace(self, name: str) -> Workspace:
@@ -98,26 +134,92 @@ class Catalog:
             )
         async with self._changing:
             id = str(uuid.uuid4())
-            row = await self.state.add_workspace(name, _DATABASE_PREFIX + name, make_token(owner=id), id=id)
-            await self._load_workspace(row)
+            database = await self._free_database(_DATABASE_PREFIX + name)
+            row = await self.state.add_workspace(name, database, make_token(owner=id), id=id)
+            await self._load_workspace(row, ())
             self._rebuild_keyring()
-        return self._snapshots[row.id].workspace
+        return self.snapshot(row.id).workspace
 
-    async def commit(self, workspace_id: str, deployment: DeploymentRow, project: Project) -> Snapshot:
+    async def create_environment(self, workspace_id: str, name: str) -> Snapshot:
+        """Another, empty database of the workspace. Raises BadRequest on a bad name, Conflict on a taken one."""
+        if not is_resource_name(name) or len(name) > MAX_ENVIRONMENT_NAME:
+            raise BadRequest(
+                f"'{name[:80]}' is not a valid environment name",
+                hint=f"Letters, digits and underscores, not starting with a digit; {MAX_ENVIRONMENT_NAME} at most.",
+            )
+        async with self._changing:
+            workspace = self.snapshot(workspace_id).workspace
+            rows = self.environments(workspace_id)
+            if any(row.name == name for row in rows):
+                raise Conflict(f"There is already an environment named '{name}'", hint="Choose another name.")
+            if len(rows) >= MAX_ENVIRONMENTS:
+                raise BadRequest(f"A workspace has at most {MAX_ENVIRONMENTS} environments", hint="Delete one.")
+            database = await self._free_database(f"{_DATABASE_PREFIX}{workspace.name}__{name}")
+            row = EnvironmentRow(workspace_id, str(uuid.uuid4()), name, database, _now())
+            await self.state.put_environment(row)
+            await self._load_environment(row)
+        return self.snapshot(workspace_id, name)
+
+    async def delete_environment(self, workspace_id: str, name: str) -> EnvironmentRow:
+        """From now on no token opens it. Its database is still there: whoever calls this drops it."""
+        async with self._changing:
+            rows = self.environments(workspace_id)
+            gone = next((row for row in rows if row.name == name), None)
+            if gone is None:
+                raise NotFound(f"The environment '{name[:80]}' does not exist")
+            await self.state.put_environment(gone, deleted=True)
+            self._environments = dict(self._environments) | {workspace_id: tuple(r for r in rows if r is not gone)}
+            self._place((workspace_id, name), None, None)
+        return gone
+
+    async def commit(
+        self, workspace_id: str, deployment: DeploymentRow, project: Project, *, environment: str = ""
+    ) -> Snapshot:
         """Writes the deployment's one row, then lets requests see it: tables, pipes and tokens at one moment.
 
         When it raises, the row may be written or not, or on its way: the state's rows have the answer.
         """
-        snapshot = self._built(workspace_id, deployment, project)
-        await self.state.commit_deployment(workspace_id, deployment)
+        snapshot = self._built(workspace_id, environment, deployment, project)
+        await self.state.commit_deployment(snapshot.workspace.place, deployment)
         return self._publish(snapshot, deployment.tokens)
 
-    def adopt(self, workspace_id: str, deployment: DeploymentRow, project: Project) -> Snapshot:
+    def adopt(
+        self, workspace_id: str, deployment: DeploymentRow, project: Project, *, environment: str = ""
+    ) -> Snapshot:
         """Lets requests see a deployment whose row is known to be written."""
-        return self._publish(self._built(workspace_id, deployment, project), deployment.tokens)
+        return self._publish(self._built(workspace_id, environment, deployment, project), deployment.tokens)
 
     def tokens(self, workspace_id: str) -> tuple[TokenRow, ...]:
+        """Those that the live deployment's files name, as it has them; `credentials.tokens` has all, as they are."""
         return self._tokens.get(workspace_id, ())
+
+    async def refresh_admin_token(self, workspace_id: str) -> str:
+        """A new admin token; the old one, and every JWT that it signed, count for nothing from the next request on.
+
+        Raises Conflict where the old one was given from outside and would be back after a restart.
+        """
+        async with self._changing:
+            row = next((r for r in await self.state.workspaces() if r.id == workspace_id), None)
+            if row is None:
+                raise NotFound("The workspace does not exist")
+            token = make_token(owner=workspace_id)
+            if row.admin_token:
+                await self.state.put_admin_token(replace(row, admin_token=token))
+            elif self._keep_admin_token is not None:
+                await asyncio.to_thread(self._keep_admin_token, token)
+                self._admin_token = token
+            else:
+                raise Conflict(
+                    "The default workspace's admin token comes from PIPIT_ADMIN_TOKEN, so it cannot be refreshed here",
+                    hint="Set PIPIT_ADMIN_TOKEN to a new secret and restart the server: its JWTs end with it.",
+                )
+            self._change_each(
+                workspace_id, lambda live: replace(live, workspace=replace(live.workspace, admin_token=token))
+            )
+            broken = {p: replace(w, admin_token=token) for p, w in self._broken.items() if p[0] == workspace_id}
+            self._broken = dict(self._broken) | broken
+            self._rebuild_keyring()
+        return token
 
     def secrets(self, workspace_id: str) -> tuple[SecretRow, ...]:
         return self._secrets.get(workspace_id, ())
@@ -142,16 +244,38 @@ class Catalog:
             await self._reload_secrets(workspace_id)
 
     async def put_settings(self, workspace_id: str, settings: WorkspaceSettings) -> None:
-        """Requests that begin after this see them."""
-        async with self._changing:
-            await self.state.put_settings(workspace_id, settings)
-            live = self.snapshot(workspace_id)
-            changed = replace(live, workspace=replace(live.workspace, settings=settings))
-            self._snapshots = dict(self._snapshots) | {workspace_id: changed}
+        """Requests that begin after this see them.
 
-    def _built(self, workspace_id: str, deployment: DeploymentRow, project: Project) -> Snapshot:
+        Raises ProjectError when they require policies and what is deployed anywhere lets a tenant reach a table without.
+        """
+        async with self._changing:
+            if settings.require_policies:
+                places = [s for (id, _), s in self._snapshots.items() if id == workspace_id]
+                wanted = [replace(s, workspace=replace(s.workspace, settings=settings)) for s in places]
+                if errors := {str(error): error for live in wanted for error in unpoliced(live)}:
+                    raise ProjectError(list(errors.values()))
+            await self.state.put_settings(workspace_id, settings)
+            self._change_each(
+                workspace_id, lambda live: replace(live, workspace=replace(live.workspace, settings=settings))
+            )
+
+    def _change_each(self, workspace_id: str, change: Callable[[Snapshot], Snapshot]) -> None:
+        """What belongs to the workspace changes in all of its databases at one moment."""
+        mine = {place: change(s) for place, s in self._snapshots.items() if place[0] == workspace_id}
+        self._snapshots = dict(self._snapshots) | mine
+
+    def _built(
+        self, workspace_id: str, environment: str, deployment: DeploymentRow, project: Project
+    ) -> Snapshot:
+        workspace = self.snapshot(workspace_id, environment).workspace
+        if environment:
+            own = self.snapshot(workspace_id)
+            if own.project is project:
+                return placed(
+                    own, workspace, deployment.tables, deployment=deployment.id, created_at=deployment.created_at
+                )
         return build_snapshot(
-            self.snapshot(workspace_id).workspace,
+            workspace,
             project,
             deployment.tables,
             deployment=deployment.id,
@@ -159,15 +283,25 @@ class Catalog:
         )
 
     def _publish(self, snapshot: Snapshot, tokens: tuple[TokenRow, ...]) -> Snapshot:
-        id = snapshot.workspace.id
-        # A secret may have changed while the project was validated: take today's.
-        snapshot = replace(snapshot, secrets=self._secret_values(id))
-        self._tokens = dict(self._tokens) | {id: tokens}
-        self._snapshots = dict(self._snapshots) | {id: snapshot}
-        self._rebuild_keyring()
+        id, environment = snapshot.workspace.id, snapshot.workspace.environment
+        # A secret may have changed while the project was validated: take today's. So with the settings and the token.
+        today = self.snapshot(id, environment).workspace
+        workspace = replace(snapshot.workspace, settings=today.settings, admin_token=today.admin_token)
+        snapshot = replace(snapshot, workspace=workspace, secrets=self._secret_values(id))
+        self._place((id, environment), snapshot, None)
+        if not environment:  # tokens are the workspace's
+            self._tokens = dict(self._tokens) | {id: tokens}
+            self._rebuild_keyring()
         return snapshot
 
-    async def _load_workspace(self, row: WorkspaceRow) -> None:
+    def _place(self, place: Place, snapshot: Snapshot | None, broken: Workspace | None) -> None:
+        """What stands at a place from now on: a snapshot, one that cannot be read, or nothing."""
+        snapshots = {p: s for p, s in self._snapshots.items() if p != place}
+        unreadable = {p: w for p, w in self._broken.items() if p != place}
+        self._snapshots = snapshots | {place: snapshot} if snapshot else snapshots
+        self._broken = unreadable | {place: broken} if broken else unreadable
+
+    async def _load_workspace(self, row: WorkspaceRow, environments: tuple[EnvironmentRow, ...]) -> None:
         settings = await self.state.settings(row.id)
         workspace = Workspace(row.id, row.name, row.database, row.admin_token or self._admin_token, settings)
         await self._engine.command(f"CREATE DATABASE IF NOT EXISTS {quote(row.database)}")
@@ -182,16 +316,55 @@ class Catalog:
             raise
         except Exception:  # whatever it is, it must not take the other workspaces with it
             log.exception("the deployment of the workspace '%s' cannot be read; it is not served", row.name)
+        await self.credentials.load(row.id)
         self._tokens = dict(self._tokens) | {row.id: tokens}
-        others = {id: s for id, s in self._snapshots.items() if id != row.id}
-        broken = {id: w for id, w in self._broken.items() if id != row.id}
-        self._snapshots = others | {row.id: snapshot} if snapshot else others
-        self._broken = broken if snapshot else broken | {row.id: workspace}
+        self._place((row.id, ""), snapshot, None if snapshot else workspace)
+        for environment in environments:
+            await self._load_environment(environment)
+
+    async def _load_environment(self, row: EnvironmentRow) -> None:
+        own = self._snapshots.get((row.workspace_id, ""))
+        workspace = own.workspace if own else self._broken[(row.workspace_id, "")]
+        workspace = replace(workspace, database=row.database, environment=row.name, environment_id=row.id)
+        await self._engine.command(f"CREATE DATABASE IF NOT EXISTS {quote(row.database)}")
+        snapshot: Snapshot | None = None
+        try:
+            deployment = await self.state.deployment(row.id)
+            if deployment and own and own.deployment == deployment.id and own.project.files == deployment.files:
+                snapshot = placed(
+                    own, workspace, deployment.tables, deployment=deployment.id, created_at=deployment.created_at
+                )
+            else:  # it missed a deploy
+                snapshot, _ = self._from_row(workspace, deployment, self._secret_values(row.workspace_id))
+        except (Unavailable, QueryTimeout):
+            raise
+        except Exception:  # as above
+            log.exception("the environment '%s' of '%s' cannot be read; it is not served", row.name, workspace.name)
+        known = [known for known in self.environments(row.workspace_id) if known.id != row.id]
+        self._environments = dict(self._environments) | {row.workspace_id: (*known, row)}
+        self._place((row.workspace_id, row.name), snapshot, None if snapshot else workspace)
+
+    async def _free_database(self, wanted: str) -> str:
+        """A name that no database of Pipit has or ever had.
+
+        Names of workspaces and environments are joined here, so `a__b` + `c` and `a` + `b__c` want the same one. And
+        what waits on disk for the database of a deleted environment must not find another one of its name.
+        """
+        taken = await self.state.databases()
+        taken |= {str(row["name"]) for row in await self._engine.rows("SELECT name FROM system.databases")}
+        number = 1
+        while (name := wanted if number == 1 else f"{wanted}__{number}") in taken:
+            number += 1
+        return name
 
     async def _read_deployment(
         self, workspace: Workspace, secrets: Mapping[str, str]
     ) -> tuple[Snapshot, tuple[TokenRow, ...]]:
-        deployment = await self.state.deployment(workspace.id)
+        return self._from_row(workspace, await self.state.deployment(workspace.id), secrets)
+
+    def _from_row(
+        self, workspace: Workspace, deployment: DeploymentRow | None, secrets: Mapping[str, str]
+    ) -> tuple[Snapshot, tuple[TokenRow, ...]]:
         if deployment is None:
             return build_snapshot(workspace, Project(), TableNames(), secrets=secrets), ()
         snapshot = build_snapshot(
@@ -207,23 +380,24 @@ class Catalog:
     async def _reload_secrets(self, workspace_id: str) -> None:
         rows = tuple(await self.state.secrets(workspace_id))
         self._secrets = dict(self._secrets) | {workspace_id: rows}
-        if workspace_id not in self._snapshots:
-            return
-        changed = replace(self._snapshots[workspace_id], secrets=self._secret_values(workspace_id))
-        self._snapshots = dict(self._snapshots) | {workspace_id: changed}
+        values = self._secret_values(workspace_id)
+        self._change_each(workspace_id, lambda live: replace(live, secrets=values))
+
+    def _workspaces(self) -> list[Workspace]:
+        """All of them, those that cannot be read too; not their environments."""
+        everyone = [*(s.workspace for s in self._snapshots.values()), *self._broken.values()]
+        return [w for w in everyone if not w.environment]
 
     def _secret_values(self, workspace_id: str) -> dict[str, str]:
         return {s.name: s.value for s in self.secrets(workspace_id)}
 
     def _rebuild_keyring(self) -> None:
-        workspaces = [*(s.workspace for s in self._snapshots.values()), *self._broken.values()]
-        static = [
-            StaticToken(workspace_id=id, id=t.id, name=t.name, token=t.token, scopes=tuple(map(parse_scope, t.scopes)))
-            for id, rows in self._tokens.items()
-            for t in rows
-        ]
-        keys = [WorkspaceKey(w.id, w.name, w.admin_token) for w in workspaces]
-        self._keyring = Keyring.build(keys, static, generation=self._keyring.generation + 1)
+        keys = [WorkspaceKey(w.id, w.name, w.admin_token) for w in self._workspaces()]
+        self.credentials.publish(keys, self._tokens)
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
 
 
 def _broken(workspace: Workspace) -> Unavailable:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
+from pipit.catalog import services
 from pipit.catalog.snapshot import CompiledNode, CompiledPipe, NodeTarget, Snapshot, TableTarget
 from pipit.datafiles.resources import NodeType
 from pipit.sql.lexer import TokenKind, tokenize
@@ -57,6 +58,8 @@ def tables_read(snapshot: Snapshot, pipe: CompiledPipe, node: CompiledNode) -> f
         if current.template is not None and _PRINTS_NAMES.search(current.node.sql):
             return frozenset(snapshot.tables)
         for reference in references(current):
+            if current.template is not None and reference.name == services.DATABASE:
+                found.update(services.SERVICES)  # its two halves are seen apart: too much is a refusal
             target = snapshot.resolve(reference, owner)
             if isinstance(target, TableTarget):
                 found.add(target.table.name)

@@ -6,12 +6,14 @@ old filters, whatever happens meanwhile.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from pipit.access.policy import Policy
+from pipit.catalog import services
 from pipit.catalog.state import TableNames, WorkspaceSettings
 from pipit.datafiles.resources import DataSource, Node, NodeType, Pipe, Project
 from pipit.sql.references import TableReference
@@ -20,13 +22,30 @@ from pipit.templates import Parameter, Template
 
 @dataclass(frozen=True, slots=True)
 class Workspace:
-    """`admin_token` is also the key of the workspace's JWTs."""
+    """A workspace as its tokens see it: in its own database, or in that of one of its environments.
+
+    `admin_token` is also the key of the workspace's JWTs, whatever environment they name.
+    """
 
     id: str
     name: str
     database: str
     admin_token: str = field(repr=False)
     settings: WorkspaceSettings = field(default_factory=WorkspaceSettings)
+    environment: str = ""  # its name; empty: the workspace's own database
+    environment_id: str = ""
+
+    @property
+    def place(self) -> str:
+        """What tells this database from every other one, for good: an environment made again under the name of a
+        deleted one is another place. What is remembered of a text or an answer is remembered under this."""
+        return self.environment_id or self.id
+
+
+@lru_cache(maxsize=8192)
+def resource_id(workspace_id: str, kind: str, name: str) -> str:
+    """`t_` and 32 hex digits, the same for as long as the workspace and the name are."""
+    return "t_" + hashlib.md5(f"{workspace_id}/{kind}/{name}".encode(), usedforsecurity=False).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,9 +143,12 @@ class Snapshot:
     def resolve(self, reference: TableReference, pipe: CompiledPipe | None) -> Target | None:
         """What a name in a pipe's SQL means: a node of that pipe, a data source, its quarantine, another pipe.
 
-        None: no such resource. A name with a database is a resource only if the database is this workspace's name
-        (shared data sources and service data sources are not there yet).
+        None: no such resource. A name with a database is a resource only if the database is this workspace's name, or
+        `tinybird`, which has the service data sources and nothing else (shared data sources are not there yet).
         """
+        if reference.database == services.DATABASE:
+            service = self.services.get(f"{services.DATABASE}.{reference.name}")
+            return TableTarget(service) if service else None
         if reference.database is not None and reference.database != self.workspace.name:
             return None
         name = reference.name
@@ -150,4 +172,21 @@ class Snapshot:
         for table in self.tables.values():
             found[f"{table.database}.{table.physical}"] = TableTarget(table)
             found[f"{table.database}.{table.quarantine}"] = TableTarget(table, quarantine=True)
+        for table in self.services.values():
+            found[f"{table.database}.{table.physical}"] = TableTarget(table)
         return found
+
+    @cached_property
+    def service_tables(self) -> frozenset[str]:
+        """Their physical names, `database.table`."""
+        return frozenset(f"{table.database}.{table.physical}" for table in self.services.values())
+
+    @cached_property
+    def services(self) -> Mapping[str, Table]:
+        """The service data sources as they stand in this database: `tinybird.<name>` -> table."""
+        return {
+            name: Table(
+                service, self.workspace.database, services.physical_name(service), services.quarantine_name(service)
+            )
+            for name, service in services.SERVICES.items()
+        }

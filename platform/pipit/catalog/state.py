@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 import msgspec
 
@@ -29,12 +29,20 @@ _TABLES: Mapping[str, str] = {
     ),
     "secrets": "workspace_id String, name String, value String, created_at DateTime64(6, 'UTC'), deleted Bool",
     "settings": "workspace_id String, value String",
+    "tokens": "workspace_id String, id String, value String, deleted Bool",
+    "issuers": "workspace_id String, name String, value String, deleted Bool",
+    "environments": (
+        "workspace_id String, id String, name String, database String, created_at DateTime64(6, 'UTC'), deleted Bool"
+    ),
 }
 _KEYS: Mapping[str, str] = {
     "workspaces": "id",
     "deployments": "workspace_id, id",
     "secrets": "workspace_id, name",
     "settings": "workspace_id",
+    "tokens": "workspace_id, id",
+    "issuers": "workspace_id, name",
+    "environments": "workspace_id, id",
 }
 # State rows are few and must be on disk when the call returns.
 _DURABLE_TABLE = "fsync_after_insert=1, fsync_part_directory=1"
@@ -46,6 +54,17 @@ class WorkspaceRow:
     name: str
     database: str
     admin_token: str
+
+
+@dataclass(frozen=True, slots=True)
+class EnvironmentRow:
+    """Another database of a workspace. `id` is also what its deployments are kept under."""
+
+    workspace_id: str
+    id: str
+    name: str
+    database: str
+    created_at: str
 
 
 class TableNames(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,13 +89,18 @@ class WorkspaceSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
 
 @dataclass(frozen=True, slots=True)
 class TokenRow:
-    """A static token that datafiles name: it lives as long as the deployment that has it."""
+    """A static token. One that datafiles name lives as long as the deployment that has it, with the files' scopes.
+
+    A row of its own (`State.tokens`) is one that was made over HTTP, or the newest secret of one that files name.
+    """
 
     id: str
     name: str
     token: str = field(repr=False)
     scopes: tuple[str, ...] = ()
-    origin: str = "datafile"
+    origin: str = "datafile"  # or "api": made over HTTP
+    description: str = ""
+    environment: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +233,54 @@ class State:
     async def put_settings(self, workspace_id: str, settings: WorkspaceSettings) -> None:
         value = msgspec.json.encode(settings).decode()
         await self._append("settings", [{"workspace_id": workspace_id, "value": value}])
+
+    async def put_admin_token(self, workspace: WorkspaceRow) -> None:
+        """The workspace's row with its new admin token."""
+        await self._append("workspaces", [asdict(workspace) | {"deleted": False}])
+
+    async def tokens(self, workspace_id: str) -> list[TokenRow]:
+        rows = await self._latest("tokens", "value", where="NOT deleted", workspace_id=workspace_id)
+        return [msgspec.json.decode(r["value"], type=TokenRow) for r in rows]
+
+    async def put_token(self, workspace_id: str, token: TokenRow, *, deleted: bool = False) -> None:
+        value = "" if deleted else msgspec.json.encode(token).decode()
+        await self._append(
+            "tokens", [{"workspace_id": workspace_id, "id": token.id, "value": value, "deleted": deleted}]
+        )
+
+    async def issuers(self, workspace_id: str) -> dict[str, str]:
+        """Registrations by name, as they were written."""
+        rows = await self._latest("issuers", "value", where="NOT deleted", workspace_id=workspace_id)
+        return {r["name"]: r["value"] for r in rows}
+
+    async def put_issuer(self, workspace_id: str, name: str, value: str, *, deleted: bool = False) -> None:
+        await self._append(
+            "issuers", [{"workspace_id": workspace_id, "name": name, "value": value, "deleted": deleted}]
+        )
+
+    async def environments(self) -> list[EnvironmentRow]:
+        """Of all workspaces, in order of creation."""
+        return await self._environments("NOT deleted")
+
+    async def deleted_environments(self) -> list[EnvironmentRow]:
+        """Those whose databases may still be there after a crash. Their databases' names are never used again."""
+        return await self._environments("deleted")
+
+    async def put_environment(self, row: EnvironmentRow, *, deleted: bool = False) -> None:
+        await self._append("environments", [asdict(row) | {"deleted": deleted}])
+
+    async def databases(self) -> set[str]:
+        """Every database that any workspace or environment ever had, deleted ones too."""
+        rows = await self._engine.rows(
+            f"SELECT database FROM `{DATABASE}`.workspaces UNION DISTINCT "
+            f"SELECT database FROM `{DATABASE}`.environments"
+        )
+        return {str(r["database"]) for r in rows}
+
+    async def _environments(self, where: str) -> list[EnvironmentRow]:
+        rows = await self._latest("environments", "name, database, toString(created_at) AS created_at", where=where)
+        found = [EnvironmentRow(r["workspace_id"], r["id"], r["name"], r["database"], r["created_at"]) for r in rows]
+        return sorted(found, key=lambda row: (row.created_at, row.name))
 
     async def _latest(
         self, table: str, columns: str, *, where: str, workspace_id: str | None = None

@@ -1,6 +1,7 @@
 """Files become a live deployment: parsed, validated in the engine, planned, applied, committed as one row."""
 
 from pipit.deploy.deployer import Deployer, Outcome
+from pipit.deploy.environments import EnvironmentOutcome
 from pipit.deploy.plan import Plan
 
-__all__ = ["Deployer", "Outcome", "Plan"]
+__all__ = ["Deployer", "EnvironmentOutcome", "Outcome", "Plan"]

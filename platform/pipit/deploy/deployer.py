@@ -4,6 +4,8 @@ Nothing is half-deployed: new objects are made beside the live ones under names 
 makes the deployment live, then what is no longer named is dropped. A crash in between leaves objects that no
 deployment names; they are dropped at the next start. Writers of the tables involved wait meanwhile: acknowledged events
 stay in their segments, so a new view sees each row once, from the backfill or from the insert.
+
+A workspace's environments follow its own database (`environments.py`).
 """
 
 from __future__ import annotations
@@ -12,14 +14,14 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import Mapping
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from msgspec import structs
 
-from pipit.catalog.build import build_snapshot
+from pipit.catalog.build import build_snapshot, placed
 from pipit.catalog.catalog import Catalog
 from pipit.catalog.snapshot import Snapshot
 from pipit.catalog.state import DeploymentRow, TokenRow
@@ -28,6 +30,7 @@ from pipit.datafiles.resources import Project
 from pipit.datafiles.resources import Warning as ProjectWarning
 from pipit.deploy.apply import Objects, drop
 from pipit.deploy.commit import became_live, insist
+from pipit.deploy.environments import EnvironmentOutcome, Environments
 from pipit.deploy.plan import Plan, make_plan, rename_views
 from pipit.deploy.tokens import datafile_tokens
 from pipit.deploy.validate import SCRATCH_NAME, validate
@@ -53,6 +56,7 @@ class Outcome:
     snapshot: Snapshot
     warnings: tuple[ProjectWarning, ...] = ()
     seconds: float = 0.0
+    environments: tuple[EnvironmentOutcome, ...] = ()
 
 
 class Deployer:
@@ -66,6 +70,8 @@ class Deployer:
         self._patience = patience
         self._busy: set[str] = set()
         self._ending: dict[str, asyncio.Future[bool]] = {}  # what a deploy still has to finish or take back
+        self._following: dict[str, asyncio.Future[tuple[EnvironmentOutcome, ...]]] = {}
+        self._environments = Environments(engine, catalog, self._apply)
 
     async def deploy(
         self,
@@ -76,22 +82,52 @@ class Deployer:
         allow_destructive: bool = False,
     ) -> Outcome:
         """Raises ProjectError with everything that is wrong, Conflict when a deploy is under way."""
-        if workspace_id in self._busy or workspace_id in self._ending:
-            raise Conflict("Another deployment of this workspace is in progress", hint="Try again when it is done.")
-        self._busy.add(workspace_id)
-        try:
-            return await self._deploy(workspace_id, files, check, allow_destructive)
-        finally:
-            self._busy.discard(workspace_id)
+        started = time.monotonic()
+        async with self._alone(workspace_id):
+            outcome = await self._deploy(workspace_id, files, check, allow_destructive)
+            if not check:
+                outcome = replace(outcome, environments=await self._follow(workspace_id))
+            return replace(outcome, seconds=time.monotonic() - started)
+
+    async def add_environment(self, workspace_id: str, name: str) -> EnvironmentOutcome:
+        """Another database of the workspace, with what is live deployed in it. Raises BadRequest, Conflict.
+
+        Where that fails, the environment is there all the same, with nothing in it: it lags behind.
+        """
+        async with self._alone(workspace_id):
+            await self._catalog.create_environment(workspace_id, name)
+            (outcome,) = await self._follow(workspace_id, only=name)
+            return outcome
+
+    async def remove_environment(self, workspace_id: str, name: str) -> None:
+        """The environment with its rows, and with those that are on their way there. Raises NotFound, Conflict."""
+        async with self._alone(workspace_id):
+            gone = await self._catalog.delete_environment(workspace_id, name)
+            await self._ingest.discard(gone.database)
+            try:
+                await self._engine.command(f"DROP DATABASE IF EXISTS {quote(gone.database)} SYNC")
+            except Unavailable:
+                log.warning("the engine is away: the database %s is dropped at the next start", gone.database)
+
+    async def catch_up(self) -> None:
+        """At start: what lags behind is brought up to date. An environment that fails is logged, and served as it is.
+        """
+        for gone in await self._catalog.state.deleted_environments():
+            await self._ingest.discard(gone.database)
+        for workspace_id in self._catalog.snapshots:
+            await self._follow(workspace_id)
 
     async def clean_up(self) -> None:
-        """Drops what a crash left behind: scratch databases, objects that no live deployment names."""
-        databases = await self._engine.rows("SELECT name FROM system.databases")
-        theirs = {w.database for w in await self._catalog.state.workspaces()}
-        for name in sorted({str(row["name"]) for row in databases} - theirs):
-            if SCRATCH_NAME.fullmatch(name):
+        """Drops what a crash left behind: scratch databases, those of deleted environments, objects that no live
+        deployment names."""
+        databases = {str(row["name"]) for row in await self._engine.rows("SELECT name FROM system.databases")}
+        state = self._catalog.state
+        theirs = {w.database for w in await state.workspaces()} | {e.database for e in await state.environments()}
+        deleted = {e.database for e in await state.deleted_environments()}
+        for name in sorted(databases - theirs):
+            if name in deleted or SCRATCH_NAME.fullmatch(name):
                 await self._engine.command(f"DROP DATABASE IF EXISTS {quote(name)} SYNC")
-        for snapshot in self._catalog.snapshots.values():
+        for snapshot in self._catalog.everywhere:
             names = snapshot.names
             named = {*names.datasources.values(), *names.quarantines.values(), *names.views.values()}
             orphans = await self._tables(snapshot.workspace.database) - named
@@ -101,32 +137,58 @@ class Deployer:
                     log.warning("dropping %s.%s: no live deployment names it", snapshot.workspace.database, orphan)
                     await drop(self._engine, snapshot.workspace.database, orphan)
 
+    @asynccontextmanager
+    async def _alone(self, workspace_id: str) -> AsyncIterator[None]:
+        """One change at a time of what a workspace has deployed anywhere. Raises Conflict."""
+        unsettled = {workspace_id, *(row.id for row in self._catalog.environments(workspace_id))}
+        if workspace_id in self._busy or workspace_id in self._following or unsettled & self._ending.keys():
+            raise Conflict("Another deployment of this workspace is in progress", hint="Try again when it is done.")
+        self._busy.add(workspace_id)
+        try:
+            yield
+        finally:
+            self._busy.discard(workspace_id)
+
+    async def _follow(self, workspace_id: str, *, only: str = "") -> tuple[EnvironmentOutcome, ...]:
+        """In a task of its own: a caller that leaves does not keep half of the environments from it."""
+        following = asyncio.ensure_future(self._environments.follow(workspace_id, only=only))
+        self._following[workspace_id] = following
+        following.add_done_callback(lambda _: self._following.pop(workspace_id, None))
+        return await asyncio.shield(following)
+
     async def _deploy(
         self, workspace_id: str, files: Mapping[str, str], check: bool, allow_destructive: bool
     ) -> Outcome:
-        started = time.monotonic()
         live = self._catalog.snapshot(workspace_id)
         project = with_secrets(parse_project(files), live.secrets)
         existing = await self._tables(live.workspace.database)
         plan = make_plan(live, project, existing=frozenset(existing), allow_destructive=allow_destructive)
-        tokens_changed = self._tokens(workspace_id, project) != self._catalog.tokens(workspace_id)
+        tokens = self._tokens(workspace_id, project)
+        self._catalog.credentials.check_free(workspace_id, (token.name for token in tokens))
+        tokens_changed = tokens != self._catalog.tokens(workspace_id)
         if plan.is_empty and not plan.errors and not tokens_changed and live.deployment:
-            return Outcome("no_changes", plan, live, plan.warnings, time.monotonic() - started)
+            foreseen = await self._environments.foresee(workspace_id, live.project) if check else ()
+            return Outcome("no_changes", plan, live, plan.warnings, environments=foreseen)
         findings = await validate(self._engine, live.workspace, project, secrets=live.secrets)
         if plan.errors or findings.errors:
             raise ProjectError(plan.errors + findings.errors)
         warnings = plan.warnings + findings.warnings
         if check:
-            return Outcome("success", plan, live, warnings, time.monotonic() - started)
-        snapshot = await self._apply(live, project, plan, dict(files))
-        return Outcome("success", plan, snapshot, warnings, time.monotonic() - started)
+            foreseen = await self._environments.foresee(workspace_id, project)
+            return Outcome("success", plan, live, warnings, environments=foreseen)
+        snapshot = await self._apply(live, project, plan, live.deployment + 1)
+        return Outcome("success", plan, snapshot, warnings)
 
-    async def _apply(self, live: Snapshot, project: Project, plan: Plan, files: dict[str, str]) -> Snapshot:
+    async def _apply(self, live: Snapshot, project: Project, plan: Plan, number: int) -> Snapshot:
+        """Makes the plan live in the snapshot's database. An environment gets what its workspace has."""
         workspace = live.workspace
-        number = live.deployment + 1
+        environment = workspace.environment
         now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
 
         def built() -> Snapshot:
+            if environment:
+                own = self._catalog.snapshot(workspace.id)
+                return placed(own, workspace, plan.names, deployment=number, created_at=now)
             return build_snapshot(
                 workspace, project, plan.names, deployment=number, created_at=now, secrets=live.secrets
             )
@@ -143,7 +205,8 @@ class Deployer:
         new = built()
         to_create = {k: v for k, v in new_views.items() if k in plan.new_views or k in replaced}
         leaving = (*plan.gone_views, *replaced)
-        row = DeploymentRow(number, now, files, plan.names, self._tokens(workspace.id, project))
+        tokens = () if environment else self._tokens(workspace.id, project)
+        row = DeploymentRow(number, now, project.files, plan.names, tokens)
         objects = Objects(self._engine, live, new, plan)
         failure: BaseException | None = None
         asked = False
@@ -152,7 +215,7 @@ class Deployer:
             try:
                 await objects.make(to_create)
                 asked = True
-                await self._catalog.commit(workspace.id, row, project)
+                await self._catalog.commit(workspace.id, row, project, environment=environment)
             except BaseException as error:
                 failure = error
             pauses = stack.pop_all()
@@ -162,9 +225,9 @@ class Deployer:
             async with pauses:
                 is_live = failure is None
                 if asked and failure is not None:
-                    is_live = await became_live(self._catalog.state, workspace.id, row)
+                    is_live = await became_live(self._catalog.state, workspace.place, row)
                     if is_live:
-                        self._catalog.adopt(workspace.id, row, project)
+                        self._catalog.adopt(workspace.id, row, project, environment=environment)
                 await insist(lambda: objects.drop_views(leaving)) if is_live else await insist(objects.undo)
             if is_live:
                 await insist(objects.drop_datasources)
@@ -172,18 +235,18 @@ class Deployer:
 
         # A task of its own: a caller that leaves, or an engine that stays away, must not leave it half-done.
         ending = asyncio.ensure_future(end())
-        self._ending[workspace.id] = ending
-        ending.add_done_callback(lambda _: self._ending.pop(workspace.id, None))
+        self._ending[workspace.place] = ending
+        ending.add_done_callback(lambda _: self._ending.pop(workspace.place, None))
         await asyncio.wait({ending}, timeout=self._patience)
         if failure is None:
-            return self._catalog.snapshot(workspace.id)
+            return self._catalog.snapshot(workspace.id, environment)
         if not ending.done() and asked:
             raise Unavailable(
                 "The engine went away while the deployment was written; whether it is live is not known yet",
                 hint="It is settled as soon as the engine answers. Deploy again then; nothing is deployed twice.",
             ) from failure
         if ending.done() and ending.result() and not isinstance(failure, asyncio.CancelledError):
-            return self._catalog.snapshot(workspace.id)
+            return self._catalog.snapshot(workspace.id, environment)
         raise failure
 
     async def _pause_writers(

@@ -18,6 +18,7 @@ import contextlib
 import fcntl
 import logging
 import os
+import shutil
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,7 +27,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipit.errors import Unavailable
+from pipit.errors import NotFound, Unavailable
 from pipit.ingest import disk, limits, segment
 from pipit.ingest.segment import Damaged, Frame, Header, Segment
 
@@ -228,6 +229,26 @@ class Log:
         path = taken.path.rename(taken.path.with_suffix(suffix))
         self._forget(taken)
         return path
+
+    async def discard(self, database: str) -> None:
+        """Deletes all that waits for the tables of a database, for which no writer is left. Who waits is told."""
+        keys = [key for key in self._tables if key[0] == database]
+        for key in keys:
+            table = self._tables[key]
+            while tasks := [o.task for o in table.streams.values() if o.task is not None]:
+                await asyncio.wait(tasks)
+            for open_ in table.streams.values():
+                if open_.segment is not None:
+                    self._seal(table, open_)
+            for held in (*table.sealed, *table.taken.values()):
+                for waiter in held.waiters.values():
+                    if not waiter.done():
+                        waiter.set_exception(NotFound("The data source was deleted"))
+                        waiter.exception()  # seen: nobody may be waiting for it
+            del self._tables[key]
+        folder = self._root / database
+        self._folders = {known for known in self._folders if known.parent != folder}
+        await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
 
     def pending(self, key: TableKey) -> Pending:
         table = self._tables.get(key)

@@ -142,6 +142,13 @@ class Ingest:
             return False
         return True
 
+    async def discard(self, database: str) -> None:
+        """Of a database that is gone for good: its writers end, and what waits for it is deleted, not kept aside."""
+        for key in [key for key in self._writers if key[0] == database]:
+            await self._writers.pop(key).stop()
+        self._streams = {key: stream for key, stream in self._streams.items() if key[0] != database}
+        await self._log.discard(database)
+
     def pending(self, database: str, table: str) -> Pending:
         return self._log.pending((database, table))
 

@@ -1,0 +1,97 @@
+"""The service data sources: tables about the workspace itself, which Pipit fills and its SQL reads as `tinybird.<name>`.
+
+Each database (a workspace's own, or an environment's) has its own copy of them, so what stands in one is of that
+workspace and environment alone. They are no resources of a project: no deploy makes, changes or drops them, no scope of a
+JWT reaches them by name. A row tells of all tenants of its workspace, so who may read them is decided in one place,
+`query.secure`. Columns, types, keys and lifetimes are the dialect's (tinybird.md, section 9), and ours at the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from pipit.datafiles import parse_datasource
+from pipit.datafiles.resources import DataSource
+
+DATABASE = "tinybird"  # as SQL names it; no workspace and no resource can be called so
+_PREFIX = "s1_"  # of the physical tables; nothing of a project begins with it
+
+_PIPE_STATS_RT = """
+DESCRIPTION One row for each read: endpoints by their pipe, /v0/sql as `query_api`
+
+SCHEMA >
+    start_datetime DateTime `json:$.start_datetime`,
+    pipe_id String `json:$.pipe_id`,
+    pipe_name String `json:$.pipe_name`,
+    token String `json:$.token`,
+    token_name String `json:$.token_name`,
+    duration Float32 `json:$.duration`,
+    read_bytes UInt64 `json:$.read_bytes`,
+    read_rows UInt64 `json:$.read_rows`,
+    cpu_time Float32 `json:$.cpu_time`,
+    result_rows UInt64 `json:$.result_rows`,
+    url Nullable(String) `json:$.url`,
+    error UInt8 `json:$.error`,
+    error_message Nullable(String) `json:$.error_message`,
+    status_code Int32 `json:$.status_code`,
+    request_id String `json:$.request_id`,
+    parameters Map(String, String) `json:$.parameters`,
+    method String `json:$.method`,
+    release String `json:$.release`,
+    user_agent Nullable(String) `json:$.user_agent`,
+    client_ip Nullable(String) `json:$.client_ip`,
+    resource_tags Array(String) `json:$.resource_tags[:]`,
+    memory_usage UInt64 `json:$.memory_usage`,
+    replica String `json:$.replica`,
+    security_context String `json:$.security_context`,
+    environment String `json:$.environment`
+
+ENGINE MergeTree
+ENGINE_PARTITION_KEY toYYYYMM(start_datetime)
+ENGINE_SORTING_KEY pipe_id, start_datetime
+ENGINE_TTL start_datetime + toIntervalMonth(3)
+"""
+
+_ENDPOINT_ERRORS = """
+DESCRIPTION One row for each read that failed
+
+SCHEMA >
+    start_datetime DateTime `json:$.start_datetime`,
+    request_id String `json:$.request_id`,
+    pipe_id String `json:$.pipe_id`,
+    pipe_name String `json:$.pipe_name`,
+    params String `json:$.params`,
+    url String `json:$.url`,
+    status_code Int32 `json:$.status_code`,
+    error Nullable(String) `json:$.error`,
+    resource_tags Array(String) `json:$.resource_tags[:]`,
+    security_context String `json:$.security_context`,
+    environment String `json:$.environment`
+
+ENGINE MergeTree
+ENGINE_PARTITION_KEY toYYYYMM(start_datetime)
+ENGINE_SORTING_KEY start_datetime
+ENGINE_TTL start_datetime + toIntervalDay(30)
+"""
+
+
+def _service(name: str, text: str) -> DataSource:
+    parsed = parse_datasource(text, file=f"{DATABASE}/{name}.datasource")
+    return replace(parsed, name=f"{DATABASE}.{name}")
+
+
+PIPE_STATS_RT = _service("pipe_stats_rt", _PIPE_STATS_RT)
+ENDPOINT_ERRORS = _service("endpoint_errors", _ENDPOINT_ERRORS)
+
+# By the name that SQL and scopes have for them; with its dot it is no name of a resource.
+SERVICES: Mapping[str, DataSource] = {s.name: s for s in (PIPE_STATS_RT, ENDPOINT_ERRORS)}
+
+
+def physical_name(service: DataSource) -> str:
+    return _PREFIX + service.name.removeprefix(f"{DATABASE}.")
+
+
+def quarantine_name(service: DataSource) -> str:
+    """Every table that events are written to has one; what Pipit writes itself should never get there."""
+    return f"{physical_name(service)}__quarantine"
