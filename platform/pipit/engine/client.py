@@ -6,13 +6,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any, Protocol
 
 ParamValue = str | int | float | bool | None | Sequence["ParamValue"]
 Settings = Mapping[str, str | int | float]
+Counts = Callable[[Mapping[str, int]], None]
 
 
 class Engine(Protocol):
@@ -52,11 +53,13 @@ class Engine(Protocol):
         database: str | None = None,
         format: str | None = None,
         query_id: str | None = None,
+        counts: Counts | None = None,
     ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
         """The result as it comes. Leaving the context early cancels the query in the engine.
 
         An error before the first byte raises on entering; one after it raises from the iterator, never as
-        data.
+        data. `counts` is told what the engine counted until it began to answer; that is all, if it held the answer
+        back (`wait_end_of_query`) or the answer was short.
         """
         ...
 

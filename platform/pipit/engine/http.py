@@ -17,7 +17,7 @@ import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import aiohttp
 import msgspec
@@ -25,11 +25,14 @@ from clickhouse_connect.driver.asyncclient import AsyncClient
 from clickhouse_connect.driver.exceptions import Error as ClientError
 
 from pipit.engine.binding import bind
-from pipit.engine.client import ParamValue, Settings
+from pipit.engine.client import Counts, ParamValue, Settings
 from pipit.engine.failures import code_of, engine_away, engine_error
 from pipit.engine.tail import Tail
 from pipit.errors import PipitError, SqlError
 from pipit.sql.literals import quote_string
+
+if TYPE_CHECKING:
+    from pipit.engine.embedded.supervisor import Endpoint
 
 _MARKER = "{source}"
 _EXTERNAL = "pipit_source"
@@ -38,6 +41,7 @@ _FILE_CHUNK = 1 << 20
 _BREAK_SECONDS = 0.1  # what it takes the supervisor to notice that its child is gone
 
 _decode_row = msgspec.json.Decoder(dict[str, Any]).decode
+_decode_summary = msgspec.json.Decoder(dict[str, int], strict=False).decode  # its numbers are texts
 
 
 class Source(Protocol):
@@ -52,6 +56,11 @@ class Source(Protocol):
     @property
     def defaults(self) -> Mapping[str, str]:
         """The settings to send with every request."""
+        ...
+
+    @property
+    def endpoint(self) -> Endpoint | None:
+        """Where the child serves now; None while none does, and on a server."""
         ...
 
     async def client(self) -> AsyncClient:
@@ -75,6 +84,11 @@ class HttpEngine:
     def available(self) -> bool:
         """Whether calls have a chance now."""
         return self._source.available
+
+    @property
+    def endpoint(self) -> Endpoint | None:
+        """Where the engine's child process speaks HTTP, for measurements beside Pipit. Nothing in Pipit goes there."""
+        return self._source.endpoint
 
     async def query(
         self,
@@ -100,8 +114,9 @@ class HttpEngine:
         database: str | None = None,
         format: str | None = None,
         query_id: str | None = None,
+        counts: Counts | None = None,
     ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
-        return self._stream(sql.encode(), _fields(params, settings, database, format, query_id))
+        return self._stream(sql.encode(), _fields(params, settings, database, format, query_id), counts)
 
     async def rows(
         self,
@@ -187,8 +202,12 @@ class HttpEngine:
             _release(response)
 
     @asynccontextmanager
-    async def _stream(self, body: bytes, fields: dict[str, str]) -> AsyncIterator[AsyncIterator[bytes]]:
+    async def _stream(
+        self, body: bytes, fields: dict[str, str], counts: Counts | None
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
         client, response = await self._send(body, fields)
+        if counts is not None:
+            counts(_summary(response.headers.get("X-ClickHouse-Summary", "")))
         tag = response.headers.get("X-ClickHouse-Exception-Tag")
         tail = Tail(tag) if tag else None
         finished = False
@@ -265,6 +284,13 @@ def _fields(
     if query_id:
         fields["query_id"] = query_id
     return fields
+
+
+def _summary(header: str) -> dict[str, int]:
+    try:
+        return _decode_summary(header)
+    except msgspec.DecodeError:
+        return {}
 
 
 def _with_source(select: str, source: str) -> str:

@@ -47,6 +47,10 @@ class EmbeddedSource:
     def available(self) -> bool:
         return self._supervisor.endpoint is not None
 
+    @property
+    def endpoint(self) -> Endpoint | None:
+        return self._supervisor.endpoint
+
     async def client(self) -> AsyncClient:
         endpoint = self._supervisor.endpoint
         if endpoint is None:
@@ -76,6 +80,7 @@ class ServerSource:
     """
 
     embedded = False
+    endpoint = None
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
