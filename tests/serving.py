@@ -23,9 +23,11 @@ from pipit.access.authenticate import Authenticator
 from pipit.access.limits import RateLimiter
 from pipit.access.tokens import make_token
 from pipit.api.app import app_for
+from pipit.api.read_log import ReadLog
 from pipit.api.server import Config, Server
 from pipit.catalog.catalog import Catalog
 from pipit.deploy import Deployer, Outcome
+from pipit.deploy.services import ServiceTables
 from pipit.engine import Engine
 from pipit.ingest import Ingest
 from pipit.query.read import Reader
@@ -156,7 +158,12 @@ async def server(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> As
     ingest = Ingest(engine, data_dir)
     await ingest.start()
     deployer = Deployer(engine, catalog, ingest)
-    yield Server(config, engine, catalog, Reader(engine), ingest, deployer, Authenticator(), RateLimiter())
+    services = ServiceTables(engine)
+    read_log = ReadLog(ingest, services)
+    read_log.start()
+    reader = Reader(engine, sink=read_log.add, make_services=services.make)
+    yield Server(config, engine, catalog, reader, ingest, deployer, Authenticator(), RateLimiter(), read_log)
+    await read_log.close()
     await ingest.close()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from typing import Any
 from weakref import finalize
@@ -12,13 +11,13 @@ from starlette.requests import Request
 from pipit.access.context import SecurityContext
 from pipit.catalog.lineage import dependencies
 from pipit.catalog.snapshot import CompiledNode, CompiledPipe, Snapshot, Table
+from pipit.catalog.snapshot import resource_id as id_of
 from pipit.datafiles import column_object, datasource_type, engine_object, index_object, sql_schema
 from pipit.templates import Parameter
 
 
 def resource_id(snapshot: Snapshot, kind: str, name: str) -> str:
-    """`t_` and 32 hex digits, the same for as long as the workspace and the name are."""
-    return "t_" + hashlib.md5(f"{snapshot.workspace.id}/{kind}/{name}".encode(), usedforsecurity=False).hexdigest()
+    return id_of(snapshot.workspace.id, kind, name)
 
 
 def is_resource_id(text: str) -> bool:

@@ -12,6 +12,7 @@ from pipit.access import grants
 from pipit.access.context import SecurityContext
 from pipit.api.objects import attributes, pipe_object, pipe_of, tenant_pipe_object
 from pipit.api.openapi import document
+from pipit.api.origin import log_refusals
 from pipit.api.requests import authenticate, parameters, server_of
 from pipit.api.responses import ReadResponse
 from pipit.catalog.snapshot import CompiledPipe, Snapshot
@@ -20,6 +21,13 @@ from pipit.query.formats import EXTENSIONS
 from pipit.query.read import PipeQuery
 
 
+def _asked_for(request: Request) -> str:
+    name: str = request.path_params["file"].rpartition(".")[0]
+    viewer = getattr(request.state, "viewer", None)
+    return pipe_of(viewer.snapshot, name) if viewer else name
+
+
+@log_refusals(_asked_for)
 async def endpoint(request: Request) -> Response:
     """GET|POST /v0/pipes/<name or id>.<extension>"""
     server = server_of(request)

@@ -7,10 +7,11 @@ decided in `access.params`, never here.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -28,6 +29,16 @@ from pipit.errors import BadRequest, TooLarge
 MAX_URL_BYTES = 8 * 1024
 MAX_PARAMETERS = 1_000
 MAX_JSON_DEPTH = 32
+DIGEST = 16  # hex digits of a token's SHA-256: they name it in the audit log
+
+
+@dataclass(frozen=True, slots=True)
+class Viewer:
+    """Who sent a request, once that is known. `token` is a digest, never the token."""
+
+    security: SecurityContext
+    snapshot: Snapshot
+    token: str
 
 
 def server_of(request: Request) -> Server:
@@ -41,22 +52,30 @@ def authenticate(request: Request) -> tuple[SecurityContext, Snapshot]:
     Raises Forbidden (bad, missing or expired token), BadRequest (two tokens), RateLimited.
     """
     server = server_of(request)
-    token = one_token(
-        bearer_tokens(request.headers.getlist("authorization")),
-        [v for k, v in query_pairs(request) if k == "token"],
-    )
+    token = token_of(request)
     security, snapshot = viewer_of(server, token)
+    digest = hashlib.sha256(token.encode("utf-8", "replace")).hexdigest()[:DIGEST]
+    request.state.viewer = Viewer(security, snapshot, digest)
     request.state.rate_headers = server.limiter.check(security)
     return security, snapshot
 
 
-def viewer_of(server: Server, token: str) -> tuple[SecurityContext, Snapshot]:
-    """Who holds this token, and the workspace as it stands. Raises Forbidden.
+def token_of(request: Request) -> str:
+    """The text of the request's one token, whatever it is worth. Raises Forbidden for none, BadRequest for two."""
+    return one_token(
+        bearer_tokens(request.headers.getlist("authorization")),
+        [v for k, v in query_pairs(request) if k == "token"],
+    )
 
-    Every use of a token begins here, so that what is explained is what is served.
+
+def viewer_of(server: Server, token: str) -> tuple[SecurityContext, Snapshot]:
+    """Who holds this token, and the workspace as it stands, in the token's environment. Raises Forbidden.
+
+    Every use of a token begins here, so that what is explained is what is served, and no environment but the token's
+    own is ever seen: the snapshot names one database.
     """
     security = server.authenticator.check(token, server.catalog.keyring)
-    snapshot = server.catalog.snapshot(security.workspace_id)
+    snapshot = server.catalog.snapshot(security.workspace_id, security.environment)
     return _with_names(security, snapshot), snapshot
 
 

@@ -10,11 +10,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from pipit.access.context import SecurityContext
+from pipit.api.origin import origin_of
 from pipit.catalog.snapshot import Snapshot
+from pipit.query.log import Origin
 from pipit.query.read import Query, Reader
 
 _PATIENCE = 0.05  # seconds
@@ -40,6 +43,7 @@ class ReadResponse(Response):
         self._query = query
         self._request_id = request_id
         self._extra = headers
+        self._answered = False  # nothing is left to send: a client that goes now has all of it
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         running = asyncio.current_task()
@@ -50,12 +54,13 @@ class ReadResponse(Response):
             nonlocal left
             while (await receive())["type"] != "http.disconnect":
                 pass
-            left = True
-            running.cancel()
+            if not self._answered:
+                left = True
+                running.cancel()
 
         leaving = asyncio.ensure_future(leave_with_the_client())
         try:
-            await self._run(send, head=scope["method"] == "HEAD")
+            await self._run(send, origin_of(Request(scope)), head=scope["method"] == "HEAD")
         except asyncio.CancelledError:
             if not left:
                 raise
@@ -63,9 +68,9 @@ class ReadResponse(Response):
         finally:
             leaving.cancel()
 
-    async def _run(self, send: Send, *, head: bool) -> None:
+    async def _run(self, send: Send, origin: Origin, *, head: bool) -> None:
         async with self._reader.open(
-            self._snapshot, self._security, self._query, request_id=self._request_id
+            self._snapshot, self._security, self._query, request_id=self._request_id, origin=origin
         ) as answer:
             first = await anext(answer.chunks, b"")
             coming = asyncio.ensure_future(_following(answer.chunks))
@@ -78,6 +83,7 @@ class ReadResponse(Response):
                 headers += [(k.lower().encode(), v.encode()) for k, v in self._extra.items()]
                 await send({"type": "http.response.start", "status": 200, "headers": headers})
                 if head or whole:
+                    self._answered = True
                     await send({"type": "http.response.body", "body": b"" if head else first})
                     return
                 await send({"type": "http.response.body", "body": first, "more_body": True})
@@ -91,6 +97,7 @@ class ReadResponse(Response):
                 await send({"type": "http.response.body", "body": second, "more_body": True})
             async for chunk in answer.chunks:
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            self._answered = True
             await send({"type": "http.response.body", "body": b""})
 
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipit.access.authenticate import Authenticator
 from pipit.access.limits import RateLimiter
+from pipit.api.read_log import ReadLog
 from pipit.catalog.catalog import Catalog
 from pipit.catalog.lease import only_server
 from pipit.deploy import Deployer
+from pipit.deploy.services import ServiceTables
 from pipit.engine import Engine, open_engine
 from pipit.errors import Unavailable
 from pipit.ingest import Ingest
@@ -34,6 +36,8 @@ class Config:
     max_body_bytes: int = 10 * 1024 * 1024
     max_project_bytes: int = 64 * 1024 * 1024
     limits: Limits = field(default_factory=Limits)
+    # Writes a new admin token to where this one was found; None: it was given from outside and is changed there.
+    keep_admin_token: Callable[[str], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,7 @@ class Server:
     deployer: Deployer
     authenticator: Authenticator
     limiter: RateLimiter
+    read_log: ReadLog
 
 
 @asynccontextmanager
@@ -56,24 +61,33 @@ async def open_server(config: Config) -> AsyncIterator[Server]:
     """
     config.data_dir.mkdir(parents=True, exist_ok=True)
     async with open_engine(config.data_dir, config.clickhouse_url) as engine, only_server(engine):
-        catalog = Catalog(engine, config.admin_token)
+        catalog = Catalog(engine, config.admin_token, keep_admin_token=config.keep_admin_token)
         await _load(catalog)
         ingest = Ingest(engine, config.data_dir)
         deployer = Deployer(engine, catalog, ingest)
         await deployer.clean_up()
         await ingest.start()
+        services = ServiceTables(engine)
+        read_log = ReadLog(ingest, services)
+        read_log.start()
+        fetching = asyncio.create_task(catalog.credentials.fetched.run())
         try:
+            await deployer.catch_up()
             yield Server(
                 config,
                 engine,
                 catalog,
-                Reader(engine, config.limits),
+                Reader(engine, config.limits, sink=read_log.add, make_services=services.make),
                 ingest,
                 deployer,
                 Authenticator(),
                 RateLimiter(),
+                read_log,
             )
         finally:
+            fetching.cancel()
+            await catalog.credentials.fetched.close()
+            await read_log.close()
             await ingest.close()
 
 

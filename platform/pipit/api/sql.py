@@ -6,10 +6,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from pipit.api.origin import log_refusals
 from pipit.api.requests import authenticate, parameters, query_pairs, read_body, server_of
 from pipit.api.responses import ReadResponse
 from pipit.errors import BadRequest, Forbidden
 from pipit.query.formats import JSON, TSV
+from pipit.query.log import QUERY_API
 from pipit.query.read import SqlQuery
 
 # The dialect's own switches of the output; everything else in a URL is a template parameter.
@@ -21,6 +23,7 @@ _OUTPUT_SETTINGS = (
 _FORM_TYPES = ("application/x-www-form-urlencoded", "multipart/form-data", "application/json")
 
 
+@log_refusals(lambda _: QUERY_API)
 async def sql(request: Request) -> Response:
     server = server_of(request)
     security, snapshot = authenticate(request)

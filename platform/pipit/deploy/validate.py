@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
+from pipit.catalog import services
 from pipit.catalog.build import build_snapshot, node_error
 from pipit.catalog.required import unpoliced
 from pipit.catalog.snapshot import CompiledNode, CompiledPipe, Snapshot, Workspace
@@ -20,6 +21,7 @@ from pipit.datafiles.resources import NodeType, Project
 from pipit.datafiles.resources import Warning as ProjectWarning
 from pipit.deploy import ddl
 from pipit.deploy.gate import checked
+from pipit.deploy.services import make_services
 from pipit.deploy.views import View, common_columns, missing_columns, views_of
 from pipit.engine.client import Engine
 from pipit.errors import CustomError, DatafileError, PipitError, SqlError, TemplateError, Unavailable
@@ -65,6 +67,8 @@ async def validate(
         )
         snapshot = build_snapshot(replace(workspace, database=database), project, names, secrets=secrets)
         errors, broken = await _create_tables(engine, snapshot)
+        if any(services.DATABASE in pipe.pipe.text for pipe in snapshot.pipes.values()):
+            await make_services(engine, database)
         warnings = _unreadable(snapshot)
         errors += await _try_policies(engine, snapshot, broken)
         if workspace.settings.require_policies:
@@ -266,7 +270,7 @@ def _logical(message: str, snapshot: Snapshot) -> str:
     return _strip_scratch(message)
 
 
-_SCRATCH = re.compile(rf"`?{SCRATCH_NAME.pattern}`?\.`?(?:[dqm]\d+_)?")
+_SCRATCH = re.compile(rf"`?{SCRATCH_NAME.pattern}`?\.`?(?:[dqms]\d+_)?")
 
 
 def _strip_scratch(message: str) -> str:

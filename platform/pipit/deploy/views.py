@@ -72,6 +72,13 @@ def views_of(snapshot: Snapshot, composer: Composer) -> dict[str, View]:
                     "A materialized node cannot take parameters: it runs when rows are inserted",
                     hint="Remove the parameters, or make it an endpoint.",
                 )
+            if composed.tables & snapshot.service_tables:
+                raise node_error(
+                    pipe.pipe,
+                    node.node,
+                    "A materialized node cannot read a service data source (tinybird.*)",
+                    hint="Read it in an endpoint or a copy.",
+                )
             key = f"{pipe.name}.{node.name}"
             views[key] = View(key, pipe, node, target, composed.sql, composed.tables, composed.settings)
     return views

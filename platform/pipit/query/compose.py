@@ -13,6 +13,7 @@ from typing import Any
 
 from cachetools import LRUCache
 
+from pipit.catalog import services
 from pipit.catalog.snapshot import CompiledNode, CompiledPipe, NodeTarget, Snapshot, TableTarget, Target
 from pipit.errors import SqlError
 from pipit.sql.allowed import ALLOWED_SETTINGS, ALLOWED_TABLE_FUNCTIONS
@@ -56,6 +57,7 @@ class Composed:
     tables: frozenset[str]
     settings: Mapping[str, str]
     names: frozenset[str] = frozenset()  # data sources and pipes that the outermost text names
+    cache_seconds: int = 0  # what a `cache_ttl` of the pipe's own nodes says; 0: none does
 
 
 class Composer:
@@ -120,7 +122,10 @@ class Composer:
             if key in parts:
                 return
             path.append(key)
+            said = binder.cache_seconds
             rendered = render(snapshot, target.node, values, binder)
+            if target.pipe is not pipe:
+                binder.cache_seconds = said  # the pipe that is asked decides whether its answers are kept
             prepared = self._prepare(snapshot, target.pipe, rendered)
             for inner in prepared.nodes:
                 visit(inner)
@@ -136,14 +141,14 @@ class Composer:
             settings |= part.settings
         settings |= {**top.settings, **binder.settings}
         tables = top.tables.union(*(p.tables for p in parts.values()))
-        return Composed(self._join(snapshot, top, parts), tables, settings, top.names)
+        return Composed(self._join(snapshot, top, parts), tables, settings, top.names, binder.cache_seconds)
 
     def _join(self, snapshot: Snapshot, top: Prepared, parts: Mapping[tuple[str, str], Prepared]) -> str:
         """The outermost text with the other nodes before it."""
         if not parts:
             return top.sql
         names = tuple(parts)
-        key = (snapshot.workspace.id, snapshot.deployment, names, top.sql, *(p.sql for p in parts.values()))
+        key = (snapshot.workspace.place, snapshot.deployment, names, top.sql, *(p.sql for p in parts.values()))
         found = self._joined.get(key)
         if found is None:
             found = with_ctes(top.sql, [(_cte_name(*name), part.sql) for name, part in parts.items()])
@@ -155,7 +160,7 @@ class Composer:
     ) -> Prepared:
         """Replaces the names in one rendered text. Raises SqlError on a name that is no resource of the workspace."""
         scope = f"{pipe.name if pipe else ''}\0{under.pipe.name + '.' + under.node.name if under else ''}"
-        key = (snapshot.workspace.id, snapshot.deployment, scope, text)
+        key = (snapshot.workspace.place, snapshot.deployment, scope, text)
         found = self._prepared.get(key)
         if found is None:
             found = prepare(snapshot, pipe, text, under=under)
@@ -197,10 +202,10 @@ def prepare(snapshot: Snapshot, pipe: CompiledPipe | None, text: str, *, under: 
             if reference.kind == "in":
                 continue  # `x IN name` may be a column or an alias; a table would be seen in the engine's tree
             full = f"{reference.database}.{reference.name}" if reference.database else reference.name
-            raise SqlError(
-                f"Resource '{full}' not found",
-                hint="It is not a data source, a pipe or a node of this pipe in the workspace.",
-            )
+            hint = "It is not a data source, a pipe or a node of this pipe in the workspace."
+            if reference.database == services.DATABASE:
+                hint = f"The service data sources are {', '.join(services.SERVICES)}."
+            raise SqlError(f"Resource '{full}' not found", hint=hint)
         if isinstance(target, TableTarget):
             tables.add(f"{target.table.database}.{target.physical}")
             names.add(target.table.name)

@@ -6,28 +6,27 @@ where a filter is applied. Result bytes pass through untouched (rule 5).
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 from pipit.access import grants
 from pipit.access.context import SecurityContext
 from pipit.access.params import RequestParams, merge
 from pipit.catalog.snapshot import CompiledNode, CompiledPipe, Snapshot
 from pipit.engine.client import Engine, ParamValue
-from pipit.errors import BadRequest, Forbidden, NotFound, PipitError, SqlError, TooLarge
+from pipit.errors import BadRequest, Forbidden, NotFound, SqlError, TooLarge
+from pipit.query.cache import Cache, Run, key_of
 from pipit.query.compose import Composed, Composer
 from pipit.query.examine import Examiner, check_strict
 from pipit.query.formats import Format, split_format
 from pipit.query.limits import FILTER_FIRST, MAX_SQL_BYTES, STRICT, Limits, SettingsDict, settings_for
+from pipit.query.log import QUERY_API, Counts, Origin, Sink, log_line, record
 from pipit.query.secure import check_filters, check_scopes, filter_setting, filters_for
 from pipit.query.slots import Slots
 from pipit.templates import Binder, RequestValue, Template
-
-log = logging.getLogger("pipit.read")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +51,7 @@ class SqlQuery:
 
 
 Query = PipeQuery | SqlQuery
+MakeServices = Callable[[str], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +64,7 @@ class Plan:
     settings: SettingsDict
     reads: frozenset[str]
     format: Format
+    cache_seconds: int = 0  # how long the answer may be kept; 0: not at all
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,34 +78,50 @@ class Answer:
 class Reader:
     """Holds what all reads share: the engine, its slots, what is known of texts. Keeps nothing of any one request."""
 
-    def __init__(self, engine: Engine, limits: Limits | None = None, slots: Slots | None = None) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        limits: Limits | None = None,
+        slots: Slots | None = None,
+        *,
+        cache: Cache | None = None,
+        sink: Sink | None = None,
+        make_services: MakeServices | None = None,
+    ) -> None:
+        """`sink` takes the record of every read; `make_services` makes a database's service tables if need be."""
         self._engine = engine
         self._limits = limits or Limits()
         self._slots = slots or Slots()
+        self._cache = cache or Cache()
+        self._sink = sink
+        self._make_services = make_services
         self._composer = Composer()
         self._examiner = Examiner(engine)
 
     @asynccontextmanager
     async def open(
-        self, snapshot: Snapshot, security: SecurityContext, query: Query, *, request_id: str = ""
+        self,
+        snapshot: Snapshot,
+        security: SecurityContext,
+        query: Query,
+        *,
+        request_id: str = "",
+        origin: Origin | None = None,
     ) -> AsyncIterator[Answer]:
         """Runs a query as this token. Errors before the first byte raise on entering; leaving early cancels it."""
         started = time.monotonic()
         error: BaseException | None = None
+        counts = Counts()
         try:
             plan = await self.plan(snapshot, security, query)
-            if plan.filters:
-                async with self._slots.held(security):
-                    body = await self._run_filtered(snapshot, plan, request_id)
-                yield Answer(plan.format, _once(body))
-            else:
-                async with (
-                    self._slots.held(security),
-                    self._engine.stream(
-                        plan.composed.sql, plan.params, settings=plan.settings, **_where(snapshot, plan, request_id)
-                    ) as chunks,
-                ):
-                    yield Answer(plan.format, self._counted(chunks))
+
+            run: Run = partial(self._run, snapshot, security, plan, request_id, counts)
+            running = run
+            if plan.cache_seconds and isinstance(query, PipeQuery):
+                key = key_of(snapshot, security, plan, query.pipe)
+                running = partial(self._cache.open, key, plan.cache_seconds, run)
+            async with running() as chunks:
+                yield Answer(plan.format, chunks)
         except SqlError as caught:
             error = caught
             raise _for_reader(caught, security, request_id) from None
@@ -112,9 +129,77 @@ class Reader:
             error = caught
             raise
         finally:
-            _log_read(snapshot, security, query, request_id, time.monotonic() - started, error)
+            pipe = query.pipe if isinstance(query, PipeQuery) else QUERY_API
+            sent = ((p.name, p.value) for p in query.params.sent)
+            seconds = time.monotonic() - started
+            self._log(snapshot, security, pipe, sent, origin, request_id, seconds, error, counts.found)
 
-    async def _run_filtered(self, snapshot: Snapshot, plan: Plan, request_id: str) -> bytes:
+    def refused(
+        self,
+        snapshot: Snapshot,
+        security: SecurityContext,
+        pipe: str,
+        sent: Iterable[tuple[str, object]],
+        error: BaseException,
+        *,
+        request_id: str = "",
+        origin: Origin | None = None,
+    ) -> None:
+        """A read that never became a query, for the log: its rate, its format or its parameters were refused."""
+        self._log(snapshot, security, pipe, sent, origin, request_id, 0.0, error, {})
+
+    def _log(
+        self,
+        snapshot: Snapshot,
+        security: SecurityContext,
+        pipe: str,
+        sent: Iterable[tuple[str, object]],
+        origin: Origin | None,
+        request_id: str,
+        seconds: float,
+        error: BaseException | None,
+        counts: Mapping[str, int],
+    ) -> None:
+        log_line(snapshot, security, pipe, request_id, seconds, error)
+        if self._sink is not None:
+            self._sink(
+                record(
+                    snapshot,
+                    security,
+                    pipe,
+                    sent,
+                    origin or Origin(),
+                    request_id=request_id,
+                    started=time.time() - seconds,
+                    duration=seconds,
+                    error=error,
+                    counts=counts,
+                )
+            )
+
+    @asynccontextmanager
+    async def _run(
+        self, snapshot: Snapshot, security: SecurityContext, plan: Plan, request_id: str, counts: Counts
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        """The bytes of a plan's answer: whole under filters, else as they come."""
+        if plan.filters:
+            async with self._slots.held(security):
+                body = await self._run_filtered(snapshot, plan, request_id, counts)
+            yield _once(body)
+        else:
+            async with (
+                self._slots.held(security),
+                self._engine.stream(
+                    plan.composed.sql,
+                    plan.params,
+                    settings=plan.settings,
+                    counts=counts.take,
+                    **_where(snapshot, plan, request_id),
+                ) as chunks,
+            ):
+                yield self._counted(chunks)
+
+    async def _run_filtered(self, snapshot: Snapshot, plan: Plan, request_id: str, counts: Counts) -> bytes:
         """The whole answer of a read under filters, or its error.
 
         The engine may evaluate the pipe's conditions on rows that the filter hides, and fail on another tenant's value:
@@ -122,16 +207,22 @@ class Reader:
         back when the filter is applied before everything else. That run is slower; the first one nearly always answers.
         """
         try:
-            return await self._whole(snapshot, plan, plan.settings, request_id)
+            return await self._whole(snapshot, plan, plan.settings, request_id, counts)
         except SqlError:
             slow = plan.settings | FILTER_FIRST
-            return await self._whole(snapshot, plan, slow, f"{request_id}-f" if request_id else "")
+            return await self._whole(snapshot, plan, slow, f"{request_id}-f" if request_id else "", counts)
 
-    async def _whole(self, snapshot: Snapshot, plan: Plan, settings: SettingsDict, request_id: str) -> bytes:
+    async def _whole(
+        self, snapshot: Snapshot, plan: Plan, settings: SettingsDict, request_id: str, counts: Counts
+    ) -> bytes:
         """The engine holds the answer back until it is whole; here it is counted while it comes."""
         settings = settings | {"wait_end_of_query": 1}
         async with self._engine.stream(
-            plan.composed.sql, plan.params, settings=settings, **_where(snapshot, plan, request_id)
+            plan.composed.sql,
+            plan.params,
+            settings=settings,
+            counts=counts.take,
+            **_where(snapshot, plan, request_id),
         ) as chunks:
             return b"".join([chunk async for chunk in self._counted(chunks)])
 
@@ -150,12 +241,16 @@ class Reader:
         """Everything up to running: decides, composes, examines, filters. Raises what a client should see."""
         if security.workspace_id != snapshot.workspace.id:
             raise Forbidden("The token belongs to another workspace")
+        if security.environment != snapshot.workspace.environment:
+            raise Forbidden("The token belongs to another environment")
         check_scopes(snapshot, security)
         binder = Binder()
         if isinstance(query, PipeQuery):
             composed, format = self._compose_pipe(snapshot, security, query, binder), query.format
         else:
             composed, format = self._compose_sql(snapshot, security, query, binder)
+        if self._make_services is not None and not snapshot.service_tables.isdisjoint(composed.tables):
+            await self._make_services(snapshot.workspace.database)
         examined = await self._examiner.examine(snapshot, composed, binder)
         reads = examined.tables | composed.tables
         filters = filters_for(snapshot, security, reads)
@@ -171,7 +266,8 @@ class Reader:
         if filters:
             check_strict(examined)
             settings["additional_table_filters"] = filter_setting(filters)
-        return Plan(composed, binder.params, filters, settings, reads, format)
+        keep = _cache_seconds(snapshot, query, composed)
+        return Plan(composed, binder.params, filters, settings, reads, format, keep)
 
     def _is_confined(self, snapshot: Snapshot, security: SecurityContext, query: Query) -> bool:
         pipe = snapshot.pipes.get(query.pipe) if isinstance(query, PipeQuery) else None
@@ -214,7 +310,7 @@ class Reader:
                 raise NotFound(f"The pipe '{query.pipeline}' does not exist")
             pipeline = (pipe, node)
         # A token that sits in somebody's browser may send SQL; the workspace's secrets are not its to read.
-        secrets = snapshot.secrets if security.is_admin else {}
+        secrets = snapshot.secrets if security.manages_workspace else {}
         text, format = split_format(render_text(query.sql, values, binder, secrets), query.format)
         composed = self._composer.sql(snapshot, text, values, binder, pipeline=pipeline)
         if not security.is_admin:
@@ -233,6 +329,13 @@ def _where(snapshot: Snapshot, plan: Plan, request_id: str) -> dict[str, str | N
     return {"database": snapshot.workspace.database, "format": plan.format.name, "query_id": request_id or None}
 
 
+def _cache_seconds(snapshot: Snapshot, query: Query, composed: Composed) -> int:
+    """What the endpoint says of its answers: the template's `cache_ttl`, else the pipe's CACHE."""
+    if not isinstance(query, PipeQuery) or query.over:
+        return 0
+    return composed.cache_seconds or snapshot.pipes[query.pipe].pipe.cache or 0
+
+
 async def _once(body: bytes) -> AsyncIterator[bytes]:
     yield body
 
@@ -249,28 +352,3 @@ def _check_sql_size(sql: str) -> None:
         raise BadRequest(f"The SQL text is longer than {MAX_SQL_BYTES} bytes", hint="Put it into a pipe.")
     if not sql.strip():
         raise SqlError("The query is empty")
-
-
-def _log_read(
-    snapshot: Snapshot,
-    security: SecurityContext,
-    query: Query,
-    request_id: str,
-    seconds: float,
-    error: BaseException | None,
-) -> None:
-    """One line per read. Never a token, a parameter's value or SQL."""
-    status = 200
-    if error is not None:
-        left = isinstance(error, (asyncio.CancelledError, GeneratorExit))
-        status = error.status if isinstance(error, PipitError) else 499 if left else 500
-    log.info(
-        "read workspace=%s token=%r pipe=%s status=%d engine_code=%d seconds=%.4f request=%s",
-        snapshot.workspace.name,
-        security.name,
-        query.pipe if isinstance(query, PipeQuery) else "query_api",
-        status,
-        getattr(error, "engine_code", 0),
-        seconds,
-        request_id,
-    )

@@ -46,9 +46,9 @@ def filters_for(snapshot: Snapshot, security: SecurityContext, tables: Iterable[
 
 
 def check_services(snapshot: Snapshot, security: SecurityContext) -> None:
-    """A row of a service data source tells what other tenants asked, so no token that makes its holder a tenant reads it.
+    """A row of a service data source tells what other tenants asked: no token that makes its holder a tenant reads it.
 
-    Nor any JWT where the workspace has row policies: there every JWT is a tenant's, whatever it carries.
+    Nor does any JWT where the workspace has row policies: there every JWT is a tenant's, whatever it carries.
     """
     scoped = any(scope.filter or scope.fixed_params or scope.fixed_values for scope in security.scopes)
     policed = any(table.policy is not None for table in snapshot.tables.values())

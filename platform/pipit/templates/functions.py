@@ -28,7 +28,7 @@ _OPERATORS = {"in": "in", "not_in": "not in", "gt": ">", "lt": "<", "gte": ">=",
 _TABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)?\Z")
 _FUNCTION = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _NO_NAME = re.compile(r"[\x00-\x1f\x7f]|/\*|\*/")
-_CACHE_TTLS = ("5s", "1m", "5m", "30m", "1h")
+_CACHE_SECONDS = {"5s": 5, "1m": 60, "5m": 300, "30m": 1800, "1h": 3600}
 _FEATURES = ("analyzer", "parallel_replicas", "optimize_aggregation_in_order")
 
 
@@ -190,8 +190,10 @@ def max_threads(state: State, threads: Any) -> Sql:
 
 
 def cache_ttl(state: State, ttl: Any) -> Sql:
-    if ttl not in _CACHE_TTLS:
-        raise value_error(f"Invalid TTL cache expression, valid expressions are {_CACHE_TTLS!r}")
+    if not isinstance(ttl, str) or ttl not in _CACHE_SECONDS:
+        raise value_error(f"Invalid TTL cache expression, valid expressions are {tuple(_CACHE_SECONDS)!r}")
+    seconds = _CACHE_SECONDS[ttl]
+    state.binder.cache_seconds = min(seconds, state.binder.cache_seconds or seconds)
     return Sql(f"-- cache_ttl {ttl}\n")
 
 

@@ -1,0 +1,181 @@
+"""Answers of endpoints, kept for as long as their `cache_ttl` says: only the run is saved, never a decision.
+
+A request gets here with its finished plan: token, grants, fixed parameters, policies and the examination of its text
+have passed, as for every other request. Who may not read is refused before anything is looked up, and no refusal and no
+error is ever kept (ATTACKS F08).
+
+The key is a SHA-256 over everything that the engine would get, encoded so that no two plans have one encoding: the
+workspace, its database and deployment, statement, bound values as they are sent, filters, settings, format. A
+tenant's key holds what makes it that tenant as well: context, fixed parameters and filters of its token, or the
+token's name where it has none of them. So nobody can tell from the time of an answer what another tenant asked
+(ATTACKS F01, F02, E10). Nothing that a client calls an id or a key is part of it (F03).
+
+The same request in flight twice runs once. If that run fails in the engine, all get the error; if it is given up
+for any other reason (its client left, its token had too many queries), the next one runs it. Memory is bounded, in
+all and for each answer; a larger answer passes through as if there were no cache. For one event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import hashlib
+import json
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from enum import Enum
+from typing import TYPE_CHECKING
+
+import msgspec
+from cachetools import TLRUCache
+
+from pipit.access.context import SecurityContext
+from pipit.catalog.snapshot import Snapshot
+from pipit.engine.binding import bind
+from pipit.errors import PipitError, QueryTimeout, SqlError, TooLarge
+
+if TYPE_CHECKING:
+    from pipit.query.read import Plan
+
+MAX_BYTES = 64 * 1024 * 1024  # of all answers together
+MAX_ANSWER_BYTES = 1024 * 1024  # of one
+MAX_SECONDS = 24 * 3600  # whatever a pipe's CACHE says
+_BYTES_OF_AN_ENTRY = 512  # its key and what holds it
+
+# The engine said no to this very statement, and would say it again. Anything else is about who asked, or about now.
+_OF_THE_STATEMENT = (SqlError, QueryTimeout, TooLarge)
+
+Run = Callable[[], AbstractAsyncContextManager[AsyncIterator[bytes]]]
+
+
+class _Landed(Enum):
+    GIVEN_UP = "given up"  # by its leader: the next one in line leads
+    TOO_LARGE = "too large"  # to be kept: everybody for himself
+
+
+_Flight = asyncio.Future[bytes | PipitError | _Landed]
+
+
+class Cache:
+    def __init__(
+        self,
+        *,
+        max_bytes: int = MAX_BYTES,
+        max_answer_bytes: int = MAX_ANSWER_BYTES,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._max_answer = max_answer_bytes
+        self._answers: TLRUCache[bytes, tuple[bytes, int]] = TLRUCache(
+            max_bytes,
+            lambda _, entry, now: now + entry[1],
+            timer=clock,
+            getsizeof=lambda entry: len(entry[0]) + _BYTES_OF_AN_ENTRY,
+        )
+        self._flights: dict[bytes, _Flight] = {}
+
+    @property
+    def size(self) -> int:
+        """The bytes that are kept now."""
+        return int(self._answers.currsize)
+
+    @asynccontextmanager
+    async def open(self, key: bytes, seconds: int, run: Run) -> AsyncIterator[AsyncIterator[bytes]]:
+        """The answer under this key: kept, from a run that is under way, or from `run`. Raises what `run` raises."""
+        while True:
+            kept = self._answers.get(key)
+            if kept is not None:
+                yield _once(kept[0])
+                return
+            flight = self._flights.get(key)
+            if flight is None:
+                async with self._lead(key, seconds, run) as chunks:
+                    yield chunks
+                return
+            await asyncio.wait((flight,))  # not awaited itself: who leaves here must not cancel it
+            landed = flight.result()
+            if isinstance(landed, PipitError):
+                raise copy.copy(landed)
+            if isinstance(landed, bytes):
+                yield _once(landed)
+                return
+            if landed is _Landed.TOO_LARGE:
+                async with run() as chunks:
+                    yield chunks
+                return
+
+    @asynccontextmanager
+    async def _lead(self, key: bytes, seconds: int, run: Run) -> AsyncIterator[AsyncIterator[bytes]]:
+        flight: _Flight = asyncio.get_running_loop().create_future()
+        self._flights[key] = flight
+
+        def land(outcome: bytes | PipitError | _Landed) -> None:
+            if not flight.done():
+                flight.set_result(outcome)
+                del self._flights[key]
+
+        try:
+            async with run() as chunks:
+                parts: list[bytes] = []
+                size = 0
+                async for chunk in chunks:
+                    parts.append(chunk)
+                    size += len(chunk)
+                    if size > self._max_answer:
+                        land(_Landed.TOO_LARGE)
+                        yield _chained(parts, chunks)
+                        return
+            body = b"".join(parts)
+            self._keep(key, body, seconds)
+            land(body)
+        except _OF_THE_STATEMENT as error:
+            land(error)
+            raise
+        finally:
+            land(_Landed.GIVEN_UP)
+        yield _once(body)
+
+    def _keep(self, key: bytes, body: bytes, seconds: int) -> None:
+        with suppress(ValueError):  # larger than the whole cache
+            self._answers[key] = body, min(seconds, MAX_SECONDS)
+
+
+def key_of(snapshot: Snapshot, security: SecurityContext, plan: Plan, pipe: str) -> bytes:
+    """Two requests have one key only if the engine would get the very same from both, for the same reader."""
+    workspace = snapshot.workspace
+    parts = (
+        workspace.id,
+        workspace.place,
+        workspace.database,
+        snapshot.deployment,
+        pipe,
+        plan.composed.sql,
+        sorted(bind(plan.params).items()),
+        sorted(plan.filters.items()),
+        sorted((name, str(value)) for name, value in plan.settings.items()),
+        plan.format.name,
+        _reader(security, pipe),
+    )
+    return hashlib.sha256(msgspec.msgpack.encode(parts)).digest()
+
+
+def _reader(security: SecurityContext, pipe: str) -> str:
+    """Whose answer it is. A workspace's own tokens are one reader: what they get differs in nothing."""
+    if not security.is_tenant:
+        return "workspace"
+    context = sorted(security.context.items())
+    fixed = [sorted(scope.fixed_params.items()) for scope in security.scopes_for("PIPES:READ", pipe)]
+    filters = sorted((scope.resource, scope.filter) for scope in security.scopes if scope.filter)
+    name = "" if context or filters or any(fixed) else security.name
+    return json.dumps(["tenant", context, fixed, filters, name])
+
+
+async def _once(body: bytes) -> AsyncIterator[bytes]:
+    yield body
+
+
+async def _chained(parts: list[bytes], rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    for part in parts:
+        yield part
+    async for part in rest:
+        yield part
