@@ -133,10 +133,7 @@ REFUSED = {
     "space before the name": b"GET / HTTP/1.1\r\n" + HEAD + b" X-A: 5\r\n\r\n",
     "a space in the URL": b"GET /a b HTTP/1.1\r\n" + HEAD + b"\r\n",
     # I03: how long is it?
-    "two lengths": b"POST / HTTP/1.1\r\n"
-    + HEAD
-    + b"Content-Length: 5\r\nContent-Length: 0\r\n\r\nabcde"
-    + SMUGGLED,
+    "two lengths": b"POST / HTTP/1.1\r\n" + HEAD + b"Content-Length: 5\r\nContent-Length: 0\r\n\r\nabcde" + SMUGGLED,
     "the same length twice": b"POST / HTTP/1.1\r\n"
     + HEAD
     + b"Content-Length: 5\r\nContent-Length: 5\r\n\r\nabcde"
@@ -274,12 +271,18 @@ async def test_no_origin_is_trusted_with_credentials(workspace: Workspace, origi
             assert reply.status == (403 if token is None else 200)
             assert "Access-Control-Allow-Credentials" not in reply.headers
             assert "Set-Cookie" not in reply.headers
-    asked = {"Origin": origin, "Access-Control-Request-Method": "GET", "Access-Control-Request-Headers": "authorization"}
+    asked = {
+        "Origin": origin,
+        "Access-Control-Request-Method": "GET",
+        "Access-Control-Request-Headers": "authorization",
+    }
     preflight = await workspace.request("OPTIONS", "/v0/pipes/latest.json", token=None, headers=asked)
     assert "Access-Control-Allow-Credentials" not in preflight.headers
 
 
-@pytest.mark.parametrize("asked", ["bytes=0-0", "bytes=0-0," * 500 + "1-1", "bytes=-1", "bytes=9-1", "bytes=0-18446744073709551616"])
+@pytest.mark.parametrize(
+    "asked", ["bytes=0-0", "bytes=0-0," * 500 + "1-1", "bytes=-1", "bytes=9-1", "bytes=0-18446744073709551616"]
+)
 async def test_a_range_is_ignored(workspace: Workspace, asked: str) -> None:
     """I11: results and pages come whole; no range is parsed, so none is slow and none shows another length."""
     await workspace.deploy(TENANTS)

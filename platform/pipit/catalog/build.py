@@ -115,7 +115,10 @@ def _merged_away(datasource: DataSource, policy: Policy) -> list[DatafileError]:
     ]
 
 
-_TABLE_OF = re.compile(r"\b(?:table|TABLE|symbol)\s*\(\s*([A-Za-z_]\w*)\s*[,)]")
+# `column` and `columns` are for columns; where a table stands they name one.
+_TABLE_OF = re.compile(
+    r"(?:\b(?:table|TABLE|symbol)|\b(?i:FROM|JOIN|IN)\s*\(?\s*\{\{\s*columns?)\s*\(\s*([A-Za-z_]\w*)\s*[,)]"
+)
 
 
 def _tables_by_request(pipes: Iterable[CompiledPipe]) -> list[DatafileError]:
