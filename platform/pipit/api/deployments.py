@@ -13,6 +13,7 @@ from starlette.routing import Route
 from pipit.access import grants
 from pipit.api.environments import outcome_object
 from pipit.api.requests import authenticate, bounded, server_of
+from pipit.audit.gate import check_not_weaker
 from pipit.catalog.snapshot import Snapshot
 from pipit.datafiles.resources import Warning as ProjectWarning
 from pipit.deploy import Outcome, Plan
@@ -23,7 +24,10 @@ _PARTS = ("data_project://", "data_project_vendored://")
 
 
 async def deploy(request: Request) -> Response:
-    """`check=true` validates and plans only. Answers when the deployment is live: nothing to poll for."""
+    """`check=true` validates and plans only. Answers when the deployment is live: nothing to poll for.
+
+    A project that confines less than what is live is refused, unless `allow_weaker=true`.
+    """
     return await _deploy(request, key="deployment")
 
 
@@ -38,12 +42,16 @@ async def _deploy(request: Request, *, key: str) -> Response:
     grants.deploy(security)
     files = await _files(request, server.config.max_project_bytes)
     flags = request.query_params
+    allow_weaker = flags.get("allow_weaker") == "true"
     try:
+        if not allow_weaker:
+            check_not_weaker(server.catalog.snapshot(snapshot.workspace.id), files)  # as it is now, after the upload
         outcome = await server.deployer.deploy(
             snapshot.workspace.id,
             files,
             check=flags.get("check") == "true",
             allow_destructive=flags.get("allow_destructive_operations") == "true",
+            allow_weaker=allow_weaker,
         )
     except ProjectError as error:
         failed = error.body() | {"result": "failed", "error": error.message}

@@ -228,21 +228,25 @@ def deploy(
         bool,
         typer.Option("--allow-destructive-operations", help="Also delete data sources that are gone, with their rows."),
     ] = False,
+    weaker: Annotated[
+        bool,
+        typer.Option("--allow-weaker", help="Also where it confines tenants less than what is live (docs/audit.md)."),
+    ] = False,
     data: DataOption = None,
     host: HostOption = None,
     token: TokenOption = None,
 ) -> None:
     """Makes the project live: all of it, or nothing of it. Events are taken in meanwhile."""
     options = resolve(context, data, host, token, project=folder)
-    _deploy(options, folder, check=check_only, destructive=destructive)
+    _deploy(options, folder, check=check_only, destructive=destructive, weaker=weaker)
 
 
-def _deploy(options: Options, folder: Path, *, check: bool, destructive: bool) -> None:
+def _deploy(options: Options, folder: Path, *, check: bool, destructive: bool, weaker: bool = False) -> None:
     from pipit.datafiles import parse_project
 
     files = read_files(folder)
     parse_project(files)  # what can be seen here is said at once
-    found = run(_send(options, files, check=check, destructive=destructive))
+    found = run(_send(options, files, check=check, destructive=destructive, weaker=weaker))
     deployment = found["deployment"]
     show_changes(deployment)
     if found["result"] == "no_changes":
@@ -253,10 +257,12 @@ def _deploy(options: Options, folder: Path, *, check: bool, destructive: bool) -
         note(live(deployment))
 
 
-async def _send(options: Options, files: Mapping[str, str], *, check: bool, destructive: bool) -> dict[str, Any]:
+async def _send(
+    options: Options, files: Mapping[str, str], *, check: bool, destructive: bool, weaker: bool
+) -> dict[str, Any]:
     import aiohttp
 
-    flags = {"check": check, "allow_destructive_operations": destructive}
+    flags = {"check": check, "allow_destructive_operations": destructive, "allow_weaker": weaker}
     async with connect(options) as client:
         form = aiohttp.FormData()
         for name, text in files.items():

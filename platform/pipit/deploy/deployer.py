@@ -80,11 +80,16 @@ class Deployer:
         *,
         check: bool = False,
         allow_destructive: bool = False,
+        allow_weaker: bool = False,
     ) -> Outcome:
-        """Raises ProjectError with everything that is wrong, Conflict when a deploy is under way."""
+        """Raises ProjectError with everything that is wrong, Conflict when a deploy is under way.
+
+        Whether the project confines less than what is live is for `audit.gate`, before this; `allow_weaker` says that
+        it may.
+        """
         started = time.monotonic()
         async with self._alone(workspace_id):
-            outcome = await self._deploy(workspace_id, files, check, allow_destructive)
+            outcome = await self._deploy(workspace_id, files, check, allow_destructive, allow_weaker)
             if not check:
                 outcome = replace(outcome, environments=await self._follow(workspace_id))
             return replace(outcome, seconds=time.monotonic() - started)
@@ -157,12 +162,18 @@ class Deployer:
         return await asyncio.shield(following)
 
     async def _deploy(
-        self, workspace_id: str, files: Mapping[str, str], check: bool, allow_destructive: bool
+        self, workspace_id: str, files: Mapping[str, str], check: bool, allow_destructive: bool, allow_weaker: bool
     ) -> Outcome:
         live = self._catalog.snapshot(workspace_id)
         project = with_secrets(parse_project(files), live.secrets)
         existing = await self._tables(live.workspace.database)
-        plan = make_plan(live, project, existing=frozenset(existing), allow_destructive=allow_destructive)
+        plan = make_plan(
+            live,
+            project,
+            existing=frozenset(existing),
+            allow_destructive=allow_destructive,
+            allow_weaker=allow_weaker,
+        )
         tokens = self._tokens(workspace_id, project)
         self._catalog.credentials.check_free(workspace_id, (token.name for token in tokens))
         tokens_changed = tokens != self._catalog.tokens(workspace_id)

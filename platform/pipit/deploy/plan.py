@@ -59,7 +59,14 @@ class Plan:
         return not any(getattr(self, part.name) for part in fields(self) if part.name not in said)
 
 
-def make_plan(live: Snapshot, project: Project, *, existing: frozenset[str], allow_destructive: bool) -> Plan:
+def make_plan(
+    live: Snapshot,
+    project: Project,
+    *,
+    existing: frozenset[str],
+    allow_destructive: bool,
+    allow_weaker: bool = False,
+) -> Plan:
     """Compares. `existing` are the tables that the workspace's database has now, whatever deployment made them."""
     old = live.project
     errors: list[DatafileError] = []
@@ -71,12 +78,12 @@ def make_plan(live: Snapshot, project: Project, *, existing: frozenset[str], all
             continue
         changed.append(name)
         _compare(before, datasource, columns, errors)
-        if before.policed and not datasource.policed and not allow_destructive:
+        if before.policed and not datasource.policed and not (allow_destructive or allow_weaker):
             errors.append(
                 DatafileError(
                     f"The ROW_POLICY of '{name}' is removed: every tenant would see all of its rows",
                     file=datasource.file,
-                    hint="Put it back, or deploy with --allow-destructive-operations.",
+                    hint="Put it back, or deploy with --allow-weaker.",
                 )
             )
     deleted = tuple(n for n in old.datasources if n not in project.datasources)

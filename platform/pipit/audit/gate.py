@@ -1,0 +1,61 @@
+"""The gate before every deploy: a project that confines less than what is live goes live only on an explicit word.
+
+Compares the certificates of both (`certificate.py`), which costs no query. This is the one rule about weakening
+(ATTACKS J04): it stands before `Deployer.deploy` wherever that is called for a person or a client.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pipit.audit.certificate import Weakening, certify, certify_project, weakenings
+from pipit.catalog.snapshot import Snapshot
+from pipit.datafiles import parse_project, with_secrets
+from pipit.datafiles.resources import DataSource, Pipe, Project
+from pipit.datafiles.resources import Warning as ProjectWarning
+from pipit.errors import DatafileError, ProjectError
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A weakening with the place in the project to look at."""
+
+    weakening: Weakening
+    file: str
+    line: int
+    column: int
+
+    def warning(self) -> ProjectWarning:
+        return ProjectWarning(self.file, self.weakening.sentence, self.line, self.column, self.weakening.hint)
+
+    def error(self) -> DatafileError:
+        hint = f"{self.weakening.hint} Or deploy with --allow-weaker."
+        return DatafileError(self.weakening.sentence, file=self.file, line=self.line, column=self.column, hint=hint)
+
+
+def weaker_than_live(live: Snapshot, files: Mapping[str, str]) -> tuple[Placed, ...]:
+    """What the project confines less than what is live. Raises ProjectError on a project that is no good anyway."""
+    if not live.deployment:
+        return ()
+    project = with_secrets(parse_project(files), live.secrets)
+    found = weakenings(certify(live), certify_project(live, project))
+    return tuple(place(project, weakening) for weakening in found)
+
+
+def check_not_weaker(live: Snapshot, files: Mapping[str, str]) -> None:
+    """Raises ProjectError with every weakening, each as a sentence with its place."""
+    found = weaker_than_live(live, files)
+    if found:
+        raise ProjectError([one.error() for one in found])
+
+
+def place(project: Project, weakening: Weakening) -> Placed:
+    """Where the project says what is weaker now."""
+    resource: DataSource | Pipe | None = project.datasources.get(weakening.resource)
+    resource = resource or project.pipes.get(weakening.resource)
+    if resource is None:
+        return Placed(weakening, "the project", 0, 0)
+    policy = resource.row_policy if isinstance(resource, DataSource) else None
+    line, column = (policy.position.line, policy.position.column) if policy else (1, 1)
+    return Placed(weakening, resource.file, line, column)
