@@ -65,8 +65,7 @@ class Authenticator:
             self._verified.clear()
             self._keyring = keyring
         now = self._clock()
-        # The whole text, by a hash that nobody can make collide: a dictionary's own hash never decides.
-        digest = hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
+        digest = _digest(token)
         verified = self._verified.get(digest)
         if verified is None:
             verified = self._verified[digest] = verify(token, keyring, now=now)
@@ -76,3 +75,12 @@ class Authenticator:
             del self._verified[digest]
             raise
         return verified.security
+
+    def remembers(self, token: str, keyring: Keyring) -> bool:
+        """Whether this text was verified under this keyring. It may have expired since."""
+        return keyring is self._keyring and _digest(token) in self._verified
+
+
+def _digest(token: str) -> bytes:
+    """The whole text, by a hash that nobody can make collide: a dictionary's own hash never decides."""
+    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()

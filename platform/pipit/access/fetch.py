@@ -85,6 +85,10 @@ class FetchedKeys:
         self._sets = {url: keys for url, keys in self._sets.items() if url in self._watched}
         self._tried = {url: at for url, at in self._tried.items() if url in self._watched}
 
+    @property
+    def has_urls(self) -> bool:
+        return bool(self._watched)
+
     def keys(self, url: str) -> KeySet:
         """What is known now; empty until the first answer."""
         return self._sets.get(url, KeySet())

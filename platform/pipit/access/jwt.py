@@ -116,6 +116,21 @@ def signed_header(header: Mapping[str, Any]) -> tuple[str, str | None] | None:
     return algorithm, kid
 
 
+def missing_keys(text: str, keyring: Keyring) -> list[str]:
+    """The registered URLs where a key that this token names, and that is not known, may be. Proves nothing."""
+    if not looks_like_jwt(text):
+        return []
+    try:
+        header, claims = read_segments(text)
+    except Forbidden:
+        return []
+    named = signed_header(header)
+    if named is None:
+        return []
+    candidates = [one for one in keyring.issuers_for(claims) if one.issuer.jwks_url]
+    return [one.issuer.jwks_url for one in candidates if one.keys.find(named[1], named[0]) is None]
+
+
 def _verify_signed(
     text: str, header: Mapping[str, Any], claims: Mapping[str, Any], keyring: Keyring, now: float
 ) -> Verified:

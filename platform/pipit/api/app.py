@@ -21,7 +21,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pipit import __version__
-from pipit.api import datasources, deployments, docs, events, explain, pipes, sql, workspaces
+from pipit.api import datasources, deployments, docs, environments, events, explain, pipes, sql, tokens, workspaces
 from pipit.api.requests import MAX_URL_BYTES, whole_number
 from pipit.api.server import Config, Server, open_server
 from pipit.errors import BadRequest, MethodNotAllowed, NotFound, PipitError, UriTooLong
@@ -74,6 +74,8 @@ def app_with(lifespan: Any, extra_routes: Sequence[BaseRoute]) -> Starlette:
             *sql.routes,
             *datasources.routes,
             *workspaces.routes,
+            *tokens.routes,
+            *environments.routes,
             *deployments.routes,
             *explain.routes,
             *docs.routes,
@@ -90,6 +92,7 @@ def app_with(lifespan: Any, extra_routes: Sequence[BaseRoute]) -> Starlette:
                 max_age=86400,
             ),
             Middleware(RequestFrame),
+            Middleware(tokens.KeysFirst),
         ],
         exception_handlers={
             PipitError: _pipit_error,

@@ -1,4 +1,4 @@
-"""Workspaces, their secrets and tokens: for admin tokens (tinybird.md 3.6, 3.8, 3.10)."""
+"""Workspaces, their settings and secrets: for admin tokens (tinybird.md 3.8, 3.10)."""
 
 from __future__ import annotations
 
@@ -10,13 +10,11 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from pipit.access import grants
-from pipit.access.claims import LAST_SECOND, read_context, read_rps, read_scopes, strict_object
-from pipit.access.context import Scope, SecurityContext
-from pipit.access.jwt import mint
-from pipit.access.tokens import parse_scope, token_object
-from pipit.api.requests import authenticate, parameters, read_body, server_of, whole_number
+from pipit.access.claims import strict_object
+from pipit.access.context import SecurityContext
+from pipit.api.requests import authenticate, parameters, read_body, server_of
 from pipit.catalog.catalog import Catalog
-from pipit.catalog.snapshot import Snapshot, Workspace
+from pipit.catalog.snapshot import Workspace
 from pipit.catalog.state import DEFAULT_WORKSPACE, SecretRow, WorkspaceSettings
 from pipit.errors import BadRequest, Forbidden, NotFound
 
@@ -106,53 +104,6 @@ async def variable(request: Request) -> Response:
     )
 
 
-async def tokens(request: Request) -> Response:
-    """GET /v0/tokens"""
-    security, snapshot = authenticate(request)
-    grants.require_tokens(security)
-    catalog = server_of(request).catalog
-    listed = [_admin_token_object(snapshot)]
-    listed += [
-        token_object(id=t.id, name=t.name, token=t.token, scopes=map(parse_scope, t.scopes), origin=t.origin)
-        for t in catalog.tokens(snapshot.workspace.id)
-    ]
-    return JSONResponse({"tokens": listed})
-
-
-async def mint_jwt(request: Request) -> Response:
-    """POST /v0/tokens/?name=&expiration_time= with `{"scopes": [...], "limits": {...}, "context": {...}}` -> a JWT."""
-    security, snapshot = authenticate(request)
-    grants.require_admin(security)
-    server = server_of(request)
-    name = request.query_params.get("name", "")
-    expires = whole_number(request.query_params.get("expiration_time", ""), LAST_SECOND)
-    if not name or expires is None:
-        raise BadRequest(
-            "The parameters 'name' and 'expiration_time' (seconds since 1970) are needed",
-            hint="This makes JWTs; static tokens come from TOKEN lines in datafiles.",
-        )
-    try:
-        wanted = strict_object(await read_body(request, server.config.max_body_bytes))
-    except ValueError:
-        raise BadRequest("The body must be a JSON object with 'scopes'") from None
-    workspace = snapshot.workspace
-    try:
-        scopes, context = read_scopes(wanted.get("scopes")), read_context(wanted.get("context") or {})
-        rps = read_rps(wanted.get("limits"))
-    except Forbidden as error:
-        raise BadRequest(error.message, hint=error.hint) from None
-    token = mint(
-        workspace.id,
-        workspace.admin_token,
-        name=name,
-        scopes=scopes,
-        expires_at=expires,
-        context=context,
-        rps=rps,
-    )
-    return JSONResponse({"token": token})
-
-
 def _require_server_admin(catalog: Catalog, security: SecurityContext) -> None:
     grants.require_admin(security)
     if catalog.snapshot(security.workspace_id).workspace.name != DEFAULT_WORKSPACE:
@@ -181,16 +132,6 @@ def _variable_object(row: SecretRow) -> dict[str, Any]:
     }
 
 
-def _admin_token_object(snapshot: Snapshot) -> dict[str, Any]:
-    return token_object(
-        id=snapshot.workspace.id,
-        name="workspace admin token",
-        token=snapshot.workspace.admin_token,
-        scopes=(Scope("ADMIN"),),
-        origin="workspace",
-    )
-
-
 routes = [
     Route("/v0/workspace", workspace, methods=["GET"]),
     Route("/v1/workspace", workspace, methods=["GET"]),
@@ -200,7 +141,4 @@ routes = [
     Route("/v0/variables", variables, methods=["GET"]),
     Route("/v0/variables", create_variable, methods=["POST"]),
     Route("/v0/variables/{name}", variable, methods=["GET", "PUT", "DELETE"]),
-    Route("/v0/tokens", tokens, methods=["GET"]),
-    Route("/v0/tokens", mint_jwt, methods=["POST"]),
-    Route("/v0/tokens/", mint_jwt, methods=["POST"]),
 ]

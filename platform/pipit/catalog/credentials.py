@@ -16,9 +16,9 @@ from typing import Any
 import msgspec
 
 from pipit.access.fetch import FetchedKeys
-from pipit.access.issuers import MAX_ISSUERS, Issuer, check_unambiguous, read_issuer
+from pipit.access.issuers import MAX_ISSUERS, Issuer, TrustedIssuer, check_unambiguous, read_issuer
 from pipit.access.jwks import KeySet, read_keys
-from pipit.access.keyring import ADMIN_NAME, Keyring, StaticToken, TrustedIssuer, WorkspaceKey
+from pipit.access.keyring import ADMIN_NAME, Keyring, StaticToken, WorkspaceKey
 from pipit.access.tokens import make_token, parse_scope, token_id
 from pipit.catalog.state import State, TokenRow
 from pipit.errors import BadRequest, Conflict, NotFound, PipitError

@@ -109,8 +109,13 @@ def server_token(data: Path) -> tuple[str, str]:
     if text:
         return check_admin_token(text, of=str(path)), TOKEN_FILE
     token = make_token(owner="default")
-    _write_private(path, token.encode() + b"\n")
+    keep_token(data, token)
     return token, TOKEN_FILE
+
+
+def keep_token(data: Path, token: str) -> None:
+    """The directory's admin token from now on."""
+    _write_private(data / TOKEN_FILE, token.encode() + b"\n")
 
 
 def local_token(data: Path) -> str:

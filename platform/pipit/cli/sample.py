@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from functools import partial
+from typing import Any
 
 from starlette.routing import BaseRoute
 
@@ -30,8 +30,11 @@ def routes(server: Server, host: str) -> list[BaseRoute]:
 
 
 def minting(server: Server) -> Mint:
-    workspace = server.catalog.default.workspace
-    return partial(mint, workspace.id, workspace.admin_token)
+    def made(**wanted: Any) -> str:
+        workspace = server.catalog.default.workspace  # as it is now: its admin token may have been refreshed
+        return mint(workspace.id, workspace.admin_token, **wanted)
+
+    return made
 
 
 async def stream(server: Server, url: str, host: str, stop: asyncio.Event) -> None:
@@ -52,4 +55,4 @@ async def stream(server: Server, url: str, host: str, stop: asyncio.Event) -> No
 
 
 def _tokens(server: Server) -> dict[str, str]:
-    return {t.name: t.token for t in server.catalog.tokens(server.catalog.default.workspace.id)}
+    return {t.name: t.token for t in server.catalog.credentials.tokens(server.catalog.default.workspace.id)}

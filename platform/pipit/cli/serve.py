@@ -13,6 +13,7 @@ import time
 from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,10 +21,10 @@ import typer
 
 from pipit import __version__
 from pipit.cli.changes import live, show_changes
-from pipit.cli.instance import TOKEN_FILE, ServerFile, hold, remove_server, server_token, write_server
+from pipit.cli.instance import TOKEN_FILE, ServerFile, hold, keep_token, remove_server, server_token, write_server
 from pipit.cli.logs import log_to
 from pipit.cli.options import DataOption, Options, examples, resolve
-from pipit.cli.output import count, err, line, note, show_error, waiting
+from pipit.cli.output import count, err, line, note, show_error, show_warnings, waiting
 from pipit.cli.project import read_files
 from pipit.cli.target import naming, run
 from pipit.errors import PipitError
@@ -47,6 +48,7 @@ class Settings:
     port: int
     watch: bool
     demo: bool
+    weaker: bool = False
 
     @property
     def client_host(self) -> str:
@@ -89,6 +91,10 @@ def serve(
     demo: Annotated[
         bool, typer.Option("--demo", help="For the demo project: sample events, and a page at /demo.")
     ] = False,
+    weaker: Annotated[
+        bool,
+        typer.Option("--allow-weaker", help="Deploy also what confines tenants less than what is live."),
+    ] = False,
     workers: Annotated[int, typer.Option(help="API processes; this version runs one.", min=1)] = 1,
 ) -> None:
     """Serves the endpoints of a project, and takes in events.
@@ -114,7 +120,7 @@ def serve(
     if project is not None:
         project = project.resolve()
     with hold(options.data, patience=_PATIENCE_SECONDS):
-        code = run(_serve(Settings(options, project, host, port, watch, demo)))
+        code = run(_serve(Settings(options, project, host, port, watch, demo, weaker)))
     if code:
         raise typer.Exit(code)
 
@@ -132,10 +138,12 @@ async def _serve(settings: Settings) -> int:
     async with AsyncExitStack() as stack:
         stack.callback(listening.close)
         with waiting("Starting the engine..."):
-            server = await _open(stack, settings, token)
+            server = await _open(stack, settings, token, token_from)
         if stop.is_set():
             return 0
-        publisher = Publisher(server, settings.project) if settings.project is not None else None
+        publisher = None
+        if settings.project is not None:
+            publisher = Publisher(server, settings.project, watch=settings.watch, allow_weaker=settings.weaker)
         if publisher is not None and not await publisher.publish() and not settings.watch:
             if not server.catalog.default.deployment:
                 note("Nothing is deployed yet, so there is nothing to serve. Mend the files, or use --watch.")
@@ -163,11 +171,15 @@ async def _serve(settings: Settings) -> int:
     return 0
 
 
-async def _open(stack: AsyncExitStack, settings: Settings, token: str) -> Server:
+async def _open(stack: AsyncExitStack, settings: Settings, token: str, token_from: str) -> Server:
     from pipit.api.server import Config, open_server
 
+    data = settings.options.data
     config = Config(
-        data_dir=settings.options.data, admin_token=token, clickhouse_url=settings.options.clickhouse_url or None
+        data_dir=data,
+        admin_token=token,
+        clickhouse_url=settings.options.clickhouse_url or None,
+        keep_admin_token=partial(keep_token, data) if token_from == TOKEN_FILE else None,
     )
     with naming(settings.options.clickhouse_url):
         return await stack.enter_async_context(open_server(config))
@@ -186,20 +198,30 @@ def _app(server: Server, settings: Settings):  # type: ignore[no-untyped-def]
 class Publisher:
     """Deploys one project's folder to one server, and prints what comes of it."""
 
-    def __init__(self, server: Server, project: Path) -> None:
+    def __init__(self, server: Server, project: Path, *, watch: bool = False, allow_weaker: bool = False) -> None:
+        """With `watch`, on a developer's machine, a project that confines less than before is told and deployed."""
         self._server = server
         self._project = project
+        self._watch = watch
+        self._allow_weaker = allow_weaker
         self._seen: Mapping[str, str] | None = None
 
     async def publish(self) -> bool:
         """Deploys the project if it changed; prints the plan, warnings and errors. False: it was refused."""
         from pipit.api.deployments import deployment_object
+        from pipit.audit.gate import check_not_weaker, weaker_than_live
 
         self._seen = None
+        catalog, deployer = self._server.catalog, self._server.deployer
+        lenient = self._watch or self._allow_weaker
         try:
             files = self._seen = read_files(self._project)
+            if lenient:
+                show_warnings(one.warning() for one in weaker_than_live(catalog.default, files))
+            else:
+                check_not_weaker(catalog.default, files)
             with waiting("Deploying..."):
-                outcome = await self._server.deployer.deploy(self._server.catalog.default.workspace.id, files)
+                outcome = await deployer.deploy(catalog.default.workspace.id, files, allow_weaker=lenient)
         except PipitError as error:
             show_error(error)
             return False

@@ -11,11 +11,12 @@ import logging
 import os
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from functools import partial
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from pipit.cli.client import Client, open_client
-from pipit.cli.instance import TOKEN_FILE, ServerFile, find_server, hold, local_token, server_token
+from pipit.cli.instance import TOKEN_FILE, ServerFile, find_server, hold, keep_token, local_token, server_token
 from pipit.cli.logs import log_to
 from pipit.cli.options import Options
 from pipit.cli.output import waiting
@@ -127,9 +128,14 @@ async def _own(options: Options) -> AsyncIterator[Client]:
     from pipit.api.server import Config, open_server
     from pipit.cli.listen import Listener, bind, port_of
 
-    token, _ = server_token(options.data)
+    token, token_from = server_token(options.data)
     log_to(options.data / "logs", hide=[token], to_terminal=logging.ERROR)
-    config = Config(data_dir=options.data, admin_token=token, clickhouse_url=options.clickhouse_url or None)
+    config = Config(
+        data_dir=options.data,
+        admin_token=token,
+        clickhouse_url=options.clickhouse_url or None,
+        keep_admin_token=partial(keep_token, options.data) if token_from == TOKEN_FILE else None,
+    )
     async with AsyncExitStack() as stack:
         with waiting("Starting the engine..."), naming(options.clickhouse_url):
             server = await stack.enter_async_context(open_server(config))
