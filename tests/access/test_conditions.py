@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipit.access.conditions import ConditionError, check_condition
 from pipit.access.filters import jwt_filter
 from pipit.errors import Forbidden
+from pipit.sql.expressions import ExpressionError, check_condition
 
 GOOD = [
     "org_id = '42'",
@@ -103,7 +103,7 @@ def test_a_condition_is_taken_as_it_is(text: str) -> None:
 
 @pytest.mark.parametrize(("text", "why"), BAD.items(), ids=range(len(BAD)))
 def test_d06_d08_d15_d17_d19_anything_else_is_refused_with_its_reason(text: str, why: str) -> None:
-    with pytest.raises(ConditionError) as caught:
+    with pytest.raises(ExpressionError) as caught:
         check_condition(text)
     assert why in caught.value.message
     for _ in range(2):
@@ -116,7 +116,7 @@ def test_d06_d08_d15_d17_d19_anything_else_is_refused_with_its_reason(text: str,
 def test_what_passes_is_balanced_and_has_nothing_of_a_second_statement(pieces: list[str]) -> None:
     try:
         tokens = check_condition("".join(pieces))
-    except ConditionError:
+    except ExpressionError:
         return
     depth = 0
     for token in tokens:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from pipit.access.conditions import ConditionError, check_condition
 from pipit.errors import Forbidden
+from pipit.sql.expressions import ExpressionError, check_condition, columns_in
 
 _REMEMBERED = 4096
 
@@ -21,9 +21,14 @@ def jwt_filter(text: str) -> str:
     """
     try:
         check_condition(text)
-    except ConditionError as error:
+    except ExpressionError as error:
         raise Forbidden(
             f"The token's 'filter' cannot be applied: {error.message}",
             hint="Write one condition over the data source's columns, such as org_id = '42'.",
         ) from None
     return text
+
+
+def columns_of_filter(text: str, columns: frozenset[str]) -> frozenset[str]:
+    """Those of the columns that decide, for this filter, who sees a row. Raises Forbidden as `jwt_filter` does."""
+    return columns_in(check_condition(jwt_filter(text)), columns)

@@ -12,10 +12,10 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from pipit.access.conditions import ConditionError, check_condition, columns_in, top_level
 from pipit.access.context import SecurityContext
 from pipit.datafiles.resources import DataSource, RowPolicy
 from pipit.errors import DatafileError, TemplateError
+from pipit.sql.expressions import ExpressionError, check_condition, columns_in, top_level
 from pipit.sql.lexer import Token, TokenKind
 from pipit.sql.literals import print_literal
 from pipit.templates.failures import InvalidContextKey, MissingContextKey
@@ -258,7 +258,7 @@ class _Compiler:
             raise self._error("A ROW_POLICY cannot begin with an optional part", line, column, _HINT)
         try:
             check_condition(text)
-        except ConditionError:
+        except ExpressionError:
             raise self._error(
                 "An optional part must follow a whole condition, outside of brackets", line, column, _HINT
             ) from None
@@ -279,7 +279,7 @@ class _Compiler:
         text, markers = _marked(parts)
         try:
             tokens = check_condition(text)
-        except ConditionError as error:
+        except ExpressionError as error:
             raise self._error(f"The condition of the ROW_POLICY is refused: {error.message}", line, column) from None
         standing = [t.text for i, t in enumerate(tokens) if t.text in markers and _is_operand(tokens, i)]
         if standing != markers or text.count(_MARKER) != len(markers):

@@ -50,7 +50,7 @@ def problems(datasource: DataSource) -> list[DatafileError]:
     return found
 
 
-def _pieces(datasource: DataSource) -> Iterator[tuple[str, Position, Callable[[], None]]]:
+def _pieces(datasource: DataSource) -> Iterator[tuple[str, Position, Callable[[], object]]]:
     for column in datasource.columns:
         place, named = column.position, f"column '{column.name[:80]}'"
         yield f"The name of {named}", place, partial(check_column_name, column.name)

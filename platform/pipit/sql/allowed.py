@@ -1,7 +1,7 @@
 """Reviewed allow-lists: what a text may call, set and ask for when a tenant's token runs it.
 
 The lists in `reviewed/` name every function, table function, setting and format of the engine (26.9), each with a
-verdict: `allowed`, or the reason why not. They are made from the live engine by `python -m pipit.sql.review`, which
+verdict: `allowed`, `authors: ` and the reason why not for tenants' own SQL, or the reason why not for anybody. They are made from the live engine by `python -m pipit.sql.review`, which
 never allows anything by itself: a name that a new engine brings is `unreviewed`, refused, and fails the test.
 
 What is refused, and why it matters: functions that read files, the network or models; that call services; that tell
@@ -9,6 +9,10 @@ of the server; that wait; that raise by value (`throwIf`: errors tell about rows
 blocks (`lowCardinalityKeys` prints values of rows that a filter removed). `OBJECT_FUNCTIONS` name a dictionary or Join
 table in an argument: refused unless the caller allows that object. Aggregate functions are allowed with every
 combinator (-If, -State, ...), which change how they aggregate and not what they read.
+
+`authors: ...` is for what a project's pipes may use, and a workspace's own SQL, and what is not for a text that a tenant
+wrote: what shows how rows lie on the disk, costs without a bound that the engine checks, names something by a text, or
+tells of the server. Settings are never a tenant's.
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ from pathlib import Path
 
 REVIEWED = Path(__file__).with_name("reviewed")
 UNREVIEWED = "unreviewed"
+_FOR_AUTHORS = "authors: "
 
 # Of the grammar rather than of system.functions; the tree prints them like functions.
 _SYNTAX_FUNCTIONS = frozenset({"exists", "grouping", "untuple", "_CAST", "lambda"})
@@ -45,8 +50,15 @@ def read_reviewed(name: str) -> dict[str, tuple[str, ...]]:
     return {fields[0]: tuple(fields[1:]) for fields in (line.split("\t") for line in lines if line)}
 
 
-def _allowed(name: str) -> frozenset[str]:
-    return frozenset(key for key, columns in read_reviewed(name).items() if columns[-1] == "allowed")
+def _reason(verdict: str, *, tenant: bool) -> str:
+    """Why not; empty when it is allowed."""
+    if verdict.startswith(_FOR_AUTHORS):
+        return verdict.removeprefix(_FOR_AUTHORS) if tenant else ""
+    return "" if verdict == "allowed" else verdict
+
+
+def _allowed(name: str, *, tenant: bool = False) -> frozenset[str]:
+    return frozenset(key for key, columns in read_reviewed(name).items() if not _reason(columns[-1], tenant=tenant))
 
 
 _FUNCTIONS = {name: (flags, verdict) for name, (flags, verdict) in read_reviewed("functions").items()}
@@ -58,28 +70,34 @@ OBJECT_FUNCTIONS: frozenset[str] = frozenset(name for name, (_, verdict) in _FUN
 ALLOWED_TABLE_FUNCTIONS: frozenset[str] = _allowed("table_functions")
 ALLOWED_SETTINGS: frozenset[str] = _allowed("settings")
 ALLOWED_FORMATS: frozenset[str] = _allowed("formats")
+# What a text may use that a tenant wrote. There are no settings among it.
+TENANT_TABLE_FUNCTIONS: frozenset[str] = _allowed("table_functions", tenant=True)
+TENANT_FORMATS: frozenset[str] = _allowed("formats", tenant=True)
 # What a project's tables may be made of: settings of their engine, and type names (any case here; the engine is
 # stricter about some).
 ALLOWED_MERGE_TREE_SETTINGS: frozenset[str] = _allowed("merge_tree_settings")
 TYPES: frozenset[str] = frozenset(name.lower() for name in _allowed("types"))
 
 
-def function_verdict(name: str) -> str:
-    """Why the function is refused; empty when it is allowed. As ClickHouse knows names: most in their own case."""
-    if name in ALLOWED_FUNCTIONS:
+def function_verdict(name: str, *, tenant: bool = False) -> str:
+    """Why the function is refused; empty when it is allowed. As ClickHouse knows names: most in their own case.
+
+    `tenant`: in a text that a tenant wrote.
+    """
+    if name in _SYNTAX_FUNCTIONS:
         return ""
     known = name if name in _FUNCTIONS else _ANY_CASE.get(name.lower())
     if known is not None:
         verdict = _FUNCTIONS[known][1]
         if verdict == "object":
             return "it reads an object by its name"
-        return "" if verdict == "allowed" else verdict
+        return _reason(verdict, tenant=tenant)
     base = name
     while suffix := next((s for s in COMBINATORS if base.endswith(s) and len(base) > len(s)), ""):
         base = base[: -len(suffix)]
         known = base if base in _FUNCTIONS else _ANY_CASE.get(base.lower())
         if known in AGGREGATE_FUNCTIONS:
-            return "" if known in ALLOWED_FUNCTIONS else _FUNCTIONS[known][1]
+            return _reason(_FUNCTIONS[known][1], tenant=tenant)
     return "it is not a function of the engine that was reviewed"
 
 

@@ -1,10 +1,11 @@
-"""Whether a piece of a data source's definition is what it claims to be: an expression, a type, a codec, a setting.
+"""Whether a piece of SQL text is what it claims to be: an expression, a row filter, a type, a codec, a setting.
 
-These texts are printed into CREATE TABLE and ALTER TABLE as their author wrote them, and the engine runs what they
-say: so they are judged here first, on the lexer's tokens, by allow-list. A piece that passes has matched brackets, no
-comment, no second statement, no parameter, no subquery and no name of a table, and calls only reviewed functions:
-it can neither end the clause that it stands in nor read anything but the row's own columns. Whether the engine
-understands it is the engine's to say.
+A data source's definition is printed into CREATE TABLE and ALTER TABLE as its author wrote it, and a row filter stands
+in a setting that takes no parameters and that the engine's tree of a query does not show: so they are judged here
+first, on the lexer's tokens, by allow-list. A piece that passes has matched brackets, no comment, no second statement,
+no parameter, no subquery and no name of a table, and calls only reviewed functions: it can neither end the place that
+it stands in nor read anything but the row's own columns. Whether the engine understands it is the engine's to say: a
+query without its filter never runs.
 
 Judges text only; the engine's own parse of the whole statement is judged by `deploy/gate.py`.
 """
@@ -14,10 +15,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from enum import StrEnum
 
-from pipit.sql.allowed import ALLOWED_MERGE_TREE_SETTINGS, TYPES, function_verdict, is_function
+from pipit.sql.allowed import AGGREGATE_FUNCTIONS, ALLOWED_MERGE_TREE_SETTINGS, TYPES, function_verdict, is_function
 from pipit.sql.lexer import Token, TokenKind, identifier_name, significant, tokenize
 
 MAX_CHARACTERS = 65_536
+MAX_FILTER_CHARACTERS = 16_384
 MAX_DEPTH = 100
 
 CODECS = frozenset({"none", "lz4", "lz4hc", "zstd", "delta", "doubledelta", "gorilla", "gcd", "t64", "fpc", "alp"}) | {
@@ -32,7 +34,7 @@ _PAIRS = {"(": ")", "[": "]"}
 # Words that a bracket may follow without a call.
 _OPERATOR_WORDS = frozenset(
     {"AND", "OR", "NOT", "XOR", "LIKE", "ILIKE", "REGEXP", "BETWEEN", "IS", "DIV", "MOD", "CASE", "WHEN", "THEN"}
-    | {"ELSE", "INTERVAL"}
+    | {"ELSE", "INTERVAL", "DISTINCT"}
 )
 _CONSTANTS = frozenset({"TRUE", "FALSE", "NULL"})
 # `in(x, t)` and its kin read the table t, as `x IN t` does.
@@ -43,6 +45,8 @@ IN_CALLS = frozenset(
     for kind in ("", "null")
     for ignoring in ("", "ignoreset")
 )
+# Words that begin or join a query, or end an expression for a clause: in a filter, not even as a column's name.
+_NOT_IN_FILTERS = frozenset({"SELECT", "WITH", "UNION", "INTERSECT", "EXCEPT", "EXISTS", "EXPLAIN", "SETTINGS"})
 # What begins another clause of a definition. Only a TTL stands there without brackets around it.
 _CLAUSES = frozenset(
     {"GROUP", "SET", "TO", "RECOMPRESS", "SETTINGS", "COMMENT", "ORDER", "PARTITION", "PRIMARY", "SAMPLE", "TTL"}
@@ -59,6 +63,7 @@ class Kind(StrEnum):
     INDEX = "an index"
     INDEX_TYPE = "an index type"
     TTL = "a TTL"
+    FILTER = "a filter"
 
 
 class ExpressionError(ValueError):
@@ -70,15 +75,53 @@ class ExpressionError(ValueError):
         self.offset = offset
 
 
-def check_expression(text: str, *, kind: Kind) -> None:
-    """Raises ExpressionError. Keys, index types and TTLs may be lists; DEFAULT and index are one expression."""
-    tokens = _tokens(text)
-    _check_brackets(tokens, lists=kind not in (Kind.DEFAULT, Kind.INDEX))
+def check_expression(text: str, *, kind: Kind) -> list[Token]:
+    """The tokens that mean something. Raises ExpressionError.
+
+    Keys, index types and TTLs may be lists; DEFAULT, index and filter are one expression.
+    """
+    tokens = _tokens(text, MAX_FILTER_CHARACTERS if kind is Kind.FILTER else MAX_CHARACTERS)
+    _check_brackets(tokens, lists=kind not in (Kind.DEFAULT, Kind.INDEX, Kind.FILTER))
     for index, token in enumerate(tokens):
         if token.kind in NAMES:
             _check_name(tokens, index, kind)
     if kind is Kind.TTL:
         _check_ttl(tokens)
+    return tokens
+
+
+def check_condition(text: str) -> list[Token]:
+    """One boolean expression that may become a row filter."""
+    return check_expression(text, kind=Kind.FILTER)
+
+
+def top_level(tokens: Sequence[Token]) -> list[Token]:
+    """The tokens outside of all brackets. The brackets must match."""
+    depth = 0
+    found: list[Token] = []
+    for token in tokens:
+        depth -= token.kind is TokenKind.CLOSE
+        if depth == 0:
+            found.append(token)
+        depth += token.kind is TokenKind.OPEN
+    return found
+
+
+def columns_in(tokens: Sequence[Token], columns: frozenset[str]) -> frozenset[str]:
+    """The columns that any of the names may mean: `a.b` is a column, a part of `a`, or `b` of the table `a`."""
+    found: set[str] = set()
+    for start, token in enumerate(tokens):
+        if token.text == "*" and start and tokens[start - 1].kind in (TokenKind.OPEN, TokenKind.COMMA, TokenKind.DOT):
+            return columns
+        path = ""
+        for at in range(start, len(tokens), 2):
+            if tokens[at].kind not in NAMES or _opens(tokens, at):
+                break
+            path = f"{path}.{identifier_name(tokens[at])}" if path else identifier_name(tokens[at])
+            found.add(path)
+            if at + 1 == len(tokens) or tokens[at + 1].kind is not TokenKind.DOT:
+                break
+    return frozenset(found & columns)
 
 
 def check_column_name(name: str) -> None:
@@ -146,9 +189,9 @@ def is_one_group(text: str) -> bool:
     return False
 
 
-def _tokens(text: str) -> list[Token]:
-    if len(text) > MAX_CHARACTERS:
-        raise ExpressionError(f"it is longer than {MAX_CHARACTERS} characters")
+def _tokens(text: str, longest: int = MAX_CHARACTERS) -> list[Token]:
+    if len(text) > longest:
+        raise ExpressionError(f"it is longer than {longest} characters")
     everything = tokenize(text)
     for token in everything:
         if token.kind is TokenKind.COMMENT:
@@ -180,7 +223,7 @@ def _check_brackets(tokens: Sequence[Token], *, lists: bool) -> None:
             if not waiting or waiting.pop() != token.text:
                 raise ExpressionError(f"its '{token.text}' closes nothing", token.start)
         elif token.kind is TokenKind.COMMA and not waiting and not lists:
-            raise ExpressionError("it has a ',' outside of brackets", token.start)
+            raise ExpressionError("it has a ',' outside of brackets: it must be one expression", token.start)
     if waiting:
         raise ExpressionError(f"a '{waiting[-1]}' is missing", tokens[-1].end)
 
@@ -201,6 +244,8 @@ def _check_name(tokens: Sequence[Token], index: int, kind: Kind) -> None:
     word = token.text.upper() if token.kind is TokenKind.WORD else ""
     opened = index > 0 and tokens[index - 1].kind is TokenKind.OPEN
     queries = opened and word in ("FROM", "WITH", "EXPLAIN") and not _ends(tokens, index)
+    filtering = kind is Kind.FILTER
+    queries = queries or (filtering and word in _NOT_IN_FILTERS)
     if word == "SELECT" or queries or (word == "EXISTS" and _opens(tokens, index)):
         raise ExpressionError(f"it has {word}: it may only use columns of its own row, no query", token.start)
     if word == "AS" and not _in_cast(tokens, index):
@@ -214,6 +259,8 @@ def _check_name(tokens: Sequence[Token], index: int, kind: Kind) -> None:
         if kind is Kind.INDEX_TYPE and (index == 0 or name in TOKENIZERS):
             return
         why = "it reads a table by its name" if name.lower() in IN_CALLS else function_verdict(name)
+        if filtering and (name in AGGREGATE_FUNCTIONS or name.lower() == "arrayjoin"):
+            why = "it looks at more than its own row"
         if why and (name.lower() not in TYPES or is_function(name)):  # a type stands in a cast: `x::Array(String)`
             raise ExpressionError(f"the function '{name[:80]}' is not allowed in {kind}: {why}", token.start)
 
