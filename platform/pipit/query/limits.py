@@ -6,7 +6,8 @@ filter from inside.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 SettingsDict = dict[str, str | int | float]
 
@@ -27,6 +28,14 @@ _BASE: SettingsDict = {
     "use_query_condition_cache": 0,
 }
 
+# How a query is run, so that the same rows give the same bytes: for `pipit audit --prove`. None of them decides what is
+# read.
+REPEATABLE: Mapping[str, int] = {
+    "max_threads": 1,
+    "collect_hash_table_stats_during_aggregation": 0,
+    "collect_hash_table_stats_during_joins": 0,
+}
+
 # Making the tree runs scalar subqueries: over no rows, but bounded all the same.
 EXAMINE_SETTINGS: SettingsDict = {
     "readonly": 1,
@@ -45,6 +54,12 @@ class Limits:
 
     seconds: int = MAX_SECONDS
     result_bytes: int = MAX_RESULT_BYTES
+    tenant_sql: TenantSqlLimits = field(default_factory=lambda: TenantSqlLimits())
+    steady: Mapping[str, int] = field(default_factory=dict)  # for a proof: settings of REPEATABLE, and no others
+
+    def __post_init__(self) -> None:
+        if not self.steady.keys() <= REPEATABLE.keys():
+            raise ValueError("only settings that say how a query is run, never what it may read")
 
 
 # A tenant under a policy. No statistics: they count other tenants' rows. `rows_before_limit_at_least` is exact: "at
@@ -66,6 +81,64 @@ FILTER_FIRST: SettingsDict = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class TenantSqlLimits:
+    """Bounds of a query that a tenant wrote, tighter than those of a project's endpoints."""
+
+    seconds: int = 5
+    memory_bytes: int = 256 * 1024 * 1024
+    result_bytes: int = 10 * 1024 * 1024
+    result_rows: int = 100_000
+    # Of the tenant's own rows, which is all that a sort, a set, a join or a GROUP BY ever sees.
+    rows: int = 10_000_000
+    # Of the table's rows, where no filter stands. Under a filter the number of rows read is that of all tenants: who
+    # may read a table twice in one query could count them by when this bound is met.
+    rows_read: int = 1_000_000_000
+
+
+# What a tenant's own text must not ask for: places and counts of all rows. Each is off for a reason of its own, beside
+# FILTER_FIRST: answers from counts and min/max of parts, from projections, from what earlier queries left behind.
+_TENANT_SQL: SettingsDict = {
+    "optimize_trivial_count_query": 0,
+    "optimize_trivial_approximate_count_query": 0,
+    "optimize_use_projections": 0,
+    "optimize_use_implicit_projections": 0,
+    "force_optimize_projection": 0,
+    "use_statistics": 0,
+    "collect_hash_table_stats_during_aggregation": 0,
+    "collect_hash_table_stats_during_joins": 0,
+    "max_threads": 1,
+    "max_subquery_depth": 20,
+    "max_ast_depth": 200,
+    "max_ast_elements": 5_000,
+    "max_expanded_ast_elements": 20_000,
+    "max_hyperscan_regexp_length": 1_000,
+    "max_hyperscan_regexp_total_length": 10_000,
+    "max_bytes_before_external_group_by": 0,
+    "max_bytes_before_external_sort": 0,
+    "max_bytes_ratio_before_external_group_by": 0,
+    "max_bytes_ratio_before_external_sort": 0,
+}
+
+
+def tenant_sql_settings(limits: TenantSqlLimits, *, filtered: bool) -> SettingsDict:
+    """The settings of a query that a tenant wrote. `filtered`: a filter stands on a table of it."""
+    settings = _BASE | STRICT | FILTER_FIRST | _TENANT_SQL
+    settings |= {
+        "max_execution_time": limits.seconds,
+        "max_memory_usage": limits.memory_bytes,
+        "max_result_bytes": limits.result_bytes,
+        "max_result_rows": limits.result_rows,
+    }
+    for bound in ("max_rows_in_set", "max_rows_in_join", "max_rows_to_group_by", "max_rows_to_sort"):
+        settings[bound] = limits.rows
+    settings["max_rows_in_distinct"] = limits.rows
+    if not filtered:
+        settings["max_rows_to_read"] = limits.rows_read
+    return settings
+
+
 def settings_for(limits: Limits) -> SettingsDict:
     """The settings of one read, before the pipe's own, the strict ones and the filters are added."""
-    return _BASE | {"max_execution_time": limits.seconds, "max_result_bytes": limits.result_bytes}
+    bounds: SettingsDict = {"max_execution_time": limits.seconds, "max_result_bytes": limits.result_bytes}
+    return _BASE | bounds | dict(limits.steady)

@@ -1,0 +1,96 @@
+"""An answer, and what "equal" means between two of them.
+
+Two answers are equal when their bytes are, the time that the query took left out. If they are not, the difference has a
+kind: the status or the text of an error; names and types of columns; counts beside the rows; the rows as a multiset;
+their order.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    body: bytes
+
+    @cached_property
+    def _tree(self) -> Any:
+        try:
+            return json.loads(self.body)
+        except ValueError:
+            return None
+
+    @property
+    def ok(self) -> bool:
+        return self.status == 200
+
+    @cached_property
+    def columns(self) -> tuple[tuple[str, str], ...]:
+        tree = self._tree
+        return tuple((c["name"], c["type"]) for c in tree["meta"]) if self.ok and isinstance(tree, dict) else ()
+
+    @cached_property
+    def rows(self) -> tuple[str, ...]:
+        """Each row as JSON text."""
+        tree = self._tree
+        return tuple(map(_text, tree["data"])) if self.ok and isinstance(tree, dict) else ()
+
+    @cached_property
+    def beside(self) -> str:
+        """All that stands beside columns and rows, without the time that it took."""
+        tree = self._tree
+        if not (self.ok and isinstance(tree, dict)):
+            return self.body.decode("utf-8", "replace")
+        rest = {k: v for k, v in tree.items() if k not in ("meta", "data")}
+        if isinstance(rest.get("statistics"), dict):
+            rest["statistics"] = {k: v for k, v in rest["statistics"].items() if k != "elapsed"}
+        return _text(rest)
+
+    @cached_property
+    def table(self) -> list[dict[str, Any]]:
+        tree = self._tree
+        return list(tree["data"]) if self.ok and isinstance(tree, dict) else []
+
+    @property
+    def holds(self) -> str:
+        """All of it, in one text: to see whether it is another one."""
+        return f"{self.status} {self.columns} {self.rows} {self.beside}"
+
+    def counted(self) -> Counter[str]:
+        return Counter(self.rows)
+
+
+def difference(one: Answer, other: Answer) -> str:
+    """Empty when they are equal; else the kind: status, error, columns, rows, counts, order."""
+    if one.body == other.body and one.status == other.status:
+        return ""
+    if one.status != other.status:
+        return "status"
+    if not one.ok:
+        return "error" if one.beside != other.beside else ""
+    if one.columns != other.columns:
+        return "columns"
+    if one.counted() != other.counted():
+        return "rows"
+    if one.beside != other.beside:
+        return "counts"
+    return "order" if one.rows != other.rows else ""
+
+
+def inversions(one: Answer, other: Answer) -> set[tuple[str, str]]:
+    """The pairs of rows that stand in `one` the other way round than in `other`. Same rows in both."""
+    place = {row: at for at, row in enumerate(other.rows)}
+    order = list(dict.fromkeys(one.rows))
+    return {
+        (before, after) for at, before in enumerate(order) for after in order[at + 1 :] if place[before] > place[after]
+    }
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, sort_keys=False, separators=(",", ":"))

@@ -1,0 +1,306 @@
+"""The real thing, for a proof: an engine in a folder of its own, workspaces, deployments, tokens, reads.
+
+Nothing is bent: files are deployed unchanged, tokens are minted and checked, and every answer comes from the one way
+to read. Only how queries are run is set (one thread). All of it is gone when the context ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from pipit.access.authenticate import Authenticator
+from pipit.access.jwt import mint
+from pipit.access.tokens import make_token
+from pipit.audit.prove.answers import Answer
+from pipit.audit.prove.cases import Case
+from pipit.audit.prove.knowledge import Reach
+from pipit.audit.prove.rows import Row
+from pipit.audit.prove.tenants import View
+from pipit.catalog.catalog import Catalog
+from pipit.catalog.snapshot import CompiledPipe, Snapshot, Table
+from pipit.datafiles.resources import NodeType
+from pipit.deploy import Deployer
+from pipit.deploy.ddl import column_definition
+from pipit.deploy.views import View as MaterializedView
+from pipit.deploy.views import common_columns, trigger, views_of
+from pipit.engine import Engine, open_engine
+from pipit.errors import DatafileError, PipitError, ProjectError, Unavailable
+from pipit.ingest import Ingest
+from pipit.query.cache import MAX_SECONDS, Cache
+from pipit.query.compose import Composer
+from pipit.query.formats import JSON
+from pipit.query.limits import REPEATABLE, Limits
+from pipit.query.read import PipeQuery, Reader
+from pipit.sql.identifiers import quote
+from pipit.templates import Binder
+
+log = logging.getLogger("pipit.prove")
+
+_TOKEN_SECONDS = 6 * 3600
+_SECRET = re.compile(r"tb_(?:secret|var)\s*\(\s*[\"']([A-Za-z_][\w.\-]*)[\"']")
+_INSERT = {
+    "insert_deduplicate": 0,
+    "max_threads": 1,
+    "max_insert_threads": 1,
+    "insert_null_as_default": 1,
+    "input_format_null_as_default": 1,
+    "input_format_defaults_for_omitted_fields": 1,
+    "parallel_view_processing": 0,
+}
+_ATTEMPTS = 12
+
+
+class Arena:
+    def __init__(self, engine: Engine, catalog: Catalog, deployer: Deployer) -> None:
+        self.engine = engine
+        self.catalog = catalog
+        self._deployer = deployer
+        self._hours = itertools.count()
+        self._age = 0.0
+        self.reader = Reader(engine, Limits(steady=REPEATABLE), cache=Cache(clock=lambda: time.monotonic() + self._age))
+        self.authenticator = Authenticator()
+        self.composer = Composer()
+        self.asked = 0
+
+    def forget(self) -> None:
+        """No answer that was kept is given again: the cache's clock goes on by more than anything is kept for."""
+        self._age += 2 * MAX_SECONDS
+
+    async def deploy(self, name: str, files: Mapping[str, str]) -> tuple[Place, dict[str, str], dict[str, str]]:
+        """A workspace with what of the files deploys; the files that did, and those that did not with the reason."""
+        workspace = await self.catalog.create_workspace(name)
+        secrets = {found for text in files.values() for found in _SECRET.findall(text)}
+        for secret in sorted(secrets):
+            await self.catalog.put_secret(workspace.id, secret, "a-secret-of-the-proof")
+        left = dict(files)
+        refused: dict[str, str] = {}
+        for _ in range(_ATTEMPTS):
+            try:
+                await self._deployer.deploy(workspace.id, left)
+            except ProjectError as error:
+                bad = _files_of(error, left)
+                if not bad:
+                    raise
+                refused |= bad
+                left = {path: text for path, text in left.items() if path not in bad}
+            else:
+                break
+        await self.engine.command("SYSTEM STOP MERGES")
+        place = Place(self, workspace.id)
+        await place.prepare()
+        return place, left, refused
+
+
+class Place:
+    """One workspace with one deployment, whose rows are what was last loaded."""
+
+    def __init__(self, arena: Arena, id: str) -> None:
+        self.arena = arena
+        self.id = id
+        self.loaded: tuple[Row, ...] = ()
+        self.failed_copies: dict[str, str] = {}
+        self._tokens: dict[tuple[object, ...], str] = {}
+        self._order: list[str] = []
+        self._copies: list[tuple[MaterializedView, tuple[str, ...], Binder]] = []
+
+    @property
+    def snapshot(self) -> Snapshot:
+        return self.arena.catalog.snapshot(self.id)
+
+    async def prepare(self) -> None:
+        snapshot = self.snapshot
+        triggers = [trigger(snapshot, view) for view in views_of(snapshot, self.arena.composer).values()]
+        # What a view joins stands in its table before the rows come that fire the view.
+        self._order = sorted(snapshot.tables, key=lambda name: (triggers.count(name), name))
+        copies: list[tuple[str, MaterializedView, tuple[str, ...], Binder]] = []
+        for pipe in snapshot.pipes.values():
+            for node in pipe.nodes.values():
+                if node.node.type is not NodeType.COPY or node.node.target_datasource not in snapshot.tables:
+                    continue
+                binder = Binder()
+                try:
+                    composed = self.arena.composer.pipe(snapshot, pipe, node, {}, binder)
+                    target = snapshot.tables[node.node.target_datasource]
+                    view = MaterializedView("", pipe, node, target, composed.sql, composed.tables, composed.settings)
+                    columns = await self._columns(view, binder)
+                except PipitError as error:
+                    self.failed_copies[node.node.target_datasource] = error.message
+                    continue
+                copies.append((target.name, view, columns, binder))
+        self._copies = [copy[1:] for copy in _in_order(snapshot, copies)]
+
+    async def load(self, rows: Sequence[Row]) -> None:
+        """Empties the workspace, then inserts the rows; views are filled by it, and copies run once after it."""
+        self.arena.forget()
+        engine, database = self.arena.engine, self.snapshot.workspace.database
+        dirty = await engine.rows(
+            "SELECT name FROM system.tables WHERE database = {database:String} AND total_rows > 0 AND name LIKE 'd%'",
+            {"database": database},
+        )
+        for found in dirty:
+            await engine.command(f"TRUNCATE TABLE {quote(database)}.{quote(str(found['name']))}")
+        by_table: dict[str, list[Row]] = {}
+        for row in rows:
+            by_table.setdefault(row.table, []).append(row)
+        for name in self._order:
+            if name in by_table:
+                await self.insert(name, by_table[name])
+        for view, columns, binder in self._copies:
+            try:
+                await engine.command(view.fill(columns), binder.params, database=database, settings=_INSERT)
+            except Unavailable:
+                raise
+            except PipitError as error:
+                self.failed_copies[view.target.name] = error.message
+        self.loaded = tuple(rows)
+
+    async def insert(self, name: str, rows: Sequence[Row]) -> None:
+        """In two blocks, so that states are merged; a row is in the same one of them wherever it is inserted."""
+        table = self.snapshot.tables[name]
+        into = f"{quote(table.database)}.{quote(table.physical)}"
+        for odd in (0, 1):
+            block = [row.values for row in rows if row.id % 2 == odd]
+            await self.arena.engine.insert(into, block, settings=_INSERT)
+
+    async def insertable(self, rows: Sequence[Row]) -> list[Row]:
+        """Those of the rows that the engine takes, views included; the rest would stop all that come with them."""
+        await self.load(())
+        found: list[Row] = []
+        for name in self._order:
+            found += await self._insertable(name, [row for row in rows if row.table == name])
+        await self.load(())
+        return sorted(found, key=lambda row: row.id)
+
+    async def _insertable(self, name: str, rows: list[Row]) -> list[Row]:
+        if not rows:
+            return []
+        try:
+            await self.insert(name, rows)
+        except Unavailable:
+            raise
+        except PipitError as error:
+            log.debug("rows of %s are refused: %s", name, error.message)
+            if len(rows) == 1:
+                return []
+            middle = len(rows) // 2
+            return await self._insertable(name, rows[:middle]) + await self._insertable(name, rows[middle:])
+        return rows
+
+    async def count(self, name: str) -> int:
+        table = self.snapshot.tables[name]
+        found = await self.arena.engine.rows(
+            f"SELECT count() AS n FROM {quote(table.database)}.{quote(table.physical)}"
+        )
+        return int(found[0]["n"])
+
+    async def visible(self, rows: Sequence[Row], view: View) -> frozenset[int]:
+        """The rows that a policy lets this view of the data see: the engine evaluates the policy's own filter."""
+        snapshot, engine = self.snapshot, self.arena.engine
+        pipe = next(iter(snapshot.pipes.values()))
+        security = self.arena.authenticator.check(self.token(pipe, view, frozenset()), self.arena.catalog.keyring)
+        found: set[int] = set()
+        for name in {row.table for row in rows}:
+            table = snapshot.tables[name]
+            held = [row for row in rows if row.table == name]
+            if table.policy is None:
+                found |= {row.id for row in held}
+                continue
+            scratch = f"{quote(table.database)}.`scratch_of_the_proof`"
+            columns = ", ".join(
+                ["`_pipit_row` UInt64", *(_definition(table, c.name) for c in table.datasource.columns)]
+            )
+            await engine.command(f"CREATE TABLE {scratch} ({columns}) ENGINE = Memory")
+            try:
+                await engine.insert(scratch, [{**r.values, "_pipit_row": r.id} for r in held], settings=_INSERT)
+                condition = table.policy.filter_for(security)
+                seen = await engine.rows(f"SELECT _pipit_row AS id FROM {scratch} WHERE {condition}")
+                found |= {int(row["id"]) for row in seen}
+            finally:
+                await engine.command(f"DROP TABLE IF EXISTS {scratch} SYNC")
+        return frozenset(found)
+
+    def token(self, pipe: CompiledPipe, view: View, names: frozenset[str]) -> str:
+        """A JWT as the team's backend would make it, signed with this workspace's key."""
+        scope = view.scope(pipe, names)
+        key = (pipe.name, view.tenant, view.label, tuple(scope.fixed_params))
+        if key not in self._tokens:
+            workspace = self.snapshot.workspace
+            self._tokens[key] = mint(
+                workspace.id,
+                workspace.admin_token,
+                name=view.tenant,
+                scopes=[scope],
+                expires_at=int(time.time()) + _TOKEN_SECONDS,
+                context={k: list(v) if isinstance(v, tuple) else v for k, v in view.context.items()},
+            )
+        return self._tokens[key]
+
+    async def ask(self, pipe: str, view: View, case: Case, reach: Reach) -> Answer:
+        """What this token gets for this request, here and now."""
+        snapshot, arena = self.snapshot, self.arena
+        arena.asked += 1
+        names = frozenset(parameter.name for parameter in reach.parameters)
+        try:
+            token = self.token(snapshot.pipes[pipe], view, names)
+            security = arena.authenticator.check(token, arena.catalog.keyring)
+            async with arena.reader.open(snapshot, security, PipeQuery(pipe, case.request, JSON)) as answer:
+                return Answer(200, b"".join([chunk async for chunk in answer.chunks]))
+        except Unavailable:
+            raise
+        except PipitError as error:
+            return Answer(error.status, f"{error.code}: {error.message}".encode())
+
+    async def _columns(self, view: MaterializedView, binder: Binder) -> tuple[str, ...]:
+        if not binder.params:
+            return await common_columns(self.arena.engine, view)
+        target = {c.name for c in view.target.datasource.columns}
+        described = await self.arena.engine.rows(
+            f"DESCRIBE TABLE ({view.sql})", binder.params, database=view.target.database, settings=view.settings
+        )
+        return tuple(str(row["name"]) for row in described if row["name"] in target)
+
+
+@asynccontextmanager
+async def open_arena() -> AsyncIterator[Arena]:
+    """An engine in a temporary folder. Raises EngineStartError. Leaves no process and no file."""
+    folder = Path(tempfile.mkdtemp(prefix="pipit-prove-"))
+    try:
+        async with open_engine(folder) as engine:
+            catalog = Catalog(engine, make_token(owner="prove"))
+            await catalog.load()
+            ingest = Ingest(engine, folder)
+            await ingest.start()
+            try:
+                yield Arena(engine, catalog, Deployer(engine, catalog, ingest))
+            finally:
+                await ingest.close()
+    finally:
+        await asyncio.shield(asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True))
+
+
+def _definition(table: Table, name: str) -> str:
+    column = next(c for c in table.datasource.columns if c.name == name)
+    text = column_definition(column)
+    return text.replace(column.codec, "") if column.codec else text
+
+
+def _files_of(error: ProjectError, files: Collection[str]) -> dict[str, str]:
+    errors: Sequence[DatafileError] = error.errors
+    return {e.file: str(e.message) for e in reversed(errors) if e.file in files}
+
+
+def _in_order(
+    snapshot: Snapshot, copies: list[tuple[str, MaterializedView, tuple[str, ...], Binder]]
+) -> list[tuple[str, MaterializedView, tuple[str, ...], Binder]]:
+    """A copy that reads what another one fills runs after it."""
+    targets = {name for name, *_ in copies}
+    return sorted(copies, key=lambda copy: len(snapshot.tables[copy[0]].sources & targets - {copy[0]}))

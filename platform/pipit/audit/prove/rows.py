@@ -1,0 +1,144 @@
+"""The rows of a proof: for each landing data source, rows of every tenant and rows of nobody."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pipit.audit.comparisons import Chain
+from pipit.audit.prove.knowledge import filled
+from pipit.audit.prove.tenants import NAMES, SUBJECT, Tenants
+from pipit.audit.prove.values import Values, put
+from pipit.datafiles.resources import Column, DataSource
+from pipit.ingest.types import Type, parse
+from pipit.sql.lexer import TokenKind, significant, tokenize
+
+_COUNTS = {NAMES[0]: 22, NAMES[1]: 22, NAMES[2]: 8}
+_SHARED = 14
+_FIXTURE = 0.35
+_MIXED = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """`tenant` is whose row it was made to be; empty: of a shared data source."""
+
+    id: int
+    table: str
+    tenant: str
+    values: Mapping[str, Any]
+
+
+@dataclass(slots=True)
+class Maker:
+    values: Values
+    tenants: Tenants
+    fixtures: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
+    also: frozenset[str] = frozenset()  # targets that their views leave empty, so that they get rows of their own
+    _id: int = 0
+
+    def landing(self) -> list[str]:
+        """The data sources that get rows: no view fills them, nor a copy, unless events can too."""
+        snapshot = self.tenants.snapshot
+        views, copies = filled(snapshot)
+        by_copies = {t for t in copies if not any(c.jsonpath for c in snapshot.tables[t].datasource.columns)}
+        return [n for n in snapshot.tables if n in self.also or (n not in views and n not in by_copies)]
+
+    def rows(self) -> list[Row]:
+        found: list[Row] = []
+        for name in self.landing():
+            if name in self.tenants.tenancy.shared:
+                found += self.of(name, "", _SHARED)
+            else:
+                for tenant, count in _COUNTS.items():
+                    found += self.of(name, tenant, count)
+        return found
+
+    def others(self, count: int | None = None) -> list[Row]:
+        """New rows of the tenants that are not looked at."""
+        tables = [n for n in self.landing() if n not in self.tenants.tenancy.shared]
+        return [
+            row
+            for name in tables
+            for tenant in NAMES
+            if tenant != SUBJECT
+            for row in self.of(name, tenant, _COUNTS[tenant] if count is None else count)
+        ]
+
+    def of(self, name: str, tenant: str, count: int) -> list[Row]:
+        datasource = self.tenants.snapshot.tables[name].datasource
+        if any(c.type.startswith("AggregateFunction") for c in datasource.columns):
+            return []
+        return [self._row(datasource, tenant) for _ in range(count)]
+
+    def _row(self, datasource: DataSource, tenant: str) -> Row:
+        self._id += 1
+        random = self.values.random
+        fixtures = self.fixtures.get(datasource.name, ())
+        like = random.choice(fixtures) if fixtures and random.random() < _FIXTURE else {}
+        found: dict[str, Any] = {}
+        for column in datasource.columns:
+            if _computed(column):
+                continue
+            type = parse(column.type or "String")
+            if column.name == datasource.engine.sign:
+                found[column.name] = 1
+            elif column.name in like and not _is_time(type) and random.random() < 0.85:
+                found[column.name] = like[column.name]
+            else:
+                found[column.name] = self.values.of(type, column.name, tenant)
+        owner = tenant
+        by_key = self.tenants.tenancy.columns.get(datasource.name, {})
+        for place, (key, chains) in enumerate(sorted(by_key.items())):
+            holder = tenant
+            if place and tenant and random.random() < _MIXED:
+                holder = random.choice(NAMES)
+                owner = owner if holder == owner else NAMES[1]
+            for chain in chains:
+                self._own(found, datasource.name, key, chain, holder)
+        return Row(self._id, datasource.name, owner, found)
+
+    def _own(self, row: dict[str, Any], name: str, key: str, chain: Chain, tenant: str) -> None:
+        """Puts a tenant's value at its place."""
+        random = self.values.random
+        if key in self.tenants.tenancy.required or not self.tenants.tenancy.policies:
+            text, number = self.tenants.text(key, tenant)
+            if self.tenants.tenancy.policies and random.random() < 0.2:
+                text, number = f"{text}.2", number + 5  # the second of a list
+        else:
+            text, number = random.choice(self.tenants.optional(key))
+        value = self.values.key(self.tenants.type_of(name, chain), text, number)
+        held = row.get(chain[0])
+        if len(chain) == 1:
+            row[chain[0]] = value
+        elif isinstance(held, dict):
+            put(held, chain[1:], value)
+        elif isinstance(held, str):
+            row[chain[0]] = _in_json(held, chain[1:], value)
+
+
+def _in_json(text: str, path: Sequence[str], value: Any) -> str:
+    import json
+
+    try:
+        tree = json.loads(text)
+    except ValueError:
+        return text
+    if isinstance(tree, dict):
+        put(tree, path, value)
+    return json.dumps(tree, separators=(",", ":"))
+
+
+def _computed(column: Column) -> bool:
+    """Its DEFAULT is made of other columns: the engine fills it."""
+    if not column.default:
+        return not column.type
+    words = [t for t in significant(tokenize(column.default)) if t.kind is TokenKind.WORD]
+    return any(word.text.lower() not in ("now", "now64", "null", "true", "false", "today") for word in words)
+
+
+def _is_time(type: Type) -> bool:
+    while type.name in ("Nullable", "LowCardinality", "SimpleAggregateFunction"):
+        type = type.inner
+    return type.name.startswith(("Date", "Time"))

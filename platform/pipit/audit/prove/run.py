@@ -1,0 +1,339 @@
+"""The run of a proof: rounds of generated data, looks at it, requests; what differs is judged, what leaks is shrunk."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+
+from pipit.audit import tenancy
+from pipit.audit.prove.answers import Answer, difference
+from pipit.audit.prove.arena import Arena, Place, open_arena
+from pipit.audit.prove.cases import Case, Cases, seeded
+from pipit.audit.prove.fixtures import read_fixtures
+from pipit.audit.prove.judge import LEAK, UNDETERMINED, Judge
+from pipit.audit.prove.knowledge import Knowledge, Reach, learn, reach
+from pipit.audit.prove.model import CounterExample, Options, Proof, Result, Verdict
+from pipit.audit.prove.rows import Maker, Row
+from pipit.audit.prove.shrink import Shrinker
+from pipit.audit.prove.tenants import NAMES, SUBJECT, Tenants, View
+from pipit.audit.prove.values import Values
+from pipit.datafiles import parse_project
+from pipit.datafiles.resources import Project
+from pipit.errors import BadRequest, ProjectError
+
+Say = Callable[[str], None]
+_AT_ONCE = 4
+_SHRUNK_WELL = 6  # leaks that get all the time that shrinking may take; later ones get less
+
+
+@dataclass(slots=True)
+class Endpoint:
+    """What is known of one endpoint so far."""
+
+    name: str
+    reach: Reach
+    touches: bool  # whether it reads a tenant's table
+    requests: int = 0
+    held: int = 0
+    statuses: Counter[str] = field(default_factory=Counter)
+    cases: list[Case] = field(default_factory=list)
+    unsure: str = ""
+    leak: CounterExample | None = None
+    gone: str = ""  # a leak that could not be shown again
+
+    @property
+    def done(self) -> bool:
+        return self.leak is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Suspect:
+    endpoint: Endpoint
+    case: Case
+
+
+async def prove(files: Mapping[str, str], options: Options, *, say: Say = lambda _: None) -> Proof:
+    """Tries every endpoint of a project. Raises ProjectError when nothing of it deploys, BadRequest on the options."""
+    started = time.monotonic()
+    async with open_arena() as arena:
+        say("deploying")
+        full, left, refused = await arena.deploy("everyone", files)
+        alone, _, _ = await arena.deploy("one_tenant", left)
+        empty, _, _ = await arena.deploy("nobody", left)
+        prover = Prover(arena, full, alone, empty, options, say)
+        await prover.prove()
+        results = prover.results() + _not_deployed(files, refused, options)
+        found = prover.tenants.tenancy
+        return Proof(
+            found.policies,
+            found.keys,
+            tuple(view.label for view in prover.tenants.views(SUBJECT)),
+            tuple(sorted(found.shared)),
+            tuple(sorted(results, key=lambda result: result.endpoint)),
+            refused,
+            {name: table.datasource for name, table in full.snapshot.tables.items()},
+            options.seed,
+            options.rounds,
+            time.monotonic() - started,
+        )
+
+
+class Prover:
+    def __init__(self, arena: Arena, full: Place, alone: Place, empty: Place, options: Options, say: Say) -> None:
+        self.arena, self.full, self.alone, self.empty = arena, full, alone, empty
+        self.options = options
+        self.say = say
+        self.now = datetime.now(UTC).replace(microsecond=0)
+        snapshot = full.snapshot
+        if options.fixed:
+            found = tenancy.of_params(snapshot, options.fixed)
+        elif tenancy.has_policies(snapshot):
+            found = tenancy.of_policies(snapshot)
+        else:
+            raise BadRequest(
+                "The project has no ROW_POLICY, so nothing in it says whose a row is",
+                hint="Name the parameter that your tokens fix: --fixed customer_id",
+            )
+        if not found.columns:
+            raise BadRequest(
+                f"No data source has a column that is compared with {' or '.join(options.fixed)}",
+                hint="Name a parameter that your tokens fix, as it stands in the pipes.",
+            )
+        self.tenants = Tenants(found, snapshot)
+        self.known: Knowledge = learn(snapshot, found)
+        self.endpoints = self._endpoints()
+        self.values = Values(self.known, seeded(options.seed), self.now)
+        self.judge = Judge(full, alone, self.values.canaries, seeded(options.seed, "judge"))
+        self.shrunk = 0
+
+    def _endpoints(self) -> list[Endpoint]:
+        snapshot, wanted = self.full.snapshot, self.options.endpoints
+        unknown = [name for name in wanted if name not in snapshot.pipes or snapshot.pipes[name].endpoint is None]
+        if unknown:
+            raise BadRequest(f"There is no endpoint '{unknown[0]}' in the project")
+        found: list[Endpoint] = []
+        for name, pipe in snapshot.pipes.items():
+            node = pipe.endpoint
+            if node is None or (wanted and name not in wanted):
+                continue
+            reached = reach(snapshot, pipe, node)
+            touches = bool(reached.above & self.tenants.tenancy.columns.keys())
+            found.append(Endpoint(name, reached, touches))
+        return found
+
+    async def prove(self) -> None:
+        also: frozenset[str] = frozenset()
+        for number in range(self.options.rounds):
+            also = await self._round(number, also)
+
+    async def _round(self, number: int, also: frozenset[str]) -> frozenset[str]:
+        options = self.options
+        self.values.random = seeded(options.seed, number)
+        fixtures = read_fixtures(options.folder, self.full.snapshot) if options.folder else {}
+        maker = Maker(self.values, self.tenants, fixtures, also)
+        rows = await self.full.insertable(maker.rows())
+        replaced = await self.full.insertable(maker.others(None if number % 2 == 0 else 2))
+        views = self.tenants.views(SUBJECT)
+        for place, view in enumerate(views):
+            open_ones = [e for e in self.endpoints if not e.done]
+            if not open_ones:
+                break
+            self.say(f"round {number + 1} of {options.rounds}, {view.label or 'no key'}: {len(open_ones)} endpoints")
+            await self._look(number, place, view, rows, replaced, open_ones)
+        return also | await self._left_empty(rows)
+
+    async def _look(
+        self, number: int, place: int, view: View, rows: list[Row], replaced: list[Row], endpoints: list[Endpoint]
+    ) -> None:
+        """One look at the data: everything that this token may see, with and without the rest."""
+        seen = await self._seen(rows, view)
+        own = [row for row in rows if row.id in seen]
+        foreign = [row for row in rows if row.id not in seen]
+        strange = await self._seen(replaced, view)
+        later = [row for row in replaced if row.id not in strange]
+        others = [self.tenants.views(name)[place] for name in NAMES if name != SUBJECT]
+        await self.empty.load([row for row in own if not row.tenant])
+        await self.alone.load(own)
+        answers: dict[tuple[str, Case], Answer] = {}
+
+        async def alone(endpoint: Endpoint) -> None:
+            await self._ask_alone(endpoint, number, view, answers)
+
+        await self._each(endpoints, alone)
+        for variant, there in enumerate((foreign, later)):
+            await self.full.load(sorted([*own, *there], key=lambda row: row.id))
+            suspects: list[Suspect] = []
+
+            async def compare(endpoint: Endpoint, variant: int = variant, suspects: list[Suspect] = suspects) -> None:
+                for case in endpoint.cases:
+                    if endpoint.done or (any(s.endpoint is endpoint for s in suspects[-3:]) and variant):
+                        return
+                    asking = others if variant == 0 else ()
+                    answer = await self.judge.ask_full(endpoint.name, view, asking, case, endpoint.reach)
+                    endpoint.requests += 1
+                    if difference(answer, answers[(endpoint.name, case)]):
+                        suspects.append(Suspect(endpoint, case))
+
+            await self._each([e for e in endpoints if not e.done], compare)
+            for suspect in suspects:
+                if not suspect.endpoint.done:
+                    await self._examine(suspect, view, others, own, there)
+
+    async def _ask_alone(
+        self, endpoint: Endpoint, number: int, view: View, answers: dict[tuple[str, Case], Answer]
+    ) -> None:
+        """The requests of this look, with the answers that the tenant's own rows give; more until one holds a row."""
+        values = replace(self.values, random=seeded(self.options.seed, number, endpoint.name, view.label))
+        cases = Cases(self.known, values, self.tenants, endpoint.reach, self.now)
+        endpoint.cases = []
+        held = 0
+
+        async def ask(case: Case) -> bool:
+            answer = await self.alone.ask(endpoint.name, view, case, endpoint.reach)
+            nothing = await self.empty.ask(endpoint.name, view, case, endpoint.reach)
+            answers[(endpoint.name, case)] = answer
+            endpoint.statuses["" if answer.ok else answer.body.decode("utf-8", "replace")] += 1
+            return answer.ok and difference(answer, nothing) != ""
+
+        for case in cases.first(self.options.cases):
+            held += await ask(case)
+            endpoint.cases.append(case)
+        if not held and endpoint.touches:
+            for case in cases.random(self.options.search):
+                if (endpoint.name, case) not in answers and await ask(case):
+                    held += 1
+                    endpoint.cases.append(case)
+                    if held == 3:
+                        break
+        endpoint.held += held
+
+    async def _seen(self, rows: list[Row], view: View) -> frozenset[int]:
+        if self.tenants.tenancy.policies:
+            return await self.full.visible(rows, view)
+        return frozenset(row.id for row in rows if row.tenant in ("", view.tenant))
+
+    async def _each(self, endpoints: Sequence[Endpoint], work: Callable[[Endpoint], object]) -> None:
+        gate = asyncio.Semaphore(_AT_ONCE)
+
+        async def one(endpoint: Endpoint) -> None:
+            async with gate:
+                await work(endpoint)  # type: ignore[misc]
+
+        async with asyncio.TaskGroup() as group:
+            for endpoint in endpoints:
+                group.create_task(one(endpoint))
+
+    async def _examine(
+        self, suspect: Suspect, view: View, others: Sequence[View], own: list[Row], foreign: list[Row]
+    ) -> None:
+        """The places hold what they held when the answers differed, and do so again afterwards."""
+        endpoint, case = suspect.endpoint, suspect.case
+        found = await self.judge.judge(endpoint.name, view, others, case, endpoint.reach)
+        if found.verdict == UNDETERMINED:
+            endpoint.unsure = endpoint.unsure or "its answer is not determined by the rows that it reads"
+        if found.verdict != LEAK:
+            return
+        self.say(f"{endpoint.name} leaks; looking for a small example")
+        hurry = self.shrunk >= _SHRUNK_WELL
+        shrinker = Shrinker(
+            self.judge,
+            self.tenants,
+            endpoint.name,
+            view,
+            others,
+            endpoint.reach,
+            found.kind,
+            probes=35 if hurry else 80,
+            seconds=6.0 if hurry else 20.0,
+        )
+        alone, full = self.alone.loaded, self.full.loaded
+        endpoint.leak = await shrinker.shrink(case, own, foreign)
+        self.shrunk += 1
+        if endpoint.leak is None and found.full is not None and found.alone is not None:
+            endpoint.leak = CounterExample(
+                endpoint.name,
+                found.kind,
+                view,
+                case,
+                tuple(r for r in own if r.tenant and r.table in endpoint.reach.above),
+                tuple(r for r in foreign if r.table in endpoint.reach.above),
+                tuple(r for r in own if not r.tenant and r.table in endpoint.reach.above),
+                found.full,
+                found.alone,
+            )
+        await self.alone.load(alone)
+        await self.full.load(full)
+
+    async def _left_empty(self, rows: list[Row]) -> frozenset[str]:
+        """Targets that got nothing of these rows through their views and copies, and can be given rows."""
+        await self.full.load(rows)
+        found: set[str] = set()
+        wanted = {table for e in self.endpoints if not e.held and not e.done for table in e.reach.tables}
+        for name in wanted & self.full.snapshot.tables.keys():
+            columns = self.full.snapshot.tables[name].datasource.columns
+            if not any(c.type.startswith("AggregateFunction") for c in columns) and not await self.full.count(name):
+                found.add(name)
+        return frozenset(found)
+
+    def results(self) -> list[Result]:
+        return [self._result(endpoint) for endpoint in self.endpoints]
+
+    def _result(self, endpoint: Endpoint) -> Result:
+        verdict, reason = Verdict.PROVED, ""
+        refusals = Counter({text: n for text, n in endpoint.statuses.items() if text})
+        if endpoint.leak is not None:
+            verdict, reason = Verdict.LEAK, _WHAT.get(endpoint.leak.kind, "its answer changes")
+        elif endpoint.unsure:
+            verdict, reason = Verdict.UNPROVED, endpoint.unsure
+        elif not endpoint.statuses[""] and refusals:
+            verdict, reason = Verdict.UNPROVED, f"always refused: {refusals.most_common(1)[0][0]}"
+        elif not endpoint.touches:
+            names = ", ".join(sorted(endpoint.reach.tables)) or "no data source"
+            verdict, reason = Verdict.SHARED, f"reads no tenant's rows: {names}"
+        elif not endpoint.held:
+            verdict, reason = Verdict.UNPROVED, "no answer ever held the tenant's rows"
+            if refusals:
+                reason += f"; some requests failed: {refusals.most_common(1)[0][0]}"
+            empty = [t for t in endpoint.reach.tables if t in self.full.failed_copies]
+            if empty:
+                reason += f"; the copy that fills {empty[0]} failed: {self.full.failed_copies[empty[0]]}"
+        return Result(
+            endpoint.name,
+            verdict,
+            reason,
+            tuple(sorted(endpoint.reach.tables)),
+            endpoint.requests,
+            endpoint.held,
+            endpoint.leak,
+        )
+
+
+_WHAT = {
+    "rows": "its rows change with another tenant's rows",
+    "order": "the order of its rows changes with another tenant's rows",
+    "counts": "what stands beside its rows changes with another tenant's rows",
+    "columns": "the types of its columns change with another tenant's rows",
+    "status": "whether it answers changes with another tenant's rows",
+    "error": "the text of its error changes with another tenant's rows",
+}
+
+
+def _not_deployed(files: Mapping[str, str], refused: Mapping[str, str], options: Options) -> list[Result]:
+    """The endpoints of files that do not deploy."""
+    try:
+        project = parse_project(files)
+    except ProjectError:
+        project = Project()
+    found: list[Result] = []
+    for path, why in refused.items():
+        if not path.endswith(".pipe"):
+            continue
+        pipe = next((p for p in project.pipes.values() if p.file == path), None)
+        name = pipe.name if pipe else path.rsplit("/", 1)[-1].removesuffix(".pipe")
+        if (pipe is None or pipe.endpoint) and (not options.endpoints or name in options.endpoints):
+            found.append(Result(name, Verdict.UNPROVED, f"does not deploy: {why.splitlines()[0][:300]}"))
+    return found
