@@ -145,7 +145,7 @@ class Catalog:
         if not is_resource_name(name) or len(name) > MAX_ENVIRONMENT_NAME:
             raise BadRequest(
                 f"'{name[:80]}' is not a valid environment name",
-                hint=f"Letters, digits and underscores, not starting with a digit; {MAX_ENVIRONMENT_NAME} at most.",
+                hint=f"Letters, digits and underscores, no digit first, no SQL word; {MAX_ENVIRONMENT_NAME} at most.",
             )
         async with self._changing:
             workspace = self.snapshot(workspace_id).workspace
@@ -264,9 +264,7 @@ class Catalog:
         mine = {place: change(s) for place, s in self._snapshots.items() if place[0] == workspace_id}
         self._snapshots = dict(self._snapshots) | mine
 
-    def _built(
-        self, workspace_id: str, environment: str, deployment: DeploymentRow, project: Project
-    ) -> Snapshot:
+    def _built(self, workspace_id: str, environment: str, deployment: DeploymentRow, project: Project) -> Snapshot:
         workspace = self.snapshot(workspace_id, environment).workspace
         if environment:
             own = self.snapshot(workspace_id)

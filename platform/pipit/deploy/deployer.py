@@ -115,8 +115,7 @@ class Deployer:
                 log.warning("the engine is away: the database %s is dropped at the next start", gone.database)
 
     async def catch_up(self) -> None:
-        """At start: what lags behind is brought up to date. An environment that fails is logged, and served as it is.
-        """
+        """At start: what lags behind is brought up to date. One that fails is logged, and served as it is."""
         for gone in await self._catalog.state.deleted_environments():
             await self._ingest.discard(gone.database)
         for workspace_id in self._catalog.snapshots:
