@@ -28,6 +28,26 @@ def show_changes(found: Mapping[str, Any]) -> None:
     show_warnings(_warning(item) for item in found.get("feedback") or [] if item.get("level") == "WARNING")
 
 
+def show_environments(found: Mapping[str, Any], *, check: bool = False) -> bool:
+    """What a deploy did to each environment that had not what is live; with `check`, what it would do. False: one
+    failed."""
+    listed = list(found.get("environments") or [])
+    failed = [one for one in listed if one["result"] == "failed"]
+    done = sum(one["result"] == "success" for one in listed)
+    if done:
+        line(err, (f"  {count(done, 'environment')} {'would get' if check else 'got'} the same", "dim"))
+    for one in failed:
+        show_environment(one)
+    if failed and not check:
+        line(err, "What failed is served as it was. The next deploy tries again, also one that changes nothing.")
+    return not failed
+
+
+def show_environment(one: Mapping[str, Any]) -> None:
+    """One that failed."""
+    line(err, (f"  ! {one['name']}", "red"), f"  stays on deployment {one['deployment']}: {one.get('error') or ''}")
+
+
 def summary(found: Mapping[str, Any]) -> str:
     """`2 data sources and 3 pipes`; empty when nothing changes."""
     parts = []

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipit.cli.changes import live, show_changes, summary
+from pipit.cli.changes import live, show_changes, show_environments, summary
 from pipit.cli.options import DATA_FOLDER, DataOption, HostOption, Options, TokenOption, examples, resolve
 from pipit.cli.output import count, line, note, out, show_errors, show_warnings, waiting
 from pipit.cli.target import connect, run
@@ -255,6 +255,8 @@ def _deploy(options: Options, folder: Path, *, check: bool, destructive: bool, w
         note(f"A deploy would change {summary(deployment) or 'the project'}. Nothing was changed.")
     else:
         note(live(deployment))
+    if not show_environments(deployment, check=check):
+        raise typer.Exit(1)
 
 
 async def _send(

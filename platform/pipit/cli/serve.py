@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pipit import __version__
-from pipit.cli.changes import live, show_changes
+from pipit.cli.changes import live, show_changes, show_environments
 from pipit.cli.instance import TOKEN_FILE, ServerFile, hold, keep_token, remove_server, server_token, write_server
 from pipit.cli.logs import log_to
 from pipit.cli.options import DataOption, Options, examples, resolve
@@ -229,6 +229,7 @@ class Publisher:
         show_changes(found)
         if outcome.result == "success":
             note(live(found))
+        show_environments(found)
         return True
 
     async def follow(self, stop: asyncio.Event) -> None:

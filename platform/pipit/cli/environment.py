@@ -1,0 +1,91 @@
+"""`pipit environment`: a workspace's other databases, each with the same project and rows of its own."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+from urllib.parse import quote
+
+import typer
+from rich.table import Table
+
+from pipit.cli.changes import show_environment
+from pipit.cli.options import DataOption, HostOption, Options, TokenOption, examples, resolve
+from pipit.cli.output import note, printable, show_table, waiting
+from pipit.cli.target import connect, run
+from pipit.errors import BadRequest
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Environments: databases of their own for some customers, with the same project deployed.",
+)
+
+Name = Annotated[str, typer.Argument(help="The environment's name, as tokens have it.", metavar="NAME")]
+_PATH = "/v0/workspace/environments"
+
+
+@app.command("add", epilog=examples("pipit environment add acme"))
+def add(
+    context: typer.Context, name: Name, data: DataOption = None, host: HostOption = None, token: TokenOption = None
+) -> None:
+    """Makes an environment and deploys what is live into it."""
+    made = run(_add(resolve(context, data, host, token), name))
+    if made["result"] == "failed":
+        note(f"The environment {name} is made, and empty:")
+        show_environment(made)
+        raise typer.Exit(1)
+    held = f"with deployment {made['deployment']}" if made["deployment"] != "0" else "with nothing deployed yet"
+    note(f"The environment {name} is live, {held}.")
+
+
+async def _add(options: Options, name: str) -> dict[str, Any]:
+    async with connect(options) as client:
+        with waiting("Deploying..."):
+            return await client.post(_PATH, data={"name": name})
+
+
+@app.command("ls", epilog=examples("pipit environment ls"))
+def list_environments(
+    context: typer.Context, data: DataOption = None, host: HostOption = None, token: TokenOption = None
+) -> None:
+    """Lists the environments, and whether they have what is live."""
+    found = run(_list(resolve(context, data, host, token)))
+    if not found:
+        note("No environments. `pipit environment add NAME` makes one.")
+        return
+    table = Table("Name", "Status", "Deployment", "Database", "Created")
+    for one in found:
+        created = str(one["created_at"]).partition(".")[0]
+        table.add_row(*(printable(str(one[k])) for k in ("name", "status", "deployment", "database")), created)
+    show_table(table)
+
+
+async def _list(options: Options) -> list[dict[str, Any]]:
+    async with connect(options) as client:
+        found: list[dict[str, Any]] = (await client.get(_PATH))["environments"]
+        return found
+
+
+@app.command("rm", epilog=examples("pipit environment rm acme         # asks", "pipit environment rm acme --yes"))
+def remove(
+    context: typer.Context,
+    name: Name,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    data: DataOption = None,
+    host: HostOption = None,
+    token: TokenOption = None,
+) -> None:
+    """Deletes an environment with all of its rows. They cannot be brought back."""
+    if not yes:
+        if not sys.stdin.isatty():
+            raise BadRequest(
+                f"This deletes the environment {name} with all of its rows", hint="Add --yes if that is what you want."
+            )
+        typer.confirm(f"Delete the environment {name} with all of its rows?", abort=True, err=True)
+    run(_remove(resolve(context, data, host, token), name))
+    note(f"The environment {name} is deleted.")
+
+
+async def _remove(options: Options, name: str) -> None:
+    async with connect(options) as client:
+        await client.delete(f"{_PATH}/{quote(name, safe='')}?confirm=true")
