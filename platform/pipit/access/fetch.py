@@ -76,7 +76,8 @@ class FetchedKeys:
         self._patience = patience
         self._sets: Mapping[str, KeySet] = {}
         self._tried: dict[str, float] = {}  # when a URL was asked last, whatever came of it
-        self._running: dict[str, asyncio.Task[bool]] = {}
+        self._running: dict[str, asyncio.Task[None]] = {}
+        self._news = False  # what was not told yet
         self._watched: frozenset[str] = frozenset()
 
     def watch(self, urls: Iterable[str]) -> None:
@@ -104,9 +105,8 @@ class FetchedKeys:
             if task is not None:
                 tasks.append(task)
         if tasks:
-            done, _ = await asyncio.wait(tasks, timeout=self._patience)
-            if any(not task.cancelled() and task.result() for task in done):
-                self._changed()  # also of those that `refresh` began: it tells of all its URLs at the end
+            await asyncio.wait(tasks, timeout=self._patience)
+            self._tell()  # also of those that `refresh` began: it tells of all its URLs at the end
 
     async def refresh(self) -> None:
         """Asks all that are due, a few at a time, and tells once."""
@@ -115,12 +115,12 @@ class FetchedKeys:
         due = [url for url, ago in tried.items() if not 0 <= ago < REFRESH_SECONDS]
         some = asyncio.Semaphore(_AT_ONCE)
 
-        async def one(url: str) -> bool:
+        async def one(url: str) -> None:
             async with some:
-                return await (self._running.get(url) or self._start(url, tell=False))
+                await (self._running.get(url) or self._start(url, tell=False))
 
-        if any(await asyncio.gather(*(one(url) for url in due))):
-            self._changed()
+        await asyncio.gather(*(one(url) for url in due))
+        self._tell()
 
     async def run(self) -> None:
         """Keeps key sets fresh, for as long as the server runs."""
@@ -136,23 +136,28 @@ class FetchedKeys:
             task.cancel()
         await asyncio.gather(*self._running.values(), return_exceptions=True)
 
-    def _start(self, url: str, *, tell: bool) -> asyncio.Task[bool]:
+    def _tell(self) -> None:
+        if self._news:
+            self._news = False
+            self._changed()
+
+    def _start(self, url: str, *, tell: bool) -> asyncio.Task[None]:
         self._tried[url] = self._clock()
         task = asyncio.ensure_future(self._ask(url, tell))
         self._running[url] = task
         task.add_done_callback(lambda _: self._running.pop(url, None))
         return task
 
-    async def _ask(self, url: str, tell: bool) -> bool:
-        """Whether there is a new key set. A provider that fails, or publishes nonsense, changes nothing."""
+    async def _ask(self, url: str, tell: bool) -> None:
+        """A provider that fails, or publishes nonsense, changes nothing."""
         try:
             keys = read_keys(await self._fetch(url), until=self._clock() + STALE_SECONDS, lenient=True)
         except BadRequest as error:
             log.warning("the keys at %s: %s", url, error.message)
-            return False
+            return
         if url not in self._watched:
-            return False
+            return
         self._sets = {**self._sets, url: keys}
+        self._news = True
         if tell:
-            self._changed()
-        return True
+            self._tell()

@@ -56,6 +56,14 @@ def read_datasource(security: SecurityContext, name: str, *, exists: bool = True
         raise _no_datasource(name)
 
 
+def read_named(security: SecurityContext, name: str, *, exists: bool) -> None:
+    """For a JWT's own SQL: a scope names exactly this data source. Whether another one exists is not told."""
+    if not security.scopes_for("DATASOURCES:READ", name):
+        raise _missing(security, "DATASOURCES:READ", name)
+    if not exists:
+        raise _no_datasource(name)
+
+
 def read_sql(security: SecurityContext, names: Iterable[str]) -> None:
     """For a workspace token's SQL: every data source and pipe that its text names."""
     if security.is_tenant:
