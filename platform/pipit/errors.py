@@ -4,7 +4,8 @@
     ├── BadRequest                  bad_request             400  a parameter, a body, a header
     │   ├── TemplateError           template_error          400  a value that the template refuses
     │   ├── CustomError             custom_error            any  {{ error(...) }} and {{ custom_error(...) }}
-    │   └── SqlError                sql_error               400  the engine refused the statement
+    │   ├── SqlError                sql_error               400  the engine refused the statement
+    │   └── QueryRefused            query_refused           400  a tenant's own SQL, whatever was wrong with it
     ├── Forbidden                   forbidden               403  bad token, missing scope, missing key
     │   └── ReadRefused             read_refused            403  a filter cannot be applied, so nothing runs
     ├── NotFound                    not_found               404
@@ -104,6 +105,18 @@ class SqlError(BadRequest):
     def __init__(self, message: str, *, engine_code: int = 0, hint: str = "") -> None:
         super().__init__(message, hint=hint)
         self.engine_code = engine_code
+
+
+class QueryRefused(BadRequest):
+    """A tenant's own SQL does not run, or failed. One text for all: the reason could tell of what it may not see."""
+
+    code = "query_refused"
+
+    def __init__(self, request_id: str) -> None:
+        super().__init__(
+            "The query cannot be run",
+            hint=f"Plain SELECT over the token's data sources. The workspace's owner finds more under {request_id}.",
+        )
 
 
 class Forbidden(PipitError):

@@ -1,4 +1,4 @@
-"""GET|POST /v0/sql: a workspace token's own SELECT. A JWT gets 403 here (tenant SQL is a later, opt-in mode)."""
+"""GET|POST /v0/sql: a workspace token's own SELECT; a JWT's too where the workspace allows it (`query/tenant_sql.py`)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from starlette.routing import Route
 from pipit.api.origin import log_refusals
 from pipit.api.requests import authenticate, parameters, query_pairs, read_body, server_of
 from pipit.api.responses import ReadResponse
-from pipit.errors import BadRequest, Forbidden
+from pipit.errors import BadRequest
+from pipit.query import tenant_sql
 from pipit.query.formats import JSON, TSV
 from pipit.query.log import QUERY_API
 from pipit.query.read import SqlQuery
@@ -28,10 +29,7 @@ async def sql(request: Request) -> Response:
     server = server_of(request)
     security, snapshot = authenticate(request)
     if security.is_tenant:
-        raise Forbidden(
-            "A JWT cannot use /v0/sql",
-            hint="JWTs read endpoints; use a workspace token for SQL.",
-        )
+        tenant_sql.require(snapshot, security)
     kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
     # A body is read once: it is the statement, or it is parameters.
     is_text = request.method == "POST" and kind not in _FORM_TYPES

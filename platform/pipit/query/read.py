@@ -17,12 +17,32 @@ from pipit.access.context import SecurityContext
 from pipit.access.params import RequestParams, merge
 from pipit.catalog.snapshot import CompiledNode, CompiledPipe, Snapshot
 from pipit.engine.client import Engine, ParamValue
-from pipit.errors import BadRequest, Forbidden, NotFound, SqlError, TooLarge
+from pipit.errors import (
+    BadRequest,
+    Forbidden,
+    NotFound,
+    PipitError,
+    QueryRefused,
+    RateLimited,
+    ReadRefused,
+    SqlError,
+    TooLarge,
+    Unavailable,
+)
+from pipit.query import tenant_sql
 from pipit.query.cache import Cache, Run, key_of
 from pipit.query.compose import Composed, Composer
 from pipit.query.examine import Examiner, check_strict
 from pipit.query.formats import Format, split_format
-from pipit.query.limits import FILTER_FIRST, MAX_SQL_BYTES, STRICT, Limits, SettingsDict, settings_for
+from pipit.query.limits import (
+    FILTER_FIRST,
+    MAX_SQL_BYTES,
+    STRICT,
+    Limits,
+    SettingsDict,
+    settings_for,
+    tenant_sql_settings,
+)
 from pipit.query.log import QUERY_API, Counts, Origin, Sink, log_line, record
 from pipit.query.secure import check_filters, check_scopes, filter_setting, filters_for
 from pipit.query.slots import Slots
@@ -65,6 +85,7 @@ class Plan:
     reads: frozenset[str]
     format: Format
     cache_seconds: int = 0  # how long the answer may be kept; 0: not at all
+    tenants_text: bool = False  # a tenant wrote the statement: `tenant_sql.py`
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,9 +143,9 @@ class Reader:
                 running = partial(self._cache.open, key, plan.cache_seconds, run)
             async with running() as chunks:
                 yield Answer(plan.format, chunks)
-        except SqlError as caught:
+        except PipitError as caught:
             error = caught
-            raise _for_reader(caught, security, request_id) from None
+            raise _for_reader(caught, security, query, request_id) from None
         except BaseException as caught:
             error = caught
             raise
@@ -182,7 +203,7 @@ class Reader:
         self, snapshot: Snapshot, security: SecurityContext, plan: Plan, request_id: str, counts: Counts
     ) -> AsyncIterator[AsyncIterator[bytes]]:
         """The bytes of a plan's answer: whole under filters, else as they come."""
-        if plan.filters:
+        if plan.filters or plan.tenants_text:
             async with self._slots.held(security):
                 body = await self._run_filtered(snapshot, plan, request_id, counts)
             yield _once(body)
@@ -209,6 +230,8 @@ class Reader:
         try:
             return await self._whole(snapshot, plan, plan.settings, request_id, counts)
         except SqlError:
+            if plan.tenants_text:
+                raise  # the filter came first already
             slow = plan.settings | FILTER_FIRST
             return await self._whole(snapshot, plan, slow, f"{request_id}-f" if request_id else "", counts)
 
@@ -224,12 +247,13 @@ class Reader:
             counts=counts.take,
             **_where(snapshot, plan, request_id),
         ) as chunks:
-            return b"".join([chunk async for chunk in self._counted(chunks)])
+            most = self._limits.tenant_sql.result_bytes if plan.tenants_text else 0
+            return b"".join([chunk async for chunk in self._counted(chunks, most)])
 
-    async def _counted(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    async def _counted(self, chunks: AsyncIterator[bytes], most: int = 0) -> AsyncIterator[bytes]:
         """The engine bounds what a result takes in its memory, where a value repeated in every row takes next to
         nothing. What is handed on is counted here."""
-        most = self._limits.result_bytes
+        most = most or self._limits.result_bytes
         size = 0
         async for chunk in chunks:
             size += len(chunk)
@@ -243,6 +267,8 @@ class Reader:
             raise Forbidden("The token belongs to another workspace")
         if security.environment != snapshot.workspace.environment:
             raise Forbidden("The token belongs to another environment")
+        if isinstance(query, SqlQuery) and security.is_tenant:
+            return await self._plan_tenants_text(snapshot, security, query)
         check_scopes(snapshot, security)
         binder = Binder()
         if isinstance(query, PipeQuery):
@@ -259,8 +285,8 @@ class Reader:
         settings |= composed.settings
         if isinstance(query, SqlQuery):
             settings |= query.settings
-        # Confined by a filter, or by parameters that the pipe says are fixed: statistics would count others' rows.
-        if filters or self._is_confined(snapshot, security, query):
+        # Confined by a filter or by parameters that the token fixes: statistics would count others' rows.
+        if filters or self._is_confined(security, query):
             settings |= STRICT
         settings["readonly"] = 1
         if filters:
@@ -269,9 +295,27 @@ class Reader:
         keep = _cache_seconds(snapshot, query, composed)
         return Plan(composed, binder.params, filters, settings, reads, format, keep)
 
-    def _is_confined(self, snapshot: Snapshot, security: SecurityContext, query: Query) -> bool:
-        pipe = snapshot.pipes.get(query.pipe) if isinstance(query, PipeQuery) else None
-        return security.is_tenant and pipe is not None and bool(pipe.pipe.fixed_params)
+    async def _plan_tenants_text(self, snapshot: Snapshot, security: SecurityContext, query: SqlQuery) -> Plan:
+        """What the token may read is decided before the engine sees the text; what the text may do is decided after."""
+        tenant_sql.require(snapshot, security)
+        if query.pipeline:
+            raise Forbidden("A JWT cannot use 'pipeline': its SQL reads data sources only")
+        composed, format = tenant_sql.compose(snapshot, security, query.sql, query.format)
+        filters = tenant_sql.filters(snapshot, security, composed)
+        limits = tenant_sql_settings(self._limits.tenant_sql, filtered=bool(filters))
+        columns = tenant_sql.columns_of(snapshot, composed)
+        examined = await self._examiner.examine_tenants(snapshot, composed, columns, limits)
+        reads = examined | composed.tables
+        check_filters(snapshot, security, reads, filters)
+        settings = limits | dict(query.settings) | {"readonly": 1}
+        if filters:
+            settings["additional_table_filters"] = filter_setting(filters)
+        return Plan(composed, {}, filters, settings, reads, format, tenants_text=True)
+
+    def _is_confined(self, security: SecurityContext, query: Query) -> bool:
+        """By parameters that the token fixes: as by a filter, rows that it cannot see are others'."""
+        scopes = security.scopes_for("PIPES:READ", query.pipe) if isinstance(query, PipeQuery) else ()
+        return security.is_tenant and any(scope.fixed_params for scope in scopes)
 
     def _compose_pipe(
         self, snapshot: Snapshot, security: SecurityContext, query: PipeQuery, binder: Binder
@@ -298,8 +342,6 @@ class Reader:
     def _compose_sql(
         self, snapshot: Snapshot, security: SecurityContext, query: SqlQuery, binder: Binder
     ) -> tuple[Composed, Format]:
-        if security.is_tenant:
-            raise Forbidden("A JWT cannot use /v0/sql: only workspace tokens may send SQL")
         _check_sql_size(query.sql)
         values = merge(query.params, {}, security)
         pipeline: tuple[CompiledPipe, CompiledNode] | None = None
@@ -340,9 +382,15 @@ async def _once(body: bytes) -> AsyncIterator[bytes]:
     yield body
 
 
-def _for_reader(error: SqlError, security: SecurityContext, request_id: str) -> SqlError:
-    """A tenant did not write the SQL, and the engine's text may quote a row: it gets one text for all (ATTACKS E04)."""
+def _for_reader(error: PipitError, security: SecurityContext, query: Query, request_id: str) -> PipitError:
+    """A tenant gets one text for all that the engine says, which may quote a row (ATTACKS E04). Of a text of its own it
+    is told what its token lacks, and else nothing: bounds that it met, too, depend on rows that are not its own."""
     if not security.is_tenant:
+        return error
+    if isinstance(query, SqlQuery):
+        told = isinstance(error, (Forbidden, NotFound, Unavailable, RateLimited)) and not isinstance(error, ReadRefused)
+        return error if told else QueryRefused(request_id)
+    if not isinstance(error, SqlError):
         return error
     return SqlError("The query of this endpoint failed", hint=f"Quote the request id {request_id} to its owner.")
 

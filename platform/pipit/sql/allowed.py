@@ -1,8 +1,9 @@
 """Reviewed allow-lists: what a text may call, set and ask for when a tenant's token runs it.
 
 The lists in `reviewed/` name every function, table function, setting and format of the engine (26.9), each with a
-verdict: `allowed`, `authors: ` and the reason why not for tenants' own SQL, or the reason why not for anybody. They are made from the live engine by `python -m pipit.sql.review`, which
-never allows anything by itself: a name that a new engine brings is `unreviewed`, refused, and fails the test.
+verdict: `allowed`, `authors: ` and the reason why not for tenants' own SQL, or the reason why not for anybody. They are
+made from the live engine by `python -m pipit.sql.review`, which never allows anything by itself: a name that a new
+engine brings is `unreviewed`, refused, and fails the test.
 
 What is refused, and why it matters: functions that read files, the network or models; that call services; that tell
 of the server; that wait; that raise by value (`throwIf`: errors tell about rows of others); that show how rows lie in
@@ -10,9 +11,9 @@ blocks (`lowCardinalityKeys` prints values of rows that a filter removed). `OBJE
 table in an argument: refused unless the caller allows that object. Aggregate functions are allowed with every
 combinator (-If, -State, ...), which change how they aggregate and not what they read.
 
-`authors: ...` is for what a project's pipes may use, and a workspace's own SQL, and what is not for a text that a tenant
-wrote: what shows how rows lie on the disk, costs without a bound that the engine checks, names something by a text, or
-tells of the server. Settings are never a tenant's.
+`authors: ...` is for what a project's pipes and a workspace's own SQL may use, and a text that a tenant wrote may not:
+what shows how rows lie on the disk, costs without a bound that the engine checks, names something by a text, or tells
+of the server. Settings are never a tenant's.
 """
 
 from __future__ import annotations
