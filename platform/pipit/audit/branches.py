@@ -1,0 +1,289 @@
+"""Every text that a request can make of an endpoint, found by trying; and the branches that no try could reach.
+
+For each parameter: absent, empty, a value of its type, each constant that a condition compares it with (and a number's
+neighbours), its enum and default. Then one parameter at a time over nothing and over everything given, all pairs, and
+all combinations of those that choose a branch while there are few. A traced template tells which branches each try
+took, so what is missed is named and never passed over.
+
+Bounds count tries, not time: the same project gives the same report everywhere.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from math import prod
+
+from pipit.audit.comparisons import mine_node
+from pipit.catalog.lineage import references
+from pipit.catalog.snapshot import CompiledNode, CompiledPipe, NodeTarget, Snapshot
+from pipit.engine.client import ParamValue
+from pipit.errors import CustomError, PipitError, TemplateError
+from pipit.query.compose import Composed, Composer
+from pipit.templates import Binder, Parameter, RequestValue, Template
+from pipit.templates.state import Branch
+
+MAX_TRIES = 4_000
+MAX_TEXTS = 400
+_EXHAUSTIVE = 512
+
+Values = Mapping[str, RequestValue]
+
+
+@dataclass(frozen=True, slots=True)
+class Rendering:
+    """One text with the values that first made it."""
+
+    values: Values
+    composed: Composed
+    binder: Binder
+
+    @property
+    def params(self) -> Mapping[str, ParamValue]:
+        return self.binder.params
+
+    @property
+    def visited(self) -> frozenset[Branch]:
+        return frozenset(self.binder.visited)
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Values whose text is refused before the engine sees it."""
+
+    values: Values
+    error: PipitError
+
+
+@dataclass(frozen=True, slots=True)
+class Renderings:
+    texts: tuple[Rendering, ...]
+    refusals: tuple[Refusal, ...]
+    reached: frozenset[Branch]
+    missed: tuple[Branch, ...]
+    complete: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """What is known of an endpoint's parameters, its own and those of the nodes that it reads."""
+
+    parameters: Mapping[str, Parameter]
+    candidates: Mapping[str, tuple[RequestValue, ...]]  # None: absent
+    choosing: tuple[str, ...]  # those that conditions of a template look at
+    comparing: frozenset[str]  # those that are compared with a column
+    nodes: tuple[NodeTarget, ...]
+
+
+def traced(snapshot: Snapshot) -> Snapshot:
+    """The snapshot with templates that tell which branches they take. Their SQL is the same."""
+
+    def node(pipe: CompiledPipe, one: CompiledNode) -> CompiledNode:
+        if one.template is None:
+            return one
+        return replace(one, template=Template.compile(one.node.sql, name=f"{pipe.name}.{one.name}", traced=True))
+
+    pipes = {
+        pipe.name: replace(pipe, nodes={name: node(pipe, one) for name, one in pipe.nodes.items()})
+        for pipe in snapshot.pipes.values()
+    }
+    return replace(snapshot, pipes=pipes)
+
+
+def inputs_of(snapshot: Snapshot, pipe: CompiledPipe) -> Inputs:
+    assert pipe.endpoint is not None
+    found = reachable(snapshot, pipe, pipe.endpoint)
+    parameters: dict[str, Parameter] = {}
+    tested: dict[str, set[str | int | float]] = {}
+    comparing: set[str] = set()
+    enums: dict[str, list[object]] = {}
+    for target in found:
+        if target.node.template is None:
+            continue
+        mined = mine_node(target.node)
+        for name, literals in mined.tested.items():
+            tested.setdefault(name, set()).update(literals)
+        for parameter in target.node.template.parameters:
+            known = parameters.get(parameter.name)
+            if known is None or (not known.typed and parameter.typed):
+                parameters[parameter.name] = parameter
+            enums.setdefault(parameter.name, []).extend(parameter.enum)
+            if mined.columns_of(parameter.name):
+                comparing.add(parameter.name)
+            if parameter.guards:
+                tested.setdefault(parameter.name, set())
+    candidates = {
+        name: _candidates(parameter, tested.get(name, set()), enums.get(name, []))
+        for name, parameter in parameters.items()
+    }
+    choosing = tuple(name for name in parameters if name in tested)
+    return Inputs(parameters, candidates, choosing, frozenset(comparing), tuple(found))
+
+
+def reachable(snapshot: Snapshot, pipe: CompiledPipe, node: CompiledNode) -> list[NodeTarget]:
+    """The nodes that an endpoint may read, itself first."""
+    found: dict[tuple[str, str], NodeTarget] = {}
+    waiting = [NodeTarget(pipe, node)]
+    while waiting:
+        target = waiting.pop(0)
+        if (target.pipe.name, target.node.name) in found:
+            continue
+        found[(target.pipe.name, target.node.name)] = target
+        for reference in references(target.node):
+            below = snapshot.resolve(reference, target.pipe)
+            if isinstance(below, NodeTarget):
+                waiting.append(below)
+    return list(found.values())
+
+
+def render_all(
+    snapshot: Snapshot,
+    pipe: CompiledPipe,
+    inputs: Inputs,
+    composer: Composer,
+    *,
+    fixed: Values | None = None,
+    left_out: Values | None = None,
+) -> Renderings:
+    """All texts of the endpoint. `fixed` values stand in every try; so do those of `left_out`, where None is absent."""
+    given: dict[str, RequestValue] = {**(fixed or {}), **(left_out or {})}
+    texts: dict[tuple[object, ...], Rendering] = {}
+    refusals: dict[str, Refusal] = {}
+    reached: set[Branch] = set()
+    complete = True
+    for tries, values in enumerate(_assignments(inputs, given)):
+        if tries >= MAX_TRIES or len(texts) >= MAX_TEXTS:
+            complete = False
+            break
+        tried = render(snapshot, pipe, values, composer)
+        if isinstance(tried, Rendering):
+            reached |= tried.visited
+            key = (tried.composed.sql, *sorted(tried.composed.settings.items()))
+            texts.setdefault(key, tried)
+        elif isinstance(tried, Refusal):
+            refusals.setdefault(tried.error.message, tried)
+        else:
+            reached |= tried  # the author's own error(): no statement comes of it
+    templates = {branch.template for branch in reached}
+    missed = [
+        branch
+        for target in inputs.nodes
+        if target.node.template is not None and f"{target.pipe.name}.{target.node.name}" in templates
+        for branch in target.node.template.branches
+        if branch not in reached
+    ]
+    return Renderings(tuple(texts.values()), tuple(refusals.values()), frozenset(reached), tuple(missed), complete)
+
+
+def render(
+    snapshot: Snapshot, pipe: CompiledPipe, values: Values, composer: Composer
+) -> Rendering | Refusal | frozenset[Branch]:
+    """The text for these values; why it is refused; or, where the template itself refuses them, the branches taken.
+
+    A value that the template cannot take counts for nothing: no branch of that try was seen to its end.
+    """
+    assert pipe.endpoint is not None
+    binder = Binder()
+    try:
+        composed = composer.pipe(snapshot, pipe, pipe.endpoint, values, binder)
+    except CustomError:
+        return frozenset(binder.visited)
+    except TemplateError:
+        return frozenset()
+    except PipitError as error:
+        return Refusal(values, error)
+    return Rendering(values, composed, binder)
+
+
+def sample(parameter: Parameter) -> RequestValue:
+    """A value that is likely to pass: the author's own words first."""
+    for known in (*parameter.enum, parameter.example, parameter.default):
+        if known not in (None, "", []) and isinstance(known, str | int | float):
+            return str(known)
+    return SAMPLES[0].get(_element(parameter.type), "1") if not parameter.identifier else None
+
+
+_DATES = {"Date": "2024-01-02", "DateTime": "2024-01-02 00:00:00", "DateTime64": "2024-01-02 00:00:00.000"}
+# A String may have to be a date, a number or a UUID where it stands; tried in this order.
+SAMPLES: tuple[dict[str, str], ...] = (
+    {**_DATES, "String": "x1", "Boolean": "1", "JSON": "{}"},
+    {**_DATES, "String": "2024-01-02", "Boolean": "1", "JSON": "{}"},
+    {**_DATES, "String": "2024-01-02 00:00:00", "Boolean": "1", "JSON": "{}"},
+    {**_DATES, "String": "1", "Boolean": "1", "JSON": "[]"},
+    {**_DATES, "String": "00000000-0000-0000-0000-000000000001", "Boolean": "1", "JSON": "[]"},
+)
+
+
+def others(inputs: Inputs, values: Values) -> Iterator[Values]:
+    """The same request with other values of its free texts, for an engine that takes none of the first."""
+    for samples in SAMPLES[1:]:
+        changed = dict(values)
+        for name, value in values.items():
+            parameter = inputs.parameters.get(name)
+            if parameter is not None and value == SAMPLES[0]["String"]:
+                changed[name] = samples.get(_element(parameter.type), "1")
+        if changed != values:
+            yield changed
+
+
+def _element(type: str) -> str:
+    return type[len("Array(") : -1] if type.startswith("Array(") else type
+
+
+def _candidates(
+    parameter: Parameter, tested: Iterable[str | int | float], enum: Iterable[object]
+) -> tuple[RequestValue, ...]:
+    found: list[RequestValue] = [sample(parameter), None]
+    literals = sorted(tested, key=lambda one: (isinstance(one, str), str(one)))
+    for literal in literals:
+        found.append(str(literal))
+        if isinstance(literal, int):
+            found += [str(literal + 1), str(literal - 1)]
+    if parameter.type.startswith("Array(") and len(literals) > 1:
+        found.append(",".join(str(literal) for literal in literals))
+    found += [str(one) for one in enum if isinstance(one, str | int | float)]
+    if parameter.type == "Boolean":
+        found += ["1", "0"]
+    if not parameter.identifier:
+        found.append("")
+        if _element(parameter.type) == "String":
+            found.append(SAMPLES[0]["String"])
+    different = list(dict.fromkeys(found))
+    if parameter.type.startswith("Array("):
+        different.append([])  # as a JSON body can say it: a loop over it makes no turn
+    return tuple(different)
+
+
+def _assignments(inputs: Inputs, given: Values) -> Iterator[Values]:
+    """Values to try, each once; the most telling first."""
+    seen: set[tuple[tuple[str, object], ...]] = set()
+    for values in _all(inputs, given):
+        clean = {name: value for name, value in {**values, **given}.items() if value is not None}
+        key = tuple(sorted((name, str(value)) for name, value in clean.items()))
+        if key not in seen:
+            seen.add(key)
+            yield clean
+
+
+def _all(inputs: Inputs, given: Values) -> Iterator[dict[str, RequestValue]]:
+    free = {name: values for name, values in inputs.candidates.items() if name not in given}
+    nothing: dict[str, RequestValue] = {
+        name: values[0] if inputs.parameters[name].needed else None for name, values in free.items()
+    }
+    everything = {name: values[0] for name, values in free.items()}
+    bases = (nothing, everything)
+    yield from bases
+    for name, values in free.items():
+        for base in bases:
+            for value in values:
+                yield {**base, name: value}
+    choosing = [name for name in inputs.choosing if name in free]
+    for one, other in itertools.combinations(choosing, 2):
+        for base in bases:
+            for first, second in itertools.product(free[one], free[other]):
+                yield {**base, one: first, other: second}
+    if prod(len(free[name]) for name in choosing) <= _EXHAUSTIVE:
+        for combination in itertools.product(*(free[name] for name in choosing)):
+            for base in bases:
+                yield {**base, **dict(zip(choosing, combination, strict=True))}
