@@ -54,6 +54,7 @@ def only_a(body: bytes) -> None:
 
 
 async def test_every_way_to_ask_for_another_customer(tenants: Workspace) -> None:
+    """B01, B02, B03, B05, B06, B07: the token's parameter stands, and names that only look like it are unknown ones."""
     fixed = tenants.jwt(
         {"type": "PIPES:READ", "resource": "by_param", "fixed_params": {"customer_id": "a"}},
         {"type": "PIPES:READ", "resource": "latest", "fixed_params": {}},
@@ -87,6 +88,7 @@ async def test_every_way_to_ask_for_another_customer(tenants: Workspace) -> None
     ],
 )
 async def test_bodies(tenants: Workspace, headers: dict[str, str], body: bytes) -> None:
+    """B08, B09, B10, B11: what a body says, against the URL and against the token."""
     fixed = tenants.jwt(
         {"type": "PIPES:READ", "resource": "by_param", "fixed_params": {"customer_id": "a"}},
         context={"customer_id": "a"},
@@ -99,6 +101,7 @@ async def test_bodies(tenants: Workspace, headers: dict[str, str], body: bytes) 
 
 
 async def test_headers_cookies_and_methods_change_nothing(tenants: Workspace) -> None:
+    """B13, B14, B15."""
     token = tenants.tenant("latest", customer_id="a")
     for headers in (
         {
@@ -162,8 +165,10 @@ async def test_managers_see_their_team_only(tenants: Workspace) -> None:
 async def test_too_many_and_too_long(tenants: Workspace) -> None:
     """B23, B24."""
     token = tenants.tenant("latest", customer_id="a")
-    many = "&".join(f"p{i}=1" for i in range(1200))
-    assert (await tenants.get(f"/v0/pipes/latest.json?{many}", token=token)).status == 414 if len(many) > 8000 else 400
+    many = "&".join(f"{i}" for i in range(1001))
+    assert (await tenants.get(f"/v0/pipes/latest.json?{many}", token=token)).status == 400
+    more = "&".join(f"p{i}=1" for i in range(5000))
+    assert (await tenants.get(f"/v0/pipes/latest.json?{more}", token=token)).status in (414, 431)
     body = json.dumps({f"p{i}": 1 for i in range(5000)}).encode()
     json_type = {"Content-Type": "application/json"}
     assert (await tenants.post("/v0/pipes/latest.json", token=token, headers=json_type, data=body)).status == 400
@@ -174,12 +179,91 @@ async def test_too_many_and_too_long(tenants: Workspace) -> None:
     assert (reply.status, reply.json["code"]) == (413, "too_large")
 
 
-async def test_pipes_of_the_token_only(tenants: Workspace) -> None:
-    """B22, E08: one answer for what is not there and what is not allowed."""
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_a_scalar_that_is_sent_twice(tenants: Workspace, method: str) -> None:
+    """B02, B08, B10: also of a parameter that is not fixed; two programs could take two different ones."""
     token = tenants.tenant("latest", customer_id="a")
-    bodies = set()
-    for name in ("totals", "nothing_here", "Latest", "latest_private"):
-        reply = await tenants.get(f"/v0/pipes/{name}.json", token=token)
-        bodies.add((reply.status, reply.text.replace(name, "NAME")))
-    assert len(bodies) == 1
-    assert bodies.pop()[0] == 403
+    for query, body in (
+        ("action=click&action=view", b""),
+        ("action=click&action=click", b""),
+        ("action=click", b'{"action": "view"}'),
+        ("action=click", b'{"action": null}'),
+        ("", b'{"action": "click", "action": "view"}'),
+        ("", b'{"action": "click", "\\u0061ction": "view"}'),
+    ):
+        if bool(body) == (method == "POST"):
+            headers = {"Content-Type": "application/json"}
+            path = f"/v0/pipes/latest.json?{query}"
+            reply = await tenants.request(method, path, token=token, headers=headers, data=body or None)
+            assert (reply.status, reply.json["code"]) == (400, "bad_request"), (query, body)
+
+
+async def test_an_empty_fixed_parameter_fixes_nothing(tenants: Workspace) -> None:
+    """B19: `defined()` is true of an empty text, in Tinybird too."""
+    scope = {"type": "PIPES:READ", "resource": "by_param", "fixed_params": {"customer_id": ""}}
+    for query in ("", "?customer_id=b"):
+        reply = await tenants.get(
+            f"/v0/pipes/by_param.json{query}", token=tenants.jwt(scope, context={"customer_id": "a"})
+        )
+        assert reply.status == 403 and "customer_id" in reply.json["error"]
+
+
+async def test_two_scopes_for_one_pipe_never_add_up(tenants: Workspace) -> None:
+    """B21: by name, by id and by both; with a scope that fixes nothing too."""
+    id = (await tenants.get("/v0/pipes/by_param")).json["id"]
+    for first, second in (("by_param", "by_param"), ("by_param", id), (id, "by_param")):
+        for other in ({"customer_id": "b"}, {"customer_id": ["a"]}, {}):
+            scopes = (
+                {"type": "PIPES:READ", "resource": first, "fixed_params": {"customer_id": "a"}},
+                {"type": "PIPES:READ", "resource": second, "fixed_params": other},
+            )
+            for token in (
+                tenants.jwt(*scopes, context={"customer_id": "a"}),
+                tenants.jwt(*scopes[::-1], context={"customer_id": "a"}),
+            ):
+                reply = await tenants.get("/v0/pipes/by_param.json?customer_id=b", token=token)
+                only_a(reply.body)
+                if other or first == second:
+                    assert reply.status == 403, (first, second, other)
+                else:  # the scope that fixes it decides
+                    assert column(reply.json["data"], "customer_id") == ["a"] * 3
+
+
+async def test_pipes_of_the_token_only(tenants: Workspace) -> None:
+    """B22, E08: one answer for what is not there, what is not allowed, and what another workspace has."""
+    other = await tenants.server.catalog.create_workspace(tenants.name + "_other")
+    await tenants.server.deployer.deploy(
+        other.id, {"endpoints/of_another.pipe": "NODE n\nSQL >\n    SELECT 1 AS x\nTYPE endpoint\n"}
+    )
+    token = tenants.tenant("latest", customer_id="a")
+    names = ("totals", "nothing_here", "Latest", "latest_private", "latest.json", "of_another", "t_" + "0" * 32)
+    for path in ("/v0/pipes/{}.json", "/v0/pipes/{}"):
+        bodies = set()
+        for name in names:
+            reply = await tenants.get(path.format(name), token=token)
+            if path.endswith("{}") and "." in name:
+                continue  # a name and a format
+            bodies.add((reply.status, reply.text.replace(name, "NAME")))
+        assert len(bodies) == 1, bodies
+        assert bodies.pop()[0] in (403, 404)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v0/pipes/latest/../totals.json",
+        "/v0/pipes/latest.json/../totals.json",
+        "/v0/pipes/latest%2f..%2ftotals.json",
+        "/v0/pipes/%2e%2e/pipes/totals.json",
+        "/v0/pipes/./totals.json",
+        "/v0/pipes//totals.json",
+        "/v0/pipes/latest.json%00totals.json",
+        "/v0/pipes/latest%0a.json",
+        "/v0/pipes/latest.json;totals.json",
+    ],
+)
+async def test_a_path_leads_to_no_other_pipe(tenants: Workspace, path: str) -> None:
+    """B22: names are compared as they are; nothing in a path is resolved, cut off or repeated."""
+    reply = await tenants.get(path, token=tenants.tenant("latest", customer_id="a"))
+    assert reply.status in (400, 403, 404), reply.text
+    assert "data" not in reply.text
