@@ -159,7 +159,7 @@ async def server(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> As
     await ingest.start()
     deployer = Deployer(engine, catalog, ingest)
     services = ServiceTables(engine)
-    read_log = ReadLog(ingest, services)
+    read_log = ReadLog(catalog, ingest, services)
     read_log.start()
     reader = Reader(engine, sink=read_log.add, make_services=services.make)
     yield Server(config, engine, catalog, reader, ingest, deployer, Authenticator(), RateLimiter(), read_log)

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 import msgspec
 
+from pipit.catalog.catalog import Catalog
 from pipit.catalog.services import ENDPOINT_ERRORS, PIPE_STATS_RT, physical_name, quarantine_name
 from pipit.datafiles.resources import DataSource
 from pipit.deploy.services import ServiceTables
@@ -73,8 +74,15 @@ class ReadLog:
     """For one event loop. `start`, then `add` from anywhere on it; `close` before the ingest that it writes to."""
 
     def __init__(
-        self, ingest: Ingest, tables: ServiceTables, *, seconds: float = _SECONDS, most_bytes: int = _MOST_BYTES
+        self,
+        catalog: Catalog,
+        ingest: Ingest,
+        tables: ServiceTables,
+        *,
+        seconds: float = _SECONDS,
+        most_bytes: int = _MOST_BYTES,
     ) -> None:
+        self._catalog = catalog
         self._ingest = ingest
         self._tables = tables
         self._seconds = seconds
@@ -123,9 +131,11 @@ class ReadLog:
         if queue.lost:
             log.warning("%d rows are not in %s: it could not be written for too long", queue.lost, queue.service.name)
             queue.lost = 0
-        by_database: dict[str, list[ReadRecord]] = {}
+        # An environment that was deleted meanwhile took its log with it.
+        by_database: dict[str, list[ReadRecord]] = {s.workspace.database: [] for s in self._catalog.everywhere}
         for record in queue.take():
-            by_database.setdefault(record.database, []).append(record)
+            if record.database in by_database:
+                by_database[record.database].append(record)
         left = [some for records in by_database.values() for some in _parts(records)]
         failed: list[ReadRecord] = []
         try:
@@ -138,10 +148,12 @@ class ReadLog:
                 left.pop(0)
         finally:
             queue.put_back([*failed, *(record for some in left for record in some)])
-        return len(by_database)
+        return sum(map(bool, by_database.values()))
 
     async def _write(self, queue: _Queue, records: list[ReadRecord]) -> None:
         database = records[0].database
+        if self._ingest.is_discarded(database):
+            return  # its environment is deleted, and the log of it
         await self._tables.make(database)
         body = b"\n".join([msgspec.json.encode(queue.row(record)) for record in records]) + b"\n"
         await self._ingest.append(_target(queue.service, database), body)

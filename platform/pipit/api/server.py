@@ -68,7 +68,7 @@ async def open_server(config: Config) -> AsyncIterator[Server]:
         await deployer.clean_up()
         await ingest.start()
         services = ServiceTables(engine)
-        read_log = ReadLog(ingest, services)
+        read_log = ReadLog(catalog, ingest, services)
         read_log.start()
         fetching = asyncio.create_task(catalog.credentials.fetched.run())
         try:

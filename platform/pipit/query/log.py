@@ -283,7 +283,10 @@ def _message(error: BaseException | None, hidden: Iterable[str]) -> str:
     if isinstance(error, SqlError) and error.engine_code:
         name = _ERROR_NAME.findall(error.message)
         return f"The engine refused the query: code {error.engine_code}{f' ({name[-1]})' if name else ''}"
-    text = error.message if isinstance(error, PipitError) else "Internal error" if status_of(error) == 500 else "Left"
+    if isinstance(error, PipitError):
+        text = error.message
+    else:
+        text = "The client left" if status_of(error) == 499 else "Internal error"
     for value in hidden:
         if value:
             text = text.replace(value, MASK)
