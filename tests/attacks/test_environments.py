@@ -181,6 +181,7 @@ async def test_an_admin_of_an_environment_manages_nothing(places: Places) -> Non
         await places.static("one", "ADMIN_USER"),
         await places.static("one", "TOKENS", "WORKSPACE:DEPLOY", "WORKSPACE:READ_ALL"),
     ]
+    victim = await places.static("two")
     requests: list[tuple[str, str, Any]] = [
         ("GET", "/v0/workspace/environments", None),
         ("POST", "/v0/workspace/environments?name=three", None),
@@ -189,6 +190,17 @@ async def test_an_admin_of_an_environment_manages_nothing(places: Places) -> Non
         ("GET", "/v0/tokens", None),
         ("POST", "/v0/tokens?name=mine&scope=ADMIN", None),
         ("POST", "/v0/tokens/?name=mine&expiration_time=4000000000", {"scopes": [LATEST], "environment": "two"}),
+        ("GET", f"/v0/tokens/{workspace.id}", None),
+        ("POST", f"/v0/tokens/{workspace.id}/refresh", None),
+        ("GET", "/v0/tokens/workspace%20admin%20token", None),
+        ("GET", f"/v0/tokens/{workspace.admin_token}", None),
+        ("GET", f"/v0/tokens/{victim}", None),
+        ("PUT", f"/v0/tokens/{victim}?environment=one", None),
+        ("POST", f"/v0/tokens/{victim}/refresh", None),
+        ("DELETE", f"/v0/tokens/{victim}", None),
+        ("GET", "/v0/workspace/keys", None),
+        ("PUT", "/v0/workspace/keys/mine", {"jwks": {"keys": []}}),
+        ("DELETE", "/v0/workspace/keys/mine", None),
         ("GET", "/v0/variables", None),
         ("GET", "/v0/variables/password", None),
         ("PUT", "/v0/variables/password?value=x", None),
@@ -211,6 +223,10 @@ async def test_an_admin_of_an_environment_manages_nothing(places: Places) -> Non
             reply = await workspace.request(method, path, token=token, json=body)
             assert reply.status in (403, 404), (method, path, reply.text)
             assert b"CANARY" not in reply.body and workspace.admin_token.encode() not in reply.body
+        for path in (f"/v0/tokens/{token}?environment=two", f"/v0/tokens/{token}?environment="):
+            assert (await workspace.request("PUT", path, token=token)).status == 403
+        own = await workspace.get(f"/v0/tokens/{token}", token=token)
+        assert own.status == 200 and own.json["environment"] == "one"
         secret = await places.sql(token, "% SELECT {{tb_secret('password')}}")
         assert secret.status in (400, 403) and "CANARY" not in secret.text
     assert [row.name for row in workspace.server.catalog.environments(workspace.id)] == ["one", "two"]

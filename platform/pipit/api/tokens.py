@@ -122,7 +122,7 @@ async def list_tokens(request: Request) -> Response:
     security, snapshot = authenticate(request)
     grants.require_tokens(security)
     rows = server_of(request).catalog.credentials.tokens(snapshot.workspace.id)
-    listed = [_admin_object(snapshot)] if security.is_admin else []
+    listed = [_admin_object(snapshot)] if security.manages_workspace else []
     return JSONResponse({"tokens": listed + [_object(row) for row in rows if _may_manage(security, row.scopes)]})
 
 
@@ -160,7 +160,7 @@ async def token(request: Request) -> Response:
     reference = request.path_params["reference"]
     credentials = server_of(request).catalog.credentials
     id = snapshot.workspace.id
-    if _is_admin_token(snapshot, reference) and security.is_admin:
+    if _is_admin_token(snapshot, reference) and security.manages_workspace:
         if request.method == "GET":
             return JSONResponse(_admin_object(snapshot))
         raise Conflict(
@@ -197,7 +197,7 @@ async def refresh_token(request: Request) -> Response:
     reference = request.path_params["reference"]
     catalog = server_of(request).catalog
     id = snapshot.workspace.id
-    if _is_admin_token(snapshot, reference) and security.is_admin:
+    if _is_admin_token(snapshot, reference) and security.manages_workspace:
         made = await catalog.refresh_admin_token(id)
         return JSONResponse(_admin_object(snapshot) | {"token": made})
     row = catalog.credentials.find(id, reference)
@@ -274,7 +274,7 @@ def _minted(snapshot: Snapshot, wanted: _Wanted) -> str:
     try:
         scopes, context = read_scopes(wanted.document.get("scopes")), read_context(wanted.document.get("context") or {})
         rps = read_rps(wanted.document.get("limits"))
-        environment = read_environment(wanted.fields["environment"]) if wanted.fields.get("environment") else ""
+        environment = read_environment(wanted.fields["environment"]) if "environment" in wanted.fields else ""
     except Forbidden as error:
         raise BadRequest(error.message, hint=error.hint) from None
     workspace = snapshot.workspace
@@ -291,14 +291,16 @@ def _minted(snapshot: Snapshot, wanted: _Wanted) -> str:
 
 
 def _may_manage(security: SecurityContext, scopes: tuple[str, ...]) -> bool:
-    if security.is_admin:
+    if security.manages_workspace:
         return True
+    if security.environment:  # it could give itself another one, or none
+        return False
     manages = security.kind is TokenKind.STATIC and bool(security.scopes_for("TOKENS", ""))
     return manages and not _ADMIN_SCOPES.intersection(scopes)
 
 
 def _check_scopes(security: SecurityContext, scopes: list[str] | tuple[()]) -> None:
-    if not security.is_admin and _ADMIN_SCOPES.intersection(scopes):
+    if not security.manages_workspace and _ADMIN_SCOPES.intersection(scopes):
         raise Forbidden(
             f"The token '{security.name}' cannot make an admin's token", hint="Use the workspace's admin token."
         )

@@ -24,7 +24,9 @@ async def workspace(request: Request) -> Response:
     security, snapshot = authenticate(request)
     if security.is_tenant:
         raise Forbidden("A JWT cannot look at the workspace")
-    return JSONResponse(_workspace_object(snapshot.workspace) | {"scope": "admin" if security.is_admin else "user"})
+    return JSONResponse(
+        _workspace_object(snapshot.workspace) | {"scope": "admin" if security.manages_workspace else "user"}
+    )
 
 
 async def workspaces(request: Request) -> Response:

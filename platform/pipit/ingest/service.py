@@ -18,7 +18,7 @@ import msgspec
 
 from pipit.datafiles.resources import Column
 from pipit.engine.client import Engine
-from pipit.errors import BadRequest, TooLarge, Unavailable
+from pipit.errors import BadRequest, NotFound, TooLarge, Unavailable
 from pipit.ingest import keys as keys_module
 from pipit.ingest import limits, load, parse
 from pipit.ingest.body import to_lines
@@ -64,6 +64,7 @@ class Ingest:
         self._streams: dict[tuple[str, str, str], tuple[Target, Stream]] = {}
         self._wait_seconds = wait_seconds
         self._open = False
+        self._discarded: set[str] = set()
 
     async def start(self) -> None:
         """Finds what a process before left and loads it. Raises Unavailable when the directory is taken."""
@@ -107,6 +108,8 @@ class Ingest:
         """
         if not self._open:
             raise Unavailable("The server is stopping", retry_after=2)
+        if target.database in self._discarded:  # by a request that began before it was deleted
+            raise NotFound("The data source was deleted")
         if format not in ("ndjson", "json"):
             raise BadRequest(f"The format '{format[:40]}' is not supported", hint="Use ndjson or json.")
         stream = self._stream(target, fixed_values or {})
@@ -144,6 +147,7 @@ class Ingest:
 
     async def discard(self, database: str) -> None:
         """Of a database that is gone for good: its writers end, and what waits for it is deleted, not kept aside."""
+        self._discarded.add(database)
         for key in [key for key in self._writers if key[0] == database]:
             await self._writers.pop(key).stop()
         self._streams = {key: stream for key, stream in self._streams.items() if key[0] != database}
