@@ -248,22 +248,22 @@ async def test_pipes_of_the_token_only(tenants: Workspace) -> None:
         assert bodies.pop()[0] in (403, 404)
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        "/v0/pipes/latest/../totals.json",
-        "/v0/pipes/latest.json/../totals.json",
-        "/v0/pipes/latest%2f..%2ftotals.json",
-        "/v0/pipes/%2e%2e/pipes/totals.json",
-        "/v0/pipes/./totals.json",
-        "/v0/pipes//totals.json",
-        "/v0/pipes/latest.json%00totals.json",
-        "/v0/pipes/latest%0a.json",
-        "/v0/pipes/latest.json;totals.json",
-    ],
-)
-async def test_a_path_leads_to_no_other_pipe(tenants: Workspace, path: str) -> None:
+PATHS = [
+    "/v0/pipes/latest/../totals.json",
+    "/v0/pipes/latest.json/../totals.json",
+    "/v0/pipes/latest%2f..%2ftotals.json",
+    "/v0/pipes/%2e%2e/pipes/totals.json",
+    "/v0/pipes/./totals.json",
+    "/v0/pipes//totals.json",
+    "/v0/pipes/latest.json%00totals.json",
+    "/v0/pipes/latest%0a.json",
+    "/v0/pipes/latest.json;totals.json",
+]
+
+
+async def test_a_path_leads_to_no_other_pipe(tenants: Workspace) -> None:
     """B22: names are compared as they are; nothing in a path is resolved, cut off or repeated."""
-    reply = await tenants.get(path, token=tenants.tenant("latest", customer_id="a"))
-    assert reply.status in (400, 403, 404), reply.text
-    assert "data" not in reply.text
+    token = tenants.tenant("latest", customer_id="a")
+    for path in PATHS:
+        reply = await tenants.get(path, token=token)
+        assert reply.status in (400, 403, 404) and "data" not in reply.text, path

@@ -92,6 +92,8 @@ async def _files(request: Request, limit: int) -> dict[str, str]:
                 continue
             raw = await part.read()
             file = _relative(part.filename)
+            if file in found:
+                raise BadRequest(f"The file '{file[:200]}' is sent twice")
             try:
                 found[file] = raw.decode()
             except UnicodeDecodeError:
