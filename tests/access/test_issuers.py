@@ -197,7 +197,9 @@ def test_registrations_that_could_take_one_token_are_refused(pairs: tuple[str, s
                 [],
                 [TrustedIssuer(w, i, KeySet()) for w, i in zip(workspaces, two, strict=True)],
             )
-    check_unambiguous([("a", Issuer(name="a", issuer=ISS, audience="x")), ("b", Issuer(name="b", issuer=ISS, audience="y"))])
+    check_unambiguous(
+        [("a", Issuer(name="a", issuer=ISS, audience="x")), ("b", Issuer(name="b", issuer=ISS, audience="y"))]
+    )
 
 
 def test_a_key_opens_its_own_workspace_only(ring: Ring, payload: Claims, now: int) -> None:

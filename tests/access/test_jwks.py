@@ -69,7 +69,9 @@ def test_what_is_no_public_key_is_refused(change: dict[str, Any], reason: str) -
         read_keys({"keys": [bad]}, lenient=True)
 
 
-@pytest.mark.parametrize(("algorithm", "crv"), [("ES256", "secp256k1"), ("ES256", "P-384"), ("EdDSA", "Ed448"), ("EdDSA", "X25519")])
+@pytest.mark.parametrize(
+    ("algorithm", "crv"), [("ES256", "secp256k1"), ("ES256", "P-384"), ("EdDSA", "Ed448"), ("EdDSA", "X25519")]
+)
 def test_a_curve_that_is_not_the_keys(algorithm: str, crv: str) -> None:
     with pytest.raises(BadRequest):
         read_keys({"keys": [pair(algorithm).jwk(crv=crv)]})

@@ -7,10 +7,10 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 import pytest
-from projects import ROWS, TENANTS
-from serving import Workspace
 
 from pipit.catalog.catalog import Catalog
+from projects import ROWS, TENANTS
+from serving import Workspace
 
 pytestmark = pytest.mark.anyio
 
@@ -117,7 +117,8 @@ async def test_a_json_body_with_an_expiration_is_a_jwt_and_never_a_static_token(
     expires = int(time.time()) + 60
     scopes = [{"type": "PIPES:READ", "resource": "latest"}]
     reply = await deployed.post(
-        "/v0/tokens", json={"name": "acme", "expiration_time": expires, "scopes": scopes, "context": {"customer_id": "a"}}
+        "/v0/tokens",
+        json={"name": "acme", "expiration_time": expires, "scopes": scopes, "context": {"customer_id": "a"}},
     )
     assert reply.status == 200, reply.text
     assert list(reply.json) == ["token"]
