@@ -33,7 +33,7 @@ from pipit.sql.identifiers import quote
 from pipit.templates import Binder
 
 # ClickHouse's codes for a value that cannot be used: parse and cast errors, bad arguments, out of range, throwIf.
-_VALUE_ERRORS = frozenset({6, 26, 27, 36, 38, 41, 69, 70, 72, 130, 153, 190, 321, 349, 376, 395, 407, 441, 675, 676})
+VALUE_ERRORS = frozenset({6, 26, 27, 36, 38, 41, 69, 70, 72, 130, 153, 190, 321, 349, 376, 395, 407, 441, 675, 676})
 # No workspace's database can have such a name: those begin with `pipit_`.
 SCRATCH_PREFIX = "pipitcheck_"
 SCRATCH_NAME = re.compile(rf"{SCRATCH_PREFIX}[0-9a-f]{{16}}")
@@ -66,11 +66,9 @@ async def validate(
             quarantines={n: f"q1_{n}" for n in project.datasources},
         )
         snapshot = build_snapshot(replace(workspace, database=database), project, names, secrets=secrets)
-        errors, broken = await _create_tables(engine, snapshot)
-        if any(services.DATABASE in pipe.pipe.text for pipe in snapshot.pipes.values()):
-            await make_services(engine, database)
+        errors, bad_policies, broken = await prepare(engine, snapshot)
+        errors += bad_policies
         warnings = _unreadable(snapshot)
-        errors += await _try_policies(engine, snapshot, broken)
         if workspace.settings.require_policies:
             errors += unpoliced(snapshot)
         composer, examiner = Composer(), Examiner(engine)
@@ -82,6 +80,17 @@ async def validate(
         if not errors:
             await _create_views(engine, snapshot, composer, errors, warnings)
     return Findings(tuple(errors), tuple(warnings))
+
+
+async def prepare(engine: Engine, snapshot: Snapshot) -> tuple[list[DatafileError], list[DatafileError], set[str]]:
+    """Makes the tables in the snapshot's database, and tries the policies over them.
+
+    What is wrong with tables, and with policies; the names of the tables that could not be made.
+    """
+    errors, broken = await _create_tables(engine, snapshot)
+    if any(services.DATABASE in pipe.pipe.text for pipe in snapshot.pipes.values()):
+        await make_services(engine, snapshot.workspace.database)
+    return errors, await _try_policies(engine, snapshot, broken), broken
 
 
 async def _create_tables(engine: Engine, snapshot: Snapshot) -> tuple[list[DatafileError], set[str]]:
@@ -157,7 +166,7 @@ async def _try_node(
         await examiner.examine(snapshot, composed, binder)
     except SqlError as error:
         # The placeholder's value, not the SQL: `toInt64('__no_value__')`. Names and types were resolved by then.
-        if not (binder.params and error.engine_code in _VALUE_ERRORS):
+        if not (binder.params and error.engine_code in VALUE_ERRORS):
             raise
 
 
