@@ -31,6 +31,9 @@ _DEMO = "tests/attacks/test_demo.py"
 _CHECKS = "tests/attacks/test_checks.py"
 _LINEAGE = "tests/attacks/test_lineage.py"
 _PARAMETERS = "tests/attacks/test_parameters.py"
+_CACHE = "tests/attacks/test_cache.py"
+_KEY = "tests/query/test_cache.py"
+_LOG = "tests/query/test_log.py"
 
 DEFENCES: tuple[Defence, ...] = (
     # --- query/secure.py: which filter stands on which table
@@ -60,8 +63,8 @@ DEFENCES: tuple[Defence, ...] = (
     Defence(
         "demo: loopback only",
         "demo/page.py",
-        "*([Route(\"/demo/inspect\", inspect, methods=[\"POST\"])] if looks_inside else []),",
-        "Route(\"/demo/inspect\", inspect, methods=[\"POST\"]),",
+        '*([Route("/demo/inspect", inspect, methods=["POST"])] if looks_inside else []),',
+        'Route("/demo/inspect", inspect, methods=["POST"]),',
         (f"{_DEMO}::test_j05_it_is_not_there_without_the_flag_or_on_another_address",),
     ),
     Defence(
@@ -74,7 +77,7 @@ DEFENCES: tuple[Defence, ...] = (
     Defence(
         "demo: Host",
         "demo/guard.py",
-        "if not (host and (host in (\"localhost\", name) or _is_address(host))):",
+        'if not (host and (host in ("localhost", name) or _is_address(host))):',
         "if False:",
         ("tests/demo/test_page.py::test_a_name_that_points_here_gets_no_tokens",),
     ),
@@ -91,6 +94,210 @@ DEFENCES: tuple[Defence, ...] = (
         "    if not local or not (host",
         "    if False and not (host",
         (f"{_DEMO}::test_j07_another_machine_is_refused",),
+    ),
+    # --- query/cache.py, query/log.py: what is kept of reads
+    Defence(
+        "cache key: workspace",
+        "query/cache.py",
+        "        workspace.id,\n",
+        "",
+        (f"{_KEY}::test_whatever_reaches_the_engine_is_in_the_key",),
+    ),
+    Defence(
+        "cache key: environment",
+        "query/cache.py",
+        "        workspace.place,\n",
+        "",
+        (f"{_KEY}::test_whatever_reaches_the_engine_is_in_the_key",),
+    ),
+    Defence(
+        "cache key: database",
+        "query/cache.py",
+        "        workspace.database,\n",
+        "",
+        (f"{_KEY}::test_whatever_reaches_the_engine_is_in_the_key",),
+    ),
+    Defence(
+        "cache key: deployment",
+        "query/cache.py",
+        "        snapshot.deployment,\n",
+        "",
+        (f"{_KEY}::test_whatever_reaches_the_engine_is_in_the_key",),
+    ),
+    Defence(
+        "cache key: statement",
+        "query/cache.py",
+        "        plan.composed.sql,\n",
+        "",
+        (
+            f"{_KEY}::test_whatever_reaches_the_engine_is_in_the_key",
+            f"{_CACHE}::test_f05_a_request_changes_no_other_requests_template",
+        ),
+    ),
+    Defence(
+        "cache key: bound values",
+        "query/cache.py",
+        "        sorted(bind(plan.params).items()),\n",
+        "",
+        (
+            f"{_KEY}::test_whatever_reaches_the_engine_is_in_the_key",
+            f"{_KEY}::test_a_new_secret_keeps_no_old_answer",
+        ),
+    ),
+    Defence(
+        "cache key: filters",
+        "query/cache.py",
+        "        sorted(plan.filters.items()),\n",
+        "",
+        (f"{_KEY}::test_whatever_reaches_the_engine_is_in_the_key",),
+    ),
+    Defence(
+        "cache key: settings",
+        "query/cache.py",
+        "        sorted((name, str(value)) for name, value in plan.settings.items()),\n",
+        "",
+        (f"{_KEY}::test_whatever_reaches_the_engine_is_in_the_key",),
+    ),
+    Defence(
+        "cache key: format",
+        "query/cache.py",
+        "        plan.format.name,\n",
+        "",
+        (
+            f"{_KEY}::test_whatever_reaches_the_engine_is_in_the_key",
+            f"{_KEY}::test_an_endpoint_with_a_ttl_answers_as_it_did",
+        ),
+    ),
+    Defence(
+        "cache key: whose it is",
+        "query/cache.py",
+        "        _reader(security, pipe),\n",
+        "",
+        (
+            f"{_KEY}::test_whatever_reaches_the_engine_is_in_the_key",
+            f"{_CACHE}::test_e10_no_tenant_can_tell_what_another_asked",
+        ),
+    ),
+    Defence(
+        "cache key: a token without claims",
+        "query/cache.py",
+        "name = \"\" if context or filters or any(fixed) else security.name",
+        "name = \"\"",
+        (
+            f"{_KEY}::test_whatever_reaches_the_engine_is_in_the_key",
+            f"{_CACHE}::test_e10_no_tenant_can_tell_what_another_asked",
+        ),
+    ),
+    Defence(
+        "cache: errors about the leader",
+        "query/cache.py",
+        "_OF_THE_STATEMENT = (SqlError, QueryTimeout, TooLarge)",
+        "_OF_THE_STATEMENT = (PipitError,)",
+        (f"{_KEY}::test_an_error_about_the_leader_is_the_leaders_alone",),
+    ),
+    Defence(
+        "cache: one answer's size",
+        "query/cache.py",
+        "                    if size > self._max_answer:",
+        "                    if False:",
+        (f"{_KEY}::test_a_larger_answer_passes_through_whole_and_is_not_kept",),
+    ),
+    Defence(
+        "engine's own caches off",
+        "query/limits.py",
+        "answer or time (ATTACKS E13, F11).\n    \"use_query_cache\": 0,\n    \"use_query_condition_cache\": 0,\n",
+        "answer or time (ATTACKS E13, F11).\n",
+        (
+            f"{_CACHE}::test_f11_the_engines_query_cache_is_off",
+            f"{_CACHE}::test_e13_the_query_condition_cache_carries_nothing_over",
+        ),
+    ),
+    Defence(
+        "answers are private",
+        "api/app.py",
+        "headers.setdefault(\"Cache-Control\", \"private, no-store\")",
+        "pass",
+        (f"{_CACHE}::test_f09_shared_caches_on_the_way_are_told_to_keep_nothing",),
+    ),
+    Defence(
+        "answers vary by token",
+        "api/app.py",
+        "headers.add_vary_header(\"Authorization\")",
+        "pass",
+        (f"{_CACHE}::test_f09_shared_caches_on_the_way_are_told_to_keep_nothing",),
+    ),
+    Defence(
+        "audit log: not for tenants",
+        "query/secure.py",
+        "        check_services(snapshot, security)\n        return \"\"",
+        "        return \"\"",
+        (
+            f"{_CACHE}::test_j17_a_tenant_does_not_read_it",
+            f"{_CACHE}::test_j17_without_policies_a_tenants_claims_are_enough_to_refuse",
+        ),
+    ),
+    Defence(
+        "audit log: what is copied from it",
+        "query/secure.py",
+        "    if table.sources & SERVICES.keys():",
+        "    if False:",
+        (f"{_LOG}::test_what_a_copy_makes_of_it_is_no_tenants",),
+    ),
+    Defence(
+        "audit log: templates that name it",
+        "catalog/lineage.py",
+        "if current.template is not None and reference.name == services.DATABASE:",
+        "if False:",
+        (f"{_LOG}::test_what_a_copy_makes_of_it_is_no_tenants",),
+    ),
+    Defence(
+        "audit log: no views of it",
+        "deploy/views.py",
+        "            if composed.tables & snapshot.service_tables:",
+        "            if False:",
+        (f"{_LOG}::test_no_view_is_fed_by_it",),
+    ),
+    Defence(
+        "audit log: URL masked",
+        "query/log.py",
+        "hide = plain in (\"q\", \"token\") or _SECRET_NAME.search(plain)",
+        "hide = False",
+        (f"{_LOG}::test_shown_url", f"{_CACHE}::test_j17_no_token_no_sql_no_row_of_anybody",),
+    ),
+    Defence(
+        "audit log: parameters masked",
+        "query/log.py",
+        "        if _SECRET_NAME.search(name):\n            hidden",
+        "        if False:\n            hidden",
+        (f"{_LOG}::test_what_looks_secret_is_masked", f"{_CACHE}::test_j17_no_token_no_sql_no_row_of_anybody",),
+    ),
+    Defence(
+        "audit log: context masked",
+        "query/log.py",
+        "    if _SECRET_NAME.search(name):\n        return MASK",
+        "    if False:\n        return MASK",
+        (f"{_LOG}::test_a_tenants_read",),
+    ),
+    Defence(
+        "audit log: tokens under other names",
+        "query/log.py",
+        "    if \"eyJ\" in text:",
+        "    if False:",
+        (f"{_LOG}::test_what_looks_secret_is_masked", f"{_CACHE}::test_j17_no_token_no_sql_no_row_of_anybody",),
+    ),
+    Defence(
+        "audit log: not the engine's text",
+        "query/log.py",
+        "    if isinstance(error, SqlError) and error.engine_code:",
+        "    if False:",
+        (f"{_CACHE}::test_j17_no_token_no_sql_no_row_of_anybody",),
+    ),
+    Defence(
+        "audit log: masked values in messages",
+        "query/log.py",
+        "            text = text.replace(value, MASK)",
+        "            pass",
+        (f"{_LOG}::test_what_looks_secret_is_masked",),
     ),
 )
 
