@@ -43,6 +43,10 @@ class Client:
         async with self.open("POST", path, params=params, json=json, data=data, headers=headers) as response:
             return _object(await response.read())
 
+    async def put(self, path: str, *, json: Any = None) -> Json:
+        async with self.open("PUT", path, json=json) as response:
+            return _object(await response.read())
+
     async def delete(self, path: str) -> Json:
         async with self.open("DELETE", path) as response:
             return _object(await response.read())

@@ -1,14 +1,16 @@
-"""`pipit token`: JWTs for tenants, and the workspace's own tokens."""
+"""`pipit token`: JWTs for tenants, the workspace's own tokens, and the keys that others sign with (`keys.py`)."""
 
 from __future__ import annotations
 
 import re
 import time
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import typer
 from rich.table import Table
 
+from pipit.cli import keys
 from pipit.cli.client import Client
 from pipit.cli.options import DataOption, HostOption, Options, TokenOption, examples, pairs, resolve
 from pipit.cli.output import line, note, out, printable, show_table
@@ -17,6 +19,13 @@ from pipit.cli.target import connect, run
 app = typer.Typer(no_args_is_help=True, help="Tokens: JWTs for tenants, and the workspace's own.")
 create = typer.Typer(no_args_is_help=True, help="Makes a token.")
 app.add_typer(create, name="create")
+app.add_typer(keys.app, name="keys")
+
+NameOfToken = Annotated[str, typer.Argument(help="The token's name or id.", metavar="NAME")]
+EnvironmentOption = Annotated[
+    str,
+    typer.Option("--environment", help="The environment whose database it opens.", metavar="NAME", show_default=False),
+]
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
 
@@ -27,6 +36,8 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
         "pipit token create jwt acme --ttl 1h --pipe top_features --context customer_id=acme",
         "pipit token create jwt acme --ttl 7d --pipe usage --fixed customer_id=acme --rps 10",
         "pipit token create jwt acme-web --ttl 1h --append events --fixed-value customer_id=acme",
+        "pipit token create jwt acme --ttl 1h --datasource events --filter \"customer_id = 'acme'\"",
+        "pipit token create jwt acme --ttl 1h --pipe usage --environment acme_eu",
         "# numbers, booleans and lists are JSON after :=",
         "pipit token create jwt acme --ttl 1h --pipe usage --context 'seats:=5'",
     ),
@@ -37,6 +48,18 @@ def create_jwt(
     ttl: Annotated[str, typer.Option(help="How long it is good for: 30s, 15m, 1h, 7d, 2w.", metavar="TIME")],
     pipe: Annotated[
         list[str] | None, typer.Option("--pipe", help="An endpoint that it may read. Repeat it.", metavar="PIPE")
+    ] = None,
+    datasource: Annotated[
+        list[str] | None,
+        typer.Option("--datasource", help="A data source that it may read. Repeat it.", metavar="NAME"),
+    ] = None,
+    filter: Annotated[
+        str | None,
+        typer.Option(
+            "--filter",
+            help="A condition on the rows of each --datasource, applied wherever it is read.",
+            metavar="SQL",
+        ),
     ] = None,
     append: Annotated[
         list[str] | None,
@@ -57,6 +80,7 @@ def create_jwt(
         typer.Option("--context", help="A value for row policies (context.KEY). Repeat it.", metavar="KEY=VALUE"),
     ] = None,
     rps: Annotated[int, typer.Option(help="Requests per second; 0 for no limit.", min=0)] = 0,
+    environment: EnvironmentOption = "",
     data: DataOption = None,
     host: HostOption = None,
     token: TokenOption = None,
@@ -77,26 +101,42 @@ def create_jwt(
         {"type": "DATASOURCES:APPEND", "resource": a} | ({"fixed_values": columns} if columns else {})
         for a in append or []
     ]
+    if filter and not datasource:
+        raise typer.BadParameter("name the data source with --datasource", param_hint="--filter")
+    scopes += [
+        {"type": "DATASOURCES:READ", "resource": d} | ({"filter": filter} if filter else {}) for d in datasource or []
+    ]
     if not scopes:
-        raise typer.BadParameter("a token without --pipe or --append opens nothing", param_hint="--pipe")
+        raise typer.BadParameter("a token without --pipe, --datasource or --append opens nothing", param_hint="--pipe")
     expires_at = int(time.time()) + seconds(ttl)
-    made = run(
-        _mint(resolve(context, data, host, token), name, scopes, pairs(values or [], "--context"), expires_at, rps)
-    )
+    options = resolve(context, data, host, token)
+    made = run(_mint(options, name, scopes, pairs(values or [], "--context"), expires_at, rps, environment))
     line(out, made)
     if out.is_terminal:
         note(f"Good until {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(expires_at))}.")
 
 
 async def _mint(
-    options: Options, name: str, scopes: list[dict[str, Any]], values: dict[str, Any], expires_at: int, rps: int
+    options: Options,
+    name: str,
+    scopes: list[dict[str, Any]],
+    values: dict[str, Any],
+    expires_at: int,
+    rps: int,
+    environment: str,
 ) -> str:
     async with connect(options) as client:
-        return await mint(client, name, scopes, values, expires_at, rps)
+        return await mint(client, name, scopes, values, expires_at, rps, environment)
 
 
 async def mint(
-    client: Client, name: str, scopes: list[dict[str, Any]], values: dict[str, Any], expires_at: int, rps: int = 0
+    client: Client,
+    name: str,
+    scopes: list[dict[str, Any]],
+    values: dict[str, Any],
+    expires_at: int,
+    rps: int = 0,
+    environment: str = "",
 ) -> str:
     """A JWT from the server, which alone knows how to sign it."""
     body: dict[str, Any] = {"scopes": scopes}
@@ -104,8 +144,84 @@ async def mint(
         body["context"] = values
     if rps:
         body["limits"] = {"rps": rps}
+    if environment:
+        body["environment"] = environment
     made = await client.post("/v0/tokens/", {"name": name, "expiration_time": str(expires_at)}, json=body)
     return str(made["token"])
+
+
+@create.command(
+    "static",
+    epilog=examples(
+        "pipit token create static dashboards --scope PIPES:READ:top_features",
+        "pipit token create static loader --scope DATASOURCES:APPEND:events --scope DATASOURCES:READ:events",
+        "pipit token create static ci --scope WORKSPACE:DEPLOY --description 'deploys from CI'",
+    ),
+)
+def create_static(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="The token's name; logs use it.", metavar="NAME")],
+    scopes: Annotated[
+        list[str],
+        typer.Option("--scope", help="What it may do: TYPE or TYPE:RESOURCE. Repeat it.", metavar="SCOPE"),
+    ],
+    description: Annotated[str, typer.Option(help="What it is for.", metavar="TEXT")] = "",
+    environment: EnvironmentOption = "",
+    data: DataOption = None,
+    host: HostOption = None,
+    token: TokenOption = None,
+) -> None:
+    """Makes a token of the workspace's own and prints it. It lives until it is deleted; row policies do not bind it.
+
+    For tenants make JWTs.
+    """
+    wanted = {"name": name, "scopes": scopes, "description": description, "environment": environment}
+    made = run(_post(resolve(context, data, host, token), "/v0/tokens", {k: v for k, v in wanted.items() if v}))
+    line(out, str(made["token"]))
+
+
+@app.command(
+    "refresh", epilog=examples("pipit token refresh dashboards", "pipit token refresh 'workspace admin token'")
+)
+def refresh_token(
+    context: typer.Context,
+    name: NameOfToken,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    data: DataOption = None,
+    host: HostOption = None,
+    token: TokenOption = None,
+) -> None:
+    """Gives a token a new secret and prints it. The old one is refused from the next request on.
+
+    With the workspace admin token's, every JWT that it signed ends.
+    """
+    if not yes:
+        typer.confirm(f"Everything that uses the secret of '{name}' stops working. Go on?", abort=True, err=True)
+    made = run(_post(resolve(context, data, host, token), f"/v0/tokens/{quote(name, safe='')}/refresh"))
+    line(out, str(made["token"]))
+
+
+@app.command("rm", epilog=examples("pipit token rm dashboards"))
+def remove_token(
+    context: typer.Context,
+    name: NameOfToken,
+    data: DataOption = None,
+    host: HostOption = None,
+    token: TokenOption = None,
+) -> None:
+    """Deletes a token. It is refused from the next request on. Tokens that files name go with their TOKEN lines."""
+    run(_remove(resolve(context, data, host, token), name))
+    note(f"Token {name} is deleted.")
+
+
+async def _post(options: Options, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+    async with connect(options) as client:
+        return await client.post(path, json=body)
+
+
+async def _remove(options: Options, name: str) -> None:
+    async with connect(options) as client:
+        await client.delete(f"/v0/tokens/{quote(name, safe='')}")
 
 
 @app.command("ls", epilog=examples("pipit token ls", "pipit token ls --reveal"))
