@@ -31,6 +31,7 @@ _DEMO = "tests/attacks/test_demo.py"
 _CHECKS = "tests/attacks/test_checks.py"
 _LINEAGE = "tests/attacks/test_lineage.py"
 _PARAMETERS = "tests/attacks/test_parameters.py"
+_ENVIRONMENTS = "tests/attacks/test_environments.py"
 _CACHE = "tests/attacks/test_cache.py"
 _KEY = "tests/query/test_cache.py"
 _LOG = "tests/query/test_log.py"
@@ -298,6 +299,102 @@ DEFENCES: tuple[Defence, ...] = (
         "            text = text.replace(value, MASK)",
         "            pass",
         (f"{_LOG}::test_what_looks_secret_is_masked",),
+    ),
+    # --- environments: one token, one database
+    Defence(
+        "environment: the token's",
+        "api/requests.py",
+        "server.catalog.snapshot(security.workspace_id, security.environment)",
+        "server.catalog.snapshot(security.workspace_id)",
+        (f"{_ENVIRONMENTS}::test_appends_land_in_the_token_s_environment",),
+    ),
+    Defence(
+        "environment: one that is there",
+        "catalog/catalog.py",
+        "found = self._snapshots.get(place)",
+        'found = self._snapshots.get(place) or self._snapshots.get((workspace_id, ""))',
+        (f"{_ENVIRONMENTS}::test_there_is_one_answer_for_every_unknown_environment",),
+    ),
+    Defence(
+        "environment: of the token's workspace",
+        "catalog/catalog.py",
+        "        place = (workspace_id, environment)\n        found",
+        "        place = max((p for p in self._snapshots if p[1] == environment), default=(workspace_id, environment))\n"
+        "        found",
+        (f"{_ENVIRONMENTS}::test_there_is_one_answer_for_every_unknown_environment",),
+    ),
+    Defence(
+        "environment: token and snapshot agree",
+        "query/read.py",
+        "if security.environment != snapshot.workspace.environment:",
+        "if False:",
+        (f"{_ENVIRONMENTS}::test_a_read_refuses_a_snapshot_of_another_environment",),
+    ),
+    Defence(
+        "environment: statements are remembered for their place",
+        "query/compose.py",
+        "key = (snapshot.workspace.place, snapshot.deployment, scope, text)",
+        "key = (snapshot.workspace.id, snapshot.deployment, scope, text)",
+        (f"{_ENVIRONMENTS}::test_a_token_reads_its_own_environment",),
+    ),
+    Defence(
+        "environment: tables of the snapshot only",
+        "query/secure.py",
+        "    check_place(snapshot, tables)\n",
+        "",
+        (f"{_ENVIRONMENTS}::test_a_statement_of_another_place_does_not_run",),
+    ),
+    Defence(
+        "environment: idempotency keys",
+        "ingest/keys.py",
+        "for part in (scope, database, table, key))",
+        "for part in (scope, table, key))",
+        (f"{_ENVIRONMENTS}::test_an_idempotency_key_means_something_in_one_environment_only",),
+    ),
+    Defence(
+        "environment: its admin manages nothing",
+        "access/context.py",
+        "return self.is_admin and not self.environment",
+        "return self.is_admin",
+        (f"{_ENVIRONMENTS}::test_an_admin_of_an_environment_manages_nothing",),
+    ),
+    Defence(
+        "environment: its scopes manage nothing",
+        "access/grants.py",
+        "return _has(security, type) and not security.environment",
+        "return _has(security, type)",
+        (f"{_ENVIRONMENTS}::test_an_admin_of_an_environment_manages_nothing",),
+    ),
+    Defence(
+        "environment: the workspace's secrets",
+        "query/read.py",
+        "secrets = snapshot.secrets if security.manages_workspace else {}",
+        "secrets = snapshot.secrets",
+        (f"{_ENVIRONMENTS}::test_an_admin_of_an_environment_manages_nothing",),
+    ),
+    Defence(
+        "environment: its tokens stay its own",
+        "api/tokens.py",
+        "    if security.environment:  # it could",
+        "    if False:  # it could",
+        (f"{_ENVIRONMENTS}::test_an_admin_of_an_environment_manages_nothing",),
+    ),
+    Defence(
+        "environment: a database's name is used once",
+        "catalog/catalog.py",
+        "        while (name := wanted if number == 1 else f\"{wanted}__{number}\") in taken:",
+        "        while (name := wanted if number == 1 else f\"{wanted}__{number}\") in ():",
+        (
+            f"{_ENVIRONMENTS}::test_two_names_never_make_one_database",
+            f"{_ENVIRONMENTS}::test_the_name_of_a_deleted_environment_finds_nothing_of_it",
+        ),
+    ),
+    Defence(
+        "environment: limits",
+        "access/limits.py",
+        "key = (security.workspace_id, security.environment, security.name)",
+        'key = (security.workspace_id, "", security.name)',
+        (f"{_ENVIRONMENTS}::test_a_limit_tells_nothing_of_another_environment",),
     ),
 )
 

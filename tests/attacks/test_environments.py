@@ -6,6 +6,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
 
@@ -13,9 +14,10 @@ import pytest
 
 from pipit.access.context import SecurityContext, TokenKind
 from pipit.access.params import RequestParams
-from pipit.errors import Forbidden
+from pipit.errors import Forbidden, ReadRefused
 from pipit.query.formats import JSON
 from pipit.query.read import PipeQuery
+from pipit.query.secure import filters_for
 from projects import TENANTS, event
 from serving import Reply, Workspace
 
@@ -252,6 +254,18 @@ async def test_a_read_refuses_a_snapshot_of_another_environment(places: Places) 
             await server.reader.plan(server.catalog.snapshot(id, at), security, query)
 
 
+async def test_a_statement_of_another_place_does_not_run(places: Places) -> None:
+    """Should the planner ever remember a statement for the wrong place: its tables are unknown there."""
+    server, id = places.workspace.server, places.workspace.id
+    one, two = (server.catalog.snapshot(id, name) for name in ("one", "two"))
+    physical = f"{one.workspace.database}.{one.tables['events'].physical}"
+    for kind in TokenKind:
+        security = SecurityContext(id, kind, "x", context={"customer_id": "a"}, environment="two")
+        assert set(filters_for(one, replace(security, environment="one"), [physical])) <= {physical}
+        with pytest.raises(ReadRefused, match="another database"):
+            filters_for(two, security, [physical])
+
+
 async def test_the_name_of_a_deleted_environment_finds_nothing_of_it(places: Places) -> None:
     workspace, deployer = places.workspace, places.workspace.server.deployer
     before = workspace.server.catalog.snapshot(workspace.id, "one").workspace
@@ -272,6 +286,13 @@ async def test_the_name_of_a_deleted_environment_finds_nothing_of_it(places: Pla
     assert await workspace.server.ingest.drain(after.database, "d1_events", 10)
     assert await places.amounts(places.jwt("one")) == [12]
     assert not (workspace.server.config.data_dir / "segments" / before.database).exists()
+
+
+async def test_a_limit_tells_nothing_of_another_environment(places: Places) -> None:
+    limits = {"limits": {"rps": 5}}
+    for name in AMOUNTS:  # the same token name
+        reply = await places.workspace.get("/v0/pipes/latest.json", token=places.jwt(name or None, **limits))
+        assert reply.headers["X-RateLimit-Remaining"] == "4"
 
 
 async def test_two_names_never_make_one_database(workspace: Workspace) -> None:

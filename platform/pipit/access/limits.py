@@ -1,7 +1,7 @@
 """`limits.rps` of JWTs: how many requests of one token name a workspace takes in a second.
 
-Counted per workspace and JWT name, as the dialect has it, in windows of one second: give each tenant's
-token a name of its own, or they share a limit and its headers. Memory is bounded; a name forgotten starts a
+Counted per workspace and JWT name, as the dialect has it (and per environment, where the token names one), in windows
+of one second: give each tenant's token a name of its own, or they share a limit and its headers. Memory is bounded; a name forgotten starts a
 new window.
 """
 
@@ -24,8 +24,8 @@ class RateLimiter:
 
     def __init__(self, *, clock: Callable[[], float] = monotonic, names: int = _NAMES) -> None:
         self._clock = clock
-        # (workspace, name) -> (second, requests in it)
-        self._windows: LRUCache[tuple[str, str], tuple[int, int]] = LRUCache(names)
+        # (workspace, environment, name) -> (second, requests in it)
+        self._windows: LRUCache[tuple[str, str, str], tuple[int, int]] = LRUCache(names)
 
     def check(self, security: SecurityContext) -> Mapping[str, str]:
         """Counts one request and returns its rate-limit headers, if there is a limit. Raises RateLimited."""
@@ -33,7 +33,7 @@ class RateLimiter:
             return {}
         now = self._clock()
         second = math.floor(now)
-        key = (security.workspace_id, security.name)
+        key = (security.workspace_id, security.environment, security.name)
         window, count = self._windows.get(key, (second, 0))
         if window != second:
             count = 0

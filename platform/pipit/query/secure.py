@@ -23,6 +23,7 @@ from pipit.access.policy import combine
 from pipit.catalog.services import SERVICES
 from pipit.catalog.snapshot import Snapshot, Table, TableTarget
 from pipit.errors import ReadRefused
+from pipit.query.compose import SYSTEM_TABLES
 from pipit.sql.literals import quote_string
 
 
@@ -31,6 +32,7 @@ def filters_for(snapshot: Snapshot, security: SecurityContext, tables: Iterable[
 
     Raises ReadRefused where check (a) fails, Forbidden where the token lacks a key that a policy needs.
     """
+    check_place(snapshot, tables)
     if not security.is_tenant:
         return {}
     known = snapshot.physical_tables
@@ -38,11 +40,22 @@ def filters_for(snapshot: Snapshot, security: SecurityContext, tables: Iterable[
     for physical in tables:
         target = known.get(physical)
         if target is None:
-            continue  # system.one and its like; `examine` has refused every other table
+            continue  # system.one and its like
         condition = _filter_of(snapshot, security, target)
         if condition:
             filters[physical] = condition
     return filters
+
+
+def check_place(snapshot: Snapshot, tables: Iterable[str]) -> None:
+    """Every table is one of this snapshot: of its workspace and environment, and of the deployment that it is.
+
+    What is remembered of a statement is remembered under its place. Should a statement of another place ever come out
+    of a memory, its tables would be unknown here, and nothing would filter them.
+    """
+    for physical in tables:
+        if physical not in snapshot.physical_tables and physical not in SYSTEM_TABLES:
+            raise ReadRefused("The query reads a table of another database, so it does not run")
 
 
 def check_services(snapshot: Snapshot, security: SecurityContext) -> None:

@@ -21,7 +21,7 @@ _IN_ALL = 48
 _PATIENCE = 5.0  # seconds
 _LINE = 500  # who waits is held in memory; more than so many are refused at once
 
-Name = tuple[str, str]
+Name = tuple[str, str, str]  # workspace, environment, token
 
 
 class Slots:
@@ -36,7 +36,7 @@ class Slots:
     @asynccontextmanager
     async def held(self, security: SecurityContext) -> AsyncIterator[None]:
         """A slot until the context ends. Raises RateLimited, Unavailable."""
-        name = (security.workspace_id, security.name)
+        name = (security.workspace_id, security.environment, security.name)
         # Nobody who waits is overtaken: where there is a line of this name, or a slot that is another's by turn.
         if name not in self._lines and self._is_free(name):
             self._take(name)
