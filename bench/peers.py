@@ -1,0 +1,174 @@
+"""How many attacks each of three services stops, and how fast each answers: two peers written by hand, and Pipit.
+
+    .venv/bin/python bench/peers.py [--only TEXT] [--seconds 2] [--rounds 5]
+
+One run, one engine, the same rows. `peer_services.py` says what the peers are, `peer_attacks.py` what the attacks are
+and when one counts as stopped, `peer_world.py` holds tables and rows. Exit code 1 if Pipit let one through.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import re
+import sys
+from contextlib import AsyncExitStack
+from typing import Any
+
+import aiohttp
+import uvloop
+from load import Target, cores, get, measure, offer, serving, until_closed
+from peer_attacks import ATTACKS, ENDPOINT, Attack, NotApplicable, Refused, latest
+from peer_services import CANARY, B, ByHand, Filters, Peer, Pipit, Reply, Service
+from peer_world import LATEST, TABLES, ddl, project, rows
+from stand import engine_of, pipit
+
+from pipit.api.server import Server
+
+FILTERS, BY_HAND = "additional_table_filters", "WHERE by hand"
+SERVICES = (FILTERS, BY_HAND, Pipit.name)
+_QUIET = {"date", "content-length", "x-request-id", "server"}
+_ANY_TWO = r'"elapsed": ?[0-9.e-]+|[0-9a-f]{32}|_(both|alone)\b'
+_STATISTICS = r'|"statistics":\s*\{[^}]*\}'
+_SECRETS = (str(CANARY), "canary_b")
+
+
+async def serve(only: str) -> None:
+    """The serving process: stands everything up, attacks, and stays for the load."""
+    async with AsyncExitStack() as stack:
+        server, port = await stack.enter_async_context(pipit())
+        session = await stack.enter_async_context(aiohttp.ClientSession())
+        worlds = [await world(stack, server, port, session, with_b=with_b) for with_b in (True, False)]
+        attacks = [one for one in ATTACKS if only.lower() in f"{one.name} {one.cases} {one.kind}".lower()]
+        why: list[str] = []
+        table = [
+            {"kind": one.kind, "name": one.name, "cases": one.cases}
+            | {name: await verdict(one, worlds[0][name], worlds[1][name], why) for name in SERVICES}
+            for one in attacks
+        ]
+        full = worlds[0]
+        for service in full.values():
+            assert not await service.publish(LATEST)
+        targets = [
+            Target(name, one.port, [get(f"{one.path('latest')}?without=none", one.token())], "same")
+            for name, one in full.items()
+        ]
+        offer(targets, table=table, why=why)
+        await until_closed()
+
+
+async def world(
+    stack: AsyncExitStack, server: Server, port: int, session: aiohttp.ClientSession, *, with_b: bool
+) -> dict[str, Any]:
+    """The three services with their rows, each known to work."""
+    name = "both" if with_b else "alone"
+    engine = engine_of(server)
+    found: dict[str, Any] = {}
+    for title, made, database in ((FILTERS, Filters, f"filters_{name}"), (BY_HAND, ByHand, f"by_hand_{name}")):
+        peer: Peer = made(title, engine, database, session)
+        names = {table: f"`{database}`.{table}" for table in (*TABLES, "profiles")}
+        for statement in [*ddl(database), *rows(names, with_b=with_b)]:
+            await server.engine.command(statement)
+        await stack.enter_async_context(peer.open())
+        found[title] = peer
+    workspace = await server.catalog.create_workspace(name)
+    service = Pipit(server, workspace, port, session, project())
+    if why := await service.publish(LATEST):
+        raise SystemExit(f"Pipit does not take the project: {why}")
+    tables = server.catalog.snapshot(workspace.id).tables
+    physical = {table: f"`{workspace.database}`.`{tables[table].physical}`" for table in TABLES}
+    for statement in rows(physical, with_b=with_b):
+        await server.engine.command(statement)
+    found[Pipit.name] = service
+    for one in found.values():
+        await one.publish(LATEST)
+        mine = json.loads((await latest(one)).body)["data"]
+        assert [row["id"] for row in mine] == [1, 2, 3], (one.name, mine)
+        theirs = (await latest(one, token=one.token(B))).body
+        assert (str(CANARY) in theirs) == with_b, (one.name, theirs)
+    return found
+
+
+async def verdict(attack: Attack, full: Service, alone: Service, why: list[str]) -> str:
+    """stopped; leaks: a byte of b; tells: an answer depends on b; takes it: a bad token; -: nothing to attack."""
+    answers: list[list[Reply]] = []
+    for service in (full, alone):
+        if attack.kind != ENDPOINT:
+            await service.publish(LATEST)
+        try:
+            answers.append(await attack.run(service))
+        except NotApplicable:
+            return "-"
+        except Refused as refusal:
+            assert isinstance(service, Pipit)
+            why.append(f"{attack.name}: {full.name} does not publish it: {refusal}")
+            answers.append([])
+    with_b, without = answers
+    why += [f"{attack.name}: {full.name}: {reply.status} {reply.body[:300]}" for reply in with_b]
+    if attack.kind == ENDPOINT and full.name != Pipit.name:
+        # An endpoint that cannot run shows nothing: the author would have mended it.
+        assert all(reply.status == 200 for reply in without), (attack.name, full.name, without)
+    if any(secret in text_of(reply) for reply in with_b for secret in _SECRETS):
+        return "leaks"
+    if attack.must_refuse and any(reply.status < 400 for reply in with_b):
+        return "takes it"
+    seen = [[comparable(reply, attack.statistics) for reply in replies] for replies in answers]
+    return "stopped" if seen[0] == seen[1] else "tells"
+
+
+def text_of(reply: Reply) -> str:
+    return reply.body + str(reply.headers)
+
+
+def comparable(reply: Reply, statistics: bool) -> tuple[object, ...]:
+    """Without what differs between any two requests, and between two databases' names."""
+    left_out = _ANY_TWO if statistics else _ANY_TWO + _STATISTICS
+    headers = tuple((k, v) for k, v in reply.headers if k.lower() not in _QUIET)
+    body = re.sub(left_out, "", reply.body)
+    return reply.status, headers, body
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default="", help="attacks whose name, kind or case has this text")
+    parser.add_argument("--seconds", type=float, default=2)
+    parser.add_argument("--rounds", type=int, default=5, help="of the load; 0: only the attacks")
+    parser.add_argument("--why", action="store_true", help="print the answers, too")
+    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.serve:
+        uvloop.run(serve(options.only))
+        return
+    with serving(__file__, f"--only={options.only}") as (targets, facts):
+        table: list[dict[str, str]] = facts["table"]
+        if options.why:
+            print("\n".join(facts["why"]), end="\n\n")
+        show(table)
+        if options.rounds:
+            print(f"\nThe same read ('latest'), {cores()}")
+            print(f"{'':<26}{'connections':>11}{'reads/s':>9}{'p50 ms':>9}{'p50 to by hand':>16}")
+            for connections in (1, 8):
+                found = asyncio.run(measure(targets, connections, options.rounds, options.seconds))
+                for name in SERVICES:
+                    ratio = found.p50_ratio(name, BY_HAND)
+                    print(f"{name:<26}{connections:>11}{found.rate(name):>9.0f}{found.p50(name):>9.2f}{ratio:>16.2f}")
+    sys.exit(any(row[Pipit.name] not in ("stopped", "-") for row in table))
+
+
+def show(table: list[dict[str, str]]) -> None:
+    print(f"{'':<12}{'attack':<58}{'case':<10}" + "".join(f"{name:>26}" for name in SERVICES))
+    before = ""
+    for row in table:
+        kind = "" if row["kind"] == before else row["kind"]
+        before = row["kind"]
+        print(f"{kind:<12}{row['name']:<58}{row['cases'][:9]:<10}" + "".join(f"{row[n]:>26}" for n in SERVICES))
+    print(f"{'stopped':<80}" + "".join(f"{said(table, name):>26}" for name in SERVICES))
+
+
+def said(table: list[dict[str, str]], name: str) -> str:
+    return f"{sum(row[name] == 'stopped' for row in table)} of {sum(row[name] != '-' for row in table)}"
+
+
+if __name__ == "__main__":
+    main()

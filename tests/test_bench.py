@@ -1,0 +1,39 @@
+"""The benchmarks run: small, so that they do not rot. What they measure is not looked at here, what they decide is."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def bench(name: str, *arguments: str) -> str:
+    command = [sys.executable, str(ROOT / "bench" / name), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=ROOT)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_the_peers_are_attacked_and_pipit_stops_what_they_let_through() -> None:
+    said = bench("peers.py", "--only", "E0", "--rounds", "1", "--seconds", "0.1")
+    verdicts = [re.split(r"  +", line.strip())[-3:] for line in said.splitlines() if re.search(r" E\d\d", line)]
+    filters, by_hand, pipit = ({row[n] for row in verdicts} for n in range(3))
+    assert len(verdicts) >= 5 and pipit == {"stopped"}
+    assert "tells" in filters and "stopped" in filters and "tells" in by_hand
+    assert len(re.findall(r"^(?:additional_table_filters|WHERE by hand|Pipit) +[18] +\d+ ", said, re.MULTILINE)) == 6
+
+
+def test_policies_are_measured_against_the_same_rows_without_them() -> None:
+    """A difference between the answers with and without policies, or of the engine's own, ends the run with an error."""
+    small = ("--rows=3000", "--tenants=3", "--environments=2", "--seconds=0.1", "--rounds=1", "--connections", "1")
+    said = bench("policies.py", *small)
+    assert re.search(r"^many: policy +\d+ +[\d.]+ +[\d.]+ +[\d.]+ +3 tenants, no policy$", said, re.MULTILINE), said
+    assert re.search(r"^environments: 2 +\d+ ", said, re.MULTILINE), said
+
+
+def test_a_read_is_measured_against_the_engine() -> None:
+    said = bench("read.py", "--days", "2", "--seconds", "0.1", "--rounds", "1")
+    assert len(re.findall(r"^ +[18] +\d+ ", said, re.MULTILINE)) == 2, said
