@@ -103,6 +103,29 @@ async def test_a_counts_filters_of_tokens_too(workspace: Workspace) -> None:
     assert (await workspace.get("/v0/pipes/totals.json", token=totals)).status == 403
 
 
+async def test_a_filter_of_the_token_only_narrows(workspace: Workspace) -> None:
+    """A token's own filter and the policy both hold, whatever the filter says; one that is no condition is refused."""
+    await deployed(workspace)
+    for filter, amounts in {"1": [1, 2, 3], "1 OR 1": [1, 2, 3], "amount = 1 OR amount = 2": [1, 2], "0": []}.items():
+        scope = {"type": "DATASOURCES:READ", "resource": "events", "filter": filter}
+        token = workspace.jwt({"type": "PIPES:READ", "resource": "latest"}, scope, context={"customer_id": "a"})
+        assert column(await workspace.rows("/v0/pipes/latest.json", token=token), "amount") == amounts, filter
+    for filter in (
+        "1) OR (1",
+        "1 -- ",
+        "1 /*",
+        "customer_id IN pipit.workspaces",
+        "1, 1",
+        "1; SELECT 1",
+        "(SELECT 1)",
+        " ",
+    ):
+        scope = {"type": "DATASOURCES:READ", "resource": "events", "filter": filter}
+        token = workspace.jwt({"type": "PIPES:READ", "resource": "latest"}, scope, context={"customer_id": "a"})
+        reply = await workspace.get("/v0/pipes/latest.json", token=token)
+        assert reply.status == 403 and str(CANARY) not in reply.text, filter
+
+
 # --- (b) every policed table that the engine reads is in the filter map
 
 

@@ -179,6 +179,15 @@ async def test_too_many_and_too_long(tenants: Workspace) -> None:
     assert (reply.status, reply.json["code"]) == (413, "too_large")
 
 
+async def test_a_tenant_sends_no_sql_with_a_pipe(tenants: Workspace) -> None:
+    """`q` over an endpoint is for workspace tokens; D32: and reads no other pipe or table either way."""
+    token = tenants.tenant("latest", customer_id="a")
+    for sql in ("SELECT * FROM _", "SELECT * FROM totals", "SELECT * FROM events"):
+        query = sql.replace(" ", "+")
+        reply = await tenants.get(f"/v0/pipes/latest.json?q={query}", token=token)
+        assert reply.status == 403 and "data" not in reply.json, sql
+
+
 @pytest.mark.parametrize("method", ["GET", "POST"])
 async def test_a_scalar_that_is_sent_twice(tenants: Workspace, method: str) -> None:
     """B02, B08, B10: also of a parameter that is not fixed; two programs could take two different ones."""
