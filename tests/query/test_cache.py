@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -314,6 +316,16 @@ async def test_a_bad_ttl_has_the_dialects_text(workspace: Workspace) -> None:
     except PipitError as error:
         message = str(error)
     assert "Invalid TTL cache expression, valid expressions are ('5s', '1m', '5m', '30m', '1h')" in message
+
+
+async def test_the_example_of_the_docs(workspace: Workspace) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "cache.md").read_text()
+    (pipe,) = re.findall(r"^```\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    source = "SCHEMA >\n    feature String `json:$.feature`\n\nENGINE MergeTree\nENGINE_SORTING_KEY feature\n"
+    await workspace.deploy({"datasources/events.datasource": source, "endpoints/top.pipe": pipe})
+    for _ in range(2):
+        await workspace.send("events", [{"feature": "export"}])
+        assert await workspace.rows("/v0/pipes/top.json") == [{"feature": "export", "uses": 1}]
 
 
 async def test_a_hit_counts_against_the_tokens_rate(workspace: Workspace) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -287,6 +288,26 @@ async def test_each_environment_has_its_own(project: Workspace) -> None:
     row = await project.server.catalog.credentials.create(project.id, "admin_of_one", ("ADMIN",), environment="one")
     found = await rows(project, token=row.token)
     assert [(r["pipe_name"], r["environment"]) for r in found] == [("latest", "one")]
+
+
+async def test_the_examples_of_the_docs(project: Workspace) -> None:
+    await project.get("/v0/pipes/latest.json", token=project.tenant("latest", customer_id="a"))
+    await project.get("/v0/pipes/latest.json?limit=x")
+    await written(project)
+    text = (Path(__file__).parents[2] / "docs" / "audit-log.md").read_text()
+    usage, errors, tenants = re.findall(r"```sql\n(.*?)```", text, re.DOTALL)
+    assert (await sql_rows(project, usage))[0] | {"seconds": 0} == {
+        "pipe_name": "latest",
+        "reads": 2,
+        "failed": 1,
+        "seconds": 0,
+    }
+    assert column(await sql_rows(project, errors), "status_code") == [400]
+    assert {"customer": "a", "pipe_name": "latest", "reads": 1} in await sql_rows(project, tenants)
+
+
+async def sql_rows(workspace: Workspace, sql: str) -> list[dict[str, Any]]:
+    return await workspace.rows(f"/v0/sql?q={quote(sql + ' FORMAT JSON')}")
 
 
 # --- how it gets there
