@@ -45,7 +45,7 @@ def show_environments(found: Mapping[str, Any], *, check: bool = False) -> bool:
 
 def show_environment(one: Mapping[str, Any]) -> None:
     """One that failed."""
-    line(err, (f"  ! {one['name']}", "red"), f"  stays on deployment {one['deployment']}: {one.get('error') or ''}")
+    line(err, (f"  ! {one['name']}", "red"), f" stays on deployment {one['deployment']}: {one.get('error') or ''}")
 
 
 def summary(found: Mapping[str, Any]) -> str:

@@ -1,0 +1,85 @@
+"""`pipit environment`, and docs/environments.md as it stands: its `sh` blocks, in an empty folder, on a free port."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+from .conftest import PROJECT, Shell, write
+
+DOCS = Path(__file__).parents[2] / "docs" / "environments.md"
+
+
+def test_the_page_s_example(tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    blocks = re.findall(r"^```sh\n(.*?)^```$", DOCS.read_text(), re.DOTALL | re.MULTILINE)
+    text = "".join(f"printf '\\n--- block {number}\\n'\n{block}" for number, block in enumerate(blocks))
+    text = text.replace("pipit serve", f"pipit serve --port {port}").replace("7181", port)
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("PIPIT_")}
+    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
+    # A session of its own, so that whatever the page leaves running can be ended by its group.
+    running = subprocess.Popen(
+        [shutil.which("bash") or "bash", "-c", f"set -euo pipefail\n{text}"],
+        cwd=tmp_path,
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+    try:
+        said, _ = running.communicate(timeout=120)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(running.pid, signal.SIGKILL)
+    assert running.returncode == 0, said
+    parts = said.split("--- block ")
+    assert "initech" in parts[2] and "live" in parts[2]
+    acme, initech = parts[4].split('"feature","uses","users"')[1:]
+    assert acme.strip() and initech.split() == ['"exports",1,1', '"reports",1,1']
+    assert "1 environment got the same" in parts[5]
+    assert parts[6].split()[-1] == "2"
+    assert "is deleted" in parts[7]
+
+
+def test_a_deploy_that_one_environment_cannot_follow(shell: Shell) -> None:
+    folder = shell.folder
+    write(folder, PROJECT)
+    target = "SCHEMA >\n    `tenant` String,\n    `total` Int64\n\nENGINE SummingMergeTree\nENGINE_SORTING_KEY tenant\n"
+    policy = "\nROW_POLICY tenant = {{String(context.tenant)}}\n"
+    write(folder, {"datasources/sums.datasource": target + policy})
+    with shell.serving():
+        shell.ok("deploy")
+        for name in ("north", "south"):
+            assert f"{name} is live, with deployment 1" in shell("environment", "add", name).stderr
+        assert shell("environment", "add", "north").returncode == 1
+        token = shell.ok(
+            "token", "create", "static", "in", "--scope", "DATASOURCES:APPEND:sales", "--environment", "south"
+        ).strip()
+        write(folder, {"one.ndjson": json.dumps({"at": "2026-01-01 00:00:00", "tenant": "a", "amount": 1}) + "\n"})
+        shell.ok("datasource", "append", "sales", "one.ndjson", PIPIT_TOKEN=token)
+        view = "NODE n\nSQL >\n    SELECT tenant, sum(amount) AS total FROM sales GROUP BY tenant\n"
+        write(folder, {"pipes/fill.pipe": view + "TYPE materialized\nDATASOURCE sums\n"})
+        assert "would get the same" in shell("plan").stderr
+        deployed = shell("deploy")
+        assert deployed.returncode == 1
+        assert "Deployment 2 is live" in deployed.stderr and "1 environment got the same" in deployed.stderr
+        assert "south stays on deployment 1: pipes/fill.pipe:" in deployed.stderr
+        listed = shell.ok("environment", "ls")
+        assert re.search(r"north\s+live\s+2\s", listed) and re.search(r"south\s+behind\s+1\s", listed)
+        # What is asked for must be said twice.
+        refused = shell("environment", "rm", "south")
+        assert refused.returncode == 1 and "--yes" in refused.stderr
+        shell.ok("environment", "rm", "south", "--yes")
+        assert "south" not in shell.ok("environment", "ls")
+        assert shell("deploy").returncode == 0
