@@ -95,13 +95,20 @@ class Copy:
             return Run(broken=f"the tests took longer than {MAX_SECONDS} s")
         if process.returncode not in (0, 1) or not report.exists():
             return Run(broken="pytest could not run them: " + " | ".join(output.strip().splitlines()[-3:]))
-        failed, passed = [], []
+        failed: list[str] = []
+        passed: list[str] = []
+        errors: list[str] = []
         for case in ElementTree.parse(report).iter("testcase"):
             name = f"{case.get('classname', '').replace('.', '/')}.py::{case.get('name')}"
-            error = case.find("error")
-            if error is not None:  # of a fixture: the test itself has not looked
-                return Run(broken=f"{name} could not be set up: {error.get('message', '')[:200]}")
-            (failed if case.find("failure") is not None else passed).append(name)
+            error, failure = case.find("error"), case.find("failure")
+            if failure is not None:
+                failed.append(name)
+            elif error is not None:  # of a fixture: the test itself has not looked
+                errors.append(f"{name}: {error.get('message', '')[:200]}")
+            else:
+                passed.append(name)
+        if not failed and not passed:
+            return Run(broken="no test could be set up: " + " | ".join(errors[:1]))
         return Run(tuple(failed), tuple(passed))
 
     def without(self, defences: Sequence[Defence], tests: Sequence[str]) -> Run:
