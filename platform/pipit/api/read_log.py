@@ -152,8 +152,6 @@ class ReadLog:
 
     async def _write(self, queue: _Queue, records: list[ReadRecord]) -> None:
         database = records[0].database
-        if self._ingest.is_discarded(database):
-            return  # its environment is deleted, and the log of it
         await self._tables.make(database)
         body = b"\n".join([msgspec.json.encode(queue.row(record)) for record in records]) + b"\n"
         await self._ingest.append(_target(queue.service, database), body)
