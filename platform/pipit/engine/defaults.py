@@ -12,6 +12,9 @@ from typing import Final
 DEFAULTS: Final[dict[str, str]] = {
     # The left side's order survives a join, as projects rely on it; the engine's own choice shuffles.
     "join_algorithm": "hash",
+    # Nor may it depend on how many rows a table has: those of other tenants would move a tenant's rows.
+    "query_plan_join_swap_table": "false",
+    "query_plan_optimize_join_order_limit": "0",
     "joined_subquery_requires_alias": "0",
     "allow_dynamic_type_in_join_keys": "1",
     "allow_suspicious_types_in_group_by": "1",
