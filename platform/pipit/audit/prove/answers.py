@@ -1,6 +1,7 @@
 """An answer, and what "equal" means between two of them.
 
-Two answers are equal when their bytes are, the time that the query took left out. If they are not, the difference has a
+Two answers are equal when their bytes are, the time that the query took left out. A request that runs into the time
+limit is compared with nothing. If two answers are not equal, the difference has a
 kind: the status or the text of an error; names and types of columns; counts beside the rows; the rows as a multiset;
 their order.
 """
@@ -25,6 +26,11 @@ class Answer:
             return json.loads(self.body)
         except ValueError:
             return None
+
+    @property
+    def late(self) -> bool:
+        """It took too long: a matter of the machine, not of rows."""
+        return self.status == 408
 
     @property
     def ok(self) -> bool:
@@ -68,7 +74,7 @@ class Answer:
 
 def difference(one: Answer, other: Answer) -> str:
     """Empty when they are equal; else the kind: status, error, columns, rows, counts, order."""
-    if one.body == other.body and one.status == other.status:
+    if (one.body == other.body and one.status == other.status) or one.late or other.late:
         return ""
     if one.status != other.status:
         return "status"

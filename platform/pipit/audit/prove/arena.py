@@ -7,7 +7,6 @@ to read. Only how queries are run is set (one thread). All of it is gone when th
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
 import re
 import shutil
@@ -57,6 +56,7 @@ _INSERT = {
     "parallel_view_processing": 0,
 }
 _ATTEMPTS = 12
+_SECONDS = 4  # of one request: over a few dozen rows, one that takes longer makes its own rows
 
 
 class Arena:
@@ -64,7 +64,6 @@ class Arena:
         self.engine = engine
         self.catalog = catalog
         self._deployer = deployer
-        self._hours = itertools.count()
         self._age = 0.0
         self.reader = Reader(engine, Limits(steady=REPEATABLE), cache=Cache(clock=lambda: time.monotonic() + self._age))
         self.authenticator = Authenticator()

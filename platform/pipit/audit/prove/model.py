@@ -11,6 +11,7 @@ from pipit.audit.prove.answers import Answer
 from pipit.audit.prove.cases import Case
 from pipit.audit.prove.rows import Row
 from pipit.audit.prove.tenants import View
+from pipit.datafiles.resources import DataSource
 
 EXIT_PROVED, EXIT_LEAK, EXIT_UNPROVED = 0, 1, 2
 
@@ -72,7 +73,7 @@ class Proof:
     shared: tuple[str, ...]  # data sources that are nobody's
     results: tuple[Result, ...]
     refused: Mapping[str, str] = field(default_factory=dict)  # file -> why it does not deploy
-    datasources: Mapping[str, object] = field(default_factory=dict, repr=False)
+    datasources: Mapping[str, DataSource] = field(default_factory=dict, repr=False)
     seed: int = 1
     rounds: int = 0
     seconds: float = 0.0

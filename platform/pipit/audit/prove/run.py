@@ -27,6 +27,7 @@ from pipit.errors import BadRequest, ProjectError
 
 Say = Callable[[str], None]
 _AT_ONCE = 4
+_SLOW = 1.5  # seconds: such a request is tried once, not often
 _SHRUNK_WELL = 6  # leaks that get all the time that shrinking may take; later ones get less
 
 
@@ -58,28 +59,34 @@ class Suspect:
 
 async def prove(files: Mapping[str, str], options: Options, *, say: Say = lambda _: None) -> Proof:
     """Tries every endpoint of a project. Raises ProjectError when nothing of it deploys, BadRequest on the options."""
-    started = time.monotonic()
     async with open_arena() as arena:
-        say("deploying")
-        full, left, refused = await arena.deploy("everyone", files)
-        alone, _, _ = await arena.deploy("one_tenant", left)
-        empty, _, _ = await arena.deploy("nobody", left)
-        prover = Prover(arena, full, alone, empty, options, say)
-        await prover.prove()
-        results = prover.results() + _not_deployed(files, refused, options)
-        found = prover.tenants.tenancy
-        return Proof(
-            found.policies,
-            found.keys,
-            tuple(view.label for view in prover.tenants.views(SUBJECT)),
-            tuple(sorted(found.shared)),
-            tuple(sorted(results, key=lambda result: result.endpoint)),
-            refused,
-            {name: table.datasource for name, table in full.snapshot.tables.items()},
-            options.seed,
-            options.rounds,
-            time.monotonic() - started,
-        )
+        return await prove_in(arena, files, options, say=say)
+
+
+async def prove_in(arena: Arena, files: Mapping[str, str], options: Options, *, say: Say = lambda _: None) -> Proof:
+    """The same in an engine that runs already."""
+    started = time.monotonic()
+    say("deploying")
+    number = len(arena.catalog.snapshots)
+    full, left, refused = await arena.deploy(f"everyone_{number}", files)
+    alone, _, _ = await arena.deploy(f"one_tenant_{number}", left)
+    empty, _, _ = await arena.deploy(f"nobody_{number}", left)
+    prover = Prover(arena, full, alone, empty, options, say)
+    await prover.prove()
+    results = prover.results() + _not_deployed(files, refused, options)
+    found = prover.tenants.tenancy
+    return Proof(
+        found.policies,
+        found.keys,
+        tuple(view.label for view in prover.tenants.views(SUBJECT)),
+        tuple(sorted(found.shared)),
+        tuple(sorted(results, key=lambda result: result.endpoint)),
+        refused,
+        {name: table.datasource for name, table in full.snapshot.tables.items()},
+        options.seed,
+        options.rounds,
+        time.monotonic() - started,
+    )
 
 
 class Prover:
@@ -193,22 +200,29 @@ class Prover:
         held = 0
 
         async def ask(case: Case) -> bool:
+            started = time.monotonic()
             answer = await self.alone.ask(endpoint.name, view, case, endpoint.reach)
+            slow = time.monotonic() - started > _SLOW
+            if answer.late or (slow and endpoint.cases):
+                return False
             nothing = await self.empty.ask(endpoint.name, view, case, endpoint.reach)
             answers[(endpoint.name, case)] = answer
             endpoint.statuses["" if answer.ok else answer.body.decode("utf-8", "replace")] += 1
+            endpoint.cases.append(case)
             return answer.ok and difference(answer, nothing) != ""
 
         for case in cases.first(self.options.cases):
             held += await ask(case)
-            endpoint.cases.append(case)
         if not held and endpoint.touches:
             for case in cases.random(self.options.search):
-                if (endpoint.name, case) not in answers and await ask(case):
+                if (endpoint.name, case) in answers:
+                    continue
+                if await ask(case):
                     held += 1
-                    endpoint.cases.append(case)
                     if held == 3:
                         break
+                elif endpoint.cases and endpoint.cases[-1] is case:
+                    endpoint.cases.pop()  # it showed nothing
         endpoint.held += held
 
     async def _seen(self, rows: list[Row], view: View) -> frozenset[int]:
