@@ -18,6 +18,7 @@ import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 
@@ -35,6 +36,7 @@ class Target:
 class Round:
     rate: float  # requests a second
     p50: float  # ms
+    cpu: float  # ms of processor time for one read, of the served processes; 0 where the system does not tell
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,13 @@ class Figures:
 
     def p50(self, name: str) -> float:
         return statistics.median(r.p50 for r in self.rounds[name])
+
+    def cpu(self, name: str) -> float:
+        return statistics.median(r.cpu for r in self.rounds[name])
+
+    def cpu_ratio(self, name: str, base: str) -> float:
+        pairs = zip(self.rounds[name], self.rounds[base], strict=True)
+        return statistics.median(one.cpu / other.cpu if other.cpu else 0 for one, other in pairs)
 
     def rate_ratio(self, name: str, base: str) -> float:
         pairs = zip(self.rounds[name], self.rounds[base], strict=True)
@@ -66,8 +75,14 @@ def get(path: str, token: str) -> str:
     return f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {token}\r\n\r\n"
 
 
-async def measure(targets: Sequence[Target], connections: int, rounds: int, seconds: float) -> Figures:
-    """Warms up with every request of every target once, compares the answers, then measures. Raises AssertionError."""
+async def measure(
+    targets: Sequence[Target], pids: Sequence[int], connections: int, rounds: int, seconds: float
+) -> Figures:
+    """Warms up with every request of every target once, compares the answers, then measures. Raises AssertionError.
+
+    `pids`: the processes that answer, Pipit's and its engine's. What they work says more than the clock where others
+    use the machine, too.
+    """
     expected: dict[str, tuple[str, Any]] = {}
     for target in targets:
         bodies = await _each_once(target)
@@ -79,19 +94,35 @@ async def measure(targets: Sequence[Target], connections: int, rounds: int, seco
     measured: dict[str, list[Round]] = {target.name: [] for target in targets}
     for number in range(rounds + 1):
         for target in targets:
-            round = await _load(target, turns[target.name], connections, seconds)
+            round = await _load(target, turns[target.name], pids, connections, seconds)
             if number:
                 measured[target.name].append(round)
     return Figures(measured)
 
 
-async def _load(target: Target, turns: Iterator[int], connections: int, seconds: float) -> Round:
+async def _load(
+    target: Target, turns: Iterator[int], pids: Sequence[int], connections: int, seconds: float
+) -> Round:
     requests = [request.encode() for request in target.requests]
     times: list[float] = []
+    worked = _processor_seconds(pids)
     started = time.perf_counter()
     sent = (_keep_sending(target.port, requests, turns, started + seconds, times) for _ in range(connections))
     await asyncio.gather(*sent)
-    return Round(len(times) / (time.perf_counter() - started), statistics.median(times) * 1000)
+    rate = len(times) / (time.perf_counter() - started)
+    cpu = (_processor_seconds(pids) - worked) / len(times) * 1000
+    return Round(rate, statistics.median(times) * 1000, cpu)
+
+
+def _processor_seconds(pids: Sequence[int]) -> float:
+    ticks = 0
+    for pid in pids:
+        try:
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            return 0
+        ticks += int(fields[11]) + int(fields[12])  # in user mode and in the kernel
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 async def _keep_sending(

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import re
 import sys
 from contextlib import AsyncExitStack
@@ -54,7 +55,7 @@ async def serve(only: str) -> None:
             Target(name, one.port, [get(f"{one.path('latest')}?without=none", one.token())], "same")
             for name, one in full.items()
         ]
-        offer(targets, table=table, why=why)
+        offer(targets, table=table, why=why, pids=[os.getpid(), engine_of(server).pid])
         await until_closed()
 
 
@@ -147,12 +148,14 @@ def main() -> None:
         show(table)
         if options.rounds:
             print(f"\nThe same read ('latest'), {cores()}")
-            print(f"{'':<26}{'connections':>11}{'reads/s':>9}{'p50 ms':>9}{'p50 to by hand':>16}")
+            columns = f"{'connections':>11}{'reads/s':>9}{'p50 ms':>9}{'cpu ms':>9}{'to by hand: p50':>17}{'cpu':>6}"
+            print(f"{'':<26}{columns}")
             for connections in (1, 8):
-                found = asyncio.run(measure(targets, connections, options.rounds, options.seconds))
+                found = asyncio.run(measure(targets, facts["pids"], connections, options.rounds, options.seconds))
                 for name in SERVICES:
-                    ratio = found.p50_ratio(name, BY_HAND)
-                    print(f"{name:<26}{connections:>11}{found.rate(name):>9.0f}{found.p50(name):>9.2f}{ratio:>16.2f}")
+                    figures = f"{found.rate(name):>9.0f}{found.p50(name):>9.2f}{found.cpu(name):>9.2f}"
+                    ratios = f"{found.p50_ratio(name, BY_HAND):>17.2f}{found.cpu_ratio(name, BY_HAND):>6.2f}"
+                    print(f"{name:<26}{connections:>11}{figures}{ratios}")
     sys.exit(any(row[Pipit.name] not in ("stopped", "-") for row in table))
 
 

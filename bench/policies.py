@@ -12,7 +12,8 @@ one tenant       the same JWT again and again. `policy`: its security context be
 50 environments  50 JWTs, each naming a database of its own, against 50 tenants' JWTs of one of these databases.
 
 All fix the parameter customer_id, so that the statement is the same text and the rows are the same; a difference stops
-the run. Medians of the rounds; ratios are medians of the rounds' own. The load comes from a process of its own.
+the run. Medians of the rounds; ratios are medians of the rounds' own; `cpu` is the processor time of Pipit and engine
+for one read. The load comes from a process of its own.
 Before that, what Pipit itself does for a read, from the token to the plan, is timed without HTTP and engine.
 """
 
@@ -129,6 +130,7 @@ async def serve(options: argparse.Namespace) -> None:
             return [get(f"/v0/pipes/{options.pipe}.json", text) for text in tokens]
 
         engine = engine_of(server).port
+        pids = [os.getpid(), engine_of(server).pid]
         targets = []
         planned: dict[str, float] = {}
         for group, numbers in (("one", [1]), ("many", range(options.tenants))):
@@ -155,7 +157,8 @@ async def serve(options: argparse.Namespace) -> None:
                 Target(f"environments: {len(names)}", port, gets(everywhere), "environments"),
                 Target("environments: 1", port, gets(in_one), "environments"),
             ]
-        offer(targets, rows=options.rows, tenants=options.tenants, environments=options.environments, planned=planned)
+        size = {"rows": options.rows, "tenants": options.tenants, "environments": options.environments}
+        offer(targets, **size, planned=planned, pids=pids)
         await until_closed()
 
 
@@ -182,19 +185,21 @@ def main() -> None:
             print(f"{options.pipe}: {facts['rows']:,} rows of {facts['tenants']} tenants, {cores()}")
             print("\nfrom a token to the plan of its read, without HTTP and engine")
             for name, microseconds in facts["planned"].items():
-                print(f"{name:<34}{microseconds:>9.0f} µs")
+                print(f"{name:<28}{microseconds:>9.0f} µs")
+            pids = facts["pids"]
             groups = [("one", "one tenant, no policy"), ("many", f"{facts['tenants']} tenants, no policy")]
             for connections in options.connections:
                 print(f"\n{connections} connection{'s' if connections > 1 else ''}")
-                print(f"{'':<34}{'reads/s':>9}{'p50 ms':>9}   {'reads/s':>7}{'p50':>6}   as a ratio to")
+                columns = f"{'reads/s':>9}{'p50 ms':>9}{'cpu ms':>9}   {'reads/s':>7}{'p50':>6}{'cpu':>6}"
+                print(f"{'':<28}{columns}   as a ratio to")
                 for group, base in groups:
                     mine = [t for t in targets if t.alike == group]
-                    found = asyncio.run(measure(mine, connections, options.rounds, options.seconds))
+                    found = asyncio.run(measure(mine, pids, connections, options.rounds, options.seconds))
                     for name in ("engine, no filter", "engine", "no policy", "policy"):
                         show(found, f"{group}: {name}", f"{group}: no policy", base)
                 mine = [t for t in targets if t.alike == "environments"]
                 if mine:
-                    found = asyncio.run(measure(mine, connections, options.rounds, options.seconds))
+                    found = asyncio.run(measure(mine, pids, connections, options.rounds, options.seconds))
                     for name in ("environments: 1", f"environments: {facts['environments']}"):
                         show(found, name, "environments: 1", "one environment")
         if dump:
@@ -202,10 +207,10 @@ def main() -> None:
 
 
 def show(found: Figures, name: str, base: str, said: str) -> None:
-    ratios = (
-        "" if name == base else f"{found.rate_ratio(name, base):>7.2f}{found.p50_ratio(name, base):>6.2f}   {said}"
-    )
-    print(f"{name:<34}{found.rate(name):>9.0f}{found.p50(name):>9.2f}   {ratios}")
+    rate, p50, cpu = found.rate_ratio(name, base), found.p50_ratio(name, base), found.cpu_ratio(name, base)
+    ratios = f"{rate:>7.2f}{p50:>6.2f}{cpu:>6.2f}"
+    figures = f"{found.rate(name):>9.0f}{found.p50(name):>9.2f}{found.cpu(name):>9.2f}"
+    print(f"{name:<28}{figures}   " + (f"{ratios}   {said}" if name != base else ""))
 
 
 if __name__ == "__main__":

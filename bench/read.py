@@ -60,7 +60,7 @@ async def serve(pipe: str, days: int, profile: str) -> None:
             Target("pipit", port, [get(f"/v0/pipes/{pipe}.json", token)], "same"),
             Target("engine", engine.port, [straight(engine, snapshot, plan)], "same"),
         ]
-        offer(targets, rows=rows)
+        offer(targets, rows=rows, pids=[os.getpid(), engine.pid])
         await until_closed()
 
 
@@ -82,14 +82,15 @@ def main() -> None:
         arguments = ["--pipe", options.pipe, "--days", str(options.days), "--profile-file", dump]
         with serving(__file__, *arguments) as (targets, facts):
             print(f"{options.pipe}: {facts['rows']} rows in events, JWT and row policy, {cores()}")
-            print("connections   pipit/s   p50 ms  engine/s   p50 ms  ratio  p50 above")
+            print("connections   pipit/s   p50 ms   cpu ms  engine/s   p50 ms   cpu ms  ratio  p50 above")
             for connections in (1, 8):
-                found = asyncio.run(measure(targets, connections, options.rounds, options.seconds))
-                print(
-                    f"{connections:>11} {found.rate('pipit'):>9.0f} {found.p50('pipit'):>8.2f} "
-                    f"{found.rate('engine'):>9.0f} {found.p50('engine'):>8.2f} "
-                    f"{found.rate_ratio('pipit', 'engine'):>6.2f} {found.p50_above('pipit', 'engine'):>+7.2f} ms"
+                found = asyncio.run(measure(targets, facts["pids"], connections, options.rounds, options.seconds))
+                figures = " ".join(
+                    f"{found.rate(name):>9.0f} {found.p50(name):>8.2f} {found.cpu(name):>8.2f}"
+                    for name in ("pipit", "engine")
                 )
+                ratio, above = found.rate_ratio("pipit", "engine"), found.p50_above("pipit", "engine")
+                print(f"{connections:>11} {figures} {ratio:>6.2f} {above:>+7.2f} ms")
         if dump:
             pstats.Stats(dump).sort_stats("tottime").print_stats(30)
 
