@@ -193,7 +193,7 @@ async def test_a_limit_is_a_number(project: Workspace) -> None:
 
 
 async def test_time_zones_and_units_are_bound(project: Workspace) -> None:
-    """C14, C15: free text where Cube and others pasted it; the engine takes it as a value or fails the same way."""
+    """C14, C15, J12: free text where Cube and others pasted it; the engine takes it as a value or fails the same way."""
     assert (await ask(project, "zoned", "Europe/Berlin")).json["data"][0]["t"] == "2026-11-01 11:00:00"
     assert (await ask(project, "truncated", "month")).json["data"][0]["t"] == "2026-11-01"
     assert (await ask(project, "spaced", "2")).status == 200
