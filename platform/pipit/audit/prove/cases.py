@@ -197,8 +197,10 @@ class Cases:
         ages = (-2, 0, 1) if late else (45, 7, 2)
         form = "%Y-%m-%d" if kind == "Date" else "%Y-%m-%d %H:%M:%S"
         found = [(self.now - timedelta(days=age)).strftime(form) for age in ages]
+        days = [one[:10] for one in found]
         if "YYYY-MM-DD" in f"{parameter.format} {parameter.description}" and parameter.type == "String":
-            found = [one[:10] for one in found]
+            found = days
+        found += days  # a template may add the time itself
         constants = [c for chain, _ in linked for c in self.known.constants_of(chain[-1]) if isinstance(c, str)]
         if constants and not late:
             found.append(min(constants))

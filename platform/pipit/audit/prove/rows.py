@@ -95,17 +95,20 @@ class Maker:
             if place and tenant and random.random() < _MIXED:
                 holder = random.choice(NAMES)
                 owner = owner if holder == owner else NAMES[1]
+            second = self.tenants.is_list(key) and bool(tenant) and random.random() < 0.25
+            if second:
+                owner = f"{owner}.2"
             for chain in chains:
-                self._own(found, datasource.name, key, chain, holder)
+                self._own(found, datasource.name, key, chain, holder, second)
         return Row(self._id, datasource.name, owner, found)
 
-    def _own(self, row: dict[str, Any], name: str, key: str, chain: Chain, tenant: str) -> None:
-        """Puts a tenant's value at its place."""
+    def _own(self, row: dict[str, Any], name: str, key: str, chain: Chain, tenant: str, second: bool) -> None:
+        """Puts a tenant's value at its place: where its tokens hold a list, the first of it or the second."""
         random = self.values.random
         if key in self.tenants.tenancy.required or not self.tenants.tenancy.policies:
             text, number = self.tenants.text(key, tenant)
-            if self.tenants.tenancy.policies and random.random() < 0.2:
-                text, number = f"{text}.2", number + 5  # the second of a list
+            if second:
+                text, number = f"{text}.2", number + 5
         else:
             text, number = random.choice(self.tenants.optional(key))
         value = self.values.key(self.tenants.type_of(name, chain), text, number)

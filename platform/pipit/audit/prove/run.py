@@ -261,8 +261,8 @@ class Prover:
             others,
             endpoint.reach,
             found.kind,
-            probes=35 if hurry else 80,
-            seconds=6.0 if hurry else 20.0,
+            probes=30 if hurry else 80,
+            seconds=10.0 if hurry else 90.0,
         )
         alone, full = self.alone.loaded, self.full.loaded
         endpoint.leak = await shrinker.shrink(case, own, foreign)

@@ -68,6 +68,10 @@ class Tenants:
         fixed |= {p: _scalar(required[p]) for p in fixed if p in required}
         return [View(tenant, context, fixed, _label(context)) for context in contexts]
 
+    def is_list(self, key: str) -> bool:
+        """Whether a policy takes a list of this key's values."""
+        return self.tenancy.policies and self._types().get(key, ("", False))[1]
+
     def type_of(self, datasource: str, chain: Chain) -> Type:
         """The type of a key's place."""
         if len(chain) > 1:
