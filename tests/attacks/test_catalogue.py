@@ -1,6 +1,6 @@
 """The catalogue of attacks is covered: each case is named by a test, or does not apply, with the reason in words.
 
-A case is named by its number in a test file: in a docstring, a comment or a test's name; `C03 to C10` names all of them.
+A case is named by its number in a test file: in a docstring, a comment or a test's name.
 The catalogue (G is ingestion's, and has its own tests):
 
 A tokens, B parameters, C templates, D ad-hoc SQL, E side channels, F caches and shared state, H outputs and budgets,
@@ -45,8 +45,6 @@ def named_cases() -> set[str]:
             f"{letter.upper()}{number}"
             for letter, number in re.findall(r"(?<![0-9A-Za-z])([A-Ja-j])([0-3][0-9])(?![0-9A-Za-z])", text)
         }
-        for letter, first, last in re.findall(r"\b([A-J])([0-3][0-9])(?: to |-)\1([0-3][0-9])\b", text):
-            found |= {f"{letter}{number:02}" for number in range(int(first), int(last) + 1)}
     return found
 
 

@@ -217,6 +217,32 @@ async def test_an_empty_fixed_parameter_fixes_nothing(tenants: Workspace) -> Non
         assert reply.status == 403 and "customer_id" in reply.json["error"]
 
 
+async def test_a_filter_that_a_request_could_switch_off(tenants: Workspace) -> None:
+    """B17, B18: a guard or a default in the author's own filter. The policy does not look at parameters; and a parameter
+    that the pipe declares as fixed is fixed by the token, or the read is refused."""
+    pipes = {
+        "guarded": "SELECT customer_id FROM events WHERE 1 {% if defined(customer_id) %} AND customer_id = {{String(customer_id)}} {% end %}",
+        "defaulted": "SELECT customer_id FROM events WHERE customer_id = {{String(customer_id, '')}} OR {{String(customer_id, '')}} = ''",
+    }
+    files = {
+        f"endpoints/{name}.pipe": f"NODE n\nSQL >\n    %\n    {sql}\nTYPE endpoint\n" for name, sql in pipes.items()
+    }
+    declared = {
+        f"endpoints/{name}_fixed.pipe": "FIXED_PARAMS customer_id\n\n" + files[f"endpoints/{name}.pipe"]
+        for name in pipes
+    }
+    await tenants.deploy(TENANTS | files | declared)
+    for name in pipes:
+        for query in ("", "?customer_id=", "?customer_id=b", "?Customer_id=b", "?customer_id=a"):
+            reply = await tenants.get(f"/v0/pipes/{name}.json{query}", token=tenants.tenant(name, customer_id="a"))
+            only_a(reply.body)
+            assert reply.status == 200 and set(column(reply.json["data"], "customer_id")) <= {"a"}
+            for fixed in ({}, {"customer_id": ""}, {"Customer_id": "a"}):
+                scope = {"type": "PIPES:READ", "resource": f"{name}_fixed", "fixed_params": fixed}
+                token = tenants.jwt(scope, context={"customer_id": "a"})
+                assert (await tenants.get(f"/v0/pipes/{name}_fixed.json{query}", token=token)).status == 403
+
+
 async def test_two_scopes_for_one_pipe_never_add_up(tenants: Workspace) -> None:
     """B21: by name, by id and by both; with a scope that fixes nothing too."""
     id = (await tenants.get("/v0/pipes/by_param")).json["id"]

@@ -290,7 +290,7 @@ AUTHORS = {
 
 @pytest.mark.parametrize("name", AUTHORS)
 async def test_a_template_that_would_go_too_far_does_not_deploy(workspace: Workspace, name: str) -> None:
-    """C03 to C10, C15, C16."""
+    """C03, C04, C05, C06, C07, C08, C09, C10, C15, C16."""
     with pytest.raises(PipitError) as caught:
         await workspace.deploy(
             {"datasources/events.datasource": EVENTS, "endpoints/hostile.pipe": endpoint(AUTHORS[name])}
