@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from pipit import __version__
-from pipit.cli import datasource, environment, project, query, secret, serve, tokens
+from pipit.cli import audit, datasource, environment, project, query, secret, serve, tokens
 from pipit.cli.options import Given, examples
 from pipit.cli.output import line, out, show_error
 from pipit.errors import PipitError, Unavailable
@@ -67,6 +67,7 @@ def root(
 project.add_to(app)
 serve.add_to(app)
 query.add_to(app)
+audit.add_to(app)
 app.add_typer(tokens.app, name="token", rich_help_panel="Workspace")
 app.add_typer(secret.app, name="secret", rich_help_panel="Workspace")
 app.add_typer(environment.app, name="environment", rich_help_panel="Workspace")
