@@ -28,7 +28,11 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from playwright.sync_api import TimeoutError as PlaywrightTimeout
 
 ROOT = Path(__file__).parents[2]
-CHROMIUM_ARGUMENTS = ["--no-sandbox", "--disable-quic", "--disable-background-networking"]
+REBOUND = "rebound.example"  # a web site's own name that points at this machine
+CHROMIUM_ARGUMENTS = [
+    "--no-sandbox", "--disable-quic", "--disable-background-networking",
+    f"--host-resolver-rules=MAP {REBOUND} 127.0.0.1",
+]  # fmt: skip
 
 
 @dataclass
@@ -244,6 +248,22 @@ def test_the_admin_looks_inside(page: Page, served: Served, seen: Seen) -> None:
     page.keyboard.press("Escape")
     expect(page.locator("#inside")).to_be_hidden()
     assert seen.errors == []
+
+
+def test_a_name_that_points_here_is_told_and_gets_nothing(page: Page, served: Served, seen: Seen) -> None:
+    """DNS rebinding (ATTACKS I14) in a real browser: another name, this machine's address."""
+    admin = (served.log.parent / "data" / "admin_token").read_text().strip()
+    page.goto(served.url.replace("127.0.0.1", REBOUND) + "/demo")
+    expect(page.locator("#notice")).to_contain_text("does not answer to this name")
+    ask = """async (token) => {
+        const headers = { "Content-Type": "application/json", Authorization: `Bearer ${token}` };
+        const body = JSON.stringify({ pipe: "top_features", tokens: ["", ""] });
+        const answer = await fetch("/demo/inspect", { method: "POST", headers, body });
+        return [answer.status, await answer.text()];
+    }"""
+    status, text = page.evaluate(ask, admin)
+    assert status == 403 and "does not answer to this name" in text
+    assert "eyJ" not in page.content() and seen.errors == []
 
 
 def test_live_events_move_the_page(page: Page, served: Served) -> None:

@@ -1,9 +1,12 @@
 // Talks to Pipit. One function reads an endpoint; failures come as an Answer with a status, never as an exception.
 
+// { viewers, looks_inside }; { refused } where the server does not want this page; null when nobody answered.
 export async function session() {
   try {
     const response = await fetch("/demo/session.json", { cache: "no-store" });
-    return response.ok ? await response.json() : null;
+    if (response.ok) return await response.json();
+    const answer = await response.json();
+    return response.status === 403 ? { refused: [answer.error, answer.hint].filter(Boolean).join(". ") } : null;
   } catch {
     return null;
   }

@@ -212,7 +212,12 @@ addEventListener("hashchange", () => {
 
 async function start() {
   const found = await session();
-  if (!found?.viewers.length) {
+  if (found?.refused) {
+    say("trouble", "Refused");
+    notice(found.refused);
+    return;
+  }
+  if (!found?.viewers?.length) {
     say("trouble", TROUBLE[0][0]);
     notice(TROUBLE[0][1]);
     setTimeout(start, 1000);
