@@ -14,7 +14,7 @@ from pipit.audit.prove.answers import Answer, difference
 from pipit.audit.prove.arena import Arena, Place, open_arena
 from pipit.audit.prove.cases import Case, Cases, seeded
 from pipit.audit.prove.fixtures import read_fixtures
-from pipit.audit.prove.judge import LEAK, UNDETERMINED, Judge
+from pipit.audit.prove.judge import LEAK, PASSED, UNDETERMINED, Judge
 from pipit.audit.prove.knowledge import Knowledge, Reach, learn, reach
 from pipit.audit.prove.model import CounterExample, Options, Proof, Result, Verdict
 from pipit.audit.prove.rows import Maker, Row
@@ -187,7 +187,7 @@ class Prover:
 
             await self._each([e for e in endpoints if not e.done], compare)
             for suspect in suspects:
-                if not suspect.endpoint.done:
+                if not suspect.endpoint.done and not suspect.endpoint.unsure:
                     await self._examine(suspect, view, others, own, there)
 
     async def _ask_alone(
@@ -247,11 +247,13 @@ class Prover:
         """The places hold what they held when the answers differed, and do so again afterwards."""
         endpoint, case = suspect.endpoint, suspect.case
         found = await self.judge.judge(endpoint.name, view, others, case, endpoint.reach)
-        if found.verdict == UNDETERMINED:
-            endpoint.unsure = endpoint.unsure or "its answer is not determined by the rows that it reads"
-        if found.verdict != LEAK:
+        if found.verdict == UNDETERMINED and not found.kind:
+            endpoint.unsure = endpoint.unsure or "the same request gives another answer each time"
+        if found.verdict == PASSED or not found.kind:
             return
-        self.say(f"{endpoint.name} leaks; looking for a small example")
+        sure = found.verdict == LEAK
+        if sure:
+            self.say(f"{endpoint.name} leaks; looking for a small example")
         hurry = self.shrunk >= _SHRUNK_WELL
         shrinker = Shrinker(
             self.judge,
@@ -265,7 +267,17 @@ class Prover:
             seconds=10.0 if hurry else 90.0,
         )
         alone, full = self.alone.loaded, self.full.loaded
-        endpoint.leak = await shrinker.shrink(case, own, foreign)
+        example = await shrinker.shrink(case, own, foreign)
+        if example is not None and not sure:
+            # With many rows their order had a say in the answer. With these few it may have none.
+            again = await self.judge.judge(endpoint.name, view, shrinker.others, example.case, endpoint.reach)
+            sure = again.verdict == LEAK
+        if not sure:
+            endpoint.unsure = endpoint.unsure or "its answer depends on the order in which rows were inserted"
+            await self.alone.load(alone)
+            await self.full.load(full)
+            return
+        endpoint.leak = example
         self.shrunk += 1
         if endpoint.leak is None and found.full is not None and found.alone is not None:
             endpoint.leak = CounterExample(

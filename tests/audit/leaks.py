@@ -1,0 +1,208 @@
+"""Copies of the demo project with one leak planted in each, and how to take out the defence that would stop it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipit.audit.prove.arena import Arena, Place
+from pipit.datafiles import read_project
+from pipit.deploy.validate import Findings
+from pipit.query import compose, examine, read, secure
+from pipit.query.read import Plan, Reader
+from pipit.sql.identifiers import quote
+
+ROOT = Path(__file__).parents[2]
+_KEPT = ("datasources/", "pipes/rollup_usage.pipe", "pipes/usage_in_range.pipe", "pipes/teams.pipe")
+
+Patch = pytest.MonkeyPatch
+
+
+def demo() -> dict[str, str]:
+    """The demo project's data sources, its rollup and what stands on it."""
+    return {path: text for path, text in read_project(ROOT).items() if path.startswith(_KEPT)}
+
+
+def without_policies(files: dict[str, str]) -> dict[str, str]:
+    found = {}
+    for path, text in files.items():
+        kept = text.split("\n# Who may see")[0].split("\n# A table that is filled")[0].split("\nROW_POLICY")[0]
+        found[path] = kept + "\n" if path.endswith(".datasource") else text
+    return found
+
+
+def endpoint(sql: str) -> str:
+    return f"NODE endpoint\nSQL >\n    {sql.strip()}\n\nTYPE endpoint\n"
+
+
+@dataclass(frozen=True)
+class Leak:
+    """`take_out` removes the product's defence; None: there is none to remove, only the proof can find it."""
+
+    name: str
+    files: dict[str, str]
+    fixed: tuple[str, ...] = ()
+    take_out: Callable[[Patch], None] | None = None
+    kinds: tuple[str, ...] = ("rows",)
+    refused: str = ""  # what the product says with its defence in place
+
+
+def _pipe(sql: str) -> dict[str, str]:
+    return demo() | {"pipes/planted.pipe": endpoint(sql)}
+
+
+def _open(sql: str) -> dict[str, str]:
+    return without_policies(demo()) | {"pipes/planted.pipe": endpoint(sql)}
+
+
+def _view() -> dict[str, str]:
+    files = _pipe("SELECT feature, sum(events) AS uses FROM usage_hourly GROUP BY feature ORDER BY feature")
+    view = files["pipes/rollup_usage.pipe"]
+    # The hour's rows of a team go to whoever comes first.
+    view = view.replace("        customer_id,\n", "        any(events.customer_id) AS customer_id,\n")
+    files["pipes/rollup_usage.pipe"] = view.replace("GROUP BY hour, customer_id, team", "GROUP BY hour, team")
+    return files
+
+
+def _target() -> dict[str, str]:
+    files = _pipe("SELECT feature, sum(events) AS uses FROM usage_hourly GROUP BY feature ORDER BY feature")
+    target = "datasources/usage_hourly.datasource"
+    files[target] = without_policies({target: files[target]})[target]
+    return files
+
+
+def _no_lineage(patch: Patch) -> None:
+    patch.setattr(secure, "_has_policed_source", lambda *_: "")
+
+
+def _no_examination(patch: Patch) -> None:
+    patch.setattr(examine, "check_text", lambda sql: None)
+    patch.setattr(examine, "_check", lambda reads, composed: None)
+
+
+def _any_table_function(patch: Patch) -> None:
+    _no_examination(patch)
+    patch.setattr(compose, "ALLOWED_TABLE_FUNCTIONS", compose.ALLOWED_TABLE_FUNCTIONS | {"merge"})
+
+
+def _inner_settings(patch: Patch) -> None:
+    """The setting is not refused, and the read is not read-only."""
+    _no_examination(patch)
+    plan = Reader.plan
+
+    async def writable(self: Reader, *arguments: Any) -> Plan:
+        found = await plan(self, *arguments)
+        return replace(found, settings={k: v for k, v in found.settings.items() if k != "readonly"})
+
+    patch.setattr(Reader, "plan", writable)
+
+
+def _dictionary(patch: Patch) -> None:
+    """A dictionary over a policed table, in each of the proof's workspaces."""
+    _no_examination(patch)
+
+    async def no_findings(*_: Any, **__: Any) -> Findings:
+        return Findings((), ())
+
+    patch.setattr("pipit.deploy.deployer.validate", no_findings)
+    deploy = Arena.deploy
+
+    async def with_dictionary(self: Arena, name: str, files: Any) -> tuple[Place, dict[str, str], dict[str, str]]:
+        place, left, refused = await deploy(self, name, files)
+        table = place.snapshot.tables["contracts"]
+        await self.engine.command(
+            f"CREATE DICTIONARY {quote(table.database)}.seats (plan String, seats UInt32) PRIMARY KEY plan "
+            f"SOURCE(CLICKHOUSE(QUERY 'SELECT plan, max(seats) AS seats FROM {table.database}.{table.physical} "
+            "GROUP BY plan')) LAYOUT(COMPLEX_KEY_HASHED()) LIFETIME(0)"
+        )
+        load = place.load
+
+        async def reloading(rows: Any) -> None:
+            await load(rows)
+            await self.engine.command(f"SYSTEM RELOAD DICTIONARY {quote(table.database)}.seats")
+
+        patch.setattr(place, "load", reloading)
+        return place, left, refused
+
+    patch.setattr(Arena, "deploy", with_dictionary)
+
+
+def _one_key(patch: Patch) -> None:
+    """The cache forgets who asks."""
+    patch.setattr(read, "key_of", lambda snapshot, security, plan, pipe: f"{snapshot.workspace.id} {pipe}".encode())
+
+
+def _statistics(patch: Patch) -> None:
+    patch.setattr(read, "STRICT", {})
+
+
+_ALL = "{% if not defined(everything) %} WHERE customer_id = {{String(customer_id)}} {% end %}"
+
+LEAKS = (
+    Leak("view", _view()),
+    Leak("target", _target(), take_out=_no_lineage, refused="made from"),
+    Leak(
+        "dictionary",
+        _pipe("SELECT DISTINCT plan, dictGetOrDefault('seats', 'seats', toString(plan), 0) AS seats FROM events"),
+        take_out=_dictionary,
+        refused="not",
+    ),
+    Leak(
+        "merge",
+        _pipe("SELECT feature, count() AS uses FROM merge('^d1_events$') GROUP BY feature ORDER BY feature"),
+        take_out=_any_table_function,
+        refused="table function 'merge' is not allowed",
+    ),
+    Leak(
+        "inner settings",
+        _pipe("SELECT count() AS n FROM (SELECT * FROM events SETTINGS additional_table_filters = {'nothing': '1'})"),
+        take_out=_inner_settings,
+        refused="additional_table_filters",
+    ),
+    Leak("guarded filter", _open(f"%\n    SELECT count() AS n FROM events {_ALL}"), ("customer_id",)),
+    Leak(
+        "default value",
+        _open("%\n    SELECT count() AS n FROM events WHERE {{String(customer, 'all')}} IN ('all', customer_id)"),
+        ("customer_id",),
+    ),
+    Leak(
+        "union",
+        _open(
+            "%\n    SELECT count() AS n FROM (SELECT * FROM events WHERE customer_id = {{String(customer_id)}} "
+            "UNION ALL SELECT * FROM events WHERE status >= 500)"
+        ),
+        ("customer_id",),
+    ),
+    Leak(
+        "cache key",
+        _pipe("%\n    {{cache_ttl('1h')}} SELECT feature, count() AS n FROM events GROUP BY feature ORDER BY feature"),
+        take_out=_one_key,
+    ),
+    Leak(
+        "side statistics",
+        _pipe("SELECT feature, count() AS uses FROM events GROUP BY feature ORDER BY feature"),
+        take_out=_statistics,
+        kinds=("counts",),
+    ),
+    Leak(
+        "wrong table's column",
+        _open(
+            "%\n    SELECT e.feature AS feature, count() AS n FROM events AS e "
+            "INNER JOIN contracts AS c ON c.plan = e.plan WHERE c.customer_id = {{String(customer_id)}} "
+            "GROUP BY feature ORDER BY feature"
+        ),
+        ("customer_id",),
+    ),
+    Leak(
+        "share of all",
+        _open(
+            "%\n    SELECT round(count() / (SELECT count() FROM events), 3) AS share FROM events "
+            "WHERE customer_id = {{String(customer_id)}}"
+        ),
+        ("customer_id",),
+    ),
+)
