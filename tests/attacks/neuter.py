@@ -33,6 +33,8 @@ from attacks.defences import DEFENCES, Defence  # noqa: E402
 
 # A test that hangs without a defence has noticed something, but not in a way to rely on.
 MAX_SECONDS = 600
+# So many tests that notice are shown, and then no more are run.
+ENOUGH = 5
 _BY_NAME = {d.name: d for d in DEFENCES}
 
 
@@ -73,13 +75,13 @@ class Copy:
             [sys.executable, *arguments], cwd=self.root, env=self._environment, capture_output=True, text=True
         )
 
-    def test(self, tests: Sequence[str]) -> Run:
-        """Runs the tests, all of them, also after a failure."""
+    def test(self, tests: Sequence[str], *, most: float = MAX_SECONDS, failures: int = ENOUGH) -> Run:
+        """Runs the tests, until so many have failed (0: all of them)."""
         report = self.root / "report.xml"
         report.unlink(missing_ok=True)
         command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--no-header", "--tb=line"]
         process = subprocess.Popen(
-            [*command, f"--junitxml={report}", *tests],
+            [*command, f"--maxfail={failures}", f"--junitxml={report}", *tests],
             cwd=self.root,
             env=self._environment,
             stdout=subprocess.PIPE,
@@ -88,11 +90,11 @@ class Copy:
             start_new_session=True,
         )
         try:
-            output, _ = process.communicate(timeout=MAX_SECONDS)
+            output, _ = process.communicate(timeout=most)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.communicate()
-            return Run(broken=f"the tests took longer than {MAX_SECONDS} s")
+            return Run(broken=f"the tests took longer than {most:.0f} s")
         if process.returncode not in (0, 1) or not report.exists():
             return Run(broken="pytest could not run them: " + " | ".join(output.strip().splitlines()[-3:]))
         failed: list[str] = []
@@ -111,7 +113,7 @@ class Copy:
             return Run(broken="no test could be set up: " + " | ".join(errors[:1]))
         return Run(tuple(failed), tuple(passed))
 
-    def without(self, defences: Sequence[Defence], tests: Sequence[str]) -> Run:
+    def without(self, defences: Sequence[Defence], tests: Sequence[str], *, failures: int = ENOUGH) -> Run:
         """Runs the tests with these defences out, and puts them back."""
         kept: dict[Path, str] = {}
         try:
@@ -122,7 +124,7 @@ class Copy:
                 path.write_text(taken_out(text, defence))
             for path in kept:
                 self._check_names(path)
-            return self.test(tests)
+            return self.test(tests, failures=failures)
         finally:
             for path, text in kept.items():
                 path.write_text(text)
@@ -156,7 +158,7 @@ def examine(copy: Copy, defence: Defence, failing: frozenset[str]) -> Finding:
             return Finding(defence, problem=run.broken)
         noticed = set(run.failed) - failing
         if others and noticed:
-            alone = copy.without(others, sorted({_file(name) for name in noticed}))
+            alone = copy.without(others, sorted({_file(name) for name in noticed}), failures=0)
             if alone.broken:
                 return Finding(defence, problem=alone.broken)
             noticed -= set(alone.failed)
@@ -173,6 +175,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Takes defences out of a copy and lists the tests that notice.")
     parser.add_argument("names", nargs="*", metavar="NAME", help="defences by name, or by a part of it; default: all")
     parser.add_argument("--jobs", type=int, default=1, help="copies to test at once")
+    parser.add_argument("--again", action="store_true", help="the tests were seen to pass: do not run them whole first")
     parser.add_argument("--list", action="store_true", help="only print the names")
     arguments = parser.parse_args()
     chosen = [d for d in DEFENCES if not arguments.names or any(n in d.name for n in arguments.names)]
@@ -185,16 +188,9 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="pipit-neuter-") as folder:
         copies: SimpleQueue[Copy] = SimpleQueue()
         first = Copy(Path(folder) / "0")
-        print(f"{len(chosen)} defences. First with all of them in place ...", flush=True)
-        whole = first.test(sorted({test for d in chosen for test in d.tests}))
-        if whole.broken:
-            print(whole.broken)
+        failing = frozenset() if arguments.again else first_run(first, chosen)
+        if failing is None:
             return 2
-        print(f"{len(whole.passed)} tests pass.", flush=True)
-        if whole.failed:
-            print("These fail with all defences in place, and count for nothing:\n  " + "\n  ".join(whole.failed))
-        print(flush=True)
-        failing = frozenset(whole.failed)
         copies.put(first)
         for number in range(1, max(1, arguments.jobs)):
             copies.put(Copy(Path(folder) / str(number)))
@@ -217,15 +213,31 @@ def main() -> int:
     return 1 if unnoticed else 2 if failing else 0
 
 
+def first_run(copy: Copy, chosen: Sequence[Defence]) -> frozenset[str] | None:
+    """The tests that fail with all defences in place; None where that cannot be said."""
+    print(f"{len(chosen)} defences. First with all of them in place ...", flush=True)
+    whole = copy.test(sorted({test for d in chosen for test in d.tests}), most=20 * MAX_SECONDS, failures=0)
+    if whole.broken:
+        print(whole.broken)
+        return None
+    print(f"{len(whole.passed)} tests pass.", flush=True)
+    if whole.failed:
+        print("These fail with all defences in place, and count for nothing:\n  " + "\n  ".join(whole.failed))
+    print(flush=True)
+    return frozenset(whole.failed)
+
+
+def _count(noticed: Sequence[str]) -> str:
+    return f"{len(noticed)} tests or more" if len(noticed) >= ENOUGH else f"{len(noticed)} tests"
+
+
 def report(finding: Finding) -> None:
     """One defence and who noticed, as soon as it is known."""
     defence = finding.defence
     also = f" (together with: {', '.join(defence.together_with)})" if defence.together_with else ""
-    result = finding.problem or (f"{len(finding.noticed)} tests" if finding.noticed else "NO TEST NOTICED")
+    result = finding.problem or (_count(finding.noticed) if finding.noticed else "NO TEST NOTICED")
     lines = [f"{defence.name:44} {defence.file:26} {result}, {finding.seconds:.0f} s{also}"]
-    lines += [f"    {name}" for name in finding.noticed[:6]]
-    if len(finding.noticed) > 6:
-        lines.append(f"    and {len(finding.noticed) - 6} more")
+    lines += [f"    {name}" for name in finding.noticed]
     print("\n".join(lines), flush=True)
 
 
