@@ -62,8 +62,15 @@ async def test_settings_reach_the_examination(workspace: Workspace) -> None:
 async def test_fixed_params_are_strict_too(workspace: Workspace) -> None:
     bare = TENANTS["datasources/events.datasource"].split("ROW_POLICY >")[0]
     daily = TENANTS["datasources/daily.datasource"].split("\nROW_POLICY")[0] + "\n"
-    await workspace.deploy(TENANTS | {"datasources/events.datasource": bare, "datasources/daily.datasource": daily})
+    own = TENANTS["endpoints/by_param.pipe"].replace("FIXED_PARAMS customer_id\n", "")
+    await workspace.deploy(
+        TENANTS
+        | {"datasources/events.datasource": bare, "datasources/daily.datasource": daily, "endpoints/own.pipe": own}
+    )
     await workspace.send("events", ROWS)
+    fixed_by_the_token = {"type": "PIPES:READ", "resource": "own", "fixed_params": {"customer_id": "a"}}
+    reply = await workspace.get("/v0/pipes/own.json", token=workspace.jwt(fixed_by_the_token))
+    assert reply.status == 200 and "statistics" not in reply.json
     fixed = workspace.jwt({"type": "PIPES:READ", "resource": "by_param", "fixed_params": {"customer_id": "a"}})
     assert "statistics" not in (await workspace.get("/v0/pipes/by_param.json", token=fixed)).json
     plain = workspace.jwt({"type": "PIPES:READ", "resource": "latest"})

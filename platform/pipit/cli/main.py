@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from pipit import __version__
-from pipit.cli import audit, datasource, environment, project, query, secret, serve, tokens
+from pipit.cli import audit, datasource, environment, project, query, secret, serve, tokens, workspace
 from pipit.cli.options import Given, examples
 from pipit.cli.output import line, out, show_error
 from pipit.errors import PipitError, Unavailable
@@ -71,6 +71,7 @@ audit.add_to(app)
 app.add_typer(tokens.app, name="token", rich_help_panel="Workspace")
 app.add_typer(secret.app, name="secret", rich_help_panel="Workspace")
 app.add_typer(environment.app, name="environment", rich_help_panel="Workspace")
+app.add_typer(workspace.app, name="workspace", rich_help_panel="Workspace")
 app.add_typer(datasource.app, name="datasource", rich_help_panel="Data")
 
 
