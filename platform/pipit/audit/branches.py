@@ -1,9 +1,9 @@
 """Every text that a request can make of an endpoint, found by trying; and the branches that no try could reach.
 
-For each parameter: absent, empty, a value of its type, each constant that a condition compares it with (and a number's
-neighbours), its enum and default. Then one parameter at a time over nothing and over everything given, all pairs, and
-all combinations of those that choose a branch while there are few. A traced template tells which branches each try
-took, so what is missed is named and never passed over.
+For each parameter: absent, empty, values of its type, each constant that a condition compares it with (and a number's
+neighbours), its enum and default. One parameter at a time, over nothing given and over everything given; and together
+all those that stand in one condition, or in conditions inside of each other. A traced template tells which branches
+each try took, so what is missed is named and never passed over.
 
 Bounds count tries, not time: the same project gives the same report everywhere.
 """
@@ -11,22 +11,26 @@ Bounds count tries, not time: the same project gives the same report everywhere.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from math import prod
 
 from pipit.audit.comparisons import mine_node
-from pipit.catalog.lineage import references
+from pipit.catalog.lineage import references, tables_read
 from pipit.catalog.snapshot import CompiledNode, CompiledPipe, NodeTarget, Snapshot
 from pipit.engine.client import ParamValue
 from pipit.errors import CustomError, PipitError, TemplateError
 from pipit.query.compose import Composed, Composer
 from pipit.templates import Binder, Parameter, RequestValue, Template
+from pipit.templates.parts import PartKind, split
 from pipit.templates.state import Branch
 
-MAX_TRIES = 4_000
-MAX_TEXTS = 400
-_EXHAUSTIVE = 512
+MAX_TRIES = 3_000
+MAX_TEXTS = 200
+_TOGETHER = 512  # combinations of one group of parameters; beyond that, all pairs
+
+_WORD = re.compile(r"[A-Za-z_]\w*")
 
 Values = Mapping[str, RequestValue]
 
@@ -74,6 +78,7 @@ class Inputs:
     choosing: tuple[str, ...]  # those that conditions of a template look at
     comparing: frozenset[str]  # those that are compared with a column
     nodes: tuple[NodeTarget, ...]
+    groups: tuple[frozenset[str], ...] = ()  # parameters that conditions look at together
 
 
 def traced(snapshot: Snapshot) -> Snapshot:
@@ -98,6 +103,7 @@ def inputs_of(snapshot: Snapshot, pipe: CompiledPipe) -> Inputs:
     tested: dict[str, set[str | int | float]] = {}
     comparing: set[str] = set()
     enums: dict[str, list[object]] = {}
+    groups: dict[frozenset[str], None] = {}
     for target in found:
         if target.node.template is None:
             continue
@@ -113,12 +119,49 @@ def inputs_of(snapshot: Snapshot, pipe: CompiledPipe) -> Inputs:
                 comparing.add(parameter.name)
             if parameter.guards:
                 tested.setdefault(parameter.name, set())
+    for target in found:
+        groups |= dict.fromkeys(_groups(target, frozenset(parameters)))
+    columns = _columns(snapshot, pipe)
     candidates = {
-        name: _candidates(parameter, tested.get(name, set()), enums.get(name, []))
+        name: _candidates(parameter, tested.get(name, set()), enums.get(name, []), columns)
         for name, parameter in parameters.items()
     }
     choosing = tuple(name for name in parameters if name in tested)
-    return Inputs(parameters, candidates, choosing, frozenset(comparing), tuple(found))
+    return Inputs(parameters, candidates, choosing, frozenset(comparing), tuple(found), tuple(groups))
+
+
+def _columns(snapshot: Snapshot, pipe: CompiledPipe) -> tuple[str, ...]:
+    """A few columns of what it reads: what a request may name."""
+    assert pipe.endpoint is not None
+    tables = sorted(tables_read(snapshot, pipe, pipe.endpoint) & snapshot.tables.keys())
+    return tuple(dict.fromkeys(c.name for t in tables for c in snapshot.tables[t].datasource.columns))[:3]
+
+
+def _groups(target: NodeTarget, parameters: frozenset[str]) -> Iterator[frozenset[str]]:
+    """The parameters of each condition together with those of the conditions around it."""
+    if target.node.template is None:
+        return
+    sql = target.node.node.sql
+    start = len(sql) - len(sql.lstrip())
+    stack: list[frozenset[str]] = []
+    aliases: dict[str, frozenset[str]] = {}
+    for part in split(sql[:start] + " " + sql[start + 1 :], ""):
+        if part.kind is not PartKind.DIRECTIVE:
+            continue
+        words = _WORD.findall(part.text)
+        names = frozenset().union(*(aliases.get(w, frozenset({w} & parameters)) for w in words[1:]))
+        if words[:1] == ["set"] and len(words) > 1:
+            aliases[words[1]] = names | aliases.get(words[1], frozenset())
+        elif words[:1] in (["if"], ["for"], ["while"], ["try"]):
+            if words[0] == "for" and len(words) > 1:
+                aliases[words[1]] = names
+            stack.append(names)
+            yield frozenset().union(*stack)
+        elif words[:1] == ["elif"] and stack:
+            stack[-1] |= names
+            yield frozenset().union(*stack)
+        elif words[:1] == ["end"] and stack:
+            stack.pop()
 
 
 def reachable(snapshot: Snapshot, pipe: CompiledPipe, node: CompiledNode) -> list[NodeTarget]:
@@ -151,20 +194,33 @@ def render_all(
     texts: dict[tuple[object, ...], Rendering] = {}
     refusals: dict[str, Refusal] = {}
     reached: set[Branch] = set()
+    seen: set[tuple[tuple[str, str], ...]] = set()
     complete = True
-    for tries, values in enumerate(_assignments(inputs, given)):
-        if tries >= MAX_TRIES or len(texts) >= MAX_TEXTS:
+
+    def attempt(assignment: Values) -> object:
+        """What came of it, so that two values which make the same can be told from others."""
+        nonlocal complete
+        values = {name: value for name, value in {**assignment, **given}.items() if value is not None}
+        known = tuple(sorted((name, str(value)) for name, value in values.items()))
+        if known in seen:
+            return None
+        if len(seen) >= MAX_TRIES or len(texts) >= MAX_TEXTS:
             complete = False
-            break
+            return None
+        seen.add(known)
         tried = render(snapshot, pipe, values, composer)
         if isinstance(tried, Rendering):
-            reached |= tried.visited
+            reached.update(tried.visited)
             key = (tried.composed.sql, *sorted(tried.composed.settings.items()))
             texts.setdefault(key, tried)
-        elif isinstance(tried, Refusal):
+            return key
+        if isinstance(tried, Refusal):
             refusals.setdefault(tried.error.message, tried)
-        else:
-            reached |= tried  # the author's own error(): no statement comes of it
+            return tried.error.message
+        reached.update(tried)  # the author's own error(): no statement comes of it
+        return tried
+
+    _try_all(inputs, given, attempt)
     templates = {branch.template for branch in reached}
     missed = [
         branch
@@ -201,7 +257,22 @@ def sample(parameter: Parameter) -> RequestValue:
     for known in (*parameter.enum, parameter.example, parameter.default):
         if known not in (None, "", []) and isinstance(known, str | int | float):
             return str(known)
-    return SAMPLES[0].get(_element(parameter.type), "1") if not parameter.identifier else None
+    if parameter.identifier:
+        return None
+    if _is_date(parameter):
+        return _DATES["DateTime"] if "time" in parameter.name.lower() else _DATES["Date"]
+    return SAMPLES[0].get(_element(parameter.type), "1")
+
+
+def _is_date(parameter: Parameter) -> bool:
+    """A text that seems to be a date, by what its author calls it."""
+    named = f"{parameter.name} {parameter.description} {parameter.format}"
+    return parameter.type == "String" and _DATE_LIKE.search(named) is not None
+
+
+_DATE_LIKE = re.compile(r"date|time|YYYY|(?:\A|_)(?:from|to|start|end|since|until|day)(?:_|\s|\Z)", re.IGNORECASE)
+# A day, three weeks and more than a year after the first: what conditions over spans of time ask for.
+_LATER = ("2024-01-03", "2024-01-23", "2025-06-07")
 
 
 _DATES = {"Date": "2024-01-02", "DateTime": "2024-01-02 00:00:00", "DateTime64": "2024-01-02 00:00:00.000"}
@@ -221,7 +292,7 @@ def others(inputs: Inputs, values: Values) -> Iterator[Values]:
         changed = dict(values)
         for name, value in values.items():
             parameter = inputs.parameters.get(name)
-            if parameter is not None and value == SAMPLES[0]["String"]:
+            if parameter is not None and value in (SAMPLES[0]["String"], "", _DATES["Date"], _DATES["DateTime"]):
                 changed[name] = samples.get(_element(parameter.type), "1")
         if changed != values:
             yield changed
@@ -232,7 +303,7 @@ def _element(type: str) -> str:
 
 
 def _candidates(
-    parameter: Parameter, tested: Iterable[str | int | float], enum: Iterable[object]
+    parameter: Parameter, tested: Iterable[str | int | float], enum: Iterable[object], columns: Iterable[str]
 ) -> tuple[RequestValue, ...]:
     found: list[RequestValue] = [sample(parameter), None]
     literals = sorted(tested, key=lambda one: (isinstance(one, str), str(one)))
@@ -245,8 +316,13 @@ def _candidates(
     found += [str(one) for one in enum if isinstance(one, str | int | float)]
     if parameter.type == "Boolean":
         found += ["1", "0"]
-    if not parameter.identifier:
+    if parameter.identifier:
+        found += columns
+    else:
         found.append("")
+        if parameter.type in _DATES or _is_date(parameter):
+            time = " 00:00:00" if parameter.type.startswith("DateTime") else ""
+            found += [f"{day}{time}" for day in _LATER]
         if _element(parameter.type) == "String":
             found.append(SAMPLES[0]["String"])
     different = list(dict.fromkeys(found))
@@ -255,35 +331,30 @@ def _candidates(
     return tuple(different)
 
 
-def _assignments(inputs: Inputs, given: Values) -> Iterator[Values]:
-    """Values to try, each once; the most telling first."""
-    seen: set[tuple[tuple[str, object], ...]] = set()
-    for values in _all(inputs, given):
-        clean = {name: value for name, value in {**values, **given}.items() if value is not None}
-        key = tuple(sorted((name, str(value)) for name, value in clean.items()))
-        if key not in seen:
-            seen.add(key)
-            yield clean
-
-
-def _all(inputs: Inputs, given: Values) -> Iterator[dict[str, RequestValue]]:
+def _try_all(inputs: Inputs, given: Values, attempt: Callable[[Values], object]) -> None:
     free = {name: values for name, values in inputs.candidates.items() if name not in given}
     nothing: dict[str, RequestValue] = {
         name: values[0] if inputs.parameters[name].needed else None for name, values in free.items()
     }
     everything = {name: values[0] for name, values in free.items()}
     bases = (nothing, everything)
-    yield from bases
+    for base in bases:
+        attempt(base)
+    # Values that make the same texts over both bases are one value for what follows.
+    telling: dict[str, list[RequestValue]] = {}
     for name, values in free.items():
-        for base in bases:
-            for value in values:
-                yield {**base, name: value}
-    choosing = [name for name in inputs.choosing if name in free]
-    for one, other in itertools.combinations(choosing, 2):
-        for base in bases:
-            for first, second in itertools.product(free[one], free[other]):
-                yield {**base, one: first, other: second}
-    if prod(len(free[name]) for name in choosing) <= _EXHAUSTIVE:
-        for combination in itertools.product(*(free[name] for name in choosing)):
-            for base in bases:
-                yield {**base, **dict(zip(choosing, combination, strict=True))}
+        outcomes: dict[tuple[object, ...], RequestValue] = {}
+        for index, value in enumerate(values):
+            outcome = tuple(attempt({**base, name: value}) for base in bases)
+            # Already seen says nothing of its own: the values that the bases have are kept.
+            outcomes.setdefault(outcome if None not in outcome or index > 1 else (index, outcome), value)
+        telling[name] = list(outcomes.values())
+    for group in inputs.groups:
+        names = sorted(group & free.keys())
+        if len(names) < 2:
+            continue
+        small = prod(len(telling[name]) for name in names) <= _TOGETHER
+        for chosen in [tuple(names)] if small else itertools.combinations(names, 2):
+            for combination in itertools.product(*(telling[name] for name in chosen)):
+                for base in bases:
+                    attempt({**base, **dict(zip(chosen, combination, strict=True))})

@@ -29,7 +29,7 @@ from pipit.datafiles import parse_project
 from pipit.datafiles.resources import Project
 from pipit.deploy.validate import VALUE_ERRORS, prepare, scratch_database
 from pipit.engine.client import Engine
-from pipit.errors import DatafileError, PipitError, ProjectError, SqlError, TemplateError, Unavailable
+from pipit.errors import BadRequest, DatafileError, PipitError, ProjectError, SqlError, TemplateError, Unavailable
 from pipit.query.compose import Composer
 from pipit.query.examine import Examined, Examiner
 from pipit.templates import Template
@@ -58,6 +58,7 @@ async def examine(engine: Engine, files: Mapping[str, str], options: Options) ->
         tables, policies, _ = await prepare(engine, snapshot)
         found += [say.of_project(error, strict=_is_strict(files)) for error in tables]
         found += [replace(say.of_project(error, strict=True), code="policy_fails") for error in policies]
+        _check_names(snapshot, options.fixed)
         audit = _Audit(engine, traced(snapshot), options)
         endpoints = await audit.run()
     found += audit.found
@@ -70,8 +71,18 @@ async def examine(engine: Engine, files: Mapping[str, str], options: Options) ->
         _in_order(found),
         _certificate(snapshot, endpoints, options),
         tenancy.has_policies(snapshot),
+        snapshot.project,
         options.fixed,
     )
+
+
+def _check_names(snapshot: Snapshot, fixed: Iterable[str]) -> None:
+    known = {parameter.name for pipe in snapshot.pipes.values() for parameter in pipe.parameters}
+    for name in fixed:
+        if name not in known:
+            raise BadRequest(
+                f"No pipe takes the parameter '{name}'", hint="Name one as it stands in the pipes: --fixed customer_id."
+            )
 
 
 def _is_strict(files: Mapping[str, str]) -> bool:
@@ -171,7 +182,7 @@ class _Audit:
         published = [pipe for _, pipe in sorted(self.snapshot.pipes.items()) if pipe.endpoint is not None]
         seen = [await self.look_at(pipe) for pipe in published]
         fixed = FixedExaminer(self.engine, self.snapshot, self.composer, self.slots, self.options.fixed)
-        results = await fixed.examine([(one.pipe, one.inputs) for one in seen], self.statement)
+        results = await fixed.examine([(one.pipe, one.inputs, one.renderings.missed) for one in seen], self.statement)
         self.found += fixed.found
         reports: list[EndpointReport] = []
         for one in seen:
@@ -232,7 +243,7 @@ class _Audit:
             return error
 
     def judge(self, one: _Endpoint, fixed: Fixed | None) -> None:
-        strict = self.is_strict(one) or fixed is not None
+        strict = self.is_strict(one) or bool(fixed and fixed.tables)
         if self.policed(one):
             for what in one.telling:
                 self.add(

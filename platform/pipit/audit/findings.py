@@ -158,7 +158,8 @@ def of_branch(nodes: Iterable[NodeTarget], branch: Branch) -> Unreached:
         if f"{target.pipe.name}.{target.node.name}" == branch.template:
             error = node_error(target.pipe.pipe, target.node.node, "", line=branch.line, column=branch.column)
             shown = error.excerpt[branch.column - 1 :].partition("%}")
-            text = "".join(shown[:2]).strip()[:80] or branch.kind
+            text = "".join(shown[:2]).strip() or branch.kind
+            text = text if len(text) <= 80 else f"{text[:77]}..."
             past = "past " if branch.kind.endswith("skipped") else ""
             return Unreached(error.file, error.line, error.column, past + text)
     return Unreached("", 0, 0, branch.kind)

@@ -25,6 +25,7 @@ from pipit.query.limits import EXAMINE_SETTINGS
 from pipit.query.secure import filter_setting
 from pipit.sql.tree import EXPLAIN_RAW, EXPLAIN_RESOLVED
 from pipit.templates import Parameter, RequestValue
+from pipit.templates.state import Branch
 
 Statement = Callable[[CompiledPipe, Inputs, Rendering], Awaitable[Examined | PipitError]]
 
@@ -62,6 +63,7 @@ class _Endpoint:
     given: Mapping[str, str]  # with their markers
     renderings: Renderings
     seen: list[_Seen] = field(default_factory=list)
+    missed: tuple[Branch, ...] = ()  # that nothing reaches; those that a fixed parameter rules out do not count
 
 
 class FixedExaminer:
@@ -77,15 +79,15 @@ class FixedExaminer:
         self.columns: dict[str, frozenset[str]] = {}
 
     async def examine(
-        self, endpoints: Iterable[tuple[CompiledPipe, Inputs]], statement: Statement
+        self, endpoints: Iterable[tuple[CompiledPipe, Inputs, tuple[Branch, ...]]], statement: Statement
     ) -> Mapping[str, Fixed]:
         """Endpoint -> what its fixed parameters do; those to which no fixed parameter applies are not in it."""
         names = {*self.fixed, *(n for pipe in self.snapshot.pipes.values() for n in pipe.pipe.fixed_params)}
         if not names:
             return {}
         looked_at = [
-            await self.look_at(pipe, inputs, statement)
-            for pipe, inputs in endpoints
+            await self.look_at(pipe, inputs, frozenset(missed), statement)
+            for pipe, inputs, missed in endpoints
             if self.fixed or pipe.pipe.fixed_params
         ]
         self.learn(sorted(names), looked_at)
@@ -93,7 +95,9 @@ class FixedExaminer:
         self.check_engines(results.values())
         return results
 
-    async def look_at(self, pipe: CompiledPipe, inputs: Inputs, statement: Statement) -> _Endpoint:
+    async def look_at(
+        self, pipe: CompiledPipe, inputs: Inputs, missed: frozenset[Branch], statement: Statement
+    ) -> _Endpoint:
         """All texts with the fixed parameters at their markers, with the first markers that the engine takes."""
         wanted = tuple(dict.fromkeys((*self.fixed, *pipe.pipe.fixed_params)))
         names = tuple(name for name in wanted if name in inputs.parameters)
@@ -107,6 +111,7 @@ class FixedExaminer:
                 break
         assert one is not None
         one.seen = await self.trees(one, one.renderings.texts, statement)
+        one.missed = tuple(branch for branch in one.renderings.missed if branch in missed)
         return one
 
     async def trees(self, one: _Endpoint, texts: Iterable[Rendering], statement: Statement) -> list[_Seen]:
@@ -225,8 +230,8 @@ class FixedExaminer:
             else:
                 result = Verdict.NOT_CONFINED
                 self.tell_not_confined(one, name, texts[0][1], self.columns[table])
-        if result is Verdict.CONFINED and (one.renderings.missed or not one.renderings.complete):
-            what = "not all branches could be reached" if one.renderings.missed else "there are too many combinations"
+        if result is Verdict.CONFINED and (one.missed or not one.renderings.complete):
+            what = "not all branches could be reached" if one.missed else "there are too many combinations"
             self.tell_not_shown(one, "", what)
             return Verdict.NOT_SHOWN
         return result

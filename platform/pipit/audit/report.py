@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from pipit.audit.certificate import Certificate
+from pipit.datafiles.resources import Project
 
 
 class Severity(StrEnum):
@@ -104,6 +105,7 @@ class Report:
     findings: tuple[Finding, ...]
     certificate: Certificate
     policies: bool  # whether the project has any row policy
+    project: Project  # what of it was examined
     fixed: tuple[str, ...] = field(default=())
 
     @property

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from pipit.cli.examine import examine_project
 from pipit.cli.options import examples
 from pipit.cli.prove import Format, prove_project
 
@@ -16,6 +17,10 @@ def add_to(app: typer.Typer) -> None:
         "audit",
         rich_help_panel="Project",
         epilog=examples(
+            "pipit audit",
+            "pipit audit ./repo --fixed customer_id",
+            "pipit audit --certificate pipit.audit.json",
+            "pipit audit --check pipit.audit.json",
             "pipit audit --prove",
             "pipit audit --prove ./repo --fixed customer_id",
             "pipit audit --prove --format junit --output proof.xml",
@@ -37,20 +42,49 @@ def audit(
             metavar="NAME",
         ),
     ] = None,
+    require_policies: Annotated[
+        bool,
+        typer.Option("--require-policies", help="Every table that an endpoint reaches has a ROW_POLICY, or says why."),
+    ] = False,
+    certificate: Annotated[
+        Path | None,
+        typer.Option(help="Write the certificate: what confines every table and endpoint.", metavar="FILE"),
+    ] = None,
+    check: Annotated[
+        Path | None,
+        typer.Option(help="Exit 1 where the project is weaker than this certificate.", metavar="FILE"),
+    ] = None,
     endpoint: Annotated[
         list[str] | None,
         typer.Option("--endpoint", help="With --prove: only this endpoint. Repeat it.", metavar="NAME"),
     ] = None,
     rounds: Annotated[int, typer.Option(help="With --prove: how often with new data.", min=1, max=100)] = 2,
     seed: Annotated[int, typer.Option(help="With --prove: another number gives other data.")] = 1,
-    format: Annotated[Format, typer.Option("--format", "-f", help="With --prove: how to report.")] = Format.TEXT,
+    format: Annotated[Format, typer.Option("--format", "-f", help="How to report; junit with --prove.")] = Format.TEXT,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="With --prove: a file for the report.", metavar="FILE")
+        Path | None, typer.Option("--output", "-o", help="A file for the report, if not text.", metavar="FILE")
     ] = None,
 ) -> None:
-    """Checks that a tenant's token reads nothing of other tenants. Needs no server."""
+    """Checks that a tenant's token reads nothing of other tenants. Needs no server.
+
+    Examines every endpoint, in every branch that a request can reach: which tables it reads, under which filters.
+    With --prove, tries it on rows.
+    """
     if not prove:
-        raise typer.BadParameter("name what to do", param_hint="--prove")
+        if format is Format.JUNIT:
+            raise typer.BadParameter("junit is a report of --prove", param_hint="--format")
+        failed = examine_project(
+            folder,
+            fixed=tuple(fixed or ()),
+            require_policies=require_policies,
+            as_json=format is Format.JSON,
+            certificate=certificate,
+            check=check,
+            output=output,
+        )
+        if failed:
+            raise typer.Exit(failed)
+        return
     code = prove_project(
         folder,
         fixed=tuple(fixed or ()),
