@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
-from pipit.access.context import Scalar, Scope, SecurityContext, TokenKind
+from pipit.access.context import FixedValue, Scalar, Scope, SecurityContext, TokenKind
 from pipit.errors import Forbidden
 from pipit.sql.identifiers import is_resource_name
 
@@ -32,6 +32,7 @@ SCOPE_FIELDS: Mapping[str, str] = {
     "DATASOURCES:APPEND": "fixed_values",
 }
 
+T = TypeVar("T")
 ContextValue = Scalar | tuple[Scalar, ...]
 
 
@@ -210,26 +211,37 @@ def _read_scope(item: object, where: str) -> Scope:
                 f"The token's '{where}.filter' must be a text", "Write a condition, or leave it out."
             )
         return Scope(type, resource, filter=_check_text(value, f"{where}.filter"))
-    values = _read_values(value, f"{where}.{extra}")
     if extra == "fixed_params":
-        return Scope(type, resource, fixed_params=values)
-    return Scope(type, resource, fixed_values=values)
+        return Scope(type, resource, fixed_params=_read_values(value, f"{where}.{extra}", _read_scalar))
+    return Scope(type, resource, fixed_values=_read_values(value, f"{where}.{extra}", _read_fixed_value))
 
 
-def _read_values(value: object, where: str) -> Mapping[str, Scalar]:
+def _read_values(value: object, where: str, read: Callable[[object, str], T]) -> Mapping[str, T]:
     if value is None:
         return MappingProxyType({})
     if not isinstance(value, dict):
         raise _refused(f"The token's '{where}' must be an object")
     if len(value) > MAX_ENTRIES:
         raise _refused(f"The token's '{where}' has more than {MAX_ENTRIES} names")
-    found: dict[str, Scalar] = {}
+    found: dict[str, T] = {}
     for name, item in value.items():
         if not name:
             raise _refused(f"A name in the token's '{where}' is empty")
         _check_text(name, where)
-        found[name] = _read_scalar(item, f"{where}.{name[:MAX_NAME]}")
+        found[name] = read(item, f"{where}.{name[:MAX_NAME]}")
     return MappingProxyType(found)
+
+
+def _read_fixed_value(value: object, where: str) -> FixedValue:
+    """A scalar, or for an array's column a list of scalars of one type."""
+    if not isinstance(value, list):
+        return _read_scalar(value, where)
+    if len(value) > MAX_ITEMS:
+        raise _refused(f"The token's '{where}' has more than {MAX_ITEMS} items")
+    items = tuple(_read_scalar(item, where) for item in value)
+    if len({type(item) for item in items}) > 1:
+        raise _refused(f"The items of the token's '{where}' are of different types")
+    return items
 
 
 def _read_scalar(value: object, where: str) -> Scalar:
@@ -279,11 +291,11 @@ def _seconds(claims: Mapping[str, Any], claim: str) -> int:
     return value
 
 
-def _same(one: Mapping[str, Scalar], other: Mapping[str, Scalar]) -> bool:
+def _same(one: Mapping[str, FixedValue], other: Mapping[str, FixedValue]) -> bool:
     """Equal with types: 1, 1.0 and true are three values."""
 
-    def typed(values: Mapping[str, Scalar]) -> dict[str, tuple[type, Scalar]]:
-        return {name: (type(value), value) for name, value in values.items()}
+    def typed(values: Mapping[str, FixedValue]) -> dict[str, object]:
+        return {name: (type(v), v, *map(type, v if isinstance(v, tuple) else ())) for name, v in values.items()}
 
     return typed(one) == typed(other)
 

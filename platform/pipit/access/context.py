@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 Scalar = str | int | float | bool
+FixedValue = Scalar | tuple[Scalar, ...]  # what a column is set to
 
 
 class TokenKind(StrEnum):
@@ -26,7 +27,7 @@ class Scope:
     resource: str = ""
     filter: str = ""
     fixed_params: Mapping[str, Scalar] = field(default_factory=dict)
-    fixed_values: Mapping[str, Scalar] = field(default_factory=dict)
+    fixed_values: Mapping[str, FixedValue] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,11 +6,13 @@ not. Names are compared exactly. A JWT has only what its scopes say; no scope of
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import TypeVar
 
-from pipit.access.context import Scalar, Scope, SecurityContext, TokenKind
+from pipit.access.context import FixedValue, Scalar, Scope, SecurityContext, TokenKind
 from pipit.errors import Forbidden, NotFound
 
+T = TypeVar("T")
 _QUARANTINE = "_quarantine"
 
 
@@ -37,7 +39,7 @@ def read_pipe(
         raise NotFound(f"The pipe '{_shown(pipe)}' does not exist")
     if not security.is_tenant:
         return {}
-    fixed = _fixed(security.scopes_for("PIPES:READ", pipe))
+    fixed = _fixed(security.scopes_for("PIPES:READ", pipe), lambda scope: scope.fixed_params)
     for name in declared:
         # An empty text would pass `defined()` and could undo a filter: it fixes nothing (ATTACKS B19).
         if fixed.get(name, "") == "":
@@ -76,14 +78,14 @@ def read_sql(security: SecurityContext, names: Iterable[str]) -> None:
             )
 
 
-def append(security: SecurityContext, name: str, *, exists: bool = True) -> Mapping[str, Scalar]:
+def append(security: SecurityContext, name: str, *, exists: bool = True) -> Mapping[str, FixedValue]:
     """The columns that the token sets in every row, whatever the body says. Raises Forbidden, NotFound."""
     scopes = security.scopes_for("DATASOURCES:APPEND", name)
     if not scopes and not security.is_admin:
         raise _missing(security, "DATASOURCES:APPEND", name)
     if not exists:
         raise _no_datasource(name)
-    return {} if security.is_admin else _fixed(scopes)
+    return {} if security.is_admin else _fixed(scopes, lambda scope: scope.fixed_values)
 
 
 def require_admin(security: SecurityContext) -> None:
@@ -117,14 +119,14 @@ def _has(security: SecurityContext, type: str) -> bool:
     return security.kind is TokenKind.STATIC and bool(security.scopes_for(type, ""))
 
 
-def _fixed(scopes: Iterable[Scope]) -> dict[str, Scalar]:
+def _fixed(scopes: Iterable[Scope], values: Callable[[Scope], Mapping[str, T]]) -> dict[str, T]:
     """What all of these scopes fix. Two that fix one name differently never get here: `claims` refuses them.
 
     Should they all the same, nothing is chosen between them.
     """
-    found: dict[str, Scalar] = {}
+    found: dict[str, T] = {}
     for scope in scopes:
-        for name, value in (*scope.fixed_params.items(), *scope.fixed_values.items()):
+        for name, value in values(scope).items():
             if name in found and (type(found[name]), found[name]) != (type(value), value):
                 raise Forbidden(f"The token fixes '{name}' to two values for '{scope.resource}'")
             found[name] = value

@@ -9,7 +9,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from pipit.access import grants
-from pipit.access.context import Scalar, SecurityContext
+from pipit.access.context import FixedValue, SecurityContext
 from pipit.api.requests import authenticate, query_pairs, server_of
 from pipit.catalog.snapshot import Table
 from pipit.errors import BadRequest, Forbidden, NotFound
@@ -56,7 +56,7 @@ async def events(request: Request) -> Response:
     )
 
 
-def _check_policy(security: SecurityContext, table: Table, fixed: Mapping[str, Scalar]) -> None:
+def _check_policy(security: SecurityContext, table: Table, fixed: Mapping[str, FixedValue]) -> None:
     """A tenant's token fixes every column that decides whose a row is, or it could write another tenant's rows."""
     if not security.is_tenant or table.policy is None:
         return

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipit.datafiles.resources import Column
+from pipit.errors import BadRequest
 from pipit.ingest import cast, jsonpath, shape
 from pipit.ingest.jsonpath import JsonPath
 from pipit.ingest.types import Type, parse, strip
@@ -13,6 +14,7 @@ from pipit.sql.identifiers import quote
 from pipit.sql.literals import quote_string
 
 Scalar = str | int | float | bool
+FixedValue = Scalar | Sequence[Scalar]  # what a token sets in every row; a list for an Array
 
 LINE = "_pipit_line"
 ROW = "_pipit_row"  # what JSONExtract made of the line
@@ -238,7 +240,7 @@ class Field:
     def text(self) -> str:
         """The value as it was sent, for the quarantine."""
         if self.path is None:
-            return self.x
+            return f"CAST(toJSONString({self.x}), 'Nullable(String)')" if self.compound else self.x
         if self.path.is_record:
             return f"CAST({LINE}, 'Nullable(String)')"
         if self.path.inner:
@@ -266,12 +268,38 @@ class Field:
         return f"multiIf({self.absent}, {quote_string(missing)}, {self.wrong}, {wrong}, '')"
 
 
-def fixed_field(column: Column, value: Scalar) -> Field:
+def fixed_field(column: Column, value: FixedValue) -> Field:
+    """A column that the token sets in every row, whatever the body says.
+
+    Raises BadRequest for a value that no row of the column could have: rows under it would wait for ever.
+    """
+    type = parse(column.type)
+    inner = strip(type)[0]
+    is_list = not isinstance(value, str | int | float | bool)
+    settable = inner.name not in ("", "AggregateFunction")
+    if inner.name == "Array":
+        settable = not cast.is_compound(inner.inner) and strip(inner.inner)[0].name not in ("", "AggregateFunction")
+    elif cast.is_compound(type):
+        settable = False
+    if not settable or is_list != (inner.name == "Array"):
+        wants = "takes a list" if inner.name == "Array" else "takes a text, a number or a boolean"
+        raise BadRequest(
+            f"The token fixes the column '{column.name}', which {wants if settable else 'cannot be fixed'}",
+            hint=f"It is {column.type}: change 'fixed_values' of the token." if column.type else "",
+        )
+    if is_list:
+        assert not isinstance(value, str | int | float | bool)
+        x = f"CAST([{', '.join(_literal(item) for item in value)}], 'Array(Nullable(String))')"
+    else:
+        assert isinstance(value, str | int | float | bool)
+        x = f"CAST({_literal(value)}, 'Nullable(String)')"
+    return Field(Column(column.name, column.type), type, None, x)
+
+
+def _literal(value: Scalar) -> str:
     text = str(value).lower() if isinstance(value, bool) else str(value)
     # The marker of the statement's source must not come a second time, whatever the token fixes.
-    literal = quote_string(text).replace("{source}", "{\\x73ource}")
-    x = f"CAST({literal}, 'Nullable(String)')"
-    return Field(Column(column.name, column.type), parse(column.type), None, x)
+    return quote_string(text).replace("{source}", "{\\x73ource}")
 
 
 def json_field(column: Column, tree: Tree) -> Field:

@@ -28,7 +28,7 @@ from pipit.datafiles.resources import Column
 from pipit.engine.client import Engine
 from pipit.errors import NotFound, QueryTimeout, SqlError, Unavailable, UnprocessableWrite
 from pipit.ingest import isolate, limits, parse, quarantine
-from pipit.ingest.field import Scalar
+from pipit.ingest.field import FixedValue
 from pipit.ingest.parse import Reader
 from pipit.ingest.segment import Segment
 from pipit.sql.identifiers import quote
@@ -92,7 +92,7 @@ class _Job:
 
 
 def meta(
-    columns: Sequence[Column], quarantine_table: str, partition_key: str, fixed: Mapping[str, Scalar]
+    columns: Sequence[Column], quarantine_table: str, partition_key: str, fixed: Mapping[str, FixedValue]
 ) -> dict[str, Any]:
     """For the header of a segment: all that `load` will need."""
     return {

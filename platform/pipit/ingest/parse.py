@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 
 from pipit.datafiles.resources import Column
 from pipit.errors import BadRequest
-from pipit.ingest.field import LINE, ROW, Field, Scalar, Tree, array_hint, call, fixed_field, json_field, steps_of
+from pipit.ingest.field import LINE, ROW, Field, FixedValue, Tree, array_hint, call, fixed_field, json_field, steps_of
 from pipit.ingest.types import parse, strip
 from pipit.sql.identifiers import quote
 from pipit.sql.literals import quote_string
@@ -168,7 +168,7 @@ def problems(columns: Sequence[Column]) -> list[str]:
     return found
 
 
-def reader(columns: Sequence[Column], fixed: Mapping[str, Scalar] | None = None, frame: str = "") -> Reader:
+def reader(columns: Sequence[Column], fixed: Mapping[str, FixedValue] | None = None, frame: str = "") -> Reader:
     """Columns without a path are left to their default, unless no column has one: then each has `$.<name>`."""
     fixed = fixed or {}
     known = {c.name for c in columns}

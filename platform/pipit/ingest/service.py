@@ -22,7 +22,7 @@ from pipit.errors import BadRequest, NotFound, TooLarge, Unavailable
 from pipit.ingest import keys as keys_module
 from pipit.ingest import limits, load, parse
 from pipit.ingest.body import to_lines
-from pipit.ingest.field import Scalar
+from pipit.ingest.field import FixedValue
 from pipit.ingest.keys import Entry, Keys
 from pipit.ingest.log import Log, Pending, Stream, TableKey
 from pipit.ingest.writer import Writer
@@ -97,7 +97,7 @@ class Ingest:
         *,
         format: Literal["ndjson", "json"] | str = "ndjson",
         wait: bool = False,
-        fixed_values: Mapping[str, Scalar] | None = None,
+        fixed_values: Mapping[str, FixedValue] | None = None,
         idempotency_key: str | None = None,
         scope: str = "",
     ) -> AppendResult:
@@ -188,7 +188,7 @@ class Ingest:
         bad = loaded.result()
         return AppendResult(rows - bad, bad, loaded=True)
 
-    def _stream(self, target: Target, fixed: Mapping[str, Scalar]) -> Stream:
+    def _stream(self, target: Target, fixed: Mapping[str, FixedValue]) -> Stream:
         """Checked once for each schema and set of fixed values, then remembered."""
         given = _canonical(fixed)
         known = self._streams.get((target.database, target.table, given))
@@ -215,7 +215,7 @@ class Ingest:
         return writer
 
 
-def _canonical(fixed: Mapping[str, Scalar]) -> str:
+def _canonical(fixed: Mapping[str, FixedValue]) -> str:
     return msgspec.json.encode(dict(fixed), order="sorted").decode()
 
 
