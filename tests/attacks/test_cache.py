@@ -344,6 +344,7 @@ async def test_j17_no_token_no_sql_no_row_of_anybody(project: Workspace) -> None
     token = who(project, "a")
     fails = project.tenant("fails", customer_id="a")
     secret = "canary_of_a_secret"
+    casts = "SELECT toInt64(team) AS canary_in_sql FROM events WHERE customer_id = 'b' AND team != 'red'"
     asked = [
         await project.get(f"/v0/pipes/latest.json?token={token}&password={secret}", token=None),
         await project.get(f"/v0/pipes/latest.json?limit=1&Api-Key={secret}&note={token}", token=token),
@@ -357,7 +358,7 @@ async def test_j17_no_token_no_sql_no_row_of_anybody(project: Workspace) -> None
             f"/v0/sql?q={quote('SELECT team, throwIf(amount > 900) FROM events')}&token={project.admin_token}",
             token=None,
         ),
-        await project.get(f"/v0/sql?q={quote('SELECT toInt64(team) AS canary_in_sql FROM events')}"),
+        await project.get(f"/v0/sql?q={quote(casts)}"),
         await project.post("/v0/sql", data=b"SELECT 'canary_in_sql' FROM nowhere"),
         await project.get(f"/v0/pipes/latest.json?token={token}"),  # two tokens: a 400 that belongs to nobody
     ]

@@ -254,16 +254,20 @@ async def test_no_view_is_fed_by_it(project: Workspace) -> None:
         await project.deploy(TENANTS | {"datasources/seen.datasource": target, "pipes/view.pipe": view})
 
 
-async def test_what_a_copy_makes_of_it_is_no_tenants(project: Workspace) -> None:
+@pytest.mark.parametrize(
+    "sql",
+    [f"SELECT pipe_name FROM {STATS}", f"%\n    SELECT pipe_name FROM {STATS} WHERE 1 = {{{{Int8(x, 1)}}}}"],
+    ids=["text", "template"],
+)
+async def test_what_a_copy_makes_of_it_is_no_tenants(project: Workspace, sql: str) -> None:
     target = "SCHEMA >\n    pipe_name String\n\nENGINE MergeTree\nENGINE_SORTING_KEY pipe_name\n"
     read = "NODE e\nSQL >\n    SELECT * FROM seen\nTYPE endpoint\n"
-    for sql in (f"SELECT pipe_name FROM {STATS}", f"%\n    SELECT pipe_name FROM {STATS} WHERE 1 = {{{{Int8(x, 1)}}}}"):
-        copy = f"NODE copied\nSQL >\n    {sql}\nTYPE copy\nTARGET_DATASOURCE seen\n"
-        files = {"datasources/seen.datasource": target, "copies/c.pipe": copy, "endpoints/seen_by.pipe": read}
-        await project.deploy(TENANTS | files)
-        reply = await project.get("/v0/pipes/seen_by.json", token=project.tenant("seen_by", customer_id="a"))
-        assert (reply.status, reply.json["code"]) == (403, "read_refused")
-        assert (await project.get("/v0/pipes/seen_by.json")).status == 200
+    copy = f"NODE copied\nSQL >\n    {sql}\nTYPE copy\nTARGET_DATASOURCE seen\n"
+    files = {"datasources/seen.datasource": target, "copies/c.pipe": copy, "endpoints/seen_by.pipe": read}
+    await project.deploy(TENANTS | files)
+    reply = await project.get("/v0/pipes/seen_by.json", token=project.tenant("seen_by", customer_id="a"))
+    assert (reply.status, reply.json["code"]) == (403, "read_refused")
+    assert (await project.get("/v0/pipes/seen_by.json")).status == 200
 
 
 async def test_deploys_and_the_clean_up_leave_it_alone(project: Workspace) -> None:

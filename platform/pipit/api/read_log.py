@@ -28,8 +28,10 @@ from pipit.query.log import ReadRecord
 
 log = logging.getLogger("pipit.read_log")
 
-_SECONDS = 1.0  # from a read to the disk,
-_SECONDS_PER_DATABASE = 0.05  # or more where many databases are read: each costs a write and an insert
+# From a read to the disk; longer where many databases are read: each takes an insert then, whose cost (some 60 ms of
+# the engine) hardly depends on the number of its rows.
+_SECONDS = 2.0
+_SECONDS_PER_DATABASE = 0.25
 _MOST_BYTES = 64 * 1024 * 1024  # of the records that wait in memory, about
 _BYTES_AT_ONCE = 4 * 1024 * 1024  # in one append, about
 
