@@ -1,0 +1,188 @@
+"""The certificate, what makes one weaker than another, and the deploys that this refuses (ATTACKS J04)."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+import aiohttp
+import pytest
+from pipit.audit.certificate import Certificate, certify, decode, weakenings
+from pipit.catalog.build import build_snapshot
+from pipit.catalog.snapshot import Workspace
+from pipit.catalog.state import TableNames
+from pipit.datafiles import parse_project
+from pipit.errors import BadRequest
+from projects import DAILY, DAILY_POLICY, EVENTS, TENANTS
+from serving import Reply
+from serving import Workspace as Served
+
+POLICY = EVENTS[EVENTS.index("ROW_POLICY >") :]
+OPEN = EVENTS.replace(POLICY, "")
+PLANS = "SCHEMA >\n    plan String,\n    price UInt32\nENGINE MergeTree\nENGINE_SORTING_KEY plan\n"
+READS = "NODE endpoint\nSQL >\n    SELECT action, count() AS n FROM events GROUP BY action\nTYPE endpoint\n"
+READS_PLANS = "NODE endpoint\nSQL >\n    SELECT plan, count() AS n FROM plans, events GROUP BY plan\nTYPE endpoint\n"
+
+
+def certificate(files: Mapping[str, str]) -> Certificate:
+    project = parse_project(files)
+    names = TableNames(
+        datasources={n: f"d1_{n}" for n in project.datasources},
+        quarantines={n: f"q1_{n}" for n in project.datasources},
+    )
+    return certify(build_snapshot(Workspace("w", "w", "pipit_w", ""), project, names))
+
+
+def project(policy: str = POLICY, reads: str = READS, **more: str) -> dict[str, str]:
+    return {
+        "datasources/events.datasource": OPEN + policy,
+        "datasources/plans.datasource": PLANS,
+        "pipes/e.pipe": reads,
+        **more,
+    }
+
+
+def weaker(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
+    return [one.sentence for one in weakenings(certificate(before), certificate(after))]
+
+
+ONE = "ROW_POLICY >\n    customer_id = {{String(context.customer_id)}}\n"
+AND_MORE = "ROW_POLICY >\n    (team = 'red')   AND\n    customer_id={{ String(context.customer_id) }}\n"
+OTHER = "ROW_POLICY >\n    customer_id != {{String(context.customer_id)}}\n"
+OR = "ROW_POLICY >\n    customer_id = {{String(context.customer_id)}} OR team = 'all'\n"
+NONE = "ROW_POLICY none REASON 'nobody minds'\n"
+
+
+def test_the_same_project_gives_the_same_bytes_whatever_the_order_of_its_files() -> None:
+    files = project()
+    text = certificate(files).encode()
+    assert text == certificate(dict(reversed(files.items()))).encode()
+    assert decode(text) == certificate(files)
+    assert b"/" not in text and b"pipit_w" not in text
+
+
+def test_nothing_is_weaker_than_itself_or_than_itself_in_other_words() -> None:
+    assert weaker(project(), project()) == []
+    spaced = "ROW_POLICY >\n    (  customer_id={{String( context.customer_id )}} )\n"
+    assert weaker(project(ONE), project(spaced)) == []
+
+
+def test_a_condition_and_more_is_not_weaker_and_one_less_is() -> None:
+    assert weaker(project(ONE), project(AND_MORE)) == []
+    (sentence,) = weaker(project(AND_MORE), project(ONE))
+    assert sentence == "The ROW_POLICY of 'events' no longer asks for `team = 'red'`"
+
+
+@pytest.mark.parametrize("other", [OTHER, OR])
+def test_another_condition_is_weaker_for_nobody_can_tell(other: str) -> None:
+    (sentence,) = weaker(project(ONE), project(other))
+    assert "no longer asks for `customer_id = {{String(context.customer_id)}}`" in sentence
+
+
+def test_an_or_may_get_company_in_brackets() -> None:
+    both = OR.replace("    customer_id", "    (customer_id").replace("'all'", "'all') AND amount > 0")
+    assert weaker(project(OR), project(both)) == []
+    loose = OR.replace("'all'", "'all' AND amount > 0")
+    assert len(weaker(project(OR), project(loose))) == 1
+
+
+def test_a_policy_that_is_gone_is_weaker() -> None:
+    assert weaker(project(), project("")) == [
+        "The ROW_POLICY of 'events' is removed: every tenant would see all of its rows"
+    ]
+    (sentence,) = weaker(project(), project(NONE))
+    assert sentence.startswith("The ROW_POLICY of 'events' is now `none`, because 'nobody minds'")
+    assert weaker(project(""), project()) == []
+    assert weaker(project(""), project(NONE)) == []
+
+
+def test_a_key_that_becomes_optional_is_weaker() -> None:
+    asked = "ROW_POLICY >\n    customer_id = {{String(context.customer_id)}} AND team = {{String(context.team)}}\n"
+    (sentence,) = weaker(project(asked), project(POLICY))
+    assert sentence == (
+        "The ROW_POLICY of 'events' asks for `team = {{String(context.team)}}` only of tokens with 'team', no longer of "
+        "all"
+    )
+    assert weaker(project(POLICY), project(asked)) == []
+    assert weaker(project(ONE), project(POLICY)) == []  # one more way to narrow
+    (sentence,) = weaker(project(POLICY), project(ONE))
+    assert "no longer confines tokens with 'team'" in sentence
+
+
+def test_an_endpoint_that_reads_an_unfiltered_table_now_is_weaker() -> None:
+    (sentence,) = weaker(project(), project(reads=READS_PLANS))
+    assert sentence == "The endpoint 'e' reads 'plans' now, which no filter confines"
+    said = project(reads=READS_PLANS) | {"datasources/plans.datasource": PLANS + NONE}
+    assert weaker(project(), said) == []
+    assert weaker(project(""), project("", READS_PLANS)) == []  # nothing confined it before
+
+
+def test_fixed_params_that_are_gone_are_weaker() -> None:
+    fixed = "FIXED_PARAMS customer_id\n" + READS
+    assert weaker(project("", fixed), project("")) == [
+        "The endpoint 'e' no longer has FIXED_PARAMS customer_id: a token need not fix it"
+    ]
+    assert weaker(project(""), project("", fixed)) == []
+
+
+def test_a_table_that_was_closed_to_tenants_stays_closed() -> None:
+    closed = TENANTS | {"datasources/daily.datasource": DAILY}
+    assert certificate(closed).tables["daily"].filter == "refused"
+    assert "was closed to tenants" in weaker(closed, TENANTS | {"datasources/daily.datasource": DAILY + NONE})[0]
+    assert weaker(closed, TENANTS | {"datasources/daily.datasource": DAILY_POLICY}) == []
+
+
+def test_what_is_no_certificate_is_refused() -> None:
+    for text in (b"{", b"[]", b'{"version": 99}', b"{}"):
+        with pytest.raises(BadRequest):
+            decode(text)
+
+
+# Deploys over HTTP.
+
+
+async def deploy(workspace: Served, files: Mapping[str, str], **flags: str) -> Reply:
+    form = aiohttp.FormData()
+    for name, text in files.items():
+        form.add_field("data_project://", text.encode(), filename=name, content_type="text/plain")
+    query = "&".join(f"{key}={value}" for key, value in flags.items())
+    return await workspace.post(f"/v1/deploy?{query}", data=form)
+
+
+@pytest.fixture
+async def live(workspace: Served) -> AsyncIterator[Served]:
+    assert (await deploy(workspace, project())).status == 200
+    yield workspace
+
+
+WEAKER: list[tuple[dict[str, str], str]] = [
+    (project(""), "is removed"),
+    (project(NONE), "is now `none`"),
+    (project(OTHER), "no longer asks for"),
+    (project(reads=READS_PLANS), "reads 'plans' now"),
+]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("files", "sentence"), WEAKER)
+async def test_a_weaker_project_is_deployed_only_where_that_is_said(
+    live: Served, files: dict[str, str], sentence: str
+) -> None:
+    """J04: a deploy that removes a tenant filter is refused; `allow_destructive_operations` is not the word for it."""
+    for flags in ({}, {"allow_destructive_operations": "true"}, {"check": "true"}):
+        reply = await deploy(live, files, **flags)
+        assert reply.status == 400, reply.text
+        body: dict[str, Any] = reply.json
+        assert body["code"] == "project_error"
+        assert sentence in body["errors"][0]["message"]
+        assert "--allow-weaker" in body["errors"][0]["hint"]
+    assert live.server.catalog.snapshot(live.id).deployment == 1
+    reply = await deploy(live, files, allow_weaker="true")
+    assert reply.status == 200, reply.text
+    assert live.server.catalog.snapshot(live.id).deployment == 2
+
+
+@pytest.mark.anyio
+async def test_a_stricter_project_is_deployed(live: Served) -> None:
+    strict = POLICY.replace("customer_id = {{", "team != 'x' AND customer_id = {{")
+    assert (await deploy(live, project(strict))).status == 200
