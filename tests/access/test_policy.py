@@ -407,3 +407,102 @@ def test_the_columns_that_a_policy_compares(condition: str, context: dict[str, o
     given = RowPolicy(condition, optional, Position(10, 5))
     compiled = Policy.compile(DataSource("events", "datasources/events.datasource", COLUMNS, row_policy=given))
     assert compiled.columns_for(tenant(**context)) == columns
+
+
+NUMBERS = (
+    Column("n", "UInt64"),
+    Column("d", "LowCardinality(Nullable(Int8))"),
+    Column("p", "Decimal(9, 2)"),
+    Column("s", "String"),
+)
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        "n = {{String(context.x)}}",
+        "s = 'a' AND (d) != {{String(context.x)}}",
+        "{{String(context.x)}} == p",
+        "n IN {{Array(context.x)}}",
+        "n NOT IN ({{String(context.x)}}, {{String(context.x)}})",
+        "`n` IN ({{String(context.x)}})",
+        "s = 'a' {% if defined(context.o) %} AND p = {{String(context.o)}} {% end %}",
+    ],
+)
+def test_a_number_is_not_compared_with_a_text(condition: str) -> None:
+    """The engine reads '18446744073709551658' as the UInt64 42, and '1.54' as the Decimal 1.5: another tenant's."""
+    given = RowPolicy(condition, frozenset({"o"}) if "context.o" in condition else frozenset(), Position(10, 5))
+    with pytest.raises(DatafileError, match="a number, with a text") as caught:
+        Policy.compile(DataSource("events", "events.datasource", NUMBERS, row_policy=given))
+    assert caught.value.line == 10
+
+
+def test_a_text_beside_a_number_is_no_comparison() -> None:
+    for condition in (
+        "s = {{String(context.x)}} AND n > 5",
+        "n = 5 AND s = {{String(context.x)}}",
+        "n = {{UInt64(context.x)}}",
+    ):
+        Policy.compile(DataSource("events", "e", NUMBERS, row_policy=RowPolicy(condition)))
+
+
+KINDS = [
+    # a policy, the column's type, the key's value, values of rows of which only the first is the token's
+    ("v = {{UInt64(context.v)}}", "LowCardinality(UInt64)", "42", ["42", "420", "4", "18446744073709551615"]),
+    ("v = {{Int64(context.v)}}", "Int64", -1, ["-1", "1", "9223372036854775807"]),
+    ("v = {{Int64(context.v)}}", "Decimal(18, 4)", 42, ["42", "42.0001", "-42"]),
+    ("v = {{Float64(context.v)}}", "Float64", 1.5, ["1.5", "1.5000000000000002"]),
+    (
+        "v = {{String(context.v)}}",
+        "UUID",
+        "6d8f2c1e-0000-4000-8000-000000000001",
+        ["6d8f2c1e-0000-4000-8000-000000000001", "6d8f2c1e-0000-4000-8000-000000000002"],
+    ),
+    ("v = {{String(context.v)}}", "Enum8('a' = 1, 'A' = 2, 'a ' = 3, '1' = 4)", "a", ["a", "A", "a ", "1"]),
+    ("v = {{String(context.v)}}", "LowCardinality(Nullable(String))", "a", ["a", "A", "a ", "\u0430", "", None]),
+    ("v = {{String(context.v)}}", "String", "42", ["42", "042", "42.0", "42 "]),
+    ("v IN {{Array(context.v, 'UInt32')}}", "UInt32", (7,), ["7", "77", "0"]),
+    ("v IN ({{String(context.v)}}, 'z')", "String", "a", ["a", "A", "b"]),
+    ("has(v, {{String(context.v)}})", "Array(String)", "a", [["a", "b"], ["A"], [], ["a "]]),
+    ("hasAny(v, {{Array(context.v)}})", "Array(String)", ("a", "q"), [["b", "q"], ["Q"], [], ["a "]]),
+    (
+        "hasAny(v, {{Array(context.v, 'UInt64')}})",
+        "Array(UInt64)",
+        (2**64 - 1,),
+        [[1, "18446744073709551615"], [1], []],
+    ),
+    ("has({{Array(context.v)}}, v)", "String", ("a", "q"), ["q", "Q", "", "a,q"]),
+    ("v = {{Boolean(context.v)}}", "Bool", False, [False, True]),
+    (
+        "v = {{DateTime64(context.v)}}",
+        "DateTime64(3)",
+        "2024-01-01 00:00:00.123",
+        ["2024-01-01 00:00:00.123", "2024-01-01 00:00:00.124"],
+    ),
+]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: f"{kind[0]} {kind[1]}")
+async def test_a26_every_kind_of_value_meets_its_own_rows(
+    engine: Engine, database: str, kind: tuple[str, str, object, list[object]]
+) -> None:
+    """Through the filter of a read, not a WHERE: of all rows the first, of case, space, homoglyph and number alike."""
+    condition, type, value, rows = kind
+    await engine.command(f"CREATE TABLE `{database}`.t (i UInt8, v {type}) ENGINE = MergeTree ORDER BY i")
+    await engine.insert(f"`{database}`.t", [{"i": i, "v": v} for i, v in enumerate(rows)])
+    given = RowPolicy(condition)
+    compiled = Policy.compile(DataSource("t", "t.datasource", (Column("v", type),), row_policy=given))
+
+    async def seen(filter: str) -> list[int]:
+        setting = f"{{{quote_string(f'{database}.t')}: {quote_string(filter)}}}"
+        found = await engine.rows(
+            f"SELECT i FROM `{database}`.t ORDER BY i", settings={"readonly": 1, "additional_table_filters": setting}
+        )
+        return [row["i"] for row in found]
+
+    assert await seen(compiled.filter_for(tenant(v=value))) == [0]
+    assert isinstance(await seen(compiled.example()), list)  # what a deploy tries
+    other = (value,) if not isinstance(value, tuple) else value[0]
+    with pytest.raises(Forbidden, match="'v' is not a value"):  # a list for a scalar, a scalar for a list
+        compiled.filter_for(tenant(v=other))

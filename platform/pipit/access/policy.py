@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pipit.access.context import SecurityContext
 from pipit.datafiles.resources import DataSource, RowPolicy
 from pipit.errors import DatafileError, TemplateError
-from pipit.sql.expressions import ExpressionError, check_condition, columns_in, top_level
-from pipit.sql.lexer import Token, TokenKind
+from pipit.sql.expressions import NAMES, ExpressionError, check_condition, columns_in, top_level
+from pipit.sql.lexer import Token, TokenKind, identifier_name
 from pipit.sql.literals import print_literal
 from pipit.templates.failures import InvalidContextKey, MissingContextKey
 from pipit.templates.parts import Part, PartKind, split
@@ -27,17 +27,19 @@ _HINT = "customer_id = {{String(context.customer_id)}} {% if defined(context.tea
 _VALUE = re.compile(r"(\w+)\(\s*context\.([A-Za-z_]\w*)\s*(?:,\s*(?:'(\w+)'|\"(\w+)\")\s*)?\)", re.ASCII)
 _IF = re.compile(r"if\s+defined\(\s*context\.([A-Za-z_]\w*)\s*\)", re.ASCII)
 _AND = re.compile(r"\A\s*AND\b", re.IGNORECASE)
+_COMPARISONS = frozenset({"=", "==", "!=", "<>", "<", ">", "<=", ">=", "IN"})
+_NUMBERS = re.compile(r"(?:(?:Nullable|LowCardinality)\()*(?:U?Int\d|Decimal|Float|BFloat)")
 _MARKER = "_value_of_the_context_"
 _DATES = ("Date", "DateTime", "DateTime64")
 _TYPES = frozenset(PARSERS) - {"JSON"}
 # What a value may be in the context, per type: a text of digits is a UInt64, a number is never a String.
 _EXAMPLES: Mapping[str, object] = {
-    "String": "a",
     "Boolean": True,
     "Date": "2019-01-01",
     "DateTime": "2019-01-01 00:00:00",
     "DateTime64": "2019-01-01 00:00:00.000",
 }
+_EXAMPLE, _EXAMPLE_UUID = "a", "00000000-0000-0000-0000-000000000000"
 MAX_OPTIONAL = 8
 
 
@@ -76,6 +78,7 @@ class Policy:
 
     conjuncts: tuple[_Conjunct, ...]
     optional: frozenset[str] = frozenset()
+    example_text: str = _EXAMPLE  # a text that the columns can be compared with
 
     @classmethod
     def compile(cls, datasource: DataSource) -> Policy:
@@ -83,7 +86,7 @@ class Policy:
         policy = datasource.row_policy
         if policy is None or not policy.filters:
             raise ValueError(f"{datasource.name} has no ROW_POLICY with a condition")
-        return _Compiler(policy, datasource.file, frozenset(c.name for c in datasource.columns)).compile()
+        return _Compiler(policy, datasource.file, {c.name: c.type for c in datasource.columns}).compile()
 
     @property
     def keys(self) -> frozenset[str]:
@@ -113,7 +116,7 @@ class Policy:
         """The condition with stand-in values, all optional parts included: for validation in the engine."""
         values: dict[str, object] = {}
         for value in (p for c in self.conjuncts for p in c.parts if isinstance(p, _Value)):
-            one = _EXAMPLES.get(value.type, 0)
+            one = self.example_text if value.type == "String" else _EXAMPLES.get(value.type, 0)
             values[value.key] = (one,) if value.array else one
         return combine(conjunct.print(values) for conjunct in self.conjuncts)
 
@@ -165,7 +168,7 @@ def _typed(type: str, given: object) -> tuple[object, str]:
 class _Compiler:
     """Reads one policy's text; every error has its place in the file."""
 
-    def __init__(self, policy: RowPolicy, file: str, columns: frozenset[str]) -> None:
+    def __init__(self, policy: RowPolicy, file: str, columns: Mapping[str, str]) -> None:
         self.policy = policy
         self.file = file
         self.columns = columns
@@ -180,7 +183,9 @@ class _Compiler:
             raise self._error(
                 f"'{key}' is named by ROW_POLICY_OPTIONAL, but no {{% if defined(context.{key}) %}} asks for it", 1, 1
             )
-        return Policy(tuple(conjuncts), self.policy.optional)
+        compared = frozenset[str]().union(*(c.columns for c in conjuncts))
+        has_uuid = any("UUID" in self.columns[name] for name in compared)
+        return Policy(tuple(conjuncts), self.policy.optional, _EXAMPLE_UUID if has_uuid else _EXAMPLE)
 
     def _read(self) -> list[_Conjunct]:
         base: list[str | _Value] = []
@@ -286,7 +291,32 @@ class _Compiler:
             raise self._error(
                 "A value cannot stand inside quotes, in a name or in the place of a function", line, column, _HINT
             )
-        return _Conjunct(guard, parts, columns_in(tokens, self.columns))
+        values = [part for part in parts if not isinstance(part, str)]
+        texts = [marker for marker, value in zip(markers, values, strict=True) if value.type == "String"]
+        for index, token in enumerate(tokens):
+            if token.text in texts and (number := self._number_beside(tokens, index)):
+                raise self._error(
+                    f"The policy compares '{number}', a number, with a text: the engine would take "
+                    "18446744073709551658 for 42",
+                    line,
+                    column,
+                    f"Use the column's own type, such as {{{{UInt64(context.{number})}}}}.",
+                )
+        return _Conjunct(guard, parts, columns_in(tokens, frozenset(self.columns)))
+
+    def _number_beside(self, tokens: list[Token], index: int) -> str:
+        """The column of numbers that the token is compared with, as far as it stands right beside it."""
+        before = [t for t in _without_brackets(tokens[:index]) if t.text not in ("(", "[")][-4:]
+        names = [t for t in before[:-1] if t.text.upper() not in ("NOT", "GLOBAL")][-1:]
+        if not before or before[-1].text.upper() not in _COMPARISONS:
+            names = []
+        if index + 2 < len(tokens) and tokens[index + 1].text in _COMPARISONS:
+            names.append(tokens[index + 2])
+        for token in names:
+            name = identifier_name(token) if token.kind in NAMES else ""
+            if _NUMBERS.match(self.columns.get(name, "")):
+                return name
+        return ""
 
     def _has_or(self, conjunct: _Conjunct) -> bool:
         words = {t.text.upper() for t in top_level(check_condition(_marked(conjunct.parts)[0]))}
@@ -302,6 +332,18 @@ class _Compiler:
             hint=hint,
             excerpt=self.lines[line - 1] if 0 < line <= len(self.lines) else "",
         )
+
+
+def _without_brackets(tokens: list[Token]) -> list[Token]:
+    """`(column)` becomes `column`; the brackets of a call stay."""
+    found: list[Token] = []
+    for token in tokens:
+        found.append(token)
+        if token.text == ")" and len(found) > 2 and found[-3].text == "(":
+            called = len(found) > 3 and found[-4].kind in NAMES and found[-4].text.upper() not in ("AND", "OR", "NOT")
+            if not called:
+                found[-3:] = [found[-2]]
+    return found
 
 
 def _marked(parts: Iterable[str | _Value]) -> tuple[str, list[str]]:
