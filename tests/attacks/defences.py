@@ -174,7 +174,7 @@ DEFENCES: tuple[Defence, ...] = (
         "query/limits.py",
         '    "exact_rows_before_limit": 1,\n',
         "",
-        (f"{_CHECKS}::test_rows_before_limit_counts_own_rows",),
+        (f"{_CHECKS}::test_rows_before_limit_of_several_parts",),
     ),
     Defence(
         "strict: no reading in order",

@@ -14,11 +14,12 @@ import pytest
 
 from pipit.access.context import SecurityContext, TokenKind
 from pipit.access.params import RequestParams
+from pipit.catalog.catalog import Catalog
 from pipit.errors import Forbidden, ReadRefused
 from pipit.query.formats import JSON
 from pipit.query.read import PipeQuery
 from pipit.query.secure import filters_for
-from projects import TENANTS, event
+from projects import DAILY, TENANTS, event
 from serving import Reply, Workspace
 
 pytestmark = pytest.mark.anyio
@@ -293,6 +294,25 @@ async def test_a_limit_tells_nothing_of_another_environment(places: Places) -> N
     for name in AMOUNTS:  # the same token name
         reply = await places.workspace.get("/v0/pipes/latest.json", token=places.jwt(name or None, **limits))
         assert reply.headers["X-RateLimit-Remaining"] == "4"
+
+
+async def test_each_place_remembers_where_its_own_rows_are_from(workspace: Workspace) -> None:
+    """The view is gone, and the rows that it made of policed ones are still in the old environment's table."""
+    bare = TENANTS | {"datasources/daily.datasource": DAILY}
+    await workspace.deploy(bare)
+    add = workspace.server.deployer.add_environment
+    assert (await add(workspace.id, "older")).result == "success"
+    await workspace.deploy({k: v for k, v in bare.items() if "daily_view" not in k})
+    assert (await add(workspace.id, "newer")).result == "success"
+    restarted = Catalog(workspace.server.engine, workspace.server.config.admin_token)
+    await restarted.load()
+    scope = {"type": "PIPES:READ", "resource": "totals"}
+    for name, sources, status in (("", {"events"}, 403), ("older", {"events"}, 403), ("newer", set(), 200)):
+        for catalog in (workspace.server.catalog, restarted):
+            assert catalog.snapshot(workspace.id, name).tables["daily"].sources == sources
+        claims = {"environment": name} if name else {}
+        token = workspace.jwt(scope, context={"customer_id": "a"}, **claims)
+        assert (await workspace.get("/v0/pipes/totals.json", token=token)).status == status
 
 
 async def test_two_names_never_make_one_database(workspace: Workspace) -> None:

@@ -6,12 +6,18 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from deploy.test_halfway import Cut
+from pipit.access.tokens import make_token
+from pipit.api.server import Config, open_server
 from pipit.catalog.catalog import Catalog
+from pipit.catalog.state import DeploymentRow
+from pipit.datafiles import parse_project
 from pipit.deploy import Deployer, EnvironmentOutcome
 from pipit.errors import BadRequest, Conflict, NotFound, ProjectError, SqlError, Unavailable
 from projects import DAILY_POLICY, DAILY_VIEW, EVENTS, LATEST, TENANTS, event
@@ -50,13 +56,15 @@ async def admin_of(workspace: Workspace, environment: str) -> str:
 
 
 @asynccontextmanager
-async def cut(workspace: Workspace, at: Any, *, error: Exception, carried_out: bool = False) -> AsyncIterator[Any]:
+async def cut(
+    workspace: Workspace, at: Any, *, error: Exception, carried_out: bool = False, patience: float = 0.2
+) -> AsyncIterator[Any]:
     """Another server's catalog and deployer, over an engine that fails once where `at` says."""
     engine: Any = Cut(workspace.server.engine, at, carried_out=carried_out, error=error)
     engine.armed = False
     catalog = Catalog(engine, workspace.server.config.admin_token)
     await catalog.load()
-    deployer = Deployer(engine, catalog, workspace.server.ingest, patience=0.2)
+    deployer = Deployer(engine, catalog, workspace.server.ingest, patience=patience)
     engine.armed = True
     yield engine, catalog, deployer
 
@@ -152,7 +160,7 @@ async def test_one_fails_and_catches_up(workspace: Workspace, step: str) -> None
             return commits == 2
         return sql.startswith(step) and f"`{database}`" in sql
 
-    async with cut(workspace, at, error=SqlError("no room")) as (engine, catalog, deployer):
+    async with cut(workspace, at, error=SqlError("no room"), patience=20) as (engine, catalog, deployer):
         engine.back.set()
         outcome = await deployer.deploy(workspace.id, SECOND)
         found = results(outcome.environments)
@@ -216,6 +224,22 @@ async def test_a_crash_between_the_workspace_and_its_environments(workspace: Wor
     # Its row is in the view's target: once, from the fill.
     rows = await workspace.server.engine.rows(f"SELECT countMerge(events) AS n FROM `{database}`.d1_daily")
     assert rows == [{"n": 1}]
+
+
+async def test_a_server_that_starts_brings_them_up_to_date(tmp_path: Path) -> None:
+    """The process before it ended right after the workspace's own row was written."""
+    config = Config(tmp_path / "data", make_token(owner="tests"))
+    async with open_server(config) as server:
+        id = server.catalog.default.workspace.id
+        await server.deployer.deploy(id, FIRST)
+        await server.deployer.add_environment(id, "one")
+        own = server.catalog.snapshot(id)
+        project = parse_project(FIRST | {"endpoints/more.pipe": LATEST})
+        await server.catalog.commit(id, DeploymentRow(2, own.created_at, project.files, own.names), project)
+        assert server.catalog.snapshot(id, "one").deployment == 1
+    async with open_server(config) as server:
+        assert server.catalog.snapshot(id, "one").deployment == 2
+        assert set(server.catalog.snapshot(id, "one").pipes) == {"latest", "more"}
 
 
 async def test_a_lost_answer_is_settled(workspace: Workspace) -> None:
@@ -337,8 +361,6 @@ async def test_an_environment_that_cannot_be_read(workspace: Workspace, caplog: 
     state, place = workspace.server.catalog.state, workspace.server.catalog.snapshot(workspace.id, "one").workspace
     good = await state.deployment(place.place)
     assert good is not None
-    from dataclasses import replace
-
     await state.commit_deployment(place.place, replace(good, files={"endpoints/x.pipe": "NODE n\nSQL >\n"}))
     try:
         with caplog.at_level(logging.ERROR):

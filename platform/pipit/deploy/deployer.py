@@ -30,7 +30,7 @@ from pipit.datafiles.resources import Project
 from pipit.datafiles.resources import Warning as ProjectWarning
 from pipit.deploy.apply import Objects, drop
 from pipit.deploy.commit import became_live, insist
-from pipit.deploy.environments import EnvironmentOutcome, Environments
+from pipit.deploy.environments import EnvironmentOutcome, Environments, tables_of
 from pipit.deploy.plan import Plan, make_plan, rename_views
 from pipit.deploy.tokens import datafile_tokens
 from pipit.deploy.validate import SCRATCH_NAME, validate
@@ -131,10 +131,11 @@ class Deployer:
         for name in sorted(databases - theirs):
             if name in deleted or SCRATCH_NAME.fullmatch(name):
                 await self._engine.command(f"DROP DATABASE IF EXISTS {quote(name)} SYNC")
+        tables = await tables_of(self._engine, [s.workspace.database for s in self._catalog.everywhere])
         for snapshot in self._catalog.everywhere:
             names = snapshot.names
             named = {*names.datasources.values(), *names.quarantines.values(), *names.views.values()}
-            orphans = await self._tables(snapshot.workspace.database) - named
+            orphans = tables[snapshot.workspace.database] - named
             # Views first: one that still feeds a table must not outlive it.
             for orphan in sorted(orphans, key=lambda name: name[0] != "m"):
                 if _OWN_OBJECT.fullmatch(orphan):

@@ -63,7 +63,7 @@ class Environments:
         turn = asyncio.Semaphore(_AT_ONCE)
         tables: Mapping[str, frozenset[str]] | Exception
         try:
-            tables = await self._tables([row.database for row in rows])
+            tables = await tables_of(self._engine, [row.database for row in rows])
         except PipitError as error:
             tables = error
 
@@ -108,15 +108,17 @@ class Environments:
                 log.warning("the environment '%s' stays on deployment %d: %s", name, deployment, why)
             return EnvironmentOutcome(name, "failed", deployment, why)
 
-    async def _tables(self, databases: Sequence[str]) -> Mapping[str, frozenset[str]]:
-        found: dict[str, set[str]] = {database: set() for database in databases}
-        rows = await self._engine.rows(
-            "SELECT database, name FROM system.tables WHERE has({databases:Array(String)}, database)",
-            {"databases": list(databases)},
-        )
-        for row in rows:
-            found[row["database"]].add(row["name"])
-        return {database: frozenset(names) for database, names in found.items()}
+
+async def tables_of(engine: Engine, databases: Sequence[str]) -> Mapping[str, frozenset[str]]:
+    """What stands in each of these databases, asked at once."""
+    found: dict[str, set[str]] = {database: set() for database in databases}
+    rows = await engine.rows(
+        "SELECT database, name FROM system.tables WHERE has({databases:Array(String)}, database)",
+        {"databases": list(databases)},
+    )
+    for row in rows:
+        found[row["database"]].add(row["name"])
+    return {database: frozenset(names) for database, names in found.items()}
 
 
 def _said(error: Exception) -> str:
