@@ -7,6 +7,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+
 from pipit.audit.certificate import Certificate, certify, decode, weakenings
 from pipit.catalog.build import build_snapshot
 from pipit.catalog.snapshot import Workspace

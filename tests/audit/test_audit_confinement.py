@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import pytest
+
 from pipit.audit.confinement import reads_of, sees
 from pipit.engine import Engine
 from pipit.sql.tree import EXPLAIN_RAW, EXPLAIN_RESOLVED

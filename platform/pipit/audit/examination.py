@@ -116,7 +116,11 @@ def _built(workspace: Workspace, project: Project, found: list[Finding], *, stri
         try:
             return build_snapshot(workspace, project, names, secrets=secrets)
         except ProjectError as error:
-            found += [say.of_project(one, strict=strict) for one in error.errors]
+            for one in error.errors:
+                finding = say.of_project(one, strict=strict)
+                # All that compiling a data source looks at is its policy.
+                of_policy = finding.code == "not_deployable" and one.file.endswith(".datasource")
+                found.append(replace(finding, code="policy_fails") if of_policy else finding)
             project = _without(project, error.errors)
     raise ProjectError([DatafileError("Nothing of the project can be examined", file="the project")])
 
@@ -201,7 +205,7 @@ class _Audit:
                     one.telling[result.tells_of_others] = None
         refused = [refusal.error for refusal in one.renderings.refusals]
         refused += [result for result in examined if isinstance(result, PipitError)]
-        strict = self.is_strict(one)
+        strict = self.is_strict(one) or tenancy.has_policies(self.snapshot)
         for message, error in {error.message: error for error in refused}.items():
             # What the engine itself does not take, whatever the values, runs for nobody: a mistake, and no hole.
             if isinstance(error, SqlError) and error.engine_code:

@@ -1,0 +1,359 @@
+"""Each finding of `pipit audit` with a project that has it and one that does not; the demo project has none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from pipit.audit.examination import Options, examine
+from pipit.audit.findings import CODES
+from pipit.audit.report import EndpointReport, Report, Verdict
+from pipit.datafiles import read_project
+from pipit.engine import Engine
+from pipit.errors import BadRequest
+from projects import DAILY, DAILY_POLICY, EVENTS, TENANTS
+
+pytestmark = pytest.mark.anyio
+
+ROOT = Path(__file__).parents[2]
+POLICY = EVENTS[EVENTS.index("ROW_POLICY >") :]
+OPEN = EVENTS.replace(POLICY, "")
+PLANS = "SCHEMA >\n    plan String,\n    price UInt32\nENGINE MergeTree\nENGINE_SORTING_KEY plan\n"
+NONE = "ROW_POLICY none REASON 'prices are public'\n"
+
+
+def endpoint(sql: str, *, head: str = "") -> str:
+    lines = "\n".join(f"    {line}" for line in sql.strip().splitlines())
+    return f"{head}NODE n\nSQL >\n{lines}\nTYPE endpoint\n"
+
+
+def policed(sql: str, **more: str) -> dict[str, str]:
+    return {"datasources/events.datasource": EVENTS, "pipes/e.pipe": endpoint(sql), **more}
+
+
+def unpoliced(sql: str, *, head: str = "", **more: str) -> dict[str, str]:
+    return {"datasources/events.datasource": OPEN, "pipes/e.pipe": endpoint(sql, head=head), **more}
+
+
+async def audited(engine: Engine, files: Mapping[str, str], *fixed: str, require: bool = False) -> Report:
+    return await examine(engine, files, Options(fixed, require))
+
+
+def codes(report: Report) -> dict[str, str]:
+    return {finding.code: finding.severity.value for finding in report.findings}
+
+
+def only(report: Report) -> EndpointReport:
+    (one,) = report.endpoints
+    return one
+
+
+GUARD = """
+%
+SELECT amount FROM events
+WHERE 1 {% if defined(customer_id) %} AND customer_id = {{String(customer_id)}} {% end %}
+"""
+ALWAYS = """
+%
+SELECT amount FROM events
+WHERE customer_id = {{String(customer_id)}} {% if defined(team) %} AND team = {{String(team)}} {% end %}
+"""
+SWITCH = """
+%
+SELECT amount FROM events
+WHERE 1
+{% if defined(everything) and everything == 'yes' %} AND amount > 0
+{% else %} AND customer_id = {{String(customer_id)}} {% end %}
+"""
+DEFAULT = "%\nSELECT amount FROM events WHERE customer_id = {{String(customer_id, '')}}"
+EMPTY = """
+%
+{% set who = String(customer_id) %}
+SELECT amount FROM events WHERE 1 {% if who != '' %} AND customer_id = {{who}} {% end %}
+"""
+OTHER_COLUMN = """
+%
+SELECT a.amount FROM events AS a LEFT JOIN people AS p ON a.team = p.team
+WHERE p.customer_id = {{String(customer_id)}}
+"""
+PEOPLE = "SCHEMA >\n    customer_id String,\n    team String\nENGINE MergeTree\nENGINE_SORTING_KEY team\n"
+SUMS = DAILY.replace("customer_id, day", "day")
+
+FOUND: dict[str, tuple[dict[str, str], dict[str, str], tuple[str, ...], str, str]] = {
+    # name -> with it, without it, --fixed, code, severity
+    "a view's target": (
+        TENANTS | {"datasources/daily.datasource": DAILY},
+        TENANTS,
+        (),
+        "policy_missing",
+        "error",
+    ),
+    "a target that says so": (
+        TENANTS | {"datasources/daily.datasource": DAILY},
+        TENANTS | {"datasources/daily.datasource": DAILY + NONE},
+        (),
+        "policy_missing",
+        "error",
+    ),
+    "a policy over a column that is not there": (
+        policed("SELECT amount FROM events")
+        | {"datasources/events.datasource": EVENTS.replace("customer_id = {{", "nobody = {{")},
+        policed("SELECT amount FROM events"),
+        (),
+        "policy_fails",
+        "error",
+    ),
+    "a policy that compares a number with a text": (
+        policed("SELECT amount FROM events")
+        | {"datasources/events.datasource": OPEN + "ROW_POLICY >\n    amount = {{String(context.amount)}}\n"},
+        policed("SELECT amount FROM events")
+        | {"datasources/events.datasource": OPEN + "ROW_POLICY >\n    amount = {{Int64(context.amount)}}\n"},
+        (),
+        "policy_fails",
+        "error",
+    ),
+    "a key without the policy's column": (
+        TENANTS | {"datasources/daily.datasource": DAILY_POLICY.replace("customer_id, day", "day")},
+        TENANTS,
+        (),
+        "merges_tenants",
+        "error",
+    ),
+    "merge()": (
+        policed("SELECT amount FROM merge('x', 'events')"),
+        policed("SELECT amount FROM events"),
+        (),
+        "goes_around",
+        "error",
+    ),
+    "dictGet()": (
+        policed("SELECT dictGet('d', 'v', amount) AS v FROM events"),
+        policed("SELECT amount FROM events"),
+        (),
+        "goes_around",
+        "error",
+    ),
+    "inner SETTINGS": (
+        policed("SELECT amount FROM (SELECT amount FROM events SETTINGS additional_table_filters = {})"),
+        policed("SELECT amount FROM (SELECT amount FROM events SETTINGS max_threads = 1)"),
+        (),
+        "goes_around",
+        "error",
+    ),
+    "one branch with merge()": (
+        policed("%\nSELECT amount FROM {% if defined(all) %} merge('x', 'events') {% else %} events {% end %}"),
+        policed("%\nSELECT amount FROM {% if defined(all) %} events {% else %} events {% end %}"),
+        (),
+        "goes_around",
+        "error",
+    ),
+    "throwIf under a policy": (
+        policed("SELECT amount FROM events WHERE throwIf(amount > 5) = 0"),
+        policed("SELECT amount FROM events WHERE amount <= 5"),
+        (),
+        "tells_of_others",
+        "error",
+    ),
+    "a quarantine": (
+        policed("SELECT count() AS n FROM events_quarantine"),
+        policed("SELECT count() AS n FROM events"),
+        (),
+        "quarantine",
+        "error",
+    ),
+    "a table that nothing is said of": (
+        policed("SELECT price FROM plans, events", **{"datasources/plans.datasource": PLANS}),
+        policed("SELECT price FROM plans, events", **{"datasources/plans.datasource": PLANS + NONE}),
+        (),
+        "open_table",
+        "warning",
+    ),
+    "a guarded condition": (
+        unpoliced(GUARD),
+        unpoliced(ALWAYS),
+        ("customer_id",),
+        "guarded_filter",
+        "error",
+    ),
+    "a guarded condition with FIXED_PARAMS": (
+        unpoliced(GUARD, head="FIXED_PARAMS customer_id\n"),
+        unpoliced(ALWAYS, head="FIXED_PARAMS customer_id\n"),
+        (),
+        "guarded_filter",
+        "error",
+    ),
+    "an empty value": (unpoliced(EMPTY), unpoliced(ALWAYS), ("customer_id",), "guarded_filter", "error"),
+    "a default": (unpoliced(DEFAULT), unpoliced(ALWAYS), ("customer_id",), "fixed_default", "error"),
+    "another parameter": (unpoliced(SWITCH), unpoliced(ALWAYS), ("customer_id",), "switched_off", "error"),
+    "the other table of a join": (
+        unpoliced(OTHER_COLUMN, **{"datasources/people.datasource": PEOPLE}),
+        unpoliced(OTHER_COLUMN.replace("WHERE", "WHERE a.customer_id = p.customer_id AND"))
+        | {"datasources/people.datasource": PEOPLE},
+        ("customer_id",),
+        "not_confined",
+        "error",
+    ),
+    "a rollup over all tenants": (
+        unpoliced(ALWAYS)
+        | {
+            "datasources/total.datasource": "SCHEMA >\n    action String,\n    amount Int64\n"
+            "ENGINE SummingMergeTree\nENGINE_SORTING_KEY action\n",
+            "pipes/roll.pipe": "NODE r\nSQL >\n    SELECT action, sum(amount) AS amount FROM events GROUP BY action\n"
+            "TYPE materialized\nDATASOURCE total\n",
+            "pipes/e.pipe": endpoint(
+                "%\nSELECT amount FROM events WHERE customer_id = {{String(customer_id)}} "
+                "UNION ALL SELECT amount FROM total"
+            ),
+        },
+        unpoliced(ALWAYS),
+        ("customer_id",),
+        "not_confined",
+        "error",
+    ),
+    "a merging engine without the tenant in its key": (
+        unpoliced(ALWAYS)
+        | {
+            "datasources/events.datasource": OPEN.replace("ENGINE MergeTree", "ENGINE ReplacingMergeTree").replace(
+                "customer_id, timestamp", "timestamp"
+            )
+        },
+        unpoliced(ALWAYS)
+        | {"datasources/events.datasource": OPEN.replace("ENGINE MergeTree", "ENGINE ReplacingMergeTree")},
+        ("customer_id",),
+        "merges_tenants",
+        "error",
+    ),
+    "a column that a request names": (
+        policed("%\nSELECT {{column(by, 'team')}} AS c FROM events"),
+        policed("%\nSELECT {{column(by, 'team', enum=['team', 'action'])}} AS c FROM events"),
+        (),
+        "open_identifier",
+        "error",
+    ),
+    "a column that a request names, listed by a condition": (
+        policed("%\nSELECT {{column(by, 'team')}} AS c FROM events"),
+        policed(
+            "%\n{% if defined(by) and by not in ['team', 'action'] %} {{error('no')}} {% end %}"
+            "SELECT {{column(by, 'team')}} AS c FROM events"
+        ),
+        (),
+        "open_identifier",
+        "error",
+    ),
+    "a table that a request names, where nothing is policed": (
+        unpoliced("%\nSELECT count() AS n FROM {{table(which, 'events')}}"),
+        unpoliced("%\nSELECT count() AS n FROM {% if which == 'a' %} events {% else %} events {% end %}"),
+        (),
+        "open_identifier",
+        "warning",
+    ),
+    "a branch that nothing reaches": (
+        policed(
+            "%\nSELECT amount FROM events {% if String(x, '') == 'a' and String(x, '') == 'b' %} WHERE 1 {% end %}"
+        ),
+        policed("%\nSELECT amount FROM events {% if String(x, '') == 'a' %} WHERE 1 {% end %}"),
+        (),
+        "unreached_branch",
+        "warning",
+    ),
+    "SQL SECURITY": (
+        policed("CREATE VIEW v SQL SECURITY DEFINER AS SELECT amount FROM events"),
+        policed("SELECT amount FROM events"),
+        (),
+        "definer",
+        "error",
+    ),
+    "a file that does not parse": (
+        unpoliced("SELECT amount FROM events", **{"datasources/bad.datasource": "SCHEMA >\n    a Strnig\n"}),
+        unpoliced("SELECT amount FROM events"),
+        (),
+        "not_deployable",
+        "warning",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FOUND)
+async def test_found_where_it_is(engine: Engine, name: str) -> None:
+    bad, _, fixed, code, severity = FOUND[name]
+    report = await audited(engine, bad, *fixed)
+    assert codes(report).get(code) == severity, report.findings
+    for finding in report.findings:
+        assert finding.file in {*bad, "the project"}
+        assert finding.line and finding.column and finding.message
+        assert finding.code in CODES
+
+
+@pytest.mark.parametrize("name", FOUND)
+async def test_not_found_where_it_is_not(engine: Engine, name: str) -> None:
+    _, good, fixed, code, _ = FOUND[name]
+    report = await audited(engine, good, *fixed)
+    assert code not in codes(report), report.findings
+
+
+async def test_places_are_those_of_the_file(engine: Engine) -> None:
+    report = await audited(engine, unpoliced(GUARD), "customer_id")
+    (finding,) = report.errors
+    text = unpoliced(GUARD)["pipes/e.pipe"].splitlines()
+    assert text[finding.line - 1][finding.column - 1 :].startswith("{% if defined(customer_id) %}")
+
+
+async def test_the_demo_project_is_clean(engine: Engine) -> None:
+    report = await audited(engine, read_project(ROOT))
+    assert report.findings == ()
+    assert len(report.endpoints) == 9
+    assert all(read.filter == "policy" for one in report.endpoints for read in one.tables)
+    billing = next(one for one in report.endpoints if one.name == "usage_for_billing")
+    assert [(read.table, read.keys, read.optional) for read in billing.tables] == [
+        ("contracts", ("customer_id",), ()),
+        ("usage_hourly", ("customer_id",), ("team",)),
+    ]
+
+
+async def test_policies_can_be_required(engine: Engine) -> None:
+    files = policed("SELECT price FROM plans, events", **{"datasources/plans.datasource": PLANS})
+    assert codes(await audited(engine, files, require=True))["policy_required"] == "error"
+    said = files | {"datasources/plans.datasource": PLANS + NONE}
+    assert codes(await audited(engine, said, require=True)) == {}
+
+
+async def test_what_a_fixed_parameter_confines_is_in_the_certificate(engine: Engine) -> None:
+    report = await audited(engine, unpoliced(ALWAYS), "customer_id")
+    assert report.findings == ()
+    assert only(report).verdict is Verdict.CONFINED
+    assert report.certificate.endpoints["e"].confined == {"events": ("customer_id",)}
+    assert report.certificate.fixed == ("customer_id",)
+    guarded = await audited(engine, unpoliced(GUARD), "customer_id")
+    assert only(guarded).verdict is Verdict.SWITCHABLE
+
+
+async def test_every_branch_is_seen_and_what_decides_is_named(engine: Engine) -> None:
+    sql = """
+%
+{% if defined(a) %}
+    {% if a == 'deep' %} SELECT price FROM plans {% else %} SELECT amount FROM events {% end %}
+{% else %} SELECT 1 AS one {% end %}
+"""
+    report = await audited(engine, policed(sql, **{"datasources/plans.datasource": PLANS + NONE}))
+    one = only(report)
+    assert [read.table for read in one.tables] == ["events", "plans"]
+    assert one.renderings == 3 and one.complete and not one.unreached
+    assert [(d.name, d.branch) for d in one.deciders] == [("a", True)]
+
+
+async def test_a_parameter_that_no_pipe_takes_is_a_mistake(engine: Engine) -> None:
+    with pytest.raises(BadRequest, match="nobody_id"):
+        await audited(engine, unpoliced(ALWAYS), "nobody_id")
+
+
+async def test_numbers_and_lists_can_be_fixed(engine: Engine) -> None:
+    for sql in (
+        "%\nSELECT team FROM events WHERE amount = {{Int64(tenant)}}",
+        "%\nSELECT team FROM events WHERE customer_id IN {{Array(tenant, 'String')}}",
+        "%\nSELECT team FROM events WHERE toString(amount) = {{String(tenant)}}",
+        "%\nSELECT team FROM events WHERE toDate(timestamp) > {{Date(day)}} AND team = {{String(tenant)}}",
+    ):
+        report = await audited(engine, unpoliced(sql), "tenant")
+        assert only(report).verdict is Verdict.CONFINED, report.findings
