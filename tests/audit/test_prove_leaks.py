@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import pytest
-from audit.leaks import LEAKS, Leak
 
+from audit.leaks import LEAKS, Leak
 from pipit.audit.prove.arena import Arena, open_arena
 from pipit.audit.prove.model import CounterExample, Options, Verdict
 from pipit.audit.prove.report import to_text

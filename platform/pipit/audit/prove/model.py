@@ -49,7 +49,11 @@ class CounterExample:
     shared: tuple[Row, ...]
     with_others: Answer
     alone: Answer
-    after_others_asked: bool = False
+    other: View | None = None  # who asked the same first, where the leak needs that
+
+    @property
+    def after_others_asked(self) -> bool:
+        return self.other is not None
 
 
 @dataclass(frozen=True, slots=True)

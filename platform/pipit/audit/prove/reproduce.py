@@ -52,9 +52,11 @@ def lines(example: CounterExample, datasources: Mapping[str, DataSource], folder
     found += _sends((*example.shared, *example.own), datasources)
     found += [f"{ask}   # {example.view.tenant} alone"]
     found += _sends(example.others, datasources)
-    if example.after_others_asked:
-        other = next((row.tenant for row in example.others if row.tenant), "another tenant")
-        found.append(f"# now {other} asks for the same with its own token; then:")
+    if example.other is not None:
+        found += [
+            f"OTHER=$(pipit --data {_DATA} {_token(example.other, example.pipe)})",
+            f'curl -s {shlex.quote(url)} -H "Authorization: Bearer $OTHER"   # {example.other.tenant} asks the same',
+        ]
     found += [f"{ask}   # the same request, with the others' rows there"]
     return found
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipit.audit.comparisons import Chain
-from pipit.audit.prove.knowledge import filled
+from pipit.audit.prove.knowledge import filled, plain
 from pipit.audit.prove.tenants import NAMES, SUBJECT, Tenants
 from pipit.audit.prove.values import Values, put
 from pipit.datafiles.resources import Column, DataSource
@@ -90,11 +90,13 @@ class Maker:
                 found[column.name] = self.values.of(type, column.name, tenant)
         owner = tenant
         by_key = self.tenants.tenancy.columns.get(datasource.name, {})
-        for place, (key, chains) in enumerate(sorted(by_key.items())):
-            holder = tenant
-            if place and tenant and random.random() < _MIXED:
+        holders: dict[str, str] = {}
+        for key, chains in sorted(by_key.items()):
+            holder = holders.get(plain(key), tenant)
+            if holders and tenant and plain(key) not in holders and random.random() < _MIXED:
                 holder = random.choice(NAMES)
                 owner = owner if holder == owner else NAMES[1]
+            holders[plain(key)] = holder
             second = self.tenants.is_list(key) and bool(tenant) and random.random() < 0.25
             if second:
                 owner = f"{owner}.2"

@@ -55,6 +55,7 @@ class Endpoint:
 class Suspect:
     endpoint: Endpoint
     case: Case
+    kind: str
 
 
 async def prove(files: Mapping[str, str], options: Options, *, say: Say = lambda _: None) -> Proof:
@@ -182,11 +183,13 @@ class Prover:
                     asking = others if variant == 0 else ()
                     answer = await self.judge.ask_full(endpoint.name, view, asking, case, endpoint.reach)
                     endpoint.requests += 1
-                    if difference(answer, answers[(endpoint.name, case)]):
-                        suspects.append(Suspect(endpoint, case))
+                    kind = difference(answer, answers[(endpoint.name, case)])
+                    if kind:
+                        suspects.append(Suspect(endpoint, case, kind))
 
             await self._each([e for e in endpoints if not e.done], compare)
-            for suspect in suspects:
+            # Of what differs the most telling first: rows say more than counts beside them.
+            for suspect in sorted(suspects, key=lambda suspect: _TELLING.index(suspect.kind)):
                 if not suspect.endpoint.done and not suspect.endpoint.unsure:
                     await self._examine(suspect, view, others, own, there)
 
@@ -338,6 +341,7 @@ class Prover:
         )
 
 
+_TELLING = ("rows", "status", "error", "columns", "order", "counts")
 _WHAT = {
     "rows": "its rows change with another tenant's rows",
     "order": "the order of its rows changes with another tenant's rows",

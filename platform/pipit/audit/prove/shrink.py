@@ -74,7 +74,7 @@ class Shrinker:
             tuple(r for r in own if not r.tenant),
             final.full,
             final.alone,
-            after_others_asked=not quiet and bool(asked),
+            other=asked[0] if asked and not quiet else None,
         )
 
     async def _leaks(self, case: Case, own: Sequence[Row], foreign: Sequence[Row], *, free: bool = False) -> bool:
@@ -83,7 +83,7 @@ class Shrinker:
                 return False
             self.probes -= 1
         found = await self._compare(case, own, foreign)
-        return found.verdict == LEAK and (found.kind == self.kind or "order" not in (found.kind, self.kind))
+        return found.verdict == LEAK and found.kind == self.kind
 
     async def _compare(self, case: Case, own: Sequence[Row], foreign: Sequence[Row]) -> Judgement:
         await self.judge.alone.load(own)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from pipit.access.context import Scalar, Scope
 from pipit.audit.comparisons import Chain
+from pipit.audit.prove.knowledge import plain
 from pipit.audit.tenancy import Tenancy
 from pipit.catalog.snapshot import CompiledPipe, Snapshot
 from pipit.ingest.types import Type, parse
@@ -42,7 +43,8 @@ class Tenants:
 
     def text(self, key: str, tenant: str) -> tuple[str, int]:
         """A tenant's value of a key, as text and as number."""
-        place = self.tenancy.keys.index(key)
+        # `documentId` and `document_id` are one key with two names.
+        place = [plain(one) for one in self.tenancy.keys].index(plain(key))
         return (tenant if place == 0 else f"{tenant}.{key}"), 7001 + 10 * place + NAMES.index(tenant)
 
     def optional(self, key: str) -> list[tuple[str, int]]:

@@ -1,0 +1,280 @@
+"""The proof: what "equal" means, which verdict an endpoint gets, the reports, the commands that show a leak."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from xml.etree import ElementTree
+
+import anyio
+import pytest
+
+from audit.leaks import LEAKS, ROOT, without_policies
+from pipit.audit.prove.answers import Answer, difference, inversions
+from pipit.audit.prove.arena import Arena, open_arena
+from pipit.audit.prove.model import Options, Proof, Verdict
+from pipit.audit.prove.report import to_json, to_junit, to_text
+from pipit.audit.prove.reproduce import PORT, lines
+from pipit.audit.prove.run import prove_in
+from pipit.audit.tenancy import of_params, of_policies
+from pipit.catalog.build import build_snapshot
+from pipit.catalog.snapshot import Snapshot, Workspace
+from pipit.catalog.state import TableNames
+from pipit.datafiles import parse_project, read_project
+from pipit.errors import BadRequest
+
+pytestmark = pytest.mark.anyio
+
+VISITS = """
+SCHEMA >
+    `at` DateTime `json:$.at`,
+    `org_id` String `json:$.org.id`,
+    `page` String `json:$.page`,
+    `ms` UInt32 `json:$.ms`
+
+ENGINE MergeTree
+ENGINE_SORTING_KEY org_id, at
+"""
+PRICES = """
+SCHEMA >
+    `page` String `json:$.page`,
+    `price` UInt32 `json:$.price`
+
+ENGINE MergeTree
+ENGINE_SORTING_KEY page
+"""
+MINE = "WHERE org_id = {{String(org)}}"
+
+
+def _endpoint(sql: str) -> str:
+    return f"NODE endpoint\nSQL >\n    %\n    {sql}\n\nTYPE endpoint\n"
+
+
+SMALL = {
+    "datasources/visits.datasource": VISITS,
+    "datasources/prices.datasource": PRICES,
+    "pipes/good.pipe": _endpoint(f"SELECT page, count() AS n FROM visits {MINE} GROUP BY page"),
+    "pipes/sliced.pipe": _endpoint(f"SELECT page FROM visits {MINE} LIMIT 2"),
+    "pipes/ties.pipe": _endpoint(f"SELECT page, ms FROM visits {MINE} ORDER BY ms"),
+    "pipes/chance.pipe": _endpoint(f"SELECT page, rand() AS r FROM visits {MINE}"),
+    "pipes/nothing.pipe": _endpoint(f"SELECT page FROM visits {MINE} AND page = concat(page, 'x')"),
+    "pipes/refusing.pipe": _endpoint("{{error('not today')}} SELECT 1 FROM visits WHERE org_id = {{String(org)}}"),
+    "pipes/free.pipe": _endpoint("SELECT sum(price) AS total FROM prices"),
+    "pipes/everybody.pipe": _endpoint("SELECT count() AS n FROM visits"),
+    "pipes/failing.pipe": _endpoint(f"SELECT max(100 / (ms = ms)) AS x, throwIf(page = 'b', page) FROM visits {MINE}"),
+    "pipes/broken.pipe": _endpoint("SELECT no_such_column FROM visits"),
+}
+
+
+@pytest.fixture(scope="module")
+async def arena(anyio_backend: str) -> AsyncIterator[Arena]:
+    async with open_arena() as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+async def proof(arena: Arena) -> Proof:
+    return await prove_in(arena, SMALL, Options(fixed=("org",), rounds=1))
+
+
+def _answer(*rows: object, status: int = 200, **more: object) -> Answer:
+    tree = {"meta": [{"name": "a", "type": "Int64"}], "data": [{"a": row} for row in rows], **more}
+    return Answer(status, json.dumps(tree).encode())
+
+
+def _snapshot(files: dict[str, str]) -> Snapshot:
+    project = parse_project(files)
+    names = TableNames(
+        datasources={n: f"d1_{n}" for n in project.datasources}, quarantines={n: f"q1_{n}" for n in project.datasources}
+    )
+    return build_snapshot(Workspace("w", "default", "pipit_default", "x" * 40), project, names)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "kind"),
+    [
+        (_answer(1, 2), _answer(1, 2), ""),
+        (_answer(1, 2), _answer(2, 1), "order"),
+        (_answer(1, 1), _answer(1), "rows"),
+        (_answer(1, rows=1), _answer(1, rows=2), "counts"),
+        (
+            _answer(1, statistics={"elapsed": 1, "rows_read": 2}),
+            _answer(1, statistics={"elapsed": 9, "rows_read": 2}),
+            "",
+        ),
+        (_answer(1, statistics={"rows_read": 2}), _answer(1, statistics={"rows_read": 3}), "counts"),
+        (_answer(1), Answer(403, b"forbidden"), "status"),
+        (Answer(400, b"a"), Answer(400, b"b"), "error"),
+        (Answer(400, b"a"), Answer(400, b"a"), ""),
+        (Answer(408, b"late"), _answer(1), ""),
+        (Answer(200, b'{"meta":[{"name":"a","type":"Int8"}],"data":[]}'), _answer(), "columns"),
+    ],
+)
+def test_what_equal_means(one: Answer, other: Answer, kind: str) -> None:
+    assert difference(one, other) == kind
+    assert difference(other, one) == kind
+
+
+def test_the_pairs_that_change_places_are_known() -> None:
+    found = inversions(_answer(3, 1, 2), _answer(1, 2, 3))
+
+    assert found == {('{"a":3}', '{"a":1}'), ('{"a":3}', '{"a":2}')}
+
+
+def test_policies_say_which_column_holds_which_key() -> None:
+    found = of_policies(_snapshot(read_project(ROOT)))
+
+    assert found.keys == ("customer_id", "team")
+    assert found.required == {"customer_id"}
+    assert found.columns["events"] == {"customer_id": {("customer_id",)}, "team": {("team",)}}
+    assert not found.shared
+
+
+def test_a_fixed_parameter_is_followed_to_the_columns_it_is_compared_with() -> None:
+    files = SMALL | {
+        "datasources/logs.datasource": "SCHEMA >\n    `body` String `json:$.body`\n",
+        "datasources/daily.datasource": "SCHEMA >\n    `account` String,\n    `n` UInt64\n",
+        "pipes/roll.pipe": "NODE n\nSQL >\n    SELECT org_id AS account, count() AS n FROM visits GROUP BY account\n"
+        "TYPE materialized\nDATASOURCE daily\n",
+        "pipes/days.pipe": _endpoint("SELECT sum(n) AS n FROM daily WHERE account IN {{Array(org)}}"),
+        "pipes/logged.pipe": _endpoint("SELECT body FROM logs WHERE JSONExtractString(body, 'org') = {{String(org)}}"),
+    }
+
+    found = of_params(_snapshot(files), ["org"])
+
+    assert found.columns["visits"]["org"] == {("org_id",)}
+    assert found.columns["daily"]["org"] == {("account",)}
+    assert found.columns["logs"]["org"] == {("body", "org")}
+    assert found.shared == {"prices"}
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "verdict", "reason"),
+    [
+        ("good", Verdict.PROVED, ""),
+        ("sliced", Verdict.PROVED, ""),
+        ("ties", Verdict.PROVED, ""),
+        ("chance", Verdict.UNPROVED, "another answer each time"),
+        ("nothing", Verdict.UNPROVED, "no answer ever held"),
+        ("refusing", Verdict.UNPROVED, "always refused"),
+        ("free", Verdict.SHARED, "prices"),
+        ("everybody", Verdict.LEAK, "rows change"),
+        ("broken", Verdict.UNPROVED, "does not deploy"),
+    ],
+)
+async def test_every_endpoint_gets_its_verdict(proof: Proof, endpoint: str, verdict: Verdict, reason: str) -> None:
+    result = next(result for result in proof.results if result.endpoint == endpoint)
+
+    assert result.verdict is verdict, result
+    assert reason in result.reason
+    if verdict is Verdict.PROVED:
+        assert result.held
+
+
+async def test_the_reports_say_the_same(proof: Proof) -> None:
+    assert proof.exit_code == 1
+    text, document, tree = to_text(proof), json.loads(to_json(proof)), ElementTree.fromstring(to_junit(proof))
+
+    assert "LEAK everybody" in text
+    assert "Shared, the same for every tenant: prices." in text
+    by_name = {one["endpoint"]: one for one in document["endpoints"]}
+    assert by_name["everybody"]["counter_example"]["answer_alone"]["rows"] == [{"n": 0}]
+    assert document["summary"]["leak"] == len(proof.of(Verdict.LEAK))
+    suite = tree.find("testsuite")
+    assert suite is not None
+    assert suite.get("failures") == str(len(proof.of(Verdict.LEAK)))
+    assert suite.get("errors") == str(len(proof.of(Verdict.UNPROVED)))
+    assert [case.get("name") for case in suite if case.find("failure") is not None] == [
+        result.endpoint for result in proof.of(Verdict.LEAK)
+    ]
+
+
+async def test_a_parameter_that_nothing_is_compared_with_is_refused(arena: Arena) -> None:
+    with pytest.raises(BadRequest, match="No data source"):
+        await prove_in(arena, SMALL, Options(fixed=("nobody_knows",), rounds=1))
+    with pytest.raises(BadRequest, match="no ROW_POLICY"):
+        await prove_in(arena, SMALL, Options(rounds=1))
+
+
+async def test_the_commands_of_an_example_show_the_leak(arena: Arena, tmp_path: Path) -> None:
+    leak = next(leak for leak in LEAKS if leak.name == "union")
+    proof = await prove_in(arena, leak.files, Options(fixed=leak.fixed, endpoints=("planted",), rounds=1))
+    example = proof.of(Verdict.LEAK)[0].counter_example
+    assert example is not None
+    project = tmp_path / "project"
+    for path, text in leak.files.items():
+        (project / path).parent.mkdir(parents=True, exist_ok=True)
+        (project / path).write_text(text)
+    script = "\n".join([*lines(example, proof.datasources, str(project)), "kill %1", "wait"])
+    script = script.replace(str(PORT), str(_free_port())).replace("/tmp/pipit-leak", str(tmp_path / "data"))
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+
+    done = await anyio.run_process(
+        ["bash", "-m", "-c", script], env=os.environ | {"PATH": path}, check=False, stderr=subprocess.PIPE
+    )
+
+    decoder, rest, bodies = json.JSONDecoder(), done.stdout.decode(), []
+    while "{" in rest:
+        body, end = decoder.raw_decode(rest[rest.index("{") :])
+        bodies.append(body)
+        rest = rest[rest.index("{") + end :]
+    answers = [body["data"] for body in bodies if "data" in body]
+    assert answers == [example.alone.table, example.with_others.table], done.stderr
+
+
+def test_the_demo_project_is_proved_and_nothing_is_left_behind(tmp_path: Path) -> None:
+    report = tmp_path / "report.json"
+
+    done = _prove(tmp_path, str(ROOT), "--rounds", "1", "--format", "json", "--output", str(report))
+
+    document = json.loads(report.read_text())
+    assert done.wait() == 0, document
+    assert {one["verdict"] for one in document["endpoints"]} == {"proved"}
+    assert len(document["endpoints"]) == 9
+    assert not list((tmp_path / "tmp").iterdir())
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_one_that_is_stopped_leaves_nothing_behind(tmp_path: Path, sent: signal.Signals) -> None:
+    running = _prove(tmp_path, str(ROOT), wait=False)
+    folder = tmp_path / "tmp"
+    deadline = time.monotonic() + 60
+    while not any(folder.glob("pipit-prove-*/*")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+
+    running.send_signal(sent)
+
+    assert running.wait(60) == 130
+    assert not list(folder.iterdir())
+
+
+def test_policies_are_gone_from_a_copy_that_has_none() -> None:
+    for text in without_policies(read_project(ROOT)).values():
+        assert "ROW_POLICY" not in text
+
+
+def _prove(tmp_path: Path, *arguments: str, wait: bool = True) -> subprocess.Popen[bytes]:
+    """The command, with a folder of its own for temporary files."""
+    folder = tmp_path / "tmp"
+    folder.mkdir()
+    command = [str(Path(sys.executable).parent / "pipit"), "audit", "--prove", *arguments]
+    running = subprocess.Popen(
+        command, env=os.environ | {"TMPDIR": str(folder)}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    if wait:
+        running.wait(300)
+    return running
+
+
+def _free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port: int = found.getsockname()[1]
+        return port
