@@ -40,6 +40,17 @@ _CACHE = "tests/attacks/test_cache.py"
 _KEY = "tests/query/test_cache.py"
 _LOG = "tests/query/test_log.py"
 
+_FILTER_FIRST = (
+    "query_plan_enable_optimizations",
+    "optimize_move_to_prewhere",
+    "use_primary_key",
+    "use_skip_indexes",
+    "use_partition_pruning",
+)
+
+_SQL = "tests/attacks/test_sql.py"
+_REQUIRED = "tests/query/test_required.py"
+
 DEFENCES: tuple[Defence, ...] = (
     # --- query/secure.py: which filter stands on which table
     Defence(
@@ -174,14 +185,22 @@ DEFENCES: tuple[Defence, ...] = (
         "query/limits.py",
         '    "exact_rows_before_limit": 1,\n',
         "",
-        (f"{_CHECKS}::test_rows_before_limit_of_several_parts",),
+        (
+            f"{_CHECKS}::test_rows_before_limit_counts_own_rows",
+            f"{_CHECKS}::test_rows_before_limit_of_several_parts",
+        ),
+        together_with=("strict: no reading in order",),
     ),
     Defence(
         "strict: no reading in order",
         "query/limits.py",
         '    "optimize_read_in_order": 0,\n',
         "",
-        (f"{_CHECKS}::test_rows_before_limit_counts_own_rows",),
+        (
+            f"{_CHECKS}::test_rows_before_limit_counts_own_rows",
+            f"{_CHECKS}::test_rows_before_limit_of_several_parts",
+        ),
+        together_with=("strict: rows before the limit are counted",),
     ),
     Defence(
         "retry under filter first",
@@ -200,14 +219,10 @@ DEFENCES: tuple[Defence, ...] = (
                 f"{_CHECKS}::test_no_layout_of_a_table_asks_for_hidden_values",
                 f"{_CHECKS}::test_no_status_asks_for_hidden_values",
             ),
+            # Each stops some of the oracles by itself.
+            together_with=tuple(f"filter first: {other}" for other in _FILTER_FIRST if other != setting),
         )
-        for setting in (
-            "query_plan_enable_optimizations",
-            "optimize_move_to_prewhere",
-            "use_primary_key",
-            "use_skip_indexes",
-            "use_partition_pruning",
-        )
+        for setting in _FILTER_FIRST
     ),
     Defence(
         "secrets are for admins",
@@ -1101,6 +1116,114 @@ DEFENCES: tuple[Defence, ...] = (
         "key = (security.workspace_id, security.environment, security.name)",
         'key = (security.workspace_id, "", security.name)',
         (f"{_ENVIRONMENTS}::test_a_limit_tells_nothing_of_another_environment",),
+    ),
+    # --- tenant SQL: what a tenant may write itself
+    Defence(
+        "tenant SQL is off",
+        "query/tenant_sql.py",
+        "if not snapshot.workspace.settings.tenant_sql:",
+        "if False:",
+        (f"{_SQL}::test_off_unless_the_workspace_turns_it_on",),
+    ),
+    Defence(
+        "tenant SQL reads what scopes name",
+        "access/grants.py",
+        '    if not security.scopes_for("DATASOURCES:READ", name):\n        raise _missing(security, "DATASOURCES:READ", name)\n'
+        "    if not exists:",
+        "    if not exists:",
+        (f"{_SQL}::test_d01_to_d32_what_a_text_may_not_be",),
+    ),
+    Defence(
+        "tenant SQL reads what is guarded",
+        "query/tenant_sql.py",
+        "if table.datasource.row_policy is None and not _filters(security, table):",
+        "if False:",
+        (f"{_SQL}::test_d01_to_d32_what_a_text_may_not_be",),
+    ),
+    Defence(
+        "tenant SQL after the filter",
+        "query/limits.py",
+        "settings = _BASE | STRICT | FILTER_FIRST | _TENANT_SQL",
+        "settings = _BASE | STRICT | _TENANT_SQL",
+        (f"{_SQL}::test_e01_e02_d27_no_answer_depends_on_others",),
+    ),
+    Defence(
+        "one answer to a tenant's text",
+        "query/read.py",
+        "return error if told else QueryRefused(request_id)",
+        "return error",
+        (f"{_SQL}::test_e04_e05_nothing_beside_the_rows",),
+    ),
+    Defence(
+        "functions for tenants by list",
+        "sql/tenant.py",
+        "if why := function_verdict(name, tenant=True):",
+        "if why := function_verdict(name):",
+        (f"{_SQL}::test_d13_every_function_of_the_engine",),
+    ),
+    Defence(
+        "table functions for tenants by list",
+        "sql/tenant.py",
+        "for name in sorted(both.table_functions - TENANT_TABLE_FUNCTIONS):",
+        "for name in ():",
+        (f"{_SQL}::test_d13_every_table_function_of_the_engine",),
+    ),
+    Defence(
+        "formats for tenants by list",
+        "query/tenant_sql.py",
+        "if format.name not in TENANT_FORMATS:",
+        "if False:",
+        (f"{_SQL}::test_d13_d17_every_setting_and_format_of_the_engine",),
+    ),
+    Defence(
+        "tenants read declared columns",
+        "sql/tenant.py",
+        "and not _declared(found[1], columns[table])",
+        "and False",
+        (f"{_SQL}::test_d01_to_d32_what_a_text_may_not_be",),
+    ),
+    Defence(
+        "FINAL only by the filter's key",
+        "query/tenant_sql.py",
+        "    if used - key:",
+        "    if False:",
+        (f"{_SQL}::test_d27_final_would_merge_before_the_filter",),
+    ),
+    Defence(
+        "memory of a tenant's text",
+        "query/limits.py",
+        '        "max_memory_usage": limits.memory_bytes,\n',
+        "",
+        (f"{_SQL}::test_d30_costs_are_bounded",),
+    ),
+    # --- tables that say nothing about tenants
+    Defence(
+        "required policies at a read",
+        "query/secure.py",
+        "if snapshot.workspace.settings.require_policies and table.datasource.row_policy is None:",
+        "if False:",
+        (f"{_REQUIRED}::test_a_read_is_refused_where_a_deploy_was_not",),
+    ),
+    Defence(
+        "required policies at a deploy",
+        "deploy/validate.py",
+        "        if workspace.settings.require_policies:",
+        "        if False:",
+        (f"{_REQUIRED}::test_a_deploy_names_each_table_that_says_nothing",),
+    ),
+    Defence(
+        "required policies over what is deployed",
+        "catalog/catalog.py",
+        "            if settings.require_policies:",
+        "            if False:",
+        (f"{_REQUIRED}::test_it_cannot_be_turned_on_over_what_is_deployed",),
+    ),
+    Defence(
+        "no text beside a number in a policy",
+        "access/policy.py",
+        "if token.text in texts and (number := self._number_beside(tokens, index)):",
+        "if False and (number := self._number_beside(tokens, index)):",
+        ("tests/access/test_policy.py::test_a_number_is_not_compared_with_a_text",),
     ),
 )
 

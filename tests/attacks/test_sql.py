@@ -546,3 +546,17 @@ async def test_workspace_sql_is_as_before(workspace: Workspace) -> None:
     await opened(workspace)
     reply = await workspace.post("/v0/sql", data=b"SELECT count() FROM events SETTINGS max_threads = 1 FORMAT JSON")
     assert reply.status == 200 and "statistics" in reply.json
+
+
+async def test_d27_final_would_merge_before_the_filter(workspace: Workspace) -> None:
+    """A scope's filter on a column outside of the sorting key: B's newer row would take A's away."""
+    table = "SCHEMA >\n    id Int64 `json:$.id`,\n    owner String `json:$.owner`,\n    v Int64 `json:$.v`\n\n"
+    table += "ENGINE ReplacingMergeTree\nENGINE_SORTING_KEY id\nENGINE_VER v\n"
+    await opened(workspace, {"datasources/merged.datasource": table})
+    await workspace.send("merged", [{"id": 1, "owner": "a", "v": 1}])
+    await workspace.send("merged", [{"id": 1, "owner": "b", "v": 2}])
+    jwt = token(workspace, {"type": "DATASOURCES:READ", "resource": "merged", "filter": "owner = 'a'"})
+    for sql in ("SELECT count() FROM merged FINAL", "SELECT count() FROM (SELECT * FROM merged AS m FINAL)"):
+        assert is_refused(await ask(workspace, sql, jwt=jwt))
+    by_key = token(workspace, {"type": "DATASOURCES:READ", "resource": "merged", "filter": "id = 2"})
+    assert (await ask(workspace, "SELECT count() FROM merged FINAL", jwt=by_key)).text == "0\n"

@@ -32,7 +32,9 @@ from pipit.templates import Binder
 # What the analyzer itself puts into the RESOLVED tree. A text that calls it shows it in the RAW one, and is refused.
 _REWRITTEN = frozenset({"__getScalar"})
 # Functions that raise by value or show how rows are stored: for authors, not under a policy (`check_strict`).
-TELLING = frozenset({"throwIf", "byteSize"})
+TELLING = frozenset({"throwIf", "byteSize", "isDynamicElementInSharedData"}) | {
+    f"JSON{stored}Paths{types}" for stored in ("Dynamic", "SharedData") for types in ("", "WithTypes")
+}
 # MergeTree's virtual columns: places and counts of all rows, not of the tenant's.
 _VIRTUAL = re.compile(
     r"_(part|part_.*|partition_.*|sample_factor|block_.*|row_exists|disk_name|table|database|distance|projection.*)"
