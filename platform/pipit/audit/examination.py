@@ -199,10 +199,11 @@ class _Audit:
         one = _Endpoint(pipe, inputs, render_all(self.snapshot, pipe, inputs, self.composer))
         examined = await asyncio.gather(*(self.statement(pipe, inputs, text) for text in one.renderings.texts))
         for result in examined:
-            if isinstance(result, Examined):
-                one.reads |= result.tables & self.snapshot.physical_tables.keys()
-                if result.tells_of_others:
-                    one.telling[result.tells_of_others] = None
+            if isinstance(result, tuple):
+                seen = result[0]
+                one.reads |= seen.tables & self.snapshot.physical_tables.keys()
+                if seen.tells_of_others:
+                    one.telling[seen.tells_of_others] = None
         refused = [refusal.error for refusal in one.renderings.refusals]
         refused += [result for result in examined if isinstance(result, PipitError)]
         strict = self.is_strict(one) or tenancy.has_policies(self.snapshot)
@@ -217,14 +218,16 @@ class _Audit:
                         f"The engine took no value that was tried: {message}",
                         "Give the parameters defaults or examples that work (`example='...'`).",
                     )
-                elif not any(isinstance(result, Examined) for result in examined):
+                elif not any(isinstance(result, tuple) for result in examined):
                     self.found.append(say.of_refusal(pipe, error, strict=False))
                 continue
             self.found.append(say.of_refusal(pipe, error, strict=strict))
         return one
 
-    async def statement(self, pipe: CompiledPipe, inputs: Inputs, text: Rendering) -> Examined | PipitError:
-        """What the engine says of one text, with other values where it cannot take these; or why it is refused."""
+    async def statement(
+        self, pipe: CompiledPipe, inputs: Inputs, text: Rendering
+    ) -> tuple[Examined, Rendering] | PipitError:
+        """What the engine says of one text, and with which values it takes it; or why it is refused."""
         async with self.slots:
             tried, error = text, None
             for values in (None, *other_values(inputs, text.values)):
@@ -234,7 +237,7 @@ class _Audit:
                         continue
                     tried = again
                 try:
-                    return await self.examiner.examine(self.snapshot, tried.composed, tried.binder)
+                    return await self.examiner.examine(self.snapshot, tried.composed, tried.binder), tried
                 except Unavailable:
                     raise
                 except SqlError as caught:

@@ -27,7 +27,7 @@ from pipit.sql.tree import EXPLAIN_RAW, EXPLAIN_RESOLVED
 from pipit.templates import Parameter, RequestValue
 from pipit.templates.state import Branch
 
-Statement = Callable[[CompiledPipe, Inputs, Rendering], Awaitable[Examined | PipitError]]
+Statement = Callable[[CompiledPipe, Inputs, Rendering], Awaitable[tuple[Examined, Rendering] | PipitError]]
 
 # A value that stands nowhere else, per type; a text may have to be a number, a UUID or a date where it is compared.
 _TEXTS = ("PipitMarker7Qx", "1987654329", "5f0c9d1e-7a3b-4c2d-9e8f-1a2b3c4d5e6f", "2031-07-19")
@@ -119,15 +119,16 @@ class FixedExaminer:
             examined = await statement(one.pipe, one.inputs, rendering)
             if isinstance(examined, PipitError):
                 return _Seen(rendering, rendering.composed.tables, missing=examined.message)
+            tables, able = examined[0].tables, examined[1]
             async with self.slots:
                 try:
-                    raw = await self.tree(EXPLAIN_RAW, rendering)
-                    resolved = await self.tree(EXPLAIN_RESOLVED, rendering)
+                    raw = await self.tree(EXPLAIN_RAW, able)
+                    resolved = await self.tree(EXPLAIN_RESOLVED, able)
                 except Unavailable:
                     raise
                 except PipitError as error:
-                    return _Seen(rendering, examined.tables, missing=error.message)
-            return _Seen(rendering, examined.tables, resolved, raw)
+                    return _Seen(rendering, tables, missing=error.message)
+            return _Seen(rendering, tables, resolved, raw)
 
         return list(await asyncio.gather(*(see(rendering) for rendering in texts)))
 
@@ -177,7 +178,7 @@ class FixedExaminer:
         verdict = self.verdict(one, confined, open_in, tables)
         if one.names and verdict is not Verdict.NOT_CONFINED:
             switched = await self.left_out(one, tables, statement)
-            if switched and verdict is Verdict.CONFINED:
+            if switched and verdict in (Verdict.CONFINED, Verdict.NOT_SHOWN):
                 verdict = Verdict.SWITCHABLE
         return Fixed(one.names, tables, confined, verdict)
 
