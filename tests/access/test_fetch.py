@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator
 
@@ -101,7 +102,7 @@ async def test_a_provider_that_fails_changes_nothing_until_its_keys_are_too_old(
         elif failure == "private":
             provider.published = {"keys": [pair("ES256").jwk(d="AAAA")]}
         elif failure == "huge":
-            provider.published = b" " * (MAX_BYTES + 1)
+            provider.published = json.dumps(jwks(pair("ES256", "b"))).encode() + b" " * MAX_BYTES
         elif failure == "redirect":
             provider.status, provider.headers = 302, {"Location": elsewhere.url}
         else:

@@ -541,10 +541,11 @@ async def test_a22_a_weak_or_private_key_is_not_registered(world: World) -> None
 
 async def test_a15_another_workspace_cannot_register_the_same_tokens(fresh: World) -> None:
     other = await fresh.workspace.server.catalog.create_workspace(f"other_{fresh.workspace.name}")
+    theirs = pair("ES256", "theirs")
     document = {
         "issuer": fresh.iss,
         "audience": AUD,
-        "jwks": jwks(STRANGER["ES256"]),
+        "jwks": jwks(theirs),
         "scopes": [{"type": "PIPES:READ", "resource": "latest"}],
     }
     put = await fresh.workspace.request("PUT", "/v0/workspace/keys/x", token=other.admin_token, json=document)
@@ -557,7 +558,7 @@ async def test_a15_another_workspace_cannot_register_the_same_tokens(fresh: Worl
     try:
         # A provider's token for both audiences means neither; each key is believed for its own registration only.
         await refused(fresh, IDP.sign(fresh.oidc(aud=[AUD, "theirs"])))
-        await refused(fresh, STRANGER["ES256"].sign(fresh.oidc()))
+        await refused(fresh, theirs.sign(fresh.oidc()))
         await refused(fresh, IDP.sign(fresh.oidc(aud="theirs")))
         await opens(fresh, IDP.sign(fresh.oidc()))
     finally:
