@@ -255,6 +255,20 @@ def test_one_that_is_stopped_leaves_nothing_behind(tmp_path: Path, sent: signal.
     assert not list(folder.iterdir())
 
 
+async def test_the_sizes_of_tables_do_not_move_rows(arena: Arena) -> None:
+    """The engine would swap and reorder joins by how many rows a table has, other tenants' rows among them."""
+    found = await arena.engine.rows(
+        "SELECT name, value FROM system.settings "
+        "WHERE name IN ('join_algorithm', 'query_plan_join_swap_table', 'query_plan_optimize_join_order_limit')"
+    )
+
+    assert {row["name"]: row["value"] for row in found} == {
+        "join_algorithm": "hash",
+        "query_plan_join_swap_table": "false",
+        "query_plan_optimize_join_order_limit": "0",
+    }
+
+
 def test_policies_are_gone_from_a_copy_that_has_none() -> None:
     for text in without_policies(read_project(ROOT)).values():
         assert "ROW_POLICY" not in text
