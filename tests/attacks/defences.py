@@ -1389,6 +1389,20 @@ DEFENCES: tuple[Defence, ...] = (
         (f"{_REQUIRED}::test_it_cannot_be_turned_on_over_what_is_deployed",),
     ),
     Defence(
+        "joins not swapped by the sizes of tables",
+        "engine/defaults.py",
+        '    "query_plan_join_swap_table": "false",\n',
+        "",
+        ("tests/audit/test_prove.py::test_the_sizes_of_tables_do_not_move_rows",),
+    ),
+    Defence(
+        "joins not reordered by the sizes of tables",
+        "engine/defaults.py",
+        '    "query_plan_optimize_join_order_limit": "0",\n',
+        "",
+        ("tests/audit/test_prove.py::test_the_sizes_of_tables_do_not_move_rows",),
+    ),
+    Defence(
         "no text beside a number in a policy",
         "access/policy.py",
         "if token.text in texts and (number := self._number_beside(tokens, index)):",

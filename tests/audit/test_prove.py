@@ -264,7 +264,7 @@ async def test_the_sizes_of_tables_do_not_move_rows(arena: Arena) -> None:
 
     assert {row["name"]: row["value"] for row in found} == {
         "join_algorithm": "hash",
-        "query_plan_join_swap_table": "false",
+        "query_plan_join_swap_table": "0",
         "query_plan_optimize_join_order_limit": "0",
     }
 
