@@ -73,12 +73,20 @@ class Half:
     def __init__(self, workspace: Workspace) -> None:
         self.workspace = workspace
 
-    async def cut(self, at: Callable[[str], bool], *, carried_out: bool = False, error: Exception | None = None) -> Cut:
+    async def cut(
+        self,
+        at: Callable[[str], bool],
+        *,
+        carried_out: bool = False,
+        error: Exception | None = None,
+        patience: float = 0.2,
+    ) -> Cut:
+        """`patience`: short where the engine stays away, long where it is back at once."""
         cut = Cut(self.workspace.server.engine, at, carried_out=carried_out, error=error or Unavailable("gone"))
         cut.armed = False
         self.catalog = Catalog(cut, self.workspace.server.config.admin_token)
         await self.catalog.load()
-        self.deployer = Deployer(cut, self.catalog, self.workspace.server.ingest, patience=0.2)
+        self.deployer = Deployer(cut, self.catalog, self.workspace.server.ingest, patience=patience)
         cut.armed = True
         return cut
 
@@ -155,7 +163,7 @@ async def test_the_engine_goes_at_a_step(half: Half, step: str, carried_out: boo
 
 
 async def test_a_refusal_is_undone_at_once(half: Half) -> None:
-    cut = await half.cut(in_workspace("CREATE MATERIALIZED VIEW"), error=SqlError("no"))
+    cut = await half.cut(in_workspace("CREATE MATERIALIZED VIEW"), error=SqlError("no"), patience=20)
     cut.back.set()
     with pytest.raises(SqlError):
         await half.deploy()
@@ -163,14 +171,14 @@ async def test_a_refusal_is_undone_at_once(half: Half) -> None:
 
 
 async def test_the_row_is_written_and_the_answer_lost(half: Half) -> None:
-    cut = await half.cut(in_workspace(COMMIT), carried_out=True)
+    cut = await half.cut(in_workspace(COMMIT), carried_out=True, patience=20)
     cut.back.set()
     assert (await half.deploy()).snapshot.deployment == 2
     await half.assert_second()
 
 
 async def test_the_row_is_not_written(half: Half) -> None:
-    cut = await half.cut(in_workspace(COMMIT))
+    cut = await half.cut(in_workspace(COMMIT), patience=20)
     cut.back.set()
     with pytest.raises(Unavailable):
         await half.deploy()
