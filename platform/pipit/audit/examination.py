@@ -21,7 +21,7 @@ from pipit.audit.branches import others as other_values
 from pipit.audit.branches import render as render_one
 from pipit.audit.certificate import OPEN, POLICY, Certificate, certify
 from pipit.audit.fixed import Fixed, FixedExaminer
-from pipit.audit.report import Decider, EndpointReport, Finding, Report, Severity, TableRead
+from pipit.audit.report import Decider, EndpointReport, Finding, Report, Severity, TableRead, Verdict
 from pipit.catalog.build import build_snapshot
 from pipit.catalog.snapshot import CompiledPipe, Snapshot, Workspace
 from pipit.catalog.state import TableNames, WorkspaceSettings
@@ -145,7 +145,9 @@ def _secrets(project: Project) -> set[str]:
 def _certificate(snapshot: Snapshot, endpoints: Iterable[EndpointReport], options: Options) -> Certificate:
     certificate = certify(snapshot)
     confined = {
-        one.name: {read.table: read.confined_by for read in one.tables if read.confined_by} for one in endpoints
+        one.name: {read.table: read.confined_by for read in one.tables if read.confined_by}
+        for one in endpoints
+        if one.verdict is Verdict.CONFINED
     }
     return structs.replace(
         certificate,

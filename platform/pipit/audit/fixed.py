@@ -334,13 +334,15 @@ class FixedExaminer:
 
     def tell_not_confined(self, one: _Endpoint, table: str, why: str, columns: frozenset[str]) -> None:
         names = one.names or tuple(self.fixed)
-        column = f" ({', '.join(sorted(columns))})" if columns else ", which has no column that says whose a row is"
-        takes = "" if one.names else ", which the endpoint does not take"
+        whose = "" if columns else ", which has no column that says whose a row is"
+        message = f"{_listed(names)} does not confine the reads of '{table}'{whose}: {why}"
+        if not one.names:
+            message = f"The endpoint does not take {_listed(names)}: it reads all tenants' rows of '{table}'"
         self.add(
             "not_confined",
             Severity.ERROR if one.names else Severity.WARNING,
             one,
-            f"{_listed(names)}{takes} does not confine the reads of '{table}'{column}: {why}",
+            message,
             f"Add `{min(columns, default='tenant')} = {{{{String({names[0]})}}}}` to every query that reads '{table}', "
             "or give no tenant's token this endpoint.",
             None,

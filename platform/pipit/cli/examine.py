@@ -28,7 +28,7 @@ def examine_project(
     check: Path | None,
     output: Path | None,
 ) -> int:
-    """The exit code: 1 where the audit has errors, or where the project is weaker than the certificate."""
+    """The exit code: 1 where the audit has errors; with `check`, where the project is weaker than that certificate."""
     from pipit.audit.examination import Options
 
     files = read_files(folder)
@@ -50,7 +50,7 @@ def examine_project(
         _show(report, weaker, check)
         if certificate is not None:
             note(f"The certificate is in {certificate}: commit it, and let CI run `pipit audit --check {certificate}`.")
-    return 1 if report.errors or weaker else 0
+    return 1 if (weaker if check is not None else report.errors) else 0
 
 
 async def _examine(files: dict[str, str], options: Options) -> Report:
