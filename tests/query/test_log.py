@@ -15,10 +15,11 @@ import pytest
 from pipit.access.context import Scope, SecurityContext, TokenKind
 from pipit.api.read_log import ReadLog
 from pipit.catalog.services import SERVICES, physical_name
+from pipit.catalog.state import WorkspaceSettings
 from pipit.deploy.services import ServiceTables
 from pipit.errors import ProjectError, TemplateError
 from pipit.ingest import Ingest
-from pipit.query.log import MASK, Origin, ReadRecord, record, shown_url
+from pipit.query.log import MASK, Origin, ReadRecord, record, shown_url, status_of
 from projects import ROWS, TENANTS, column
 from serving import Workspace
 
@@ -175,6 +176,21 @@ async def test_sql_is_the_pseudo_pipe_query_api(project: Workspace) -> None:
     assert any("UNKNOWN_IDENTIFIER" in (m or "") for m in column(found, "error_message"))
 
 
+async def test_a_tenants_sql_is_logged_with_what_it_was_not_told(project: Workspace) -> None:
+    await project.server.catalog.put_settings(project.id, WorkspaceSettings(tenant_sql=True))
+    token = project.jwt({"type": "DATASOURCES:READ", "resource": "events"}, context={"customer_id": "a"})
+    good = await project.get(f"/v0/sql?q={quote('SELECT count() AS n FROM events FORMAT JSON')}", token=token)
+    assert good.json["data"] == [{"n": 3}]
+    bad = await project.get(f"/v0/sql?q={quote('SELECT sleep(1) FROM events')}", token=token)
+    assert bad.status == 400 and "sleep" not in bad.text
+    await written(project)
+    columns = "status_code, error_message, JSONExtractString(security_context, 'context', 'customer_id') AS customer"
+    sql = f"SELECT {columns} FROM {STATS} WHERE pipe_name = 'query_api' ORDER BY status_code FORMAT JSON"
+    first, second = await project.rows(f"/v0/sql?q={quote(sql)}")
+    assert first == {"status_code": 200, "error_message": None, "customer": "a"}
+    assert (second["status_code"], second["customer"]) == (400, "a") and "sleep" in second["error_message"]
+
+
 async def test_a_client_that_leaves_is_a_499(project: Workspace) -> None:
     slow = "NODE e\nSQL >\n    SELECT count() FROM numbers(100000000000)\nTYPE endpoint\n"
     await project.deploy(TENANTS | {"endpoints/slow.pipe": slow})
@@ -322,6 +338,7 @@ def a_record(workspace: Workspace, pipe: str = "latest", **changes: Any) -> Read
     security = SecurityContext(workspace.id, TokenKind.JWT, "t", (Scope("PIPES:READ", pipe),))
     options: dict[str, Any] = {"request_id": "r", "started": time.time(), "duration": 0.1, "error": None, "counts": {}}
     sent = changes.pop("sent", ())
+    options["status"] = status_of(changes.get("error"))
     return record(snapshot, security, pipe, sent, changes.pop("origin", Origin()), **(options | changes))
 
 

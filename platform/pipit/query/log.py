@@ -160,12 +160,15 @@ def record(
     request_id: str,
     started: float,
     duration: float,
+    status: int,
     error: BaseException | None,
     counts: Mapping[str, int],
 ) -> ReadRecord:
-    """`started` is a Unix time. `pipe` as it was asked for, which may not exist; `QUERY_API` for SQL."""
+    """`started` is a Unix time. `pipe` as it was asked for, which may not exist; `QUERY_API` for SQL.
+
+    `status` is what the client got, `error` why: a tenant may be told less.
+    """
     found = snapshot.pipes.get(pipe)
-    status = status_of(error)
     parameters, hidden = _parameters(sent)
     return ReadRecord(
         database=snapshot.workspace.database,
@@ -206,6 +209,7 @@ def log_line(
     pipe: str,
     request_id: str,
     seconds: float,
+    status: int,
     error: BaseException | None,
 ) -> None:
     """One line per read for the server's own log. Never a token, a parameter's value or SQL."""
@@ -214,7 +218,7 @@ def log_line(
         snapshot.workspace.name,
         security.name,
         pipe,
-        status_of(error),
+        status,
         getattr(error, "engine_code", 0),
         seconds,
         request_id,

@@ -43,7 +43,7 @@ from pipit.query.limits import (
     settings_for,
     tenant_sql_settings,
 )
-from pipit.query.log import QUERY_API, Counts, Origin, Sink, log_line, record
+from pipit.query.log import QUERY_API, Counts, Origin, Sink, log_line, record, status_of
 from pipit.query.secure import check_filters, check_scopes, filter_setting, filters_for
 from pipit.query.slots import Slots
 from pipit.templates import Binder, RequestValue, Template
@@ -132,6 +132,7 @@ class Reader:
         """Runs a query as this token. Errors before the first byte raise on entering; leaving early cancels it."""
         started = time.monotonic()
         error: BaseException | None = None
+        told: PipitError | None = None
         counts = Counts()
         try:
             plan = await self.plan(snapshot, security, query)
@@ -145,7 +146,8 @@ class Reader:
                 yield Answer(plan.format, chunks)
         except PipitError as caught:
             error = caught
-            raise _for_reader(caught, security, query, request_id) from None
+            told = _for_reader(caught, security, query, request_id)
+            raise told from None
         except BaseException as caught:
             error = caught
             raise
@@ -153,7 +155,8 @@ class Reader:
             pipe = query.pipe if isinstance(query, PipeQuery) else QUERY_API
             sent = ((p.name, p.value) for p in query.params.sent)
             seconds = time.monotonic() - started
-            self._log(snapshot, security, pipe, sent, origin, request_id, seconds, error, counts.found)
+            status = status_of(told or error)
+            self._log(snapshot, security, pipe, sent, origin, request_id, seconds, status, error, counts.found)
 
     def refused(
         self,
@@ -167,7 +170,7 @@ class Reader:
         origin: Origin | None = None,
     ) -> None:
         """A read that never became a query, for the log: its rate, its format or its parameters were refused."""
-        self._log(snapshot, security, pipe, sent, origin, request_id, 0.0, error, {})
+        self._log(snapshot, security, pipe, sent, origin, request_id, 0.0, status_of(error), error, {})
 
     def _log(
         self,
@@ -178,10 +181,11 @@ class Reader:
         origin: Origin | None,
         request_id: str,
         seconds: float,
+        status: int,
         error: BaseException | None,
         counts: Mapping[str, int],
     ) -> None:
-        log_line(snapshot, security, pipe, request_id, seconds, error)
+        log_line(snapshot, security, pipe, request_id, seconds, status, error)
         if self._sink is not None:
             self._sink(
                 record(
@@ -193,6 +197,7 @@ class Reader:
                     request_id=request_id,
                     started=time.time() - seconds,
                     duration=seconds,
+                    status=status,
                     error=error,
                     counts=counts,
                 )
