@@ -8,9 +8,12 @@ from urllib.parse import quote, urlencode
 
 import pytest
 
+from pipit.access.jwt import verify
 from pipit.catalog.catalog import Catalog
+from pipit.errors import Forbidden
 from projects import ROWS, TENANTS
 from serving import Workspace
+from signing import jwks, pair, providing
 
 pytestmark = pytest.mark.anyio
 
@@ -288,3 +291,61 @@ async def test_another_workspace_has_other_tokens(deployed: Workspace) -> None:
             reply = await deployed.request(method, f"/v0/tokens/{reference}{path}", token=default)
             assert (reply.status, reply.json["error"]) == (403, UNKNOWN)
     assert await reads(deployed, made["token"]) == 200
+
+
+async def test_keys_are_registered_shown_replaced_and_outlive_a_restart(deployed: Workspace) -> None:
+    key = pair("ES256")
+    path = "/v0/workspace/keys/team"
+    assert (await deployed.get("/v0/workspace/keys")).json == {"keys": []}
+    for method in ("GET", "DELETE"):
+        assert (await deployed.request(method, path)).status == 404
+    put = await deployed.request("PUT", path, json={"jwks": jwks(key)})
+    assert put.status == 200, put.text
+    assert put.json == {"name": "team", "jwks": jwks(key), "known_keys": [{"kid": "k1", "alg": "ES256"}]}
+    assert (await deployed.request("PUT", path, json=put.json)).json == put.json
+    assert (await deployed.get("/v0/workspace/keys")).json == {"keys": [put.json]}
+    claims = {
+        "workspace_id": deployed.id,
+        "exp": int(time.time()) + 60,
+        "scopes": [{"type": "PIPES:READ", "resource": "latest"}],
+        "context": {"customer_id": "a"},
+    }
+    text = key.sign(claims)
+    assert len(await deployed.rows("/v0/pipes/latest.json", token=text)) == 3
+    after = await restarted(deployed)
+    assert verify(text, after.keyring, now=time.time()).security.workspace_id == deployed.id
+    other = await deployed.request("PUT", "/v0/workspace/keys/two", json={"jwks": jwks(pair("ES256", "k1", 5))})
+    assert (other.status, "kid" in other.json["error"]) == (409, True)
+    assert (await deployed.request("DELETE", path)).json == {"ok": True}
+    with pytest.raises(Forbidden):
+        verify(text, (await restarted(deployed)).keyring, now=time.time())
+    for body in (b"[]", b"{", b'{"jwks": {"keys": []}, "jwks": {"keys": []}}', b'{"jwks_url": "http://10.0.0.1/"}'):
+        assert (await deployed.request("PUT", path, data=body)).status == 400
+
+
+async def test_keys_of_a_url_are_asked_for_again_after_a_restart(deployed: Workspace) -> None:
+    async with providing(pair("ES256")) as provider:
+        put = await deployed.request("PUT", "/v0/workspace/keys/team", json={"jwks_url": provider.url})
+        assert put.json["known_keys"] == [{"kid": "k1", "alg": "ES256"}]
+        after = await restarted(deployed)
+        assert not after.credentials.keys(deployed.id, "team").keys
+        await after.credentials.fetched.refresh()
+        assert len(after.credentials.keys(deployed.id, "team").keys) == 1
+        await deployed.request("DELETE", "/v0/workspace/keys/team")
+    async with providing() as provider:  # one that publishes nothing is registered, and told
+        put = await deployed.request("PUT", "/v0/workspace/keys/team", json={"jwks_url": provider.url})
+        assert (put.status, put.json["known_keys"]) == (200, [])
+        await deployed.request("DELETE", "/v0/workspace/keys/team")
+
+
+async def test_a_registration_that_cannot_be_read_takes_nothing_with_it(deployed: Workspace) -> None:
+    state = deployed.server.catalog.state
+    for name, value in (("newer", '{"jwks": 5, "from_a_later_version": true}'), ("broken", "{")):
+        await state.put_issuer(deployed.id, name, value)
+    try:
+        after = await restarted(deployed)
+        assert dict(after.credentials.issuers(deployed.id)) == {}
+        assert after.keyring.find(deployed.admin_token) is not None
+    finally:
+        for name in ("newer", "broken"):
+            await state.put_issuer(deployed.id, name, "", deleted=True)

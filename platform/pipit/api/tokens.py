@@ -225,6 +225,7 @@ async def key(request: Request) -> Response:
             document = strict_object(await read_body(request, server.config.max_body_bytes))
         except ValueError:
             raise BadRequest("The body must be a JSON object in which no name stands twice") from None
+        document.pop("known_keys", None)  # as GET shows it, it may be sent back
         issuer = read_issuer(document, name)
         await credentials.put_issuer(id, issuer)
         if issuer.jwks_url:
