@@ -642,7 +642,7 @@ DEFENCES: tuple[Defence, ...] = (
         "access/jwt.py",
         '    if base64.urlsafe_b64encode(data).rstrip(b"=").decode() != text:',
         "    if False:",
-        ("tests/access/test_jwt.py", f"{_TOKENS}::test_refused"),
+        ("tests/access/test_jwt.py::test_a21_no_segment_has_a_second_text",),
     ),
     Defence(
         "an unknown kid is no key",
@@ -1408,6 +1408,35 @@ DEFENCES: tuple[Defence, ...] = (
         "if token.text in texts and (number := self._number_beside(tokens, index)):",
         "if False and (number := self._number_beside(tokens, index)):",
         ("tests/access/test_policy.py::test_a_number_is_not_compared_with_a_text",),
+    ),
+    # --- the audit, and deploys that it stops
+    Defence(
+        "weaker deploys",
+        "api/deployments.py",
+        "        if not allow_weaker:",
+        "        if False:",
+        ("tests/audit/test_audit_certificate.py::test_a_weaker_project_is_deployed_only_where_that_is_said",),
+    ),
+    Defence(
+        "conditions that the engine folds by value",
+        "audit/confinement.py",
+        "(before := query_tree(raw)) is None or _folds(before, walk)",
+        "(before := query_tree(raw)) is None",
+        ("tests/audit/test_audit_confinement.py::test_not_confined",),
+    ),
+    Defence(
+        "rows that were mixed before the condition",
+        "audit/confinement.py",
+        "        if forced and _passes(node):",
+        "        if forced:",
+        ("tests/audit/test_audit_confinement.py::test_not_confined",),
+    ),
+    Defence(
+        "the side that an outer join keeps whole",
+        "audit/confinement.py",
+        '{"INNER": left | right, "LEFT": right, "RIGHT": left}.get(kind, frozenset())\n            state',
+        '{}.get(kind, left | right)\n            state',
+        ("tests/audit/test_audit_confinement.py::test_not_confined",),
     ),
 )
 
