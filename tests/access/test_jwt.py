@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipit.access.context import Scope, TokenKind
-from pipit.access.jwt import MAX_TOKEN_BYTES, mint, verify
+from pipit.access.jwt import MAX_TOKEN_BYTES, mint, read_segments, verify
 from pipit.access.keyring import Keyring, WorkspaceKey
 from pipit.errors import BadRequest, Forbidden
 
@@ -264,6 +264,14 @@ def test_a21_every_other_last_character_of_the_signature_is_refused(
     for character in "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_":
         if character != good[-1]:
             refusal(good[:-1] + character, keyring, now)
+
+
+def test_a21_no_segment_has_a_second_text(sign: Sign, payload: Claims) -> None:
+    """Here already, whatever the library that checks signatures thinks of it."""
+    good = sign(payload)
+    read_segments(good)
+    with pytest.raises(Forbidden):
+        read_segments(good[:-1] + chr(ord(good[-1]) + 1))  # the next letter, the same bytes
 
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
