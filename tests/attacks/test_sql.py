@@ -340,6 +340,9 @@ REFUSED = {
         "SELECT countMerge(CAST(unhex('05'), concat('Aggregate', 'Function(count)')))",
         400,
     ),
+    # Measured: these go on for minutes, whatever max_execution_time says.
+    "h10_quadratic": ("SELECT hasAny(range(1000000), range(1000000, 2000000))", 400),
+    "h10_exact_test": ("SELECT kolmogorovSmirnovTest('two-sided', 'exact')(number, number % 2) FROM numbers(100000)", 400),
     "unguarded": ("SELECT * FROM bare", 403),
     "too_long": ("SELECT '" + "x" * 8192 + "'", 400),
     "no_such_column": ("SELECT no_such FROM events", 400),

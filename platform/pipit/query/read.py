@@ -309,7 +309,8 @@ class Reader:
         filters = tenant_sql.filters(snapshot, security, composed)
         limits = tenant_sql_settings(self._limits.tenant_sql, filtered=bool(filters))
         columns = tenant_sql.columns_of(snapshot, composed)
-        examined = await self._examiner.examine_tenants(snapshot, composed, columns, limits)
+        async with self._slots.held(security):  # the engine computes what is constant in a text already here
+            examined = await self._examiner.examine_tenants(snapshot, composed, columns, limits)
         reads = examined | composed.tables
         check_filters(snapshot, security, reads, filters)
         settings = limits | dict(query.settings) | {"readonly": 1}
