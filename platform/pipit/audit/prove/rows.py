@@ -14,8 +14,10 @@ from pipit.datafiles.resources import Column, DataSource
 from pipit.ingest.types import Type, parse
 from pipit.sql.lexer import TokenKind, significant, tokenize
 
-_COUNTS = {NAMES[0]: 22, NAMES[1]: 22, NAMES[2]: 8}
+_COUNTS = {NAMES[0]: 40, NAMES[1]: 40, NAMES[2]: 10}
 _SHARED = 14
+_MODELS = 4  # rows that others are like, in all but a column or two: so that groups are large enough for a HAVING
+_LIKE_A_MODEL = 0.6
 _FIXTURE = 0.35
 _MIXED = 0.1
 
@@ -70,7 +72,17 @@ class Maker:
         datasource = self.tenants.snapshot.tables[name].datasource
         if any(c.type.startswith("AggregateFunction") for c in datasource.columns):
             return []
-        return [self._row(datasource, tenant) for _ in range(count)]
+        found: list[Row] = []
+        for number in range(count):
+            row = self._row(datasource, tenant)
+            if _MODELS <= number < count * _LIKE_A_MODEL:
+                model = found[number % _MODELS]
+                other = self.values.random.sample(sorted(row.values), k=min(2, len(row.values)))
+                keys = self.tenants.tenancy.names(name)
+                values = {c: row.values[c] if c in other and c not in keys else model.values[c] for c in model.values}
+                row = Row(row.id, name, model.tenant, values)
+            found.append(row)
+        return found
 
     def _row(self, datasource: DataSource, tenant: str) -> Row:
         self._id += 1
