@@ -66,7 +66,8 @@ async def answer(client: Client, chunks: Chunks, method: str = "GET") -> Given:
     anything = cast(Any, None)
     response = ReadResponse(cast(Reader, reader), anything, anything, anything, request_id="1", headers={"X-A": "b"})
     async with asyncio.timeout(10):
-        await response({"type": "http", "method": method}, client.receive, client.send)
+        scope = {"type": "http", "method": method, "path": "/", "query_string": b"", "headers": []}
+        await response(scope, client.receive, client.send)
     return reader
 
 
