@@ -27,6 +27,7 @@ from pipit.errors import BadRequest, ProjectError
 
 Say = Callable[[str], None]
 _AT_ONCE = 4
+_CASES_OF_SHARED = 4
 _SLOW = 1.5  # seconds: such a request is tried once, not often
 _SHRUNK_WELL = 6  # leaks that get all the time that shrinking may take; later ones get less
 
@@ -208,13 +209,13 @@ class Prover:
             slow = time.monotonic() - started > _SLOW
             if answer.late or (slow and endpoint.cases):
                 return False
-            nothing = await self.empty.ask(endpoint.name, view, case, endpoint.reach)
+            nothing = await self.empty.ask(endpoint.name, view, case, endpoint.reach) if endpoint.touches else answer
             answers[(endpoint.name, case)] = answer
             endpoint.statuses["" if answer.ok else answer.body.decode("utf-8", "replace")] += 1
             endpoint.cases.append(case)
             return answer.ok and difference(answer, nothing) != ""
 
-        for case in cases.first(self.options.cases):
+        for case in cases.first(self.options.cases if endpoint.touches else _CASES_OF_SHARED):
             held += await ask(case)
         if not held and endpoint.touches:
             for case in cases.random(self.options.search):
