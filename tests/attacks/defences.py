@@ -186,22 +186,14 @@ DEFENCES: tuple[Defence, ...] = (
         "query/limits.py",
         '    "exact_rows_before_limit": 1,\n',
         "",
-        (
-            f"{_CHECKS}::test_rows_before_limit_counts_own_rows",
-            f"{_CHECKS}::test_rows_before_limit_of_several_parts",
-        ),
-        together_with=("strict: no reading in order",),
+        (f"{_CHECKS}::test_rows_before_limit_of_many_rows",),
     ),
     Defence(
         "strict: no reading in order",
         "query/limits.py",
         '    "optimize_read_in_order": 0,\n',
         "",
-        (
-            f"{_CHECKS}::test_rows_before_limit_counts_own_rows",
-            f"{_CHECKS}::test_rows_before_limit_of_several_parts",
-        ),
-        together_with=("strict: rows before the limit are counted",),
+        (f"{_CHECKS}::test_rows_before_limit_of_many_rows",),
     ),
     Defence(
         "retry under filter first",
@@ -238,6 +230,14 @@ DEFENCES: tuple[Defence, ...] = (
         "            if security.is_tenant:\n                raise Forbidden(\"A JWT cannot use 'q'",
         "            if False:\n                raise Forbidden(\"A JWT cannot use 'q'",
         (f"{_PARAMETERS}::test_a_tenant_sends_no_sql_with_a_pipe",),
+        together_with=("no SQL for tenants",),
+    ),
+    Defence(
+        "no SQL for tenants",
+        "access/grants.py",
+        '    if security.is_tenant:\n        raise Forbidden("A JWT cannot send SQL: only workspace tokens may")\n',
+        "",
+        ("tests/access/test_grants.py::test_sql_of_a_static_token_reads_what_its_scopes_name",),
     ),
     Defence(
         "q and SQL read what the scopes name",
@@ -291,6 +291,7 @@ DEFENCES: tuple[Defence, ...] = (
         "        _check(resolved, composed)\n",
         "",
         (f"{_CHECKS}::test_c_the_engines_tree_decides_not_our_reading_of_the_text",),
+        together_with=("examination of the RAW tree",),
     ),
     Defence(
         "no rows during examination",
@@ -349,7 +350,7 @@ DEFENCES: tuple[Defence, ...] = (
         "sql/tree.py",
         "for name in sorted(reads.bare_members):",
         "for name in ():",
-        ("tests/sql/test_tree.py",),
+        (f"{_CHECKS}::test_a_bare_name_after_in_is_no_table_of_ours",),
     ),
     Defence(
         "an unknown tree is refused",
@@ -377,7 +378,7 @@ DEFENCES: tuple[Defence, ...] = (
         "sql/precheck.py",
         "    if not object_arguments_are_literal(shape):",
         "    if False:",
-        ("tests/sql/test_tree.py",),
+        (f"{_CHECKS}::test_an_object_is_named_literally",),
     ),
     Defence(
         "no hidden lines",
@@ -1435,7 +1436,7 @@ DEFENCES: tuple[Defence, ...] = (
         "the side that an outer join keeps whole",
         "audit/confinement.py",
         '{"INNER": left | right, "LEFT": right, "RIGHT": left}.get(kind, frozenset())\n            state',
-        '{}.get(kind, left | right)\n            state',
+        "{}.get(kind, left | right)\n            state",
         ("tests/audit/test_audit_confinement.py::test_not_confined",),
     ),
 )

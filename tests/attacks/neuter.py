@@ -153,22 +153,20 @@ def examine(copy: Copy, defence: Defence, failing: frozenset[str]) -> Finding:
     started = time.monotonic()
     try:
         others = [_BY_NAME[name] for name in defence.together_with]
-        run = copy.without([defence, *others], defence.tests)
+        # Beside another defence what counts is the difference, so all tests are run.
+        failures = 0 if others else ENOUGH
+        run = copy.without([defence, *others], defence.tests, failures=failures)
         if run.broken:
             return Finding(defence, problem=run.broken)
         noticed = set(run.failed) - failing
         if others and noticed:
-            alone = copy.without(others, sorted({_file(name) for name in noticed}), failures=0)
+            alone = copy.without(others, defence.tests, failures=failures)
             if alone.broken:
                 return Finding(defence, problem=alone.broken)
             noticed -= set(alone.failed)
     except EntryError as error:
         return Finding(defence, problem=str(error))
     return Finding(defence, tuple(sorted(noticed)), "", time.monotonic() - started)
-
-
-def _file(name: str) -> str:
-    return name.partition("::")[0]
 
 
 def main() -> int:

@@ -15,6 +15,8 @@ from pipit.query.compose import Prepared
 from pipit.query.examine import Examined
 from pipit.query.formats import JSON
 from pipit.query.read import PipeQuery, Reader
+from pipit.sql.precheck import check_text
+from pipit.sql.tree import Reads, check_reads
 from projects import CANARY, DAILY, EVENTS, ROWS, TENANTS, column
 from serving import Workspace
 
@@ -400,6 +402,37 @@ async def test_rows_before_limit_counts_own_rows(workspace: Workspace) -> None:
     await workspace.send("events", ROWS[3:] * 50)
     reply = await workspace.get("/v0/pipes/first.json", token=workspace.tenant("first", customer_id="a"))
     assert reply.json["rows_before_limit_at_least"] == 3
+
+
+async def test_rows_before_limit_of_many_rows(workspace: Workspace) -> None:
+    """Not "at least": how much is read before the limit is met depends on where b's rows lie. In order, and not."""
+    plain = "NODE n\nSQL >\n    SELECT amount FROM events LIMIT 1\nTYPE endpoint\n"
+    ordered = plain.replace("LIMIT 1", "ORDER BY customer_id, timestamp LIMIT 1")
+    await deployed(workspace, {"endpoints/some.pipe": plain, "endpoints/first.pipe": ordered})
+    table = f"`{workspace.database}`.`d1_events`"
+    await workspace.server.engine.command(
+        f"INSERT INTO {table} SELECT '2026-11-01 10:00:00', 'a', 'red', 'click', number FROM numbers(300000)"
+    )
+    for pipe in ("some", "first"):
+        reply = await workspace.get(f"/v0/pipes/{pipe}.json", token=workspace.tenant(pipe, customer_id="a"))
+        assert reply.json["rows_before_limit_at_least"] == 300003, pipe
+
+
+@pytest.mark.parametrize("function", ["dictGet", "dictHas", "joinGet"])
+@pytest.mark.parametrize("name", ["{p1:String}", "'x' || 'y'", "x", "concat('x', 'y')", "materialize('x')"])
+def test_an_object_is_named_literally(function: str, name: str) -> None:
+    """D08: or another value would name another object in a text that was examined."""
+    check_text(f"SELECT {function}('x', 'y', 1)")
+    with pytest.raises(ReadRefused):
+        check_text(f"SELECT {function}({name}, 'y', 1)")
+
+
+@pytest.mark.parametrize("name", ["d1_events", "q12_events", "m1_daily_view__roll"])
+def test_a_bare_name_after_in_is_no_table_of_ours(name: str) -> None:
+    """D06: in the tree a column and a table look alike there."""
+    check_reads(Reads(bare_members=frozenset({"customer_id"})), allowed_tables=frozenset())
+    with pytest.raises(ReadRefused):
+        check_reads(Reads(bare_members=frozenset({name})), allowed_tables=frozenset())
 
 
 async def test_secrets_are_for_admins(workspace: Workspace) -> None:
