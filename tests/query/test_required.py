@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from pipit.catalog.state import WorkspaceSettings
@@ -124,3 +127,28 @@ async def test_a_read_is_refused_where_a_deploy_was_not(
         reply = await workspace.get("/v0/pipes/by_param.json", token=jwt)
         assert (reply.status, reply.json["code"]) == (403, "read_refused")
     assert len(await workspace.rows("/v0/pipes/by_param.json?customer_id=a")) == 3
+
+
+async def test_the_documented_policies_deploy(workspace: Workspace) -> None:
+    """docs/policies.md: its first block is a whole data source, its second one line."""
+    text = (Path(__file__).parents[2] / "docs" / "policies.md").read_text()
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```\n", text, re.MULTILINE | re.DOTALL)
+    whole, line = (block for language, block in blocks if not language)
+    read = "NODE e\nSQL >\n    SELECT customer_id, team FROM {} ORDER BY team\nTYPE endpoint\n"
+    await workspace.deploy(
+        {
+            "datasources/events.datasource": whole,
+            "datasources/free.datasource": BARE + line,
+            "endpoints/confined.pipe": read.format("events"),
+            "endpoints/open.pipe": read.format("free"),
+        }
+    )
+    row = {"timestamp": "2026-11-01 10:00:00", "action": "x", "amount": 1, "region": "eu"}
+    rows = [row | {"customer_id": c, "team": t} for c in ("a", "b") for t in ("t1", "t2")]
+    for name in ("events", "free"):
+        await workspace.send(name, rows)
+    token = workspace.tenant("confined", "open", customer_id="a", regions=["eu"], team="t2")
+    assert await workspace.rows("/v0/pipes/confined.json", token=token) == [{"customer_id": "a", "team": "t2"}]
+    assert len(await workspace.rows("/v0/pipes/open.json", token=token)) == 4
+    refused = await workspace.get("/v0/pipes/confined.json", token=workspace.tenant("confined", customer_id="a"))
+    assert refused.status == 403 and "regions" in refused.json["error"]
