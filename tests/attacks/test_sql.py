@@ -476,6 +476,9 @@ async def test_d13_every_table_function_of_the_engine(workspace: Workspace) -> N
         if name in TENANT_TABLE_FUNCTIONS:
             continue
         assert is_refused(await ask(workspace, f"SELECT * FROM {name}('x', 'y', 'z')")), name
+    # Those that authors may use, called as they are meant.
+    for call in ("numbers_mt(1)", "zeros_mt(1)", "null('a Int8')", "generateRandom('a Int8')"):
+        assert is_refused(await ask(workspace, f"SELECT * FROM {call} LIMIT 1")), call
     assert {
         "numbers", "zeros", "values", "generateSeries", "generate_series", "SQLStandardValues",
     } == TENANT_TABLE_FUNCTIONS  # fmt: skip
