@@ -149,7 +149,7 @@ LEAKS = (
         "dictionary",
         _pipe("SELECT DISTINCT plan, dictGetOrDefault('seats', 'seats', toString(plan), 0) AS seats FROM events"),
         take_out=_dictionary,
-        refused="not",
+        refused="dictGetOrDefault",
     ),
     Leak(
         "merge",
