@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from pipit.errors import ProjectError
 from projects import CANARY, ROWS, TENANTS, column
 from serving import Workspace
 
@@ -218,8 +219,8 @@ async def test_an_empty_fixed_parameter_fixes_nothing(tenants: Workspace) -> Non
 
 
 async def test_a_filter_that_a_request_could_switch_off(tenants: Workspace) -> None:
-    """B17, B18: a guard or a default in the author's own filter. The policy does not look at parameters; and a parameter
-    that the pipe declares as fixed is fixed by the token, or the read is refused."""
+    """B17, B18: a guard or a default in the author's own filter. The policy does not look at parameters; and where the
+    pipe declares the parameter as fixed, such a filter does not deploy, in a node or a pipe that it reads neither."""
     pipes = {
         "guarded": "SELECT customer_id FROM events WHERE 1 {% if defined(customer_id) %} AND customer_id = {{String(customer_id)}} {% end %}",
         "defaulted": "SELECT customer_id FROM events WHERE customer_id = {{String(customer_id, '')}} OR {{String(customer_id, '')}} = ''",
@@ -227,20 +228,22 @@ async def test_a_filter_that_a_request_could_switch_off(tenants: Workspace) -> N
     files = {
         f"endpoints/{name}.pipe": f"NODE n\nSQL >\n    %\n    {sql}\nTYPE endpoint\n" for name, sql in pipes.items()
     }
-    declared = {
-        f"endpoints/{name}_fixed.pipe": "FIXED_PARAMS customer_id\n\n" + files[f"endpoints/{name}.pipe"]
-        for name in pipes
-    }
-    await tenants.deploy(TENANTS | files | declared)
+    await tenants.deploy(TENANTS | files)
     for name in pipes:
         for query in ("", "?customer_id=", "?customer_id=b", "?Customer_id=b", "?customer_id=a"):
             reply = await tenants.get(f"/v0/pipes/{name}.json{query}", token=tenants.tenant(name, customer_id="a"))
             only_a(reply.body)
             assert reply.status == 200 and set(column(reply.json["data"], "customer_id")) <= {"a"}
-            for fixed in ({}, {"customer_id": ""}, {"Customer_id": "a"}):
-                scope = {"type": "PIPES:READ", "resource": f"{name}_fixed", "fixed_params": fixed}
-                token = tenants.jwt(scope, context={"customer_id": "a"})
-                assert (await tenants.get(f"/v0/pipes/{name}_fixed.json{query}", token=token)).status == 403
+    over = "FIXED_PARAMS customer_id\n\nNODE n\nSQL >\n    SELECT * FROM {}\nTYPE endpoint\n"
+    declared = {f"endpoints/{name}_fixed.pipe": "FIXED_PARAMS customer_id\n\n" + files[f"endpoints/{name}.pipe"] for name in pipes}
+    declared |= {f"endpoints/over_{name}.pipe": over.format(name) for name in pipes}
+    for path, text in declared.items():
+        with pytest.raises(ProjectError) as refused:
+            await tenants.deploy(TENANTS | files | {path: text})
+        (error,) = refused.value.errors
+        assert "customer_id" in error.message and "FIXED_PARAMS" in error.message and error.line
+    plain = declared["endpoints/guarded_fixed.pipe"].replace("{% if defined(customer_id) %}", "").replace("{% end %}", "")
+    await tenants.deploy(TENANTS | files | {"endpoints/guarded_fixed.pipe": plain})
 
 
 async def test_two_scopes_for_one_pipe_never_add_up(tenants: Workspace) -> None:

@@ -45,16 +45,26 @@ def _every_name(text: str) -> Iterator[TableReference]:
                 yield from _every_name(inner)
 
 
-def tables_read(snapshot: Snapshot, pipe: CompiledPipe, node: CompiledNode) -> frozenset[str]:
-    """The data sources whose rows can reach this node's result."""
-    found: set[str] = set()
-    seen: set[tuple[str, str]] = set()
+def nodes_read(
+    snapshot: Snapshot, pipe: CompiledPipe, node: CompiledNode
+) -> list[tuple[CompiledPipe, CompiledNode]]:
+    """The node and all those whose rows can reach its result, each with its pipe."""
+    found: dict[tuple[str, str], tuple[CompiledPipe, CompiledNode]] = {}
     waiting = [(pipe, node)]
     while waiting:
         owner, current = waiting.pop()
-        if (owner.name, current.name) in seen:
+        if (owner.name, current.name) in found:
             continue
-        seen.add((owner.name, current.name))
+        found[owner.name, current.name] = owner, current
+        targets = (snapshot.resolve(reference, owner) for reference in references(current))
+        waiting.extend((target.pipe, target.node) for target in targets if isinstance(target, NodeTarget))
+    return list(found.values())
+
+
+def tables_read(snapshot: Snapshot, pipe: CompiledPipe, node: CompiledNode) -> frozenset[str]:
+    """The data sources whose rows can reach this node's result."""
+    found: set[str] = set()
+    for owner, current in nodes_read(snapshot, pipe, node):
         if current.template is not None and _PRINTS_NAMES.search(current.node.sql):
             return frozenset(snapshot.tables)
         for reference in references(current):
@@ -63,8 +73,6 @@ def tables_read(snapshot: Snapshot, pipe: CompiledPipe, node: CompiledNode) -> f
             target = snapshot.resolve(reference, owner)
             if isinstance(target, TableTarget):
                 found.add(target.table.name)
-            elif isinstance(target, NodeTarget):
-                waiting.append((target.pipe, target.node))
     return frozenset(found)
 
 
