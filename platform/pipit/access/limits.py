@@ -1,8 +1,8 @@
 """`limits.rps` of JWTs: how many requests of one token name a workspace takes in a second.
 
 Counted per workspace and JWT name, as the dialect has it (and per environment, where the token names one), in windows
-of one second: give each tenant's token a name of its own, or they share a limit and its headers. Memory is bounded; a name forgotten starts a
-new window.
+of one second: give each tenant's token a name of its own, or they share a limit and its headers. Memory is bounded; a
+name forgotten starts a new window.
 """
 
 from __future__ import annotations

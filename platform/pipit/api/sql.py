@@ -1,4 +1,4 @@
-"""GET|POST /v0/sql: a workspace token's own SELECT; a JWT's too where the workspace allows it (`query/tenant_sql.py`)."""
+"""GET|POST /v0/sql: a workspace token's own SELECT; a JWT's where the workspace allows it (`query/tenant_sql.py`)."""
 
 from __future__ import annotations
 

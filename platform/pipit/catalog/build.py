@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import lru_cache
 
 from pipit.access.policy import Policy
-from pipit.catalog.lineage import derived, nodes_read, references
+from pipit.catalog.lineage import derived, references
 from pipit.catalog.snapshot import CompiledNode, CompiledPipe, NodeTarget, Snapshot, Table, Workspace
 from pipit.catalog.state import TableNames
 from pipit.datafiles import key_items
@@ -54,8 +54,6 @@ def build_snapshot(
         errors.extend(_tables_by_request(pipes.values()))
     if not errors:  # a template that does not compile cannot be looked into
         errors.extend(_cycles(snapshot))
-    if not errors:
-        errors.extend(_switched_off(snapshot))
     if errors:
         raise ProjectError(errors)
     sources = derived(snapshot)
@@ -144,39 +142,6 @@ def _tables_by_request(pipes: Iterable[CompiledPipe]) -> list[DatafileError]:
                             hint="Name the tables: {% if x == 'a' %} a {% else %} b {% end %}.",
                         )
                     )
-    return errors
-
-
-def _switched_off(snapshot: Snapshot) -> list[DatafileError]:
-    """What FIXED_PARAMS names decides whose rows an endpoint reads: its condition is always there (ATTACKS B17, B18).
-
-    Told from the templates alone; `pipit audit` looks at every rendering on the engine's tree.
-    """
-    errors: list[DatafileError] = []
-    for pipe in snapshot.pipes.values():
-        if not pipe.pipe.fixed_params or pipe.readable is None:
-            continue
-        for owner, node in nodes_read(snapshot, pipe, pipe.readable):
-            for parameter in node.template.parameters if node.template else ():
-                if parameter.name not in pipe.pipe.fixed_params:
-                    continue
-                asks = re.compile(rf"\bdefined\(\s*{re.escape(parameter.name)}\s*\)")
-                if parameter.default == "":
-                    why = "has an empty default"
-                elif any(asks.search(guard) for guard in parameter.guards):
-                    why = "is used only where it is defined"
-                else:
-                    continue
-                place = f" of '{pipe.name}'" if owner is not pipe else ""
-                errors.append(
-                    node_error(
-                        owner.pipe,
-                        node.node,
-                        f"'{parameter.name}', one of the FIXED_PARAMS{place}, {why}: without it the condition is gone",
-                        line=parameter.line or 1,
-                        hint=f"Write the condition plainly: ... = {{{{String({parameter.name})}}}}.",
-                    )
-                )
     return errors
 
 

@@ -246,7 +246,7 @@ class Catalog:
     async def put_settings(self, workspace_id: str, settings: WorkspaceSettings) -> None:
         """Requests that begin after this see them.
 
-        Raises ProjectError when they require policies and what is deployed anywhere lets a tenant reach a table without.
+        Raises ProjectError when they require policies and what is deployed lets a tenant reach a table without one.
         """
         async with self._changing:
             if settings.require_policies:

@@ -17,6 +17,7 @@ from pipit.catalog.build import build_snapshot, node_error
 from pipit.catalog.required import unpoliced
 from pipit.catalog.snapshot import CompiledNode, CompiledPipe, Snapshot, Workspace
 from pipit.catalog.state import TableNames
+from pipit.catalog.switched import switched_off
 from pipit.datafiles.resources import NodeType, Project
 from pipit.datafiles.resources import Warning as ProjectWarning
 from pipit.deploy import ddl
@@ -68,6 +69,7 @@ async def validate(
         snapshot = build_snapshot(replace(workspace, database=database), project, names, secrets=secrets)
         errors, bad_policies, broken = await prepare(engine, snapshot)
         errors += bad_policies
+        errors += switched_off(snapshot)
         warnings = _unreadable(snapshot)
         if workspace.settings.require_policies:
             errors += unpoliced(snapshot)
