@@ -2,7 +2,7 @@
 
 A table says something with `ROW_POLICY > ...` or with `ROW_POLICY none REASON '...'`. Reached is what any endpoint
 reads, through pipes, nodes and templates (every table that a template may name), quarantines included; with tenant SQL
-turned on, every data source. `query/secure.py` refuses such reads all the same: a deploy that was live before stays safe.
+turned on, every data source. `query/secure.py` refuses such reads all the same: what was live before stays safe.
 """
 
 from __future__ import annotations
