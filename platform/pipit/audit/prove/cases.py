@@ -200,7 +200,8 @@ class Cases:
         days = [one[:10] for one in found]
         if "YYYY-MM-DD" in f"{parameter.format} {parameter.description}" and parameter.type == "String":
             found = days
-        found += days  # a template may add the time itself
+        if parameter.type == "String":
+            found += days  # a template may add the time itself
         constants = [c for chain, _ in linked for c in self.known.constants_of(chain[-1]) if isinstance(c, str)]
         if constants and not late:
             found.append(min(constants))

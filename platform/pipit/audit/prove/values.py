@@ -24,6 +24,7 @@ _DATE = re.compile(r"\d{4}-\d\d-\d\d")
 _BITS = re.compile(r"U?Int(\d+)")
 _TIMES = re.compile(r"time|date|_at$|At$|^ts$|since|until|created|updated|seen|^day$|^hour$")
 _AGES = (60, 400, 3_000, 3_700, 10_000, 30_000, 90_000, 100_000, 200_000, 300_000, 700_000, 1_000_000, 2_000_000)
+_AFTER = (0, 3600, 50_000, 90_000, -90_000, 700_000, 3_000_000, 9_000_000)  # a date that stands in the SQL
 _AGENTS = (
     "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/120.0 Safari/537.36",
     "Mozilla/5.0 (iPhone; CPU iPhone OS 17_0 like Mac OS X) AppleWebKit/605.1.15 Version/17.0 Mobile Safari/604.1",
@@ -181,7 +182,9 @@ class Values:
         dates = [c for c in self.known.constants_of(name) if isinstance(c, str) and _DATE.match(c)]
         if dates and self.random.random() < 0.45:
             day = datetime.fromisoformat(self.random.choice(dates)[:10]).replace(tzinfo=UTC)
-            return day + timedelta(seconds=self.random.choice((0, 3600, 50_000, 90_000, -90_000, 700_000)))
+            return day + timedelta(
+                seconds=self.random.choice((0, 3600, 50_000, 90_000, -90_000, 700_000, 3_000_000, 9_000_000))
+            )
         age = self.random.choice(_AGES) + self.random.choice((0, 0, 30, 60, 600))
         return self.now - timedelta(seconds=age)
 
