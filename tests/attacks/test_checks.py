@@ -485,3 +485,23 @@ async def test_no_layout_of_a_table_asks_for_hidden_values(workspace: Workspace,
             answers[guess] = (reply.status, reply.body)
         assert len({status for status, _ in answers.values()}) == 1, answers
         assert answers[5555][0] == 200
+
+
+async def test_the_primary_key_tells_no_tenant(workspace: Workspace) -> None:
+    """E01, the catalogue's (c): a condition on the tenant's own column meets every tenant's number in the index."""
+    table = (
+        "SCHEMA >\n    tenant Int64 `json:$.tenant`,\n    amount Int64 `json:$.amount`\n\nENGINE MergeTree\n"
+        "ENGINE_SORTING_KEY tenant\nROW_POLICY tenant = {{Int64(context.tenant)}}\n"
+    )
+    pipe = "NODE n\nSQL >\n    %\n    SELECT count() AS n FROM facts WHERE intDiv(1, tenant - {{Int64(x)}}) >= -1\nTYPE endpoint\n"
+    await workspace.deploy({"datasources/facts.datasource": table, "endpoints/asking.pipe": pipe})
+    physical = f"`{workspace.database}`.`{workspace.server.catalog.snapshot(workspace.id).tables['facts'].physical}`"
+    insert = f"INSERT INTO {physical} SELECT if(number < 20000, 6, 76), number FROM numbers(40000)"
+    await workspace.server.engine.command(insert)
+    token = workspace.tenant("asking", tenant=6)
+    answers = {}
+    for guess in (75, 76, 77):
+        reply = await workspace.get(f"/v0/pipes/asking.json?x={guess}", token=token)
+        answers[guess] = (reply.status, reply.body)
+    assert len(set(answers.values())) == 1 and answers[76][0] == 200, answers
+    assert (await workspace.get("/v0/pipes/asking.json?x=6", token=token)).status == 400

@@ -139,6 +139,8 @@ async def test_a_tenants_document_lists_what_it_may_call(tenants: Workspace) -> 
     assert {path.rpartition("/")[2].partition(".")[0] for path in document["paths"]} == {"latest"}
     listed = (await tenants.get("/v0/pipes", token=token)).json["pipes"]
     assert column(listed, "name") == ["latest"] and not {"nodes", "content", "path"} & set(listed[0])
+    for path in ("/v0/datasources", "/v0/datasources/events", "/v0/datasources/nothing"):
+        assert (await tenants.get(path, token=token)).status == 403  # their counts are of all tenants
     for hidden in ("totals", "chained", "by_param", "daily_view", "nothing"):
         reply = await tenants.get(f"/v0/pipes/{hidden}", token=token)
         assert (reply.status, reply.json["error"]) == (404, f"Pipe '{hidden}' not found")
