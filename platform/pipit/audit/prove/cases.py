@@ -195,7 +195,7 @@ class Cases:
         if operators & {">", ">="} or any(name.startswith(part) or name.endswith(part) for part in _EARLY):
             late = False
         ages = (-2, 0, 1) if late else (45, 7, 2)
-        form = "%Y-%m-%d" if kind == "Date" else "%Y-%m-%d %H:%M:%S"
+        form = {"Date": "%Y-%m-%d", "DateTime64": "%Y-%m-%d %H:%M:%S.000"}.get(kind, "%Y-%m-%d %H:%M:%S")
         found = [(self.now - timedelta(days=age)).strftime(form) for age in ages]
         days = [one[:10] for one in found]
         if "YYYY-MM-DD" in f"{parameter.format} {parameter.description}" and parameter.type == "String":

@@ -330,13 +330,13 @@ class Prover:
         refusals = Counter({text: n for text, n in endpoint.statuses.items() if text})
         if endpoint.leak is not None:
             verdict, reason = Verdict.LEAK, _WHAT.get(endpoint.leak.kind, "its answer changes")
+        elif not endpoint.touches:
+            names = ", ".join(sorted(endpoint.reach.tables)) or "no data source"
+            verdict, reason = Verdict.SHARED, f"reads no tenant's rows: {names}"
         elif endpoint.unsure:
             verdict, reason = Verdict.UNPROVED, endpoint.unsure
         elif not endpoint.statuses[""] and refusals:
             verdict, reason = Verdict.UNPROVED, f"always refused: {refusals.most_common(1)[0][0]}"
-        elif not endpoint.touches:
-            names = ", ".join(sorted(endpoint.reach.tables)) or "no data source"
-            verdict, reason = Verdict.SHARED, f"reads no tenant's rows: {names}"
         elif not endpoint.held:
             verdict, reason = Verdict.UNPROVED, "no answer ever held the tenant's rows"
             if refusals:
