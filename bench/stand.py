@@ -23,7 +23,7 @@ from pipit.catalog.snapshot import Snapshot
 from pipit.engine.binding import bind
 from pipit.engine.embedded.supervisor import Endpoint
 from pipit.engine.http import HttpEngine
-from pipit.query.read import Plan
+from pipit.query.plan import Plan
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -13,7 +13,8 @@ from pipit.audit.prove.arena import Arena, Place
 from pipit.datafiles import read_project
 from pipit.deploy.validate import Findings
 from pipit.query import compose, examine, read, secure
-from pipit.query.read import Plan, Reader
+from pipit.query.plan import Plan
+from pipit.query.read import Reader
 from pipit.sql.identifiers import quote
 
 ROOT = Path(__file__).parents[2]

@@ -17,7 +17,8 @@ from pipit.access.params import RequestParams
 from pipit.errors import PipitError, RateLimited, SqlError
 from pipit.query.cache import Cache, key_of
 from pipit.query.formats import CSV, JSON
-from pipit.query.read import PipeQuery, Plan, Reader
+from pipit.query.plan import Plan
+from pipit.query.read import PipeQuery, Reader
 from projects import ROWS, TENANTS, column, event
 from serving import Workspace
 

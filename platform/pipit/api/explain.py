@@ -22,7 +22,8 @@ from pipit.api.requests import authenticate, read_body, server_of, viewer_of
 from pipit.catalog.snapshot import Snapshot
 from pipit.errors import BadRequest, Forbidden
 from pipit.query.formats import JSON
-from pipit.query.read import PipeQuery, Plan
+from pipit.query.plan import Plan
+from pipit.query.read import PipeQuery
 
 
 class _Explain(msgspec.Struct, forbid_unknown_fields=True):

@@ -25,7 +25,6 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from enum import Enum
-from typing import TYPE_CHECKING
 
 import msgspec
 from cachetools import TLRUCache
@@ -34,9 +33,7 @@ from pipit.access.context import SecurityContext
 from pipit.catalog.snapshot import Snapshot
 from pipit.engine.binding import bind
 from pipit.errors import PipitError, QueryTimeout, SqlError, TooLarge
-
-if TYPE_CHECKING:
-    from pipit.query.read import Plan
+from pipit.query.plan import Plan
 
 MAX_BYTES = 64 * 1024 * 1024  # of all answers together
 MAX_ANSWER_BYTES = 1024 * 1024  # of one
@@ -85,7 +82,7 @@ class Cache:
         while True:
             kept = self._answers.get(key)
             if kept is not None:
-                yield _once(kept[0])
+                yield once(kept[0])
                 return
             flight = self._flights.get(key)
             if flight is None:
@@ -97,7 +94,7 @@ class Cache:
             if isinstance(landed, PipitError):
                 raise copy.copy(landed)
             if isinstance(landed, bytes):
-                yield _once(landed)
+                yield once(landed)
                 return
             if landed is _Landed.TOO_LARGE:
                 async with run() as chunks:
@@ -133,7 +130,7 @@ class Cache:
             raise
         finally:
             land(_Landed.GIVEN_UP)
-        yield _once(body)
+        yield once(body)
 
     def _keep(self, key: bytes, body: bytes, seconds: int) -> None:
         with suppress(ValueError):  # larger than the whole cache
@@ -170,7 +167,8 @@ def _reader(security: SecurityContext, pipe: str) -> str:
     return json.dumps(["tenant", context, fixed, filters, name])
 
 
-async def _once(body: bytes) -> AsyncIterator[bytes]:
+async def once(body: bytes) -> AsyncIterator[bytes]:
+    """A whole answer as a stream of one chunk."""
     yield body
 
 

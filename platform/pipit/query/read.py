@@ -16,7 +16,7 @@ from pipit.access import grants
 from pipit.access.context import SecurityContext
 from pipit.access.params import RequestParams, merge
 from pipit.catalog.snapshot import CompiledNode, CompiledPipe, Snapshot
-from pipit.engine.client import Engine, ParamValue
+from pipit.engine.client import Engine
 from pipit.errors import (
     BadRequest,
     Forbidden,
@@ -30,7 +30,7 @@ from pipit.errors import (
     Unavailable,
 )
 from pipit.query import tenant_sql
-from pipit.query.cache import Cache, Run, key_of
+from pipit.query.cache import Cache, Run, key_of, once
 from pipit.query.compose import Composed, Composer
 from pipit.query.examine import Examiner, check_strict
 from pipit.query.formats import Format, split_format
@@ -44,6 +44,7 @@ from pipit.query.limits import (
     tenant_sql_settings,
 )
 from pipit.query.log import QUERY_API, Counts, Origin, Sink, log_line, record, status_of
+from pipit.query.plan import Plan
 from pipit.query.secure import check_filters, check_scopes, filter_setting, filters_for
 from pipit.query.slots import Slots
 from pipit.templates import Binder, RequestValue, Template
@@ -72,20 +73,6 @@ class SqlQuery:
 
 Query = PipeQuery | SqlQuery
 MakeServices = Callable[[str], Awaitable[None]]
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What will run: the exact statement, its bound values, filters and settings. `--show-sql` prints it."""
-
-    composed: Composed
-    params: Mapping[str, ParamValue]
-    filters: Mapping[str, str]
-    settings: SettingsDict
-    reads: frozenset[str]
-    format: Format
-    cache_seconds: int = 0  # how long the answer may be kept; 0: not at all
-    tenants_text: bool = False  # a tenant wrote the statement: `tenant_sql.py`
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +198,7 @@ class Reader:
         if plan.filters or plan.tenants_text:
             async with self._slots.held(security):
                 body = await self._run_filtered(snapshot, plan, request_id, counts)
-            yield _once(body)
+            yield once(body)
         else:
             async with (
                 self._slots.held(security),
@@ -382,10 +369,6 @@ def _cache_seconds(snapshot: Snapshot, query: Query, composed: Composed) -> int:
     if not isinstance(query, PipeQuery) or query.over:
         return 0
     return composed.cache_seconds or snapshot.pipes[query.pipe].pipe.cache or 0
-
-
-async def _once(body: bytes) -> AsyncIterator[bytes]:
-    yield body
 
 
 def _for_reader(error: PipitError, security: SecurityContext, query: Query, request_id: str) -> PipitError:
