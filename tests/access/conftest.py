@@ -44,7 +44,7 @@ def keyring(one: WorkspaceKey, two: WorkspaceKey) -> Keyring:
     static = StaticToken(
         one.id, "7", "dashboards", "p.eyJ1Ijoib25lIn0.static-token-of-one", (Scope("PIPES:READ", "top_pages"),)
     )
-    return Keyring.build([one, two], [static], generation=1)
+    return Keyring.build([one, two], [static])
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ verified it: a revoked or changed secret counts from the next request on.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from time import time
 
@@ -16,6 +15,7 @@ from cachetools import LRUCache
 from pipit.access.context import SecurityContext
 from pipit.access.jwt import Verified, invalid_token, looks_like_jwt, verify
 from pipit.access.keyring import Keyring
+from pipit.access.tokens import digest
 from pipit.errors import BadRequest, Forbidden
 
 _REMEMBERED = 10_000
@@ -65,22 +65,17 @@ class Authenticator:
             self._verified.clear()
             self._keyring = keyring
         now = self._clock()
-        digest = _digest(token)
-        verified = self._verified.get(digest)
+        key = digest(token)
+        verified = self._verified.get(key)
         if verified is None:
-            verified = self._verified[digest] = verify(token, keyring, now=now)
+            verified = self._verified[key] = verify(token, keyring, now=now)
         try:
             verified.check_time(now)
         except Forbidden:
-            del self._verified[digest]
+            del self._verified[key]
             raise
         return verified.security
 
     def remembers(self, token: str, keyring: Keyring) -> bool:
         """Whether this text was verified under this keyring. It may have expired since."""
-        return keyring is self._keyring and _digest(token) in self._verified
-
-
-def _digest(token: str) -> bytes:
-    """The whole text, by a hash that nobody can make collide: a dictionary's own hash never decides."""
-    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
+        return keyring is self._keyring and digest(token) in self._verified

@@ -22,7 +22,7 @@ MAX_ENTRIES = 100  # fixed parameters of a scope, keys of a context
 MAX_ITEMS = 1000  # of one array in a context
 MAX_NAME = 256
 MAX_RPS = 1_000_000
-MAX_ENVIRONMENT = 64
+MAX_ENVIRONMENT = 40  # characters: a database's name and its longest table's share what a file name may have
 LAST_SECOND = 253_402_300_799  # 9999-12-31; a larger number is milliseconds
 
 # What a JWT's scope may be, and the one field besides type and resource that it may have.

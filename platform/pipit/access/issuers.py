@@ -191,10 +191,10 @@ def accepts_audience(issuer: Issuer, aud: object) -> bool:
     return issuer.audience in aud if isinstance(aud, list) else aud == issuer.audience
 
 
-def check_unambiguous(issuers: Iterable[tuple[str, Issuer]]) -> None:
-    """(workspace, registration) pairs: no two may take the same token. Raises Conflict."""
+def check_unambiguous(issuers: Iterable[Issuer]) -> None:
+    """No two registrations of a server, of whatever workspace, may take the same token. Raises Conflict."""
     seen: dict[str, set[str]] = {}
-    for _, issuer in issuers:
+    for issuer in issuers:
         if not issuer.issuer:
             continue
         audiences = seen.setdefault(issuer.issuer, set())

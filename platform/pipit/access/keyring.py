@@ -7,7 +7,6 @@ token mean more than one thing.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -15,7 +14,7 @@ from typing import Any
 
 from pipit.access.context import Scope, SecurityContext, TokenKind
 from pipit.access.issuers import TrustedIssuer, accepts_audience, check_unambiguous
-from pipit.access.tokens import check_admin_token
+from pipit.access.tokens import check_admin_token, digest
 from pipit.errors import BadRequest
 
 ADMIN_NAME = "workspace admin token"
@@ -42,10 +41,9 @@ class StaticToken:
 
 @dataclass(frozen=True, slots=True)
 class Keyring:
-    """`generation` grows with every change; what was learned under another keyring is worth nothing."""
+    """A new one with every change: what was learned under another keyring, that very object, is worth nothing."""
 
     workspaces: Mapping[str, WorkspaceKey]
-    generation: int = 0
     _static: Mapping[bytes, SecurityContext] = field(default_factory=dict, repr=False)
     _issuers: Mapping[str, tuple[TrustedIssuer, ...]] = field(default_factory=dict)  # by `iss`
     _own: Mapping[str, tuple[TrustedIssuer, ...]] = field(default_factory=dict)  # by workspace, those without `iss`
@@ -56,8 +54,6 @@ class Keyring:
         workspaces: Iterable[WorkspaceKey],
         static: Iterable[StaticToken],
         issuers: Iterable[TrustedIssuer] = (),
-        *,
-        generation: int = 0,
     ) -> Keyring:
         """Raises BadRequest on a weak secret, and on a secret that stands for two tokens; Conflict on issuers
         that cannot be told apart."""
@@ -65,13 +61,13 @@ class Keyring:
         found: dict[bytes, SecurityContext] = {}
 
         def add(text: str, security: SecurityContext) -> None:
-            digest = _digest(text)
-            if digest in found:
+            known = digest(text)
+            if known in found:
                 raise BadRequest(
-                    f"The tokens '{found[digest].name}' and '{security.name}' have the same text",
+                    f"The tokens '{found[known].name}' and '{security.name}' have the same text",
                     hint="Each token needs a secret of its own: refresh one of them.",
                 )
-            found[digest] = security
+            found[known] = security
 
         for key in workspaces:
             check_admin_token(key.admin_token, of=f"{ADMIN_NAME} of {key.name}")
@@ -88,7 +84,7 @@ class Keyring:
             )
             add(token.token, security)
         trusted = [one for one in issuers if one.workspace_id in keys]
-        check_unambiguous((one.workspace_id, one.issuer) for one in trusted)
+        check_unambiguous(one.issuer for one in trusted)
         by_iss: dict[str, tuple[TrustedIssuer, ...]] = {}
         own: dict[str, tuple[TrustedIssuer, ...]] = {}
         for one in trusted:
@@ -98,7 +94,6 @@ class Keyring:
                 own[one.workspace_id] = (*own.get(one.workspace_id, ()), one)
         return cls(
             MappingProxyType(keys),
-            generation,
             MappingProxyType(found),
             MappingProxyType(by_iss),
             MappingProxyType(own),
@@ -122,8 +117,4 @@ class Keyring:
         Compared by hash: whoever guesses cannot steer a hash, so the time of the look-up tells nothing of a
         secret.
         """
-        return self._static.get(_digest(text))
-
-
-def _digest(text: str) -> bytes:
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+        return self._static.get(digest(text))

@@ -7,7 +7,6 @@ decided in `access.params`, never here.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections.abc import Sequence
@@ -21,6 +20,7 @@ from starlette.types import Message
 from pipit.access.authenticate import bearer_tokens, one_token
 from pipit.access.context import SecurityContext
 from pipit.access.params import Parameter, RequestParams
+from pipit.access.tokens import digest
 from pipit.api.objects import datasource_of, is_resource_id, pipe_of
 from pipit.api.server import Server
 from pipit.catalog.snapshot import Snapshot
@@ -54,8 +54,7 @@ def authenticate(request: Request) -> tuple[SecurityContext, Snapshot]:
     server = server_of(request)
     token = token_of(request)
     security, snapshot = viewer_of(server, token)
-    digest = hashlib.sha256(token.encode("utf-8", "replace")).hexdigest()[:DIGEST]
-    request.state.viewer = Viewer(security, snapshot, digest)
+    request.state.viewer = Viewer(security, snapshot, digest(token).hex()[:DIGEST])
     request.state.rate_headers = server.limiter.check(security)
     return security, snapshot
 

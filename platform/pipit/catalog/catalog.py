@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 
+from pipit.access.claims import MAX_ENVIRONMENT
 from pipit.access.keyring import Keyring, WorkspaceKey
 from pipit.access.tokens import make_token
 from pipit.catalog.build import build_snapshot, placed
@@ -47,13 +48,13 @@ _DATABASE_PREFIX = "pipit_"
 _SECRET_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]{0,127}")
 MAX_SECRETS = 100
 MAX_ENVIRONMENTS = 500
-MAX_ENVIRONMENT_NAME = 40  # a database's name and its longest table's share what a file name may have
 
 Place = tuple[str, str]  # workspace id, environment; "" is the workspace's own database
 
 
 class Catalog:
-    """Loads the state, holds a snapshot per workspace, and is the only writer of state rows."""
+    """Loads the state, holds a snapshot per workspace and environment, and writes all state rows but those of tokens,
+    of registrations (`Credentials`) and of a deployment that is given up (`deploy/commit.py`)."""
 
     def __init__(
         self, engine: Engine, admin_token: str, *, keep_admin_token: Callable[[str], None] | None = None
@@ -142,10 +143,10 @@ class Catalog:
 
     async def create_environment(self, workspace_id: str, name: str) -> Snapshot:
         """Another, empty database of the workspace. Raises BadRequest on a bad name, Conflict on a taken one."""
-        if not is_resource_name(name) or len(name) > MAX_ENVIRONMENT_NAME:
+        if not is_resource_name(name) or len(name) > MAX_ENVIRONMENT:
             raise BadRequest(
                 f"'{name[:80]}' is not a valid environment name",
-                hint=f"Letters, digits and underscores, no digit first, no SQL word; {MAX_ENVIRONMENT_NAME} at most.",
+                hint=f"Letters, digits and underscores, no digit first, no SQL word; {MAX_ENVIRONMENT} at most.",
             )
         async with self._changing:
             workspace = self.snapshot(workspace_id).workspace

@@ -15,12 +15,13 @@ from typing import Any
 
 import msgspec
 
+from pipit.access.claims import MAX_ENVIRONMENT
 from pipit.access.fetch import FetchedKeys
 from pipit.access.issuers import MAX_ISSUERS, Issuer, TrustedIssuer, check_unambiguous, read_issuer
 from pipit.access.jwks import KeySet, read_keys
 from pipit.access.keyring import ADMIN_NAME, Keyring, StaticToken, WorkspaceKey
 from pipit.access.tokens import make_token, parse_scope, token_id
-from pipit.catalog.state import State, TokenRow
+from pipit.catalog.state import FILES, HTTP, State, TokenRow
 from pipit.errors import BadRequest, Conflict, NotFound, PipitError
 from pipit.sql.identifiers import is_resource_name
 
@@ -28,7 +29,6 @@ log = logging.getLogger("pipit.catalog")
 
 MAX_TOKENS = 1000  # of a workspace, made over HTTP
 MAX_NAME, MAX_DESCRIPTION, MAX_SCOPES = 256, 1024, 1000
-FILES, HTTP = "datafile", "api"
 
 
 class Credentials:
@@ -177,7 +177,7 @@ class Credentials:
             if any(issuer.issuer == key.id for key in self._keys):
                 raise BadRequest("'issuer' cannot be a workspace's id")
             everyone = {**self._issuers, workspace_id: mine}
-            check_unambiguous((id, one) for id, named in everyone.items() for one in named.values())
+            check_unambiguous(one for named in everyone.values() for one in named.values())
             _check_own_keys(mine.values())
             await self._state.put_issuer(workspace_id, issuer.name, msgspec.json.encode(issuer).decode())
             self._put_issuers(workspace_id, mine)
@@ -220,7 +220,7 @@ class Credentials:
             for id, named in self._issuers.items()
             for name, issuer in named.items()
         ]
-        self._keyring = Keyring.build(self._keys, static, trusted, generation=self._keyring.generation + 1)
+        self._keyring = Keyring.build(self._keys, static, trusted)
 
 
 def _name(name: str, rows: Iterable[TokenRow]) -> str:
@@ -249,7 +249,7 @@ def _description(text: str) -> str:
 
 
 def _environment(name: str) -> str:
-    if name and not (is_resource_name(name) and len(name) <= 64):
+    if name and not (is_resource_name(name) and len(name) <= MAX_ENVIRONMENT):
         raise BadRequest(f"'{name[:80]}' is not a valid name of an environment")
     return name
 

@@ -87,6 +87,9 @@ class WorkspaceSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     tenant_sql: bool = False  # JWTs with DATASOURCES:READ may send their own SELECT to /v0/sql
 
 
+FILES, HTTP = "datafile", "api"  # where a token comes from: files name it, or it was made over HTTP
+
+
 @dataclass(frozen=True, slots=True)
 class TokenRow:
     """A static token. One that datafiles name lives as long as the deployment that has it, with the files' scopes.
@@ -98,7 +101,7 @@ class TokenRow:
     name: str
     token: str = field(repr=False)
     scopes: tuple[str, ...] = ()
-    origin: str = "datafile"  # or "api": made over HTTP
+    origin: str = FILES  # or HTTP
     description: str = ""
     environment: str = ""
 
