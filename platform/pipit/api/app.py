@@ -21,7 +21,19 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pipit import __version__
-from pipit.api import datasources, deployments, docs, environments, events, explain, pipes, sql, tokens, workspaces
+from pipit.api import (
+    datasources,
+    deployments,
+    docs,
+    environments,
+    events,
+    explain,
+    keys,
+    pipes,
+    sql,
+    tokens,
+    workspaces,
+)
 from pipit.api.requests import MAX_URL_BYTES, whole_number
 from pipit.api.server import Config, Server, open_server
 from pipit.errors import BadRequest, MethodNotAllowed, NotFound, PipitError, UriTooLong
@@ -75,6 +87,7 @@ def app_with(lifespan: Any, extra_routes: Sequence[BaseRoute]) -> Starlette:
             *datasources.routes,
             *workspaces.routes,
             *tokens.routes,
+            *keys.routes,
             *environments.routes,
             *deployments.routes,
             *explain.routes,
@@ -92,7 +105,7 @@ def app_with(lifespan: Any, extra_routes: Sequence[BaseRoute]) -> Starlette:
                 max_age=86400,
             ),
             Middleware(RequestFrame),
-            Middleware(tokens.KeysFirst),
+            Middleware(keys.KeysFirst),
         ],
         exception_handlers={
             PipitError: _pipit_error,

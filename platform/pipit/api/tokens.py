@@ -1,4 +1,4 @@
-"""Tokens over HTTP (tinybird.md 3.6, 3.7): static ones, JWTs that the server signs, and the keys of a workspace.
+"""Tokens over HTTP (tinybird.md 3.6, 3.7): static ones, and JWTs that the server signs.
 
 Who may manage tokens without being an admin (scope TOKENS) neither sees, makes nor changes one that is an admin's: a
 token must not be able to make itself a greater one. Whoever asks for a token that is not there, or not theirs to see,
@@ -12,24 +12,20 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl
 
-import msgspec
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Send
-from starlette.types import Scope as AsgiScope
 
 from pipit.access import grants
 from pipit.access.claims import LAST_SECOND, read_context, read_environment, read_rps, read_scopes, strict_object
 from pipit.access.context import Scope, SecurityContext, TokenKind
-from pipit.access.issuers import Issuer, read_issuer
-from pipit.access.jwt import mint, missing_keys
+from pipit.access.jwt import mint
 from pipit.access.keyring import ADMIN_NAME
 from pipit.access.tokens import checked_scope, parse_scope, token_object
 from pipit.api.requests import authenticate, query_pairs, read_body, server_of, token_of, whole_number
 from pipit.catalog.snapshot import Snapshot
 from pipit.catalog.state import TokenRow
-from pipit.errors import BadRequest, Conflict, Forbidden, NotFound, PipitError
+from pipit.errors import BadRequest, Conflict, Forbidden
 
 _ADMIN_SCOPES = frozenset({"ADMIN", "ADMIN_USER"})
 _MAX_FIELDS = 2_000
@@ -206,62 +202,6 @@ async def refresh_token(request: Request) -> Response:
     return JSONResponse(_object(await catalog.credentials.refresh(id, row.id)))
 
 
-async def list_keys(request: Request) -> Response:
-    """GET /v0/workspace/keys: who else may sign the workspace's tokens."""
-    security, snapshot = authenticate(request)
-    grants.require_admin(security)
-    issuers = server_of(request).catalog.credentials.issuers(snapshot.workspace.id)
-    return JSONResponse({"keys": [_key_object(request, snapshot, issuer) for issuer in issuers.values()]})
-
-
-async def key(request: Request) -> Response:
-    """GET, PUT, DELETE /v0/workspace/keys/<name>; PUT with the registration as a JSON object makes or replaces it."""
-    security, snapshot = authenticate(request)
-    grants.require_admin(security)
-    server = server_of(request)
-    credentials, id, name = server.catalog.credentials, snapshot.workspace.id, request.path_params["name"]
-    if request.method == "PUT":
-        try:
-            document = strict_object(await read_body(request, server.config.max_body_bytes))
-        except ValueError:
-            raise BadRequest("The body must be a JSON object in which no name stands twice") from None
-        document.pop("known_keys", None)  # as GET shows it, it may be sent back
-        issuer = read_issuer(document, name)
-        await credentials.put_issuer(id, issuer)
-        if issuer.jwks_url:
-            await credentials.fetched.learn([issuer.jwks_url])
-        return JSONResponse(_key_object(request, snapshot, issuer))
-    if name not in credentials.issuers(id):
-        raise NotFound(f"There is no key '{name[:80]}'", hint="GET /v0/workspace/keys lists those that there are.")
-    if request.method == "DELETE":
-        await credentials.delete_issuer(id, name)
-        return JSONResponse({"ok": True})
-    return JSONResponse(_key_object(request, snapshot, credentials.issuers(id)[name]))
-
-
-class KeysFirst:
-    """Before a request with a token of a key that is not known: its registered URL is asked, within bounds.
-
-    So the first token after a provider changed its keys is not refused. Nothing is decided here.
-    """
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            server = scope["app"].state.server
-            credentials = server.catalog.credentials
-            if credentials.fetched.has_urls:
-                try:
-                    text = token_of(Request(scope))
-                except PipitError:
-                    text = ""  # the route says what is wrong
-                if text and not server.authenticator.remembers(text, credentials.keyring):
-                    await credentials.fetched.learn(missing_keys(text, credentials.keyring))
-        await self._app(scope, receive, send)
-
-
 def _minted(snapshot: Snapshot, wanted: _Wanted) -> str:
     """A JWT for `{"scopes": [...], "limits": {...}, "context": {...}, "environment": ""}`."""
     expires = wanted.fields["expiration_time"]
@@ -339,14 +279,6 @@ def _admin_object(snapshot: Snapshot) -> dict[str, object]:
     )
 
 
-def _key_object(request: Request, snapshot: Snapshot, issuer: Issuer) -> dict[str, Any]:
-    """The registration, and the keys that count now: none yet, if its URL has not answered."""
-    known = server_of(request).catalog.credentials.keys(snapshot.workspace.id, issuer.name)
-    listed = [{"kid": k.kid, "alg": k.algorithm} for k in known.keys.values()]
-    shown: dict[str, Any] = msgspec.to_builtins(issuer)
-    return shown | {"known_keys": listed}
-
-
 routes = [
     Route("/v0/tokens", list_tokens, methods=["GET"]),
     Route("/v0/tokens", create_token, methods=["POST"]),
@@ -354,6 +286,4 @@ routes = [
     Route("/v0/tokens/", create_token, methods=["POST"]),
     Route("/v0/tokens/{reference}/refresh", refresh_token, methods=["POST"]),
     Route("/v0/tokens/{reference}", token, methods=["GET", "PUT", "DELETE"]),
-    Route("/v0/workspace/keys", list_keys, methods=["GET"]),
-    Route("/v0/workspace/keys/{name}", key, methods=["GET", "PUT", "DELETE"]),
 ]
