@@ -111,6 +111,30 @@ def reach(snapshot: Snapshot, pipe: CompiledPipe, node: CompiledNode) -> Reach:
     return Reach(tuple(seen), frozenset(tables), above, tuple(parameters.values()))
 
 
+def focus(known: Knowledge, found: Reach) -> dict[str, list[Literal]]:
+    """Pool -> the constants that what an endpoint reads asks for: rows made of them pass its filters together."""
+    asked: dict[str, list[Literal]] = defaultdict(list)
+    names = {name for table in found.above for name in _nodes_that_fill(known.snapshot, table)}
+    for key in (*found.nodes, *sorted(names)):
+        for one in known.by_node[key].comparisons:
+            if one.operator in ("!=", "<>", "notequals", "notin"):
+                continue
+            for side, other in ((one.left, one.right), (one.right, one.left)):
+                for chain in side.names:
+                    asked[known.pool(chain[-1])] += [_without_wildcards(c, one.operator) for c in other.literals]
+    return {pool: [c for c in dict.fromkeys(values) if c != ""] for pool, values in asked.items() if any(values)}
+
+
+def _nodes_that_fill(snapshot: Snapshot, table: str) -> list[tuple[str, str]]:
+    """The views and copies whose rows go into a data source, with the nodes beside them."""
+    return [
+        (pipe.name, node.name)
+        for pipe in snapshot.pipes.values()
+        if any(table in (n.node.datasource, n.node.target_datasource) for n in pipe.nodes.values())
+        for node in pipe.nodes.values()
+    ]
+
+
 def filled(snapshot: Snapshot) -> tuple[frozenset[str], frozenset[str]]:
     """The data sources that views fill, and those that copies fill."""
     views: set[str] = set()

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipit.audit.comparisons import Chain
+from pipit.audit.comparisons import Chain, Literal
 from pipit.audit.prove.knowledge import filled, plain
 from pipit.audit.prove.tenants import NAMES, SUBJECT, Tenants
 from pipit.audit.prove.values import Values, put
@@ -18,6 +18,7 @@ _COUNTS = {NAMES[0]: 40, NAMES[1]: 40, NAMES[2]: 10}
 _SHARED = 14
 _MODELS = 4  # rows that others are like, in all but a column or two: so that groups are large enough for a HAVING
 _LIKE_A_MODEL = 0.6
+_FOCUSED = 4  # rows of each tenant for each endpoint that has met none
 _FIXTURE = 0.35
 _MIXED = 0.1
 
@@ -37,6 +38,7 @@ class Maker:
     values: Values
     tenants: Tenants
     fixtures: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
+    focused: Mapping[str, Sequence[Mapping[str, Sequence[Literal]]]] = field(default_factory=dict)
     also: frozenset[str] = frozenset()  # targets that their views leave empty, so that they get rows of their own
     _id: int = 0
 
@@ -72,6 +74,16 @@ class Maker:
         datasource = self.tenants.snapshot.tables[name].datasource
         if any(c.type.startswith("AggregateFunction") for c in datasource.columns):
             return []
+        found: list[Row] = []
+        for asked in self.focused.get(name, ()) if count > _MODELS else ():
+            self.values.focus = asked
+            found += [self._row(datasource, tenant) for _ in range(_FOCUSED)]
+        self.values.focus = {}
+        plain_rows = self._plain(datasource, tenant, count)
+        return [*found, *plain_rows]
+
+    def _plain(self, datasource: DataSource, tenant: str, count: int) -> list[Row]:
+        name = datasource.name
         found: list[Row] = []
         for number in range(count):
             row = self._row(datasource, tenant)

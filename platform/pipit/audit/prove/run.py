@@ -10,12 +10,13 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from pipit.audit import tenancy
+from pipit.audit.comparisons import Literal
 from pipit.audit.prove.answers import Answer, difference
 from pipit.audit.prove.arena import Arena, Place, open_arena
 from pipit.audit.prove.cases import Case, Cases, seeded
 from pipit.audit.prove.fixtures import read_fixtures
 from pipit.audit.prove.judge import LEAK, PASSED, UNDETERMINED, Judge
-from pipit.audit.prove.knowledge import Knowledge, Reach, learn, reach
+from pipit.audit.prove.knowledge import Knowledge, Reach, focus, learn, reach
 from pipit.audit.prove.model import CounterExample, Options, Proof, Result, Verdict
 from pipit.audit.prove.rows import Maker, Row
 from pipit.audit.prove.shrink import Shrinker
@@ -28,6 +29,7 @@ from pipit.errors import BadRequest, ProjectError
 Say = Callable[[str], None]
 _AT_ONCE = 4
 _CASES_OF_SHARED = 4
+_FOCUS_MOST = 20
 _SLOW = 1.5  # seconds: such a request is tried once, not often
 _SHRUNK_WELL = 6  # leaks that get all the time that shrinking may take; later ones get less
 
@@ -156,7 +158,7 @@ class Prover:
         options = self.options
         self.values.random = seeded(options.seed, number)
         fixtures = read_fixtures(options.folder, self.full.snapshot) if options.folder else {}
-        maker = Maker(self.values, self.tenants, fixtures, also)
+        maker = Maker(self.values, self.tenants, fixtures, self._focused(), also)
         rows = await self.full.insertable(maker.rows())
         replaced = await self.full.insertable(maker.others(None if number % 2 == 0 else 2))
         views = self.tenants.views(SUBJECT)
@@ -167,6 +169,19 @@ class Prover:
             self.say(f"round {number + 1} of {options.rounds}, {view.label or 'no key'}: {len(open_ones)} endpoints")
             await self._look(number, place, view, rows, replaced, open_ones)
         return also | await self._left_empty(rows)
+
+    def _focused(self) -> dict[str, list[dict[str, list[Literal]]]]:
+        """Data source -> what the endpoints ask for that read it and have not met a row yet, a few of them."""
+        found: dict[str, list[dict[str, list[Literal]]]] = {}
+        for endpoint in self.endpoints:
+            if endpoint.done or endpoint.held or not endpoint.touches:
+                continue
+            asked = focus(self.known, endpoint.reach)
+            for table in endpoint.reach.above if asked else ():
+                listed = found.setdefault(table, [])
+                if asked not in listed and len(listed) < _FOCUS_MOST:
+                    listed.append(asked)
+        return found
 
     async def _look(
         self, number: int, place: int, view: View, rows: list[Row], replaced: list[Row], endpoints: list[Endpoint]

@@ -11,12 +11,12 @@ import json
 import random
 import re
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from pipit.audit.comparisons import Chain
+from pipit.audit.comparisons import Chain, Literal
 from pipit.audit.prove.knowledge import Knowledge
 from pipit.ingest.types import Type, parse
 
@@ -56,6 +56,7 @@ class Values:
     random: random.Random
     now: datetime
     canaries: dict[str, set[str]] = field(default_factory=dict)  # tenant -> texts that only its rows hold
+    focus: Mapping[str, Sequence[Literal]] = field(default_factory=dict)  # what one endpoint asks for, for some rows
     _count: int = 0
 
     def of(self, type: Type, name: str, tenant: str, chain: Chain = ()) -> Any:
@@ -108,6 +109,9 @@ class Values:
 
     def text(self, name: str, tenant: str, *, canary: bool = True) -> str:
         """A text for a column of that name."""
+        asked = [c for c in self.focus.get(self.known.pool(name), ()) if isinstance(c, str)]
+        if asked and self.random.random() < 0.9:
+            return self.random.choice(asked)
         constants = self.known.constants_of(name)
         draw = self.random.random()
         if constants and draw < 0.55:
@@ -124,6 +128,9 @@ class Values:
         return f"{pool}_{self.random.randint(1, 3)}"
 
     def number(self, name: str, bits: int) -> int:
+        asked = [c for c in self.focus.get(self.known.pool(name), ()) if isinstance(c, int)]
+        if asked and self.random.random() < 0.8:
+            return self.random.choice(asked) + self.random.choice((0, 0, 1, -1))
         constants = [c for c in self.known.constants_of(name) if isinstance(c, int) and not isinstance(c, bool)]
         constants += [int(c) for c in self.known.constants_of(name) if isinstance(c, str) and c.lstrip("-").isdigit()]
         if constants and self.random.random() < 0.6:
