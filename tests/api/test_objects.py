@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Iterator
 
 import pytest
 
-from pipit.api import objects
-from pipit.api.objects import datasource_of, pipe_of, resource_id
+from pipit.api.objects import datasource_of, pipe_of
+from pipit.catalog import snapshot as snapshots
 from projects import TENANTS
 from serving import Workspace
 
@@ -19,19 +18,22 @@ pytestmark = pytest.mark.anyio
 def hashed(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """What is hashed into ids, in order."""
     names: list[str] = []
+    make = snapshots._resource_id
 
-    def counting(snapshot: objects.Snapshot, kind: str, name: str) -> str:
+    def counting(workspace_id: str, kind: str, name: str) -> str:
         names.append(name)
-        return resource_id(snapshot, kind, name)
+        return make(workspace_id, kind, name)
 
-    monkeypatch.setattr(objects, "resource_id", counting)
+    monkeypatch.setattr(snapshots, "_resource_id", counting)
     yield names
 
 
 async def test_ids_are_made_once_for_a_snapshot(workspace: Workspace, hashed: list[str]) -> None:
     await workspace.deploy(TENANTS)
     snapshot = workspace.server.catalog.snapshot(workspace.id)
-    latest, events = resource_id(snapshot, "pipe", "latest"), resource_id(snapshot, "datasource", "events")
+    ids = snapshot.workspace.resource_id
+    latest, events = ids("pipe", "latest"), ids("datasource", "events")
+    hashed.clear()
     assert (pipe_of(snapshot, latest), datasource_of(snapshot, events)) == ("latest", "events")
     once = len(hashed)
     for _ in range(5):
@@ -41,17 +43,12 @@ async def test_ids_are_made_once_for_a_snapshot(workspace: Workspace, hashed: li
     assert len(hashed) == once == len(snapshot.pipes) + len(snapshot.tables)
 
 
-async def test_a_deploy_brings_new_ids_and_the_old_ones_are_not_kept(workspace: Workspace) -> None:
+async def test_a_deploy_brings_new_ids(workspace: Workspace) -> None:
     await workspace.deploy({"endpoints/one.pipe": "NODE n\nSQL >\n    SELECT 1 AS a\nTYPE endpoint\n"})
     snapshot = workspace.server.catalog.snapshot(workspace.id)
-    one, two = resource_id(snapshot, "pipe", "one"), resource_id(snapshot, "pipe", "two")
+    one, two = (snapshot.workspace.resource_id("pipe", name) for name in ("one", "two"))
     assert (pipe_of(snapshot, one), pipe_of(snapshot, two)) == ("one", two)
     await workspace.deploy({"endpoints/two.pipe": "NODE n\nSQL >\n    SELECT 2 AS a\nTYPE endpoint\n"})
-    key = id(snapshot)
-    assert key in objects._names_of
-    del snapshot
-    gc.collect()
-    assert key not in objects._names_of
     snapshot = workspace.server.catalog.snapshot(workspace.id)
     assert (pipe_of(snapshot, one), pipe_of(snapshot, two)) == (one, "two")
 

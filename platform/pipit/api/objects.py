@@ -4,20 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
-from weakref import finalize
 
 from starlette.requests import Request
 
 from pipit.access.context import SecurityContext
 from pipit.catalog.lineage import dependencies
 from pipit.catalog.snapshot import CompiledNode, CompiledPipe, Snapshot, Table
-from pipit.catalog.snapshot import resource_id as id_of
 from pipit.datafiles import column_object, datasource_type, engine_object, index_object, sql_schema
 from pipit.templates import Parameter
-
-
-def resource_id(snapshot: Snapshot, kind: str, name: str) -> str:
-    return id_of(snapshot.workspace.id, kind, name)
 
 
 def is_resource_id(text: str) -> bool:
@@ -27,29 +21,14 @@ def is_resource_id(text: str) -> bool:
 def pipe_of(snapshot: Snapshot, name_or_id: str) -> str:
     """The pipe's name; an id is looked up, anything else is returned as it is."""
     if is_resource_id(name_or_id) and name_or_id not in snapshot.pipes:
-        return _names(snapshot).get(("pipe", name_or_id), name_or_id)
+        return snapshot.names_by_id.get(("pipe", name_or_id), name_or_id)
     return name_or_id
 
 
 def datasource_of(snapshot: Snapshot, name_or_id: str) -> str:
     if is_resource_id(name_or_id) and name_or_id not in snapshot.tables:
-        return _names(snapshot).get(("datasource", name_or_id), name_or_id)
+        return snapshot.names_by_id.get(("datasource", name_or_id), name_or_id)
     return name_or_id
-
-
-# By the identity of a snapshot, for as long as it lives: (kind, id) -> name.
-_names_of: dict[int, dict[tuple[str, str], str]] = {}
-
-
-def _names(snapshot: Snapshot) -> dict[tuple[str, str], str]:
-    """Made once for a snapshot: scopes that name ids are looked up with every request."""
-    found = _names_of.get(id(snapshot))
-    if found is None:
-        found = {("pipe", resource_id(snapshot, "pipe", name)): name for name in snapshot.pipes}
-        found |= {("datasource", resource_id(snapshot, "datasource", name)): name for name in snapshot.tables}
-        _names_of[id(snapshot)] = found
-        finalize(snapshot, _names_of.pop, id(snapshot), None).atexit = False
-    return found
 
 
 def attributes(request: Request, parameter: str) -> frozenset[str]:
@@ -60,13 +39,13 @@ def attributes(request: Request, parameter: str) -> frozenset[str]:
 def pipe_object(snapshot: Snapshot, pipe: CompiledPipe, request: Request, wanted: frozenset[str]) -> dict[str, Any]:
     endpoint = pipe.endpoint
     whole: dict[str, Any] = {
-        "id": resource_id(snapshot, "pipe", pipe.name),
+        "id": snapshot.workspace.resource_id("pipe", pipe.name),
         "name": pipe.name,
         "description": pipe.pipe.description,
         "content": pipe.pipe.text,
         "path": pipe.pipe.file,
         "type": _pipe_type(pipe),
-        "endpoint": resource_id(snapshot, f"node/{pipe.name}", endpoint.name) if endpoint else None,
+        "endpoint": snapshot.workspace.resource_id(f"node/{pipe.name}", endpoint.name) if endpoint else None,
         "url": _url(request, pipe),
         "parent": None,
         "edited_by": None,
@@ -84,7 +63,7 @@ def tenant_pipe_object(
 ) -> dict[str, Any]:
     """A pipe as the holder of a JWT sees it: how to call it. Its SQL, its files and what they read are the team's."""
     whole: dict[str, Any] = {
-        "id": resource_id(snapshot, "pipe", pipe.name),
+        "id": snapshot.workspace.resource_id("pipe", pipe.name),
         "name": pipe.name,
         "description": pipe.pipe.description,
         "type": _pipe_type(pipe),
@@ -105,7 +84,7 @@ def datasource_object(
 ) -> dict[str, Any]:
     datasource = table.datasource
     whole: dict[str, Any] = {
-        "id": resource_id(snapshot, "datasource", table.name),
+        "id": snapshot.workspace.resource_id("datasource", table.name),
         "name": table.name,
         "description": datasource.description,
         "type": datasource_type(datasource),
@@ -123,7 +102,7 @@ def datasource_object(
         "last_commit": {"content_sha": "", "path": datasource.file, "status": "ok"},
         "shared_with": list(datasource.shared_with),
         "used_by": [
-            {"id": resource_id(snapshot, "pipe", p.name), "name": p.name}
+            {"id": snapshot.workspace.resource_id("pipe", p.name), "name": p.name}
             for p in snapshot.pipes.values()
             if any(table.name in dependencies(snapshot, p, n) for n in p.nodes.values())
         ],
@@ -151,9 +130,9 @@ def parameter_object(parameter: Parameter, used_in: str = "") -> dict[str, Any]:
 
 def _node_object(snapshot: Snapshot, pipe: CompiledPipe, node: CompiledNode) -> dict[str, Any]:
     target = snapshot.tables.get(node.node.datasource)
-    materialized = resource_id(snapshot, "datasource", target.name) if target else None
+    materialized = snapshot.workspace.resource_id("datasource", target.name) if target else None
     return {
-        "id": resource_id(snapshot, f"node/{pipe.name}", node.name),
+        "id": snapshot.workspace.resource_id(f"node/{pipe.name}", node.name),
         "name": node.name,
         "sql": node.node.sql,
         "description": node.node.description,

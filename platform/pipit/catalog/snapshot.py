@@ -41,10 +41,13 @@ class Workspace:
         deleted one is another place. What is remembered of a text or an answer is remembered under this."""
         return self.environment_id or self.id
 
+    def resource_id(self, kind: str, name: str) -> str:
+        """`t_` and 32 hex digits, the same for as long as the workspace and the name are."""
+        return _resource_id(self.id, kind, name)
+
 
 @lru_cache(maxsize=8192)
-def resource_id(workspace_id: str, kind: str, name: str) -> str:
-    """`t_` and 32 hex digits, the same for as long as the workspace and the name are."""
+def _resource_id(workspace_id: str, kind: str, name: str) -> str:
     return "t_" + hashlib.md5(f"{workspace_id}/{kind}/{name}".encode(), usedforsecurity=False).hexdigest()
 
 
@@ -175,6 +178,12 @@ class Snapshot:
         for table in self.services.values():
             found[f"{table.database}.{table.physical}"] = TableTarget(table)
         return found
+
+    @cached_property
+    def names_by_id(self) -> Mapping[tuple[str, str], str]:
+        """(kind, id) -> the pipe's or data source's name. Scopes that name ids are looked up with every request."""
+        found = {("pipe", self.workspace.resource_id("pipe", name)): name for name in self.pipes}
+        return found | {("datasource", self.workspace.resource_id("datasource", name)): name for name in self.tables}
 
     @cached_property
     def service_tables(self) -> frozenset[str]:

@@ -20,7 +20,7 @@ from urllib.parse import unquote_plus
 import msgspec
 
 from pipit.access.context import SecurityContext
-from pipit.catalog.snapshot import Snapshot, resource_id
+from pipit.catalog.snapshot import Snapshot
 from pipit.errors import PipitError, SqlError
 
 log = logging.getLogger("pipit.read")
@@ -173,7 +173,7 @@ def record(
     return ReadRecord(
         database=snapshot.workspace.database,
         started=started,
-        pipe_id=QUERY_API if pipe == QUERY_API else resource_id(snapshot.workspace.id, "pipe", pipe) if found else "",
+        pipe_id=QUERY_API if pipe == QUERY_API else snapshot.workspace.resource_id("pipe", pipe) if found else "",
         pipe_name=_cut(pipe, 200),
         token=origin.token,
         duration=round(duration, 6),
