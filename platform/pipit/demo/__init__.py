@@ -4,8 +4,8 @@
 the terminal says. They talk to the rest of Pipit over HTTP, and get tokens from the `Mint` given to them.
 """
 
-from .banner import banner
-from .page import Mint, demo_routes
-from .stream import stream_events
+from pipit.demo.banner import banner
+from pipit.demo.page import Mint, demo_routes
+from pipit.demo.stream import stream_events
 
 __all__ = ["Mint", "banner", "demo_routes", "stream_events"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from .page import TOKEN_SECONDS, VIEWERS, Mint
+from pipit.demo.page import TOKEN_SECONDS, VIEWERS, Mint
 
 _PIPE = "top_features"
 

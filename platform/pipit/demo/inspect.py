@@ -20,9 +20,8 @@ from pipit.api.explain import explained, pipe_query
 from pipit.api.requests import authenticate, read_body, server_of, viewer_of
 from pipit.api.server import Server
 from pipit.catalog.snapshot import Snapshot
+from pipit.demo.guard import check_local
 from pipit.errors import BadRequest, Forbidden, PipitError, Unavailable
-
-from .guard import check_local
 
 _BODY_BYTES = 64 * 1024
 

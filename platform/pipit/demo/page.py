@@ -19,11 +19,10 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from pipit.access.context import Scope
+from pipit.demo.events import CUSTOMERS
+from pipit.demo.guard import check_site
+from pipit.demo.inspect import inspect
 from pipit.errors import Forbidden
-
-from .events import CUSTOMERS
-from .guard import check_site
-from .inspect import inspect
 
 TOKEN_SECONDS = 3600
 LOOPBACK = ("127.0.0.1", "localhost", "::1")

@@ -16,9 +16,8 @@ from random import Random
 import aiohttp
 import msgspec
 
+from pipit.demo.events import HISTORY_DAYS, Event, Trickle, contracts, history
 from pipit.errors import PipitError
-
-from .events import HISTORY_DAYS, Event, Trickle, contracts, history
 
 Progress = Callable[[int], None]
 
