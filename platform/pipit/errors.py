@@ -12,7 +12,6 @@
     ├── MethodNotAllowed            method_not_allowed      405
     ├── QueryTimeout                query_timeout           408
     ├── Conflict                    conflict                409  a deploy in progress, a name taken
-    ├── LengthRequired              length_required         411
     ├── TooLarge                    too_large               413  a body, a row, a result
     ├── UriTooLong                  uri_too_long            414
     ├── UnprocessableWrite          unprocessable_write     422  rows landed, a materialized view failed
@@ -158,13 +157,6 @@ class Conflict(PipitError):
 
     code = "conflict"
     status = 409
-
-
-class LengthRequired(PipitError):
-    """The request needs a Content-Length."""
-
-    code = "length_required"
-    status = 411
 
 
 class TooLarge(PipitError):

@@ -166,11 +166,12 @@ class Deployer:
     ) -> Outcome:
         live = self._catalog.snapshot(workspace_id)
         project = with_secrets(parse_project(files), live.secrets)
-        existing = await self._tables(live.workspace.database)
+        database = live.workspace.database
+        existing = (await tables_of(self._engine, [database]))[database]
         plan = make_plan(
             live,
             project,
-            existing=frozenset(existing),
+            existing=existing,
             allow_destructive=allow_destructive,
             allow_weaker=allow_weaker,
         )
@@ -208,7 +209,8 @@ class Deployer:
         new_views, live_views = views_of(new, Composer()), views_of(live, Composer())
         replaced = _changed_views(live_views, new_views)
         if replaced:
-            plan = rename_views(plan, replaced, frozenset(await self._tables(workspace.database)))
+            existing = (await tables_of(self._engine, [workspace.database]))[workspace.database]
+            plan = rename_views(plan, replaced, existing)
         # Sources all the way up: first what feeds directly, then closed over all tables.
         plan = replace(plan, names=names_with_sources(plan.names, new, new_views))
         closed = {t.physical: sorted(t.sources) for t in built().tables.values()}
@@ -273,12 +275,6 @@ class Deployer:
         for name in sorted(sources):
             table = live.tables[name]
             await stack.enter_async_context(self._ingest.paused(table.database, table.physical))
-
-    async def _tables(self, database: str) -> set[str]:
-        rows = await self._engine.rows(
-            "SELECT name FROM system.tables WHERE database = {database:String}", {"database": database}
-        )
-        return {str(r["name"]) for r in rows}
 
     def _tokens(self, workspace_id: str, project: Project) -> tuple[TokenRow, ...]:
         return datafile_tokens(workspace_id, project, self._catalog.tokens(workspace_id))

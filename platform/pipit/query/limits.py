@@ -49,12 +49,27 @@ EXAMINE_SETTINGS: SettingsDict = {
 
 
 @dataclass(frozen=True, slots=True)
+class TenantSqlLimits:
+    """Bounds of a query that a tenant wrote, tighter than those of a project's endpoints."""
+
+    seconds: int = 5
+    memory_bytes: int = 256 * 1024 * 1024
+    result_bytes: int = 10 * 1024 * 1024
+    result_rows: int = 100_000
+    # Of the tenant's own rows, which is all that a sort, a set, a join or a GROUP BY ever sees.
+    rows: int = 10_000_000
+    # Of the table's rows, where no filter stands. Under a filter the number of rows read is that of all tenants: who
+    # may read a table twice in one query could count them by when this bound is met.
+    rows_read: int = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
 class Limits:
     """Bounds of one server; the defaults are the dialect's."""
 
     seconds: int = MAX_SECONDS
     result_bytes: int = MAX_RESULT_BYTES
-    tenant_sql: TenantSqlLimits = field(default_factory=lambda: TenantSqlLimits())
+    tenant_sql: TenantSqlLimits = field(default_factory=TenantSqlLimits)
     steady: Mapping[str, int] = field(default_factory=dict)  # for a proof: settings of REPEATABLE, and no others
 
     def __post_init__(self) -> None:
@@ -79,21 +94,6 @@ FILTER_FIRST: SettingsDict = {
     "use_skip_indexes": 0,
     "use_partition_pruning": 0,
 }
-
-
-@dataclass(frozen=True, slots=True)
-class TenantSqlLimits:
-    """Bounds of a query that a tenant wrote, tighter than those of a project's endpoints."""
-
-    seconds: int = 5
-    memory_bytes: int = 256 * 1024 * 1024
-    result_bytes: int = 10 * 1024 * 1024
-    result_rows: int = 100_000
-    # Of the tenant's own rows, which is all that a sort, a set, a join or a GROUP BY ever sees.
-    rows: int = 10_000_000
-    # Of the table's rows, where no filter stands. Under a filter the number of rows read is that of all tenants: who
-    # may read a table twice in one query could count them by when this bound is met.
-    rows_read: int = 1_000_000_000
 
 
 # What a tenant's own text must not ask for: places and counts of all rows. Each is off for a reason of its own, beside

@@ -3,8 +3,7 @@ stands on it.
 
 Promises: the tokens' texts, joined, are the input; the boundaries are those of ClickHouse 26.9 (checked
 against the engine by tests and fuzzing), in time linear in the text. Never raises on any text: what
-ClickHouse's lexer would refuse comes as an ERROR token, and whoever edits text refuses a list that holds one
-(`has_errors`).
+ClickHouse's lexer would refuse comes as an ERROR token, and whoever edits text refuses a list that holds one.
 
 What is special in ClickHouse's lexer, all measured:
 - comments: `--`, `//` and `# `, `#!` to the end of line (only \\n ends it, not \\r); `/* */` nests; `#x` is
@@ -151,10 +150,6 @@ def significant(tokens: Iterable[Token]) -> list[Token]:
     """Without white space and comments."""
     skipped = (TokenKind.WHITESPACE, TokenKind.COMMENT)
     return [token for token in tokens if token.kind not in skipped]
-
-
-def has_errors(tokens: Iterable[Token]) -> bool:
-    return any(token.kind is TokenKind.ERROR for token in tokens)
 
 
 def identifier_name(token: Token) -> str:

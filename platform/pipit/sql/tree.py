@@ -65,13 +65,13 @@ class Reads:
 
 
 @dataclass(slots=True)
-class _Node:
+class Node:
     """A node (`TABLE id: 3, table_name: d.t`) or a section (`JOIN TREE`); attributes as printed."""
 
     name: str
     attributes: str = ""
     is_node: bool = False
-    children: list[_Node] = field(default_factory=list)
+    children: list[Node] = field(default_factory=list)
     first: int = 0  # its own line and its last one
     last: int = 0
     id: str = ""
@@ -166,9 +166,6 @@ def parse_query_tree(text: str) -> Reads:
     return reader.reads()
 
 
-Node = _Node
-
-
 def query_tree(text: str) -> Node | None:
     """The engine's tree itself, for who has to look at conditions; None where a line of it is not known.
 
@@ -211,9 +208,9 @@ def check_reads(reads: Reads, *, allowed_tables: frozenset[str], allowed_objects
 _LOOKS_PHYSICAL = re.compile(r"[dqm][0-9]+_")
 
 
-def _parse(reader: _Reader) -> _Node:
-    root = _Node("")
-    stack: list[tuple[int, _Node]] = [(-2, root)]
+def _parse(reader: _Reader) -> Node:
+    root = Node("")
+    stack: list[tuple[int, Node]] = [(-2, root)]
     skipped = -1  # inside PROJECTION COLUMNS: lines deeper than this are free text
     for number, line in enumerate(reader.lines):
         content = line.lstrip(" ")
@@ -228,7 +225,7 @@ def _parse(reader: _Reader) -> _Node:
             stack.pop()[1].last = number - 1
         if node is None or indent != stack[-1][0] + 2:
             reader.unknown.append(f"a line of the tree is not known: {content[:60]}")
-            node = node or _Node("?")
+            node = node or Node("?")
         if node.name == "PROJECTION COLUMNS":
             skipped = indent
         node.first = number
@@ -239,17 +236,17 @@ def _parse(reader: _Reader) -> _Node:
     return root
 
 
-def _line(content: str) -> _Node | None:
+def _line(content: str) -> Node | None:
     found = _NODE.match(content)
     if found is not None and found.group(1) in _NODES:
-        return _Node(found.group(1), found.group(3) or "", True, id=found.group(2))
+        return Node(found.group(1), found.group(3) or "", True, id=found.group(2))
     if content.rstrip(" ") in _SECTIONS:
-        return _Node(content.rstrip(" "))
+        return Node(content.rstrip(" "))
     found = _SECTION_WITH_TEXT.match(content)
-    return _Node(found.group(1), found.group(2) or "") if found is not None else None
+    return Node(found.group(1), found.group(2) or "") if found is not None else None
 
 
-_Scope = Mapping[str, _Node]  # the name of each CTE that is seen -> the QUERY whose WITH has it
+_Scope = Mapping[str, Node]  # the name of each CTE that is seen -> the QUERY whose WITH has it
 
 
 class _Reader:
@@ -266,8 +263,8 @@ class _Reader:
         self.bare_tables: set[str] = set()
         self.bare_members: set[str] = set()
         self.unknown: list[str] = []
-        self.ctes: dict[str, list[_Node]] = {}
-        self.mentions: list[tuple[_Node, str, _Node]] = []  # inside this CTE, this name, bound by that QUERY
+        self.ctes: dict[str, list[Node]] = {}
+        self.mentions: list[tuple[Node, str, Node]] = []  # inside this CTE, this name, bound by that QUERY
 
     def reads(self) -> Reads:
         return Reads(
@@ -281,9 +278,9 @@ class _Reader:
             tuple(self.unknown),
         )
 
-    def visit(self, root: _Node) -> None:
+    def visit(self, root: Node) -> None:
         """Not recursive: a tree may be as deep as the engine's parser goes."""
-        pending: list[tuple[_Node, _Scope, str, _Node | None]] = [(root, {}, "", None)]
+        pending: list[tuple[Node, _Scope, str, Node | None]] = [(root, {}, "", None)]
         while pending:
             node, scope, place, holder = pending.pop()
             if not node.is_node:
@@ -297,8 +294,8 @@ class _Reader:
                 pending.extend((child, scope, node.name, holder) for child in node.children)
 
     def parts_of(
-        self, query: _Node, scope: _Scope, holder: _Node | None
-    ) -> Iterator[tuple[_Node, _Scope, str, _Node | None]]:
+        self, query: Node, scope: _Scope, holder: Node | None
+    ) -> Iterator[tuple[Node, _Scope, str, Node | None]]:
         """The sections of a query, and each CTE of its WITH with what that one sees: all of them, not itself."""
         bodies = list(self.ctes_of(query))
         inner = {**scope, **{name: query for name, _ in bodies}}
@@ -336,13 +333,13 @@ class _Reader:
             needs = {key: needed for key, needed in needs.items() if key not in free}
         return bool(needs)
 
-    def text_of(self, node: _Node) -> str:
+    def text_of(self, node: Node) -> str:
         if id(node) not in self.texts:
             lines = self.lines[node.first : node.last + 1]
             self.texts[id(node)] = _NUMBER.sub("", "\n".join(line.lstrip(" ") for line in lines))
         return self.texts[id(node)]
 
-    def take(self, node: _Node, scope: _Scope, place: str, holder: _Node | None) -> None:
+    def take(self, node: Node, scope: _Scope, place: str, holder: Node | None) -> None:
         if node.name == "TABLE":
             name = self.attribute(node, "table_name")
             if name.startswith("_temporary_and_external_tables.") and ", temporary_table_name: " in node.attributes:
@@ -363,7 +360,7 @@ class _Reader:
             if name in OBJECT_FUNCTIONS:
                 self.object_of(name, arguments)
 
-    def ctes_of(self, query: _Node) -> Iterator[tuple[str, _Node]]:
+    def ctes_of(self, query: Node) -> Iterator[tuple[str, Node]]:
         for section in query.children:
             if section.name != "WITH":
                 continue
@@ -374,7 +371,7 @@ class _Reader:
                         self.unknown.append("a CTE's name holds a dot")
                     yield name, node
 
-    def written(self, name: str, scope: _Scope, holder: _Node | None, bare: set[str]) -> None:
+    def written(self, name: str, scope: _Scope, holder: Node | None, bare: set[str]) -> None:
         """A name in the place of a table, as written."""
         if name in scope:
             if holder is not None:
@@ -390,7 +387,7 @@ class _Reader:
             self.unknown.append(f"a table's name is not plain: {name[:60]}")
         self.tables.add(name)
 
-    def object_of(self, function: str, arguments: list[_Node]) -> None:
+    def object_of(self, function: str, arguments: list[Node]) -> None:
         if arguments and arguments[0].name == "CONSTANT":
             value = self.attribute(arguments[0], "constant_value", up_to=", constant_value_type: ")
             if re.match(r"'[A-Za-z0-9_.]+'\Z", value):
@@ -398,7 +395,7 @@ class _Reader:
                 return
         self.unknown.append(f"the object that {function} reads is not a plain constant")
 
-    def attribute(self, node: _Node, key: str, up_to: str = ", ") -> str:
+    def attribute(self, node: Node, key: str, up_to: str = ", ") -> str:
         """The value of `key`; "" and unknown when it is missing or could be meant twice."""
         pieces = f", {node.attributes}".split(f", {key}: ")
         if len(pieces) != 2:
@@ -407,9 +404,9 @@ class _Reader:
         return pieces[1].split(up_to)[0]
 
 
-def _under_list(section: _Node) -> list[_Node]:
+def _under_list(section: Node) -> list[Node]:
     return [node for item in section.children for node in (item.children if item.name == "LIST" else [item])]
 
 
-def _arguments(function: _Node) -> list[_Node]:
+def _arguments(function: Node) -> list[Node]:
     return [node for section in function.children if section.name == "ARGUMENTS" for node in _under_list(section)]
