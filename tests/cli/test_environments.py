@@ -3,53 +3,22 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
-import signal
-import socket
-import subprocess
-import sys
-from contextlib import suppress
 from pathlib import Path
+
+from pages import ROOT, blocks, run_blocks
 
 from .conftest import PROJECT, Shell, write
 
-DOCS = Path(__file__).parents[2] / "docs" / "environments.md"
-
 
 def test_the_page_s_example(tmp_path: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    blocks = re.findall(r"^```sh\n(.*?)^```$", DOCS.read_text(), re.DOTALL | re.MULTILINE)
-    text = "".join(f"printf '\\n--- block {number}\\n'\n{block}" for number, block in enumerate(blocks))
-    text = text.replace("pipit serve", f"pipit serve --port {port}").replace("7181", port)
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("PIPIT_")}
-    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
-    # A session of its own, so that whatever the page leaves running can be ended by its group.
-    running = subprocess.Popen(
-        [shutil.which("bash") or "bash", "-c", f"set -euo pipefail\n{text}"],
-        cwd=tmp_path,
-        env=environment,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-    )
-    try:
-        said, _ = running.communicate(timeout=120)
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(running.pid, signal.SIGKILL)
-    assert running.returncode == 0, said
-    parts = said.split("--- block ")
-    assert "initech" in parts[2] and "live" in parts[2]
-    acme, initech = parts[4].split('"feature","uses","users"')[1:]
+    answers = run_blocks(blocks(ROOT / "docs" / "environments.md", "sh"), tmp_path)
+    assert "initech" in answers[1] and "live" in answers[1]
+    acme, initech = answers[3].split('"feature","uses","users"')[1:]
     assert acme.strip() and initech.split() == ['"exports",1,1', '"reports",1,1']
-    assert "1 environment got the same" in parts[5]
-    assert parts[6].split()[-1] == "2"
-    assert "is deleted" in parts[7]
+    assert "1 environment got the same" in answers[4]
+    assert answers[5].split()[-1] == "2"
+    assert "is deleted" in answers[6]
 
 
 def test_a_deploy_that_one_environment_cannot_follow(shell: Shell) -> None:

@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
-import re
-import shutil
-import signal
-import socket
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from pages import ROOT, blocks, run_blocks
 from pipit.cli.keys import read_keys
 from pipit.errors import BadRequest
 from signing import jwks, pair
@@ -151,38 +145,14 @@ def test_the_admin_tokens_refresh_outlives_the_server(shell: Shell) -> None:
 
 def test_the_pages_example(tmp_path: Path) -> None:
     """docs/tokens.md as it stands: its `sh` blocks in an empty folder on a free port, then its Python."""
-    page = (Path(__file__).parents[2] / "docs" / "tokens.md").read_text()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    blocks = re.findall(r"^```sh\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
-    (code,) = re.findall(r"^```python\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    page = ROOT / "docs" / "tokens.md"
+    (code,) = blocks(page, "python")
     (tmp_path / "backend.py").write_text(code)
-    text = "".join(f"printf '\\n--- block {number}\\n'\n{block}" for number, block in enumerate(blocks))
-    text = text.replace("pipit serve", f"pipit serve --port {port}").replace("7181", port)
-    text += (
-        f"\nexport WORKSPACE\nOWN=$('{sys.executable}' ../backend.py)\necho --- own\n"
-        f'curl --silent --fail-with-body -H "Authorization: Bearer $OWN" '
-        f"http://localhost:{port}/v0/pipes/top_features.csv\n"
+    own = (
+        f"export WORKSPACE\nOWN=$('{sys.executable}' ../backend.py)\n"
+        'curl --silent --fail-with-body -H "Authorization: Bearer $OWN" http://localhost:7181/v0/pipes/top_features.csv\n'
     )
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("PIPIT_")}
-    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
-    running = subprocess.Popen(
-        [shutil.which("bash") or "bash", "-c", f"set -euo pipefail\n{text}"],
-        cwd=tmp_path,
-        env=environment,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,  # so that whatever the page leaves running can be ended by its group
-    )
-    try:
-        output, _ = running.communicate(timeout=180)
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(running.pid, signal.SIGTERM)
-    assert running.returncode == 0, output
-    office, acme, _keys, own = re.split(r"^--- .*$\n?", output, flags=re.MULTILINE)[2:]
+    _, office, acme, _keys, mine = run_blocks([*blocks(page, "sh"), own], tmp_path)
     assert '"feature"' in office and "Invalid token" in office
     assert '"feature"' in acme
-    assert own.strip().splitlines() == [line for line in acme.splitlines() if line.startswith('"')]
+    assert mine.strip().splitlines() == [line for line in acme.splitlines() if line.startswith('"')]
