@@ -30,6 +30,8 @@ from pipit.cli.target import naming, run
 from pipit.errors import PipitError
 
 if TYPE_CHECKING:
+    from starlette.applications import Starlette
+
     from pipit.api.server import Server
     from pipit.cli.listen import Listener
 
@@ -185,7 +187,7 @@ async def _open(stack: AsyncExitStack, settings: Settings, token: str, token_fro
         return await stack.enter_async_context(open_server(config))
 
 
-def _app(server: Server, settings: Settings):  # type: ignore[no-untyped-def]
+def _app(server: Server, settings: Settings) -> Starlette:
     from pipit.api.app import app_for
 
     if not settings.demo:
