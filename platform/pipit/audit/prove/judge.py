@@ -110,7 +110,7 @@ class Judge:
         loaded = self.alone.loaded
         found: list[Answer] = []
         try:
-            for order in self._orders(loaded):
+            for order in self._orders([row for row in loaded if row.table in reach.above]):
                 await self.alone.load(order)
                 found.append(await self.alone.ask(pipe, view, case, reach))
         finally:

@@ -18,7 +18,8 @@ _COUNTS = {NAMES[0]: 40, NAMES[1]: 40, NAMES[2]: 10}
 _SHARED = 14
 _MODELS = 4  # rows that others are like, in all but a column or two: so that groups are large enough for a HAVING
 _LIKE_A_MODEL = 0.6
-_FOCUSED = 4  # rows of each tenant for each endpoint that has met none
+_FOCUSED = 3  # models of each tenant for each endpoint that has met no row
+_ALIKE = 5
 _FIXTURE = 0.35
 _MIXED = 0.1
 
@@ -77,24 +78,23 @@ class Maker:
         found: list[Row] = []
         for asked in self.focused.get(name, ()) if count > _MODELS else ():
             self.values.focus = asked
-            found += [self._row(datasource, tenant) for _ in range(_FOCUSED)]
+            for _ in range(_FOCUSED):
+                model = self._row(datasource, tenant)
+                found += [model, *(self._like(model, datasource, tenant) for _ in range(_ALIKE))]
         self.values.focus = {}
-        plain_rows = self._plain(datasource, tenant, count)
-        return [*found, *plain_rows]
+        models = [self._row(datasource, tenant) for _ in range(min(_MODELS, count))]
+        alike = int(count * _LIKE_A_MODEL) - len(models)
+        found += models
+        found += [self._like(models[number % _MODELS], datasource, tenant) for number in range(alike)]
+        return found + [self._row(datasource, tenant) for _ in range(count - len(models) - max(alike, 0))]
 
-    def _plain(self, datasource: DataSource, tenant: str, count: int) -> list[Row]:
-        name = datasource.name
-        found: list[Row] = []
-        for number in range(count):
-            row = self._row(datasource, tenant)
-            if _MODELS <= number < count * _LIKE_A_MODEL:
-                model = found[number % _MODELS]
-                other = self.values.random.sample(sorted(row.values), k=min(2, len(row.values)))
-                keys = self.tenants.tenancy.names(name)
-                values = {c: row.values[c] if c in other and c not in keys else model.values[c] for c in model.values}
-                row = Row(row.id, name, model.tenant, values)
-            found.append(row)
-        return found
+    def _like(self, model: Row, datasource: DataSource, tenant: str) -> Row:
+        """A row that differs from another one in two columns at most, and belongs to whom that one belongs."""
+        row = self._row(datasource, tenant)
+        keys = self.tenants.tenancy.names(datasource.name)
+        other = set(self.values.random.sample(sorted(row.values), k=min(2, len(row.values)))) - keys
+        values = {name: row.values[name] if name in other else value for name, value in model.values.items()}
+        return Row(row.id, datasource.name, model.tenant, values)
 
     def _row(self, datasource: DataSource, tenant: str) -> Row:
         self._id += 1
