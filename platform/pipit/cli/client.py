@@ -28,8 +28,7 @@ class Client:
         self._hint = hint  # what to do about a token that the server does not know
 
     async def get(self, path: str, params: Mapping[str, str] | None = None) -> Json:
-        async with self.open("GET", path, params=params) as response:
-            return _object(await response.read())
+        return await self.ask("GET", path, params=params)
 
     async def post(
         self,
@@ -40,15 +39,20 @@ class Client:
         data: Any = None,
         headers: Mapping[str, str] | None = None,
     ) -> Json:
-        async with self.open("POST", path, params=params, json=json, data=data, headers=headers) as response:
-            return _object(await response.read())
+        return await self.ask("POST", path, params=params, json=json, data=data, headers=headers)
 
-    async def put(self, path: str, *, json: Any = None) -> Json:
-        async with self.open("PUT", path, json=json) as response:
-            return _object(await response.read())
-
-    async def delete(self, path: str) -> Json:
-        async with self.open("DELETE", path) as response:
+    async def ask(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, str] | None = None,
+        json: Any = None,
+        data: Any = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Json:
+        """The JSON object that is answered."""
+        async with self.open(method, path, params=params, json=json, data=data, headers=headers) as response:
             return _object(await response.read())
 
     async def health(self) -> bool:

@@ -12,7 +12,7 @@ from rich.table import Table
 from pipit.cli.changes import show_environment
 from pipit.cli.options import DataOption, HostOption, Options, TokenOption, examples, resolve
 from pipit.cli.output import note, printable, show_table, waiting
-from pipit.cli.target import connect, run
+from pipit.cli.target import ask, connect, run
 from pipit.errors import BadRequest
 
 app = typer.Typer(
@@ -49,7 +49,7 @@ def list_environments(
     context: typer.Context, data: DataOption = None, host: HostOption = None, token: TokenOption = None
 ) -> None:
     """Lists the environments, and whether they have what is live."""
-    found = run(_list(resolve(context, data, host, token)))
+    found = ask(resolve(context, data, host, token), "GET", _PATH)["environments"]
     if not found:
         note("No environments. `pipit environment add NAME` makes one.")
         return
@@ -58,12 +58,6 @@ def list_environments(
         created = str(one["created_at"]).partition(".")[0]
         table.add_row(*(printable(str(one[k])) for k in ("name", "status", "deployment", "database")), created)
     show_table(table)
-
-
-async def _list(options: Options) -> list[dict[str, Any]]:
-    async with connect(options) as client:
-        found: list[dict[str, Any]] = (await client.get(_PATH))["environments"]
-        return found
 
 
 @app.command("rm", epilog=examples("pipit environment rm acme         # asks", "pipit environment rm acme --yes"))
@@ -82,10 +76,5 @@ def remove(
                 f"This deletes the environment {name} with all of its rows", hint="Add --yes if that is what you want."
             )
         typer.confirm(f"Delete the environment {name} with all of its rows?", abort=True, err=True)
-    run(_remove(resolve(context, data, host, token), name))
+    ask(resolve(context, data, host, token), "DELETE", f"{_PATH}/{quote(name, safe='')}?confirm=true")
     note(f"The environment {name} is deleted.")
-
-
-async def _remove(options: Options, name: str) -> None:
-    async with connect(options) as client:
-        await client.delete(f"{_PATH}/{quote(name, safe='')}?confirm=true")

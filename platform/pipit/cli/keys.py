@@ -10,14 +10,15 @@ from urllib.parse import quote
 import typer
 from rich.table import Table
 
-from pipit.cli.options import DataOption, HostOption, Options, TokenOption, examples, pairs, resolve
+from pipit.cli.options import DataOption, HostOption, TokenOption, examples, pairs, resolve
 from pipit.cli.output import note, printable, show_table
-from pipit.cli.target import connect, run
+from pipit.cli.target import ask
 from pipit.errors import BadRequest
 
 app = typer.Typer(no_args_is_help=True, help="Keys of your own, or of your identity provider, that may sign JWTs.")
 
 Name = Annotated[str, typer.Argument(help="The registration's name.", metavar="NAME")]
+_PATH = "/v0/workspace/keys"
 _MAX_BYTES = 1024 * 1024
 
 
@@ -108,7 +109,8 @@ def add(
         "environment": environment,
         "rps": rps,
     }
-    made = run(_put(resolve(context, data, host, token), name, {k: v for k, v in wanted.items() if v}))
+    said = {field: value for field, value in wanted.items() if value}
+    made = ask(resolve(context, data, host, token), "PUT", f"{_PATH}/{quote(name, safe='')}", json=said)
     known = len(made["known_keys"])
     note(f"Key {name} is registered: {known} public key{'' if known == 1 else 's'}.")
     if not known:
@@ -164,7 +166,7 @@ def list_keys(
     context: typer.Context, data: DataOption = None, host: HostOption = None, token: TokenOption = None
 ) -> None:
     """Lists who else may sign JWTs of the workspace, and the public keys that count now."""
-    found = run(_list(resolve(context, data, host, token)))
+    found = ask(resolve(context, data, host, token), "GET", _PATH)["keys"]
     table = Table("Name", "Issuer", "Audience", "Keys", "From", "Opens")
     for item in found:
         keys = ", ".join(f"{k['alg']} {k['kid']}".strip() for k in item["known_keys"])
@@ -179,21 +181,5 @@ def remove(
     context: typer.Context, name: Name, data: DataOption = None, host: HostOption = None, token: TokenOption = None
 ) -> None:
     """Removes a key. Every JWT that it signed is refused from the next request on."""
-    run(_remove(resolve(context, data, host, token), name))
+    ask(resolve(context, data, host, token), "DELETE", f"{_PATH}/{quote(name, safe='')}")
     note(f"Key {name} is removed.")
-
-
-async def _put(options: Options, name: str, body: dict[str, Any]) -> dict[str, Any]:
-    async with connect(options) as client:
-        return await client.put(f"/v0/workspace/keys/{quote(name, safe='')}", json=body)
-
-
-async def _list(options: Options) -> list[dict[str, Any]]:
-    async with connect(options) as client:
-        found: list[dict[str, Any]] = (await client.get("/v0/workspace/keys"))["keys"]
-        return found
-
-
-async def _remove(options: Options, name: str) -> None:
-    async with connect(options) as client:
-        await client.delete(f"/v0/workspace/keys/{quote(name, safe='')}")

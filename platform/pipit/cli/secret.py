@@ -8,13 +8,14 @@ from urllib.parse import quote
 
 import typer
 
-from pipit.cli.options import DataOption, HostOption, Options, TokenOption, examples, resolve
+from pipit.cli.options import DataOption, HostOption, TokenOption, examples, resolve
 from pipit.cli.output import line, note, out
-from pipit.cli.target import connect, run
+from pipit.cli.target import ask
 
 app = typer.Typer(no_args_is_help=True, help="Secrets of the workspace, for [bold]tb_secret()[/bold] in files.")
 
 Name = Annotated[str, typer.Argument(help="The secret's name, as tb_secret() has it.", metavar="NAME")]
+_PATH = "/v0/variables"
 
 
 @app.command(
@@ -46,13 +47,8 @@ def set_secret(
             value = str(typer.prompt(f"Value of {name}", hide_input=True, err=True))
         else:
             value = sys.stdin.read().removesuffix("\n")
-    run(_set(resolve(context, data, host, token), name, value))
+    ask(resolve(context, data, host, token), "POST", _PATH, data={"name": name, "value": value})
     note(f"Secret {name} is set.")
-
-
-async def _set(options: Options, name: str, value: str) -> None:
-    async with connect(options) as client:
-        await client.post("/v0/variables", data={"name": name, "value": value})
 
 
 @app.command("ls", epilog=examples("pipit secret ls"))
@@ -60,17 +56,11 @@ def list_secrets(
     context: typer.Context, data: DataOption = None, host: HostOption = None, token: TokenOption = None
 ) -> None:
     """Lists the names of the secrets, never their values."""
-    names = run(_list(resolve(context, data, host, token)))
-    for name in names:
-        line(out, name)
-    if not names:
+    found = ask(resolve(context, data, host, token), "GET", _PATH)["variables"]
+    for variable in found:
+        line(out, str(variable["name"]))
+    if not found:
         note("No secrets. `pipit secret set NAME` makes one.")
-
-
-async def _list(options: Options) -> list[str]:
-    async with connect(options) as client:
-        found = await client.get("/v0/variables")
-        return [str(variable["name"]) for variable in found["variables"]]
 
 
 @app.command("rm", epilog=examples("pipit secret rm kafka_password"))
@@ -78,10 +68,5 @@ def remove_secret(
     context: typer.Context, name: Name, data: DataOption = None, host: HostOption = None, token: TokenOption = None
 ) -> None:
     """Removes a secret. Pipes that use it answer with an error from then on."""
-    run(_remove(resolve(context, data, host, token), name))
+    ask(resolve(context, data, host, token), "DELETE", f"{_PATH}/{quote(name, safe='')}")
     note(f"Secret {name} is removed.")
-
-
-async def _remove(options: Options, name: str) -> None:
-    async with connect(options) as client:
-        await client.delete(f"/v0/variables/{quote(name, safe='')}")

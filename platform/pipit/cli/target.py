@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from pipit.cli.client import Client, open_client
+from pipit.cli.client import Client, Json, open_client
 from pipit.cli.instance import TOKEN_FILE, ServerFile, find_server, hold, keep_token, local_token, server_token
 from pipit.cli.logs import log_to
 from pipit.cli.options import Options
@@ -85,6 +85,16 @@ async def connect(options: Options) -> AsyncIterator[Client]:
                 raise
     async with _running(options, server) as client:
         yield client
+
+
+def ask(options: Options, method: str, path: str, *, json: Any = None, data: Any = None) -> Json:
+    """For a command that is one request: what the server answers. Raises as `connect` does."""
+
+    async def asked() -> Json:
+        async with connect(options) as client:
+            return await client.ask(method, path, json=json, data=data)
+
+    return run(asked())
 
 
 @asynccontextmanager

@@ -14,7 +14,7 @@ from pipit.cli import keys
 from pipit.cli.client import Client
 from pipit.cli.options import DataOption, HostOption, Options, TokenOption, examples, pairs, resolve
 from pipit.cli.output import line, note, out, printable, show_table
-from pipit.cli.target import connect, run
+from pipit.cli.target import ask, connect, run
 
 app = typer.Typer(no_args_is_help=True, help="Tokens: JWTs for tenants, and the workspace's own.")
 create = typer.Typer(no_args_is_help=True, help="Makes a token.")
@@ -27,6 +27,7 @@ EnvironmentOption = Annotated[
     typer.Option("--environment", help="The environment whose database it opens.", metavar="NAME", show_default=False),
 ]
 
+_PATH = "/v0/tokens"
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
 
 
@@ -176,7 +177,8 @@ def create_static(
     For tenants make JWTs.
     """
     wanted = {"name": name, "scopes": scopes, "description": description, "environment": environment}
-    made = run(_post(resolve(context, data, host, token), "/v0/tokens", {k: v for k, v in wanted.items() if v}))
+    said = {field: value for field, value in wanted.items() if value}
+    made = ask(resolve(context, data, host, token), "POST", _PATH, json=said)
     line(out, str(made["token"]))
 
 
@@ -197,7 +199,7 @@ def refresh_token(
     """
     if not yes:
         typer.confirm(f"Everything that uses the secret of '{name}' stops working. Go on?", abort=True, err=True)
-    made = run(_post(resolve(context, data, host, token), f"/v0/tokens/{quote(name, safe='')}/refresh"))
+    made = ask(resolve(context, data, host, token), "POST", f"{_PATH}/{quote(name, safe='')}/refresh")
     line(out, str(made["token"]))
 
 
@@ -210,18 +212,8 @@ def remove_token(
     token: TokenOption = None,
 ) -> None:
     """Deletes a token. It is refused from the next request on. Tokens that files name go with their TOKEN lines."""
-    run(_remove(resolve(context, data, host, token), name))
+    ask(resolve(context, data, host, token), "DELETE", f"{_PATH}/{quote(name, safe='')}")
     note(f"Token {name} is deleted.")
-
-
-async def _post(options: Options, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-    async with connect(options) as client:
-        return await client.post(path, json=body)
-
-
-async def _remove(options: Options, name: str) -> None:
-    async with connect(options) as client:
-        await client.delete(f"/v0/tokens/{quote(name, safe='')}")
 
 
 @app.command("ls", epilog=examples("pipit token ls", "pipit token ls --reveal"))
@@ -233,20 +225,13 @@ def list_tokens(
     token: TokenOption = None,
 ) -> None:
     """Lists the workspace's own tokens and what they may do. JWTs are kept nowhere, so they are not listed."""
-    found = run(_list(resolve(context, data, host, token)))
+    found = ask(resolve(context, data, host, token), "GET", _PATH)["tokens"]
     table = Table("Name", "Scopes", "From", *(["Token"] if reveal else []))
     for item in found:
         scopes = ", ".join(_scope(s) for s in item["scopes"])
         cells = [item["name"], scopes, item.get("origin") or "", *([item["token"]] if reveal else [])]
         table.add_row(*(printable(str(cell)) for cell in cells))
     show_table(table)
-
-
-async def _list(options: Options) -> list[dict[str, Any]]:
-    async with connect(options) as client:
-        found = await client.get("/v0/tokens")
-        tokens: list[dict[str, Any]] = found["tokens"]
-        return tokens
 
 
 def seconds(text: str) -> int:

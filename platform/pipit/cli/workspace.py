@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from pipit.cli.options import DataOption, HostOption, Options, TokenOption, examples, resolve
+from pipit.cli.options import DataOption, HostOption, TokenOption, examples, resolve
 from pipit.cli.output import line, note, out
-from pipit.cli.target import connect, run
+from pipit.cli.target import ask
 from pipit.errors import BadRequest
 
 app = typer.Typer(no_args_is_help=True, help="The workspace's own settings.")
@@ -47,7 +47,8 @@ def settings(
     [bold]tenant_sql[/bold]: JWTs with DATASOURCES:READ may send SQL of their own.
     """
     wanted = dict(map(_change, changes or []))
-    found = run(_settings(resolve(context, data, host, token), wanted))
+    options = resolve(context, data, host, token)
+    found = ask(options, "PUT", _PATH, json=wanted) if wanted else ask(options, "GET", _PATH)
     for key in sorted(found):
         line(out, f"{key}={str(found[key]).lower()}")
     if wanted and sys.stderr.isatty():
@@ -59,8 +60,3 @@ def _change(text: str) -> tuple[str, bool]:
     if not found or not key or value.lower() not in _ON_OFF:
         raise BadRequest(f"'{text[:80]}' is not a setting and its value", hint="Such as require_policies=true.")
     return key, _ON_OFF[value.lower()]
-
-
-async def _settings(options: Options, wanted: dict[str, bool]) -> dict[str, Any]:
-    async with connect(options) as client:
-        return await client.put(_PATH, json=wanted) if wanted else await client.get(_PATH)
