@@ -23,7 +23,9 @@ def to_text(proof: Proof, folder: str = ".") -> str:
     for verdict in _ORDER:
         for result in proof.of(verdict):
             shown = (
-                f"{result.held} of {result.requests} answers held rows" if verdict is Verdict.PROVED else result.reason
+                f"{result.requests} answers compared, {result.held} requests met the tenant's rows"
+                if verdict is Verdict.PROVED
+                else result.reason
             )
             found.append(f"{verdict.value:<9} {result.endpoint:<{width}}  {shown}")
     for result in proof.of(Verdict.LEAK):
