@@ -16,7 +16,6 @@ import re
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
 
 from pipit.access.claims import MAX_ENVIRONMENT
 from pipit.access.keyring import Keyring, WorkspaceKey
@@ -35,6 +34,7 @@ from pipit.catalog.state import (
     TokenRow,
     WorkspaceRow,
     WorkspaceSettings,
+    now,
 )
 from pipit.datafiles import parse_project, with_secrets
 from pipit.datafiles.resources import Project
@@ -156,7 +156,7 @@ class Catalog:
             if len(rows) >= MAX_ENVIRONMENTS:
                 raise BadRequest(f"A workspace has at most {MAX_ENVIRONMENTS} environments", hint="Delete one.")
             database = await self._free_database(f"{_DATABASE_PREFIX}{workspace.name}__{name}")
-            row = EnvironmentRow(workspace_id, str(uuid.uuid4()), name, database, _now())
+            row = EnvironmentRow(workspace_id, str(uuid.uuid4()), name, database, now())
             await self.state.put_environment(row)
             await self._load_environment(row)
         return self.snapshot(workspace_id, name)
@@ -393,10 +393,6 @@ class Catalog:
     def _rebuild_keyring(self) -> None:
         keys = [WorkspaceKey(w.id, w.name, w.admin_token) for w in self._workspaces()]
         self.credentials.publish(keys, self._tokens)
-
-
-def _now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
 
 
 def _broken(workspace: Workspace) -> Unavailable:

@@ -11,6 +11,7 @@ import time
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 
 import msgspec
 
@@ -122,6 +123,11 @@ class SecretRow:
     created_at: str
 
 
+def now() -> str:
+    """A row's `created_at`."""
+    return datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
+
+
 class State:
     """Reads and appends state rows. Errors are the engine's: Unavailable while it is away."""
 
@@ -224,7 +230,7 @@ class State:
             "workspace_id": workspace_id,
             "name": name,
             "value": value,
-            "created_at": time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime()),
+            "created_at": now(),
             "deleted": deleted,
         }
         await self._append("secrets", [row])

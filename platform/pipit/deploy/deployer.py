@@ -17,14 +17,13 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 
 from msgspec import structs
 
 from pipit.catalog.build import build_snapshot, placed
 from pipit.catalog.catalog import Catalog
 from pipit.catalog.snapshot import Snapshot
-from pipit.catalog.state import DeploymentRow, TokenRow
+from pipit.catalog.state import DeploymentRow, TokenRow, now
 from pipit.datafiles import parse_project, with_secrets
 from pipit.datafiles.resources import Project
 from pipit.datafiles.resources import Warning as ProjectWarning
@@ -195,14 +194,14 @@ class Deployer:
         """Makes the plan live in the snapshot's database. An environment gets what its workspace has."""
         workspace = live.workspace
         environment = workspace.environment
-        now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
+        created_at = now()
 
         def built() -> Snapshot:
             if environment:
                 own = self._catalog.snapshot(workspace.id)
-                return placed(own, workspace, plan.names, deployment=number, created_at=now)
+                return placed(own, workspace, plan.names, deployment=number, created_at=created_at)
             return build_snapshot(
-                workspace, project, plan.names, deployment=number, created_at=now, secrets=live.secrets
+                workspace, project, plan.names, deployment=number, created_at=created_at, secrets=live.secrets
             )
 
         new = built()
@@ -219,7 +218,7 @@ class Deployer:
         to_create = {k: v for k, v in new_views.items() if k in plan.new_views or k in replaced}
         leaving = (*plan.gone_views, *replaced)
         tokens = () if environment else self._tokens(workspace.id, project)
-        row = DeploymentRow(number, now, project.files, plan.names, tokens)
+        row = DeploymentRow(number, created_at, project.files, plan.names, tokens)
         objects = Objects(self._engine, live, new, plan)
         failure: BaseException | None = None
         asked = False
