@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -19,10 +21,14 @@ import pytest
 from audit.leaks import LEAKS, ROOT, without_policies
 from pipit.audit.prove.answers import Answer, difference, inversions
 from pipit.audit.prove.arena import Arena, open_arena
+from pipit.audit.prove.knowledge import learn
 from pipit.audit.prove.model import Options, Proof, Verdict
 from pipit.audit.prove.report import to_json, to_junit, to_text
 from pipit.audit.prove.reproduce import PORT, lines
+from pipit.audit.prove.rows import Maker
 from pipit.audit.prove.run import prove_in
+from pipit.audit.prove.tenants import SUBJECT, Tenants
+from pipit.audit.prove.values import Values
 from pipit.audit.tenancy import of_params, of_policies
 from pipit.catalog.build import build_snapshot
 from pipit.catalog.snapshot import Snapshot, Workspace
@@ -153,6 +159,24 @@ def test_a_fixed_parameter_is_followed_to_the_columns_it_is_compared_with() -> N
     assert found.columns["daily"]["org"] == {("account",)}
     assert found.columns["logs"]["org"] == {("body", "org")}
     assert found.shared == {"prices"}
+
+
+def test_a_tenant_has_one_value_wherever_it_stands() -> None:
+    """Numbers in one table and texts in another: the token says what both hold."""
+    files = {
+        "datasources/a.datasource": "SCHEMA >\n    `org` Int16 `json:$.org`\n",
+        "datasources/b.datasource": "SCHEMA >\n    `org` String `json:$.org`\n",
+        "pipes/all.pipe": _endpoint("SELECT 1 FROM a WHERE org = {{Int16(org)}}"),
+    }
+    snapshot = _snapshot(files)
+    tenants = Tenants(of_params(snapshot, ["org"]), snapshot)
+    known = learn(snapshot, tenants.tenancy)
+    maker = Maker(Values(known, random.Random(1), datetime.now(UTC)), tenants)
+
+    (view,) = tenants.views(SUBJECT)
+
+    assert {str(row.values["org"]) for row in maker.rows() if row.tenant == SUBJECT} == {view.fixed["org"]}
+    assert {type(row.values["org"]) for row in maker.rows() if row.table == "b"} == {str}
 
 
 @pytest.mark.parametrize(

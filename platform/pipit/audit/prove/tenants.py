@@ -18,6 +18,7 @@ from pipit.ingest.types import Type, parse
 
 NAMES = ("acme", "acmee", "ACME")
 SUBJECT = NAMES[0]
+_NUMBERS = ("Int", "UInt", "Float", "Decimal")
 _OPTIONAL = ("north", "south", "East")  # values that tenants share: a team's name
 
 
@@ -45,10 +46,15 @@ class Tenants:
         """A tenant's value of a key, as text and as number."""
         # `documentId` and `document_id` are one key with two names.
         place = [plain(one) for one in self.tenancy.keys].index(plain(key))
-        return (tenant if place == 0 else f"{tenant}.{key}"), 7001 + 10 * place + NAMES.index(tenant)
+        number = 41 + 10 * place + NAMES.index(tenant)  # fits into the smallest integer
+        kinds = self._kinds(key)
+        if any(kind.startswith(_NUMBERS) for kind in kinds):
+            return str(number), number  # also where another table holds it as a text
+        text = tenant if place == 0 else f"{tenant}.{key}"
+        return (_uuid(text) if "UUID" in kinds else text), number
 
     def optional(self, key: str) -> list[tuple[str, int]]:
-        return [(text, 501 + number) for number, text in enumerate(_OPTIONAL)]
+        return [(text, 101 + number) for number, text in enumerate(_OPTIONAL)]
 
     def views(self, tenant: str) -> list[View]:
         """Required keys alone, then with optional ones, then with two values where a policy takes a list."""
@@ -102,37 +108,40 @@ class Tenants:
 
     def _one(self, key: str, type: str, value: tuple[str, int]) -> Scalar:
         text, number = value
-        if type.startswith(("Int", "UInt", "Float", "Decimal")):
+        if type.startswith(_NUMBERS):
             return number
         if type == "Boolean":
             return bool(number % 2)
         if type == "UUID":
-            return str(uuid.uuid5(uuid.NAMESPACE_URL, text))
+            return _uuid(text)
         if type.startswith("Date"):
             return f"2024-01-{1 + number % 28:02d}" + (" 00:00:00" if type != "Date" else "")
-        return str(number) if self._is_number(key) else text
+        return str(number) if any(kind.startswith(_NUMBERS) for kind in self._kinds(key)) else text
 
     def _fixed(self, key: str, tenant: str) -> Scalar:
-        text, number = self.text(key, tenant)
-        for name, by_key in self.tenancy.columns.items():
-            for chain in by_key.get(key, ()):
-                if _plain(self.type_of(name, chain)) == "UUID":
-                    return str(uuid.uuid5(uuid.NAMESPACE_URL, text))
-        return str(number) if self._is_number(key) else text
+        return self.text(key, tenant)[0]
 
-    def _is_number(self, key: str) -> bool:
-        kinds = {
+    def _kinds(self, key: str) -> set[str]:
+        """The types of the columns that hold a key's value."""
+        return {
             _plain(self.type_of(name, chain))
             for name, by_key in self.tenancy.columns.items()
             for chain in by_key.get(key, ())
         }
-        return any(kind.startswith(("Int", "UInt", "Float", "Decimal")) for kind in kinds)
 
 
 def _plain(type: Type) -> str:
     while type.name in ("Nullable", "LowCardinality", "SimpleAggregateFunction", "Array"):
         type = type.inner
     return type.name
+
+
+def _uuid(text: str) -> str:
+    """Of a text that is one already, itself."""
+    try:
+        return str(uuid.UUID(text))
+    except ValueError:
+        return str(uuid.uuid5(uuid.NAMESPACE_URL, text))
 
 
 def _label(values: Mapping[str, Scalar | tuple[Scalar, ...]]) -> str:

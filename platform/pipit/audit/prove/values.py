@@ -96,7 +96,10 @@ class Values:
         if type.name.startswith(("Float", "BFloat", "Decimal")):
             return number
         if type.name == "UUID":
-            return str(uuid.uuid5(uuid.NAMESPACE_URL, value))
+            try:
+                return str(uuid.UUID(value))
+            except ValueError:
+                return str(uuid.uuid5(uuid.NAMESPACE_URL, value))
         if type.name.startswith("Enum"):
             names = [n for n in type.enum_values() if not n.lstrip("-").isdigit()]
             return names[number % len(names)]
