@@ -166,7 +166,7 @@ def test_a_tenant_has_one_value_wherever_it_stands() -> None:
     files = {
         "datasources/a.datasource": "SCHEMA >\n    `org` Int16 `json:$.org`\n",
         "datasources/b.datasource": "SCHEMA >\n    `org` String `json:$.org`\n",
-        "pipes/all.pipe": _endpoint("SELECT 1 FROM a WHERE org = {{Int16(org)}}"),
+        "pipes/one.pipe": _endpoint("SELECT 1 FROM a WHERE org = {{Int16(org)}}"),
     }
     snapshot = _snapshot(files)
     tenants = Tenants(of_params(snapshot, ["org"]), snapshot)
