@@ -14,9 +14,10 @@ from typing import Any
 from cachetools import LRUCache
 
 from pipit.catalog import services
-from pipit.catalog.snapshot import CompiledNode, CompiledPipe, NodeTarget, Snapshot, TableTarget, Target
+from pipit.catalog.snapshot import CompiledNode, CompiledPipe, NodeTarget, Snapshot, Table, TableTarget, Target
 from pipit.errors import SqlError
 from pipit.sql.allowed import ALLOWED_SETTINGS, ALLOWED_TABLE_FUNCTIONS
+from pipit.sql.fence import fenced
 from pipit.sql.identifiers import quote
 from pipit.sql.references import (
     find_table_functions,
@@ -63,7 +64,9 @@ class Composed:
 class Composer:
     """Composes statements; remembers what it learned about each text. Shared by all requests, changed by none."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, fenced: bool = False) -> None:
+        """`fenced`: tables stand behind a fence (`sql/fence.py`)."""
+        self._fenced = fenced
         self._prepared: LRUCache[tuple[str, int, str, str], Prepared] = LRUCache(CACHE_CHARACTERS, _size)
         self._joined: LRUCache[tuple[object, ...], str] = LRUCache(CACHE_CHARACTERS, len)
 
@@ -163,7 +166,7 @@ class Composer:
         key = (snapshot.workspace.place, snapshot.deployment, scope, text)
         found = self._prepared.get(key)
         if found is None:
-            found = prepare(snapshot, pipe, text, under=under)
+            found = prepare(snapshot, pipe, text, under=under, behind_fence=self._fenced)
             remember(self._prepared, key, found)
         return found
 
@@ -175,7 +178,14 @@ def render(snapshot: Snapshot, node: CompiledNode, values: Mapping[str, RequestV
     return node.template.render(values, binder, secrets=snapshot.secrets)
 
 
-def prepare(snapshot: Snapshot, pipe: CompiledPipe | None, text: str, *, under: NodeTarget | None = None) -> Prepared:
+def prepare(
+    snapshot: Snapshot,
+    pipe: CompiledPipe | None,
+    text: str,
+    *,
+    under: NodeTarget | None = None,
+    behind_fence: bool = False,
+) -> Prepared:
     """One text: a single SELECT, its SETTINGS hoisted, names of resources replaced, everything else refused."""
     sql, own_settings = strip_settings(single_statement(text))
     if trailing_clauses(sql):
@@ -189,7 +199,7 @@ def prepare(snapshot: Snapshot, pipe: CompiledPipe | None, text: str, *, under: 
     tables: set[str] = set()
     names: set[str] = set()
     nodes: dict[tuple[str, str], NodeTarget] = {}
-    replacements: dict[int, str] = {}
+    replacements: dict[int, str | tuple[str, str]] = {}
     for reference in find_tables(sql):
         if f"{reference.database}.{reference.name}" in SYSTEM_TABLES:
             continue
@@ -209,13 +219,20 @@ def prepare(snapshot: Snapshot, pipe: CompiledPipe | None, text: str, *, under: 
         if isinstance(target, TableTarget):
             tables.add(f"{target.table.database}.{target.physical}")
             names.add(target.table.name)
-            new = f"{quote(target.table.database)}.{quote(target.physical)}"
+            new = place_of(target.table, target.physical, behind_fence=behind_fence and not target.quarantine)
         else:
             nodes[(target.pipe.name, target.node.name)] = target
             names.add(target.pipe.name)
             new = quote(_cte_name(target.pipe.name, target.node.name))
         replacements[reference.start] = new
     return Prepared(rename(sql, replacements), frozenset(tables), tuple(nodes.values()), frozenset(names), own_settings)
+
+
+def place_of(table: Table, physical: str, *, behind_fence: bool) -> str | tuple[str, str]:
+    """What takes the place of a data source's name: for `rename`."""
+    place = f"{quote(table.database)}.{quote(physical)}"
+    found = fenced(place, {c.name: c.type for c in table.datasource.columns}) if behind_fence else None
+    return found or place
 
 
 def _cte_name(pipe: str, node: str) -> str:

@@ -103,7 +103,7 @@ class Reader:
         self._cache = cache or Cache()
         self._sink = sink
         self._make_services = make_services
-        self._composer = Composer()
+        self._composer, self._fencing = Composer(), Composer(fenced=True)
         self._examiner = Examiner(engine)
 
     @asynccontextmanager
@@ -124,7 +124,7 @@ class Reader:
         try:
             plan = await self.plan(snapshot, security, query)
 
-            run: Run = partial(self._run, snapshot, security, plan, request_id, counts)
+            run: Run = partial(self._run, snapshot, security, query, plan, request_id, counts)
             running = run
             if plan.cache_seconds and isinstance(query, PipeQuery):
                 key = key_of(snapshot, security, plan, query.pipe)
@@ -192,12 +192,18 @@ class Reader:
 
     @asynccontextmanager
     async def _run(
-        self, snapshot: Snapshot, security: SecurityContext, plan: Plan, request_id: str, counts: Counts
+        self,
+        snapshot: Snapshot,
+        security: SecurityContext,
+        query: Query,
+        plan: Plan,
+        request_id: str,
+        counts: Counts,
     ) -> AsyncIterator[AsyncIterator[bytes]]:
         """The bytes of a plan's answer: whole under filters, else as they come."""
         if plan.filters or plan.tenants_text:
             async with self._slots.held(security):
-                body = await self._run_filtered(snapshot, plan, request_id, counts)
+                body = await self._run_filtered(snapshot, security, query, plan, request_id, counts)
             yield once(body)
         else:
             async with (
@@ -212,20 +218,30 @@ class Reader:
             ):
                 yield self._counted(chunks)
 
-    async def _run_filtered(self, snapshot: Snapshot, plan: Plan, request_id: str, counts: Counts) -> bytes:
+    async def _run_filtered(
+        self,
+        snapshot: Snapshot,
+        security: SecurityContext,
+        query: Query,
+        plan: Plan,
+        request_id: str,
+        counts: Counts,
+    ) -> bytes:
         """The whole answer of a read under filters, or its error.
 
         The engine may evaluate the pipe's conditions on rows that the filter hides, and fail on another tenant's value:
         an endpoint that anybody can break, and a way to ask for hidden values. So a failure counts only if it comes
-        back when the filter is applied before everything else. That run is slower; the first one nearly always answers.
+        back when the filter is applied before everything else and the tables stand behind a fence (`sql/fence.py`).
+        That run is slower; the first one nearly always answers.
         """
         try:
             return await self._whole(snapshot, plan, plan.settings, request_id, counts)
         except SqlError:
             if plan.tenants_text:
                 raise  # the filter came first already
-            slow = plan.settings | FILTER_FIRST
-            return await self._whole(snapshot, plan, slow, f"{request_id}-f" if request_id else "", counts)
+            again = await self.plan(snapshot, security, query, fenced=True)
+            slow = again.settings | FILTER_FIRST
+            return await self._whole(snapshot, again, slow, f"{request_id}-f" if request_id else "", counts)
 
     async def _whole(
         self, snapshot: Snapshot, plan: Plan, settings: SettingsDict, request_id: str, counts: Counts
@@ -253,7 +269,9 @@ class Reader:
                 raise TooLarge(f"The result is larger than {most:,} bytes", hint="Ask for fewer rows or columns.")
             yield chunk
 
-    async def plan(self, snapshot: Snapshot, security: SecurityContext, query: Query) -> Plan:
+    async def plan(
+        self, snapshot: Snapshot, security: SecurityContext, query: Query, *, fenced: bool = False
+    ) -> Plan:
         """Everything up to running: decides, composes, examines, filters. Raises what a client should see."""
         if security.workspace_id != snapshot.workspace.id:
             raise Forbidden("The token belongs to another workspace")
@@ -263,10 +281,11 @@ class Reader:
             return await self._plan_tenants_text(snapshot, security, query)
         check_scopes(snapshot, security)
         binder = Binder()
+        composer = self._fencing if fenced else self._composer
         if isinstance(query, PipeQuery):
-            composed, format = self._compose_pipe(snapshot, security, query, binder), query.format
+            composed, format = self._compose_pipe(snapshot, security, query, binder, composer), query.format
         else:
-            composed, format = self._compose_sql(snapshot, security, query, binder)
+            composed, format = self._compose_sql(snapshot, security, query, binder, composer)
         if self._make_services is not None and not snapshot.service_tables.isdisjoint(composed.tables):
             await self._make_services(snapshot.workspace.database)
         examined = await self._examiner.examine(snapshot, composed, binder)
@@ -311,7 +330,7 @@ class Reader:
         return security.is_tenant and any(scope.fixed_params for scope in scopes)
 
     def _compose_pipe(
-        self, snapshot: Snapshot, security: SecurityContext, query: PipeQuery, binder: Binder
+        self, snapshot: Snapshot, security: SecurityContext, query: PipeQuery, binder: Binder, composer: Composer
     ) -> Composed:
         pipe = snapshot.pipes.get(query.pipe)
         declared = pipe.pipe.fixed_params if pipe else ()
@@ -327,13 +346,13 @@ class Reader:
             if security.is_tenant:
                 raise Forbidden("A JWT cannot use 'q': only workspace tokens may send SQL")
             _check_sql_size(query.over)
-        composed = self._composer.pipe(snapshot, pipe, pipe.endpoint, values, binder, over=query.over or None)
+        composed = composer.pipe(snapshot, pipe, pipe.endpoint, values, binder, over=query.over or None)
         if query.over and not security.is_admin:
             grants.read_sql(security, composed.names)
         return composed
 
     def _compose_sql(
-        self, snapshot: Snapshot, security: SecurityContext, query: SqlQuery, binder: Binder
+        self, snapshot: Snapshot, security: SecurityContext, query: SqlQuery, binder: Binder, composer: Composer
     ) -> tuple[Composed, Format]:
         _check_sql_size(query.sql)
         values = merge(query.params, {}, security)
@@ -347,7 +366,7 @@ class Reader:
         # A token that sits in somebody's browser may send SQL; the workspace's secrets are not its to read.
         secrets = snapshot.secrets if security.manages_workspace else {}
         text, format = split_format(render_text(query.sql, values, binder, secrets), query.format)
-        composed = self._composer.sql(snapshot, text, values, binder, pipeline=pipeline)
+        composed = composer.sql(snapshot, text, values, binder, pipeline=pipeline)
         if not security.is_admin:
             grants.read_sql(security, composed.names)
         return composed, format

@@ -19,12 +19,11 @@ from pipit.access.filters import columns_of_filter
 from pipit.catalog.snapshot import Snapshot, Table
 from pipit.datafiles import key_items
 from pipit.errors import Forbidden, ReadRefused, SqlError
-from pipit.query.compose import Composed
+from pipit.query.compose import Composed, place_of
 from pipit.query.formats import Format, split_format
 from pipit.query.limits import MAX_SQL_BYTES
 from pipit.query.secure import check_scopes, filters_for
 from pipit.sql.allowed import TENANT_FORMATS
-from pipit.sql.identifiers import quote
 from pipit.sql.references import find_tables, rename, single_statement
 from pipit.sql.tenant import check_tenant_text, has_final
 
@@ -54,7 +53,7 @@ def compose(snapshot: Snapshot, security: SecurityContext, text: str, default: F
     check_tenant_text(sql)
     final = has_final(sql)
     tables: dict[str, Table] = {}
-    replacements: dict[int, str] = {}
+    replacements: dict[int, str | tuple[str, str]] = {}
     for reference in find_tables(sql):
         named = reference.database is None and _is_named(security, reference.name)
         if reference.kind == "in" and not named:
@@ -67,7 +66,7 @@ def compose(snapshot: Snapshot, security: SecurityContext, text: str, default: F
         if final:
             _check_final(security, table)
         tables[f"{table.database}.{table.physical}"] = table
-        replacements[reference.start] = f"{quote(table.database)}.{quote(table.physical)}"
+        replacements[reference.start] = place_of(table, table.physical, behind_fence=True)
     names = frozenset(table.name for table in tables.values())
     return Composed(rename(sql, replacements), frozenset(tables), {}, names), format
 

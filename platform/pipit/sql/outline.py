@@ -25,6 +25,7 @@ class TableItem:
     end: int = 0
     alias: str | None = None
     body: Union | None = None  # of a subquery
+    modifiers: tuple[int, int] | None = None  # from where to where FINAL and SAMPLE stand behind it
 
 
 @dataclass(slots=True)

@@ -38,7 +38,10 @@ from pipit.sql.scanner import outline
 
 @dataclass(frozen=True, slots=True)
 class TableReference:
-    """`name` at [start, end) of the text. `kind`: "from" (FROM, JOIN) or "in" (a bare name after IN)."""
+    """`name` at [start, end) of the text. `kind`: "from" (FROM, JOIN) or "in" (a bare name after IN).
+
+    `modifiers`: from where to where FINAL and SAMPLE stand behind it and its alias.
+    """
 
     database: str | None
     name: str
@@ -46,6 +49,7 @@ class TableReference:
     end: int
     has_alias: bool
     kind: str
+    modifiers: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +85,12 @@ def find_table_functions(sql: str) -> tuple[TableFunctionReference, ...]:
     return tuple(sorted(found, key=lambda reference: reference.start))
 
 
-def rename(sql: str, replacements: Mapping[int, str]) -> str:
+def rename(sql: str, replacements: Mapping[int, str | tuple[str, str]]) -> str:
     """The text with each reference that starts at a key replaced. A key that is no reference's start is an
     error.
 
     A table without an alias keeps its name for the columns: FROM `events` becomes FROM <replacement> AS
-    `events`.
+    `events`. Of a pair, what comes behind the table (FINAL, SAMPLE) moves between its two halves.
     """
     if not replacements:
         return sql
@@ -96,10 +100,19 @@ def rename(sql: str, replacements: Mapping[int, str]) -> str:
     for start in sorted(replacements):
         reference = references[start]
         pieces.append(sql[position:start])
-        pieces.append(replacements[start])
+        replacement = replacements[start]
+        behind = (0, 0)
+        if isinstance(replacement, tuple):
+            behind = reference.modifiers or behind
+            before, after = replacement
+            replacement = f"{before} {sql[slice(*behind)]}".rstrip() + after
+        pieces.append(replacement)
         if reference.kind == "from" and not reference.has_alias:
             pieces.append(f" AS {quote(reference.name)}")
         position = reference.end
+        if behind[1]:
+            pieces.append(sql[position : behind[0]])
+            position = behind[1]
     pieces.append(sql[position:])
     return "".join(pieces)
 
@@ -223,10 +236,13 @@ def _query(query: Query, outer: _Names, hidden: _Names, found: list[TableReferen
 
 def _report(item: TableItem, not_tables: _Names, found: list[TableReference]) -> None:
     if len(item.parts) == 1 and item.parts[0] not in not_tables:
-        found.append(TableReference(None, item.parts[0], item.start, item.end, item.alias is not None, item.kind))
+        database, name = None, item.parts[0]
     elif len(item.parts) == 2:
         database, name = item.parts
-        found.append(TableReference(database, name, item.start, item.end, item.alias is not None, item.kind))
+    else:
+        return
+    has_alias = item.alias is not None
+    found.append(TableReference(database, name, item.start, item.end, has_alias, item.kind, item.modifiers))
 
 
 def _insert_ctes(union: Union, covered: bool, elements: str, inserts: list[tuple[int, str]]) -> None:

@@ -258,6 +258,7 @@ class Scanner:
             return index
         index = self.alias_of(item, index, end)
         query.tables.append(item)
+        first = index
         while index < end and self.words[index] in ("FINAL", "SAMPLE", "STREAM", "UUID"):
             word = self.words[index]
             index += 1
@@ -267,6 +268,8 @@ class Scanner:
                 index = self.sample(query, index, end)
                 if self.word(index) == "OFFSET" and index < end:
                     index = self.sample(query, index + 1, end)
+        if index > first:
+            item.modifiers = self.tokens[first].start, self.tokens[index - 1].end
         return index
 
     def table_name(self, query: Query, item: TableItem, index: int, end: int) -> int:
