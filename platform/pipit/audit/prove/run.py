@@ -132,6 +132,8 @@ class Prover:
         self.values = Values(self.known, seeded(options.seed), self.now)
         self.judge = Judge(full, alone, self.values.canaries, seeded(options.seed, "judge"))
         self.shrunk = 0
+        self.by_hand: frozenset[str] = frozenset()
+        self.silent: frozenset[str] = frozenset()  # targets whose views did not do what they say
 
     def _endpoints(self) -> list[Endpoint]:
         snapshot, wanted = self.full.snapshot, self.options.endpoints
@@ -155,7 +157,9 @@ class Prover:
             also = await self._round(number, also)
 
     async def _round(self, number: int, also: frozenset[str]) -> frozenset[str]:
+        """`also`: targets that get rows by hand: that shows leaks of who reads them, and proves nothing."""
         options = self.options
+        self.by_hand = also
         self.values.random = seeded(options.seed, number)
         fixtures = read_fixtures(options.folder, self.full.snapshot) if options.folder else {}
         maker = Maker(self.values, self.tenants, fixtures, self._focused(), also)
@@ -255,7 +259,8 @@ class Prover:
                         break
                 elif endpoint.cases and endpoint.cases[-1] is case:
                     endpoint.cases.pop()  # it showed nothing
-        endpoint.held += held
+        if not endpoint.reach.above & self.by_hand:
+            endpoint.held += held
 
     async def _seen(self, rows: list[Row], view: View) -> frozenset[int]:
         if self.tenants.tenancy.policies:
@@ -329,6 +334,7 @@ class Prover:
     async def _left_empty(self, rows: list[Row]) -> frozenset[str]:
         """Targets that got nothing of these rows through their views and copies, and can be given rows."""
         await self.full.load(rows)
+        self.silent |= await self.full.silent()
         found: set[str] = set()
         wanted = {table for e in self.endpoints if not e.held and not e.done for table in e.reach.tables}
         for name in wanted & self.full.snapshot.tables.keys():
@@ -352,8 +358,12 @@ class Prover:
             verdict, reason = Verdict.UNPROVED, endpoint.unsure
         elif not endpoint.statuses[""] and refusals:
             verdict, reason = Verdict.UNPROVED, f"always refused: {refusals.most_common(1)[0][0]}"
+        elif mute := sorted(endpoint.reach.above & self.silent):
+            verdict, reason = Verdict.UNPROVED, f"the view that fills '{mute[0]}' did not fire for the proof's rows"
         elif not endpoint.held:
             verdict, reason = Verdict.UNPROVED, "no answer ever held the tenant's rows"
+            if unfilled := sorted(endpoint.reach.above & self.by_hand):
+                reason += f": nothing came through what fills '{unfilled[0]}'; fixtures with such rows would help"
             if refusals:
                 reason += f"; some requests failed: {refusals.most_common(1)[0][0]}"
             empty = [t for t in endpoint.reach.tables if t in self.full.failed_copies]
