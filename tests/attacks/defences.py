@@ -204,8 +204,8 @@ DEFENCES: tuple[Defence, ...] = (
     Defence(
         "retry under filter first",
         "query/read.py",
-        "slow = plan.settings | FILTER_FIRST",
-        "slow = plan.settings",
+        "slow = again.settings | FILTER_FIRST",
+        "slow = again.settings",
         (f"{_CHECKS}::test_no_status_asks_for_hidden_values", f"{_CHECKS}::test_another_tenants_bad_row_breaks_nobody"),
     ),
     *(
@@ -780,14 +780,14 @@ DEFENCES: tuple[Defence, ...] = (
     Defence(
         "an admin's token is an admin's to make",
         "api/tokens.py",
-        "    if not security.manages_workspace and _ADMIN_SCOPES.intersection(scopes):",
+        "    if not security.manages_workspace and _makes_an_admin(scopes):",
         "    if False:",
         ("tests/api/test_tokens.py::test_who_may_manage_tokens_cannot_become_an_admin",),
     ),
     Defence(
         "an admin's token is an admin's to see",
         "api/tokens.py",
-        "    return manages and not _ADMIN_SCOPES.intersection(scopes)",
+        "    return manages and not _makes_an_admin(scopes)",
         "    return manages",
         ("tests/api/test_tokens.py::test_who_may_manage_tokens_cannot_become_an_admin",),
     ),
@@ -1423,6 +1423,27 @@ DEFENCES: tuple[Defence, ...] = (
         "        if not allow_weaker:",
         "        if False:",
         ("tests/audit/test_audit_certificate.py::test_a_weaker_project_is_deployed_only_where_that_is_said",),
+    ),
+    Defence(
+        "a scope is what it means",
+        "access/tokens.py",
+        '        if text.endswith(":"):  # one scope',
+        "        if False:  # one scope",
+        ("tests/attacks/test_control.py::test_no_token_makes_itself_a_greater_one",),
+    ),
+    Defence(
+        "tables behind a fence",
+        "query/compose.py",
+        "if behind_fence else None",
+        "if False else None",
+        ("tests/attacks/test_dictionaries.py",),
+    ),
+    Defence(
+        "a parameter that is fixed cannot be switched off",
+        "deploy/validate.py",
+        "        errors += switched_off(snapshot)",
+        "        pass",
+        ("tests/attacks/test_parameters.py::test_a_filter_that_a_request_could_switch_off",),
     ),
     Defence(
         "conditions that the engine folds by value",

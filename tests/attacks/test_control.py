@@ -94,6 +94,13 @@ async def test_no_token_makes_itself_a_greater_one(workspace: Workspace) -> None
         assert reply.status == 403, (method, reply.text)
     own = await workspace.request("PUT", "/v0/tokens/t_TOKENS?scope=ADMIN", token=token)
     assert own.status == 403 and (await workspace.get("/v0/variables", token=token)).status == 403
+    spellings = ("ADMIN:", "ADMIN::", "ADMIN_USER:", "%20ADMIN", "ADMIN%20", "admin", "Admin:", "ADMIN:x", "ADMIN%00", "")
+    for scope in spellings:
+        for method, path in (("POST", f"?name=mine&scope={scope}"), ("PUT", f"/t_TOKENS?scope=TOKENS&scope={scope}")):
+            for holder in (token, "admin"):
+                reply = await workspace.request(method, f"/v0/tokens{path}", token=holder)
+                assert reply.status in (400, 403), (method, path, reply.text)
+    assert (await workspace.get("/v0/variables", token=token)).status == 403
 
 
 @pytest.mark.parametrize(

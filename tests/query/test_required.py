@@ -152,3 +152,12 @@ async def test_the_documented_policies_deploy(workspace: Workspace) -> None:
     assert len(await workspace.rows("/v0/pipes/open.json", token=token)) == 4
     refused = await workspace.get("/v0/pipes/confined.json", token=workspace.tenant("confined", customer_id="a"))
     assert refused.status == 403 and "regions" in refused.json["error"]
+
+
+async def test_service_tables_are_not_the_projects_to_police(workspace: Workspace) -> None:
+    stats = "NODE n\nSQL >\n    SELECT count() AS n FROM tinybird.pipe_stats_rt\nTYPE endpoint\n"
+    await workspace.deploy(TENANTS | {"datasources/daily.datasource": FOR_ALL, "endpoints/stats.pipe": stats})
+    await require(workspace)
+    await workspace.deploy(TENANTS | {"datasources/daily.datasource": FOR_ALL, "endpoints/stats.pipe": stats + "\n"})
+    assert (await workspace.get("/v0/pipes/stats.json")).status == 200
+    assert (await workspace.get("/v0/pipes/stats.json", token=workspace.tenant("stats", customer_id="a"))).status == 403

@@ -91,7 +91,10 @@ def parse_scope(text: str) -> Scope:
         if text != type and not text.startswith(f"{type}:"):
             continue
         resource, _, filter = text[len(type) + 1 :].partition(":")
-        return checked_scope(type, resource, filter)
+        scope = checked_scope(type, resource, filter)
+        if text.endswith(":"):  # one scope has one text: texts are compared, and kept
+            raise BadRequest(f"The scope '{text[:200]}' ends with a ':'", hint=f"Write {text.rstrip(':')[:200]}.")
+        return scope
     raise BadRequest(f"Unknown scope '{text[:200]}'", hint=f"Scopes are {', '.join(SCOPE_TYPES)}.")
 
 

@@ -7,7 +7,7 @@ gets one and the same 403.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl
@@ -237,11 +237,16 @@ def _may_manage(security: SecurityContext, scopes: tuple[str, ...]) -> bool:
     if security.environment:  # it could give itself another one, or none
         return False
     manages = security.kind is TokenKind.STATIC and bool(security.scopes_for("TOKENS", ""))
-    return manages and not _ADMIN_SCOPES.intersection(scopes)
+    return manages and not _makes_an_admin(scopes)
+
+
+def _makes_an_admin(scopes: Iterable[str]) -> bool:
+    """By what a text means, not by how it is written. Raises BadRequest on a text that is no scope."""
+    return any(parse_scope(text).type in _ADMIN_SCOPES for text in scopes)
 
 
 def _check_scopes(security: SecurityContext, scopes: list[str] | tuple[()]) -> None:
-    if not security.manages_workspace and _ADMIN_SCOPES.intersection(scopes):
+    if not security.manages_workspace and _makes_an_admin(scopes):
         raise Forbidden(
             f"The token '{security.name}' cannot make an admin's token", hint="Use the workspace's admin token."
         )
