@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import aiohttp
+import msgspec
 import pytest
 
 from pipit.audit.certificate import Certificate, certify, decode, weakenings
@@ -187,3 +188,26 @@ async def test_a_weaker_project_is_deployed_only_where_that_is_said(
 async def test_a_stricter_project_is_deployed(live: Served) -> None:
     strict = POLICY.replace("customer_id = {{", "team != 'x' AND customer_id = {{")
     assert (await deploy(live, project(strict))).status == 200
+
+
+def test_an_endpoint_that_turns_to_a_total_of_everybodys_rows_is_weaker() -> None:
+    total = "SCHEMA >\n    action String,\n    n UInt64\nENGINE SummingMergeTree\nENGINE_SORTING_KEY action\n"
+    view = "NODE v\nSQL >\n    SELECT action, count() AS n FROM events GROUP BY action\nTYPE materialized\nDATASOURCE total\n"
+    files = {"datasources/total.datasource": total + "ROW_POLICY none REASON 'totals'\n", "pipes/to_total.pipe": view}
+    before = project(**files)
+    for reads in ("SELECT * FROM total", "SELECT action, 1 AS n FROM events UNION ALL SELECT * FROM total"):
+        after = project(reads=f"NODE endpoint\nSQL >\n    {reads}\nTYPE endpoint\n", **files)
+        (sentence,) = weaker(before, after)
+        assert "'total'" in sentence and "'events'" in sentence
+    plans = project(reads=READS_PLANS, **{"datasources/plans.datasource": PLANS + "ROW_POLICY none REASON 'prices'\n"})
+    assert weaker(project(**{"datasources/plans.datasource": PLANS + "ROW_POLICY none REASON 'prices'\n"}), plans) == []
+
+
+def test_a_confined_endpoint_that_turns_to_an_open_table_is_weaker() -> None:
+    was = certificate(project(policy=""))
+    was = msgspec.structs.replace(
+        was, endpoints={n: msgspec.structs.replace(e, confined={"events": ("customer_id",)}) for n, e in was.endpoints.items()}
+    )
+    reads = READS.replace("FROM events", "FROM plans").replace("action,", "plan AS action,")
+    found = [one.sentence for one in weakenings(was, certificate(project(policy="", reads=reads)))]
+    assert any("'plans'" in sentence for sentence in found), found

@@ -43,6 +43,7 @@ class TableFilter(msgspec.Struct, frozen=True, omit_defaults=True):
     conditions: tuple[str, ...] = ()
     optional: dict[str, tuple[str, ...]] = {}
     reason: str = ""
+    policed: tuple[str, ...] = ()  # of `none`: the tables with a policy that its rows are made from
 
 
 class EndpointFilters(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -193,10 +194,20 @@ def _compare_endpoints(
                 f"The endpoint '{name}' no longer confines '{table}' by {lost}",
                 f"Give every read of '{table}' its condition on {lost} again, in every branch.",
             )
-    if not was.fixed_params and POLICY not in was.tables.values():
+    if not was.fixed_params and not was.confined and POLICY not in was.tables.values():
         return  # nothing confined it before
     for table in now.tables:
-        if table not in was.tables and tables[table].filter == OPEN and not now.confined.get(table):
+        if table in was.tables:
+            continue
+        if tables[table].filter == NONE and tables[table].policed:
+            made_from = ", ".join(f"'{one}'" for one in tables[table].policed)
+            yield Weakening(
+                name,
+                f"The endpoint '{name}' reads '{table}' now, which every tenant may read and which is made from "
+                f"{made_from}",
+                "Look at what it tells of other tenants.",
+            )
+        if tables[table].filter == OPEN and not now.confined.get(table):
             yield Weakening(
                 name,
                 f"The endpoint '{name}' reads '{table}' now, which no filter confines",
@@ -208,9 +219,9 @@ def _table(snapshot: Snapshot, table: Table) -> TableFilter:
     declared = table.datasource.row_policy
     if table.policy is not None:
         return _policy(table.policy)
-    if declared is not None:
-        return TableFilter(NONE, reason=declared.reason)
     policed = {name for name, other in snapshot.tables.items() if other.policy is not None}
+    if declared is not None:
+        return TableFilter(NONE, reason=declared.reason, policed=tuple(sorted(table.sources & policed)))
     return TableFilter(REFUSED if table.sources & policed else OPEN)
 
 
