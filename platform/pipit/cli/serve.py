@@ -32,8 +32,8 @@ from pipit.errors import PipitError
 if TYPE_CHECKING:
     from starlette.applications import Starlette
 
+    from pipit.api.listen import Listener
     from pipit.api.server import Server
-    from pipit.cli.listen import Listener
 
 log = logging.getLogger("pipit.cli")
 
@@ -128,7 +128,7 @@ def serve(
 
 
 async def _serve(settings: Settings) -> int:
-    from pipit.cli.listen import Listener, bind, port_of
+    from pipit.api.listen import Listener, bind, port_of
 
     started = time.monotonic()
     options = settings.options

@@ -135,8 +135,8 @@ async def _running(options: Options, server: ServerFile) -> AsyncIterator[Client
 async def _own(options: Options) -> AsyncIterator[Client]:
     """A server in this process. Only this command's requests reach it: nobody else knows its port and token."""
     from pipit.api.app import app_for
+    from pipit.api.listen import listening
     from pipit.api.server import Config, open_server
-    from pipit.cli.listen import Listener, bind, port_of
 
     token, token_from = server_token(options.data)
     log_to(options.data / "logs", hide=[token], to_terminal=logging.ERROR)
@@ -149,12 +149,6 @@ async def _own(options: Options) -> AsyncIterator[Client]:
     async with AsyncExitStack() as stack:
         with waiting("Starting the engine..."), naming(options.clickhouse_url):
             server = await stack.enter_async_context(open_server(config))
-        socket = bind("127.0.0.1", 0)
-        listener = Listener(app_for(server))
-        serving = asyncio.create_task(listener.serve(sockets=[socket]))
-        try:
-            async with open_client(f"http://127.0.0.1:{port_of(socket)}", options.token or token) as client:
-                yield client
-        finally:
-            listener.should_exit = True
-            await serving
+        url = await stack.enter_async_context(listening(app_for(server)))
+        async with open_client(url, options.token or token) as client:
+            yield client

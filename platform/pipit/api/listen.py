@@ -19,7 +19,7 @@ import errno
 import logging
 import resource
 import socket
-from collections.abc import Generator
+from collections.abc import AsyncIterator, Generator
 from itertools import islice
 from typing import cast
 
@@ -304,3 +304,16 @@ def _cannot_bind(host: str, port: int, error: OSError) -> Unavailable:
     if error.errno == errno.EADDRNOTAVAIL:
         return Unavailable(f"'{host}' is not an address of this machine", hint="Try --host 127.0.0.1.")
     return Unavailable(f"Cannot listen on {host}:{port}: {error.strerror}")
+
+
+@contextlib.asynccontextmanager
+async def listening(app: ASGIApp) -> AsyncIterator[str]:
+    """The application on a free loopback port, for as long as the context; its base URL."""
+    socket = bind("127.0.0.1", 0)
+    listener = Listener(app)
+    serving = asyncio.create_task(listener.serve(sockets=[socket]))
+    try:
+        yield f"http://127.0.0.1:{port_of(socket)}"
+    finally:
+        listener.should_exit = True
+        await serving

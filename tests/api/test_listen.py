@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 import pytest
 from starlette.types import Receive, Scope, Send
 
-from pipit.cli import listen
+from pipit.api import listen
 
 pytestmark = pytest.mark.anyio
 
