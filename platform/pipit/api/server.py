@@ -36,6 +36,7 @@ class Config:
     max_body_bytes: int = 10 * 1024 * 1024
     max_project_bytes: int = 64 * 1024 * 1024
     limits: Limits = field(default_factory=Limits)
+    file_roots: tuple[Path, ...] = ()  # folders that rows may be loaded from besides the events' own
     # Writes a new admin token to where this one was found; None: it was given from outside and is changed there.
     keep_admin_token: Callable[[str], None] | None = None
 
@@ -60,7 +61,9 @@ async def open_server(config: Config) -> AsyncIterator[Server]:
     Raises Unavailable when the engine cannot be started or reached, Conflict when another server uses the same state.
     """
     config.data_dir.mkdir(parents=True, exist_ok=True)
-    async with open_engine(config.data_dir, config.clickhouse_url) as engine, only_server(engine):
+    async with open_engine(
+        config.data_dir, config.clickhouse_url, file_roots=config.file_roots
+    ) as engine, only_server(engine):
         catalog = Catalog(engine, config.admin_token, keep_admin_token=config.keep_admin_token)
         await _load(catalog)
         ingest = Ingest(engine, config.data_dir)

@@ -1,0 +1,58 @@
+"""What is equal, and what a person reads when it is not.
+
+An answer must be the expected text, byte for byte but for line ends at its end. Rows that the query's ORDER BY leaves
+in any order (ties) may come in any: then the rows must be the same ones, and their keys in the same sequence. A query
+without ORDER BY promises no order at all.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+
+_MOST_LINES = 40
+_MOST_WIDTH = 400
+
+
+class Match(StrEnum):
+    """`TIES`: equal but for the order of rows that the query leaves open. `ORDER`: the same rows, wrongly ordered."""
+
+    EXACT = "exact"
+    TIES = "ties"
+    ORDER = "order"
+    NO = "no"
+
+
+def lines_of(text: str) -> list[str]:
+    return text.rstrip("\n").split("\n") if text.strip("\n") else []
+
+
+def same_rows(expected: str, actual: str) -> Match:
+    """EXACT, NO, or ORDER: whether that matters is for `in_order` to say."""
+    if expected.rstrip("\n") == actual.rstrip("\n"):
+        return Match.EXACT
+    return Match.ORDER if Counter(lines_of(expected)) == Counter(lines_of(actual)) else Match.NO
+
+
+def in_order(expected: str, keys: Mapping[str, Sequence[str]], order: Sequence[str]) -> Match:
+    """`keys`: for each line the sort keys that it came with, as often as it came; `order`: the keys as they came.
+
+    TIES when the expected lines, by their keys, stand in that sequence.
+    """
+    left = {line: list(found) for line, found in keys.items()}
+    return Match.TIES if [left[line].pop(0) for line in lines_of(expected)] == list(order) else Match.ORDER
+
+
+def difference(expected: str, actual: str) -> str:
+    """A unified diff, cut to what a terminal can hold; `-` is what the file expects, `+` what came."""
+    lines = list(
+        difflib.unified_diff(lines_of(expected), lines_of(actual), "expected", "actual", lineterm="", n=2),
+    )
+    shown = [
+        line if len(line) <= _MOST_WIDTH else f"{line[:_MOST_WIDTH]}... ({len(line):,} characters)" for line in lines
+    ]
+    if len(shown) > _MOST_LINES:
+        shown = [*shown[:_MOST_LINES], f"... and {len(shown) - _MOST_LINES} lines more"]
+    return "\n".join(shown)

@@ -1,0 +1,166 @@
+"""A project's fixtures into a fresh workspace: `fixtures/<data source>.ndjson|csv|parquet|sql`.
+
+Classic's `datasources/fixtures/` too. NDJSON goes the way of events: over HTTP, through jsonpaths, bad rows into the
+quarantine. CSV and Parquet are loaded by columns (by position where a CSV has no header). A `.sql` fixture is a SELECT
+whose rows are sent as NDJSON. Data sources that a view or a copy fills come after the others, and only if they are
+still empty then, as `tb build` has it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipit.catalog.snapshot import Snapshot, Table
+from pipit.datafiles.resources import NodeType
+from pipit.errors import PipitError
+from pipit.sql.identifiers import quote
+from pipit.testing.ground import Workspace
+
+FOLDERS = ("fixtures", "datasources/fixtures")
+ENDINGS = ("ndjson", "jsonl", "csv", "parquet", "sql")
+_CHUNK_BYTES = 8 * 1024 * 1024  # below what one request may hold
+_LOADING: dict[str, str | int | float] = {
+    "date_time_input_format": "best_effort",
+    "input_format_null_as_default": 1,
+    "input_format_defaults_for_omitted_fields": 1,
+    "input_format_parquet_allow_missing_columns": 1,
+    "input_format_with_names_use_header": 1,
+    "input_format_skip_unknown_fields": 1,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What one fixture brought. `problem` is empty when all of it is in the table."""
+
+    file: str
+    datasource: str
+    rows: int = 0
+    problem: str = ""
+
+
+def fixture_of(project: Path, name: str) -> Path | None:
+    for folder in FOLDERS:
+        for ending in ENDINGS:
+            path = project / folder / f"{name}.{ending}"
+            if path.is_file():
+                return path
+    return None
+
+
+async def load_fixtures(workspace: Workspace, project: Path) -> list[Loaded]:
+    """Loads every fixture that has a data source. What goes wrong with one is in the answer, and stops no other."""
+    snapshot = workspace.snapshot
+    filled = filled_by_pipes(snapshot)
+    found: list[Loaded] = []
+    for name in sorted(snapshot.tables, key=lambda one: (one in filled, one)):
+        path = fixture_of(project, name)
+        if path is None or (name in filled and await count(workspace, snapshot.tables[name])):
+            continue
+        file = path.relative_to(project).as_posix()
+        try:
+            found.append(await _load(workspace, snapshot.tables[name], path, file))
+        except (PipitError, OSError, UnicodeDecodeError, csv.Error) as problem:
+            message = problem.message if isinstance(problem, PipitError) else str(problem)
+            found.append(Loaded(file, name, 0, message))
+    return found
+
+
+def filled_by_pipes(snapshot: Snapshot) -> frozenset[str]:
+    """The data sources that views and copies write to."""
+    nodes = [node.node for pipe in snapshot.pipes.values() for node in pipe.nodes.values()]
+    return frozenset(
+        [n.datasource for n in nodes if n.type is NodeType.MATERIALIZED]
+        + [n.target_datasource for n in nodes if n.type is NodeType.COPY]
+    )
+
+
+async def count(workspace: Workspace, table: Table) -> int:
+    rows = await workspace.server.engine.rows(
+        f"SELECT count() AS n FROM {quote(table.database)}.{quote(table.physical)}"
+    )
+    return int(rows[0]["n"])
+
+
+async def _load(workspace: Workspace, table: Table, path: Path, file: str) -> Loaded:
+    name = table.name
+    if path.suffix == ".sql":
+        reply = await workspace.post("/v0/sql", body=f"{_select(path)} FORMAT JSONEachRow".encode())
+        if reply.status != 200:
+            return Loaded(file, name, 0, reply.error)
+        return await _send(workspace, table, _chunks(reply.body), file)
+    if path.suffix in (".ndjson", ".jsonl") and not _is_state(table):
+        return await _send(workspace, table, _chunks(await asyncio.to_thread(path.read_bytes)), file)
+    before = await count(workspace, table)
+    await _insert(workspace, table, path)
+    return Loaded(file, name, await count(workspace, table) - before)
+
+
+async def _send(workspace: Workspace, table: Table, chunks: Iterator[bytes], file: str) -> Loaded:
+    rows = bad = 0
+    for chunk in chunks:
+        reply = await workspace.post("/v0/events", {"name": table.name, "wait": "true"}, chunk)
+        if reply.status not in (200, 202) or not isinstance(reply.json, dict):
+            return Loaded(file, table.name, rows, reply.error)
+        rows += int(reply.json["successful_rows"])
+        bad += int(reply.json["quarantined_rows"])
+    return Loaded(file, table.name, rows, await _why(workspace, table, bad) if bad else "")
+
+
+async def _why(workspace: Workspace, table: Table, bad: int) -> str:
+    reasons = await workspace.server.engine.rows(
+        f"SELECT arrayStringConcat(c__error, '; ') AS why FROM {quote(table.database)}.{quote(table.quarantine)} "
+        "GROUP BY why ORDER BY count() DESC, why LIMIT 1"
+    )
+    reason = f", such as: {reasons[0]['why']}" if reasons else ""
+    return f"{bad} rows do not fit the schema and are in {table.name}_quarantine{reason}"
+
+
+async def _insert(workspace: Workspace, table: Table, path: Path) -> None:
+    """By columns, straight into the table: CSV and Parquet, and what events cannot fill."""
+    columns = table.datasource.columns
+    types = {column.name: column.type for column in columns}
+    format = {".csv": "CSV", ".parquet": "Parquet"}.get(path.suffix, "JSONEachRow")
+    names = [column.name for column in columns]
+    if format == "CSV" and (header := _header(path, frozenset(names))):
+        format, names = "CSVWithNames", header
+    listed = ", ".join(map(quote, names))
+    await workspace.server.engine.insert_file(
+        f"{quote(table.database)}.{quote(table.physical)} ({listed})",
+        f"SELECT {listed} FROM {{source}}",
+        path,
+        format=format,
+        structure=", ".join(f"{quote(name)} {types[name]}" for name in names),
+        settings=_LOADING,
+    )
+
+
+def _header(path: Path, names: frozenset[str]) -> list[str]:
+    """The first line's names, if they are columns; else the file has no header."""
+    with path.open(encoding="utf-8", newline="") as file:
+        first = next(csv.reader(file), [])
+    return first if first and set(first) <= names and len(set(first)) == len(first) else []
+
+
+def _is_state(table: Table) -> bool:
+    return any("AggregateFunction(" in column.type for column in table.datasource.columns)
+
+
+def _select(path: Path) -> str:
+    return path.read_text(encoding="utf-8").strip().rstrip(";").rstrip()
+
+
+def _chunks(content: bytes) -> Iterator[bytes]:
+    """Whole lines, at most so many bytes at once."""
+    start = 0
+    while start < len(content):
+        end = start + _CHUNK_BYTES
+        if end < len(content):
+            end = content.rfind(b"\n", start, end) + 1 or len(content)
+        if content[start:end].strip():
+            yield content[start:end]
+        start = end

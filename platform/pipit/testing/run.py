@@ -1,0 +1,318 @@
+"""Runs a project's tests: the copies that a test needs, then every test over HTTP, several at once."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from urllib.parse import quote as quote_url
+from urllib.parse import urlencode
+
+import yarl
+
+from pipit.catalog.snapshot import CompiledNode, CompiledPipe, Snapshot
+from pipit.datafiles.resources import NodeType
+from pipit.errors import PipitError
+from pipit.query.compose import Composer
+from pipit.templates import Binder
+from pipit.testing.cases import Case, Classic, Command, Quality, Skipped, Test
+from pipit.testing.compare import Match, difference, in_order, lines_of, same_rows
+from pipit.testing.fixtures import Loaded, fixture_of
+from pipit.testing.ground import Reply, Workspace
+from pipit.testing.order import sort_keys
+
+_KEY = "pipit_test_sort_key"
+_UNQUOTED = "!$%&'()*+,/:;=?@[]~"  # what an HTTP client leaves as it is in a query string
+_POLL_SECONDS = 0.05
+_COPY_SECONDS = 300.0
+
+
+class Outcome(StrEnum):
+    PASSED = "passed"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """`note`: what a reader should know, also of a test that passed. `answer`: what came, for `--update`."""
+
+    test: Test
+    outcome: Outcome
+    note: str = ""
+    difference: str = ""
+    answer: str = ""
+    status: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """All that one run found. `copies`: pipe -> what went wrong with it, empty where it ran."""
+
+    results: tuple[Result, ...]
+    fixtures: tuple[Loaded, ...] = ()
+    copies: Mapping[str, str] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    def count(self, outcome: Outcome) -> int:
+        return sum(result.outcome is outcome for result in self.results)
+
+    @property
+    def passed(self) -> bool:
+        return not self.count(Outcome.FAILED)
+
+
+async def run_tests(
+    workspace: Workspace, tests: Sequence[Test], *, jobs: int, told: Callable[[Result], None] = lambda _: None
+) -> list[Result]:
+    """The tests' results in the tests' order; `told` hears of each as it ends. The workspace is deployed and filled."""
+    gate = asyncio.Semaphore(jobs)
+
+    async def one(test: Test) -> Result:
+        async with gate:
+            started = time.monotonic()
+            result = await _result(workspace, test)
+            result = Result(
+                test,
+                result.outcome,
+                result.note,
+                result.difference,
+                result.answer,
+                result.status,
+                time.monotonic() - started,
+            )
+        told(result)
+        return result
+
+    return list(await asyncio.gather(*map(one, tests)))
+
+
+async def run_copies(workspace: Workspace, project: Path, tests: Iterable[Test]) -> dict[str, str]:
+    """Runs the copies whose targets a test reads and no fixture fills, once, sources before what reads them."""
+    snapshot = workspace.snapshot
+    copies = _copies(snapshot)
+    if not copies:
+        return {}
+    reads = {pipe: _tables_of(snapshot, snapshot.pipes[pipe]) for pipe in copies}
+    wanted = _needed(snapshot, [t for t in tests if isinstance(t, (Case, Quality, Classic))], copies, reads)
+    wanted = {pipe for pipe in wanted if fixture_of(project, copies[pipe]) is None}
+    done: dict[str, str] = {}
+    while len(done) < len(wanted):
+        waiting = {copies[pipe] for pipe in wanted - done.keys()}
+        ready = sorted(p for p in wanted - done.keys() if not (reads[p] - {copies[p]}) & waiting)
+        for pipe in ready or sorted(wanted - done.keys()):  # a circle: in the order of names
+            done[pipe] = await _run_copy(workspace, pipe)
+    return done
+
+
+def _copies(snapshot: Snapshot) -> dict[str, str]:
+    """Pipe -> the data source that it copies into."""
+    return {
+        pipe.name: node.node.target_datasource
+        for pipe in snapshot.pipes.values()
+        for node in pipe.nodes.values()
+        if node.node.type is NodeType.COPY
+    }
+
+
+def _needed(
+    snapshot: Snapshot, tests: Iterable[Test], copies: Mapping[str, str], reads: Mapping[str, Collection[str]]
+) -> set[str]:
+    """The copies whose targets the tests read, through other copies and views too."""
+    named: set[str] = set()
+    everything = False
+    for test in tests:
+        if isinstance(test, Case) and test.pipe in snapshot.pipes:
+            named |= _tables_of(snapshot, snapshot.pipes[test.pipe])
+        elif isinstance(test, (Quality, Classic)):
+            everything = True  # free SQL
+    if everything:
+        return set(copies)
+    feeds = {name: set(table.sources) for name, table in snapshot.tables.items()}
+    for pipe, target in copies.items():
+        feeds.setdefault(target, set()).update(reads[pipe])
+    seen: set[str] = set()
+    while named - seen:
+        name = (named - seen).pop()
+        seen.add(name)
+        named |= feeds.get(name, set())
+    return {pipe for pipe, target in copies.items() if target in named}
+
+
+def _tables_of(snapshot: Snapshot, pipe: CompiledPipe) -> set[str]:
+    """The data sources that a pipe reads, whatever its parameters: both sides of what they decide."""
+    known = snapshot.physical_tables
+    found: set[str] = set()
+    for defined in (False, True):
+        try:
+            composed = Composer().pipe(snapshot, pipe, _node(pipe), {}, Binder(placeholder=True, defined=defined))
+        except PipitError:
+            continue
+        found |= {known[table].table.name for table in composed.tables if table in known}
+    return found
+
+
+def _node(pipe: CompiledPipe) -> CompiledNode:
+    """What a test of the pipe asks for: what other pipes read, else its last node."""
+    return pipe.readable or list(pipe.nodes.values())[-1]
+
+
+async def _run_copy(workspace: Workspace, pipe: str) -> str:
+    reply = await workspace.post(f"/v0/pipes/{pipe}/copy")
+    found = reply.json if isinstance(reply.json, dict) else {}
+    job = found.get("job", found)
+    if reply.status >= 300 or not isinstance(job, dict) or "job_id" not in job:
+        return reply.error
+    deadline = time.monotonic() + _COPY_SECONDS
+    while job.get("status") not in ("done", "error", "cancelled"):
+        if time.monotonic() > deadline:
+            return f"it did not end within {_COPY_SECONDS:.0f} s"
+        await asyncio.sleep(_POLL_SECONDS)
+        answered = (await workspace.get(f"/v0/jobs/{job['job_id']}")).json
+        job = answered if isinstance(answered, dict) else {}
+    return "" if job.get("status") == "done" else str(job.get("error") or job.get("status"))
+
+
+async def _result(workspace: Workspace, test: Test) -> Result:
+    match test:
+        case Case():
+            return await _case(workspace, test)
+        case Quality():
+            return await _quality(workspace, test)
+        case Classic():
+            return await _classic(workspace, test)
+        case Skipped():
+            return Result(test, Outcome.SKIPPED, test.reason)
+
+
+async def _case(workspace: Workspace, case: Case) -> Result:
+    pipe = workspace.snapshot.pipes.get(case.pipe)
+    if pipe is None:
+        return Result(case, Outcome.SKIPPED, f"the project has no pipe '{case.pipe}'")
+    reply = await _ask(workspace, pipe, case.parameters)
+    answer = reply.text if reply.status < 300 else reply.error
+    if reply.status != case.status:
+        note = f"status {reply.status}, expected {case.status}"
+        return Result(case, Outcome.FAILED, note, difference(case.expected, answer), answer, reply.status)
+    match = same_rows(case.expected, answer)
+    if match is Match.ORDER and reply.status < 300:
+        match = await _ordered(workspace, pipe, case)
+    outcome = Outcome.PASSED if match in (Match.EXACT, Match.TIES) else Outcome.FAILED
+    note = {
+        Match.TIES: "rows that the query's ORDER BY leaves open came in another order",
+        Match.ORDER: "the same rows in another order",
+    }.get(match, "")
+    shown = difference(case.expected, answer) if outcome is Outcome.FAILED else ""
+    return Result(case, outcome, note, shown, answer, reply.status)
+
+
+async def _ordered(workspace: Workspace, pipe: CompiledPipe, case: Case) -> Match:
+    """Whether the order that the case expects is one that the query's own ORDER BY allows."""
+    keys = sort_keys(_node(pipe).node.sql)
+    if not keys:
+        return Match.TIES if keys is not None else Match.ORDER
+    over = f"SELECT *, toString(tuple({', '.join(keys)})) AS {_KEY} FROM _"
+    reply = await _ask(workspace, pipe, case.parameters, over=over)
+    if reply.status >= 300:
+        return Match.TIES if "UNKNOWN_IDENTIFIER" in reply.error or "Unknown" in reply.error else Match.ORDER
+    found: dict[str, list[str]] = {}
+    order: list[str] = []
+    for line in lines_of(reply.text):
+        row, key = _without_key(line)
+        found.setdefault(row, []).append(key)
+        order.append(key)
+    if same_rows(case.expected, "\n".join(row for row, held in found.items() for _ in held)) is Match.NO:
+        return Match.ORDER
+    return in_order(case.expected, found, order)
+
+
+def _without_key(line: str) -> tuple[str, str]:
+    """A row as it would be without its last column, and that column."""
+    if line.endswith("}"):
+        row, _, key = line.rpartition(f',"{_KEY}":')
+        return f"{row}}}", key[:-1]
+    row, _, key = line.rpartition("\t")
+    return row, key
+
+
+async def _ask(workspace: Workspace, pipe: CompiledPipe, parameters: str, *, over: str = "") -> Reply:
+    """An endpoint as NDJSON; a pipe that is none through /v0/sql, in its default format."""
+    query = quote_url(parameters.strip(), safe=_UNQUOTED)
+    if pipe.endpoint is not None:
+        asked = f"/v0/pipes/{pipe.name}.ndjson?{query}" + (f"&{urlencode({'q': over})}" if over else "")
+    else:
+        sql = "SELECT * FROM _" if pipe.readable else _node(pipe).node.sql
+        asked = f"/v0/sql?{urlencode({'q': over or sql, 'pipeline': pipe.name})}&{query}"
+    return await workspace.get_url(yarl.URL(workspace.url + asked, encoded=True))
+
+
+async def _quality(workspace: Workspace, test: Quality) -> Result:
+    sql = test.sql.strip().rstrip(";")
+    params = {**test.params, "q": f"{sql}\nFORMAT JSON"}
+    reply = await workspace.get("/v0/sql", params)
+    found = reply.json
+    if reply.status != 200 or not isinstance(found, dict):
+        return Result(test, Outcome.FAILED, reply.error, status=reply.status)
+    if found["data"]:
+        shown = "\n".join(f"+{row}" for row in found["data"][:5])
+        return Result(test, Outcome.FAILED, f"the query found {found['rows']} rows, and should find none", shown)
+    used = found.get("statistics", {})
+    if test.max_bytes is not None and used.get("bytes_read", 0) > test.max_bytes:
+        return Result(test, Outcome.FAILED, f"it read {used['bytes_read']:,} bytes, and may read {test.max_bytes:,}")
+    if test.max_seconds is not None and used.get("elapsed", 0) > test.max_seconds:
+        return Result(test, Outcome.FAILED, f"it took {used['elapsed']:.2f} s, and may take {test.max_seconds:g}")
+    return Result(test, Outcome.PASSED)
+
+
+async def _classic(workspace: Workspace, test: Classic) -> Result:
+    printed: list[str] = []
+    for command in test.commands:
+        reply = await _command(workspace, command)
+        if reply.status >= 300:
+            return Result(test, Outcome.FAILED, reply.error, status=reply.status)
+        printed.append(_table(reply) if command.sql and not command.format else reply.text)
+    expected, answer = _without_blanks(test.expected), _without_blanks("\n".join(printed))
+    if all(c.sql and not c.format for c in test.commands):
+        expected = "\n".join(" | ".join(cells) for cells in _cells(expected))
+    match = same_rows(expected, answer)
+    if match is Match.EXACT:
+        return Result(test, Outcome.PASSED)
+    if match is Match.ORDER and not any(_sorted(workspace.snapshot, command) for command in test.commands):
+        return Result(test, Outcome.PASSED, "the query has no ORDER BY: its rows came in another order")
+    return Result(test, Outcome.FAILED, "", difference(expected, answer))
+
+
+def _sorted(snapshot: Snapshot, command: Command) -> bool:
+    pipe = snapshot.pipes.get(command.pipe)
+    return sort_keys(command.sql if command.sql else _node(pipe).node.sql if pipe else "") != []
+
+
+async def _command(workspace: Workspace, command: Command) -> Reply:
+    if command.sql:
+        sql = command.sql.strip().rstrip(";")
+        format = {"csv": "CSVWithNames", "json": "JSON"}.get(command.format, "JSONCompactStrings")
+        return await workspace.get("/v0/sql", {"q": f"{sql}\nFORMAT {format}"})
+    return await workspace.get(f"/v0/pipes/{command.pipe}.{command.format}", command.params)
+
+
+def _table(reply: Reply) -> str:
+    """The cells of a query's answer, one row a line, as `_cells` reads them from the table that a command prints."""
+    found = reply.json
+    rows = [[column["name"] for column in found["meta"]], *found["data"]]
+    return "\n".join(" | ".join(str(cell) for cell in row) for row in rows)
+
+
+def _cells(table: str) -> list[list[str]]:
+    return [
+        [cell.strip() for cell in line.strip().strip("|").split("|")]
+        for line in table.splitlines()
+        if line.strip().startswith("|")
+    ]
+
+
+def _without_blanks(text: str) -> str:
+    return "\n".join(line.rstrip() for line in text.splitlines() if line.strip())
