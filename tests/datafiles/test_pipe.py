@@ -51,12 +51,13 @@ def test_every_part_of_an_endpoint() -> None:
     assert top.endpoint is last
 
 
-def test_a_pipe_without_types_is_published_in_endpoints_only() -> None:
+def test_a_pipe_without_types_is_published_in_endpoints_or_with_a_token() -> None:
     text = "NODE a\nSQL >\n    SELECT 1\nNODE b\nSQL >\n    SELECT 2\n"
     published = pipe(text, "endpoints/old.pipe").endpoint
     assert published is not None
     assert published.name == "b"
     assert pipe(text, "pipes/old.pipe").endpoint is None
+    assert pipe("TOKEN reader READ\n" + text, "pipes/old.pipe").endpoint == published
     materialized = text + "TYPE materialized\nDATASOURCE x\n"
     assert pipe(materialized, "endpoints/old.pipe").endpoint is None
 

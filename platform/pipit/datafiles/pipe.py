@@ -1,7 +1,8 @@
 """`.pipe`: directives -> `Pipe` with its nodes. Errors go to the report; the result is only of use if there are none.
 
-A pipe without any typed node is published by its last node if the file stands in a folder `endpoints/`, as Classic
-projects have it. Elsewhere such a pipe is for other pipes to read and has no endpoint.
+A pipe without any typed node is published by its last node, as Classic projects have it, if the file stands in a
+folder `endpoints/` or grants a token READ: there is nothing else that the token could read. Any other such pipe is
+for other pipes to read and has no endpoint.
 """
 
 from __future__ import annotations
@@ -257,6 +258,7 @@ def _cache(report: Report, directive: Directive | None) -> int | None:
 def _published(pipe: Pipe) -> Pipe:
     """Classic's implicit endpoint: see the module's text."""
     typed = any(node.type is not NodeType.STANDARD for node in pipe.nodes)
-    if typed or not pipe.nodes or "endpoints" not in PurePosixPath(pipe.file).parts[:-1]:
+    meant = bool(pipe.tokens) or "endpoints" in PurePosixPath(pipe.file).parts[:-1]
+    if typed or not pipe.nodes or not meant:
         return pipe
     return replace(pipe, nodes=(*pipe.nodes[:-1], replace(pipe.nodes[-1], type=NodeType.ENDPOINT)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,9 +21,10 @@ from pipit.query.compose import Composer
 from pipit.templates import Binder
 from pipit.testing.cases import Case, Classic, Command, Quality, Skipped, Test
 from pipit.testing.compare import Match, difference, in_order, lines_of, same_rows
-from pipit.testing.fixtures import Loaded, fixture_of
-from pipit.testing.ground import Reply, Workspace
+from pipit.testing.fixtures import Loaded, fixture_of, load_fixtures
+from pipit.testing.ground import Ground, Reply, Workspace
 from pipit.testing.order import sort_keys
+from pipit.testing.project import secrets_of, without_ttl
 
 _KEY = "pipit_test_sort_key"
 _UNQUOTED = "!$%&'()*+,/:;=?@[]~"  # what an HTTP client leaves as it is in a query string
@@ -63,7 +65,30 @@ class Report:
 
     @property
     def passed(self) -> bool:
+        """Whether nothing that ran failed. A fixture or copy that did not work shows in the tests that need it."""
         return not self.count(Outcome.FAILED)
+
+
+async def run_project(
+    ground: Ground,
+    folder: Path,
+    files: Mapping[str, str],
+    tests: Sequence[Test],
+    *,
+    jobs: int,
+    told: Callable[[Result], None] = lambda _: None,
+) -> Report:
+    """Deploys the files to a fresh workspace, loads the folder's fixtures, runs copies and tests.
+
+    Raises ProjectError where the project does not deploy, Unavailable where the engine goes away.
+    """
+    started = time.monotonic()
+    workspace = await ground.workspace(f"test_{secrets.token_hex(6)}", secrets_of(folder, files)[0])
+    await workspace.server.deployer.deploy(workspace.id, without_ttl(files))
+    fixtures = await load_fixtures(workspace, folder)
+    copies = await run_copies(workspace, folder, tests)
+    results = await run_tests(workspace, tests, jobs=jobs, told=told)
+    return Report(tuple(results), tuple(fixtures), copies, time.monotonic() - started)
 
 
 async def run_tests(
