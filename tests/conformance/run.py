@@ -30,7 +30,7 @@ from pipit.testing.project import secrets_of, without_ttl
 from pipit.testing.run import Outcome, run_copies, run_tests
 
 _ATTEMPTS = 12
-_ASKS = re.compile(r"Required parameter is not defined|is required|evaluated to null|[Mm]issing|must be|provide")
+_ASKS = re.compile(r"Required parameter is not defined|is required|evaluated to null|[Mm]issing|[Mm]ust (?:be|supply)|provide")
 
 
 @dataclass

@@ -28,7 +28,6 @@ _LOADING: dict[str, str | int | float] = {
     "input_format_null_as_default": 1,
     "input_format_defaults_for_omitted_fields": 1,
     "input_format_parquet_allow_missing_columns": 1,
-    "input_format_with_names_use_header": 1,
     "input_format_skip_unknown_fields": 1,
 }
 
@@ -126,8 +125,12 @@ async def _insert(workspace: Workspace, table: Table, path: Path) -> None:
     types = {column.name: column.type for column in columns}
     format = {".csv": "CSV", ".parquet": "Parquet"}.get(path.suffix, "JSONEachRow")
     names = [column.name for column in columns]
-    if format == "CSV" and (header := _header(path, frozenset(names))):
-        format, names = "CSVWithNames", header
+    settings = dict(_LOADING)
+    if format == "CSV":
+        header = _header(path, frozenset(names))
+        settings["input_format_csv_skip_first_lines"] = 1 if header else 0
+        if set(header) <= types.keys():
+            names = header or names
     listed = ", ".join(map(quote, names))
     await workspace.server.engine.insert_file(
         f"{quote(table.database)}.{quote(table.physical)} ({listed})",
@@ -135,15 +138,15 @@ async def _insert(workspace: Workspace, table: Table, path: Path) -> None:
         path,
         format=format,
         structure=", ".join(f"{quote(name)} {types[name]}" for name in names),
-        settings=_LOADING,
+        settings=settings,
     )
 
 
 def _header(path: Path, names: frozenset[str]) -> list[str]:
-    """The first line's names, if they are columns; else the file has no header."""
+    """The first line, if one of its cells is a column's name; else the file has no header."""
     with path.open(encoding="utf-8", newline="") as file:
         first = next(csv.reader(file), [])
-    return first if first and set(first) <= names and len(set(first)) == len(first) else []
+    return first if len(set(first)) == len(first) and names & set(first) else []
 
 
 def _is_state(table: Table) -> bool:

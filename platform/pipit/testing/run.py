@@ -319,7 +319,7 @@ def _sorted(snapshot: Snapshot, command: Command) -> bool:
 async def _command(workspace: Workspace, command: Command) -> Reply:
     if command.sql:
         sql = command.sql.strip().rstrip(";")
-        format = {"csv": "CSVWithNames", "json": "JSON"}.get(command.format, "JSONCompactStrings")
+        format = {"csv": "CSVWithNames", "json": "JSON"}.get(command.format, "JSONCompact")
         return await workspace.get("/v0/sql", {"q": f"{sql}\nFORMAT {format}"})
     return await workspace.get(f"/v0/pipes/{command.pipe}.{command.format}", command.params)
 

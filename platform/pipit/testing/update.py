@@ -63,4 +63,6 @@ def _scalar(answer: str, indent: str) -> str:
     lines = answer.rstrip("\n").split("\n")
     if answer.strip("\n") and answer.endswith("\n") and all(_PLAIN_LINE.fullmatch(line) for line in lines):
         return "|\n" + "\n".join(f"{indent}  {line}" for line in lines)
-    return str(yaml.safe_dump(answer, width=10**9, allow_unicode=True)).removesuffix("...\n").rstrip("\n")
+    plain = _PLAIN_LINE.fullmatch(answer) is not None
+    dumped = yaml.safe_dump(answer, width=10**9, allow_unicode=plain, default_style=None if plain else '"')
+    return str(dumped).removesuffix("...\n").rstrip("\n")

@@ -1,0 +1,270 @@
+"""A project's tests on a real server: what passes, what fails and how it is told."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from pipit.datafiles import read_project
+from pipit.errors import ProjectError
+from pipit.testing.cases import read_tests
+from pipit.testing.ground import Ground, open_ground
+from pipit.testing.report import as_junit, problems
+from pipit.testing.run import Outcome, Report, run_project
+
+pytestmark = pytest.mark.anyio
+
+FILES = {
+    "datasources/visits.datasource": """
+SCHEMA >
+    `day` Date `json:$.day`,
+    `page` String `json:$.page`,
+    `n` UInt32 `json:$.n`
+ENGINE MergeTree
+ENGINE_SORTING_KEY day
+ENGINE_TTL day + INTERVAL 1 DAY
+""",
+    "datasources/daily.datasource": """
+SCHEMA >
+    `day` Date,
+    `total` AggregateFunction(sum, UInt32)
+ENGINE AggregatingMergeTree
+ENGINE_SORTING_KEY day
+""",
+    "datasources/prices.datasource": """
+SCHEMA >
+    `page` String,
+    `price` Float64
+ENGINE MergeTree
+ENGINE_SORTING_KEY page
+""",
+    "datasources/made.datasource": """
+SCHEMA >
+    `k` UInt8 `json:$.k`
+ENGINE MergeTree
+ENGINE_SORTING_KEY k
+""",
+    "materializations/to_daily.pipe": """
+NODE n
+SQL >
+    SELECT day, sumState(n) AS total FROM visits GROUP BY day
+TYPE materialized
+DATASOURCE daily
+""",
+    "endpoints/top.pipe": """
+NODE n
+SQL >
+    %
+    {% if defined(wrong) %}{{error('wrong is not allowed')}}{% end %}
+    SELECT page, sum(n) AS n FROM visits
+    WHERE day >= {{Date(since, '2020-01-01')}}
+    GROUP BY page
+    ORDER BY n DESC
+TYPE endpoint
+""",
+    "endpoints/totals.pipe": """
+NODE n
+SQL >
+    SELECT day, sumMerge(total) AS total FROM daily GROUP BY day ORDER BY day
+TYPE endpoint
+""",
+    "endpoints/priced.pipe": """
+NODE n
+SQL >
+    SELECT page, price, (SELECT sum(k) FROM made) AS made FROM prices ORDER BY page
+TYPE endpoint
+""",
+    "pipes/plain.pipe": """
+NODE n
+SQL >
+    SELECT page, n FROM visits WHERE n = 5
+""",
+    "fixtures/visits.ndjson": """{"day":"2024-01-01","page":"a","n":3}
+{"day":"2024-01-01","page":"b","n":3}
+{"day":"2024-01-02","page":"c","n":5}
+{"day":"2024-01-02","page":"d","n":"many"}
+""",
+    "fixtures/daily.csv": "never loaded: its view filled it\n",
+    "fixtures/prices.csv": '"page","price"\n"a",1.5\n"b",2\n',
+    "fixtures/made.sql": "SELECT number + 1 AS k FROM numbers(3)\n",
+    "fixtures/nothing.csv": "no such data source\n",
+    "tests/top.yaml": """
+- name: exact
+  parameters: since=2024-01-02
+  expected_result: |
+    {"page":"c","n":5}
+- name: ties
+  expected_result: |
+    {"page":"c","n":5}
+    {"page":"b","n":3}
+    {"page":"a","n":3}
+- name: ties_the_other_way
+  expected_result: |
+    {"page":"c","n":5}
+    {"page":"a","n":3}
+    {"page":"b","n":3}
+- name: wrong_order
+  expected_result: |
+    {"page":"a","n":3}
+    {"page":"c","n":5}
+    {"page":"b","n":3}
+- name: wrong_value
+  expected_result: |
+    {"page":"c","n":6}
+- name: an_error
+  parameters: wrong=1
+  expected_result: wrong is not allowed
+  expected_http_status: 400
+- name: an_error_that_was_not_expected
+  parameters: since=x
+  expected_result: |
+    {"page":"c","n":5}
+- name: a_success_that_was_not_expected
+  expected_result: wrong is not allowed
+  expected_http_status: 400
+""",
+    "tests/totals.yaml": """
+- name: all
+  expected_result: |
+    {"day":"2024-01-01","total":6}
+    {"day":"2024-01-02","total":5}
+""",
+    "tests/priced.yaml": """
+- name: all
+  expected_result: |
+    {"page":"a","price":1.5,"made":6}
+    {"page":"b","price":2,"made":6}
+""",
+    "tests/plain.yaml": '- name: not_published\n  expected_result: "c\\t5\\n"\n',
+    "tests/gone.yaml": "- name: a\n  expected_result: x\n",
+    "tests/quality.yaml": """
+- nothing_below_zero:
+    sql: SELECT * FROM visits WHERE n < 0
+- nothing_above_four:
+    sql: SELECT * FROM visits WHERE n > 4
+- with_parameters:
+    sql: SELECT * FROM top WHERE n < 5
+    pipe:
+      name: top
+      params: {since: '2024-01-02'}
+- reads_too_much:
+    sql: SELECT * FROM visits WHERE n < 0
+    max_bytes_read: 1
+""",
+    "tests/lines.test": "tb pipe data top --since 2024-01-02 --format CSV\n",
+    "tests/lines.test.result": '"page","n"\n\n"c",5\n',
+    "tests/table.test": 'tb sql "select page, n from visits where n = 5"\n',
+    "tests/table.test.result": "-------------\n| page |  n |\n-------------\n| c    |  5 |\n-------------\n",
+}
+
+
+def write(folder: Path, files: dict[str, str]) -> Path:
+    for name, text in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return folder
+
+
+@pytest.fixture(scope="module")
+async def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("corpus")
+
+
+@pytest.fixture(scope="module")
+async def ground(anyio_backend: str, corpus: Path) -> AsyncIterator[Ground]:
+    async with open_ground(readable=(corpus,)) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+async def report(ground: Ground, corpus: Path) -> Report:
+    folder = write(corpus / "shop", FILES)
+    return await run_project(ground, folder, read_project(folder), read_tests(folder), jobs=4)
+
+
+def outcomes(report: Report) -> dict[str, str]:
+    return {result.test.id: str(result.outcome) for result in report.results}
+
+
+def test_what_passes_and_what_fails(report: Report) -> None:
+    assert outcomes(report) == {
+        "gone: a": "skipped",
+        "lines.test": "passed",
+        "plain: not_published": "passed",
+        "priced: all": "passed",
+        "quality: nothing_below_zero": "passed",
+        "quality: nothing_above_four": "failed",
+        "quality: with_parameters": "passed",
+        "quality: reads_too_much": "failed",
+        "table.test": "passed",
+        "top: exact": "passed",
+        "top: ties": "passed",
+        "top: ties_the_other_way": "passed",
+        "top: wrong_order": "failed",
+        "top: wrong_value": "failed",
+        "top: an_error": "passed",
+        "top: an_error_that_was_not_expected": "failed",
+        "top: a_success_that_was_not_expected": "failed",
+        "totals: all": "passed",
+    }
+    assert not report.passed
+
+
+def test_a_failure_is_told_with_what_came(report: Report) -> None:
+    told = {r.test.id: r for r in report.results}
+    assert told["top: wrong_order"].note == "the same rows in another order"
+    assert '-{"page":"c","n":6}' in told["top: wrong_value"].difference
+    assert '+{"page":"c","n":5}' in told["top: wrong_value"].difference
+    assert told["top: an_error_that_was_not_expected"].note == "status 400, expected 200"
+    assert "Error validating 'x' to type Date" in told["top: an_error_that_was_not_expected"].difference
+    assert told["quality: nothing_above_four"].note == "the query found 1 rows, and should find none"
+    assert told["gone: a"].note == "the project has no pipe 'gone'"
+    assert (
+        "ORDER BY leaves open" in told["top: ties"].note
+        or "ORDER BY leaves open" in told["top: ties_the_other_way"].note
+    )
+
+
+def test_fixtures_that_do_not_fit_are_told(report: Report) -> None:
+    (told,) = problems(report)
+    assert told.startswith("fixtures/visits.ndjson: 1 rows do not fit the schema and are in visits_quarantine")
+    assert {(f.file, f.rows) for f in report.fixtures} == {
+        ("fixtures/visits.ndjson", 3),
+        ("fixtures/prices.csv", 2),
+        ("fixtures/made.sql", 3),
+    }
+
+
+def test_junit_counts_and_says_why(report: Report) -> None:
+    root = ElementTree.fromstring(as_junit(report).partition("\n")[2])
+    suites = {s.get("name"): s for s in root}
+    assert (suites["tests/top.yaml"].get("tests"), suites["tests/top.yaml"].get("failures")) == ("8", "4")
+    assert suites["tests/gone.yaml"].get("skipped") == "1"
+    failure = suites["tests/top.yaml"].find("testcase[@name='top: wrong_value']/failure")
+    assert failure is not None
+    assert '+{"page":"c","n":5}' in (failure.text or "")
+
+
+async def test_a_project_that_does_not_deploy_has_no_results(ground: Ground, corpus: Path) -> None:
+    folder = write(
+        corpus / "broken", {"endpoints/p.pipe": "NODE n\nSQL >\n    SELECT nothing FROM nowhere\nTYPE endpoint\n"}
+    )
+    with pytest.raises(ProjectError):
+        await run_project(ground, folder, read_project(folder), [], jobs=1)
+
+
+async def test_secrets_come_from_env_local(ground: Ground, corpus: Path) -> None:
+    folder = write(
+        corpus / "secret",
+        {
+            "endpoints/p.pipe": "NODE n\nSQL >\n    %\n    SELECT {{tb_secret('word')}} AS w\nTYPE endpoint\n",
+            ".env.local": "# c\nexport word='open sesame'\n",
+            "tests/p.yaml": '- name: a\n  expected_result: |\n    {"w":"open sesame"}\n',
+        },
+    )
+    report = await run_project(ground, folder, read_project(folder), read_tests(folder), jobs=1)
+    assert [r.outcome for r in report.results] == [Outcome.PASSED]
