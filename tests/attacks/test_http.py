@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import pytest
 from starlette.routing import Route
 
+from pipit.api import listen
 from pipit.api.app import app_for
 from pipit.api.server import Server
-from pipit.cli import listen
 from projects import CANARY, ROWS, TENANTS, column
 from serving import Workspace
 
