@@ -87,6 +87,8 @@ def test_scopes_are_a_list(scopes: object) -> None:
         {"type": "DATASOURCES:READ", "resource": "a", "filter": ["x = 1"]},
         {"type": "DATASOURCES:APPEND", "resource": "a", "filter": "x = 1"},
         {"type": "DATASOURCES:APPEND", "resource": "a", "fixed_values": []},
+        {"type": "DATASOURCES:APPEND", "resource": "a", "fixed_values": {"tenant": ""}},
+        {"type": "DATASOURCES:APPEND", "resource": "a", "fixed_values": {"tenant": ["a", ""]}},
     ],
 )
 def test_a_scope_that_a_jwt_cannot_have(scope: object) -> None:

@@ -458,7 +458,7 @@ KINDS = [
         "6d8f2c1e-0000-4000-8000-000000000001",
         ["6d8f2c1e-0000-4000-8000-000000000001", "6d8f2c1e-0000-4000-8000-000000000002"],
     ),
-    ("v = {{String(context.v)}}", "Enum8('a' = 1, 'A' = 2, 'a ' = 3, '1' = 4)", "a", ["a", "A", "a ", "1"]),
+    ("toString(v) = {{String(context.v)}}", "Enum8('a' = 1, 'A' = 2, 'a ' = 3, '1' = 4)", "a", ["a", "A", "a ", "1"]),
     ("v = {{String(context.v)}}", "LowCardinality(Nullable(String))", "a", ["a", "A", "a ", "\u0430", "", None]),
     ("v = {{String(context.v)}}", "String", "42", ["42", "042", "42.0", "42 "]),
     ("v IN {{Array(context.v, 'UInt32')}}", "UInt32", (7,), ["7", "77", "0"]),

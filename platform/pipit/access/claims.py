@@ -235,13 +235,20 @@ def _read_values(value: object, where: str, read: Callable[[object, str], T]) ->
 def _read_fixed_value(value: object, where: str) -> FixedValue:
     """A scalar, or for an array's column a list of scalars of one type."""
     if not isinstance(value, list):
-        return _read_scalar(value, where)
+        return _read_fixed_scalar(value, where)
     if len(value) > MAX_ITEMS:
         raise _refused(f"The token's '{where}' has more than {MAX_ITEMS} items")
-    items = tuple(_read_scalar(item, where) for item in value)
+    items = tuple(_read_fixed_scalar(item, where) for item in value)
     if len({type(item) for item in items}) > 1:
         raise _refused(f"The items of the token's '{where}' are of different types")
     return items
+
+
+def _read_fixed_scalar(value: object, where: str) -> Scalar:
+    """An empty text is nobody's rows: what signed it had no value."""
+    if value == "":
+        raise _refused(f"The token's '{where}' is empty", "Give the tenant's value, or leave the name out.")
+    return _read_scalar(value, where)
 
 
 def _read_scalar(value: object, where: str) -> Scalar:

@@ -9,14 +9,16 @@ its own, so that it can only narrow. A token that lacks a key, or has a value of
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 
 from pipit.access.context import SecurityContext
+from pipit.access.operands import Misplaced, check_operands
+from pipit.access.values import DATES, digits_of, typed
 from pipit.datafiles.resources import DataSource, RowPolicy
 from pipit.errors import DatafileError, TemplateError
-from pipit.sql.expressions import NAMES, ExpressionError, check_condition, columns_in, top_level
-from pipit.sql.lexer import Token, TokenKind, identifier_name
+from pipit.sql.expressions import ExpressionError, check_condition, columns_in, top_level
+from pipit.sql.lexer import Token, TokenKind
 from pipit.sql.literals import print_literal
 from pipit.templates.failures import InvalidContextKey, MissingContextKey
 from pipit.templates.parts import Part, PartKind, split
@@ -27,10 +29,7 @@ _HINT = "customer_id = {{String(context.customer_id)}} {% if defined(context.tea
 _VALUE = re.compile(r"(\w+)\(\s*context\.([A-Za-z_]\w*)\s*(?:,\s*(?:'(\w+)'|\"(\w+)\")\s*)?\)", re.ASCII)
 _IF = re.compile(r"if\s+defined\(\s*context\.([A-Za-z_]\w*)\s*\)", re.ASCII)
 _AND = re.compile(r"\A\s*AND\b", re.IGNORECASE)
-_COMPARISONS = frozenset({"=", "==", "!=", "<>", "<", ">", "<=", ">=", "IN"})
-_NUMBERS = re.compile(r"(?:(?:Nullable|LowCardinality)\()*(?:U?Int\d|Decimal|Float|BFloat)")
 _MARKER = "_value_of_the_context_"
-_DATES = ("Date", "DateTime", "DateTime64")
 _TYPES = frozenset(PARSERS) - {"JSON"}
 # What a value may be in the context, per type: a text of digits is a UInt64, a number is never a String.
 _EXAMPLES: Mapping[str, object] = {
@@ -48,6 +47,7 @@ class _Value:
     key: str
     type: str  # of the value, or of an array's elements
     array: bool = False
+    digits: int = 9  # of a DateTime64's fraction: more than its column has would be cut
 
     @property
     def shown(self) -> str:
@@ -68,8 +68,8 @@ class _Conjunct:
     def counts_for(self, security: SecurityContext) -> bool:
         return not self.guard or self.guard in security.context
 
-    def print(self, context: Mapping[str, object]) -> str:
-        return "".join(part if isinstance(part, str) else _literal(part, context) for part in self.parts).strip()
+    def print(self, context: Mapping[str, object], literal: Callable[[_Value, Mapping[str, object]], str]) -> str:
+        return "".join(part if isinstance(part, str) else f" {literal(part, context)} " for part in self.parts).strip()
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,7 @@ class Policy:
 
     def filter_for(self, security: SecurityContext) -> str:
         """The condition for this token. Raises Forbidden, naming the key that is missing or of another type."""
-        return combine(c.print(security.context) for c in self.conjuncts if c.counts_for(security))
+        return combine(c.print(security.context, _literal) for c in self.conjuncts if c.counts_for(security))
 
     @property
     def columns(self) -> frozenset[str]:
@@ -112,13 +112,16 @@ class Policy:
         in the rows that it writes. Rather one too many than one too few."""
         return frozenset().union(*(c.columns for c in self.conjuncts if c.counts_for(security)))
 
-    def example(self) -> str:
-        """The condition with stand-in values, all optional parts included: for validation in the engine."""
+    def example(self, *, converted: bool = True) -> str:
+        """The condition with stand-in values, all optional parts included: for validation in the engine.
+
+        `converted=False`: texts are no constants there, so that the engine converts none and must take them as texts.
+        """
         values: dict[str, object] = {}
         for value in (p for c in self.conjuncts for p in c.parts if isinstance(p, _Value)):
             one = self.example_text if value.type == "String" else _EXAMPLES.get(value.type, 0)
             values[value.key] = (one,) if value.array else one
-        return combine(conjunct.print(values) for conjunct in self.conjuncts)
+        return combine(conjunct.print(values, _literal if converted else _unconverted) for conjunct in self.conjuncts)
 
 
 def combine(filters: Iterable[str]) -> str:
@@ -130,39 +133,27 @@ def combine(filters: Iterable[str]) -> str:
 
 
 def _literal(value: _Value, context: Mapping[str, object]) -> str:
-    """The key's value as a literal between spaces. The value never shows in an error."""
+    """The key's value as a literal. The value never shows in an error."""
     if value.key not in context:
         raise MissingContextKey(value.key)
     given = context[value.key]
     try:
         if not value.array:
-            typed, name = _typed(value.type, given)
-            return f" {print_literal(typed, name)} "
+            one, name = typed(value.type, given, value.digits)
+            return print_literal(one, name)
         if not isinstance(given, tuple) or not given:
             raise ValueError("not an array")
-        typed_items = [_typed(value.type, item) for item in given]
+        typed_items = [typed(value.type, item, value.digits) for item in given]
         items = [item for item, _ in typed_items]
         name = type_of(items)[len("Array(") : -1] if value.type in ("Int", "Integer") else typed_items[0][1]
-        return f" {print_literal(items, f'Array({name})')} "
+        return print_literal(items, f"Array({name})")
     except (ValueError, TemplateError):
         raise InvalidContextKey(value.key, value.shown) from None
 
 
-def _typed(type: str, given: object) -> tuple[object, str]:
-    """The value and the ClickHouse type to print it as. Raises ValueError on a value of another kind."""
-    if type == "Boolean":
-        if not isinstance(given, bool):
-            raise ValueError("not a boolean")
-        return given, "Bool"
-    text = isinstance(given, str)
-    if isinstance(given, bool) or given == "" or ((type == "String" or type in _DATES) and not text):
-        raise ValueError("another kind of value")
-    parsed = PARSERS[type](given)
-    if isinstance(parsed, str):
-        return parsed, "String"
-    if isinstance(parsed, int):
-        return int(parsed), type if type not in ("Int", "Integer") else type_of(int(parsed))
-    return parsed, type
+def _unconverted(value: _Value, context: Mapping[str, object]) -> str:
+    literal = _literal(value, context)
+    return f"materialize({literal})" if value.type == "String" else literal
 
 
 class _Compiler:
@@ -292,31 +283,33 @@ class _Compiler:
                 "A value cannot stand inside quotes, in a name or in the place of a function", line, column, _HINT
             )
         values = [part for part in parts if not isinstance(part, str)]
-        texts = [marker for marker, value in zip(markers, values, strict=True) if value.type == "String"]
-        for index, token in enumerate(tokens):
-            if token.text in texts and (number := self._number_beside(tokens, index)):
-                raise self._error(
-                    f"The policy compares '{number}', a number, with a text: the engine would take "
-                    "18446744073709551658 for 42",
-                    line,
-                    column,
-                    f"Use the column's own type, such as {{{{UInt64(context.{number})}}}}.",
-                )
-        return _Conjunct(guard, parts, columns_in(tokens, frozenset(self.columns)))
+        types = {marker: value.type for marker, value in zip(markers, values, strict=True)}
+        try:
+            check_operands(tokens, types, self.columns)
+        except Misplaced as error:
+            raise self._error(error.message, line, column, error.hint) from None
+        columns = columns_in(tokens, frozenset(self.columns))
+        return _Conjunct(guard, self._dated(parts, columns, line, column), columns)
 
-    def _number_beside(self, tokens: list[Token], index: int) -> str:
-        """The column of numbers that the token is compared with, as far as it stands right beside it."""
-        before = [t for t in _without_brackets(tokens[:index]) if t.text not in ("(", "[")][-4:]
-        names = [t for t in before[:-1] if t.text.upper() not in ("NOT", "GLOBAL")][-1:]
-        if not before or before[-1].text.upper() not in _COMPARISONS:
-            names = []
-        if index + 2 < len(tokens) and tokens[index + 1].text in _COMPARISONS:
-            names.append(tokens[index + 2])
-        for token in names:
-            name = identifier_name(token) if token.kind in NAMES else ""
-            if _NUMBERS.match(self.columns.get(name, "")):
-                return name
-        return ""
+    def _dated(
+        self, parts: tuple[str | _Value, ...], columns: frozenset[str], line: int, column: int
+    ) -> tuple[str | _Value, ...]:
+        """A time that its column would cut is another time: how many digits of a second the columns beside it hold."""
+        types = [self.columns[name] for name in sorted(columns)]
+        found: list[str | _Value] = []
+        for part in parts:
+            if isinstance(part, _Value) and part.type in DATES and types:
+                digits = digits_of(part.type, types)
+                if digits is None:
+                    raise self._error(
+                        f"The policy compares a {part.type} with columns that hold none: the engine would cut it",
+                        line,
+                        column,
+                        f"Use the column's own type in {{{{{part.type}(context.{part.key})}}}}.",
+                    )
+                part = replace(part, digits=digits)
+            found.append(part)
+        return tuple(found)
 
     def _has_or(self, conjunct: _Conjunct) -> bool:
         words = {t.text.upper() for t in top_level(check_condition(_marked(conjunct.parts)[0]))}
@@ -332,18 +325,6 @@ class _Compiler:
             hint=hint,
             excerpt=self.lines[line - 1] if 0 < line <= len(self.lines) else "",
         )
-
-
-def _without_brackets(tokens: list[Token]) -> list[Token]:
-    """`(column)` becomes `column`; the brackets of a call stay."""
-    found: list[Token] = []
-    for token in tokens:
-        found.append(token)
-        if token.text == ")" and len(found) > 2 and found[-3].text == "(":
-            called = len(found) > 3 and found[-4].kind in NAMES and found[-4].text.upper() not in ("AND", "OR", "NOT")
-            if not called:
-                found[-3:] = [found[-2]]
-    return found
 
 
 def _marked(parts: Iterable[str | _Value]) -> tuple[str, list[str]]:

@@ -7,6 +7,7 @@ gets one and the same 403.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -210,6 +211,8 @@ def _minted(snapshot: Snapshot, wanted: _Wanted) -> str:
     name = wanted.text("name")
     if not name or expires is None:
         raise BadRequest("The parameters 'name' and 'expiration_time' (seconds since 1970) are needed")
+    if expires <= time.time():
+        raise BadRequest("The parameter 'expiration_time' is past", hint="Give a later second: `date +%s` plus 3600.")
     if wanted.scopes is not None:
         raise BadRequest("The scopes of a JWT stand in the JSON body, as 'scopes'")
     try:

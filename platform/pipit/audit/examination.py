@@ -27,7 +27,8 @@ from pipit.catalog.snapshot import CompiledPipe, Snapshot, Workspace
 from pipit.catalog.state import TableNames, WorkspaceSettings
 from pipit.datafiles import parse_project
 from pipit.datafiles.resources import Project
-from pipit.deploy.validate import VALUE_ERRORS, prepare, scratch_database
+from pipit.deploy.scratch import scratch_database
+from pipit.deploy.validate import VALUE_ERRORS, prepare
 from pipit.engine.client import Engine
 from pipit.errors import BadRequest, DatafileError, PipitError, ProjectError, SqlError, TemplateError, Unavailable
 from pipit.query.compose import Composer

@@ -31,8 +31,9 @@ from pipit.deploy.apply import Objects, drop
 from pipit.deploy.commit import became_live, insist
 from pipit.deploy.environments import EnvironmentOutcome, Environments, tables_of
 from pipit.deploy.plan import Plan, make_plan, rename_views
+from pipit.deploy.scratch import SCRATCH_NAME
 from pipit.deploy.tokens import datafile_tokens
-from pipit.deploy.validate import SCRATCH_NAME, validate
+from pipit.deploy.validate import validate
 from pipit.deploy.views import View, names_with_sources, trigger, views_of
 from pipit.engine.client import Engine
 from pipit.errors import Conflict, DatafileError, ProjectError, Unavailable

@@ -7,9 +7,7 @@ values. All errors come back at once, each with its place in a file.
 from __future__ import annotations
 
 import re
-import uuid
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from pipit.catalog import services
@@ -22,6 +20,8 @@ from pipit.datafiles.resources import NodeType, Project
 from pipit.datafiles.resources import Warning as ProjectWarning
 from pipit.deploy import ddl
 from pipit.deploy.gate import checked
+from pipit.deploy.policies import try_policies
+from pipit.deploy.scratch import logical, scratch_database
 from pipit.deploy.services import make_services
 from pipit.deploy.views import View, common_columns, missing_columns, views_of
 from pipit.engine.client import Engine
@@ -29,32 +29,16 @@ from pipit.errors import CustomError, DatafileError, PipitError, SqlError, Templ
 from pipit.ingest import create_quarantine, problems
 from pipit.query.compose import Composer
 from pipit.query.examine import Examiner
-from pipit.query.secure import filter_setting
-from pipit.sql.identifiers import quote
 from pipit.templates import Binder
 
 # ClickHouse's codes for a value that cannot be used: parse and cast errors, bad arguments, out of range, throwIf.
 VALUE_ERRORS = frozenset({6, 26, 27, 36, 38, 41, 69, 70, 72, 130, 153, 190, 321, 349, 376, 395, 407, 441, 675, 676})
-# No workspace's database can have such a name: those begin with `pipit_`.
-SCRATCH_PREFIX = "pipitcheck_"
-SCRATCH_NAME = re.compile(rf"{SCRATCH_PREFIX}[0-9a-f]{{16}}")
 
 
 @dataclass(frozen=True, slots=True)
 class Findings:
     errors: tuple[DatafileError, ...]
     warnings: tuple[ProjectWarning, ...]
-
-
-@asynccontextmanager
-async def scratch_database(engine: Engine) -> AsyncIterator[str]:
-    """A database that is gone afterwards. One that a crash left behind is dropped at the next start."""
-    name = SCRATCH_PREFIX + uuid.uuid4().hex[:16]
-    await engine.command(f"CREATE DATABASE {quote(name)}")
-    try:
-        yield name
-    finally:
-        await engine.command(f"DROP DATABASE IF EXISTS {quote(name)} SYNC")
 
 
 async def validate(
@@ -92,7 +76,7 @@ async def prepare(engine: Engine, snapshot: Snapshot) -> tuple[list[DatafileErro
     errors, broken = await _create_tables(engine, snapshot)
     if any(services.DATABASE in pipe.pipe.text for pipe in snapshot.pipes.values()):
         await make_services(engine, snapshot.workspace.database)
-    return errors, await _try_policies(engine, snapshot, broken), broken
+    return errors, await try_policies(engine, snapshot, broken), broken
 
 
 async def _create_tables(engine: Engine, snapshot: Snapshot) -> tuple[list[DatafileError], set[str]]:
@@ -111,9 +95,7 @@ async def _create_tables(engine: Engine, snapshot: Snapshot) -> tuple[list[Dataf
             raise
         except PipitError as error:
             broken.add(table.name)
-            errors.append(
-                DatafileError(_logical(error.message, snapshot), file=table.datasource.file, line=1, column=1)
-            )
+            errors.append(DatafileError(logical(error.message, snapshot), file=table.datasource.file, line=1, column=1))
     return errors, broken
 
 
@@ -124,33 +106,6 @@ def _unreadable(snapshot: Snapshot) -> list[ProjectWarning]:
         for table in snapshot.tables.values()
         for problem in problems(table.datasource.columns)
     ]
-
-
-async def _try_policies(engine: Engine, snapshot: Snapshot, broken: set[str]) -> list[DatafileError]:
-    """Each policy with stand-in values, as a read would carry it: a bad column must not wait for the first read."""
-    errors: list[DatafileError] = []
-    for table in snapshot.tables.values():
-        policy = table.datasource.row_policy
-        if table.policy is None or policy is None or table.name in broken:
-            continue
-        try:
-            await engine.query(
-                f"SELECT 1 FROM {quote(table.database)}.{quote(table.physical)}",
-                settings={
-                    "readonly": 1,
-                    "additional_table_filters": filter_setting(
-                        {f"{table.database}.{table.physical}": table.policy.example()}
-                    ),
-                },
-                format="Null",
-            )
-        except Unavailable:
-            raise
-        except PipitError as error:
-            place = policy.position
-            message = f"ROW_POLICY: {_logical(error.message, snapshot)}"
-            errors.append(DatafileError(message, file=table.datasource.file, line=place.line, column=place.column))
-    return errors
 
 
 async def _try_node(
@@ -249,7 +204,7 @@ def _needs_value(error: TemplateError) -> bool:
 def _place(
     pipe: CompiledPipe, node: CompiledNode, error: PipitError, snapshot: Snapshot | None = None
 ) -> DatafileError:
-    message = _logical(error.message, snapshot) if snapshot else _strip_scratch(error.message)
+    message = logical(error.message, snapshot)
     kind = "materialized node" if node.node.type is NodeType.MATERIALIZED else "node"
     line, column = _where(node.node.sql, message)
     return node_error(
@@ -272,17 +227,3 @@ def _where(sql: str, message: str) -> tuple[int, int]:
             return sql.count("\n", 0, found.start()) + 1, found.start() - sql.rfind("\n", 0, found.start())
     first = next((n for n, text in enumerate(sql.splitlines(), 1) if text.strip() not in ("", "%")), 1)
     return first, 1
-
-
-def _logical(message: str, snapshot: Snapshot) -> str:
-    """The engine's message with the project's names in place of physical ones."""
-    for table in snapshot.tables.values():
-        message = message.replace(f"{table.database}.{table.physical}", table.name)
-    return _strip_scratch(message)
-
-
-_SCRATCH = re.compile(rf"`?{SCRATCH_NAME.pattern}`?\.`?(?:[dqms]\d+_)?")
-
-
-def _strip_scratch(message: str) -> str:
-    return _SCRATCH.sub("", message)

@@ -1,0 +1,35 @@
+"""The database in which a project is tried, and its names out of messages: nobody wrote `pipitcheck_..d1_events`."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from pipit.catalog.snapshot import Snapshot
+from pipit.engine.client import Engine
+from pipit.sql.identifiers import quote
+
+# No workspace's database can have such a name: those begin with `pipit_`.
+SCRATCH_PREFIX = "pipitcheck_"
+SCRATCH_NAME = re.compile(rf"{SCRATCH_PREFIX}[0-9a-f]{{16}}")
+_PHYSICAL = re.compile(rf"`?{SCRATCH_NAME.pattern}`?\.`?(?:[dqms]\d+_)?")
+
+
+@asynccontextmanager
+async def scratch_database(engine: Engine) -> AsyncIterator[str]:
+    """A database that is gone afterwards. One that a crash left behind is dropped at the next start."""
+    name = SCRATCH_PREFIX + uuid.uuid4().hex[:16]
+    await engine.command(f"CREATE DATABASE {quote(name)}")
+    try:
+        yield name
+    finally:
+        await engine.command(f"DROP DATABASE IF EXISTS {quote(name)} SYNC")
+
+
+def logical(message: str, snapshot: Snapshot | None = None) -> str:
+    """The engine's message with the project's names in place of physical ones."""
+    for table in snapshot.tables.values() if snapshot else ():
+        message = message.replace(f"{table.database}.{table.physical}", table.name)
+    return _PHYSICAL.sub("", message)
