@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 import itertools
 import json
@@ -29,6 +30,7 @@ from pipit.catalog.catalog import Catalog
 from pipit.deploy import Deployer, Outcome
 from pipit.deploy.services import ServiceTables
 from pipit.engine import Engine
+from pipit.errors import Conflict
 from pipit.ingest import Ingest
 from pipit.query.read import Reader
 
@@ -180,6 +182,12 @@ async def http(anyio_backend: str) -> AsyncIterator[aiohttp.ClientSession]:
 
 
 @pytest.fixture
-async def workspace(server: Server, base_url: str, http: aiohttp.ClientSession) -> Workspace:
-    made = await server.catalog.create_workspace(f"test_{os.getpid()}_{next(_numbers)}")
-    return Workspace(server, base_url, http, made.id)
+async def workspace(server: Server, base_url: str, http: aiohttp.ClientSession) -> AsyncIterator[Workspace]:
+    """Deleted after its test, with those named after it: what thousands of tests leave behind slows down the last."""
+    name = f"test_{os.getpid()}_{next(_numbers)}"
+    made = await server.catalog.create_workspace(name)
+    yield Workspace(server, base_url, http, made.id)
+    for id, snapshot in server.catalog.snapshots.items():
+        if snapshot.workspace.name == name or snapshot.workspace.name.startswith(f"{name}_"):
+            with contextlib.suppress(Conflict):  # the test left a deploy under way
+                await server.deployer.remove_workspace(id)

@@ -48,6 +48,22 @@ async def create_workspace(request: Request) -> Response:
     return JSONResponse(_workspace_object(made) | {"token": made.admin_token})
 
 
+async def delete_workspace(request: Request) -> Response:
+    """DELETE /v1/workspaces/<id>?confirmation=<its name>: with its tokens, environments and rows, for good."""
+    security, _ = authenticate(request)
+    server = server_of(request)
+    _require_server_admin(server.catalog, security)
+    _, controls = await parameters(request, server.config.max_body_bytes, reserved=("confirmation",))
+    workspace = server.catalog.snapshot(request.path_params["id"]).workspace
+    if controls.get("confirmation") != workspace.name:
+        raise BadRequest(
+            f"The workspace '{workspace.name}' is deleted with all of its rows",
+            hint=f"Send confirmation={workspace.name} if that is what you want.",
+        )
+    await server.deployer.remove_workspace(workspace.id)
+    return JSONResponse(_workspace_object(workspace))
+
+
 async def settings(request: Request) -> Response:
     """GET /v0/workspace/settings; PUT with a JSON object of those that change."""
     security, snapshot = authenticate(request)
@@ -140,6 +156,7 @@ routes = [
     Route("/v0/workspace/settings", settings, methods=["GET", "PUT"]),
     Route("/v1/user/workspaces", workspaces, methods=["GET"]),
     Route("/v1/workspaces", create_workspace, methods=["POST"]),
+    Route("/v1/workspaces/{id}", delete_workspace, methods=["DELETE"]),
     Route("/v0/variables", variables, methods=["GET"]),
     Route("/v0/variables", create_variable, methods=["POST"]),
     Route("/v0/variables/{name}", variable, methods=["GET", "PUT", "DELETE"]),

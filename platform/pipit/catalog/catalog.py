@@ -141,6 +141,28 @@ class Catalog:
             self._rebuild_keyring()
         return self.snapshot(row.id).workspace
 
+    async def delete_workspace(self, workspace_id: str) -> tuple[str, ...]:
+        """From now on no token opens it, nor its environments. Its databases are still there: whoever calls this drops
+        them. Raises NotFound, and Conflict for the default workspace."""
+        async with self._changing:
+            row = next((r for r in await self.state.workspaces() if r.id == workspace_id), None)
+            if row is None:
+                raise NotFound("The workspace does not exist")
+            if row.name == DEFAULT_WORKSPACE:
+                raise Conflict("The default workspace cannot be deleted: its admin token manages the others")
+            environments = self.environments(workspace_id)
+            for environment in environments:
+                await self.state.put_environment(environment, deleted=True)
+            await self.state.delete_workspace(row)
+            self._snapshots = {place: s for place, s in self._snapshots.items() if place[0] != workspace_id}
+            self._broken = {place: w for place, w in self._broken.items() if place[0] != workspace_id}
+            self._environments = {id: rows for id, rows in self._environments.items() if id != workspace_id}
+            self._tokens = {id: tokens for id, tokens in self._tokens.items() if id != workspace_id}
+            self._secrets = {id: secrets for id, secrets in self._secrets.items() if id != workspace_id}
+            self.credentials.forget(workspace_id)
+            self._rebuild_keyring()
+        return (row.database, *(environment.database for environment in environments))
+
     async def create_environment(self, workspace_id: str, name: str) -> Snapshot:
         """Another, empty database of the workspace. Raises BadRequest on a bad name, Conflict on a taken one."""
         if not is_resource_name(name) or len(name) > MAX_ENVIRONMENT:

@@ -61,6 +61,12 @@ class Credentials:
                 log.exception("the key '%s' of the workspace %s cannot be read; it opens nothing", name, workspace_id)
         self._put_issuers(workspace_id, issuers)
 
+    def forget(self, workspace_id: str) -> None:
+        """Of a workspace that is deleted. Whoever calls this publishes the keys that are left."""
+        self._kept = {id: rows for id, rows in self._kept.items() if id != workspace_id}
+        self._put_issuers(workspace_id, {})
+        self._issuers = {id: named for id, named in self._issuers.items() if id != workspace_id}
+
     def publish(self, keys: Iterable[WorkspaceKey], deployed: Mapping[str, tuple[TokenRow, ...]]) -> None:
         """The workspaces with their secrets, and the tokens that their live deployments name."""
         self._keys, self._deployed = tuple(keys), dict(deployed)

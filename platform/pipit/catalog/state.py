@@ -171,6 +171,10 @@ class State:
         )
         return row
 
+    async def delete_workspace(self, row: WorkspaceRow) -> None:
+        """Its environments have to be deleted before."""
+        await self._append("workspaces", [asdict(row) | {"deleted": True}])
+
     async def deployment(self, workspace_id: str) -> DeploymentRow | None:
         """The live deployment: the newest one that was not given up."""
         rows = await self._engine.rows(
@@ -271,9 +275,10 @@ class State:
         """Of all workspaces, in order of creation."""
         return await self._environments("NOT deleted")
 
-    async def deleted_environments(self) -> list[EnvironmentRow]:
-        """Those whose databases may still be there after a crash. Their databases' names are never used again."""
-        return await self._environments("deleted")
+    async def deleted_databases(self) -> set[str]:
+        """Of deleted workspaces and environments; after a crash they may still be there. Names are never used again."""
+        gone = await self._latest("workspaces", "database", where="deleted")
+        return {row["database"] for row in gone} | {e.database for e in await self._environments("deleted")}
 
     async def put_environment(self, row: EnvironmentRow, *, deleted: bool = False) -> None:
         await self._append("environments", [asdict(row) | {"deleted": deleted}])

@@ -36,7 +36,7 @@ from pipit.deploy.tokens import datafile_tokens
 from pipit.deploy.validate import validate
 from pipit.deploy.views import View, names_with_sources, trigger, views_of
 from pipit.engine.client import Engine
-from pipit.errors import Conflict, DatafileError, ProjectError, Unavailable
+from pipit.errors import Conflict, DatafileError, ProjectError, SqlError, Unavailable
 from pipit.ingest import Ingest
 from pipit.query.compose import Composer
 from pipit.sql.identifiers import quote
@@ -44,6 +44,7 @@ from pipit.sql.identifiers import quote
 log = logging.getLogger("pipit.deploy")
 
 _PATIENCE_SECONDS = 30.0  # longer than an engine restart takes
+_DATABASE_NOT_EMPTY = 219  # ClickHouse: a table was made in it while it was dropped
 _OWN_OBJECT = re.compile(r"[dqm]\d+_[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -108,26 +109,42 @@ class Deployer:
         """The environment with its rows, and with those that are on their way there. Raises NotFound, Conflict."""
         async with self._alone(workspace_id):
             gone = await self._catalog.delete_environment(workspace_id, name)
-            await self._ingest.discard(gone.database)
+            await self._drop_database(gone.database)
+
+    async def remove_workspace(self, workspace_id: str) -> None:
+        """The workspace with its tokens, its environments and all rows. Raises NotFound, Conflict."""
+        async with self._alone(workspace_id):
+            for database in await self._catalog.delete_workspace(workspace_id):
+                await self._drop_database(database)
+
+    async def _drop_database(self, database: str) -> None:
+        """With the rows that are on their way there."""
+        await self._ingest.discard(database)
+        for last in (False, False, True):
             try:
-                await self._engine.command(f"DROP DATABASE IF EXISTS {quote(gone.database)} SYNC")
+                await self._engine.command(f"DROP DATABASE IF EXISTS {quote(database)} SYNC")
+                return
+            except SqlError as error:  # the audit log was just making its tables there; from now on it does not
+                if last or error.engine_code != _DATABASE_NOT_EMPTY:
+                    raise
             except Unavailable:
-                log.warning("the engine is away: the database %s is dropped at the next start", gone.database)
+                log.warning("the engine is away: the database %s is dropped at the next start", database)
+                return
 
     async def catch_up(self) -> None:
         """At start: what lags behind is brought up to date. One that fails is logged, and served as it is."""
-        for gone in await self._catalog.state.deleted_environments():
-            await self._ingest.discard(gone.database)
+        for database in await self._catalog.state.deleted_databases():
+            await self._ingest.discard(database)
         for workspace_id in self._catalog.snapshots:
             await self._follow(workspace_id)
 
     async def clean_up(self) -> None:
-        """Drops what a crash left behind: scratch databases, those of deleted environments, objects that no live
-        deployment names."""
+        """Drops what a crash left behind: scratch databases, those of deleted workspaces and environments, objects
+        that no live deployment names."""
         databases = {str(row["name"]) for row in await self._engine.rows("SELECT name FROM system.databases")}
         state = self._catalog.state
         theirs = {w.database for w in await state.workspaces()} | {e.database for e in await state.environments()}
-        deleted = {e.database for e in await state.deleted_environments()}
+        deleted = await state.deleted_databases()
         for name in sorted(databases - theirs):
             if name in deleted or SCRATCH_NAME.fullmatch(name):
                 await self._engine.command(f"DROP DATABASE IF EXISTS {quote(name)} SYNC")
