@@ -6,6 +6,7 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import combinations
 
 from pipit.access.params import Parameter as Sent
 from pipit.access.params import RequestParams
@@ -16,6 +17,7 @@ from pipit.audit.prove.values import Values
 from pipit.ingest.types import parse
 from pipit.templates import Parameter
 
+BRANCHES = 40  # requests for each endpoint and look, for what its templates compare parameters with
 _EARLY = ("from", "start", "since", "min", "after", "begin")
 _LATE = ("to", "end", "until", "max", "before", "cutoff")
 _PAGES = ("page", "offset", "skip")
@@ -42,14 +44,20 @@ class Cases:
     now: datetime
 
     def first(self, most: int) -> list[Case]:
-        """The ones that every round tries, the most telling first."""
+        """The ones that every round tries, the most telling first: `most` of them, and all that the templates ask for,
+        alone and in pairs, as far as they are no more than BRANCHES."""
         given = self._wide()
         needed = {p.name: given[p.name] for p in self.reach.parameters if self._is_needed(p) and p.name in given}
         found = [needed, given, *self._attacks(needed), *self._attacks(given)[:1]]
-        found += [needed | {p.name: text} for p in self.reach.parameters for text in self._tested(p)]
+        tested = [{p.name: text} for p in self.reach.parameters for text in self._tested(p)]
+        pairs = [one | other for one, other in combinations(tested, 2) if one.keys() != other.keys()]
+        if len(pairs) > BRANCHES:
+            pairs = self.values.random.sample(pairs, BRANCHES)
+        branches = [needed | chosen for chosen in (tested + pairs)[:BRANCHES]]
+        found += branches[:most]
         found += [needed | {name: value} for name, value in given.items() if name not in needed]
         found += [self._drawn(needed) for _ in range(3)]
-        return _cases(found)[:most]
+        return _cases([*found[:most], *branches])
 
     def random(self, count: int) -> list[Case]:
         given = self._wide()
@@ -112,8 +120,10 @@ class Cases:
         """Values that the template asks for: its branches."""
         found = [str(value) for value in parameter.enum]
         for node in self.reach.nodes:
-            found += sorted(str(v) for v in self.known.by_node[node].tested.get(parameter.name, ()) if v != "")
-        return list(dict.fromkeys(found))[:6]
+            values = self.known.by_node[node].tested.get(parameter.name, ())
+            found += sorted(str(v) for v in values if v != "")
+            found += sorted(str(v + step) for v in values if isinstance(v, int) for step in (1, -1))  # just past it
+        return list(dict.fromkeys(found))
 
     def candidates(self, parameter: Parameter) -> list[str]:
         """Texts to send for it, the widest first."""
@@ -141,7 +151,7 @@ class Cases:
             found = default + self._dates(parameter, "DateTime", linked)
         else:
             found = [t for t in default + tested if t]
-            for chain, operator in linked[:3]:
+            for chain, operator in linked[:8]:
                 found += [self._like(chain, operator) for _ in range(3)]
             if not linked and not found:
                 found = [self.values.text(parameter.name, "", canary=False) for _ in range(3)]
@@ -150,7 +160,7 @@ class Cases:
             found.append(",".join(found[:2]))
         if "zone" in name and not default:
             found = ["UTC", "Europe/Madrid"]
-        return found[:8]
+        return found[:24]
 
     def _like(self, chain: Chain, operator: str) -> str:
         """A value as the compared column holds it."""

@@ -6,6 +6,7 @@ wrong verdict: verdicts come from answers alone.
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -17,6 +18,9 @@ from pipit.catalog.snapshot import CompiledNode, CompiledPipe, NodeTarget, Snaps
 from pipit.datafiles.resources import NodeType
 from pipit.templates import Parameter
 
+_SIZES = re.compile(r"(?:\bLIMIT\s|[<>]=?)\s*(\d{1,4})\b", re.IGNORECASE)
+_COUNTS = re.compile(r"\bcount|\bLIMIT\b|\buniq|\bsum", re.IGNORECASE)
+_LARGEST = 1000
 _PLAIN = ("=", "==", "IN", "!=", "<>", "has", "hasany", "in", "notin", "equals", "notequals", "indexof", "hasall")
 
 
@@ -86,6 +90,23 @@ def learn(snapshot: Snapshot, tenancy: Tenancy) -> Knowledge:
     for values in known.constants.values():
         values[:] = list(dict.fromkeys(values))[:40]
     return known
+
+
+def constants_of_keys(known: Knowledge) -> tuple[Literal, ...]:
+    """What the project's SQL, or a parameter's default, compares the columns of tenants with."""
+    places = [chains for by_key in known.tenancy.columns.values() for chains in by_key.values()]
+    names = {chain[-1]: None for chains in places for chain in sorted(chains)}
+    return tuple(dict.fromkeys(value for name in names for value in known.constants_of(name)))
+
+
+def threshold(snapshot: Snapshot) -> int:
+    """The largest number of rows, up to 1000, that the project's SQL may make a difference of: LIMIT, HAVING."""
+    found = [0]
+    for pipe in snapshot.pipes.values():
+        for node in pipe.nodes.values():
+            if _COUNTS.search(node.node.sql):
+                found += map(int, _SIZES.findall(node.node.sql))
+    return max(number for number in found if number <= _LARGEST)
 
 
 def reach(snapshot: Snapshot, pipe: CompiledPipe, node: CompiledNode) -> Reach:

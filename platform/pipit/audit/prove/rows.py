@@ -14,7 +14,10 @@ from pipit.datafiles.resources import Column, DataSource
 from pipit.ingest.types import Type, parse
 from pipit.sql.lexer import TokenKind, significant, tokenize
 
-_COUNTS = {NAMES[0]: 40, NAMES[1]: 40, NAMES[2]: 10}
+_COUNTS = dict.fromkeys(NAMES, 6) | {NAMES[0]: 40, NAMES[1]: 40, NAMES[2]: 10}
+_OF_A_STRANGER = 3
+_GROUPS = 5  # a fifth of a tenant's rows are like one model
+MOST = 20_000  # rows in all, where a limit of the SQL asks for more of them
 _SHARED = 14
 _MODELS = 4  # rows that others are like, in all but a column or two: so that groups are large enough for a HAVING
 _LIKE_A_MODEL = 0.6
@@ -41,6 +44,7 @@ class Maker:
     fixtures: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     focused: Mapping[str, Sequence[Mapping[str, Sequence[Literal]]]] = field(default_factory=dict)
     also: frozenset[str] = frozenset()  # targets that their views leave empty, so that they get rows of their own
+    threshold: int = 0  # a number of rows that must not make a difference when others have them
     _id: int = 0
 
     def landing(self) -> list[str]:
@@ -50,26 +54,34 @@ class Maker:
         by_copies = {t for t in copies if not any(c.jsonpath for c in snapshot.tables[t].datasource.columns)}
         return [n for n in snapshot.tables if n in self.also or (n not in views and n not in by_copies)]
 
+    def _counts(self) -> dict[str, int]:
+        """Rows of each tenant for each table: others have groups above the threshold, the first stays below it."""
+        tables = [name for name in self.landing() if name not in self.tenants.tenancy.shared]
+        most = MOST // max(len(tables), 1)
+        first, other = NAMES[:2]
+        return _COUNTS | {
+            first: max(_COUNTS[first], min(self.threshold // 2, most // 10)),
+            other: max(_COUNTS[other], min(self.threshold * _GROUPS, most)),
+        }
+
     def rows(self) -> list[Row]:
         found: list[Row] = []
         for name in self.landing():
             if name in self.tenants.tenancy.shared:
                 found += self.of(name, "", _SHARED)
             else:
-                for tenant, count in _COUNTS.items():
+                for tenant, count in self._counts().items():
                     found += self.of(name, tenant, count)
+                for stranger in self.tenants.strangers:
+                    found += self.of(name, stranger, _OF_A_STRANGER)
         return found
 
     def others(self, count: int | None = None) -> list[Row]:
         """New rows of the tenants that are not looked at."""
         tables = [n for n in self.landing() if n not in self.tenants.tenancy.shared]
-        return [
-            row
-            for name in tables
-            for tenant in NAMES
-            if tenant != SUBJECT
-            for row in self.of(name, tenant, _COUNTS[tenant] if count is None else count)
-        ]
+        counts = {name: count or most for name, most in _COUNTS.items() if name != SUBJECT}
+        counts |= dict.fromkeys(self.tenants.strangers, _OF_A_STRANGER)
+        return [row for name in tables for tenant, most in counts.items() for row in self.of(name, tenant, most)]
 
     def of(self, name: str, tenant: str, count: int) -> list[Row]:
         datasource = self.tenants.snapshot.tables[name].datasource
@@ -117,11 +129,12 @@ class Maker:
         holders: dict[str, str] = {}
         for key, chains in sorted(by_key.items()):
             holder = holders.get(plain(key), tenant)
-            if holders and tenant and plain(key) not in holders and random.random() < _MIXED:
+            tenants_own = tenant in NAMES
+            if holders and tenants_own and plain(key) not in holders and random.random() < _MIXED:
                 holder = random.choice(NAMES)
                 owner = owner if holder == owner else NAMES[1]
             holders[plain(key)] = holder
-            second = self.tenants.is_list(key) and bool(tenant) and random.random() < 0.25
+            second = self.tenants.is_list(key) and tenants_own and random.random() < 0.25
             if second:
                 owner = f"{owner}.2"
             for chain in chains:
@@ -132,9 +145,7 @@ class Maker:
         """Puts a tenant's value at its place: where its tokens hold a list, the first of it or the second."""
         random = self.values.random
         if key in self.tenants.tenancy.required or not self.tenants.tenancy.policies:
-            text, number = self.tenants.text(key, tenant)
-            if second:
-                text, number = f"{text}.2", number + 5
+            text, number = self.tenants.text(key, tenant, second=second)
         else:
             text, number = random.choice(self.tenants.optional(key))
         value = self.values.key(self.tenants.type_of(name, chain), text, number)

@@ -16,7 +16,7 @@ from pipit.audit.prove.arena import Arena, Place, open_arena
 from pipit.audit.prove.cases import Case, Cases, seeded
 from pipit.audit.prove.fixtures import read_fixtures
 from pipit.audit.prove.judge import LEAK, PASSED, UNDETERMINED, Judge
-from pipit.audit.prove.knowledge import Knowledge, Reach, focus, learn, reach
+from pipit.audit.prove.knowledge import Knowledge, Reach, constants_of_keys, focus, learn, reach, threshold
 from pipit.audit.prove.model import CounterExample, Options, Proof, Result, Verdict
 from pipit.audit.prove.rows import Maker, Row
 from pipit.audit.prove.shrink import Shrinker
@@ -126,8 +126,8 @@ class Prover:
                 f"No data source has a column that is compared with {' or '.join(options.fixed)}",
                 hint="Name a parameter that your tokens fix, as it stands in the pipes.",
             )
-        self.tenants = Tenants(found, snapshot)
         self.known: Knowledge = learn(snapshot, found)
+        self.tenants = Tenants(found, snapshot, constants_of_keys(self.known))
         self.endpoints = self._endpoints()
         self.values = Values(self.known, seeded(options.seed), self.now)
         self.judge = Judge(full, alone, self.values.canaries, seeded(options.seed, "judge"))
@@ -163,6 +163,8 @@ class Prover:
         self.values.random = seeded(options.seed, number)
         fixtures = read_fixtures(options.folder, self.full.snapshot) if options.folder else {}
         maker = Maker(self.values, self.tenants, fixtures, self._focused(), also)
+        if number == options.rounds - 1:
+            maker.threshold = threshold(self.full.snapshot)
         rows = await self.full.insertable(maker.rows())
         replaced = await self.full.insertable(maker.others(None if number % 2 == 0 else 2))
         views = self.tenants.views(SUBJECT)

@@ -1,6 +1,8 @@
 """The tenants of a proof and what their tokens say.
 
-Their names are made to be mistaken for each other: one begins with another, one differs in case only.
+Their names are made to be mistaken for each other: the first is another's beginning and a third one's end, one differs
+in case only, and one is what LIKE takes the first for. Besides them there are strangers: rows with no value, and with
+the values that the project's SQL compares the tenant's column with ('public', 'default'): a query may make exceptions.
 """
 
 from __future__ import annotations
@@ -10,16 +12,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from pipit.access.context import Scalar, Scope
-from pipit.audit.comparisons import Chain
+from pipit.audit.comparisons import Chain, Literal
 from pipit.audit.prove.knowledge import plain
 from pipit.audit.tenancy import Tenancy
 from pipit.catalog.snapshot import CompiledPipe, Snapshot
 from pipit.ingest.types import Type, parse
 
-NAMES = ("acme", "acmee", "ACME")
+NAMES = ("ac_me", "ac_mee", "AC_ME", "acxme", "xac_me")
 SUBJECT = NAMES[0]
 _NUMBERS = ("Int", "UInt", "Float", "Decimal")
 _OPTIONAL = ("north", "south", "East")  # values that tenants share: a team's name
+_STRANGERS = 4
+STRANGER = "stranger "
+_SECOND = 5  # past the number of a tenant's first value, where its token holds a list
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,20 +46,38 @@ class View:
 class Tenants:
     tenancy: Tenancy
     snapshot: Snapshot
+    constants: tuple[Literal, ...] = ()  # what the SQL compares a tenant's column with
 
-    def text(self, key: str, tenant: str) -> tuple[str, int]:
-        """A tenant's value of a key, as text and as number."""
+    @property
+    def strangers(self) -> list[str]:
+        """Owners of rows that are no tenant's: see `text`."""
+        values = ["", *(str(one) for one in self.constants if not isinstance(one, float))]
+        return [f"{STRANGER}{value}" for value in dict.fromkeys(values) if value not in NAMES][:_STRANGERS]
+
+    def text(self, key: str, tenant: str, *, second: bool = False) -> tuple[str, int]:
+        """A tenant's value of a key, or the second one where its tokens hold a list: as text and as number."""
+        if tenant.startswith(STRANGER):
+            given = tenant.removeprefix(STRANGER)
+            return self._told(key, given, int(given) if given.isascii() and given.isdigit() else 0)
         # `documentId` and `document_id` are one key with two names.
         place = [plain(one) for one in self.tenancy.keys].index(plain(key))
-        number = 41 + 10 * place + NAMES.index(tenant)  # fits into the smallest integer
-        kinds = self._kinds(key)
-        if any(kind.startswith(_NUMBERS) for kind in kinds):
-            return str(number), number  # also where another table holds it as a text
+        number = 41 + 10 * (place % 8) + NAMES.index(tenant)  # fits into the smallest integer
         text = tenant if place == 0 else f"{tenant}.{key}"
-        return (_uuid(text) if "UUID" in kinds else text), number
+        return self._told(key, f"{text}.2" if second else text, number + (_SECOND if second else 0))
 
     def optional(self, key: str) -> list[tuple[str, int]]:
-        return [(text, 101 + number) for number, text in enumerate(_OPTIONAL)]
+        return [self._told(key, text, 101 + number) for number, text in enumerate(_OPTIONAL)]
+
+    def _told(self, key: str, text: str, number: int) -> tuple[str, int]:
+        """The text as the columns of the key hold it; also where another table's column of it is a String."""
+        types = self._column_types(key)
+        for type in types:
+            if type.name.startswith(_NUMBERS):
+                return str(number), number
+        for type in types:
+            if type.name != "String":
+                return as_text(type, text, number), number
+        return text, number
 
     def views(self, tenant: str) -> list[View]:
         """Required keys alone, then with optional ones, then with two values where a policy takes a list."""
@@ -62,14 +85,21 @@ class Tenants:
             fixed = {key: self._fixed(key, tenant) for key in self.tenancy.keys}
             return [View(tenant, fixed=fixed, label=_label(fixed))]
         types = self._types()
-        required = {k: self._typed(k, *types[k], self.text(k, tenant), 1) for k in sorted(self.tenancy.required)}
+        required = {k: self._typed(k, *types[k], self.text(k, tenant)) for k in sorted(self.tenancy.required)}
         optional = [k for k in self.tenancy.keys if k not in self.tenancy.required]
         contexts = [required]
         for key in optional:
-            contexts.append(required | {key: self._typed(key, *types[key], self.optional(key)[0], 1)})
+            contexts.append(required | {key: self._typed(key, *types[key], self.optional(key)[0])})
         if len(optional) > 1:
             contexts.append({k: v for one in contexts for k, v in one.items()})
-        arrays = {k: self._typed(k, *types[k], self.text(k, tenant), 2) for k in required if types[k][1]}
+        arrays = {
+            k: (
+                *_listed(required[k]),
+                *_listed(self._typed(k, types[k][0], True, self.text(k, tenant, second=True))),
+            )
+            for k in required
+            if types[k][1]
+        }
         if arrays:
             contexts.append(required | arrays)
         fixed = {p: _first(required) for pipe in self.snapshot.pipes.values() for p in pipe.pipe.fixed_params}
@@ -97,43 +127,67 @@ class Tenants:
                         found.setdefault(part.key, (part.type, part.array))
         return found
 
-    def _typed(
-        self, key: str, type: str, array: bool, value: tuple[str, int], items: int
-    ) -> Scalar | tuple[Scalar, ...]:
-        one = self._one(key, type, value)
-        if not array:
-            return one
-        second = self._one(key, type, (f"{value[0]}.2", value[1] + 5))
-        return (one, second)[:items]
-
-    def _one(self, key: str, type: str, value: tuple[str, int]) -> Scalar:
+    def _typed(self, key: str, type: str, array: bool, value: tuple[str, int]) -> Scalar | tuple[Scalar, ...]:
+        """What a token says, for a policy that reads the key as this type."""
         text, number = value
+        one: Scalar = text
         if type.startswith(_NUMBERS):
-            return number
-        if type == "Boolean":
-            return bool(number % 2)
-        if type == "UUID":
-            return _uuid(text)
-        if type.startswith("Date"):
-            return f"2024-01-{1 + number % 28:02d}" + (" 00:00:00" if type != "Date" else "")
-        return str(number) if any(kind.startswith(_NUMBERS) for kind in self._kinds(key)) else text
+            one = number
+        elif type == "Boolean":
+            one = bool(number % 2)
+        elif type.startswith("Date"):
+            one = day_of(number) if type == "Date" else f"{day_of(number)} 00:00:00"
+        return (one,) if array else one
 
     def _fixed(self, key: str, tenant: str) -> Scalar:
         return self.text(key, tenant)[0]
 
-    def _kinds(self, key: str) -> set[str]:
+    def _column_types(self, key: str) -> list[Type]:
         """The types of the columns that hold a key's value."""
-        return {
+        return [
             _plain(self.type_of(name, chain))
             for name, by_key in self.tenancy.columns.items()
-            for chain in by_key.get(key, ())
-        }
+            for chain in sorted(by_key.get(key, ()))
+        ]
 
 
-def _plain(type: Type) -> str:
+def as_text(type: Type, text: str, number: int) -> str:
+    """A tenant's value as a column of this type holds it, written as text. `number` tells tenants apart, too."""
+    match type.name:
+        case "UUID":
+            return _uuid(text)
+        case "Enum8" | "Enum16":
+            names = [name for name in type.enum_values() if not name.lstrip("-").isdigit()] or type.enum_values()
+            return names[number % len(names)]
+        case "FixedString":
+            size = int(type.arguments[0])
+            return f"{number:0{size}d}"[-size:]
+        case "Bool":
+            return str(number % 2 == 1).lower()
+        case "Date" | "Date32":
+            return day_of(number)
+        case "DateTime" | "DateTime64":
+            return f"{day_of(number)} 00:00:00"
+        case "IPv4":
+            return f"10.0.{number // 256 % 256}.{number % 256}"
+        case "IPv6":
+            return f"2001:db8::{number:x}"
+        case _:
+            return text
+
+
+def day_of(number: int) -> str:
+    return f"2024-01-{1 + number % 28:02d}"
+
+
+def _plain(type: Type) -> Type:
     while type.name in ("Nullable", "LowCardinality", "SimpleAggregateFunction", "Array"):
         type = type.inner
-    return type.name
+    return type
+
+
+def _listed(value: Scalar | tuple[Scalar, ...]) -> tuple[Scalar, ...]:
+    return value if isinstance(value, tuple) else (value,)
 
 
 def _uuid(text: str) -> str:

@@ -18,12 +18,14 @@ from typing import Any
 
 from pipit.audit.comparisons import Chain, Literal
 from pipit.audit.prove.knowledge import Knowledge
+from pipit.audit.prove.tenants import as_text
 from pipit.ingest.types import Type, parse
 
 _DATE = re.compile(r"\d{4}-\d\d-\d\d")
 _BITS = re.compile(r"U?Int(\d+)")
 _TIMES = re.compile(r"time|date|_at$|At$|^ts$|since|until|created|updated|seen|^day$|^hour$")
 _AGES = (60, 400, 3_000, 3_700, 10_000, 30_000, 90_000, 100_000, 200_000, 300_000, 700_000, 1_000_000, 2_000_000)
+_RARE_AGES = (8_000_000, 34_000_000, 95_000_000, -4_000, -100_000)  # seconds; below zero: to come
 _AFTER = (0, 3600, 50_000, 90_000, -90_000, 700_000, 3_000_000, 9_000_000)  # a date that stands in the SQL
 _AGENTS = (
     "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/120.0 Safari/537.36",
@@ -95,20 +97,9 @@ class Values:
             return _integer(type.name, number)
         if type.name.startswith(("Float", "BFloat", "Decimal")):
             return number
-        if type.name == "UUID":
-            try:
-                return str(uuid.UUID(value))
-            except ValueError:
-                return str(uuid.uuid5(uuid.NAMESPACE_URL, value))
-        if type.name.startswith("Enum"):
-            names = [n for n in type.enum_values() if not n.lstrip("-").isdigit()]
-            return names[number % len(names)]
-        if type.name == "FixedString":
-            size = int(type.arguments[0])
-            return f"{number:0{size}d}"[-size:]
         if type.name == "Bool":
             return number % 2 == 1
-        return value
+        return as_text(type, value, number)
 
     def text(self, name: str, tenant: str, *, canary: bool = True) -> str:
         """A text for a column of that name."""
@@ -195,7 +186,8 @@ class Values:
             return day + timedelta(
                 seconds=self.random.choice((0, 3600, 50_000, 90_000, -90_000, 700_000, 3_000_000, 9_000_000))
             )
-        age = self.random.choice(_AGES) + self.random.choice((0, 0, 30, 60, 600))
+        ages = _RARE_AGES if self.random.random() < 0.04 else _AGES
+        age = self.random.choice(ages) + self.random.choice((0, 0, 30, 60, 600))
         return self.now - timedelta(seconds=age)
 
     def _json(self, chain: Chain, tenant: str) -> dict[str, Any]:
