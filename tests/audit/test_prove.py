@@ -236,12 +236,17 @@ async def test_the_commands_of_an_example_show_the_leak(arena: Arena, tmp_path: 
     for path, text in leak.files.items():
         (project / path).parent.mkdir(parents=True, exist_ok=True)
         (project / path).write_text(text)
-    script = "\n".join([*lines(example, proof.datasources, str(project)), "kill %1", "wait"])
-    script = script.replace(str(PORT), str(_free_port())).replace("/tmp/pipit-leak", str(tmp_path / "data"))
+    script = "\n".join(lines(example, proof.datasources, str(project)))
+    script = script.replace(f"PORT={PORT}", f"PORT={_free_port()}")
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
 
     done = await anyio.run_process(
-        ["bash", "-m", "-c", script], env=os.environ | {"PATH": path}, check=False, stderr=subprocess.PIPE
+        ["bash", "-m", "-c", script],
+        env=os.environ | {"PATH": path, "TMPDIR": str(temporary)},
+        check=False,
+        stderr=subprocess.PIPE,
     )
 
     decoder, rest, bodies = json.JSONDecoder(), done.stdout.decode(), []
@@ -251,6 +256,7 @@ async def test_the_commands_of_an_example_show_the_leak(arena: Arena, tmp_path: 
         rest = rest[rest.index("{") + end :]
     answers = [body["data"] for body in bodies if "data" in body]
     assert answers == [example.alone.table, example.with_others.table], done.stderr
+    assert not list(temporary.iterdir())
 
 
 def test_the_demo_project_is_proved_and_nothing_is_left_behind(tmp_path: Path) -> None:

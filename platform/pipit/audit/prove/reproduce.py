@@ -16,7 +16,8 @@ from pipit.audit.prove.values import put
 from pipit.datafiles.resources import DataSource
 
 PORT = 7199
-_DATA = "/tmp/pipit-leak"
+_DATA = '"$LEAK"'
+_URL = '"http://127.0.0.1:$PORT'  # the rest is percent-encoded: nothing in it is the shell's
 
 
 def event(row: Row, datasource: DataSource) -> dict[str, Any]:
@@ -41,23 +42,24 @@ def event(row: Row, datasource: DataSource) -> dict[str, Any]:
 def lines(example: CounterExample, datasources: Mapping[str, DataSource], folder: str) -> list[str]:
     """Shell lines; the last two answers show the leak. Run them where `pipit` is, one after the other."""
     found = [
-        f"pipit serve --project {shlex.quote(folder)} --data {_DATA} --port {PORT} &",
-        f"until curl -sf http://127.0.0.1:{PORT}/v0/health > /dev/null; do sleep 0.5; done",
+        f"LEAK=$(mktemp -d) PORT={PORT}   # any free port",
+        f"pipit serve --project {shlex.quote(folder)} --data {_DATA} --port $PORT &",
+        f'until curl -sf {_URL}/v0/health" > /dev/null; do sleep 0.5; done',
         f"ADMIN=$(cat {_DATA}/admin_token)",
         f"TOKEN=$(pipit --data {_DATA} {_token(example.view, example.pipe)})",
     ]
     query = urlencode(example.case.params, quote_via=quote)
-    url = f"http://127.0.0.1:{PORT}/v0/pipes/{example.pipe}.json" + (f"?{query}" if query else "")
-    ask = f'curl -s {shlex.quote(url)} -H "Authorization: Bearer $TOKEN"'
+    url = f"{_URL}/v0/pipes/{example.pipe}.json" + (f'?{query}"' if query else '"')
+    ask = f'curl -s {url} -H "Authorization: Bearer $TOKEN"'
     found += _sends((*example.shared, *example.own), datasources)
     found += [f"{ask}   # {example.view.tenant} alone"]
     found += _sends(example.others, datasources)
     if example.other is not None:
         found += [
             f"OTHER=$(pipit --data {_DATA} {_token(example.other, example.pipe)})",
-            f'curl -s {shlex.quote(url)} -H "Authorization: Bearer $OTHER"   # {example.other.tenant} asks the same',
+            f'curl -s {url} -H "Authorization: Bearer $OTHER"   # {example.other.tenant} asks the same',
         ]
-    found += [f"{ask}   # the same request, with the others' rows there"]
+    found += [f"{ask}   # the same request, with the others' rows there", f"kill %1; wait; rm -r {_DATA}"]
     return found
 
 
@@ -87,8 +89,8 @@ def _sends(rows: Iterable[Row], datasources: Mapping[str, DataSource]) -> list[s
     found: list[str] = []
     for name, held in by_table.items():
         body = "\n".join(json.dumps(event(row, datasources[name]), ensure_ascii=False) for row in held)
-        url = f"http://127.0.0.1:{PORT}/v0/events?name={name}&wait=true"
-        found.append(f'curl -s {shlex.quote(url)} -H "Authorization: Bearer $ADMIN" --data-binary {shlex.quote(body)}')
+        url = f'{_URL}/v0/events?name={name}&wait=true"'
+        found.append(f'curl -s {url} -H "Authorization: Bearer $ADMIN" --data-binary {shlex.quote(body)}')
     return found
 
 
