@@ -134,6 +134,62 @@ def test_a_table_that_was_closed_to_tenants_stays_closed() -> None:
     assert weaker(closed, TENANTS | {"datasources/daily.datasource": DAILY_POLICY}) == []
 
 
+def test_a_policy_s_column_that_gets_its_values_elsewhere_is_weaker() -> None:
+    for changed in (
+        EVENTS.replace("`json:$.customer_id`", "`json:$.reseller_id`"),
+        EVENTS.replace("`json:$.customer_id`", "`json:$.customer_id` DEFAULT 'acme'"),
+        EVENTS.replace("`customer_id` String", "`customer_id` LowCardinality(String)"),
+    ):
+        (sentence,) = weaker(TENANTS, TENANTS | {"datasources/events.datasource": changed})
+        assert "'customer_id', which the ROW_POLICY of 'events' compares" in sentence
+    other = EVENTS.replace("`json:$.action`", "`json:$.verb`")
+    assert weaker(TENANTS, TENANTS | {"datasources/events.datasource": other}) == []
+
+
+CARRYING = [
+    "SELECT toDate(timestamp) AS day, customer_id, countState() AS events FROM events GROUP BY day, customer_id",
+    "SELECT toDate(timestamp) day, e.customer_id AS customer_id, countState() AS events FROM events e "
+    "WHERE amount > 0 GROUP BY 1, 2",
+    "SELECT countState() AS events, customer_id, toDate(timestamp) AS day FROM events GROUP BY ALL",
+]
+NOT_CARRYING = [
+    "SELECT toDate(timestamp) AS day, lower(customer_id) AS customer_id, countState() AS events FROM events "
+    "GROUP BY day, customer_id",
+    "SELECT toDate(timestamp) AS day, team AS customer_id, countState() AS events FROM events GROUP BY day, customer_id",
+    "SELECT toDate(timestamp) AS day, any(customer_id) AS customer_id, countState() AS events FROM events GROUP BY day",
+    "SELECT toDate(timestamp) AS day, 'acme' AS customer_id, countState() AS events FROM events GROUP BY day",
+    "SELECT toDate(timestamp) AS day, if(amount > 0, customer_id, 'acme') AS customer_id, countState() AS events "
+    "FROM events GROUP BY day, customer_id",
+    "SELECT toDate(timestamp) AS day, customer_id, countState() AS events FROM events GROUP BY day, customer_id "
+    "UNION ALL SELECT toDate(timestamp) AS day, team AS customer_id, countState() AS events FROM events "
+    "GROUP BY day, customer_id",
+    "WITH 'acme' AS customer_id SELECT toDate(timestamp) AS day, customer_id, countState() AS events FROM events "
+    "GROUP BY day, customer_id",
+    "SELECT toDate(timestamp) AS day, customer_id, countState() AS events FROM "
+    "(SELECT timestamp, team AS customer_id FROM events) GROUP BY day, customer_id",
+]
+
+
+def filled(sql: str) -> dict[str, str]:
+    view = f"NODE roll\nSQL >\n    {sql}\nTYPE materialized\nDATASOURCE daily\n"
+    return TENANTS | {"materializations/daily_view.pipe": view}
+
+
+@pytest.mark.parametrize("sql", CARRYING)
+def test_a_view_that_hands_the_tenant_on_may_change(sql: str) -> None:
+    assert certificate(filled(sql)).tables["daily"].filled_by == {"daily_view.roll": "carried"}
+    assert weaker(TENANTS, filled(sql)) == []
+
+
+@pytest.mark.parametrize("sql", NOT_CARRYING)
+def test_a_view_that_may_mix_tenants_is_weaker(sql: str) -> None:
+    (sentence,) = weaker(TENANTS, filled(sql))
+    assert sentence.startswith("'daily_view.roll' fills 'daily' in another way than before")
+    assert weaker(filled(sql), filled(sql.replace(" FROM events", "   FROM events /* the same */"))) == []
+    assert weaker(filled(sql), TENANTS) == []
+    assert len(weaker(filled(sql), filled(sql.replace("toDate(timestamp)", "toMonday(timestamp)")))) == 1
+
+
 def test_what_is_no_certificate_is_refused() -> None:
     for text in (b"{", b"[]", b'{"version": 99}', b"{}"):
         with pytest.raises(BadRequest):

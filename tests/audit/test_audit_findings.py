@@ -13,7 +13,7 @@ from pipit.audit.report import EndpointReport, Report, Verdict
 from pipit.datafiles import read_project
 from pipit.engine import Engine
 from pipit.errors import BadRequest
-from projects import DAILY, DAILY_POLICY, EVENTS, TENANTS
+from projects import DAILY, DAILY_POLICY, DAILY_VIEW, EVENTS, TENANTS
 
 pytestmark = pytest.mark.anyio
 
@@ -73,6 +73,20 @@ EMPTY = """
 {% set who = String(customer_id) %}
 SELECT amount FROM events WHERE 1 {% if who != '' %} AND customer_id = {{who}} {% end %}
 """
+TWICE = """
+%
+SELECT amount FROM events WHERE 1
+{% if not defined(a) %} AND customer_id = {{String(customer_id)}} {% end %}
+{% if not defined(b) %} AND customer_id = {{String(customer_id)}} {% end %}
+-- b
+"""
+PAIR = """
+%
+SELECT amount FROM events WHERE 1
+{% if String(a, '') == 'x' and String(b, '') == 'y' %} AND 1
+{% else %} AND customer_id = {{String(customer_id)}} {% end %}
+"""
+MIXED_VIEW = DAILY_VIEW.replace("customer_id, count", "CUSTOMER, count").replace("day, customer_id", "day")
 OTHER_COLUMN = """
 %
 SELECT a.amount FROM events AS a LEFT JOIN people AS p ON a.team = p.team
@@ -187,6 +201,46 @@ FOUND: dict[str, tuple[dict[str, str], dict[str, str], tuple[str, ...], str, str
     "an empty value": (unpoliced(EMPTY), unpoliced(ALWAYS), ("customer_id",), "guarded_filter", "error"),
     "a default": (unpoliced(DEFAULT), unpoliced(ALWAYS), ("customer_id",), "fixed_default", "error"),
     "another parameter": (unpoliced(SWITCH), unpoliced(ALWAYS), ("customer_id",), "switched_off", "error"),
+    "two conditions that each drop one copy": (
+        unpoliced(TWICE),
+        unpoliced(TWICE.replace("{% if not defined(b) %}", "").replace("{% end %}\n-- b", "")),
+        ("customer_id",),
+        "switched_off",
+        "error",
+    ),
+    "two values together": (
+        unpoliced(PAIR),
+        unpoliced(PAIR.replace("AND 1", "AND customer_id = {{String(customer_id)}}")),
+        ("customer_id",),
+        "switched_off",
+        "error",
+    ),
+    "a view with a constant for the tenant": (
+        TENANTS | {"materializations/daily_view.pipe": MIXED_VIEW.replace("CUSTOMER", "'acme' AS customer_id")},
+        TENANTS,
+        (),
+        "mixes_tenants",
+        "error",
+    ),
+    "a view with any tenant of a group": (
+        TENANTS | {"materializations/daily_view.pipe": MIXED_VIEW.replace("CUSTOMER", "any(events.customer_id) AS customer_id")},
+        TENANTS,
+        (),
+        "mixes_tenants",
+        "error",
+    ),
+    "a view that changes the tenant": (
+        TENANTS
+        | {
+            "materializations/daily_view.pipe": MIXED_VIEW.replace("CUSTOMER", "lower(customer_id) AS customer_id").replace(
+                "GROUP BY day", "GROUP BY day, customer_id"
+            )
+        },
+        TENANTS,
+        (),
+        "mixes_tenants",
+        "warning",
+    ),
     "the other table of a join": (
         unpoliced(OTHER_COLUMN, **{"datasources/people.datasource": PEOPLE}),
         unpoliced(OTHER_COLUMN.replace("WHERE", "WHERE a.customer_id = p.customer_id AND"))

@@ -13,7 +13,7 @@ from starlette.routing import Route
 from pipit.access import grants
 from pipit.api.environments import outcome_object
 from pipit.api.requests import authenticate, bounded, server_of
-from pipit.audit.gate import check_not_weaker
+from pipit.audit.weaker import check_not_weaker
 from pipit.catalog.snapshot import Snapshot
 from pipit.datafiles.resources import Warning as ProjectWarning
 from pipit.deploy import Outcome, Plan
@@ -44,14 +44,13 @@ async def _deploy(request: Request, *, key: str) -> Response:
     flags = request.query_params
     allow_weaker = flags.get("allow_weaker") == "true"
     try:
-        if not allow_weaker:
-            check_not_weaker(server.catalog.snapshot(snapshot.workspace.id), files)  # as it is now, after the upload
         outcome = await server.deployer.deploy(
             snapshot.workspace.id,
             files,
             check=flags.get("check") == "true",
             allow_destructive=flags.get("allow_destructive_operations") == "true",
             allow_weaker=allow_weaker,
+            compare=None if allow_weaker else check_not_weaker,
         )
     except ProjectError as error:
         failed = error.body() | {"result": "failed", "error": error.message}

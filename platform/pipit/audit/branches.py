@@ -2,8 +2,9 @@
 
 For each parameter: absent, empty, values of its type, each constant that a condition compares it with (and a number's
 neighbours), its enum and default. One parameter at a time, over nothing given and over everything given; and together
-all those that stand in one condition, or in conditions inside of each other. A traced template tells which branches
-each try took, so what is missed is named and never passed over.
+all those that stand in one condition, or in conditions inside of each other, or in conditions that a fixed parameter
+stands inside of: two of those may each leave out one of two copies of a tenant's condition. A traced template tells
+which branches each try took, so what is missed is named and never passed over.
 
 Bounds count tries, not time: the same project gives the same report everywhere.
 """
@@ -12,8 +13,8 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from math import prod
 
 from pipit.audit.comparisons import mine_node
@@ -67,6 +68,7 @@ class Renderings:
     reached: frozenset[Branch]
     missed: tuple[Branch, ...]
     complete: bool
+    paired: bool = False  # of what stands around a fixed parameter, only pairs were tried: there are too many
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,13 @@ class Inputs:
     comparing: frozenset[str]  # those that are compared with a column
     nodes: tuple[NodeTarget, ...]
     groups: tuple[frozenset[str], ...] = ()  # parameters that conditions look at together
+    literals: Mapping[str, frozenset[str]] = field(default_factory=dict)  # what conditions compare each with
+    guards: tuple[tuple[frozenset[str], frozenset[str]], ...] = ()  # of conditions; of an expression inside of them
+
+    def guarding(self, names: Iterable[str]) -> frozenset[str]:
+        """The parameters of all conditions that an expression with one of these parameters stands in."""
+        wanted = frozenset(names)
+        return frozenset().union(*(around for around, inside in self.guards if inside & wanted)) - wanted
 
 
 def traced(snapshot: Snapshot) -> Snapshot:
@@ -119,15 +128,23 @@ def inputs_of(snapshot: Snapshot, pipe: CompiledPipe) -> Inputs:
                 comparing.add(parameter.name)
             if parameter.guards:
                 tested.setdefault(parameter.name, set())
+    guards: dict[tuple[frozenset[str], frozenset[str]], None] = {}
     for target in found:
-        groups |= dict.fromkeys(_groups(target, frozenset(parameters)))
+        for around, inside in _groups(target, frozenset(parameters)):
+            if inside is None:
+                groups[around] = None
+            else:
+                guards[(around, inside)] = None
     columns = _columns(snapshot, pipe)
     candidates = {
         name: _candidates(parameter, tested.get(name, set()), enums.get(name, []), columns)
         for name, parameter in parameters.items()
     }
     choosing = tuple(name for name in parameters if name in tested)
-    return Inputs(parameters, candidates, choosing, frozenset(comparing), tuple(found), tuple(groups))
+    named = {name: frozenset(map(str, tested.get(name, ()))) for name in parameters}
+    return Inputs(
+        parameters, candidates, choosing, frozenset(comparing), tuple(found), tuple(groups), named, tuple(guards)
+    )
 
 
 def _columns(snapshot: Snapshot, pipe: CompiledPipe) -> tuple[str, ...]:
@@ -137,8 +154,9 @@ def _columns(snapshot: Snapshot, pipe: CompiledPipe) -> tuple[str, ...]:
     return tuple(dict.fromkeys(c.name for t in tables for c in snapshot.tables[t].datasource.columns))[:3]
 
 
-def _groups(target: NodeTarget, parameters: frozenset[str]) -> Iterator[frozenset[str]]:
-    """The parameters of each condition together with those of the conditions around it."""
+def _groups(target: NodeTarget, parameters: frozenset[str]) -> Iterator[tuple[frozenset[str], frozenset[str] | None]]:
+    """The parameters of each condition together with those of the conditions around it, and None; and those of the
+    conditions around each expression with the parameters of that."""
     if target.node.template is None:
         return
     sql = target.node.node.sql
@@ -146,9 +164,14 @@ def _groups(target: NodeTarget, parameters: frozenset[str]) -> Iterator[frozense
     stack: list[frozenset[str]] = []
     aliases: dict[str, frozenset[str]] = {}
     for part in split(sql[:start] + " " + sql[start + 1 :], ""):
-        if part.kind is not PartKind.DIRECTIVE:
+        if part.kind is PartKind.TEXT:
             continue
         words = _WORD.findall(part.text)
+        if part.kind is PartKind.EXPRESSION:
+            if stack:
+                inside = frozenset().union(*(aliases.get(w, frozenset({w} & parameters)) for w in words))
+                yield frozenset().union(*stack), inside
+            continue
         names = frozenset().union(*(aliases.get(w, frozenset({w} & parameters)) for w in words[1:]))
         if words[:1] == ["set"] and len(words) > 1:
             aliases[words[1]] = names | aliases.get(words[1], frozenset())
@@ -156,10 +179,10 @@ def _groups(target: NodeTarget, parameters: frozenset[str]) -> Iterator[frozense
             if words[0] == "for" and len(words) > 1:
                 aliases[words[1]] = names
             stack.append(names)
-            yield frozenset().union(*stack)
+            yield frozenset().union(*stack), None
         elif words[:1] == ["elif"] and stack:
             stack[-1] |= names
-            yield frozenset().union(*stack)
+            yield frozenset().union(*stack), None
         elif words[:1] == ["end"] and stack:
             stack.pop()
 
@@ -220,7 +243,7 @@ def render_all(
         reached.update(tried)  # the author's own error(): no statement comes of it
         return tried
 
-    _try_all(inputs, given, attempt)
+    paired = _try_all(inputs, given, attempt)
     templates = {branch.template for branch in reached}
     missed = [
         branch
@@ -229,7 +252,8 @@ def render_all(
         for branch in target.node.template.branches
         if branch not in reached
     ]
-    return Renderings(tuple(texts.values()), tuple(refusals.values()), frozenset(reached), tuple(missed), complete)
+    found = (tuple(texts.values()), tuple(refusals.values()), frozenset(reached), tuple(missed))
+    return Renderings(*found, complete, paired)
 
 
 def render(
@@ -331,7 +355,8 @@ def _candidates(
     return tuple(different)
 
 
-def _try_all(inputs: Inputs, given: Values, attempt: Callable[[Values], object]) -> None:
+def _try_all(inputs: Inputs, given: Values, attempt: Callable[[Values], object]) -> bool:
+    """Whether of what stands around the given parameters there were too many combinations to try them all."""
     free = {name: values for name, values in inputs.candidates.items() if name not in given}
     nothing: dict[str, RequestValue] = {
         name: values[0] if inputs.parameters[name].needed else None for name, values in free.items()
@@ -349,12 +374,26 @@ def _try_all(inputs: Inputs, given: Values, attempt: Callable[[Values], object])
             # Already seen says nothing of its own: the values that the bases have are kept.
             outcomes.setdefault(outcome if None not in outcome or index > 1 else (index, outcome), value)
         telling[name] = list(outcomes.values())
+    # `a == 'x' and b == 'y'`: neither value tells anything by itself, so all that conditions name are kept.
+    named = {n: [*telling[n], *sorted(v for v in inputs.literals.get(n, ()) if v not in telling[n])] for n in free}
     for group in inputs.groups:
-        names = sorted(group & free.keys())
-        if len(names) < 2:
-            continue
-        small = prod(len(telling[name]) for name in names) <= _TOGETHER
-        for chosen in [tuple(names)] if small else itertools.combinations(names, 2):
-            for combination in itertools.product(*(telling[name] for name in chosen)):
-                for base in bases:
-                    attempt({**base, **dict(zip(chosen, combination, strict=True))})
+        _try_together(sorted(group & free.keys()), named, bases, attempt)
+    around = sorted(inputs.guarding(given) & free.keys())
+    return not _try_together(around, telling, bases, attempt)
+
+
+def _try_together(
+    names: Sequence[str],
+    values: Mapping[str, Sequence[RequestValue]],
+    bases: Iterable[Values],
+    attempt: Callable[[Values], object],
+) -> bool:
+    """All combinations, or all pairs where those are too many: then False."""
+    if len(names) < 2:
+        return True
+    small = prod(len(values[name]) for name in names) <= _TOGETHER
+    for chosen in [tuple(names)] if small else itertools.combinations(names, 2):
+        for combination in itertools.product(*(values[name] for name in chosen)):
+            for base in bases:
+                attempt({**base, **dict(zip(chosen, combination, strict=True))})
+    return small

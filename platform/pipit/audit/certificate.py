@@ -17,11 +17,12 @@ from dataclasses import dataclass
 import msgspec
 
 from pipit.access.policy import Policy
+from pipit.audit.carried import Carry, filled_by
 from pipit.catalog.build import build_snapshot
 from pipit.catalog.lineage import tables_read
 from pipit.catalog.snapshot import Snapshot, Table
 from pipit.catalog.state import TableNames
-from pipit.datafiles.resources import Project
+from pipit.datafiles.resources import Column, Project
 from pipit.errors import BadRequest
 from pipit.sql.lexer import Token, TokenKind, significant, tokenize
 
@@ -44,6 +45,8 @@ class TableFilter(msgspec.Struct, frozen=True, omit_defaults=True):
     optional: dict[str, tuple[str, ...]] = {}
     reason: str = ""
     policed: tuple[str, ...] = ()  # of `none`: the tables with a policy that its rows are made from
+    columns: dict[str, str] = {}  # those that the policy compares: type, jsonpath and default
+    filled_by: dict[str, str] = {}  # views and copies from tables with a policy: `carried`, or a digest of their SQL
 
 
 class EndpointFilters(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -149,6 +152,8 @@ def _compare_tables(name: str, was: TableFilter, now: TableFilter) -> Iterator[W
             sentence = f"The ROW_POLICY of '{name}' {how}"
         yield Weakening(name, sentence, "Put it back.")
         return
+    if was.filter == POLICY:
+        yield from _compare_filling(name, was, now)
     if was.filter == REFUSED and now.filter in (NONE, OPEN):
         yield Weakening(
             name,
@@ -174,6 +179,27 @@ def _compare_tables(name: str, was: TableFilter, now: TableFilter) -> Iterator[W
                 yield Weakening(
                     name, f"The ROW_POLICY of '{name}' no longer confines tokens with '{key}' to `{condition}`", hint
                 )
+
+
+def _compare_filling(name: str, was: TableFilter, now: TableFilter) -> Iterator[Weakening]:
+    """How the columns that decide whose a row is get their values."""
+    for column, definition in was.columns.items():
+        if column in now.columns and now.columns[column] != definition:
+            yield Weakening(
+                name,
+                f"'{column}', which the ROW_POLICY of '{name}' compares, was `{definition}` and is "
+                f"`{now.columns[column]}`: rows could become another tenant's",
+                "Look at where its values come from now.",
+            )
+    for filler, how in now.filled_by.items() if was.columns else ():
+        if how != Carry.CARRIED and was.filled_by.get(filler) != how:
+            columns = ", ".join(f"'{column}'" for column in now.columns)
+            yield Weakening(
+                name,
+                f"'{filler}' fills '{name}' in another way than before, and it cannot be shown that it hands {columns} "
+                "on unchanged: rows could become another tenant's",
+                f"Select {columns} as it is, and group by it. Or look at it, and prove it: pipit audit --prove.",
+            )
 
 
 def _compare_endpoints(
@@ -218,11 +244,19 @@ def _compare_endpoints(
 def _table(snapshot: Snapshot, table: Table) -> TableFilter:
     declared = table.datasource.row_policy
     if table.policy is not None:
-        return _policy(table.policy)
+        columns = {c.name: _definition(c) for c in table.datasource.columns if c.name in table.policy.columns}
+        return msgspec.structs.replace(
+            _policy(table.policy), columns=columns, filled_by=dict(sorted(filled_by(snapshot, table).items()))
+        )
     policed = {name for name, other in snapshot.tables.items() if other.policy is not None}
     if declared is not None:
         return TableFilter(NONE, reason=declared.reason, policed=tuple(sorted(table.sources & policed)))
     return TableFilter(REFUSED if table.sources & policed else OPEN)
+
+
+def _definition(column: Column) -> str:
+    path = f" `json:{column.jsonpath}`" if column.jsonpath else ""
+    return f"{column.type}{path}{f' DEFAULT {column.default}' if column.default else ''}"
 
 
 def _policy(policy: Policy) -> TableFilter:

@@ -64,6 +64,7 @@ async def examine(engine: Engine, files: Mapping[str, str], options: Options) ->
         endpoints = await audit.run()
     found += audit.found
     found += say.of_tables(snapshot)
+    found += say.of_fillers(snapshot)
     found += say.of_definers(snapshot)
     if options.require_policies:
         found += say.of_required(snapshot)

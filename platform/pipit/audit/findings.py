@@ -10,11 +10,12 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 
+from pipit.audit.carried import Carry, carry, fillers
 from pipit.audit.report import Finding, Severity, Unreached
 from pipit.catalog.build import node_error
 from pipit.catalog.required import unpoliced
-from pipit.catalog.snapshot import CompiledPipe, NodeTarget, Snapshot
-from pipit.datafiles import key_items
+from pipit.catalog.snapshot import CompiledNode, CompiledPipe, NodeTarget, Snapshot
+from pipit.datafiles import MERGING, key_items
 from pipit.datafiles.resources import Engine
 from pipit.errors import DatafileError, PipitError
 from pipit.sql.lexer import TokenKind, significant, tokenize
@@ -28,6 +29,7 @@ CODES: Mapping[str, str] = {
     "policy_fails": "a ROW_POLICY that cannot be compiled or evaluated: every read under it would fail",
     "policy_required": "an endpoint reaches a table that has no ROW_POLICY, and policies are required",
     "merges_tenants": "an engine may make one row of two tenants' rows, for the key lacks the tenant's column",
+    "mixes_tenants": "a view or copy fills a policed table, and not with each row's own tenant",
     "goes_around": "a construct that row filters do not reach: a dictionary, a table function, a setting, an engine",
     "definer": "SQL that runs with its definer's rights",
     "tells_of_others": "a function or virtual column that tells of rows which a filter hides",
@@ -53,11 +55,6 @@ _CHOOSES = "chooses a table"
 _BYPASSING_ENGINE = re.compile(
     r"[Ee](?:ngine|NGINE)\b.*\b(?:Merge|Buffer|Distributed|Alias|Dictionary|Join|Set|View|MaterializedView)\b|"
     r"\b(?:Merge|Buffer|Distributed|Alias|Dictionary|Join|Set|View|MaterializedView)\b.*[Ee](?:ngine|NGINE)\b"
-)
-# Engines that make one row of several with the same sorting key.
-_MERGING = frozenset(
-    {"ReplacingMergeTree", "SummingMergeTree", "AggregatingMergeTree", "CollapsingMergeTree"}
-    | {"VersionedCollapsingMergeTree"}
 )
 
 
@@ -107,6 +104,31 @@ def of_tables(snapshot: Snapshot) -> Iterator[Finding]:
             )
 
 
+def of_fillers(snapshot: Snapshot) -> Iterator[Finding]:
+    """Views and copies whose rows may be another tenant's than those that they were made of."""
+    for name, table in sorted(snapshot.tables.items()):
+        if table.policy is None:
+            continue
+        for pipe, node in fillers(snapshot, table):
+            for column in sorted(table.policy.columns):
+                found = carry(snapshot, table, pipe, node, column)
+                if found is not Carry.CARRIED:
+                    yield _filler(name, pipe, node, column, mixed=found is Carry.MIXED)
+
+
+def _filler(name: str, pipe: CompiledPipe, node: CompiledNode, column: str, *, mixed: bool) -> Finding:
+    place = node_error(pipe.pipe, node.node, "")
+    which, compared = f"'{pipe.name}.{node.name}'", f"'{column}' of '{name}', which its ROW_POLICY compares,"
+    if mixed:
+        what = f"{which} fills {compared} with something else than each row's own value: it mixes tenants' rows"
+        hint = f"Select '{column}' as it is, and group by it."
+    else:
+        what = f"It cannot be told from the SQL of {which} whether {compared} stays each row's own value"
+        hint = "`pipit audit --prove` tries it with rows."
+    severity = Severity.ERROR if mixed else Severity.WARNING
+    return Finding("mixes_tenants", severity, place.file, place.line, place.column, what, hint)
+
+
 def of_required(snapshot: Snapshot) -> Iterator[Finding]:
     """With `--require-policies`."""
     for error in unpoliced(snapshot):
@@ -134,7 +156,7 @@ def of_definers(snapshot: Snapshot) -> Iterator[Finding]:
 
 def merges_tenants(file: str, name: str, engine: Engine, columns: Iterable[str]) -> Finding | None:
     """A table whose engine merges rows by a key that lacks the tenant's column."""
-    if engine.name not in _MERGING:
+    if engine.name not in MERGING:
         return None
     key = {item.strip("` ") for item in key_items(engine.sorting_key)}
     missing = sorted(set(columns) - key)
@@ -218,7 +240,7 @@ def _named_in(pipe: CompiledPipe, message: str) -> tuple[str, int, int]:
         name = "".join(groups)
         for node in pipe.nodes.values():
             for token in tokenize(node.node.sql):
-                if token.kind in (TokenKind.WORD, TokenKind.QUOTED_IDENTIFIER) and token.text.strip("`\"") == name:
+                if token.kind in (TokenKind.WORD, TokenKind.QUOTED_IDENTIFIER) and token.text.strip('`"') == name:
                     line, column = _at(node.node.sql, token.start)
                     error = node_error(pipe.pipe, node.node, "", line=line, column=column)
                     return error.file, error.line, error.column

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from pipit.audit import findings as say
 from pipit.audit import tenancy
@@ -92,8 +92,11 @@ class FixedExaminer:
         ]
         self.learn(sorted(names), looked_at)
         results = {one.pipe.name: await self.judge(one, statement) for one in looked_at}
-        self.check_engines(results.values())
-        return results
+        merged = self.check_engines(results.values())
+        return {
+            name: replace(one, verdict=Verdict.NOT_CONFINED) if one.tables & merged else one
+            for name, one in results.items()
+        }
 
     async def look_at(
         self, pipe: CompiledPipe, inputs: Inputs, missed: frozenset[Branch], statement: Statement
@@ -231,7 +234,8 @@ class FixedExaminer:
             else:
                 result = Verdict.NOT_CONFINED
                 self.tell_not_confined(one, name, texts[0][1], self.columns[table])
-        if result is Verdict.CONFINED and (one.missed or not one.renderings.complete):
+        incomplete = one.renderings.paired or not one.renderings.complete
+        if result is Verdict.CONFINED and (one.missed or incomplete):
             what = "not all branches could be reached" if one.missed else "there are too many combinations"
             self.tell_not_shown(one, "", what)
             return Verdict.NOT_SHOWN
@@ -270,14 +274,17 @@ class FixedExaminer:
         _, open_in = self.confined(one, texts, markers, tables)
         return not any(open_in.values())
 
-    def check_engines(self, results: Iterable[Fixed]) -> None:
+    def check_engines(self, results: Iterable[Fixed]) -> frozenset[str]:
         """Tables that a fixed parameter confines, and whose engine merges tenants' rows before any condition."""
         known = self.snapshot.physical_tables
+        found: set[str] = set()
         for physical in sorted({table for one in results for table in one.confined}):
             source = known[physical].table.datasource
             finding = say.merges_tenants(source.file, source.name, source.engine, self.columns[physical])
             if finding is not None:
                 self.found.append(finding)
+                found.add(physical)
+        return frozenset(found)
 
     def tell_guarded(self, one: _Endpoint, name: str, value: str | None, tables: Sequence[str]) -> None:
         table = self.snapshot.physical_tables[tables[0]].table.name

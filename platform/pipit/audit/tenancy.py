@@ -48,7 +48,7 @@ def of_policies(snapshot: Snapshot) -> Tenancy:
     for name, table in snapshot.tables.items():
         if table.policy is None:
             continue
-        found = _of_policy(table.policy)
+        found = columns_of_keys(table.policy)
         columns[name] = {key: frozenset((column,) for column in names) for key, names in found.items()}
         keys |= dict.fromkeys(sorted(found))
         required |= table.policy.required
@@ -115,7 +115,7 @@ def _behind(name: str, mined: Mined) -> set[Chain]:
     return found
 
 
-def _of_policy(policy: Policy) -> dict[str, frozenset[str]]:
+def columns_of_keys(policy: Policy) -> dict[str, frozenset[str]]:
     """Key -> the columns that its value is compared with; where that cannot be told, all columns of that part."""
     found: dict[str, set[str]] = defaultdict(set)
     for conjunct in policy.conjuncts:

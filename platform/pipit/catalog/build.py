@@ -14,7 +14,7 @@ from pipit.access.policy import Policy
 from pipit.catalog.lineage import derived, references
 from pipit.catalog.snapshot import CompiledNode, CompiledPipe, NodeTarget, Snapshot, Table, Workspace
 from pipit.catalog.state import TableNames
-from pipit.datafiles import key_items
+from pipit.datafiles import MERGING, key_items
 from pipit.datafiles.resources import DataSource, Node, NodeType, Pipe, Position, Project
 from pipit.errors import DatafileError, ProjectError, SqlError, TemplateError
 from pipit.templates import Parameter, Template
@@ -84,21 +84,9 @@ def placed(
     return replace(moved, tables={n: replace(t, sources=sources[n]) for n, t in tables.items()})
 
 
-# Engines that make one row of several with the same sorting key, when they merge or with FINAL.
-_MERGING = frozenset(
-    {
-        "ReplacingMergeTree",
-        "SummingMergeTree",
-        "AggregatingMergeTree",
-        "CollapsingMergeTree",
-        "VersionedCollapsingMergeTree",
-    }
-)
-
-
 def _merged_away(datasource: DataSource, policy: Policy) -> list[DatafileError]:
     """Rows of two tenants must never be merged into one: every column of the policy stands in the sorting key."""
-    if datasource.engine.name not in _MERGING:
+    if datasource.engine.name not in MERGING:
         return []
     key = {item.strip("` ") for item in key_items(datasource.engine.sorting_key)}
     place = datasource.row_policy.position if datasource.row_policy else Position()

@@ -14,8 +14,8 @@ from pipit.errors import BadRequest
 if TYPE_CHECKING:
     from pipit.audit.certificate import Certificate
     from pipit.audit.examination import Options
-    from pipit.audit.gate import Placed
     from pipit.audit.report import Decider, EndpointReport, Finding, Report, TableRead
+    from pipit.audit.weaker import Placed
 
 
 def examine_project(
@@ -82,7 +82,7 @@ def _write(path: Path, content: bytes) -> None:
 
 def _weaker(before: Certificate, report: Report) -> list[Placed]:
     from pipit.audit.certificate import weakenings
-    from pipit.audit.gate import place
+    from pipit.audit.weaker import place
 
     return [place(report.project, one) for one in weakenings(before, report.certificate)]
 

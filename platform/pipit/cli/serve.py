@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
     from pipit.api.listen import Listener
     from pipit.api.server import Server
+    from pipit.catalog.snapshot import Snapshot
+    from pipit.datafiles.resources import Project as Files
 
 log = logging.getLogger("pipit.cli")
 
@@ -211,19 +213,18 @@ class Publisher:
     async def publish(self) -> bool:
         """Deploys the project if it changed; prints the plan, warnings and errors. False: it was refused."""
         from pipit.api.deployments import deployment_object
-        from pipit.audit.gate import check_not_weaker, weaker_than_live
+        from pipit.audit.weaker import check_not_weaker
 
         self._seen = None
         catalog, deployer = self._server.catalog, self._server.deployer
         lenient = self._watch or self._allow_weaker
         try:
             files = self._seen = read_files(self._project)
-            if lenient:
-                show_warnings(one.warning() for one in weaker_than_live(catalog.default, files))
-            else:
-                check_not_weaker(catalog.default, files)
+            compare = _tell_weaker if lenient else check_not_weaker
             with waiting("Deploying..."):
-                outcome = await deployer.deploy(catalog.default.workspace.id, files, allow_weaker=lenient)
+                outcome = await deployer.deploy(
+                    catalog.default.workspace.id, files, allow_weaker=lenient, compare=compare
+                )
         except PipitError as error:
             show_error(error)
             return False
@@ -251,6 +252,12 @@ class Publisher:
             return read_files(self._project) == self._seen
         except PipitError:
             return False
+
+
+def _tell_weaker(live: Snapshot, project: Files) -> None:
+    from pipit.audit.weaker import weaker_than_live
+
+    show_warnings(one.warning() for one in weaker_than_live(live, project))
 
 
 def _greet(settings: Settings, server: Server, url: str, token_from: str, seconds: float) -> None:

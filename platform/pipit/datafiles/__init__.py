@@ -15,7 +15,7 @@ from pipit.datafiles.describe import (
     print_datasource,
     sql_schema,
 )
-from pipit.datafiles.engines import key_items
+from pipit.datafiles.engines import MERGING, key_items
 from pipit.datafiles.jsonpaths import EACH, Step, parse_jsonpath
 from pipit.datafiles.layout import read_project
 from pipit.datafiles.project import parse_connection, parse_datasource, parse_pipe, parse_project
@@ -23,6 +23,7 @@ from pipit.datafiles.secrets import render_secrets, secret_names, with_secrets
 
 __all__ = [
     "EACH",
+    "MERGING",
     "Step",
     "column_object",
     "column_text",

@@ -19,6 +19,8 @@ SUPPORTED = (
     "VersionedCollapsingMergeTree",
     "Null",
 )
+# Those that make one row of several with the same sorting key, when they merge or with FINAL.
+MERGING = frozenset(SUPPORTED) - {"MergeTree", "Null"}
 _NEEDS_SORTING_KEY = ("ReplacingMergeTree", "CollapsingMergeTree", "VersionedCollapsingMergeTree")
 _REQUIRED = {"CollapsingMergeTree": ("sign",), "VersionedCollapsingMergeTree": ("sign", "version")}
 _COLUMN_OPTIONS = ("ver", "is_deleted", "sign", "version")

@@ -14,7 +14,7 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 
@@ -82,15 +82,16 @@ class Deployer:
         check: bool = False,
         allow_destructive: bool = False,
         allow_weaker: bool = False,
+        compare: Callable[[Snapshot, Project], None] | None = None,
     ) -> Outcome:
         """Raises ProjectError with everything that is wrong, Conflict when a deploy is under way.
 
-        Whether the project confines less than what is live is for `audit.gate`, before this; `allow_weaker` says that
-        it may.
+        `compare` is asked whether the project may follow what is live, and raises if not: whether it confines less is
+        for `audit.weaker`. `allow_weaker` says that it may.
         """
         started = time.monotonic()
         async with self._alone(workspace_id):
-            outcome = await self._deploy(workspace_id, files, check, allow_destructive, allow_weaker)
+            outcome = await self._deploy(workspace_id, files, check, allow_destructive, allow_weaker, compare)
             if not check:
                 outcome = replace(outcome, environments=await self._follow(workspace_id))
             return replace(outcome, seconds=time.monotonic() - started)
@@ -179,10 +180,18 @@ class Deployer:
         return await asyncio.shield(following)
 
     async def _deploy(
-        self, workspace_id: str, files: Mapping[str, str], check: bool, allow_destructive: bool, allow_weaker: bool
+        self,
+        workspace_id: str,
+        files: Mapping[str, str],
+        check: bool,
+        allow_destructive: bool,
+        allow_weaker: bool,
+        compare: Callable[[Snapshot, Project], None] | None,
     ) -> Outcome:
         live = self._catalog.snapshot(workspace_id)
         project = with_secrets(parse_project(files), live.secrets)
+        if compare is not None:
+            compare(live, project)
         database = live.workspace.database
         existing = (await tables_of(self._engine, [database]))[database]
         plan = make_plan(

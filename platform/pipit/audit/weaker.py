@@ -1,17 +1,16 @@
-"""The gate before every deploy: a project that confines less than what is live goes live only on an explicit word.
+"""Whether a project confines less than what is live: then it goes live only on an explicit word.
 
 Compares the certificates of both (`certificate.py`), which costs no query. This is the one rule about weakening
-(ATTACKS J04): it stands before `Deployer.deploy` wherever that is called for a person or a client.
+(ATTACKS J04): whoever deploys for a person or a client gives it to `Deployer.deploy`, which asks it of what is live
+then.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pipit.audit.certificate import Weakening, certify, certify_project, weakenings
 from pipit.catalog.snapshot import Snapshot
-from pipit.datafiles import parse_project, with_secrets
 from pipit.datafiles.resources import DataSource, Pipe, Project
 from pipit.datafiles.resources import Warning as ProjectWarning
 from pipit.errors import DatafileError, ProjectError
@@ -34,18 +33,17 @@ class Placed:
         return DatafileError(self.weakening.sentence, file=self.file, line=self.line, column=self.column, hint=hint)
 
 
-def weaker_than_live(live: Snapshot, files: Mapping[str, str]) -> tuple[Placed, ...]:
+def weaker_than_live(live: Snapshot, project: Project) -> tuple[Placed, ...]:
     """What the project confines less than what is live. Raises ProjectError on a project that is no good anyway."""
     if not live.deployment:
         return ()
-    project = with_secrets(parse_project(files), live.secrets)
     found = weakenings(certify(live), certify_project(live, project))
     return tuple(place(project, weakening) for weakening in found)
 
 
-def check_not_weaker(live: Snapshot, files: Mapping[str, str]) -> None:
+def check_not_weaker(live: Snapshot, project: Project) -> None:
     """Raises ProjectError with every weakening, each as a sentence with its place."""
-    found = weaker_than_live(live, files)
+    found = weaker_than_live(live, project)
     if found:
         raise ProjectError([one.error() for one in found])
 
