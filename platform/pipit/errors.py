@@ -146,10 +146,17 @@ class MethodNotAllowed(PipitError):
 
 
 class QueryTimeout(PipitError):
-    """The query ran longer than it may. Ask for less, or make the pipe cheaper."""
+    """The query ran longer than it may. Ask for less, or make the pipe cheaper.
+
+    `stuck`: the engine could not interrupt it, and has to be ended.
+    """
 
     code = "query_timeout"
     status = 408
+
+    def __init__(self, message: str, *, hint: str = "", stuck: bool = False) -> None:
+        super().__init__(message, hint=hint)
+        self.stuck = stuck
 
 
 class Conflict(PipitError):

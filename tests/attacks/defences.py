@@ -1523,6 +1523,21 @@ DEFENCES: tuple[Defence, ...] = (
         ("tests/audit/test_audit_findings.py::test_found_where_it_is",),
     ),
     Defence(
+        "stuck statements end with their process",
+        "engine/embedded/running.py",
+        "            loop.call_at(began + limit + self._grace, _exit_if_stuck, pending, execution.task.tag)",
+        "            pass",
+        ("tests/engine/test_supervisor.py::"
+         "test_a_statement_that_cannot_be_interrupted_does_not_outlive_its_limit_for_long",),
+    ),
+    Defence(
+        "what hung is not asked again at once",
+        "query/read.py",
+        "            self._stuck.check(security, asked)",
+        "            pass",
+        ("tests/query/test_stuck.py",),
+    ),
+    Defence(
         "a scope is what it means",
         "access/tokens.py",
         '        if text.endswith(":"):  # one scope',

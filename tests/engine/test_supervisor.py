@@ -19,15 +19,18 @@ from pipit.engine import open_engine
 from pipit.engine.embedded.supervisor import Supervisor
 from pipit.engine.http import HttpEngine
 from pipit.engine.opening import EmbeddedSource
-from pipit.errors import EngineStartError, Unavailable
+from pipit.errors import EngineStartError, QueryTimeout, Unavailable
 
 pytestmark = pytest.mark.anyio
 
 
 @asynccontextmanager
-async def own_engine(data: Path, beat_seconds: float = 2.0) -> AsyncIterator[tuple[HttpEngine, Supervisor]]:
+async def own_engine(
+    data: Path, beat_seconds: float = 2.0, **more: float
+) -> AsyncIterator[tuple[HttpEngine, Supervisor]]:
     """An engine of the test's own, to be ill-treated."""
-    supervisor = Supervisor(data, memory=1 << 30, beat_seconds=beat_seconds, beat_timeout=1.0)
+    timing = {"beat_seconds": beat_seconds, "beat_timeout": 1.0} | more
+    supervisor = Supervisor(data, memory=1 << 30, **timing)
     source = EmbeddedSource(supervisor)
     await supervisor.start()
     try:
@@ -211,3 +214,48 @@ async def test_the_password_stands_in_no_argument_and_no_environment(tmp_path: P
         for part in ("cmdline", "environ"):
             content = read_proc(supervisor.endpoint.pid, part)
             assert supervisor.endpoint.password.encode() not in content
+
+
+LONG = "repeat('ab', 32000)"
+STUCK = {
+    "a constant": f"SELECT editDistance({LONG}, reverse({LONG})) + editDistance({LONG}, concat('a', {LONG}))",
+    "one block": f"SELECT sum(editDistance(s, reverse(s))) FROM (SELECT {LONG} AS s FROM numbers(50))",
+}
+
+
+@pytest.mark.parametrize("text", STUCK.values(), ids=STUCK.keys())
+async def test_a_statement_that_cannot_be_interrupted_does_not_outlive_its_limit_for_long(
+    tmp_path: Path, text: str
+) -> None:
+    async with own_engine(tmp_path, beat_timeout=30.0, grace=3.0) as (engine, supervisor):
+        await engine.command("CREATE TABLE t (n Int64) ENGINE = MergeTree ORDER BY n")
+        await engine.insert("t", [{"n": 7}])
+        started, first = time.monotonic(), pid_of(supervisor)
+        with pytest.raises(QueryTimeout):
+            await engine.query(text, settings={"max_execution_time": 1})
+        assert time.monotonic() - started < 10  # the limit, and what is late
+        # It is ended, one way or the other: no core goes on working for it.
+        await until(lambda: supervisor.endpoint is not None and is_idle(pid_of(supervisor)), 30)
+        assert (await engine.rows("SELECT n FROM t")) == [{"n": 7}]
+        assert supervisor.starts == (1 if pid_of(supervisor) == first else 2)
+
+
+async def test_a_statement_without_a_limit_is_left_alone(tmp_path: Path) -> None:
+    async with own_engine(tmp_path, beat_timeout=30.0, grace=0.1) as (engine, supervisor):
+        assert await engine.rows("SELECT sleepEachRow(0.5) AS x FROM numbers(5)", settings={"max_block_size": 5})
+        assert supervisor.starts == 1
+
+
+def is_idle(pid: int) -> bool:
+    """Whether the process used next to no time of a CPU for a moment."""
+
+    def used() -> int:
+        fields = read_proc(pid, "stat").decode().rpartition(")")[2].split()
+        return int(fields[11]) + int(fields[12])
+
+    try:
+        before = used()
+        time.sleep(0.3)
+        return used() - before < 10
+    except (FileNotFoundError, ProcessLookupError):
+        return False

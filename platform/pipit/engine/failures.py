@@ -10,6 +10,7 @@ import re
 
 from pipit.errors import PipitError, QueryTimeout, SqlError, TooLarge, Unavailable
 
+STUCK = "Pipit: the engine cannot interrupt this statement"  # what the embedded engine's process says of it
 _TIMEOUTS = frozenset({159, 160, 209})
 _TOO_LARGE = frozenset({158, 307, 396})
 _AWAY = frozenset({202, 210, 425, 194, 516, 192, 193})
@@ -93,7 +94,10 @@ def engine_error(code: int | None, text: str, name: str = "") -> PipitError:
     if code is None:
         return Unavailable("The engine did not answer properly", hint="Try again in a moment")
     if code in _TIMEOUTS:
-        return QueryTimeout("The query took longer than it may", hint="Ask for less data, or a narrower range")
+        stuck = STUCK in text
+        return QueryTimeout(
+            "The query took longer than it may", hint="Ask for less data, or a narrower range", stuck=stuck
+        )
     if code in _TOO_LARGE:
         return TooLarge("The query reads or returns more than it may", hint="Ask for less, for instance with LIMIT")
     if code in _AWAY:

@@ -23,6 +23,7 @@ from pipit.errors import (
     NotFound,
     PipitError,
     QueryRefused,
+    QueryTimeout,
     RateLimited,
     ReadRefused,
     SqlError,
@@ -47,6 +48,7 @@ from pipit.query.log import QUERY_API, Counts, Origin, Sink, log_line, record, s
 from pipit.query.plan import Plan
 from pipit.query.secure import check_filters, check_scopes, filter_setting, filters_for
 from pipit.query.slots import Slots
+from pipit.query.stuck import Stuck
 from pipit.templates import Binder, RequestValue, Template
 
 
@@ -105,6 +107,7 @@ class Reader:
         self._make_services = make_services
         self._composer, self._fencing = Composer(), Composer(fenced=True)
         self._examiner = Examiner(engine)
+        self._stuck = Stuck()
 
     @asynccontextmanager
     async def open(
@@ -121,9 +124,10 @@ class Reader:
         error: BaseException | None = None
         told: PipitError | None = None
         counts = Counts()
+        asked = query.pipe if isinstance(query, PipeQuery) else QUERY_API if security.is_tenant else query.sql
         try:
+            self._stuck.check(security, asked)
             plan = await self.plan(snapshot, security, query)
-
             run: Run = partial(self._run, snapshot, security, query, plan, request_id, counts)
             running = run
             if plan.cache_seconds and isinstance(query, PipeQuery):
@@ -133,6 +137,8 @@ class Reader:
                 yield Answer(plan.format, chunks)
         except PipitError as caught:
             error = caught
+            if isinstance(caught, QueryTimeout) and caught.stuck:
+                self._stuck.add(security, asked)
             told = _for_reader(caught, security, query, request_id)
             raise told from None
         except BaseException as caught:

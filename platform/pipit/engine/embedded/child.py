@@ -148,7 +148,7 @@ async def _serve(orders: Orders, data: Path) -> None:
         "output_format_parallel_formatting": "0",
     }
     connections = Connections(path, base)
-    server = Server(connections, Identity(orders.user, orders.password, version, timezone), guard, spool)
+    server = Server(connections, Identity(orders.user, orders.password, version, timezone), guard, spool, orders.grace)
     port = await server.start()
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()

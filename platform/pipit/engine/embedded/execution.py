@@ -40,6 +40,14 @@ class Task:
     def readonly(self) -> bool:
         return self.settings.get("readonly", "0") != "0"
 
+    @property
+    def seconds(self) -> float:
+        """How long it may run; 0: as long as it takes."""
+        try:
+            return float(self.settings.get("max_execution_time", "0"))
+        except ValueError:
+            return 0.0  # the engine says what is wrong with it
+
 
 @dataclass(slots=True)
 class Summary:

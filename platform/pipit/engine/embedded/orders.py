@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+GRACE_SECONDS = 20.0
+
 
 class Orders(msgspec.Struct, frozen=True):
     """What the parent wants. Paths are absolute."""
@@ -16,6 +18,7 @@ class Orders(msgspec.Struct, frozen=True):
     file_roots: list[str] = []
     settings: dict[str, str] = {}  # in force on every connection
     memory: int = 0  # bytes for the engine; 0: from the machine
+    grace: float = GRACE_SECONDS  # past its limit, that a statement may take to end
 
 
 class Answer(msgspec.Struct, frozen=True):

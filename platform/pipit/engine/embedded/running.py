@@ -2,18 +2,26 @@
 
 Promises: a step runs on a worker thread, never on the event loop; a cancelled request's query is killed and
 its connection closed, whatever it was doing; kills and heartbeats get through when all workers are busy.
+
+The engine looks at its clock between blocks. A statement that is stuck inside of one (a constant that takes minutes to
+compute, a bad regular expression) outlives its limit and every KILL, and holds a core. Its client is told soon after
+the limit; if it has not ended some seconds later, this process ends itself, and the supervisor starts another.
+Statements without a limit are never ended.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from pipit.engine.embedded.connections import Connections
 from pipit.engine.embedded.execution import Execution
+from pipit.engine.embedded.failure import Failure
+from pipit.engine.failures import STUCK
 from pipit.sql.literals import quote_string
 
 log = logging.getLogger(__name__)
@@ -22,11 +30,14 @@ T = TypeVar("T")
 _WORKERS = 64
 _FIRST_PAUSE = 0.05
 _LONGEST_PAUSE = 1.0
+_LATE = 2.0  # seconds past its limit until a statement counts as stuck: the engine's own error comes first
+_EXIT_STUCK = 4
 
 
 class Threads:
-    def __init__(self, connections: Connections) -> None:
+    def __init__(self, connections: Connections, grace: float) -> None:
         self._connections = connections
+        self._grace = grace
         self._workers = ThreadPoolExecutor(_WORKERS, thread_name_prefix="query")
         self._kills = ThreadPoolExecutor(2, thread_name_prefix="kill")
         self._heart = ThreadPoolExecutor(1, thread_name_prefix="heartbeat")
@@ -39,17 +50,20 @@ class Threads:
         """A whole round through the engine."""
         await asyncio.get_running_loop().run_in_executor(self._heart, self._connections.run, "SELECT 1")
 
-    def end(self, execution: Execution, pending: asyncio.Future[Any] | None) -> None:
-        """Kills what still runs, then closes the connection. In the background."""
-        task = asyncio.get_running_loop().create_task(self._end(execution, pending))
+    def end(self, execution: Execution, pending: asyncio.Future[Any] | None, began: float) -> None:
+        """Kills what still runs, then closes the connection. In the background. `began`: the step that runs."""
+        task = asyncio.get_running_loop().create_task(self._end(execution, pending, began))
         self._endings.add(task)
         task.add_done_callback(self._endings.discard)
 
-    async def _end(self, execution: Execution, pending: asyncio.Future[Any] | None) -> None:
+    async def _end(self, execution: Execution, pending: asyncio.Future[Any] | None, began: float) -> None:
         loop = asyncio.get_running_loop()
         execution.abandon()
         kill = f"KILL QUERY WHERE Settings['log_comment'] = {quote_string(execution.task.tag)} ASYNC"
         pause = _FIRST_PAUSE
+        limit = execution.task.seconds
+        if limit and pending is not None:  # not in the loop below: a KILL may hang as well
+            loop.call_at(began + limit + self._grace, _exit_if_stuck, pending, execution.task.tag)
         while pending is not None and not pending.done():
             # A query that the engine has not registered yet cannot be killed: try again.
             await loop.run_in_executor(self._kills, self._connections.run, kill)
@@ -64,6 +78,13 @@ class Threads:
             pool.shutdown(wait=False, cancel_futures=True)
 
 
+def _exit_if_stuck(pending: asyncio.Future[Any], tag: str) -> None:
+    if not pending.done():
+        log.error("query %s cannot be interrupted; this process ends", tag)
+        logging.shutdown()
+        os._exit(_EXIT_STUCK)
+
+
 class Running:
     """`async with`: runs an execution's steps; leaving in the middle of one, or before the last, ends the
     query.
@@ -73,13 +94,22 @@ class Running:
         self._threads = threads
         self._execution = execution
         self._pending: asyncio.Future[Any] | None = None
+        self._began = 0.0
 
     async def __aenter__(self) -> Running:
         return self
 
     async def step(self, function: Callable[..., T], *args: Any) -> T:
+        self._began = asyncio.get_running_loop().time()
         self._pending = future = self._threads.submit(function, *args)
-        result = await asyncio.shield(future)
+        limit = self._execution.task.seconds
+        try:
+            async with asyncio.timeout(limit + _LATE if limit else None):
+                result = await asyncio.shield(future)
+        except TimeoutError:
+            if future.done():
+                raise
+            raise Failure(159, STUCK) from None
         self._pending = None
         return result
 
@@ -88,4 +118,4 @@ class Running:
         if pending is not None and pending.done():
             pending = None
         if pending is not None or self._execution.is_open:
-            self._threads.end(self._execution, pending)
+            self._threads.end(self._execution, pending, self._began)

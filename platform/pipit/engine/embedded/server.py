@@ -59,12 +59,15 @@ class Identity:
 
 
 class Server:
-    def __init__(self, connections: Connections, identity: Identity, guard: Guard, spool: Spool) -> None:
+    def __init__(
+        self, connections: Connections, identity: Identity, guard: Guard, spool: Spool, grace: float
+    ) -> None:
+        """`grace`: see `Orders`."""
         self._connections = connections
         self._identity = identity
         self._guard = guard
         self._spool = spool
-        self._threads = Threads(connections)
+        self._threads = Threads(connections, grace)
         self._runner: web.ServerRunner | None = None
 
     async def start(self) -> int:

@@ -24,7 +24,7 @@ import aiohttp
 import msgspec
 
 from pipit.engine.defaults import DEFAULTS
-from pipit.engine.embedded.orders import Answer, Orders
+from pipit.engine.embedded.orders import GRACE_SECONDS, Answer, Orders
 from pipit.errors import EngineStartError
 
 log = logging.getLogger(__name__)
@@ -57,12 +57,14 @@ class Supervisor:
         *,
         file_roots: Sequence[Path] = (),
         memory: int = 0,
+        grace: float = GRACE_SECONDS,
         beat_seconds: float = _BEAT_SECONDS,
         beat_timeout: float = _BEAT_TIMEOUT,
     ) -> None:
         self._data = data.resolve()
         self._file_roots = [str(root.resolve()) for root in file_roots]
         self._memory = memory
+        self._grace = grace
         self._beat_seconds = beat_seconds
         self._beat_timeout = beat_timeout
         self._process: asyncio.subprocess.Process | None = None
@@ -159,6 +161,7 @@ class Supervisor:
             file_roots=self._file_roots,
             settings=DEFAULTS,
             memory=self._memory,
+            grace=self._grace,
         )
         try:
             self._process = process = await asyncio.create_subprocess_exec(

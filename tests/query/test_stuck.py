@@ -1,0 +1,63 @@
+"""A read that made the engine hang is not run again at once by the same token."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pipit.access.context import SecurityContext, TokenKind
+from pipit.engine.failures import STUCK, engine_error
+from pipit.errors import QueryTimeout, RateLimited
+from pipit.query.stuck import Stuck
+from projects import TENANTS
+from serving import Workspace
+
+pytestmark = pytest.mark.anyio
+
+TENANT = SecurityContext("w", TokenKind.JWT, "acme", ())
+
+
+def test_for_a_while_the_same_token_may_not_ask_the_same() -> None:
+    now = 1000.0
+    stuck = Stuck(seconds=300, clock=lambda: now)
+    stuck.add(TENANT, "latest")
+    with pytest.raises(RateLimited) as caught:
+        stuck.check(TENANT, "latest")
+    assert caught.value.headers == {"Retry-After": "300"}
+    stuck.check(TENANT, "other")
+    stuck.check(SecurityContext("w", TokenKind.JWT, "globex", ()), "latest")
+    stuck.check(SecurityContext("v", TokenKind.JWT, "acme", ()), "latest")
+    now += 300
+    stuck.check(TENANT, "latest")
+
+
+def test_what_is_remembered_is_bounded() -> None:
+    stuck = Stuck()
+    for number in range(10_100):
+        stuck.add(TENANT, str(number))
+    stuck.check(TENANT, "0")
+    with pytest.raises(RateLimited):
+        stuck.check(TENANT, "10099")
+
+
+async def test_the_read_is_refused_after_it_hung(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The engine's part is in tests/engine/test_supervisor.py; here it only says what it says then."""
+    await workspace.deploy(TENANTS)
+    acme, globex = (
+        workspace.tenant("latest", "chained", customer_id="a"),
+        workspace.jwt({"type": "PIPES:READ", "resource": "latest"}, name="globex", context={"customer_id": "b"}),
+    )
+    failure = engine_error(159, f"Code: 159. DB::Exception: {STUCK}")
+    assert isinstance(failure, QueryTimeout) and failure.stuck
+
+    def hangs(*_: Any, **__: Any) -> Any:
+        raise failure
+
+    with monkeypatch.context() as patched:
+        patched.setattr(type(workspace.server.engine), "stream", hangs)
+        assert (await workspace.get("/v0/pipes/latest.json", token=acme)).status == 408
+    refused = await workspace.get("/v0/pipes/latest.json?limit=7", token=acme)
+    assert refused.status == 429 and int(refused.headers["Retry-After"]) > 200, refused.text
+    assert (await workspace.get("/v0/pipes/latest.json", token=globex)).status == 200
+    assert (await workspace.get("/v0/pipes/latest.json")).status == 200
