@@ -347,7 +347,7 @@ class FixedExaminer:
             message = f"The endpoint does not take {_listed(names)}: it reads all tenants' rows of '{table}'"
         self.add(
             "not_confined",
-            Severity.ERROR if one.names else Severity.WARNING,
+            Severity.ERROR,
             one,
             message,
             f"Add `{min(columns, default='tenant')} = {{{{String({names[0]})}}}}` to every query that reads '{table}', "

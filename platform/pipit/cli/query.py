@@ -57,6 +57,7 @@ def add_to(app: typer.Typer) -> None:
             "pipit query top_features --as customer_id=acme --diff customer_id=globex",
             "# a tenant beside the workspace's own view",
             "pipit query top_features --as customer_id=acme --diff admin",
+            "pipit query top_features --as customer_id=acme --environment acme_eu",
             "pipit query top_features --format csv > features.csv",
         ),
     )(query)
@@ -97,6 +98,9 @@ def query(
             metavar="KEY=VALUE",
         ),
     ] = None,
+    environment: Annotated[
+        str, typer.Option("--environment", help="With --as: the environment of the tenant's token.", metavar="NAME")
+    ] = "",
     format: FormatOption = Format.TABLE,
     data: DataOption = None,
     host: HostOption = None,
@@ -104,24 +108,32 @@ def query(
 ) -> None:
     """Calls an endpoint, as yourself or as a tenant sees it."""
     _check_screen(format)
+    if environment and not view:
+        raise typer.BadParameter("it is the tenant's token that names one: give --as, too", param_hint="--environment")
     tenant = pairs(view or [], "--as")
     sent = [(key, _text(value)) for key, value in pairs(param or [], "--param").items()]
     options = resolve(context, data, host, token)
     if diff is None:
-        run(_query(options, pipe, tenant, sent, show_sql, format))
+        run(_query(options, pipe, tenant, sent, environment, show_sql, format))
         return
     if format not in (Format.TABLE, Format.JSON):
         raise typer.BadParameter("two answers are compared as a table or as --format json", param_hint="--format")
     other = {} if diff == [compare.ADMIN] else pairs(diff, "--diff")
-    run(_diff(options, pipe, (tenant, other), sent, show_sql, format))
+    run(_diff(options, pipe, (tenant, other), sent, environment, show_sql, format))
 
 
 async def _query(
-    options: Options, pipe: str, tenant: dict[str, Any], sent: list[tuple[str, str]], show_sql: bool, format: Format
+    options: Options,
+    pipe: str,
+    tenant: dict[str, Any],
+    sent: list[tuple[str, str]],
+    environment: str,
+    show_sql: bool,
+    format: Format,
 ) -> None:
     async with connect(options) as client:
         with _endpoint():
-            token = await _tenant_token(client, pipe, tenant) if tenant else ""
+            token = await _tenant_token(client, pipe, tenant, environment) if tenant else ""
             if show_sql:
                 asked = {"pipe": pipe, "parameters": sent, "token": token}
                 _show_plan(await client.post("/v1/explain", json=asked), aside=format is not Format.TABLE)
@@ -140,23 +152,26 @@ async def _diff(
     pipe: str,
     tenants: tuple[dict[str, Any], dict[str, Any]],
     sent: list[tuple[str, str]],
+    environment: str,
     show_sql: bool,
     format: Format,
 ) -> None:
     async with connect(options) as client:
         with _endpoint():
-            first, second = [await _view(client, pipe, tenant, sent) for tenant in tenants]
+            first, second = [await _view(client, pipe, tenant, sent, environment) for tenant in tenants]
     if format is Format.JSON:
         compare.as_json(pipe, first, second)
     else:
         compare.show(first, second, sql=show_sql)
 
 
-async def _view(client: Client, pipe: str, tenant: dict[str, Any], sent: list[tuple[str, str]]) -> compare.View:
+async def _view(
+    client: Client, pipe: str, tenant: dict[str, Any], sent: list[tuple[str, str]], environment: str
+) -> compare.View:
     """What one viewer gets, a refusal included. Raises NotFound, Unavailable."""
     name = compare.name_of(tenant)
     try:
-        token = await _tenant_token(client, pipe, tenant) if tenant else ""
+        token = await _tenant_token(client, pipe, tenant, environment) if tenant else ""
         plan = await client.post("/v1/explain", json={"pipe": pipe, "parameters": sent, "token": token})
         path = f"/v0/pipes/{quote(pipe, safe='')}.json"
         async with client.open("GET", path, params=sent, token=token) as response:
@@ -180,13 +195,14 @@ def _endpoint() -> Iterator[None]:
         ) from None
 
 
-async def _tenant_token(client: Client, pipe: str, tenant: dict[str, Any]) -> str:
+async def _tenant_token(client: Client, pipe: str, tenant: dict[str, Any], environment: str) -> str:
     """A JWT as the team's backend would make it: the values in its context, and fixed where the pipe has them."""
     found = await client.get(f"/v0/pipes/{quote(pipe, safe='')}")
     names = {p["name"] for node in found["nodes"] for p in node.get("params") or []}
     fixed = {k: v for k, v in tenant.items() if k in names}
     scope = {"type": "PIPES:READ", "resource": found["name"]} | ({"fixed_params": fixed} if fixed else {})
-    return await mint(client, "pipit query", [scope], tenant, int(time.time()) + _VIEW_SECONDS)
+    expires = int(time.time()) + _VIEW_SECONDS
+    return await mint(client, "pipit query", [scope], tenant, expires, environment=environment)
 
 
 def sql(

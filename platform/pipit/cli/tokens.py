@@ -226,10 +226,12 @@ def list_tokens(
 ) -> None:
     """Lists the workspace's own tokens and what they may do. JWTs are kept nowhere, so they are not listed."""
     found = ask(resolve(context, data, host, token), "GET", _PATH)["tokens"]
-    table = Table("Name", "Scopes", "From", *(["Token"] if reveal else []))
+    elsewhere = any(item.get("environment") for item in found)
+    table = Table("Name", "Scopes", *(["Environment"] if elsewhere else []), "From", *(["Token"] if reveal else []))
     for item in found:
         scopes = ", ".join(_scope(s) for s in item["scopes"])
-        cells = [item["name"], scopes, item.get("origin") or "", *([item["token"]] if reveal else [])]
+        environment = [item.get("environment") or ""] if elsewhere else []
+        cells = [item["name"], scopes, *environment, item.get("origin") or "", *([item["token"]] if reveal else [])]
         table.add_row(*(printable(str(cell)) for cell in cells))
     show_table(table)
 
