@@ -24,6 +24,7 @@ from pipit.access.authenticate import Authenticator
 from pipit.access.limits import RateLimiter
 from pipit.access.tokens import make_token
 from pipit.api.app import app_for
+from pipit.api.job_log import job_log
 from pipit.api.read_log import ReadLog
 from pipit.api.server import Config, Server
 from pipit.catalog.catalog import Catalog
@@ -32,6 +33,7 @@ from pipit.deploy.services import ServiceTables
 from pipit.engine import Engine
 from pipit.errors import Conflict
 from pipit.ingest import Ingest
+from pipit.jobs import Jobs
 from pipit.query.read import Reader
 
 _numbers = itertools.count(1)
@@ -164,7 +166,10 @@ async def server(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> As
     read_log = ReadLog(catalog, ingest, services)
     read_log.start()
     reader = Reader(engine, sink=read_log.add, make_services=services.make)
-    yield Server(config, engine, catalog, reader, ingest, deployer, Authenticator(), RateLimiter(), read_log)
+    jobs = Jobs(engine, catalog, ingest, log_job=job_log(ingest, services), make_services=services.make)
+    await jobs.start()
+    yield Server(config, engine, catalog, reader, ingest, deployer, Authenticator(), RateLimiter(), read_log, jobs)
+    await jobs.close()
     await read_log.close()
     await ingest.close()
 

@@ -107,6 +107,12 @@ def deploy(security: SecurityContext) -> None:
         raise _missing(security, "WORKSPACE:DEPLOY")
 
 
+def run_jobs(security: SecurityContext) -> None:
+    """To run copies and to see jobs: in its own database, an environment's admin token too."""
+    if not security.is_admin and not _manages(security, "WORKSPACE:DEPLOY"):
+        raise _missing(security, "ADMIN")
+
+
 def _reads_all(security: SecurityContext) -> bool:
     return security.is_admin or _has(security, "WORKSPACE:READ_ALL")
 

@@ -156,7 +156,7 @@ class ReadLog:
         database = records[0].database
         await self._tables.make(database)
         body = b"\n".join([msgspec.json.encode(queue.row(record)) for record in records]) + b"\n"
-        await self._ingest.append(_target(queue.service, database), body)
+        await self._ingest.append(target_of(queue.service, database), body)
 
 
 def _parts(records: list[ReadRecord]) -> Iterator[list[ReadRecord]]:
@@ -172,7 +172,7 @@ def _parts(records: list[ReadRecord]) -> Iterator[list[ReadRecord]]:
         yield part
 
 
-def _target(service: DataSource, database: str) -> Target:
+def target_of(service: DataSource, database: str) -> Target:
     return Target(
         database=database,
         table=physical_name(service),

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pipit.access.authenticate import Authenticator
 from pipit.access.limits import RateLimiter
+from pipit.api.job_log import job_log
 from pipit.api.read_log import ReadLog
 from pipit.catalog.catalog import Catalog
 from pipit.catalog.lease import only_server
@@ -19,6 +20,7 @@ from pipit.deploy.services import ServiceTables
 from pipit.engine import Engine, open_engine
 from pipit.errors import Unavailable
 from pipit.ingest import Ingest
+from pipit.jobs import Jobs
 from pipit.query.limits import Limits
 from pipit.query.read import Reader
 
@@ -52,6 +54,7 @@ class Server:
     authenticator: Authenticator
     limiter: RateLimiter
     read_log: ReadLog
+    jobs: Jobs
 
 
 @asynccontextmanager
@@ -74,8 +77,12 @@ async def open_server(config: Config) -> AsyncIterator[Server]:
         read_log = ReadLog(catalog, ingest, services)
         read_log.start()
         fetching = asyncio.create_task(catalog.credentials.fetched.run())
+        jobs = Jobs(
+            engine, catalog, ingest, log_job=job_log(ingest, services), make_services=services.make
+        )
         try:
             await deployer.catch_up()
+            await jobs.start()
             yield Server(
                 config,
                 engine,
@@ -86,8 +93,10 @@ async def open_server(config: Config) -> AsyncIterator[Server]:
                 Authenticator(),
                 RateLimiter(),
                 read_log,
+                jobs,
             )
         finally:
+            await jobs.close()
             fetching.cancel()
             await catalog.credentials.fetched.close()
             await read_log.close()

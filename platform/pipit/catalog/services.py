@@ -76,6 +76,30 @@ ENGINE_TTL start_datetime + toIntervalDay(30)
 """
 
 
+_JOBS_LOG = """
+DESCRIPTION One row for each job that has ended
+
+SCHEMA >
+    job_id String `json:$.job_id`,
+    job_type String `json:$.job_type`,
+    status String `json:$.status`,
+    error Nullable(String) `json:$.error`,
+    workspace_id String `json:$.workspace_id`,
+    request_id String `json:$.request_id`,
+    pipe_id Nullable(String) `json:$.pipe_id`,
+    datasource_id Nullable(String) `json:$.datasource_id`,
+    created_at DateTime64(3) `json:$.created_at`,
+    started_at Nullable(DateTime64(3)) `json:$.started_at`,
+    updated_at DateTime64(3) `json:$.updated_at`,
+    job_metadata String `json:$.job_metadata`
+
+ENGINE MergeTree
+ENGINE_PARTITION_KEY toYYYYMM(created_at)
+ENGINE_SORTING_KEY created_at, job_id
+ENGINE_TTL toDateTime(created_at) + toIntervalMonth(3)
+"""
+
+
 def _service(name: str, text: str) -> DataSource:
     parsed = parse_datasource(text, file=f"{DATABASE}/{name}.datasource")
     return replace(parsed, name=f"{DATABASE}.{name}")
@@ -83,9 +107,10 @@ def _service(name: str, text: str) -> DataSource:
 
 PIPE_STATS_RT = _service("pipe_stats_rt", _PIPE_STATS_RT)
 ENDPOINT_ERRORS = _service("endpoint_errors", _ENDPOINT_ERRORS)
+JOBS_LOG = _service("jobs_log", _JOBS_LOG)
 
 # By the name that SQL and scopes have for them; with its dot it is no name of a resource.
-SERVICES: Mapping[str, DataSource] = {s.name: s for s in (PIPE_STATS_RT, ENDPOINT_ERRORS)}
+SERVICES: Mapping[str, DataSource] = {s.name: s for s in (PIPE_STATS_RT, ENDPOINT_ERRORS, JOBS_LOG)}
 
 
 def physical_name(service: DataSource) -> str:

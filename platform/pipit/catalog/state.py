@@ -1,8 +1,9 @@
 """The state that outlives every process: append-only tables in the engine's database `pipit` (design, rule 6).
 
 Rows are only ever appended; of the rows of a key the one with the highest `version` counts (`ORDER BY version DESC
-LIMIT 1 BY key`). A deployment is live when its one row says so, and that row holds all of it: files, names of tables,
-tokens. There is no second step that could be lost. Nothing here is cached; `Catalog` holds what was read.
+LIMIT 1 BY key`); only jobs are forgotten after a while. A deployment is live when its one row says so, and that row
+holds all of it: files, names of tables, tokens. There is no second step that could be lost. Nothing here is cached;
+`Catalog` holds what was read.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from typing import Any
 
 import msgspec
 
@@ -35,6 +37,9 @@ _TABLES: Mapping[str, str] = {
     "environments": (
         "workspace_id String, id String, name String, database String, created_at DateTime64(6, 'UTC'), deleted Bool"
     ),
+    # Of a database: that of a workspace or of an environment, by the place's id.
+    "jobs": "place String, id String, value String",
+    "paused_copies": "place String, pipe String, paused Bool",
 }
 _KEYS: Mapping[str, str] = {
     "workspaces": "id",
@@ -44,6 +49,8 @@ _KEYS: Mapping[str, str] = {
     "tokens": "workspace_id, id",
     "issuers": "workspace_id, name",
     "environments": "workspace_id, id",
+    "jobs": "place, id",
+    "paused_copies": "place, pipe",
 }
 # State rows are few and must be on disk when the call returns.
 _DURABLE_TABLE = "fsync_after_insert=1, fsync_part_directory=1"
@@ -282,6 +289,26 @@ class State:
 
     async def put_environment(self, row: EnvironmentRow, *, deleted: bool = False) -> None:
         await self._append("environments", [asdict(row) | {"deleted": deleted}])
+
+    async def jobs(self, *, since: datetime) -> list[tuple[str, dict[str, Any]]]:
+        """Place and fields of each job that was written to since then, oldest first; older ones are forgotten."""
+        first = int(since.timestamp() * 1_000_000)
+        await self._engine.command(
+            f"ALTER TABLE `{DATABASE}`.jobs DELETE WHERE version < {first}", settings={"mutations_sync": 1}
+        )
+        rows = await self._latest("jobs", "value", where=f"version >= {first}")
+        found = [(row["place"], msgspec.json.decode(row["value"])) for row in rows]
+        return sorted(found, key=lambda one: str(one[1]["created_at"]))
+
+    async def put_job(self, place: str, id: str, fields: Mapping[str, Any]) -> None:
+        await self._append("jobs", [{"place": place, "id": id, "value": msgspec.json.encode(fields).decode()}])
+
+    async def paused_copies(self) -> list[tuple[str, str]]:
+        """Place and pipe."""
+        return [(row["place"], row["pipe"]) for row in await self._latest("paused_copies", "paused", where="paused")]
+
+    async def put_paused_copy(self, place: str, pipe: str, *, paused: bool) -> None:
+        await self._append("paused_copies", [{"place": place, "pipe": pipe, "paused": paused}])
 
     async def databases(self) -> set[str]:
         """Every database that any workspace or environment ever had, deleted ones too."""

@@ -45,7 +45,7 @@ log = logging.getLogger("pipit.deploy")
 
 _PATIENCE_SECONDS = 30.0  # longer than an engine restart takes
 _DATABASE_NOT_EMPTY = 219  # ClickHouse: a table was made in it while it was dropped
-_OWN_OBJECT = re.compile(r"[dqm]\d+_[A-Za-z_][A-Za-z0-9_]*")
+_OWN_OBJECT = re.compile(r"(?:x1_)?[dqm]\d+_[A-Za-z_][A-Za-z0-9_]*")
 
 
 @dataclass(frozen=True, slots=True)

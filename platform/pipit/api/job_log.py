@@ -1,0 +1,37 @@
+"""Jobs that have ended, as rows of `tinybird.jobs_log`: through the ingest, so they are on the disk like events."""
+
+from __future__ import annotations
+
+import msgspec
+
+from pipit.api.read_log import target_of
+from pipit.catalog.services import JOBS_LOG
+from pipit.catalog.snapshot import Workspace
+from pipit.deploy.services import ServiceTables
+from pipit.ingest import Ingest
+from pipit.jobs.job import Job
+from pipit.jobs.service import Log
+
+
+def job_log(ingest: Ingest, tables: ServiceTables) -> Log:
+    async def write(workspace: Workspace, job: Job) -> None:
+        await tables.make(workspace.database)
+        row = {
+            "job_id": job.id,
+            "job_type": job.kind,
+            "status": job.status,
+            "error": job.error or None,
+            "workspace_id": workspace.id,
+            "request_id": "",
+            "pipe_id": job.pipe_id or None,
+            "datasource_id": job.datasource_id or None,
+            "created_at": job.created_at,
+            "started_at": job.started_at or None,
+            "updated_at": job.updated_at,
+            "job_metadata": msgspec.json.encode(
+                {"mode": job.mode, "rows": job.rows, "scheduled_for": job.scheduled_for, "parameters": job.parameters}
+            ).decode(),
+        }
+        await ingest.append(target_of(JOBS_LOG, workspace.database), msgspec.json.encode(row) + b"\n")
+
+    return write

@@ -1,0 +1,137 @@
+"""Copies on demand and their schedules, and jobs (shapes: tinybird.md 3.4 and 3.9). For the workspace's admin tokens.
+
+A token of an environment runs the copies of that environment and sees its jobs: rows never leave a database.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from pipit.access import grants
+from pipit.access.params import merge
+from pipit.api.objects import pipe_object, pipe_of
+from pipit.api.requests import authenticate, parameters, server_of
+from pipit.catalog.snapshot import Snapshot
+from pipit.errors import BadRequest
+from pipit.jobs import KINDS, STATUSES
+from pipit.jobs.schedule import copies
+
+
+async def run_copy(request: Request) -> Response:
+    """POST /v0/pipes/<p>/copy?<params>&_mode=append|replace: the pipe, and the job that works for it."""
+    security, snapshot = authenticate(request)
+    grants.run_jobs(security)
+    server = server_of(request)
+    sent, controls = await parameters(request, server.config.max_body_bytes, reserved=("_mode", "q", "format"))
+    name = pipe_of(snapshot, request.path_params["name"])
+    job = await server.jobs.copy(
+        snapshot, name, merge(sent, {}, security), mode=controls.get("_mode", ""), asked_by=security.name
+    )
+    pipe = snapshot.pipes[name]
+    shown = {"id": job.pipe_id, "name": pipe.name, "description": pipe.pipe.description}
+    return JSONResponse(shown | {"job": job.shown(str(request.base_url))})
+
+
+async def pause_copy(request: Request) -> Response:
+    return await _set_paused(request, paused=True)
+
+
+async def resume_copy(request: Request) -> Response:
+    return await _set_paused(request, paused=False)
+
+
+async def _set_paused(request: Request, *, paused: bool) -> Response:
+    security, snapshot = authenticate(request)
+    grants.run_jobs(security)
+    name = pipe_of(snapshot, request.path_params["name"])
+    jobs = server_of(request).jobs
+    await jobs.pause(snapshot, name, paused=paused)
+    shown = pipe_object(snapshot, snapshot.pipes[name], request, frozenset())
+    return JSONResponse(shown | {"schedule": schedule_object(snapshot, name, paused=jobs.is_paused(snapshot, name))})
+
+
+async def cancel_copy(request: Request) -> Response:
+    """POST /v0/pipes/<p>/copy/cancel: what of it is under way."""
+    security, snapshot = authenticate(request)
+    grants.run_jobs(security)
+    name = pipe_of(snapshot, request.path_params["name"])
+    cancelled = await server_of(request).jobs.cancel_copies(snapshot, name)
+    pipe = snapshot.pipes[name]
+    shown = {"id": snapshot.workspace.resource_id("pipe", pipe.name), "name": pipe.name}
+    return JSONResponse(shown | {"jobs": [job.shown(str(request.base_url)) for job in cancelled]})
+
+
+async def all_copies(request: Request) -> Response:
+    """GET /v0/copies: the workspace's copy pipes with their schedules (ours; `pipit copy ls`)."""
+    security, snapshot = authenticate(request)
+    grants.run_jobs(security)
+    jobs = server_of(request).jobs
+    found = [
+        {
+            "id": snapshot.workspace.resource_id("pipe", pipe.name),
+            "name": pipe.name,
+            "node": node.name,
+            "target_datasource": node.node.target_datasource,
+            "mode": node.node.copy_mode,
+            "schedule": schedule_object(snapshot, pipe.name, paused=jobs.is_paused(snapshot, pipe.name)),
+            "last_job": next(
+                (j.shown(str(request.base_url)) for j in jobs.listed(snapshot, kind="copy") if j.pipe == pipe.name),
+                None,
+            ),
+        }
+        for pipe, node in copies(snapshot)
+    ]
+    return JSONResponse({"copies": found})
+
+
+def schedule_object(snapshot: Snapshot, name: str, *, paused: bool) -> dict[str, Any]:
+    cron = next(node.node.copy_schedule for pipe, node in copies(snapshot) if pipe.name == name)
+    scheduled = not cron.startswith("@")
+    return {
+        "cron": cron if scheduled else None,
+        "timezone": "Etc/UTC",
+        "status": ("shutdown" if paused else "running") if scheduled else "on-demand",
+    }
+
+
+async def jobs(request: Request) -> Response:
+    """GET /v0/jobs?kind=&status=: newest first, of the last 48 hours."""
+    security, snapshot = authenticate(request)
+    grants.run_jobs(security)
+    kind, status = request.query_params.get("kind", ""), request.query_params.get("status", "")
+    if status and status not in STATUSES:
+        raise BadRequest(f"'{status[:40]}' is not a status of a job", hint=f"One of {', '.join(STATUSES)}.")
+    if kind and not kind.replace("_", "").isalnum():
+        raise BadRequest("The parameter 'kind' is not a kind of job", hint=f"There are {', '.join(KINDS)}.")
+    found = server_of(request).jobs.listed(snapshot, kind=kind, status=status)
+    return JSONResponse({"jobs": [job.shown(str(request.base_url)) for job in found]})
+
+
+async def job(request: Request) -> Response:
+    security, snapshot = authenticate(request)
+    grants.run_jobs(security)
+    found = server_of(request).jobs.job(snapshot, request.path_params["id"])
+    return JSONResponse(found.shown(str(request.base_url)))
+
+
+async def cancel_job(request: Request) -> Response:
+    security, snapshot = authenticate(request)
+    grants.run_jobs(security)
+    found = await server_of(request).jobs.cancel(snapshot, request.path_params["id"])
+    return JSONResponse(found.shown(str(request.base_url)))
+
+
+routes = [
+    Route("/v0/pipes/{name}/copy", run_copy, methods=["POST"]),
+    Route("/v0/pipes/{name}/copy/pause", pause_copy, methods=["POST"]),
+    Route("/v0/pipes/{name}/copy/resume", resume_copy, methods=["POST"]),
+    Route("/v0/pipes/{name}/copy/cancel", cancel_copy, methods=["POST"]),
+    Route("/v0/copies", all_copies, methods=["GET"]),
+    Route("/v0/jobs", jobs, methods=["GET"]),
+    Route("/v0/jobs/{id}", job, methods=["GET"]),
+    Route("/v0/jobs/{id}/cancel", cancel_job, methods=["POST"]),
+]

@@ -1,0 +1,6 @@
+"""Work that takes its time and is asked after by its id: copies, on demand and on a schedule."""
+
+from pipit.jobs.job import KINDS, STATUSES, Job
+from pipit.jobs.service import Jobs
+
+__all__ = ["KINDS", "STATUSES", "Job", "Jobs"]

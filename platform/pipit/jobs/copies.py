@@ -1,0 +1,141 @@
+"""A copy pipe's work: `INSERT INTO target SELECT ...` of what its node gives, appended, or in the place of all rows.
+
+The statement is composed and examined like every other text of the project, and reads as the workspace itself: row
+policies are for tenants, and what a tenant may read of the target is the target's own policy (design, section 3).
+A replacement is prepared in a table beside the target and takes its place in one step: no reader sees a half of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from pipit.catalog.build import node_error
+from pipit.catalog.snapshot import CompiledNode, CompiledPipe, Snapshot, Table
+from pipit.engine.client import Engine, ParamValue
+from pipit.errors import BadRequest, PipitError
+from pipit.ingest import Ingest
+from pipit.query.compose import Composer
+from pipit.query.examine import Examiner
+from pipit.sql.identifiers import quote
+from pipit.sql.literals import quote_string
+from pipit.templates import Binder, RequestValue
+
+APPEND, REPLACE = "append", "replace"
+MODES = (APPEND, REPLACE)
+STAGING = "x1_"  # of a replacement's table; one that a crash left behind is dropped at the next start
+_SETTINGS: Mapping[str, str | int | float] = {
+    "insert_deduplicate": 0,  # the same rows copied twice are there twice
+    "max_execution_time": 3600,
+    "wait_end_of_query": 1,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """`sql` is composed over physical tables; its settings stand beside it."""
+
+    pipe: CompiledPipe
+    node: CompiledNode
+    target: Table
+    sql: str
+    params: Mapping[str, ParamValue]
+    settings: Mapping[str, str]
+
+
+@dataclass(slots=True)
+class Written:
+    rows: int = 0
+    bytes: int = 0
+    counts: Mapping[str, int] = field(default_factory=dict)
+
+    def take(self, counts: Mapping[str, int]) -> None:
+        self.rows += counts.get("written_rows", 0)
+        self.bytes += counts.get("written_bytes", 0)
+
+
+async def prepare(
+    engine: Engine,
+    snapshot: Snapshot,
+    pipe: CompiledPipe,
+    node: CompiledNode,
+    values: Mapping[str, RequestValue],
+    *,
+    now: datetime | None = None,
+    make_services: Callable[[str], Awaitable[None]] | None = None,
+) -> Copy:
+    """Raises what is wrong with the parameters, the SQL or the target: before any job is made of it."""
+    target = snapshot.tables.get(node.node.target_datasource)
+    if target is None:
+        raise BadRequest(f"The data source '{node.node.target_datasource}', to which it copies, does not exist")
+    moment = (now or datetime.now(UTC)).astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
+    binder = Binder()
+    composed = Composer().pipe(snapshot, pipe, node, {**values, "job_timestamp": moment}, binder)
+    if make_services is not None and not snapshot.service_tables.isdisjoint(composed.tables):
+        await make_services(snapshot.workspace.database)
+    await Examiner(engine).examine(snapshot, composed, binder)
+    return Copy(pipe, node, target, composed.sql, dict(binder.params), composed.settings)
+
+
+async def columns_of(engine: Engine, copy: Copy) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The columns that the query gives and the target has; those that the target lacks."""
+    described = await engine.rows(
+        f"DESCRIBE TABLE ({copy.sql})", copy.params, database=copy.target.database, settings=copy.settings
+    )
+    names = [str(row["name"]) for row in described]
+    known = {column.name for column in copy.target.datasource.columns}
+    return tuple(n for n in names if n in known), tuple(n for n in names if n not in known)
+
+
+async def run(engine: Engine, ingest: Ingest, copy: Copy, mode: str) -> Written:
+    """To the end. Cancelling it ends the statement in the engine; of an append that was cut off rows may be there."""
+    columns, _ = await columns_of(engine, copy)
+    if not columns:
+        raise node_error(
+            copy.pipe.pipe, copy.node.node, f"No column of the query is a column of '{copy.target.name}'", hint=""
+        )
+    if mode == APPEND:
+        return await _insert(engine, copy, columns, copy.target.physical)
+    staging = f"{STAGING}{copy.target.physical}"
+    database = quote(copy.target.database)
+    target, beside = f"{database}.{quote(copy.target.physical)}", f"{database}.{quote(staging)}"
+    await engine.command(f"DROP TABLE IF EXISTS {beside} SYNC")
+    await engine.command(f"CREATE TABLE {beside} AS {target}")
+    try:
+        written = await _insert(engine, copy, columns, staging)
+        # An event that is being inserted must not be lost between the two names.
+        async with ingest.paused(copy.target.database, copy.target.physical):
+            await engine.command(f"EXCHANGE TABLES {target} AND {beside}")
+        return written
+    finally:
+        await _drop(engine, beside)
+
+
+async def _insert(engine: Engine, copy: Copy, columns: tuple[str, ...], physical: str) -> Written:
+    names = ", ".join(map(quote, columns))
+    into = f"{quote(copy.target.database)}.{quote(physical)}"
+    text = f"INSERT INTO {into} ({names}) SELECT {names} FROM ({copy.sql})"
+    if copy.settings:
+        text += " SETTINGS " + ", ".join(f"{name} = {quote_string(v)}" for name, v in copy.settings.items())
+    written = Written()
+    async with engine.stream(
+        text, copy.params, settings=_SETTINGS, database=copy.target.database, counts=written.take
+    ) as chunks:
+        async for _ in chunks:
+            pass
+    return written
+
+
+async def _drop(engine: Engine, table: str) -> None:
+    with contextlib.suppress(PipitError):  # the next run drops it, or the next start
+        await engine.command(f"DROP TABLE IF EXISTS {table} SYNC")
+
+
+def mode_of(node: CompiledNode, asked: str) -> str:
+    """Raises BadRequest."""
+    mode = (asked or node.node.copy_mode).lower()
+    if mode not in MODES:
+        raise BadRequest(f"'{asked[:40]}' is not a mode of a copy", hint="_mode=append or _mode=replace.")
+    return mode

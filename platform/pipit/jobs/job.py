@@ -1,0 +1,64 @@
+"""One job, as the state keeps it and as `GET /v0/jobs/<id>` shows it (shape: tinybird.md 3.9)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+WAITING, WORKING, DONE, ERROR = "waiting", "working", "done", "error"
+CANCELLING, CANCELLED = "cancelling", "cancelled"
+STATUSES = (WAITING, WORKING, DONE, ERROR, CANCELLING, CANCELLED)
+KINDS = ("copy",)
+_OPEN = (WAITING, WORKING, CANCELLING)
+
+
+class Job(msgspec.Struct, frozen=True, omit_defaults=True):
+    """`scheduled_for`: the minute of its schedule that it runs for; empty on demand. Times are UTC."""
+
+    id: str
+    kind: str
+    status: str
+    created_at: str
+    pipe: str = ""
+    pipe_id: str = ""
+    datasource: str = ""
+    datasource_id: str = ""
+    mode: str = ""
+    parameters: dict[str, Any] = {}
+    asked_by: str = ""  # the token's name
+    scheduled_for: str = ""
+    started_at: str = ""
+    updated_at: str = ""
+    error: str = ""
+    rows: int = 0
+    bytes: int = 0
+
+    @property
+    def is_open(self) -> bool:
+        return self.status in _OPEN
+
+    def shown(self, base_url: str) -> dict[str, Any]:
+        """The object of the API."""
+        found: dict[str, Any] = {
+            "id": self.id,
+            "job_id": self.id,
+            "kind": self.kind,
+            "status": self.status,
+            "created_at": self.created_at,
+            "started_at": self.started_at or None,
+            "updated_at": self.updated_at or self.created_at,
+            "is_cancellable": self.status in (WAITING, WORKING),
+            "job_url": f"{base_url.rstrip('/')}/v0/jobs/{self.id}",
+            "progress_percentage": 100 if self.status == DONE else 0,
+            "pipe": {"id": self.pipe_id, "name": self.pipe},
+            "datasource": {"id": self.datasource_id, "name": self.datasource},
+            "mode": self.mode,
+            "parameters": self.parameters,
+            "statistics": {"bytes": self.bytes, "row_count": self.rows},
+        }
+        if self.scheduled_for:
+            found["scheduled_for"] = self.scheduled_for
+        if self.error:
+            found |= {"error": self.error, "errors": [self.error]}
+        return found

@@ -1,0 +1,318 @@
+"""All jobs of a server: started, watched, cancelled, kept in the state, and run when their schedule says so.
+
+A job is written to the state before its work begins, so a start of the server knows what was under way when it ended:
+that is an error then, never forgotten and never run twice. A scheduled run has its minute in its row: a minute runs
+once, also when the server was down for it (then the last one that was missed runs late, no older ones). One pipe's
+copies do not overlap: asked for again it is refused, scheduled again it is skipped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import uuid
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+from msgspec.structs import replace
+
+from pipit.catalog.catalog import Catalog
+from pipit.catalog.snapshot import CompiledNode, CompiledPipe, Snapshot, Workspace
+from pipit.catalog.state import now
+from pipit.datafiles.resources import NodeType
+from pipit.engine.client import Engine
+from pipit.errors import BadRequest, Conflict, NotFound, PipitError
+from pipit.ingest import Ingest
+from pipit.jobs import copies, schedule
+from pipit.jobs.job import CANCELLED, CANCELLING, DONE, ERROR, WAITING, WORKING, Job
+from pipit.templates import RequestValue
+
+log = logging.getLogger("pipit.jobs")
+
+_AT_ONCE = 4  # jobs that work, of all workspaces; others wait
+_KEPT = 100  # of each database
+_KEPT_FOR = timedelta(hours=48)
+_MISSED = timedelta(days=1)  # how late a scheduled run may still be made up for
+_TICK_SECONDS = 5.0
+
+Log = Callable[[Workspace, Job], Awaitable[None]]
+
+
+class Jobs:
+    """For one event loop. `start`, then everything else; `close` before the engine goes."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        catalog: Catalog,
+        ingest: Ingest,
+        *,
+        log_job: Log | None = None,
+        make_services: Callable[[str], Awaitable[None]] | None = None,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        """`log_job` writes a job that has ended to `tinybird.jobs_log`."""
+        self._engine = engine
+        self._catalog = catalog
+        self._ingest = ingest
+        self._log_job = log_job
+        self._make_services = make_services
+        self._clock = clock
+        self._jobs: dict[str, dict[str, Job]] = {}  # by place and id, oldest first
+        self._paused: dict[str, frozenset[str]] = {}  # by place: names of pipes
+        self._tasks: dict[str, asyncio.Task[None]] = {}  # by job
+        self._turn = asyncio.Semaphore(_AT_ONCE)
+        self._ticking: asyncio.Task[None] | None = None
+        self._since = clock()
+
+    async def start(self) -> None:
+        """Reads the jobs back, and begins to look at schedules."""
+        await self.read_back()
+        self._ticking = asyncio.create_task(self._tick(), name="pipit schedules")
+
+    async def read_back(self) -> None:
+        """What the state has of the last days; those that a stopped server left open have ended with it."""
+        for place, fields in await self._catalog.state.jobs(since=datetime.now(UTC) - _KEPT_FOR):
+            self._jobs.setdefault(place, {})[fields["id"]] = msgspec.convert(fields, Job)
+        for place, pipe in await self._catalog.state.paused_copies():
+            self._paused[place] = self._paused.get(place, frozenset()) | {pipe}
+        for place, jobs in self._jobs.items():
+            for job in [job for job in jobs.values() if job.is_open]:
+                await self._put(place, replace(job, status=ERROR, error="The server stopped while it ran"))
+
+    async def close(self) -> None:
+        """Ends what runs: that is an error of the job, as after a crash."""
+        tasks = [*self._tasks.values(), *([self._ticking] if self._ticking else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    # --- what people ask for
+
+    async def copy(
+        self,
+        snapshot: Snapshot,
+        name: str,
+        values: Mapping[str, RequestValue],
+        *,
+        mode: str = "",
+        asked_by: str = "",
+        scheduled_for: str = "",
+    ) -> Job:
+        """Starts a copy; its job is written when this returns.
+
+        Raises NotFound, BadRequest, Conflict where one of the pipe's is under way, and what is wrong with the SQL.
+        """
+        pipe, node = self._copy_node(snapshot, name)
+        place = snapshot.workspace.place
+        if any(job.is_open and job.pipe == pipe.name for job in self._jobs.get(place, {}).values()):
+            raise Conflict(f"A copy of '{pipe.name}' is under way", hint="Try again when it is done, or cancel it.")
+        mode = copies.mode_of(node, mode)
+        workspace = snapshot.workspace
+        job = Job(
+            id=str(uuid.uuid4()),
+            kind="copy",
+            status=WAITING,
+            created_at=now(),
+            pipe=pipe.name,
+            pipe_id=workspace.resource_id("pipe", pipe.name),
+            datasource=node.node.target_datasource,
+            datasource_id=workspace.resource_id("datasource", node.node.target_datasource),
+            mode=mode,
+            parameters=dict(values),
+            asked_by=asked_by,
+            scheduled_for=scheduled_for,
+        )
+        # Taken before the first wait: two requests at once must not both find the pipe free.
+        self._jobs.setdefault(place, {})[job.id] = job
+        try:
+            prepared = await copies.prepare(
+                self._engine, snapshot, pipe, node, values, now=self._clock(), make_services=self._make_services
+            )
+            await self._put(place, job)
+        except BaseException:
+            del self._jobs[place][job.id]
+            raise
+        self._begin(snapshot.workspace, job, lambda: copies.run(self._engine, self._ingest, prepared, mode))
+        return job
+
+    def listed(self, snapshot: Snapshot, *, kind: str = "", status: str = "") -> list[Job]:
+        """Newest first."""
+        jobs = reversed(self._jobs.get(snapshot.workspace.place, {}).values())
+        return [job for job in jobs if kind in ("", job.kind) and status in ("", job.status)]
+
+    def job(self, snapshot: Snapshot, id: str) -> Job:
+        """Raises NotFound, for a job of another workspace too."""
+        found = self._jobs.get(snapshot.workspace.place, {}).get(id)
+        if found is None:
+            raise NotFound(f"Job '{id[:80]}' not found")
+        return found
+
+    async def cancel(self, snapshot: Snapshot, id: str) -> Job:
+        """Raises NotFound, and BadRequest for one that has ended."""
+        job = self.job(snapshot, id)
+        task = self._tasks.get(id)
+        if task is None or job.status not in (WAITING, WORKING):
+            raise BadRequest(f"The job is {job.status}: it cannot be cancelled")
+        job = replace(job, status=CANCELLING, updated_at=now())
+        self._jobs[snapshot.workspace.place][id] = job
+        task.cancel()
+        return job
+
+    async def cancel_copies(self, snapshot: Snapshot, name: str) -> list[Job]:
+        """Those of a pipe that are under way. Raises NotFound."""
+        pipe, _ = self._copy_node(snapshot, name)
+        open_ones = [j for j in self.listed(snapshot, kind="copy") if j.pipe == pipe.name and j.id in self._tasks]
+        return [await self.cancel(snapshot, job.id) for job in open_ones if job.status in (WAITING, WORKING)]
+
+    async def pause(self, snapshot: Snapshot, name: str, *, paused: bool) -> None:
+        """A paused copy does not run on its schedule; on demand it does. Raises NotFound, BadRequest."""
+        pipe, node = self._copy_node(snapshot, name)
+        if node.node.copy_schedule.startswith("@"):
+            raise BadRequest(f"'{pipe.name}' has no schedule", hint="It runs on demand only.")
+        place = snapshot.workspace.place
+        await self._catalog.state.put_paused_copy(place, pipe.name, paused=paused)
+        rest = self._paused.get(place, frozenset()) - {pipe.name}
+        self._paused[place] = rest | {pipe.name} if paused else rest
+
+    def is_paused(self, snapshot: Snapshot, name: str) -> bool:
+        return name in self._paused.get(snapshot.workspace.place, frozenset())
+
+    async def ended(self, id: str) -> None:
+        """Waits for the end of a job of this server."""
+        task = self._tasks.get(id)
+        if task is not None:
+            await asyncio.wait([task])
+
+    # --- schedules
+
+    async def _tick(self) -> None:
+        while True:
+            try:
+                await self.run_due()
+            except PipitError as error:
+                log.warning("schedules cannot be looked at now: %s", error)
+            except Exception:  # it must not end while the server runs
+                log.exception("schedules cannot be looked at now")
+            await asyncio.sleep(_TICK_SECONDS)
+
+    async def run_due(self) -> list[Job]:
+        """Starts each copy whose minute has come and has not run, in every workspace and environment."""
+        until = schedule.minute(self._clock())
+        started: list[Job] = []
+        for snapshot in self._catalog.everywhere:
+            for pipe, node in schedule.copies(snapshot):
+                due = schedule.last_due(node.node.copy_schedule, self._last_run(snapshot, pipe.name), until)
+                if due is None or self.is_paused(snapshot, pipe.name):
+                    continue
+                try:
+                    started.append(
+                        await self.copy(
+                            snapshot, pipe.name, {}, asked_by="schedule", scheduled_for=schedule.text_of(due)
+                        )
+                    )
+                except Conflict:
+                    log.info("the copy '%s' of %s is skipped: the one before still runs", pipe.name, due)
+                    await self._skipped(snapshot, pipe, node, due, "The copy before it was still running")
+                except PipitError as error:
+                    await self._skipped(snapshot, pipe, node, due, error.message)
+        return started
+
+    def _last_run(self, snapshot: Snapshot, pipe: str) -> datetime:
+        """The last minute that has been seen to: an older one does not run any more."""
+        known = [
+            datetime.fromisoformat(job.scheduled_for).replace(tzinfo=UTC)
+            for job in self._jobs.get(snapshot.workspace.place, {}).values()
+            if job.pipe == pipe and job.scheduled_for
+        ]
+        if known:
+            return max(max(known), schedule.minute(self._clock()) - _MISSED)
+        # A schedule begins with the deployment that brought it, or with this server.
+        return schedule.minute(self._since)
+
+    async def _skipped(
+        self, snapshot: Snapshot, pipe: CompiledPipe, node: CompiledNode, due: datetime, why: str
+    ) -> None:
+        """A run that did not begin is a job, too: somebody has to see it."""
+        workspace = snapshot.workspace
+        job = Job(
+            id=str(uuid.uuid4()),
+            kind="copy",
+            status=ERROR,
+            created_at=now(),
+            updated_at=now(),
+            pipe=pipe.name,
+            pipe_id=workspace.resource_id("pipe", pipe.name),
+            datasource=node.node.target_datasource,
+            mode=node.node.copy_mode,
+            asked_by="schedule",
+            scheduled_for=schedule.text_of(due),
+            error=why,
+        )
+        await self._put(workspace.place, job)
+        await self._log(workspace, job)
+
+    # --- running
+
+    def _copy_node(self, snapshot: Snapshot, name: str) -> tuple[CompiledPipe, CompiledNode]:
+        pipe = snapshot.pipes.get(name)
+        if pipe is None:
+            raise NotFound(f"Pipe '{name[:200]}' not found")
+        node = next((n for n in pipe.nodes.values() if n.node.type is NodeType.COPY), None)
+        if node is None:
+            raise BadRequest(f"'{pipe.name}' is not a copy pipe", hint="Its node has to be of TYPE copy.")
+        return pipe, node
+
+    def _begin(self, workspace: Workspace, job: Job, work: Callable[[], Awaitable[copies.Written]]) -> None:
+        task = asyncio.create_task(self._run(workspace, job, work), name=f"pipit job {job.id}")
+        self._tasks[job.id] = task
+        task.add_done_callback(lambda _: self._tasks.pop(job.id, None))
+
+    async def _run(self, workspace: Workspace, job: Job, work: Callable[[], Awaitable[copies.Written]]) -> None:
+        place = workspace.place
+        ended: dict[str, Any]
+        try:
+            async with self._turn:
+                job = replace(job, status=WORKING, started_at=now(), updated_at=now())
+                await self._put(place, job)
+                written = await work()
+            ended = {"status": DONE, "rows": written.rows, "bytes": written.bytes}
+        except asyncio.CancelledError:
+            asked = self._jobs[place][job.id].status == CANCELLING
+            ended = {"status": CANCELLED} if asked else {"status": ERROR, "error": "The server stopped while it ran"}
+        except PipitError as error:
+            ended = {"status": ERROR, "error": error.message}
+        except Exception:
+            log.exception("the job %s failed", job.id)
+            ended = {"status": ERROR, "error": "It failed inside Pipit; the server's log says how."}
+        job = replace(job, updated_at=now(), **ended)
+        self._jobs[place][job.id] = job
+        with contextlib.suppress(PipitError):  # the engine is away: at the next start it counts as stopped
+            await self._put(place, job)
+        await self._log(workspace, job)
+
+    async def _put(self, place: str, job: Job) -> None:
+        await self._catalog.state.put_job(place, job.id, msgspec.to_builtins(job))
+        jobs = self._jobs.setdefault(place, {})
+        jobs[job.id] = job
+        for old in _too_many(jobs.values()):
+            del jobs[old]
+
+    async def _log(self, workspace: Workspace, job: Job) -> None:
+        if self._log_job is None:
+            return
+        try:
+            await self._log_job(workspace, job)
+        except PipitError as error:
+            log.warning("the job %s is not in jobs_log: %s", job.id, error)
+
+
+def _too_many(jobs: Iterable[Job]) -> list[str]:
+    """The oldest that are over the number that is kept, and have ended; of each pipe its last scheduled run stays."""
+    listed = list(jobs)
+    last = {job.pipe: job.id for job in listed if job.scheduled_for}
+    ended = [job.id for job in listed if not job.is_open and job.id not in last.values()]
+    return ended[: max(len(listed) - _KEPT, 0)]
