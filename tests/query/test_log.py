@@ -14,7 +14,7 @@ import pytest
 
 from pipit.access.context import Scope, SecurityContext, TokenKind
 from pipit.api.read_log import ReadLog
-from pipit.catalog.services import SERVICES, physical_name
+from pipit.catalog.services import ENDPOINT_ERRORS, PIPE_STATS_RT, SERVICES, physical_name
 from pipit.catalog.state import WorkspaceSettings
 from pipit.deploy.services import ServiceTables
 from pipit.errors import ProjectError, TemplateError
@@ -25,7 +25,7 @@ from serving import Workspace
 
 pytestmark = pytest.mark.anyio
 
-STATS, ERRORS = SERVICES
+STATS, ERRORS = PIPE_STATS_RT.name, ENDPOINT_ERRORS.name
 
 # tinybird.md, section 9; the last two are ours.
 COLUMNS = {
@@ -91,9 +91,10 @@ async def test_the_columns_are_the_dialects(project: Workspace) -> None:
         f"SELECT create_table_query AS q FROM system.tables WHERE database = '{project.database}' "
         "AND name LIKE 's1\\_%' AND name NOT LIKE '%quarantine' ORDER BY name"
     )
-    errors, stats = (row["q"] for row in table)
+    errors, jobs, stats = (row["q"] for row in table)
     assert "ORDER BY (pipe_id, start_datetime)" in stats and "toIntervalMonth(3)" in stats
     assert "ORDER BY (start_datetime)" in errors and "toIntervalDay(30)" in errors
+    assert "ORDER BY (created_at, job_id)" in jobs and "toIntervalMonth(3)" in jobs
 
 
 async def test_a_tenants_read(project: Workspace) -> None:
