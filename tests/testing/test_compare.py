@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipit.testing.compare import Match, difference, in_order, same_rows
+from pipit.testing.compare import Match, difference, in_order, plain_slashes, same_rows
 from pipit.testing.order import sort_keys
 
 
@@ -22,6 +22,20 @@ from pipit.testing.order import sort_keys
 )
 def test_the_same_rows(expected: str, actual: str, match: Match) -> None:
     assert same_rows(expected, actual) is match
+
+
+@pytest.mark.parametrize(
+    ("text", "plain"),
+    [
+        (r'{"a":"\/x\/"}', '{"a":"/x/"}'),
+        (r'{"a":"\\/"}', r'{"a":"\\/"}'),  # a backslash, then a slash
+        (r'{"a":"\\\/\n"}', r'{"a":"\\/\n"}'),
+        ("a/b\\", "a/b\\"),
+    ],
+)
+def test_a_slash_in_json_is_a_slash_however_it_is_written(text: str, plain: str) -> None:
+    assert plain_slashes(text) == plain
+    assert same_rows(plain_slashes(text), plain) is Match.EXACT
 
 
 def test_ties_may_come_in_any_order_and_keys_may_not() -> None:

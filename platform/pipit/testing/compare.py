@@ -1,6 +1,7 @@
 """What is equal, and what a person reads when it is not.
 
-An answer must be the expected text, byte for byte but for line ends at its end. Rows that the query's ORDER BY leaves
+An answer must be the expected text, byte for byte but for line ends at its end, and for `\\/` in JSON, which is another
+way to write `/`: ClickHouse writes the one, other tools the other. Rows that the query's ORDER BY leaves
 in any order (ties) may come in any: then the rows must be the same ones, and their keys in the same sequence. A query
 without ORDER BY promises no order at all.
 """
@@ -8,10 +9,12 @@ without ORDER BY promises no order at all.
 from __future__ import annotations
 
 import difflib
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 
+_ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 _MOST_LINES = 40
 _MOST_WIDTH = 400
 
@@ -27,6 +30,11 @@ class Match(StrEnum):
 
 def lines_of(text: str) -> list[str]:
     return text.rstrip("\n").split("\n") if text.strip("\n") else []
+
+
+def plain_slashes(text: str) -> str:
+    """JSON lines in which a `/` is written as itself. Of texts that are no JSON nothing that matters changes."""
+    return _ESCAPED.sub(lambda found: "/" if found[1] == "/" else found[0], text)
 
 
 def same_rows(expected: str, actual: str) -> Match:

@@ -20,7 +20,7 @@ from pipit.errors import PipitError
 from pipit.query.compose import Composer
 from pipit.templates import Binder
 from pipit.testing.cases import Case, Classic, Command, Quality, Skipped, Test
-from pipit.testing.compare import Match, difference, in_order, lines_of, same_rows
+from pipit.testing.compare import Match, difference, in_order, lines_of, plain_slashes, same_rows
 from pipit.testing.fixtures import Loaded, fixture_of, load_fixtures
 from pipit.testing.ground import Ground, Reply, Workspace
 from pipit.testing.order import sort_keys
@@ -223,36 +223,37 @@ async def _case(workspace: Workspace, case: Case) -> Result:
     if reply.status != case.status:
         note = f"status {reply.status}, expected {case.status}"
         return Result(case, Outcome.FAILED, note, difference(case.expected, answer), answer, reply.status)
-    match = same_rows(case.expected, answer)
+    expected, got = (plain_slashes(t) if reply.status < 300 else t for t in (case.expected, answer))
+    match = same_rows(expected, got)
     if match is Match.ORDER and reply.status < 300:
-        match = await _ordered(workspace, pipe, case)
+        match = await _ordered(workspace, pipe, case.parameters, expected)
     outcome = Outcome.PASSED if match in (Match.EXACT, Match.TIES) else Outcome.FAILED
     note = {
         Match.TIES: "rows that the query's ORDER BY leaves open came in another order",
         Match.ORDER: "the same rows in another order",
     }.get(match, "")
-    shown = difference(case.expected, answer) if outcome is Outcome.FAILED else ""
+    shown = difference(expected, got) if outcome is Outcome.FAILED else ""
     return Result(case, outcome, note, shown, answer, reply.status)
 
 
-async def _ordered(workspace: Workspace, pipe: CompiledPipe, case: Case) -> Match:
-    """Whether the order that the case expects is one that the query's own ORDER BY allows."""
+async def _ordered(workspace: Workspace, pipe: CompiledPipe, parameters: str, expected: str) -> Match:
+    """Whether the expected order is one that the query's own ORDER BY allows."""
     keys = sort_keys(_node(pipe).node.sql)
     if not keys:
         return Match.TIES if keys is not None else Match.ORDER
     over = f"SELECT *, toString(tuple({', '.join(keys)})) AS {_KEY} FROM _"
-    reply = await _ask(workspace, pipe, case.parameters, over=over)
+    reply = await _ask(workspace, pipe, parameters, over=over)
     if reply.status >= 300:
         return Match.TIES if "UNKNOWN_IDENTIFIER" in reply.error or "Unknown" in reply.error else Match.ORDER
     found: dict[str, list[str]] = {}
     order: list[str] = []
-    for line in lines_of(reply.text):
+    for line in lines_of(plain_slashes(reply.text)):
         row, key = _without_key(line)
         found.setdefault(row, []).append(key)
         order.append(key)
-    if same_rows(case.expected, "\n".join(row for row, held in found.items() for _ in held)) is Match.NO:
+    if same_rows(expected, "\n".join(row for row, held in found.items() for _ in held)) is Match.NO:
         return Match.ORDER
-    return in_order(case.expected, found, order)
+    return in_order(expected, found, order)
 
 
 def _without_key(line: str) -> tuple[str, str]:
