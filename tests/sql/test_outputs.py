@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from pipit.engine import Engine
-from pipit.sql.outputs import sample_parameters, unaliased_parameters, unsupported_parameters
+from pipit.sql.outputs import interval_parameters, sample_parameters, unaliased_parameters, unsupported_parameters
 
 UNALIASED = [
     "SELECT {x:Int32}",
@@ -71,6 +71,19 @@ async def test_the_engine_names_exactly_these_after_the_value(engine: Engine, se
 def test_sample() -> None:
     sql = "SELECT * FROM t SAMPLE {x:Float32} OFFSET {x:Float32} WHERE {x:Int32}"
     assert sample_parameters(sql) == {sql.index("{"), sql.index("{", 30)}
+
+
+@pytest.mark.parametrize(
+    ("sql", "count"),
+    [
+        ("SELECT a + INTERVAL {x:String} AS b FROM t", 1),
+        ("SELECT toStartOfInterval(a, INTERVAL {x:String}) AS b, now() - INTERVAL {x:Int32} DAY FROM t", 1),
+        ("SELECT 1 AS b FROM t WHERE a > now() - INTERVAL {x:String} AND b > now() - interval {x:String}", 2),
+        ("SELECT interval, {x:String} AS b FROM t GROUP BY interval", 0),
+    ],
+)
+def test_intervals_with_their_unit(sql: str, count: int) -> None:
+    assert len(interval_parameters(sql)) == count
 
 
 @pytest.mark.parametrize(

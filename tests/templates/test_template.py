@@ -62,6 +62,12 @@ def test_where_the_grammar_takes_no_parameter() -> None:
     )
     with pytest.raises(TemplateError):
         shown("SELECT a AS c FROM t SAMPLE {{String(a)}}", a="0.1 FINAL")
+    interval = "SELECT toStartOfInterval(t, INTERVAL {{String(a, '1 day')}}) AS c FROM t"
+    assert shown(interval) == "SELECT toStartOfInterval(t, INTERVAL '1 day') AS c FROM t"
+    assert "INTERVAL '15 minutes')" in shown(interval, a="15 minutes")
+    for bad in ("day", "1", "1 day'", "1 day 2 hour", "1e3 day", "x day", "1 day\n", "１ day"):
+        with pytest.raises(TemplateError, match="INTERVAL takes a whole number and a unit"):
+            shown(interval, a=bad)
 
 
 def test_parameters_from_the_tree() -> None:

@@ -64,6 +64,7 @@ class Query:
     items: list[SelectItem] = field(default_factory=list)
     nested: list[Union] = field(default_factory=list)  # subqueries in expressions and in table functions
     samples: list[int] = field(default_factory=list)  # offsets of parameters in SAMPLE
+    intervals: list[int] = field(default_factory=list)  # of parameters that are all of an INTERVAL, with its unit
 
 
 @dataclass(slots=True)

@@ -29,6 +29,11 @@ def sample_parameters(sql: str) -> frozenset[int]:
     return frozenset(offset for query in _queries(outline(sql).union) for offset in query.samples)
 
 
+def interval_parameters(sql: str) -> frozenset[int]:
+    """The offsets of those that are all of an INTERVAL (`INTERVAL {p:String}`, as '1 day'): to be printed."""
+    return frozenset(offset for query in _queries(outline(sql).union) for offset in query.intervals)
+
+
 def unsupported_parameters(sql: str) -> dict[int, str]:
     """Offset -> reason, for parameters that no text may have: what is read would depend on their value."""
     shape: Outline = outline(sql)

@@ -160,6 +160,9 @@ class Walk:
                 self.frames[-1].cases += 1
             return index + 1
         if word == "INTERVAL" and self.is_interval(index, following):
+            if following is PARAMETER and s.word(index + 2) not in UNITS:
+                self.query.intervals.append(s.tokens[index + 1].start)
+                return index + 1
             literal = s.tokens[index + 1].text
             if not (following is STRING and " " in literal.strip("' ")):
                 self.frames[-1].intervals += 1

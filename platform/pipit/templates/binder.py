@@ -5,8 +5,8 @@ after a value, so that requests which take the same branches have the same text:
 expression in two nodes is one placeholder.
 
 `finish` looks at the rendered text as the engine's lexer does. A placeholder in a quoted text is refused; one where the
-grammar takes no parameter (SAMPLE), or where it would change a column's name, is replaced by the value, printed by the
-one printer (rule 2). A secret is never printed.
+grammar takes no parameter (SAMPLE, an INTERVAL with its unit), or where it would change a column's name, is replaced by
+the value, printed by the one printer (rule 2). A secret is never printed.
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ from functools import lru_cache
 from typing import Literal, NamedTuple
 
 from pipit.sql.lexer import TokenKind, tokenize
-from pipit.sql.outputs import sample_parameters, unaliased_parameters
+from pipit.sql.outputs import interval_parameters, sample_parameters, unaliased_parameters
 from pipit.templates.failures import value_error
 from pipit.templates.state import Branch
-from pipit.templates.values import ParamValue, Secret, dialect_text, plain, plain_number, type_of
+from pipit.templates.values import ParamValue, Secret, dialect_text, interval_text, plain, plain_number, type_of
 
 _PLACEHOLDER = re.compile(r"\{(p[0-9]+):")
 _CACHED_TEXT = 100_000
+_How = Literal["text", "number", "interval", "quoted"]
 _QUOTED = (TokenKind.STRING, TokenKind.QUOTED_IDENTIFIER, TokenKind.ERROR)
 
 
@@ -84,7 +85,7 @@ class Binder:
                     "A value cannot stand inside a quoted text or name",
                     hint="Let the value stand alone: concat('%', {{String(x)}}, '%').",
                 )
-            shown = plain_number(entry.value) if place.how == "number" else dialect_text(entry.value, entry.type)
+            shown = _printed(entry, place.how)
             parts.append(text[done : place.start])
             parts.append(f" {shown}" if parts[-1][-1:].isalnum() or parts[-1].endswith("_") else shown)
             done = place.end
@@ -94,11 +95,21 @@ class Binder:
         return "".join(parts)
 
 
+def _printed(entry: _Entry, how: _How) -> str:
+    match how:
+        case "number":
+            return plain_number(entry.value)
+        case "interval":
+            return interval_text(entry.value)
+        case _:
+            return dialect_text(entry.value, entry.type)
+
+
 class _Place(NamedTuple):
     start: int
     end: int
     name: str
-    how: Literal["text", "number", "quoted"]
+    how: _How
 
 
 @lru_cache(maxsize=2048)
@@ -109,13 +120,13 @@ def _places(text: str) -> tuple[_Place, ...]:
 def _find_places(text: str) -> tuple[_Place, ...]:
     """The placeholders of a text that cannot stay as they are. Those in comments do no harm and stay."""
     unnamed = unaliased_parameters(text)
-    samples = sample_parameters(text)
+    samples, intervals = sample_parameters(text), interval_parameters(text)
     found: list[_Place] = []
     for token in tokenize(text):
         if token.kind is TokenKind.PARAMETER:
             match = _PLACEHOLDER.match(token.text)
-            if match and (token.start in samples or token.start in unnamed):
-                how: Literal["text", "number"] = "number" if token.start in samples else "text"
+            if match and token.start in samples | intervals | unnamed:
+                how: _How = "number" if token.start in samples else "interval" if token.start in intervals else "text"
                 found.append(_Place(token.start, token.end, match[1], how))
         elif token.kind in _QUOTED:
             found.extend(

@@ -7,6 +7,7 @@ whose type is the one that ClickHouse gives an integer literal of that size. Tex
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -17,6 +18,7 @@ RequestValue = str | int | float | bool | None | Sequence["RequestValue"] | dict
 ParamValue = str | int | float | bool | None | Sequence["ParamValue"]
 
 MAX_BITS = 256
+_INTERVAL = re.compile(r"-?[0-9]{1,9} +(?:second|minute|hour|day|week|month|quarter|year)s?", re.IGNORECASE)
 
 
 class Sized(int):
@@ -177,6 +179,13 @@ def plain_number(value: object) -> str:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not _finite(value) or value < 0:
         raise value_error("SAMPLE takes a number that is not negative")
     return format(value, "f") if isinstance(value, float) else str(int(value))
+
+
+def interval_text(value: object) -> str:
+    """A number and its unit as a quoted text, for `INTERVAL '1 day'`, whose grammar takes no bound value."""
+    if not isinstance(value, str) or not _INTERVAL.fullmatch(value):
+        raise value_error("INTERVAL takes a whole number and a unit, such as '1 day' or '15 minute'")
+    return quote_string(value)
 
 
 def _finite(value: float) -> bool:
