@@ -1,10 +1,11 @@
-"""Copies on demand and their schedules, and jobs (shapes: tinybird.md 3.4 and 3.9). For the workspace's admin tokens.
+"""Copies on demand and their schedules, populates, and jobs (shapes: tinybird.md 3.4 and 3.9). For admin tokens.
 
 A token of an environment runs the copies of that environment and sees its jobs: rows never leave a database.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from starlette.requests import Request
@@ -16,9 +17,12 @@ from pipit.access.params import merge
 from pipit.api.objects import pipe_object, pipe_of
 from pipit.api.requests import authenticate, parameters, server_of
 from pipit.catalog.snapshot import Snapshot
+from pipit.deploy import populate
 from pipit.errors import BadRequest
-from pipit.jobs import KINDS, STATUSES
+from pipit.jobs import KINDS, STATUSES, Work
 from pipit.jobs.schedule import copies
+
+_POPULATION = ("truncate", "populate_subset", "populate_condition")
 
 
 async def run_copy(request: Request) -> Response:
@@ -63,6 +67,46 @@ async def cancel_copy(request: Request) -> Response:
     pipe = snapshot.pipes[name]
     shown = {"id": snapshot.workspace.resource_id("pipe", pipe.name), "name": pipe.name}
     return JSONResponse(shown | {"jobs": [job.shown(str(request.base_url)) for job in cancelled]})
+
+
+async def run_population(request: Request) -> Response:
+    """POST /v0/pipes/<p>/nodes/<n>/population?truncate=&populate_subset=&populate_condition=: the job that fills."""
+    security, snapshot = authenticate(request)
+    grants.run_jobs(security)
+    server = server_of(request)
+    _, controls = await parameters(request, server.config.max_body_bytes, reserved=_POPULATION)
+    view = populate.view_of(snapshot, pipe_of(snapshot, request.path_params["name"]), request.path_params["node"])
+    truncate = _flag(controls, "truncate")
+    subset, condition = _fraction(controls, "populate_subset"), controls.get("populate_condition", "").strip()
+
+    async def prepare() -> Work:
+        prepared = await populate.prepare(
+            server.engine, snapshot, view, truncate=truncate, subset=subset, condition=condition
+        )
+        return lambda: populate.run(server.engine, server.ingest, prepared)
+
+    asked = {name: controls[name] for name in _POPULATION if controls.get(name)}
+    job = await server.jobs.populate(
+        snapshot, view.pipe.name, view.target.name, prepare, parameters=asked, asked_by=security.name
+    )
+    return JSONResponse({"job": job.shown(str(request.base_url))})
+
+
+def _flag(controls: Mapping[str, str], name: str) -> bool:
+    text = controls.get(name, "").lower()
+    if text not in ("", "true", "false", "1", "0"):
+        raise BadRequest(f"The parameter '{name}' is true or false")
+    return text in ("true", "1")
+
+
+def _fraction(controls: Mapping[str, str], name: str) -> float:
+    try:
+        found = float(controls.get(name) or 1)
+    except ValueError:
+        found = 0.0
+    if not 0 < found <= 1:
+        raise BadRequest(f"The parameter '{name}' is a number above 0, at most 1", hint="0.1 is a tenth of the rows.")
+    return found
 
 
 async def all_copies(request: Request) -> Response:
@@ -130,6 +174,7 @@ routes = [
     Route("/v0/pipes/{name}/copy/pause", pause_copy, methods=["POST"]),
     Route("/v0/pipes/{name}/copy/resume", resume_copy, methods=["POST"]),
     Route("/v0/pipes/{name}/copy/cancel", cancel_copy, methods=["POST"]),
+    Route("/v0/pipes/{name}/nodes/{node}/population", run_population, methods=["POST"]),
     Route("/v0/copies", all_copies, methods=["GET"]),
     Route("/v0/jobs", jobs, methods=["GET"]),
     Route("/v0/jobs/{id}", job, methods=["GET"]),

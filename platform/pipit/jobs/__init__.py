@@ -1,6 +1,6 @@
-"""Work that takes its time and is asked after by its id: copies, on demand and on a schedule."""
+"""Work that takes its time and is asked after by its id: copies, on demand and on a schedule, and populates."""
 
 from pipit.jobs.job import KINDS, STATUSES, Job
-from pipit.jobs.service import Jobs
+from pipit.jobs.service import Jobs, Work
 
-__all__ = ["KINDS", "STATUSES", "Job", "Jobs"]
+__all__ = ["KINDS", "STATUSES", "Job", "Jobs", "Work"]

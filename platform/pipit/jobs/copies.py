@@ -96,32 +96,57 @@ async def run(engine: Engine, ingest: Ingest, copy: Copy, mode: str) -> Written:
         raise node_error(
             copy.pipe.pipe, copy.node.node, f"No column of the query is a column of '{copy.target.name}'", hint=""
         )
+    names = ", ".join(map(quote, columns))
+    text = f"SELECT {names} FROM ({copy.sql})"
+    if copy.settings:
+        text += " SETTINGS " + ", ".join(f"{name} = {quote_string(v)}" for name, v in copy.settings.items())
     if mode == APPEND:
-        return await _insert(engine, copy, columns, copy.target.physical)
-    staging = f"{STAGING}{copy.target.physical}"
-    database = quote(copy.target.database)
-    target, beside = f"{database}.{quote(copy.target.physical)}", f"{database}.{quote(staging)}"
+        return await insert(engine, copy.target, copy.target.physical, columns, text, copy.params)
+    return await replace(engine, ingest, copy.target, columns, text, copy.params)
+
+
+async def replace(
+    engine: Engine,
+    ingest: Ingest | None,
+    target: Table,
+    columns: tuple[str, ...],
+    select: str,
+    params: Mapping[str, ParamValue],
+    *,
+    settings: Mapping[str, str | int | float] | None = None,
+) -> Written:
+    """All rows of the target make room for those of the SELECT, in one step. No `ingest`: its writer waits already."""
+    staging = f"{STAGING}{target.physical}"
+    database = quote(target.database)
+    live, beside = f"{database}.{quote(target.physical)}", f"{database}.{quote(staging)}"
     await engine.command(f"DROP TABLE IF EXISTS {beside} SYNC")
-    await engine.command(f"CREATE TABLE {beside} AS {target}")
+    await engine.command(f"CREATE TABLE {beside} AS {live}")
     try:
-        written = await _insert(engine, copy, columns, staging)
+        written = await insert(engine, target, staging, columns, select, params, settings=settings)
         # An event that is being inserted must not be lost between the two names.
-        async with ingest.paused(copy.target.database, copy.target.physical):
-            await engine.command(f"EXCHANGE TABLES {target} AND {beside}")
+        async with ingest.paused(target.database, target.physical) if ingest else contextlib.nullcontext():
+            await engine.command(f"EXCHANGE TABLES {live} AND {beside}")
         return written
     finally:
         await _drop(engine, beside)
 
 
-async def _insert(engine: Engine, copy: Copy, columns: tuple[str, ...], physical: str) -> Written:
-    names = ", ".join(map(quote, columns))
-    into = f"{quote(copy.target.database)}.{quote(physical)}"
-    text = f"INSERT INTO {into} ({names}) SELECT {names} FROM ({copy.sql})"
-    if copy.settings:
-        text += " SETTINGS " + ", ".join(f"{name} = {quote_string(v)}" for name, v in copy.settings.items())
+async def insert(
+    engine: Engine,
+    target: Table,
+    physical: str,
+    columns: tuple[str, ...],
+    select: str,
+    params: Mapping[str, ParamValue],
+    *,
+    settings: Mapping[str, str | int | float] | None = None,
+) -> Written:
+    """The rows of a SELECT of these columns, into the target or what is prepared beside it."""
+    into = f"{quote(target.database)}.{quote(physical)}"
+    text = f"INSERT INTO {into} ({', '.join(map(quote, columns))}) {select}"
     written = Written()
     async with engine.stream(
-        text, copy.params, settings=_SETTINGS, database=copy.target.database, counts=written.take
+        text, params, settings={**_SETTINGS, **(settings or {})}, database=target.database, counts=written.take
     ) as chunks:
         async for _ in chunks:
             pass

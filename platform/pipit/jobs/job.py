@@ -9,7 +9,7 @@ import msgspec
 WAITING, WORKING, DONE, ERROR = "waiting", "working", "done", "error"
 CANCELLING, CANCELLED = "cancelling", "cancelled"
 STATUSES = (WAITING, WORKING, DONE, ERROR, CANCELLING, CANCELLED)
-KINDS = ("copy",)
+KINDS = ("copy", "populateview")
 _OPEN = (WAITING, WORKING, CANCELLING)
 
 

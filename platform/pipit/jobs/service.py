@@ -38,6 +38,7 @@ _KEPT_FOR = timedelta(hours=48)
 _MISSED = timedelta(days=1)  # how late a scheduled run may still be made up for
 _TICK_SECONDS = 5.0
 
+Work = Callable[[], Awaitable[copies.Written]]
 Log = Callable[[Workspace, Job], Awaitable[None]]
 
 
@@ -107,36 +108,65 @@ class Jobs:
         Raises NotFound, BadRequest, Conflict where one of the pipe's is under way, and what is wrong with the SQL.
         """
         pipe, node = self._copy_node(snapshot, name)
-        place = snapshot.workspace.place
-        if any(job.is_open and job.pipe == pipe.name for job in self._jobs.get(place, {}).values()):
-            raise Conflict(f"A copy of '{pipe.name}' is under way", hint="Try again when it is done, or cancel it.")
         mode = copies.mode_of(node, mode)
-        workspace = snapshot.workspace
-        job = Job(
-            id=str(uuid.uuid4()),
-            kind="copy",
-            status=WAITING,
-            created_at=now(),
-            pipe=pipe.name,
-            pipe_id=workspace.resource_id("pipe", pipe.name),
-            datasource=node.node.target_datasource,
-            datasource_id=workspace.resource_id("datasource", node.node.target_datasource),
-            mode=mode,
-            parameters=dict(values),
-            asked_by=asked_by,
-            scheduled_for=scheduled_for,
-        )
-        # Taken before the first wait: two requests at once must not both find the pipe free.
-        self._jobs.setdefault(place, {})[job.id] = job
-        try:
+        job = self._new(snapshot, "copy", pipe.name, node.node.target_datasource)
+        job = replace(job, mode=mode, parameters=dict(values), asked_by=asked_by, scheduled_for=scheduled_for)
+
+        async def prepare() -> Work:
             prepared = await copies.prepare(
                 self._engine, snapshot, pipe, node, values, now=self._clock(), make_services=self._make_services
             )
+            return lambda: copies.run(self._engine, self._ingest, prepared, mode)
+
+        return await self._start(snapshot.workspace, job, prepare)
+
+    async def populate(
+        self,
+        snapshot: Snapshot,
+        pipe: str,
+        target: str,
+        prepare: Callable[[], Awaitable[Work]],
+        *,
+        parameters: Mapping[str, Any],
+        asked_by: str = "",
+    ) -> Job:
+        """Starts what fills the target of a materialized node; `prepare` makes it (`deploy.populate`) or raises.
+
+        Raises Conflict where one of the pipe's is under way.
+        """
+        job = replace(
+            self._new(snapshot, "populateview", pipe, target), parameters=dict(parameters), asked_by=asked_by
+        )
+        return await self._start(snapshot.workspace, job, prepare)
+
+    def _new(self, snapshot: Snapshot, kind: str, pipe: str, target: str) -> Job:
+        workspace = snapshot.workspace
+        return Job(
+            id=str(uuid.uuid4()),
+            kind=kind,
+            status=WAITING,
+            created_at=now(),
+            pipe=pipe,
+            pipe_id=workspace.resource_id("pipe", pipe),
+            datasource=target,
+            datasource_id=workspace.resource_id("datasource", target),
+        )
+
+    async def _start(self, workspace: Workspace, job: Job, prepare: Callable[[], Awaitable[Work]]) -> Job:
+        """Raises Conflict, and what `prepare` does: then there is no job."""
+        place = workspace.place
+        if any(j.is_open and (j.kind, j.pipe) == (job.kind, job.pipe) for j in self._jobs.get(place, {}).values()):
+            what = "copy" if job.kind == "copy" else "populate"
+            raise Conflict(f"A {what} of '{job.pipe}' is under way", hint="Try again when it is done, or cancel it.")
+        # Taken before the first wait: two requests at once must not both find the pipe free.
+        self._jobs.setdefault(place, {})[job.id] = job
+        try:
+            work = await prepare()
             await self._put(place, job)
         except BaseException:
             del self._jobs[place][job.id]
             raise
-        self._begin(snapshot.workspace, job, lambda: copies.run(self._engine, self._ingest, prepared, mode))
+        self._begin(workspace, job, work)
         return job
 
     def listed(self, snapshot: Snapshot, *, kind: str = "", status: str = "") -> list[Job]:
@@ -238,15 +268,10 @@ class Jobs:
     ) -> None:
         """A run that did not begin is a job, too: somebody has to see it."""
         workspace = snapshot.workspace
-        job = Job(
-            id=str(uuid.uuid4()),
-            kind="copy",
+        job = replace(
+            self._new(snapshot, "copy", pipe.name, node.node.target_datasource),
             status=ERROR,
-            created_at=now(),
             updated_at=now(),
-            pipe=pipe.name,
-            pipe_id=workspace.resource_id("pipe", pipe.name),
-            datasource=node.node.target_datasource,
             mode=node.node.copy_mode,
             asked_by="schedule",
             scheduled_for=schedule.text_of(due),
@@ -266,12 +291,12 @@ class Jobs:
             raise BadRequest(f"'{pipe.name}' is not a copy pipe", hint="Its node has to be of TYPE copy.")
         return pipe, node
 
-    def _begin(self, workspace: Workspace, job: Job, work: Callable[[], Awaitable[copies.Written]]) -> None:
+    def _begin(self, workspace: Workspace, job: Job, work: Work) -> None:
         task = asyncio.create_task(self._run(workspace, job, work), name=f"pipit job {job.id}")
         self._tasks[job.id] = task
         task.add_done_callback(lambda _: self._tasks.pop(job.id, None))
 
-    async def _run(self, workspace: Workspace, job: Job, work: Callable[[], Awaitable[copies.Written]]) -> None:
+    async def _run(self, workspace: Workspace, job: Job, work: Work) -> None:
         place = workspace.place
         ended: dict[str, Any]
         try:

@@ -1,0 +1,101 @@
+"""Fills the target of a materialized node from the rows of its source: what a deploy does for a new one, on demand.
+
+Promises that each row is counted once: whatever feeds the source waits meanwhile (events stay in their segments), so a
+row is there before the populate or goes through the view after it. Only rows that the target has already, from the view
+itself, come twice, unless `truncate` asks for a target that starts anew; readers see its old rows until the new ones
+are all there. Source: tinybird.md 3.4, `population`.
+"""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+
+from pipit.catalog.snapshot import Snapshot, Table
+from pipit.datafiles.resources import NodeType
+from pipit.deploy.views import View, common_columns, trigger, views_of
+from pipit.engine.client import Engine
+from pipit.errors import BadRequest, NotFound
+from pipit.ingest import Ingest
+from pipit.jobs import copies
+from pipit.query.compose import Composer
+from pipit.query.secure import filter_setting
+from pipit.sql.expressions import ExpressionError, check_condition
+from pipit.sql.identifiers import quote
+
+_RANDOM_RANGE = 2**32  # of the engine's rand()
+
+
+@dataclass(frozen=True, slots=True)
+class Populate:
+    """`source` is the data source whose inserts fire the view; `condition` is over its columns, empty for all rows.
+
+    `waiting` are the tables whose writers wait meanwhile, in the order of their names, as a deploy takes them: two that
+    wait for each other's would wait for ever.
+    """
+
+    view: View
+    source: Table
+    waiting: tuple[Table, ...]
+    condition: str
+    truncate: bool
+
+
+def view_of(snapshot: Snapshot, pipe: str, node: str) -> View:
+    """The materialized node of a pipe. Raises NotFound, BadRequest."""
+    found = snapshot.pipes.get(pipe)
+    if found is None:
+        raise NotFound(f"Pipe '{pipe[:200]}' not found")
+    compiled = found.nodes.get(node) or next(
+        (n for n in found.nodes.values() if snapshot.workspace.resource_id(f"node/{pipe}", n.name) == node), None
+    )
+    if compiled is None:
+        raise NotFound(f"The pipe '{pipe}' has no node '{node[:200]}'")
+    if compiled.node.type is not NodeType.MATERIALIZED:
+        raise BadRequest(f"The node '{compiled.name}' is not materialized", hint="It has no data source to be filled.")
+    return views_of(snapshot, Composer())[f"{pipe}.{compiled.name}"]
+
+
+async def prepare(
+    engine: Engine, snapshot: Snapshot, view: View, *, truncate: bool = False, subset: float = 1.0, condition: str = ""
+) -> Populate:
+    """Raises BadRequest where the condition is none, before anything is done."""
+    source = snapshot.tables.get(trigger(snapshot, view))
+    if source is None:
+        raise BadRequest(f"The node '{view.node.name}' reads no data source, so there is nothing to fill it from")
+    conditions: list[str] = []
+    if condition:
+        await _check(engine, source, condition)
+        conditions.append(f"({condition})")
+    if subset < 1:
+        conditions.append(f"rand() < {int(subset * _RANDOM_RANGE)}")
+    names = {source.name, *source.sources} - {view.target.name} | ({view.target.name} if truncate else set())
+    waiting = tuple(snapshot.tables[name] for name in sorted(names) if name in snapshot.tables)
+    return Populate(view, source, waiting, " AND ".join(conditions), truncate)
+
+
+async def run(engine: Engine, ingest: Ingest, populate: Populate) -> copies.Written:
+    """To the end; cancelled, it may leave rows behind in the target, unless it was to start anew."""
+    view, target = populate.view, populate.view.target
+    columns = await common_columns(engine, view)
+    filters = {f"{populate.source.database}.{populate.source.physical}": populate.condition}
+    settings = {"additional_table_filters": filter_setting(filters)} if populate.condition else {}
+    async with AsyncExitStack() as stack:
+        for table in populate.waiting:
+            await stack.enter_async_context(ingest.paused(table.database, table.physical))
+        select = view.select(columns)
+        if populate.truncate:
+            return await copies.replace(engine, None, target, columns, select, {}, settings=settings)
+        return await copies.insert(engine, target, target.physical, columns, select, {}, settings=settings)
+
+
+async def _check(engine: Engine, source: Table, condition: str) -> None:
+    try:
+        check_condition(condition)
+    except ExpressionError as error:
+        raise BadRequest(
+            f"populate_condition: {error.message}",
+            hint=f"Write one condition over the columns of '{source.name}', such as date >= '2026-01-01'.",
+        ) from None
+    where = f"{quote(source.database)}.{quote(source.physical)}"
+    await engine.query(f"SELECT 1 FROM {where} WHERE ({condition}) LIMIT 0", settings={"readonly": 1})
