@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from pipit import __version__
-from pipit.cli import audit, datasource, environment, project, query, secret, serve, testing, tokens, workspace
+from pipit.cli import audit, datasource, environment, jobs, project, query, secret, serve, testing, tokens, workspace
 from pipit.cli.options import Given, examples
 from pipit.cli.output import line, out, show_error
 from pipit.errors import PipitError, Unavailable
@@ -74,6 +74,7 @@ app.add_typer(secret.app, name="secret", rich_help_panel="Workspace")
 app.add_typer(environment.app, name="environment", rich_help_panel="Workspace")
 app.add_typer(workspace.app, name="workspace", rich_help_panel="Workspace")
 app.add_typer(datasource.app, name="datasource", rich_help_panel="Data")
+jobs.add_to(app)
 
 
 def main() -> None:
