@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -374,3 +374,20 @@ async def test_an_environment_that_cannot_be_read(workspace: Workspace, caplog: 
     finally:
         await state.commit_deployment(place.place, good)
     assert (await restarted(workspace))[0].snapshot(workspace.id, "one").deployment == 1
+
+
+async def test_a_database_goes_though_tables_are_made_in_it(workspace: Workspace) -> None:
+    """The logs make their tables when they first write, perhaps just then."""
+    server = workspace.server
+    made = await server.catalog.create_workspace(f"{server.catalog.snapshot(workspace.id).workspace.name}_going")
+
+    async def make() -> None:
+        for number in range(60):
+            with suppress(SqlError):  # the database is gone
+                await server.engine.command(f"CREATE TABLE `{made.database}`.t{number} (a Int8) ENGINE = MergeTree ORDER BY a")
+
+    making = asyncio.create_task(make())
+    await asyncio.sleep(0)
+    await server.deployer.remove_workspace(made.id)
+    await making
+    assert not await server.engine.rows(f"SELECT name FROM system.databases WHERE name = '{made.database}'")

@@ -45,6 +45,7 @@ log = logging.getLogger("pipit.deploy")
 
 _PATIENCE_SECONDS = 30.0  # longer than an engine restart takes
 _DATABASE_NOT_EMPTY = 219  # ClickHouse: a table was made in it while it was dropped
+_DROP_PAUSES = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 0)  # seconds between attempts; after the last one it is an error
 _OWN_OBJECT = re.compile(r"(?:x1_)?[dqm]\d+_[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -121,13 +122,14 @@ class Deployer:
     async def _drop_database(self, database: str) -> None:
         """With the rows that are on their way there."""
         await self._ingest.discard(database)
-        for last in (False, False, True):
+        for pause in _DROP_PAUSES:
             try:
                 await self._engine.command(f"DROP DATABASE IF EXISTS {quote(database)} SYNC")
                 return
-            except SqlError as error:  # the audit log was just making its tables there; from now on it does not
-                if last or error.engine_code != _DATABASE_NOT_EMPTY:
+            except SqlError as error:  # a log was just making its tables there; once it is done it makes no more
+                if not pause or error.engine_code != _DATABASE_NOT_EMPTY:
                     raise
+                await asyncio.sleep(pause)
             except Unavailable:
                 log.warning("the engine is away: the database %s is dropped at the next start", database)
                 return

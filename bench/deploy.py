@@ -1,0 +1,109 @@
+"""What a deploy takes: a project of many pipes for the first time, once more unchanged, and with one pipe changed.
+
+    .venv/bin/python bench/deploy.py [--pipes 200] [--datasources 50] [--views 20] [--rounds 3]
+
+`engine` is the raw engine's part of the same work in the same run: the project's tables and views made in a database of
+their own, and each pipe's statement explained once, with nothing around it. Medians of the rounds; `ratio` is Pipit's
+first deploy to that.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import statistics
+import time
+from collections.abc import Awaitable, Callable
+
+from stand import pipit
+
+from pipit.api.server import Server
+from pipit.catalog.snapshot import Snapshot
+from pipit.deploy.ddl import create_table
+from pipit.deploy.views import common_columns, views_of
+from pipit.query.compose import Composer
+from pipit.sql.identifiers import quote
+from pipit.templates import Binder
+
+
+def project(datasources: int, views: int, pipes: int) -> dict[str, str]:
+    """Tables with policies, views over them, and endpoints that read them through another pipe, with parameters."""
+    files: dict[str, str] = {}
+    for n in range(datasources):
+        files[f"datasources/events_{n}.datasource"] = (
+            "SCHEMA >\n    at DateTime `json:$.at`,\n    tenant String `json:$.tenant`,\n    kind String `json:$.kind`,\n"
+            "    amount Int64 `json:$.amount`\n\nENGINE MergeTree\nENGINE_SORTING_KEY tenant, at\n\n"
+            "ROW_POLICY tenant = {{String(context.tenant)}}\n"
+        )
+    for n in range(views):
+        files[f"datasources/daily_{n}.datasource"] = (
+            "SCHEMA >\n    day Date,\n    tenant String,\n    total SimpleAggregateFunction(sum, Int64)\n\n"
+            "ENGINE AggregatingMergeTree\nENGINE_SORTING_KEY tenant, day\n\nROW_POLICY tenant = {{String(context.tenant)}}\n"
+        )
+        files[f"materializations/to_daily_{n}.pipe"] = (
+            f"NODE sums\nSQL >\n    SELECT toDate(at) AS day, tenant, sum(amount) AS total\n    FROM events_{n % datasources}\n"
+            f"    GROUP BY day, tenant\n\nTYPE materialized\nDATASOURCE daily_{n}\n"
+        )
+    for n in range(pipes - views):
+        files[f"endpoints/top_{n}.pipe"] = (
+            f"NODE rows\nSQL >\n    %\n    SELECT tenant, kind, amount FROM events_{n % datasources}\n"
+            "    WHERE at >= {{DateTime(since, '2026-01-01 00:00:00')}}\n"
+            "    {% if defined(kind) %} AND kind = {{String(kind)}} {% end %}\n\n"
+            "NODE endpoint\nSQL >\n    %\n    SELECT kind, sum(amount) AS total FROM rows GROUP BY kind ORDER BY total DESC\n"
+            "    LIMIT {{Int32(limit, 10)}}\n\nTYPE endpoint\n"
+        )
+    return files
+
+
+async def timed(work: Callable[[], Awaitable[object]]) -> float:
+    started = time.perf_counter()
+    await work()
+    return time.perf_counter() - started
+
+
+async def by_hand(server: Server, snapshot: Snapshot) -> None:
+    """The engine's part alone, in a database that is dropped again."""
+    engine, database = server.engine, "bench_by_hand"
+    await engine.command(f"CREATE DATABASE {quote(database)}")
+    for table in snapshot.tables.values():
+        await engine.command(create_table(table.datasource, database, table.physical))
+    for number, view in enumerate(views_of(snapshot, Composer()).values()):
+        columns = ", ".join(map(quote, await common_columns(engine, view)))
+        into = f"{quote(database)}.{quote(view.target.physical)}"
+        name = f"{quote(database)}.{quote(f'm{number}')}"
+        await engine.command(f"CREATE MATERIALIZED VIEW {name} TO {into} AS SELECT {columns} FROM ({view.sql})")
+    for pipe in snapshot.pipes.values():
+        for node in pipe.nodes.values():
+            binder = Binder(placeholder=True)
+            composed = Composer().pipe(snapshot, pipe, node, {}, binder)
+            await engine.rows(f"EXPLAIN QUERY TREE {composed.sql}", binder.params)
+    await engine.command(f"DROP DATABASE {quote(database)} SYNC")
+
+
+async def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--pipes", type=int, default=200)
+    parser.add_argument("--datasources", type=int, default=50)
+    parser.add_argument("--views", type=int, default=20)
+    parser.add_argument("--rounds", type=int, default=3)
+    asked = parser.parse_args()
+    files = project(asked.datasources, asked.views, asked.pipes)
+    changed = files | {"endpoints/top_0.pipe": files["endpoints/top_0.pipe"].replace("10)", "20)")}
+    found: dict[str, list[float]] = {"first": [], "unchanged": [], "one pipe": [], "engine": []}
+    for _ in range(asked.rounds):
+        async with pipit() as (server, _port):
+            id = server.catalog.default.workspace.id
+            found["first"].append(await timed(lambda: server.deployer.deploy(id, files)))
+            found["unchanged"].append(await timed(lambda: server.deployer.deploy(id, files)))
+            found["one pipe"].append(await timed(lambda: server.deployer.deploy(id, changed)))
+            snapshot = server.catalog.snapshot(id)
+            found["engine"].append(await timed(lambda: by_hand(server, snapshot)))
+    print(f"{asked.pipes} pipes, {asked.datasources + asked.views} data sources")
+    for name, seconds in found.items():
+        print(f"{name:10} {statistics.median(seconds):8.3f} s")
+    ratio = statistics.median(a / b for a, b in zip(found["first"], found["engine"], strict=True))
+    print(f"ratio      {ratio:8.2f}")
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
