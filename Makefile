@@ -8,12 +8,14 @@ RUNTIME := $(VENV)/.runtime-installed
 DEV := $(VENV)/.dev-installed
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip
 PORT ?= 7181
+# Test processes, each with an engine of its own; a file's tests run in one.
+JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check lint types imports browser neuter clean
+.PHONY: help install demo test check lint types imports browser conformance neuter clean
 
 help:  ## this list
-	@awk 'BEGIN {FS = ":.*  ## "} /^[a-z]+:.*  ## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*  ## "} /^[a-z]+:.*  ## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(RUNTIME)  ## the environment only, in .venv (gives .venv/bin/pipit)
 
@@ -22,7 +24,7 @@ demo: $(RUNTIME)  ## serve the demo project with live sample events at http://lo
 
 test: check browser  ## everything: lint, types, import layers, all tests
 	@echo "==> tests"
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 check: lint types imports  ## lint, types and import layers, without the tests (under a minute)
 
@@ -37,6 +39,9 @@ types: $(DEV)
 imports: $(DEV)
 	@echo "==> import layers"
 	@$(BIN)/lint-imports --no-cache --no-logo
+
+conformance: $(DEV)  ## how much of a folder of Tinybird projects works here, unchanged (CORPUS=folder)
+	@$(BIN)/python tests/conformance/run.py "$(CORPUS)"
 
 neuter: $(DEV)  ## takes each defence out in a copy and lists the tests that notice (minutes; NAMES="part of a name")
 	@$(BIN)/python tests/attacks/neuter.py $(if $(NAMES),"$(NAMES)")

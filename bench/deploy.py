@@ -13,7 +13,7 @@ import argparse
 import asyncio
 import statistics
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 
 from stand import pipit
 
@@ -25,39 +25,71 @@ from pipit.query.compose import Composer
 from pipit.sql.identifiers import quote
 from pipit.templates import Binder
 
+EVENTS = """\
+SCHEMA >
+    at DateTime `json:$.at`,
+    tenant String `json:$.tenant`,
+    kind String `json:$.kind`,
+    amount Int64 `json:$.amount`
+
+ENGINE MergeTree
+ENGINE_SORTING_KEY tenant, at
+
+ROW_POLICY tenant = {{String(context.tenant)}}
+"""
+DAILY = """\
+SCHEMA >
+    day Date,
+    tenant String,
+    total SimpleAggregateFunction(sum, Int64)
+
+ENGINE AggregatingMergeTree
+ENGINE_SORTING_KEY tenant, day
+
+ROW_POLICY tenant = {{String(context.tenant)}}
+"""
+TO_DAILY = """\
+NODE sums
+SQL >
+    SELECT toDate(at) AS day, tenant, sum(amount) AS total FROM events_@source GROUP BY day, tenant
+
+TYPE materialized
+DATASOURCE daily_@number
+"""
+TOP = """\
+NODE rows
+SQL >
+    %
+    SELECT tenant, kind, amount FROM events_@source
+    WHERE at >= {{DateTime(since, '2026-01-01 00:00:00')}}
+    {% if defined(kind) %} AND kind = {{String(kind)}} {% end %}
+
+NODE endpoint
+SQL >
+    %
+    SELECT kind, sum(amount) AS total FROM rows GROUP BY kind ORDER BY total DESC LIMIT {{Int32(limit, 10)}}
+
+TYPE endpoint
+"""
+
 
 def project(datasources: int, views: int, pipes: int) -> dict[str, str]:
-    """Tables with policies, views over them, and endpoints that read them through another pipe, with parameters."""
-    files: dict[str, str] = {}
-    for n in range(datasources):
-        files[f"datasources/events_{n}.datasource"] = (
-            "SCHEMA >\n    at DateTime `json:$.at`,\n    tenant String `json:$.tenant`,\n    kind String `json:$.kind`,\n"
-            "    amount Int64 `json:$.amount`\n\nENGINE MergeTree\nENGINE_SORTING_KEY tenant, at\n\n"
-            "ROW_POLICY tenant = {{String(context.tenant)}}\n"
-        )
-    for n in range(views):
-        files[f"datasources/daily_{n}.datasource"] = (
-            "SCHEMA >\n    day Date,\n    tenant String,\n    total SimpleAggregateFunction(sum, Int64)\n\n"
-            "ENGINE AggregatingMergeTree\nENGINE_SORTING_KEY tenant, day\n\nROW_POLICY tenant = {{String(context.tenant)}}\n"
-        )
-        files[f"materializations/to_daily_{n}.pipe"] = (
-            f"NODE sums\nSQL >\n    SELECT toDate(at) AS day, tenant, sum(amount) AS total\n    FROM events_{n % datasources}\n"
-            f"    GROUP BY day, tenant\n\nTYPE materialized\nDATASOURCE daily_{n}\n"
-        )
-    for n in range(pipes - views):
-        files[f"endpoints/top_{n}.pipe"] = (
-            f"NODE rows\nSQL >\n    %\n    SELECT tenant, kind, amount FROM events_{n % datasources}\n"
-            "    WHERE at >= {{DateTime(since, '2026-01-01 00:00:00')}}\n"
-            "    {% if defined(kind) %} AND kind = {{String(kind)}} {% end %}\n\n"
-            "NODE endpoint\nSQL >\n    %\n    SELECT kind, sum(amount) AS total FROM rows GROUP BY kind ORDER BY total DESC\n"
-            "    LIMIT {{Int32(limit, 10)}}\n\nTYPE endpoint\n"
-        )
-    return files
+    """Tables with policies, views over them, and endpoints of two nodes with parameters."""
+
+    def text(template: str, number: int) -> str:
+        return template.replace("@source", str(number % datasources)).replace("@number", str(number))
+
+    return {
+        **{f"datasources/events_{n}.datasource": EVENTS for n in range(datasources)},
+        **{f"datasources/daily_{n}.datasource": DAILY for n in range(views)},
+        **{f"materializations/to_daily_{n}.pipe": text(TO_DAILY, n) for n in range(views)},
+        **{f"endpoints/top_{n}.pipe": text(TOP, n) for n in range(pipes - views)},
+    }
 
 
-async def timed(work: Callable[[], Awaitable[object]]) -> float:
+async def timed(work: Awaitable[object]) -> float:
     started = time.perf_counter()
-    await work()
+    await work
     return time.perf_counter() - started
 
 
@@ -93,11 +125,11 @@ async def main() -> None:
     for _ in range(asked.rounds):
         async with pipit() as (server, _port):
             id = server.catalog.default.workspace.id
-            found["first"].append(await timed(lambda: server.deployer.deploy(id, files)))
-            found["unchanged"].append(await timed(lambda: server.deployer.deploy(id, files)))
-            found["one pipe"].append(await timed(lambda: server.deployer.deploy(id, changed)))
+            found["first"].append(await timed(server.deployer.deploy(id, files)))
+            found["unchanged"].append(await timed(server.deployer.deploy(id, files)))
+            found["one pipe"].append(await timed(server.deployer.deploy(id, changed)))
             snapshot = server.catalog.snapshot(id)
-            found["engine"].append(await timed(lambda: by_hand(server, snapshot)))
+            found["engine"].append(await timed(by_hand(server, snapshot)))
     print(f"{asked.pipes} pipes, {asked.datasources + asked.views} data sources")
     for name, seconds in found.items():
         print(f"{name:10} {statistics.median(seconds):8.3f} s")

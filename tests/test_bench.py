@@ -37,3 +37,9 @@ def test_policies_are_measured_against_the_same_rows_without_them() -> None:
 def test_a_read_is_measured_against_the_engine() -> None:
     said = bench("read.py", "--days", "2", "--seconds", "0.1", "--rounds", "1")
     assert len(re.findall(r"^ +[18] +\d+ ", said, re.MULTILINE)) == 2, said
+
+
+def test_a_deploy_is_measured_against_the_engine() -> None:
+    said = bench("deploy.py", "--pipes", "6", "--datasources", "2", "--views", "2", "--rounds", "1")
+    assert re.search(r"^6 pipes, 4 data sources$", said, re.MULTILINE), said
+    assert len(re.findall(r"^(?:first|unchanged|one pipe|engine) +[\d.]+ s$", said, re.MULTILINE)) == 4, said

@@ -229,10 +229,11 @@ async def test_no_method_of_no_route_answers_without_a_token(raw: Raw, server: S
     paths = {route.path for route in app_for(server).routes if isinstance(route, Route)}
     assert {"/v0/pipes/{file}", "/v0/sql", "/v0/events", "/v1/deploy"} <= paths
     for path in sorted(path for path in paths if not public(path)):
-        url = path.replace("{file}", "latest.json").replace("{name}", "events").replace("{id}", "1")
+        url = path.replace("{file}", "latest.json").replace("{name}", "events").replace("{id}", "1").replace("{node}", "endpoint")
         for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND"):
             line = f"{method} {url}?name=events&q=SELECT+1 HTTP/1.1\r\n".encode()
-            answer = (await raw.send(line + HEAD + b"Content-Length: 0\r\n\r\n", head=method == "HEAD")).one
+            last = HEAD + b"Connection: close\r\nContent-Length: 0\r\n\r\n"
+            answer = (await raw.send(line + last, head=method == "HEAD")).one
             assert answer.status in (403, 404, 405), (method, url, answer)
             assert b"canary" not in answer.body and b"SELECT" not in answer.body
 

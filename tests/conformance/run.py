@@ -2,7 +2,7 @@
 
     make conformance CORPUS=<folder>        (or: .venv/bin/python tests/conformance/run.py <folder> [NAME ...])
 
-Every folder below it that holds datafiles is a project. Columns: files that parse; data sources, views and copies that
+Every folder in it that holds datafiles, itself or in `pipes/` and the like, is a project. Columns: files that parse; data sources, views and copies that
 are live after a deploy (a file that is refused is left out, and the rest deployed again); endpoints that answer without
 parameters, or ask for one that they require; the project's own cases that pass. Exit code 1 if anything is missed.
 """
@@ -21,6 +21,7 @@ from pathlib import Path
 
 from pipit.catalog.snapshot import Snapshot
 from pipit.datafiles import parse_project, read_project
+from pipit.datafiles.layout import FOLDERS, SKIPPED, SUFFIXES
 from pipit.datafiles.resources import NodeType
 from pipit.errors import PipitError, ProjectError
 from pipit.testing.cases import read_tests
@@ -171,14 +172,16 @@ async def _call(workspace: Workspace, found: Found) -> None:
             found.misses.append(f"endpoint {pipe.name}: {reply.status} {reply.error[:400]}")
 
 
-def projects(corpus: Path) -> list[Path]:
-    """The folders right below this one that hold datafiles, or this one itself."""
-    below = [p for p in sorted(corpus.iterdir()) if p.is_dir() and _has_datafiles(p)]
-    return below or [corpus]
+def projects(folder: Path) -> list[Path]:
+    """This folder, if it is a project's; else the projects below it, however deep: whole repositories may lie there."""
+    children = [p for p in sorted(folder.iterdir()) if p.is_dir() and not p.is_symlink() and p.name not in SKIPPED]
+    if _has_datafiles(folder) or any(child.name in FOLDERS and _has_datafiles(child, deep=True) for child in children):
+        return [folder]
+    return [found for child in children if not child.name.startswith(".") for found in projects(child)]
 
 
-def _has_datafiles(folder: Path) -> bool:
-    return any(next(folder.rglob(f"*.{ending}"), None) for ending in ("datasource", "pipe"))
+def _has_datafiles(folder: Path, *, deep: bool = False) -> bool:
+    return any(next(folder.glob(f"{'**/' if deep else ''}*{ending}"), None) for ending in SUFFIXES)
 
 
 async def main() -> int:
@@ -187,11 +190,14 @@ async def main() -> int:
     parser.add_argument("names", nargs="*", help="only projects whose name contains one of these")
     parser.add_argument("--json", type=Path, help="write the findings there too")
     asked = parser.parse_args()
-    folders = [p for p in projects(asked.corpus.resolve()) if not asked.names or any(n in p.name for n in asked.names)]
+    corpus = asked.corpus.resolve()
+    folders = {str(p.relative_to(corpus)) if p != corpus else p.name: p for p in projects(corpus)}
+    if asked.names:
+        folders = {name: p for name, p in folders.items() if any(n in name for n in asked.names)}
     found: list[Found] = []
-    async with open_ground(readable=(asked.corpus.resolve(),)) as ground:
-        for number, folder in enumerate(folders):
-            one = await examine(ground, folder, folder.name, number)
+    async with open_ground(readable=(corpus,)) as ground:
+        for number, (name, folder) in enumerate(folders.items()):
+            one = await examine(ground, folder, name, number)
             found.append(one)
             print(" | ".join(one.row()), flush=True)
     _print(found)
