@@ -319,7 +319,7 @@ class _Compiler:
         place = self.policy.position
         return DatafileError(
             message,
-            file=self.file,
+            file=place.file or self.file,
             line=place.line + line - 1,
             column=max(place.column, 1) + column - 1,
             hint=hint,

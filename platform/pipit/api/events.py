@@ -31,8 +31,8 @@ async def events(request: Request) -> Response:
     if format not in ("ndjson", "json"):
         raise BadRequest(f"The format '{format[:40]}' is not supported", hint="Use ndjson or json.")
     name = query["name"]
-    table = snapshot.tables.get(name)
-    values = grants.append(security, name, exists=table is not None)
+    table = snapshot.datasource(name)
+    values = grants.append(security, table.name if table else name, exists=table is not None)
     if table is None:
         raise NotFound(f'Data Source "{name[:200]}" does not exist', hint="Deploy it first.")
     _check_policy(security, table, values)

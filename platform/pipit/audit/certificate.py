@@ -20,8 +20,8 @@ from pipit.access.policy import Policy
 from pipit.audit.carried import Carry, filled_by
 from pipit.catalog.build import build_snapshot
 from pipit.catalog.lineage import tables_read
+from pipit.catalog.names import first_names
 from pipit.catalog.snapshot import Snapshot, Table
-from pipit.catalog.state import TableNames
 from pipit.datafiles.resources import Column, Project
 from pipit.errors import BadRequest
 from pipit.sql.lexer import Token, TokenKind, significant, tokenize
@@ -118,12 +118,7 @@ def certify_project(live: Snapshot, project: Project) -> Certificate:
 
     Raises ProjectError, as building it for a deploy does.
     """
-    kept = live.names
-    names = TableNames(
-        datasources={n: kept.datasources.get(n, f"d0_{n}") for n in project.datasources},
-        quarantines={n: kept.quarantines.get(n, f"q0_{n}") for n in project.datasources},
-        sources=kept.sources,
-    )
+    names = first_names(project.datasources, live.names)
     return certify(build_snapshot(live.workspace, project, names, secrets=live.secrets))
 
 

@@ -23,8 +23,9 @@ from pipit.audit.certificate import OPEN, POLICY, Certificate, certify
 from pipit.audit.fixed import Fixed, FixedExaminer
 from pipit.audit.report import Decider, EndpointReport, Finding, Report, Severity, TableRead, Verdict
 from pipit.catalog.build import build_snapshot
+from pipit.catalog.names import first_names
 from pipit.catalog.snapshot import CompiledPipe, Snapshot, Workspace
-from pipit.catalog.state import TableNames, WorkspaceSettings
+from pipit.catalog.state import WorkspaceSettings
 from pipit.datafiles import parse_project
 from pipit.datafiles.resources import Project
 from pipit.deploy.scratch import scratch_database
@@ -111,10 +112,7 @@ def _built(workspace: Workspace, project: Project, found: list[Finding], *, stri
     """The snapshot of what compiles. A policy that does not leaves its table; a pipe that does not is left out."""
     secrets = dict.fromkeys(_secrets(project), _SECRET_STAND_IN)
     for _ in range(len(project.datasources) + len(project.pipes) + 1):
-        names = TableNames(
-            datasources={n: f"d1_{n}" for n in project.datasources},
-            quarantines={n: f"q1_{n}" for n in project.datasources},
-        )
+        names = first_names(project.datasources)
         try:
             return build_snapshot(workspace, project, names, secrets=secrets)
         except ProjectError as error:
@@ -129,8 +127,8 @@ def _built(workspace: Workspace, project: Project, found: list[Finding], *, stri
 
 def _without(project: Project, errors: Iterable[DatafileError]) -> Project:
     bad = {error.file for error in errors}
-    datasources = {n: replace(d, row_policy=None) if d.file in bad else d for n, d in project.datasources.items()}
-    pipes = {n: p for n, p in project.pipes.items() if p.file not in bad}
+    datasources = {n: replace(d, row_policy=None) if d.files & bad else d for n, d in project.datasources.items()}
+    pipes = {n: p for n, p in project.pipes.items() if not p.files & bad}
     return replace(project, datasources=datasources, pipes=pipes)
 
 

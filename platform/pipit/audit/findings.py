@@ -165,7 +165,7 @@ def merges_tenants(file: str, name: str, engine: Engine, columns: Iterable[str])
     return Finding(
         "merges_tenants",
         Severity.ERROR,
-        file,
+        engine.position.file or file,
         engine.position.line or 1,
         engine.position.column or 1,
         f"{engine.name} makes one row of those of '{name}' with the same key, and '{missing[0]}' is not in its sorting "

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from pipit.audit.certificate import Weakening, certify, certify_project, weakenings
 from pipit.catalog.snapshot import Snapshot
-from pipit.datafiles.resources import DataSource, Pipe, Project
+from pipit.datafiles.resources import DataSource, Pipe, Position, Project
 from pipit.datafiles.resources import Warning as ProjectWarning
 from pipit.errors import DatafileError, ProjectError
 
@@ -55,5 +55,5 @@ def place(project: Project, weakening: Weakening) -> Placed:
     if resource is None:
         return Placed(weakening, "the project", 0, 0)
     policy = resource.row_policy if isinstance(resource, DataSource) else None
-    line, column = (policy.position.line, policy.position.column) if policy else (1, 1)
-    return Placed(weakening, resource.file, line, column)
+    at = policy.position if policy else Position(1, 1)
+    return Placed(weakening, at.file or resource.file, at.line, at.column)

@@ -94,7 +94,7 @@ def _merged_away(datasource: DataSource, policy: Policy) -> list[DatafileError]:
         DatafileError(
             f"The row policy compares '{column}', which is not in the sorting key: "
             f"{datasource.engine.name} would merge rows of different tenants",
-            file=datasource.file,
+            file=place.file or datasource.file,
             line=place.line,
             column=place.column,
             hint=f"Add {column} to ENGINE_SORTING_KEY.",
@@ -137,13 +137,13 @@ def node_error(
     pipe: Pipe, node: Node, message: str, *, line: int = 1, column: int = 0, hint: str = ""
 ) -> DatafileError:
     """An error at a line of a node's SQL (lines of the SQL text count from 1), placed in the file."""
-    start = node.sql_position if node.sql_position.line else Position(node.position.line, 1)
+    start = node.sql_position if node.sql_position.line else replace(node.position, column=1)
     column = column or 1
     lines = node.sql.splitlines()
     excerpt = lines[line - 1] if 0 < line <= len(lines) else ""
     return DatafileError(
         message,
-        file=pipe.file,
+        file=start.file or pipe.file,
         line=start.line + line - 1,
         column=start.column + column - 1,
         hint=hint,

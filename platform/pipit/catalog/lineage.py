@@ -13,7 +13,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
-from pipit.catalog import services
 from pipit.catalog.snapshot import CompiledNode, CompiledPipe, NodeTarget, Snapshot, TableTarget
 from pipit.datafiles.resources import NodeType
 from pipit.sql.lexer import TokenKind, tokenize
@@ -21,6 +20,8 @@ from pipit.sql.references import TableReference, find_tables
 
 # The functions of a template that print a name; their arguments may be computed (`TABLE('ev' + 'ents')`).
 _PRINTS_NAMES = re.compile(r"\b(?:TABLE|table|columns?|symbol)\s*\(")
+
+_NAMES = (TokenKind.WORD, TokenKind.QUOTED_IDENTIFIER)
 
 
 def references(node: CompiledNode) -> list[TableReference]:
@@ -32,12 +33,17 @@ def references(node: CompiledNode) -> list[TableReference]:
 
 def _every_name(text: str) -> Iterator[TableReference]:
     """Every identifier of a template's text, as a possible table: branches are not followed, they all count."""
-    for token in tokenize(text):
-        if token.kind in (TokenKind.WORD, TokenKind.QUOTED_IDENTIFIER):
+    tokens = tokenize(text)
+    for index, token in enumerate(tokens):
+        if token.kind in _NAMES:
             name = token.text.strip('`"')
-            yield TableReference(
-                database=None, name=name, start=token.start, end=token.end, has_alias=True, kind="from"
-            )
+            databases: list[str | None] = [None]
+            if index > 1 and tokens[index - 1].kind is TokenKind.DOT and tokens[index - 2].kind in _NAMES:
+                databases.append(tokens[index - 2].text.strip('`"'))
+            for database in databases:
+                yield TableReference(
+                    database=database, name=name, start=token.start, end=token.end, has_alias=True, kind="from"
+                )
         elif token.kind not in (TokenKind.WHITESPACE, TokenKind.COMMENT) and len(token.text) > 2:
             # Inside `{{ ... }}` and `{% ... %}` the SQL lexer may see other tokens: look into them as well.
             inner = token.text[1:-1]
@@ -68,8 +74,8 @@ def tables_read(snapshot: Snapshot, pipe: CompiledPipe, node: CompiledNode) -> f
         if current.template is not None and _PRINTS_NAMES.search(current.node.sql):
             return frozenset(snapshot.tables)
         for reference in references(current):
-            if current.template is not None and reference.name == services.DATABASE:
-                found.update(services.SERVICES)  # its two halves are seen apart: too much is a refusal
+            if current.template is not None:  # a workspace and a name may be seen apart: too much is a refusal
+                found.update(snapshot.elsewhere.get(reference.name, ()))
             target = snapshot.resolve(reference, owner)
             if isinstance(target, TableTarget):
                 found.add(target.table.name)
@@ -111,6 +117,9 @@ def dependencies(snapshot: Snapshot, pipe: CompiledPipe, node: CompiledNode) -> 
     """The names of resources and nodes that a node's SQL mentions, in order, without repeats."""
     found: dict[str, None] = {}
     for reference in references(node):
-        if snapshot.resolve(reference, pipe) is not None and reference.name != node.name:
+        target = snapshot.resolve(reference, pipe)
+        if isinstance(target, TableTarget) and reference.database is not None:
+            found[target.table.name] = None
+        elif target is not None and reference.name != node.name:
             found[reference.name] = None
     return list(found)

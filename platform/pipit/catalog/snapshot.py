@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 
 from pipit.access.policy import Policy
@@ -129,7 +129,7 @@ class NodeTarget:
 
 Target = TableTarget | NodeTarget
 
-_VERSION = re.compile(r"__v[0-9]+\Z")
+_VERSION = re.compile(r"__v([0-9]{1,9})\Z")
 
 
 @dataclass(frozen=True)
@@ -146,27 +146,63 @@ class Snapshot:
     def resolve(self, reference: TableReference, pipe: CompiledPipe | None) -> Target | None:
         """What a name in a pipe's SQL means: a node of that pipe, a data source, its quarantine, another pipe.
 
-        None: no such resource. A name with a database is a resource only if the database is this workspace's name, or
-        `tinybird`, which has the service data sources and nothing else (shared data sources are not there yet).
+        None: no such resource. A name with a database is a resource only if the database is this workspace's name,
+        that of a workspace that shares the data source with this one (all of them are tables of this one's own
+        database), or `tinybird`, which has the service data sources and nothing else.
         """
         if reference.database == services.DATABASE:
             service = self.services.get(f"{services.DATABASE}.{reference.name}")
             return TableTarget(service) if service else None
-        if reference.database is not None and reference.database != self.workspace.name:
-            return None
+        if reference.database is not None:
+            shared = self._table(f"{reference.database}.{reference.name}")
+            if shared is not None or reference.database != self.workspace.name:
+                return shared
         name = reference.name
         if pipe is not None and reference.database is None and name in pipe.nodes:
             return NodeTarget(pipe, pipe.nodes[name])
+        return self._named(name) or self._versioned(name)
+
+    def datasource(self, name: str) -> Table | None:
+        """The data source of this name, or of a versioned one: clients of Classic projects send to `events__v3`."""
+        if name in self.tables:
+            return self.tables[name]
+        found = self._versioned(name)
+        return found.table if isinstance(found, TableTarget) and not found.quarantine else None
+
+    def _named(self, name: str) -> Target | None:
+        other = self.pipes.get(name)
+        readable = other.readable if other is not None else None
+        return self._table(name) or (NodeTarget(other, readable) if other and readable else None)
+
+    def _table(self, name: str) -> TableTarget | None:
         if name in self.tables:
             return TableTarget(self.tables[name])
         if name.endswith("_quarantine") and name.removesuffix("_quarantine") in self.tables:
             return TableTarget(self.tables[name.removesuffix("_quarantine")], quarantine=True)
-        other = self.pipes.get(name)
-        if other is not None and other.readable is not None:
-            return NodeTarget(other, other.readable)
-        # Classic's versioned names: `page_views__v3` is the data source of page_views.datasource with VERSION 3.
-        unversioned = _VERSION.sub("", name)
-        return None if unversioned == name else self.resolve(replace(reference, name=unversioned), pipe)
+        return None
+
+    def _versioned(self, name: str) -> Target | None:
+        """Classic's versioned names, both ways: `page_views__v3` is page_views.datasource with VERSION 3 (or with none
+        in its text), and `page_views` is page_views__v3.datasource, the highest version that there is."""
+        written = _VERSION.search(name)
+        if written is None:
+            newest = self._newest.get(name)
+            return self._named(newest) if newest else None
+        found = self._named(name[: written.start()])
+        if isinstance(found, TableTarget) and found.table.datasource.version not in (None, int(written[1])):
+            return None
+        return found
+
+    @cached_property
+    def _newest(self) -> Mapping[str, str]:
+        """Name without its version -> the resource's name with the highest one."""
+        found: dict[str, tuple[int, str]] = {}
+        for name in (*self.pipes, *self.tables):
+            written = _VERSION.search(name)
+            if written is not None:
+                stem = name[: written.start()]
+                found[stem] = max(found.get(stem, (-1, "")), (int(written[1]), name))
+        return {stem: name for stem, (_, name) in found.items()}
 
     @cached_property
     def physical_tables(self) -> Mapping[str, TableTarget]:
@@ -177,6 +213,16 @@ class Snapshot:
             found[f"{table.database}.{table.quarantine}"] = TableTarget(table, quarantine=True)
         for table in self.services.values():
             found[f"{table.database}.{table.physical}"] = TableTarget(table)
+        return found
+
+    @cached_property
+    def elsewhere(self) -> Mapping[str, tuple[str, ...]]:
+        """What may stand before a dot in SQL, `tinybird` and workspaces that share data sources -> their names here."""
+        found: dict[str, tuple[str, ...]] = {services.DATABASE: tuple(services.SERVICES)}
+        for name in self.tables:
+            workspace, dot, _ = name.partition(".")
+            if dot:
+                found[workspace] = (*found.get(workspace, ()), name)
         return found
 
     @cached_property

@@ -298,13 +298,13 @@ class _Reader:
 
     def _is_clause(self, word: str) -> bool:
         """Whether `INDEX` here is the keyword: a column of that name is followed by a type and then the end."""
-        line = self.text[self.i : min(self.report.line_end(self.report.position(self.i).line), self.i + 4096, self.end)]
+        line = self.text[self.i : min(self.report.line_end(self.report.line_at(self.i)), self.i + 4096, self.end)]
         upper = line.upper().split()
         return {"INDEX": "TYPE", "PROJECTION": "(SELECT", "CONSTRAINT": "CHECK"}[word] in upper
 
     def _quoted(self, start: int) -> int:
         """The offset after the quoted text at `start`. It ends in its line, and in this block."""
-        stop = min(self.end, self.report.line_end(self.report.position(start).line))
+        stop = min(self.end, self.report.line_end(self.report.line_at(start)))
         end = values.skip_quoted(self.text, start, stop)
         if end < 0:
             self.i = max(self.i, start)
@@ -353,7 +353,6 @@ class _Reader:
 
     def _directive_hint(self, at: int) -> str:
         """An unindented word in capitals was probably meant as a directive that we do not know."""
-        place = self.report.position(at)
-        start = self.report.line_start(place.line)
+        start = self.report.line_start(self.report.line_at(at))
         match = _DIRECTIVE.match(self.text, start)
         return f"If {match[0]} is meant as a directive: it is not one of .datasource files." if match else ""

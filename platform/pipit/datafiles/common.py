@@ -22,8 +22,8 @@ def by_name(report: Report, directives: Iterable[Directive], where: str = "this 
         if directive.name in _MANY:
             continue
         if directive.name in found:
-            line = report.position(found[directive.name].offset).line
-            message = f"{directive.name} is given twice in {where}, first in line {line}"
+            first = report.position(found[directive.name].offset)
+            message = f"{directive.name} is given twice in {where}, first in {first}"
             if directive.name in _ONCE:
                 report.error(message, directive.offset, "Keep one of them.")
                 continue
@@ -89,13 +89,22 @@ def tokens(report: Report, directives: Iterable[Directive], kind: str) -> tuple[
     return tuple(found)
 
 
-def one_of(report: Report, directive: Directive, value: str, allowed: Mapping[str, str]) -> str:
-    """The allowed value of another case, or an error that lists them. A secret's placeholder passes."""
+def one_of(
+    report: Report, directive: Directive, value: str, allowed: Mapping[str, str], *, otherwise: str | None = None
+) -> str:
+    """The allowed value of another case, or an error that lists them. A secret's placeholder passes.
+
+    `otherwise` is what counts, with a warning, where the dialect takes any value.
+    """
     if is_secret(value) or not value:
         return value
     known = allowed.get(value.lower())
     if known is None:
-        listed = ", ".join(allowed.values())
+        listed = ", ".join(dict.fromkeys(allowed.values()))
+        if otherwise is not None:
+            message = f"'{value}' is no value of {directive.name} that we know: it counts as {otherwise}"
+            report.warn(message, directive.first, f"One of {listed}.")
+            return otherwise
         report.error(f"Invalid value '{value}' for {directive.name}", directive.first, f"One of {listed}.")
         return value
     return known

@@ -11,9 +11,9 @@ from pipit.datafiles.resources import Column
 from pipit.datafiles.source import Report
 
 SCHEDULES = ("@auto", "@on-demand", "@once")
-_BOOLEAN = choices("True", "False") | {"1": "True", "0": "False"}
-_KAFKA_VALUES = {
-    "KAFKA_AUTO_OFFSET_RESET": choices("latest", "earliest"),
+_BOOLEAN = dict.fromkeys(("true", "1", "yes", "on"), "True") | dict.fromkeys(("0", "no", "off", "false"), "False")
+_KAFKA_VALUES = {  # of each the default last; the dialect takes any value
+    "KAFKA_AUTO_OFFSET_RESET": {"smallest": "earliest", "largest": "latest"} | choices("earliest", "latest"),
     "KAFKA_STORE_RAW_VALUE": _BOOLEAN,
     "KAFKA_STORE_HEADERS": _BOOLEAN,
     "KAFKA_STORE_BINARY_HEADERS": _BOOLEAN,
@@ -21,7 +21,7 @@ _KAFKA_VALUES = {
 _REQUIRED_KAFKA = ("KAFKA_CONNECTION_NAME", "KAFKA_TOPIC", "KAFKA_GROUP_ID")
 _REQUIRED_IMPORT = ("IMPORT_CONNECTION_NAME", "IMPORT_BUCKET_URI", "IMPORT_SCHEDULE")
 _REQUIRED_POSTGRES = ("PG_CONNECTION_NAME", "PG_TABLE")
-_FORMATS = choices("csv", "ndjson", "parquet")
+_FORMATS = choices("csv", "ndjson", "parquet") | {"json": "ndjson", "jsonl": "ndjson"}
 
 
 def kafka(report: Report, given: Mapping[str, Directive]) -> dict[str, str]:
@@ -32,7 +32,8 @@ def kafka(report: Report, given: Mapping[str, Directive]) -> dict[str, str]:
     missing(report, given, found, _REQUIRED_KAFKA, "Kafka")
     for name, allowed in _KAFKA_VALUES.items():
         if name in found:
-            found[name] = one_of(report, given[name], found[name], allowed)
+            default = list(allowed.values())[-1]
+            found[name] = one_of(report, given[name], found[name], allowed, otherwise=default)
     return found
 
 
@@ -59,8 +60,10 @@ def postgres(report: Report, given: Mapping[str, Directive]) -> dict[str, str]:
     return found
 
 
-def implicit_columns(kafka_settings: Mapping[str, str]) -> tuple[Column, ...]:
-    """The columns that every Kafka data source has, listed in its SCHEMA or not."""
+def implicit_columns(kafka_settings: Mapping[str, str], import_settings: Mapping[str, str]) -> tuple[Column, ...]:
+    """The columns that every Kafka or DynamoDB data source has, listed in its SCHEMA or not."""
+    if import_settings.get("IMPORT_TABLE_ARN") or import_settings.get("IMPORT_SERVICE", "").lower() == "dynamodb":
+        return _DYNAMODB
     if not kafka_settings:
         return ()
     columns = [
@@ -74,6 +77,18 @@ def implicit_columns(kafka_settings: Mapping[str, str]) -> tuple[Column, ...]:
     if "True" in (kafka_settings.get("KAFKA_STORE_HEADERS"), kafka_settings.get("KAFKA_STORE_BINARY_HEADERS")):
         columns.append(Column("__headers", "Map(String, String)"))
     return tuple(columns)
+
+
+# What one change of a table is: its new and its old record as JSON, when, which kind (two names are in use), and what
+# ENGINE_VER and ENGINE_IS_DELETED of a ReplacingMergeTree want.
+_DYNAMODB = (
+    Column("_record", "String"),
+    Column("_old_record", "Nullable(String)"),
+    Column("_timestamp", "DateTime64(3)"),
+    Column("_event_name", "LowCardinality(String)"),
+    Column("_event_type", "LowCardinality(String)"),
+    Column("_is_deleted", "UInt8"),
+)
 
 
 def missing(

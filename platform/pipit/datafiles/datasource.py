@@ -39,7 +39,8 @@ def read_datasource(report: Report, name: str, vendor: str = "") -> DataSource:
     postgres = connectors.postgres(report, given)
     listed = {column.name for column in columns}
     if columns:
-        columns += tuple(column for column in connectors.implicit_columns(kafka) if column.name not in listed)
+        implicit = connectors.implicit_columns(kafka, imports)
+        columns += tuple(column for column in implicit if column.name not in listed)
     engine_given = {word: given[word] for word in given.keys() & vocabulary.ENGINE_WORDS}
     # A schema that could not be read would make every key that names its columns an error of its own.
     unread = bool(report.errors) or bool(imports) or bool(postgres)
@@ -61,7 +62,9 @@ def read_datasource(report: Report, name: str, vendor: str = "") -> DataSource:
         imports=imports,
         postgres=postgres,
         vendor=vendor,
+        version=_version(report, given.get("VERSION")),
         text=report.text,
+        parts=report.parts,
     )
     if "SHARED_WITH" in given and not source.shared_with:
         report.error("SHARED_WITH needs at least one workspace", given["SHARED_WITH"].offset, "SHARED_WITH name, name")
@@ -113,6 +116,11 @@ def _no_policy(report: Report, policy: Directive, optional: Directive | None) ->
     return RowPolicy("", frozenset(), report.position(policy.first), reason or "?")
 
 
+def _version(report: Report, directive: Directive | None) -> int | None:
+    value = common.plain(report, directive)
+    return int(value) if value.isascii() and value.isdigit() and len(value) < 10 else None
+
+
 def _backfill(report: Report, directive: Directive | None) -> bool:
     value = common.plain(report, directive)
     if directive is not None and value.lower() != "skip":
@@ -121,6 +129,12 @@ def _backfill(report: Report, directive: Directive | None) -> bool:
 
 
 def _warn(report: Report, given: Mapping[str, Directive], source: DataSource) -> None:
+    for word in sorted(given.keys() & vocabulary.KAFKA_BROKER):
+        report.warn(
+            f"{word} in a data source is Classic and ignored: the connection's own file says how to reach the broker",
+            given[word].offset,
+            "Move it into a .connection file, with TYPE kafka.",
+        )
     for word, message in _IGNORED.items():
         if word in given:
             report.warn(message, given[word].offset, "Leave it out: git knows the versions of a file.")

@@ -88,7 +88,7 @@ def datasource_type(source: DataSource) -> str:
 
 def print_datasource(source: DataSource) -> str:
     """The data source as a `.datasource` file."""
-    blocks: list[str] = []
+    blocks: list[str] = [] if source.version is None else [f"VERSION {source.version}"]
     if source.description:
         blocks.append(_block("DESCRIPTION", source.description))
     head = [f'TOKEN "{grant.name}" {grant.permission}' for grant in source.tokens]
@@ -96,7 +96,7 @@ def print_datasource(source: DataSource) -> str:
         head.append(f"TAGS {_quoted(', '.join(source.tags))}")
     blocks += ["\n".join(head)] if head else []
     # Columns without a place were added by a connector, which will do it again.
-    written = [column for column in source.columns if column.position.line or not source.kafka]
+    written = [column for column in source.columns if column.position.line or not (source.kafka or source.imports)]
     blocks.append(_block("SCHEMA", ",\n".join(column_text(column) for column in written)))
     blocks.append("\n".join(_engine_lines(source.engine)))
     if source.indexes:

@@ -19,7 +19,8 @@ _SWALLOWED = re.compile(
     r"((?:SQL|SCHEMA|INDEXES|ROW_POLICY)[ \t]*>"
     r"|(?:NODE|TYPE|ENGINE|DATASOURCE|TARGET_DATASOURCE|COPY_MODE)[ \t]+\S+"
     r"|(?:COPY_SCHEDULE|ENGINE_[A-Z_]+)[ \t].+"
-    r"|TOKEN[ \t]+\S+[ \t]+(?:READ|APPEND))"
+    r"|TOKEN[ \t]+\S+[ \t]+(?:READ|APPEND)"
+    r"|INCLUDE[ \t]+\S+\.incl\b.*)"
 )
 
 
@@ -143,8 +144,8 @@ def _warn_swallowed(report: Report, name: str, rows: list[tuple[int, str]]) -> N
 def _allowed(report: Report, kind: Kind, word: str, directive: Directive) -> bool:
     """Whether the file may have this directive, in this form; notes the error if not."""
     name = directive.name
-    if name == vocabulary.INCLUDE:
-        report.error("INCLUDE is not supported yet", directive.offset, "Copy the included lines into this file.")
+    if name == vocabulary.INCLUDE and kind != "connection":
+        report.error("INCLUDE must start its line, and name a file", directive.offset, 'INCLUDE "includes/file.incl"')
         return False
     if name == vocabulary.SETTINGS and kind == "datasource":
         report.error(

@@ -17,7 +17,7 @@ _TYPE = re.compile(r"([a-z_0-9]+)\s*(\(.*\))?", re.IGNORECASE)
 def read_indexes(report: Report, start: int, end: int) -> tuple[Index, ...]:
     """The indexes in `report.text[start:end]`; a line that is none is an error, and the others are read."""
     found: dict[str, Index] = {}
-    line = report.position(start).line
+    line = report.line_at(start)
     while not report.full and line <= report.lines and report.line_start(line) < end:
         at = max(start, report.line_start(line))
         row = report.text[at : min(end, report.line_end(line))]

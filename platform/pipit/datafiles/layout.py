@@ -17,15 +17,18 @@ MAX_DEPTH = 3  # folders below the project's own
 MAX_FILES = 5_000
 MAX_FILE_BYTES = 1_000_000
 MAX_PROJECT_BYTES = 64_000_000
-SUFFIXES = (".datasource", ".pipe", ".connection")
+INCLUDED = ".incl"
+SUFFIXES = (".datasource", ".pipe", ".connection", INCLUDED)
 FOLDERS = frozenset(
     {"datasources", "pipes", "endpoints", "materializations", "copies", "sinks", "connections", "connectors", "vendor"}
+    | {"includes"}
 )
 SKIPPED = frozenset({"node_modules", "venv", "env", "__pycache__", "site-packages", "tests", "fixtures"})
 
 
 def read_project(folder: Path) -> dict[str, str]:
-    """The datafiles of the project in this folder: path relative to it, with `/` -> text.
+    """The datafiles of the project in this folder: path relative to it, with `/` -> text. `.incl` files are of a project
+    only where there are others: alone they are somebody else's.
 
     Raises ProjectError with every file that is no text, too large or a link to elsewhere, and if there is no folder.
     """
@@ -54,7 +57,7 @@ def read_project(folder: Path) -> dict[str, str]:
         files[name] = text
     if errors:
         raise ProjectError(errors)
-    return files
+    return {} if all(name.endswith(INCLUDED) for name in files) else files
 
 
 def _datafiles(root: Path, folder: Path, depth: int) -> Iterator[Path]:

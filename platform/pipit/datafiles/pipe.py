@@ -8,13 +8,14 @@ for other pipes to read and has no endpoint.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import PurePosixPath
 
 from pipit.datafiles import common, vocabulary
 from pipit.datafiles.directives import Directive, read_directives
-from pipit.datafiles.resources import Node, NodeType, Pipe
+from pipit.datafiles.engines import MERGING, build_engine, key_items
+from pipit.datafiles.resources import Engine, Node, NodeType, Pipe
 from pipit.datafiles.schedules import is_cron
 from pipit.datafiles.source import Report
 
@@ -25,9 +26,11 @@ _OF_A_NODE = {
     NodeType.COPY: frozenset({"TARGET_DATASOURCE", "COPY_SCHEDULE", "COPY_MODE", "ON_DEMAND_COMPUTE"}),
     NodeType.SINK: vocabulary.EXPORTS,
 }
-_EXPORT_VALUES = {
-    "EXPORT_FORMAT": common.choices("csv", "ndjson", "parquet"),
-    "EXPORT_WRITE_STRATEGY": common.choices("new", "truncate"),
+_EXPORT_FORMATS = common.choices("csv", "ndjson", "parquet") | {"json": "ndjson", "jsonl": "ndjson"}
+# The dialect takes any strategy, and projects say what `tb sink run --mode` takes.
+_STRATEGIES = {"append": "new", "replace": "truncate"}
+_EXPORT_STRATEGIES = {
+    "EXPORT_WRITE_STRATEGY": common.choices("new", "truncate") | {"@new": "new", "@truncate": "truncate"},
     "EXPORT_STRATEGY": common.choices("@new", "@truncate", "new", "truncate"),
 }
 _INERT = {
@@ -36,8 +39,8 @@ _INERT = {
 }
 
 
-def read_pipe(report: Report, name: str) -> Pipe:
-    """The pipe of this file, as far as it can be read."""
+def read_pipe(report: Report, name: str, *, has_file: Callable[[str], bool] = lambda name: False) -> Pipe:
+    """The pipe of this file, as far as it can be read. `has_file`: whether a data source of this name has a file."""
     directives = read_directives(report, "pipe")
     head, sections = _sections(report, directives)
     # TOKEN, TAGS and the like are the pipe's wherever they stand: they end a node's SQL block, no more.
@@ -45,7 +48,7 @@ def read_pipe(report: Report, name: str) -> Pipe:
     given = common.by_name(report, of_pipe, "this pipe")
     nodes: list[Node] = []
     for section in sections:
-        node = _node(report, section)
+        node = _node(report, section, has_file)
         if node is not None:
             nodes.append(node)
     _check_nodes(report, nodes, bool(sections))
@@ -65,6 +68,7 @@ def read_pipe(report: Report, name: str) -> Pipe:
         fixed_params=_fixed_params(report, given.get("FIXED_PARAMS")),
         cache=_cache(report, given.get("CACHE")),
         text=report.text,
+        parts=report.parts,
     )
     return _published(pipe)
 
@@ -90,7 +94,7 @@ def _sections(report: Report, directives: Sequence[Directive]) -> tuple[list[Dir
     return head, sections
 
 
-def _node(report: Report, section: Sequence[Directive]) -> Node | None:
+def _node(report: Report, section: Sequence[Directive], has_file: Callable[[str], bool]) -> Node | None:
     opening, *rest = section
     name = common.plain(report, opening)
     if not _NAME.fullmatch(name):
@@ -114,7 +118,7 @@ def _node(report: Report, section: Sequence[Directive]) -> Node | None:
         sql_position=report.position(sql.first if sql else opening.offset),
     )
     if type_ is NodeType.MATERIALIZED:
-        return _materialized(report, node, given)
+        return _materialized(report, node, given, has_file)
     if type_ is NodeType.COPY:
         return _copy(report, node, given)
     if type_ is NodeType.SINK:
@@ -137,17 +141,12 @@ def _type(report: Report, name: str, directive: Directive | None) -> NodeType | 
 
 
 def _check_settings(report: Report, name: str, type_: NodeType, given: Mapping[str, Directive]) -> None:
-    """Settings of another type of node would be ignored: say so. ENGINE is Classic's way to make a target."""
+    """Settings of another type of node would be ignored: say so."""
     for word, directive in given.items():
         if word in vocabulary.ENGINE_WORDS:
             if type_ is not NodeType.MATERIALIZED:
                 report.error(
                     f"{word} is not a valid option in pipe files.", directive.offset, "It belongs in .datasource files."
-                )
-            elif word == "ENGINE":
-                report.warn(
-                    "ENGINE in a pipe is Classic and ignored: the target's own .datasource file says its engine",
-                    directive.offset,
                 )
             continue
         owner = next((owner for owner, words in _OF_A_NODE.items() if word in words), type_)
@@ -157,13 +156,33 @@ def _check_settings(report: Report, name: str, type_: NodeType, given: Mapping[s
             )
 
 
-def _materialized(report: Report, node: Node, given: Mapping[str, Directive]) -> Node:
+def _materialized(
+    report: Report, node: Node, given: Mapping[str, Directive], has_file: Callable[[str], bool]
+) -> Node:
     target = common.plain(report, given.get("DATASOURCE"))
     _require(report, given, {"DATASOURCE": target}, "materialized node")
     method = common.plain(report, given.get("DEPLOYMENT_METHOD"))
     if method:
         method = common.one_of(report, given["DEPLOYMENT_METHOD"], method, common.choices("alter"))
-    return replace(node, datasource=target, deployment_method=method)
+    return replace(node, datasource=target, deployment_method=method, engine=_engine(report, target, given, has_file))
+
+
+def _engine(
+    report: Report, target: str, given: Mapping[str, Directive], has_file: Callable[[str], bool]
+) -> Engine | None:
+    """Classic's way to make the target: its engine in the pipe, its columns those of the node."""
+    words = {word: directive for word, directive in given.items() if word in vocabulary.ENGINE_WORDS}
+    if not words:
+        return None
+    first = min(directive.offset for directive in words.values())
+    if has_file(target):
+        report.warn("ENGINE in a pipe is Classic and ignored: the target's own .datasource file says its engine", first)
+        return None
+    engine = build_engine(report, words, (), implicit=True)
+    if engine.name in MERGING and not key_items(engine.sorting_key):
+        message = f"{engine.name} without ENGINE_SORTING_KEY makes one row of all rows"
+        report.error(message, first, "Add ENGINE_SORTING_KEY with the columns that the node groups by.")
+    return replace(engine, position=report.position(first))
 
 
 def _copy(report: Report, node: Node, given: Mapping[str, Directive]) -> Node:
@@ -192,9 +211,13 @@ def _sink(report: Report, node: Node, given: Mapping[str, Directive]) -> Node:
     for word in required:
         if not exports.get(word):
             report.error(f"Sink node '{node.name}' is missing required parameter '{word.lower()}'", at)
-    for word, allowed in _EXPORT_VALUES.items():
+    if exports.get("EXPORT_FORMAT"):
+        word = "EXPORT_FORMAT"
+        exports[word] = common.one_of(report, given[word], exports[word], _EXPORT_FORMATS)
+    for word, allowed in _EXPORT_STRATEGIES.items():
         if exports.get(word):
-            exports[word] = common.one_of(report, given[word], exports[word], allowed)
+            meant = _STRATEGIES.get(exports[word].lower(), "new")
+            exports[word] = common.one_of(report, given[word], exports[word], allowed, otherwise=meant)
     schedule = exports.get("EXPORT_SCHEDULE", "")
     if common.is_secret(schedule):
         report.error("Secrets are not allowed in schedules", given["EXPORT_SCHEDULE"].first)
@@ -223,13 +246,13 @@ def _check_nodes(report: Report, nodes: Sequence[Node], any_section: bool) -> No
     seen: dict[str, Node] = {}
     for node in nodes:
         if node.name and node.name in seen:
-            at = report.line_start(node.position.line) + node.position.column - 1
-            line = seen[node.name].position.line
-            report.error(f"Duplicate node '{node.name}', first in line {line}", at, "Give one of them another name.")
+            at = report.offset(node.position)
+            first = seen[node.name].position
+            report.error(f"Duplicate node '{node.name}', first in {first}", at, "Give one of them another name.")
         seen.setdefault(node.name, node)
     special = [node for node in nodes if node.type is not NodeType.STANDARD]
     if len(special) > 1:
-        at = report.line_start(special[1].position.line) + special[1].position.column - 1
+        at = report.offset(special[1].position)
         report.error("Multiple non-standard nodes in pipe. There can only be one", at, "Make a pipe of its own for it.")
 
 

@@ -8,24 +8,28 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import PurePosixPath
 
 from pipit.datafiles.common import is_secret
 from pipit.datafiles.connection import read_connection
 from pipit.datafiles.datasource import read_datasource
+from pipit.datafiles.includes import Includes
 from pipit.datafiles.pipe import read_pipe
 from pipit.datafiles.resources import Connection, DataSource, Node, NodeType, Pipe, Project
 from pipit.datafiles.source import Report
 from pipit.errors import ProjectError
 from pipit.sql.identifiers import is_resource_name
 
-KINDS = (".datasource", ".pipe", ".connection")
+KINDS = (".datasource", ".connection", ".pipe")  # pipes last: they are read knowing which data sources have files
+_SERVICES = ("tinybird", "organization")  # what only the service itself puts before a dot
+_SHARED_HINT = "vendor/<workspace>/<name>.datasource: both of letters, digits and _, and no word of SQL."
 _NAME_HINT = "A file's name is its resource's: letters, digits and _, not starting with a digit, and no word of SQL."
 
 
 def parse_datasource(text: str, *, file: str) -> DataSource:
     """One `.datasource` file. Raises ProjectError with all its errors."""
-    report = Report(file, text)
+    report = Includes().report(file, text)
     source = read_datasource(report, _name(file), _vendor(file))
     _raise([report])
     return source
@@ -33,7 +37,7 @@ def parse_datasource(text: str, *, file: str) -> DataSource:
 
 def parse_pipe(text: str, *, file: str) -> Pipe:
     """One `.pipe` file. Raises ProjectError with all its errors."""
-    report = Report(file, text)
+    report = Includes().report(file, text)
     pipe = read_pipe(report, _name(file))
     _raise([report])
     return pipe
@@ -48,19 +52,21 @@ def parse_connection(text: str, *, file: str) -> Connection:
 
 
 def parse_project(files: Mapping[str, str]) -> Project:
-    """All files of a project, relative path -> text. Files of other kinds are kept, and not looked at."""
-    project = _Reading()
-    for file in sorted(files):
-        if PurePosixPath(file).suffix in KINDS:
-            project.add(file, files[file])
+    """All files of a project, relative path -> text. `.incl` files are read where they are included; files of other
+    kinds are kept, and not looked at."""
+    project = _Reading(files)
+    for kind in KINDS:
+        for file in sorted(files):
+            if PurePosixPath(file).suffix == kind:
+                project.add(file, files[file])
     project.check()
-    _raise(project.reports.values())
+    reports = [project.reports[file] for file in sorted(project.reports)]
+    _raise(reports)
     return Project(
         datasources=project.datasources,
         pipes=project.pipes,
         connections=project.connections,
-        vendored=project.vendored,
-        warnings=tuple(warning for report in project.reports.values() for warning in report.warnings),
+        warnings=tuple(dict.fromkeys(warning for report in reports for warning in report.warnings)),
         files=dict(files),
     )
 
@@ -68,18 +74,30 @@ def parse_project(files: Mapping[str, str]) -> Project:
 class _Reading:
     """A project while its files are read."""
 
-    def __init__(self) -> None:
+    def __init__(self, files: Mapping[str, str]) -> None:
+        self._includes = Includes(files)
         self.reports: dict[str, Report] = {}
         self.datasources: dict[str, DataSource] = {}
         self.pipes: dict[str, Pipe] = {}
         self.connections: dict[str, Connection] = {}
-        self.vendored: dict[str, DataSource] = {}
 
     def add(self, file: str, text: str) -> None:
-        report = self.reports[file] = Report(file, text)
-        name, kind, vendor = _name(file), PurePosixPath(file).suffix, _vendor(file)
-        if vendor:
-            self._add_vendored(report, name, kind, vendor)
+        kind = PurePosixPath(file).suffix
+        report = Report(file, text) if kind == ".connection" else self._includes.report(file, text)
+        self.reports[file] = report
+        lacking = list(report.errors)
+        self._read(report, kind)
+        if lacking:
+            report.errors[:] = lacking  # the others follow from what could not be included
+
+    def _read(self, report: Report, kind: str) -> None:
+        file = report.file
+        name, vendor = _name(file), _vendor(file)
+        if vendor and kind != ".datasource":
+            report.warn("ignored: only .datasource files are shared, in vendor/<workspace>/")
+            return
+        if kind == ".datasource" and (vendor or "." in name):
+            self._add_shared(report, name, vendor)
             return
         if not is_resource_name(name):
             report.error(f"'{name}' cannot be the name of a resource", hint=_NAME_HINT)
@@ -92,19 +110,29 @@ class _Reading:
             if self._is_new(report, name, self.datasources, self.pipes):
                 self.datasources[name] = source
         else:
-            pipe = read_pipe(report, name)
+            pipe = read_pipe(report, name, has_file=lambda target: self._known(target) is not None)
             if self._is_new(report, name, self.datasources, self.pipes):
                 self.pipes[name] = pipe
 
-    def _add_vendored(self, report: Report, name: str, kind: str, vendor: str) -> None:
-        """A data source that another workspace shares with us: its shape, under `<workspace>.<name>`."""
-        if kind != ".datasource":
-            report.warn("ignored: only .datasource files are shared, in vendor/<workspace>/")
-            return
-        source = read_datasource(report, name, vendor)
-        report.warn(f"deploys inert: {vendor}.{name} is shared by another workspace, and cannot be read yet")
-        if self._is_new(report, f"{vendor}.{name}", self.vendored):
-            self.vendored[f"{vendor}.{name}"] = source
+    def _add_shared(self, report: Report, name: str, vendor: str) -> None:
+        """A data source that another workspace shares with us: `vendor/<workspace>/.../<name>.datasource`, or Classic's
+        `<workspace>.<name>.datasource`. A table of this workspace, under `<workspace>.<name>`."""
+        workspace, dot, own = name.partition(".")
+        if not dot:
+            workspace, own = vendor, name
+        whole = f"{workspace}.{own}"
+        if workspace in _SERVICES:
+            message = f"'{whole}' is reserved: {workspace}.* are the service data sources"
+            report.error(message, hint="Take the file out.")
+        elif not (is_resource_name(workspace) and is_resource_name(own)) or vendor not in ("", workspace):
+            report.error(f"'{whole}' cannot be the name of a shared data source", hint=_SHARED_HINT)
+        # Its tokens, and what feeds it, are the other workspace's business.
+        source = replace(
+            read_datasource(report, whole, workspace), tokens=(), shared_with=(), kafka={}, imports={}, postgres={}
+        )
+        report.warn(f"{whole} is shared by another workspace: here it is a table of its own, with the rows sent to it")
+        if self._is_new(report, whole, self.datasources):
+            self.datasources[whole] = source
 
     def _is_new(self, report: Report, name: str, *taken: Mapping[str, DataSource | Pipe | Connection]) -> bool:
         for names in taken:
@@ -120,10 +148,9 @@ class _Reading:
         """What only the whole project can tell."""
         for source in self.datasources.values():
             self._check_source(source)
-        for pipe in self.pipes.values():
+        for name, pipe in self.pipes.items():
             report = self.reports[pipe.file]
-            for node in pipe.nodes:
-                self._check_node(report, node)
+            self.pipes[name] = replace(pipe, nodes=tuple(self._checked(report, node) for node in pipe.nodes))
 
     def _check_source(self, source: DataSource) -> None:
         report = self.reports[source.file]
@@ -141,8 +168,9 @@ class _Reading:
         ):
             self._check_connection(report, settings.get(word, ""), word, 0)
 
-    def _check_node(self, report: Report, node: Node) -> None:
-        at = report.line_start(node.position.line) + node.position.column - 1
+    def _checked(self, report: Report, node: Node) -> Node:
+        """The node with its target by its own name, where the pipe wrote it with a version."""
+        at = report.offset(node.position)
         other = self.datasources.get(node.name) or self.pipes.get(node.name)
         if other is not None:
             what = "data source" if isinstance(other, DataSource) else "pipe"
@@ -150,23 +178,43 @@ class _Reading:
                 f"Node '{node.name}' has the name of a {what}, {other.file}", at, "Give the node another name."
             )
         if node.type is NodeType.MATERIALIZED:
-            self._check_target(report, node.datasource, "DATASOURCE", at)
-        elif node.type is NodeType.COPY:
-            self._check_target(report, node.target_datasource, "TARGET_DATASOURCE", at)
-        elif node.type is NodeType.SINK:
+            return replace(node, datasource=self._target(report, node, node.datasource, "DATASOURCE", at))
+        if node.type is NodeType.COPY:
+            target = self._target(report, node, node.target_datasource, "TARGET_DATASOURCE", at)
+            return replace(node, target_datasource=target)
+        if node.type is NodeType.SINK:
             self._check_connection(report, node.exports.get("EXPORT_CONNECTION_NAME", ""), "EXPORT_CONNECTION_NAME", at)
+        return node
 
-    def _check_target(self, report: Report, target: str, word: str, at: int) -> None:
-        if not target or target in self.datasources:
-            return
+    def _target(self, report: Report, node: Node, target: str, word: str, at: int) -> str:
+        known = self._known(target)
+        if known is not None:
+            if known.vendor:
+                report.error(
+                    f"'{target}' is shared by another workspace, so nothing can be written to it",
+                    _line_of(report, word, at),
+                    "Use a data source of this project.",
+                )
+            return known.name
+        if not target:
+            return target
+        place = _line_of(report, word, at)
         if target in self.pipes:
-            report.error(f"'{target}' is a pipe, and {word} needs a data source", _line_of(report, word, at))
-            return
-        report.error(
-            f"Data Source '{target}' does not exist",
-            _line_of(report, word, at),
-            f"Add a file {target}.datasource with the columns of this node.",
-        )
+            report.error(f"'{target}' is a pipe, and {word} needs a data source", place)
+        elif node.engine is None:
+            hint = f"Add a file {target}.datasource with the columns of this node."
+            report.error(f"Data Source '{target}' does not exist", place, hint)
+        elif not is_resource_name(target):
+            report.error(f"'{target}' cannot be the name of a resource", place, _NAME_HINT)
+        return target  # a deploy makes it, from the columns of the node and its engine
+
+    def _known(self, name: str) -> DataSource | None:
+        """The data source of this name. Classic's `events__v3` is events.datasource with VERSION 3, or with none."""
+        if name in self.datasources:
+            return self.datasources[name]
+        stem, mark, version = name.rpartition("__v")
+        found = self.datasources.get(stem) if mark and version.isascii() and version.isdigit() else None
+        return found if found is not None and found.version in (None, int(version)) else None
 
     def _check_connection(self, report: Report, name: str, word: str, at: int) -> None:
         if not name or name in self.connections or is_secret(name):
@@ -197,7 +245,9 @@ def _vendor(file: str) -> str:
 
 def _raise(reports: Iterable[Report]) -> None:
     errors = [
-        error for report in reports for error in sorted(report.errors, key=lambda error: (error.line, error.column))
+        error
+        for report in reports
+        for error in sorted(report.errors, key=lambda error: (error.file != report.file, error.line, error.column))
     ]
-    if errors:
-        raise ProjectError(errors)
+    if errors:  # what is wrong with an included file is told once
+        raise ProjectError(list({(str(error), error.hint): error for error in errors}.values()))

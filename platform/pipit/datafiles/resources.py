@@ -15,6 +15,22 @@ from enum import StrEnum
 class Position:
     line: int = 0
     column: int = 0
+    file: str = ""  # the included file it is in; empty: the resource's own
+
+    def __str__(self) -> str:
+        return f"line {self.line} of {self.file}" if self.file else f"line {self.line}"
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Where a piece of a resource's text was written: `text[start:]`, up to the next part, is `source[offset:]` of
+    `file`. With `fixed`, all of the piece stands for the `$key` that is there."""
+
+    start: int
+    file: str
+    source: str = field(repr=False)
+    offset: int = 0
+    fixed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +120,15 @@ class DataSource:
     kafka: Mapping[str, str] = field(default_factory=dict)  # KAFKA_* as written, upper-case keys
     imports: Mapping[str, str] = field(default_factory=dict)  # IMPORT_*
     postgres: Mapping[str, str] = field(default_factory=dict)  # PG_*
-    vendor: str = ""  # the workspace that shares it with us (`vendor/<workspace>/`), else empty
-    text: str = ""
+    vendor: str = ""  # the workspace that shares it with us, and whose name is before the dot of this one's
+    version: int | None = None  # VERSION: SQL may also say `<name>__v<version>`
+    text: str = ""  # with what its INCLUDEs brought in their places
+    parts: tuple[Part, ...] = ()  # where the text was written; none: all of it in `file`
+
+    @property
+    def files(self) -> frozenset[str]:
+        """Its own file and those that it includes."""
+        return frozenset([self.file, *(part.file for part in self.parts)])
 
     @property
     def policed(self) -> bool:
@@ -132,6 +155,7 @@ class Node:
     position: Position = Position()
     sql_position: Position = Position()
     datasource: str = ""  # materialized: the target
+    engine: Engine | None = None  # that of a target which has no file: Classic wrote it into the node
     deployment_method: str = ""
     target_datasource: str = ""  # copy
     copy_schedule: str = "@on-demand"
@@ -153,7 +177,13 @@ class Pipe:
     tags: tuple[str, ...] = ()
     fixed_params: tuple[str, ...] = ()  # FIXED_PARAMS: a JWT that does not fix these is refused
     cache: int | None = None
-    text: str = ""
+    text: str = ""  # with what its INCLUDEs brought in their places
+    parts: tuple[Part, ...] = ()  # as a data source's
+
+    @property
+    def files(self) -> frozenset[str]:
+        """Its own file and those that it includes."""
+        return frozenset([self.file, *(part.file for part in self.parts)])
 
     @property
     def endpoint(self) -> Node | None:
@@ -188,11 +218,11 @@ class Warning:
 
 @dataclass(frozen=True, slots=True)
 class Project:
-    """All files of a project, parsed. Names are unique across data sources and pipes."""
+    """All files of a project, parsed. Names are unique across data sources and pipes. The name of a data source that
+    another workspace shares has its workspace before a dot."""
 
     datasources: Mapping[str, DataSource] = field(default_factory=dict)
     pipes: Mapping[str, Pipe] = field(default_factory=dict)
     connections: Mapping[str, Connection] = field(default_factory=dict)
-    vendored: Mapping[str, DataSource] = field(default_factory=dict)  # "<workspace>.<name>", shared with us
     warnings: tuple[Warning, ...] = ()
     files: Mapping[str, str] = field(default_factory=dict)  # relative path -> text, as deployed

@@ -84,8 +84,9 @@ def with_secrets(project: Project, secrets: Mapping[str, str]) -> Project:
     """The project with its secrets in place. Raises ProjectError with every secret that is not there."""
     reports: dict[str, Report] = {}
 
-    def filled(file: str, text: str, value: str) -> str:
-        report = reports.setdefault(file, Report(file, text))
+    def filled(resource: DataSource | Connection, value: str) -> str:
+        parts = resource.parts if isinstance(resource, DataSource) else ()
+        report = reports.setdefault(resource.file, Report(resource.file, resource.text, parts))
 
         def one(found: re.Match[str]) -> str:
             secret = _value(found, secrets)
@@ -97,11 +98,11 @@ def with_secrets(project: Project, secrets: Mapping[str, str]) -> Project:
         return _SECRET.sub(one, value) if "{{" in value else value
 
     def mapping(resource: DataSource | Connection, given: Mapping[str, str]) -> dict[str, str]:
-        return {name: filled(resource.file, resource.text, value) for name, value in given.items()}
+        return {name: filled(resource, value) for name, value in given.items()}
 
     def engine(source: DataSource) -> Engine:
         def expression(value: str) -> str:
-            return filled(source.file, source.text, value)
+            return filled(source, value)
 
         return replace(
             source.engine,

@@ -57,6 +57,11 @@ IMPORTS = frozenset(
         "IMPORT_EXTERNAL_DATASOURCE",
     }
 )
+# Classic: how the broker is reached, mostly in an included file. The connection's own file says it now.
+KAFKA_BROKER = frozenset(
+    {"KAFKA_BOOTSTRAP_SERVERS", "KAFKA_KEY", "KAFKA_SECRET", "KAFKA_SECURITY_PROTOCOL", "KAFKA_SASL_MECHANISM"}
+    | {"KAFKA_SCHEMA_REGISTRY_URL", "KAFKA_SSL_CA_PEM"}
+)
 POSTGRES_SOURCE = frozenset({"PG_CONNECTION_NAME", "PG_TABLE"})
 EXPORTS = frozenset(
     {
@@ -128,6 +133,7 @@ DATASOURCE = (
     )
     | ENGINE_WORDS
     | KAFKA_SOURCE
+    | KAFKA_BROKER
     | IMPORTS
     | POSTGRES_SOURCE
 )
@@ -156,7 +162,7 @@ PIPE = (
 CONNECTION = frozenset({"TYPE", "DESCRIPTION"}).union(*CONNECTION_SETTINGS.values())
 
 OPTIONS: dict[Kind, frozenset[str]] = {"datasource": DATASOURCE, "pipe": PIPE, "connection": CONNECTION}
-INCLUDE, SETTINGS = "INCLUDE", "SETTINGS"  # known everywhere, allowed nowhere
+INCLUDE, SETTINGS = "INCLUDE", "SETTINGS"  # known everywhere; one is done before (`includes`), one allowed nowhere
 KNOWN = DATASOURCE | PIPE | CONNECTION | {INCLUDE, SETTINGS}
 
 BLOCKS = frozenset(

@@ -109,7 +109,7 @@ def _cannot_fill(view: View, source: str) -> DatafileError:
     place = view.node.node.position
     return DatafileError(
         f"'{view.target.name}' is live and '{source}' has rows: filling a live target is not possible yet",
-        file=view.pipe.pipe.file,
+        file=place.file or view.pipe.pipe.file,
         line=place.line,
         column=place.column,
         hint=f"Write BACKFILL skip in {view.target.datasource.file} to start with new rows, or use a new target.",

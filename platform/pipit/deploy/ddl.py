@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 
+from pipit.datafiles import Report
 from pipit.datafiles.resources import Column, DataSource, Index, Position
 from pipit.errors import DatafileError
 from pipit.ingest import table_settings
@@ -45,7 +47,12 @@ def problems(datasource: DataSource) -> list[DatafileError]:
         except ExpressionError as error:
             message = f"{what} is refused: {error.message}"
             found.append(
-                DatafileError(message, file=datasource.file, line=position.line or 1, column=position.column or 1)
+                DatafileError(
+                    message,
+                    file=position.file or datasource.file,
+                    line=position.line or 1,
+                    column=position.column or 1,
+                )
             )
     return found
 
@@ -85,7 +92,8 @@ def _place(datasource: DataSource, word: str) -> Position:
     found = re.search(rf"^[ \t]*{word}\b", datasource.text, re.MULTILINE)
     if found is None:
         return datasource.engine.position
-    return Position(datasource.text.count("\n", 0, found.end()) + 1, 1)
+    place = Report(datasource.file, datasource.text, datasource.parts).position(found.end())
+    return replace(place, column=1)
 
 
 def create_table(datasource: DataSource, database: str, physical: str) -> str:

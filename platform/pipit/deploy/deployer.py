@@ -315,7 +315,7 @@ def _changed_views(live: Mapping[str, View], new: Mapping[str, View]) -> tuple[s
         DatafileError(
             f"The SQL of the materialized node '{new[k].node.name}' changes, so the rows of "
             f"'{new[k].target.name}' would have to be made again. This version cannot do that yet",
-            file=new[k].pipe.pipe.file,
+            file=new[k].node.node.position.file or new[k].pipe.pipe.file,
             line=new[k].node.node.position.line,
             column=new[k].node.node.position.column,
             hint="Add DEPLOYMENT_METHOD alter to keep the rows that are there, or use a new target data source.",

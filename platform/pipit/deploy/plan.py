@@ -7,17 +7,19 @@ pipes, a new view. Everything else is an error that names what will do it later,
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, replace
 
 from msgspec import structs
 
+from pipit.catalog.names import mapped
 from pipit.catalog.snapshot import Snapshot
 from pipit.catalog.state import TableNames
 from pipit.datafiles.resources import Column, DataSource, NodeType, Position, Project
 from pipit.datafiles.resources import Warning as ProjectWarning
 from pipit.errors import DatafileError
 
+_NOWHERE = Position()
 REBUILD = "This needs a rebuilt table, which this version cannot do yet; nothing was changed."
 _REBUILD_HINT = (
     "Add a new data source with the new schema and write to both, or undo the change. "
@@ -138,6 +140,8 @@ def _meaning(datasource: DataSource) -> DataSource:
         datasource,
         file="",
         text="",
+        parts=(),
+        version=None,
         columns=tuple(replace(c, position=Position()) for c in datasource.columns),
         engine=replace(datasource.engine, position=Position()),
         row_policy=replace(policy, position=Position()) if policy else None,
@@ -147,33 +151,39 @@ def _meaning(datasource: DataSource) -> DataSource:
 def _compare(before: DataSource, after: DataSource, columns: list[NewColumn], errors: list[DatafileError]) -> None:
     """The changes of one data source: additive ones into `columns`, the others into `errors`."""
 
-    def refuse(message: str, line: int = 0, column: int = 0) -> None:
+    def refuse(message: str, at: Position = _NOWHERE) -> None:
         errors.append(
-            DatafileError(f"{message}. {REBUILD}", file=after.file, line=line, column=column, hint=_REBUILD_HINT)
+            DatafileError(
+                f"{message}. {REBUILD}",
+                file=at.file or after.file,
+                line=at.line,
+                column=at.column,
+                hint=_REBUILD_HINT,
+            )
         )
 
     old = {c.name: c for c in before.columns}
     previous = ""
     for column in after.columns:
         known = old.get(column.name)
-        line, place = column.position.line, column.position.column
+        at = column.position
         if known is None:
             if column.jsonpath is not None and not column.nullable and column.default is None:
                 errors.append(
                     DatafileError(
                         f"The new column '{column.name}' has no value for the rows that are there",
-                        file=after.file,
-                        line=line,
-                        column=place,
+                        file=at.file or after.file,
+                        line=at.line,
+                        column=at.column,
                         hint=f"Make it Nullable({column.type}) or give it a DEFAULT.",
                     )
                 )
             else:
                 columns.append(NewColumn(after.name, column, previous))
         elif _squash(known.type) != _squash(column.type):
-            refuse(f"The type of '{column.name}' changes from {known.type} to {column.type}", line, place)
+            refuse(f"The type of '{column.name}' changes from {known.type} to {column.type}", at)
         elif _squash(known.default or "") != _squash(column.default or ""):
-            refuse(f"The DEFAULT of '{column.name}' changes", line, place)
+            refuse(f"The DEFAULT of '{column.name}' changes", at)
         previous = column.name
     for name in old:
         if name not in {c.name for c in after.columns}:
@@ -192,9 +202,9 @@ def _compare(before: DataSource, after: DataSource, columns: list[NewColumn], er
         ("columns", "ENGINE_COLUMNS"),
     ):
         if _squash(getattr(before.engine, attribute)) != _squash(getattr(after.engine, attribute)):
-            refuse(f"The {word} changes", after.engine.position.line, after.engine.position.column)
+            refuse(f"The {word} changes", after.engine.position)
     if dict(before.engine.settings) != dict(after.engine.settings):
-        refuse("ENGINE_SETTINGS change", after.engine.position.line, after.engine.position.column)
+        refuse("ENGINE_SETTINGS change", after.engine.position)
     if before.indexes != after.indexes:
         refuse("The indexes change")
 
@@ -209,22 +219,19 @@ def _names(
     """Physical names: those that are there stay; a new one takes the first generation that no table has."""
     taken = set(existing)
 
-    def mapped(letter: str, have: Mapping[str, str]) -> dict[str, str]:
-        return {n: have.get(n) or _fresh(letter, n, taken) for n in project.datasources}
-
     wanted = [
         f"{pipe.name}.{node.name}"
         for pipe in project.pipes.values()
         for node in pipe.nodes
         if node.type is NodeType.MATERIALIZED
     ]
-    views = {key: live.names.views.get(key) or _fresh("m", _view_name(key), taken) for key in wanted}
+    views = mapped("m", wanted, live.names.views, taken)
     kept = [t for n, t in live.tables.items() if n in project.datasources]
     leaving = {n for n, t in live.tables.items() if n not in project.datasources and t.policy is not None}
     lost = {t.physical: {*live.names.lost.get(t.physical, ()), *(t.sources & leaving)} for t in kept}
     names = TableNames(
-        datasources=mapped("d", live.names.datasources),
-        quarantines=mapped("q", live.names.quarantines),
+        datasources=mapped("d", project.datasources, live.names.datasources, taken),
+        quarantines=mapped("q", project.datasources, live.names.quarantines, taken),
         views=views,
         sources={t.physical: sorted(t.sources) for t in kept},
         lost={physical: sorted(sources) for physical, sources in lost.items() if sources},
@@ -237,20 +244,6 @@ def _names(
 def rename_views(plan: Plan, keys: tuple[str, ...], existing: frozenset[str]) -> Plan:
     """The plan with new physical names for these views: a changed view is a new object beside the old one."""
     taken = {*existing, *plan.names.views.values()}
-    renamed = {key: _fresh("m", _view_name(key), taken) for key in keys}
+    renamed = mapped("m", keys, {}, taken)
     names = structs.replace(plan.names, views=plan.names.views | renamed)
     return replace(plan, names=names, changed_views=keys)
-
-
-def _fresh(letter: str, name: str, taken: set[str]) -> str:
-    """The first name that is not taken; from then on it is."""
-    generation = 1
-    while f"{letter}{generation}_{name}" in taken:
-        generation += 1
-    found = f"{letter}{generation}_{name}"
-    taken.add(found)
-    return found
-
-
-def _view_name(key: str) -> str:
-    return key.replace(".", "__")

@@ -80,7 +80,7 @@ def _error(table: Table, message: str, hint: str = "") -> DatafileError:
     place = table.datasource.row_policy.position if table.datasource.row_policy else None
     return DatafileError(
         f"ROW_POLICY: {message}",
-        file=table.datasource.file,
+        file=(place.file if place else "") or table.datasource.file,
         line=place.line if place else 1,
         column=place.column if place else 1,
         hint=hint,

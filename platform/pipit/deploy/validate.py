@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 
 from pipit.catalog import services
 from pipit.catalog.build import build_snapshot, node_error
+from pipit.catalog.names import first_names
 from pipit.catalog.required import unpoliced
 from pipit.catalog.snapshot import CompiledNode, CompiledPipe, Snapshot, Workspace
-from pipit.catalog.state import TableNames
 from pipit.catalog.switched import switched_off
 from pipit.datafiles.resources import NodeType, Project
 from pipit.datafiles.resources import Warning as ProjectWarning
@@ -46,10 +46,7 @@ async def validate(
 ) -> Findings:
     """Raises only what is no fault of the project: Unavailable. ProjectError comes back as findings."""
     async with scratch_database(engine) as database:
-        names = TableNames(
-            datasources={n: f"d1_{n}" for n in project.datasources},
-            quarantines={n: f"q1_{n}" for n in project.datasources},
-        )
+        names = first_names(project.datasources)
         snapshot = build_snapshot(replace(workspace, database=database), project, names, secrets=secrets)
         errors, bad_policies, broken = await prepare(engine, snapshot)
         errors += bad_policies
@@ -61,7 +58,8 @@ async def validate(
         for pipe in snapshot.pipes.values():
             for node in pipe.nodes.values():
                 errors_of_node, warnings_of_node = await _try_both_sides(snapshot, pipe, node, composer, examiner)
-                errors += [e for e in errors_of_node if not any(f"d1_{name}" in e.message for name in broken)]
+                tables = [names.datasources[name] for name in broken]
+                errors += [e for e in errors_of_node if not any(table in e.message for table in tables)]
                 warnings += warnings_of_node
         if not errors:
             await _create_views(engine, snapshot, composer, errors, warnings)
@@ -157,7 +155,7 @@ async def _try_view(
         place = view.node.node.sql_position
         warnings.append(
             ProjectWarning(
-                view.pipe.pipe.file,
+                place.file or view.pipe.pipe.file,
                 f"The view selects '{name}', which '{view.target.name}' does not have; it is dropped",
                 place.line,
                 place.column,

@@ -7,6 +7,7 @@ binder of the request holds them. The work on a text is done once: few texts exi
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +21,7 @@ from pipit.sql.allowed import ALLOWED_SETTINGS, ALLOWED_TABLE_FUNCTIONS
 from pipit.sql.fence import fenced
 from pipit.sql.identifiers import quote
 from pipit.sql.references import (
+    TableReference,
     find_table_functions,
     find_tables,
     rename,
@@ -35,6 +37,7 @@ SYSTEM_TABLES = frozenset({"system.one", "system.numbers", "system.numbers_mt"})
 # Characters of SQL kept in memory by each cache, for all workspaces together. Counted in characters and not in
 # texts: a value printed into an unaliased column makes a text as long as its sender likes.
 CACHE_CHARACTERS = 64 * 1024 * 1024
+_RELEASE = re.compile(r"v[0-9]+(?:_[0-9]+)*")
 # Nodes in one statement: far above real projects, low enough that a chain cannot be a weapon.
 _MAX_NODES = 500
 
@@ -212,10 +215,7 @@ def prepare(
             if reference.kind == "in":
                 continue  # `x IN name` may be a column or an alias; a table would be seen in the engine's tree
             full = f"{reference.database}.{reference.name}" if reference.database else reference.name
-            hint = "It is not a data source, a pipe or a node of this pipe in the workspace."
-            if reference.database == services.DATABASE:
-                hint = f"The service data sources are {', '.join(services.SERVICES)}."
-            raise SqlError(f"Resource '{full}' not found", hint=hint)
+            raise _not_found(reference, full)
         if isinstance(target, TableTarget):
             tables.add(f"{target.table.database}.{target.physical}")
             names.add(target.table.name)
@@ -226,6 +226,22 @@ def prepare(
             new = quote(_cte_name(target.pipe.name, target.node.name))
         replacements[reference.start] = new
     return Prepared(rename(sql, replacements), frozenset(tables), tuple(nodes.values()), frozenset(names), own_settings)
+
+
+def _not_found(reference: TableReference, full: str) -> SqlError:
+    if reference.database == services.DATABASE:
+        hint = f"The service data sources are {', '.join(services.SERVICES)}."
+    elif reference.database is not None and _RELEASE.fullmatch(reference.database):
+        return SqlError(
+            f"Resource '{full}' not found: {reference.database} is a release of Tinybird Classic, and here is only "
+            "what is deployed",
+            hint=f"Write {reference.name}: what is live. An older release's rows need a data source of their own.",
+        )
+    elif reference.database is not None:
+        hint = f"A data source that '{reference.database}' shares has its file in vendor/{reference.database}/."
+    else:
+        hint = "It is not a data source, a pipe or a node of this pipe in the workspace."
+    return SqlError(f"Resource '{full}' not found", hint=hint)
 
 
 def place_of(table: Table, physical: str, *, behind_fence: bool) -> str | tuple[str, str]:
