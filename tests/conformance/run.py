@@ -88,7 +88,7 @@ async def _examine(ground: Ground, folder: Path, files: Mapping[str, str], found
     for file, reason in {**refused, **more}.items():
         found.misses.append(f"{file}: {reason}")
     snapshot = workspace.snapshot
-    wanted = _kinds(files)
+    wanted = _kinds({**snapshot.project.files, **files})  # Classic's targets have no file, until they are deployed
     live = _live(snapshot)
     found.tables, found.views, found.copies = ((live[k], wanted[k]) for k in ("tables", "views", "copies"))
     for loaded in await load_fixtures(workspace, folder):

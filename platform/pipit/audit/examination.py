@@ -29,6 +29,7 @@ from pipit.catalog.state import WorkspaceSettings
 from pipit.datafiles import parse_project
 from pipit.datafiles.resources import Project
 from pipit.deploy.scratch import scratch_database
+from pipit.deploy.targets import with_targets, without_target
 from pipit.deploy.validate import VALUE_ERRORS, prepare
 from pipit.engine.client import Engine
 from pipit.errors import BadRequest, DatafileError, PipitError, ProjectError, SqlError, TemplateError, Unavailable
@@ -56,6 +57,7 @@ async def examine(engine: Engine, files: Mapping[str, str], options: Options) ->
     async with scratch_database(engine) as database:
         settings = WorkspaceSettings(require_policies=options.require_policies)
         workspace = Workspace("audit", "audit", database, "", settings=settings)
+        project = await _with_targets(engine, workspace, project, found, strict=_is_strict(files))
         snapshot = _built(workspace, project, found, strict=_is_strict(files))
         tables, policies, _ = await prepare(engine, snapshot)
         found += [say.of_project(error, strict=_is_strict(files)) for error in tables]
@@ -106,6 +108,20 @@ def _parsed(files: Mapping[str, str], found: list[Finding], *, strict: bool) -> 
                 raise
             left = {name: text for name, text in left.items() if name not in bad}
     return parse_project({})
+
+
+async def _with_targets(
+    engine: Engine, workspace: Workspace, project: Project, found: list[Finding], *, strict: bool
+) -> Project:
+    """With the targets that Classic has in no file. A pipe whose target cannot be made is left out."""
+    secrets = dict.fromkeys(_secrets(project), _SECRET_STAND_IN)
+    try:
+        project, errors = await with_targets(engine, workspace, project, parse_project, secrets=secrets)
+    except ProjectError as error:
+        errors = tuple(error.errors)
+    found += [say.of_project(error, strict=strict) for error in errors]
+    left_out = {pipe.name for pipe, _ in without_target(project)}
+    return replace(project, pipes={name: pipe for name, pipe in project.pipes.items() if name not in left_out})
 
 
 def _built(workspace: Workspace, project: Project, found: list[Finding], *, strict: bool) -> Snapshot:

@@ -184,6 +184,8 @@ def _fail(errors: tuple[DatafileError, ...], warnings: tuple[ProjectWarning, ...
 
 async def _validate(project: Project) -> tuple[tuple[DatafileError, ...], tuple[ProjectWarning, ...]]:
     from pipit.catalog.snapshot import Workspace
+    from pipit.datafiles import parse_project
+    from pipit.deploy.targets import with_targets
     from pipit.deploy.validate import validate
     from pipit.engine import open_engine
 
@@ -192,6 +194,9 @@ async def _validate(project: Project) -> tuple[tuple[DatafileError, ...], tuple[
         async with open_engine(Path(data)) as engine:
             try:
                 nobody = Workspace("check", "check", "pipit_check", "")
+                project, errors = await with_targets(engine, nobody, project, parse_project, secrets=secrets)
+                if errors:
+                    return errors, project.warnings
                 findings = await validate(engine, nobody, project, secrets=secrets)
             except ProjectError as error:
                 return error.errors, project.warnings

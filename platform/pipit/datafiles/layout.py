@@ -27,8 +27,8 @@ SKIPPED = frozenset({"node_modules", "venv", "env", "__pycache__", "site-package
 
 
 def read_project(folder: Path) -> dict[str, str]:
-    """The datafiles of the project in this folder: path relative to it, with `/` -> text. `.incl` files are of a project
-    only where there are others: alone they are somebody else's.
+    """The datafiles of the project in this folder: path relative to it, with `/` -> text. `.incl` files are a project's
+    only where there are others; alone they are somebody else's.
 
     Raises ProjectError with every file that is no text, too large or a link to elsewhere, and if there is no folder.
     """

@@ -32,6 +32,7 @@ from pipit.deploy.commit import became_live, insist
 from pipit.deploy.environments import EnvironmentOutcome, Environments, tables_of
 from pipit.deploy.plan import Plan, make_plan, rename_views
 from pipit.deploy.scratch import SCRATCH_NAME
+from pipit.deploy.targets import with_targets
 from pipit.deploy.tokens import datafile_tokens
 from pipit.deploy.validate import validate
 from pipit.deploy.views import View, names_with_sources, trigger, views_of
@@ -191,7 +192,7 @@ class Deployer:
         compare: Callable[[Snapshot, Project], None] | None,
     ) -> Outcome:
         live = self._catalog.snapshot(workspace_id)
-        project = with_secrets(parse_project(files), live.secrets)
+        project = await self._project(live, files)
         if compare is not None:
             compare(live, project)
         database = live.workspace.database
@@ -218,6 +219,17 @@ class Deployer:
             return Outcome("success", plan, live, warnings, environments=foreseen)
         snapshot = await self._apply(live, project, plan, live.deployment + 1)
         return Outcome("success", plan, snapshot, warnings)
+
+    async def _project(self, live: Snapshot, files: Mapping[str, str]) -> Project:
+        """The files as a project, with the data sources that Classic has in no file."""
+
+        def read(files: Mapping[str, str]) -> Project:
+            return with_secrets(parse_project(files), live.secrets)
+
+        project, errors = await with_targets(self._engine, live.workspace, read(files), read, secrets=live.secrets)
+        if errors:
+            raise ProjectError(errors)
+        return project
 
     async def _apply(self, live: Snapshot, project: Project, plan: Plan, number: int) -> Snapshot:
         """Makes the plan live in the snapshot's database. An environment gets what its workspace has."""

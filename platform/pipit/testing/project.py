@@ -17,7 +17,8 @@ _TTL = re.compile(r"^[ \t]*ENGINE_TTL\b(?:[ \t]*>[ \t]*\n(?:[ \t]+\S.*\n?)*|.*$)
 
 def without_ttl(files: Mapping[str, str]) -> dict[str, str]:
     """The files with their ENGINE_TTL lines empty: fixtures grow old, and nobody can expect rows that are gone."""
-    return {name: _TTL.sub("", text) if name.endswith((".datasource", ".incl")) else text for name, text in files.items()}
+    kinds = (".datasource", ".incl")
+    return {name: _TTL.sub("", text) if name.endswith(kinds) else text for name, text in files.items()}
 
 
 def secrets_of(folder: Path, files: Mapping[str, str]) -> tuple[dict[str, str], tuple[str, ...]]:
