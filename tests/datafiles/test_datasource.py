@@ -190,6 +190,40 @@ def test_a_kafka_data_source_has_its_implicit_columns_once() -> None:
     assert next(c.name for c in parsed.columns if not c.position.line) == "__topic"
 
 
+def test_a_dynamodb_data_source_has_its_implicit_columns_once() -> None:
+    text = (
+        "SCHEMA >\n    pk String `json:$.pk`,\n    `_record` String `json:$.NewImage`\n"
+        "ENGINE ReplacingMergeTree\nENGINE_PARTITION_KEY toYYYYMM(_timestamp)\nENGINE_SORTING_KEY pk\n"
+        "ENGINE_VER _timestamp\nENGINE_IS_DELETED _is_deleted\n"
+        "IMPORT_SERVICE dynamodb\nIMPORT_CONNECTION_NAME c\nIMPORT_TABLE_ARN arn:aws:dynamodb:eu:1:table/t\n"
+        "IMPORT_EXPORT_BUCKET b\n"
+    )
+    names = ["pk", "_record", "_old_record", "_timestamp", "_event_name", "_event_type", "_is_deleted"]
+    assert [c.name for c in source(text).columns] == names
+    assert source(text).columns[1].jsonpath == "$.NewImage"
+
+
+def test_values_that_the_dialect_takes_are_not_refused() -> None:
+    settings = (
+        "KAFKA_CONNECTION_NAME k\nKAFKA_TOPIC t\nKAFKA_GROUP_ID g\nKAFKA_AUTO_OFFSET_RESET {}\n"
+        "KAFKA_STORE_RAW_VALUE {}\nKAFKA_STORE_HEADERS {}\n"
+    )
+    text = "SCHEMA >\n    a String\n" + settings.format("smallest", "yes", "0")
+    found = parse_project({"a.datasource": text})
+    assert not [w for w in found.warnings if "no value" in w.message]
+    kafka = found.datasources["a"].kafka
+    assert [kafka[f"KAFKA_{n}"] for n in ("AUTO_OFFSET_RESET", "STORE_RAW_VALUE", "STORE_HEADERS")] == [
+        "earliest",
+        "True",
+        "False",
+    ]
+    found = parse_project({"a.datasource": "SCHEMA >\n    a String\n" + settings.format("never", "maybe", "True")})
+    assert [w.message for w in found.warnings if "no value" in w.message] == [
+        "'never' is no value of KAFKA_AUTO_OFFSET_RESET that we know: it counts as latest",
+        "'maybe' is no value of KAFKA_STORE_RAW_VALUE that we know: it counts as False",
+    ]
+
+
 def test_what_comes_later_deploys_inert_with_a_warning() -> None:
     text = "SCHEMA >\n    a String\nIMPORT_CONNECTION_NAME c\nIMPORT_BUCKET_URI s3://b/*.csv\nIMPORT_SCHEDULE @auto\nVERSION 3\n"
     project = parse_project({"a.datasource": text, "c.connection": "TYPE s3\nS3_REGION eu\nS3_ARN arn\n"})

@@ -46,7 +46,7 @@ def only_error(file: str, text: str, **others: str) -> DatafileError:
             2,
             3,
         ),
-        ("x.pipe", "INCLUDE a.incl\n" + NODE, "INCLUDE is not supported yet", 1, 1),
+        ("x.pipe", "INCLUDE a.incl\n" + NODE, "The file 'a.incl' does not exist in the project", 1, 9),
         (
             "x.datasource",
             SCHEMA + "SETTINGS a=1\n",

@@ -103,6 +103,46 @@ def test_classic_engines_in_a_materialized_node_are_a_warning() -> None:
     text = 'NODE n\nSQL >\n    SELECT 1\nTYPE materialized\nDATASOURCE t\nENGINE "MergeTree"\nENGINE_SORTING_KEY a\n'
     project = parse_project({"a.pipe": text, "t.datasource": "SCHEMA >\n    a String\n"})
     assert ["ENGINE in a pipe is Classic" in w.message for w in project.warnings] == [True]
+    assert project.pipes["a"].nodes[0].engine is None
+
+
+def test_classic_engines_are_kept_for_a_target_that_has_no_file() -> None:
+    from pipit.datafiles import parse_project
+
+    base = "NODE n\nSQL >\n    SELECT 1 AS a\nTYPE materialized\nDATASOURCE {}\n"
+    project = parse_project({"a.pipe": base.format("t") + "ENGINE SummingMergeTree\nENGINE_SORTING_KEY a\n"})
+    engine = project.pipes["a"].nodes[0].engine
+    assert engine is not None
+    assert (engine.name, engine.sorting_key, engine.position) == ("SummingMergeTree", "a", Position(6, 1))
+    for target, lines, message in (
+        ("t", "ENGINE Join\n", "Engine Join is not supported"),
+        ("t", "ENGINE AggregatingMergeTree\n", "AggregatingMergeTree without ENGINE_SORTING_KEY makes one row"),
+        ("select", "ENGINE MergeTree\n", "'select' cannot be the name of a resource"),
+        ("a", "ENGINE MergeTree\n", "'a' is a pipe, and DATASOURCE needs a data source"),
+    ):
+        with pytest.raises(ProjectError, match=message):
+            parse_project({"a.pipe": base.format(target) + lines})
+
+
+@pytest.mark.parametrize(
+    ("line", "word", "value", "warned"),
+    [
+        ("EXPORT_STRATEGY replace", "EXPORT_STRATEGY", "truncate", True),
+        ("EXPORT_STRATEGY append", "EXPORT_STRATEGY", "new", True),
+        ("EXPORT_STRATEGY @new", "EXPORT_STRATEGY", "@new", False),
+        ("EXPORT_WRITE_STRATEGY overwrite", "EXPORT_WRITE_STRATEGY", "new", True),
+        ("EXPORT_WRITE_STRATEGY @truncate", "EXPORT_WRITE_STRATEGY", "truncate", False),
+        ("EXPORT_FORMAT jsonl", "EXPORT_FORMAT", "ndjson", False),
+    ],
+)
+def test_strategies_of_a_sink_that_the_dialect_takes(line: str, word: str, value: str, warned: bool) -> None:
+    from pipit.datafiles import parse_project
+
+    text = "NODE n\nSQL >\n    SELECT 1\nTYPE sink\nEXPORT_CONNECTION_NAME c\nEXPORT_SCHEDULE @once\n"
+    text += f"EXPORT_BUCKET_URI s3://b/x\nEXPORT_FILE_TEMPLATE f\n{line}\n"
+    project = parse_project({"a.pipe": text})
+    assert project.pipes["a"].nodes[0].exports[word] == value
+    assert any("that we know" in w.message and w.line == 9 for w in project.warnings) is warned
 
 
 @pytest.mark.parametrize(

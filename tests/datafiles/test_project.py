@@ -10,6 +10,7 @@ from pipit.datafiles import parse_project, read_project
 from pipit.errors import ProjectError
 
 SCHEMA = "SCHEMA >\n    a String\n"
+KAFKA = "KAFKA_CONNECTION_NAME k\nKAFKA_TOPIC t\nKAFKA_GROUP_ID g\n"
 NODE = "NODE n\nSQL >\n    SELECT 1\n"
 
 
@@ -73,12 +74,88 @@ def test_a_classic_project_without_connection_files_gets_a_warning() -> None:
     assert "Connection 'd' does not exist in this project" in found
 
 
-def test_vendored_data_sources_stand_apart() -> None:
-    project = parse_project({"vendor/other/events.datasource": SCHEMA, "events.datasource": SCHEMA})
-    assert list(project.datasources) == ["events"]
-    assert list(project.vendored) == ["other.events"]
-    assert project.vendored["other.events"].vendor == "other"
-    assert "deploys inert" in project.warnings[0].message
+@pytest.mark.parametrize(
+    "file",
+    [
+        "vendor/other/events.datasource",
+        "vendor/other/datasources/events.datasource",
+        "vendor/other/other.events.datasource",
+        "datasources/other.events.datasource",
+    ],
+)
+def test_shared_data_sources_have_their_workspace_in_their_name(file: str) -> None:
+    text = "TOKEN theirs READ\n" + SCHEMA + "SHARED_WITH mine\n" + KAFKA
+    project = parse_project({file: text, "events.datasource": SCHEMA})
+    assert set(project.datasources) == {"events", "other.events"}
+    shared = project.datasources["other.events"]
+    assert (shared.name, shared.vendor, shared.file) == ("other.events", "other", file)
+    assert (shared.tokens, shared.shared_with, shared.kafka) == ((), (), {})
+    assert "__offset" in [column.name for column in shared.columns]  # the table has them all the same
+    assert any("shared by another workspace" in w.message for w in project.warnings)
+
+
+@pytest.mark.parametrize(
+    ("file", "message"),
+    [
+        ("vendor/tinybird/pipe_stats.datasource", "'tinybird.pipe_stats' is reserved"),
+        ("organization.processed.datasource", "'organization.processed' is reserved"),
+        ("vendor/system/numbers.datasource", "'system.numbers' cannot be the name of a shared data source"),
+        ("a.b.c.datasource", "'a.b.c' cannot be the name of a shared data source"),
+        ("vendor/other/select.datasource", "'other.select' cannot be the name of a shared data source"),
+        ("vendor/other/third.events.datasource", "'third.events' cannot be the name of a shared data source"),
+        ("vendor/my-team/events.datasource", "'my-team.events' cannot be the name of a shared data source"),
+        ("a.b.pipe", "'a.b' cannot be the name of a resource"),
+    ],
+)
+def test_names_of_shared_data_sources(file: str, message: str) -> None:
+    text = "NODE n\nSQL >\n    SELECT 1\n" if file.endswith(".pipe") else SCHEMA
+    assert [m for m in messages({file: text}) if message in m]
+
+
+def test_one_shared_data_source_has_one_file_and_nothing_is_written_to_it() -> None:
+    files = {"vendor/other/events.datasource": SCHEMA, "other.events.datasource": SCHEMA}
+    assert "The name 'other.events' is taken by other.events.datasource" in messages(files)[0]
+    view = "NODE n\nSQL >\n    SELECT 1 AS a\nTYPE materialized\nDATASOURCE other.events\n"
+    found = messages({"other.events.datasource": SCHEMA, "v.pipe": view})
+    assert found == ["v.pipe:5:1: 'other.events' is shared by another workspace, so nothing can be written to it"]
+
+
+def test_targets_may_be_written_with_their_version() -> None:
+    pipe = "NODE n\nSQL >\n    SELECT 'x' AS a\nTYPE copy\nTARGET_DATASOURCE t__v3\n"
+    project = parse_project({"t.datasource": "VERSION 3\n" + SCHEMA, "p.pipe": pipe})
+    assert project.datasources["t"].version == 3
+    assert project.pipes["p"].nodes[0].target_datasource == "t"
+    files = {"t.datasource": "VERSION 2\n" + SCHEMA, "p.pipe": pipe}
+    assert "Data Source 't__v3' does not exist" in messages(files)[0]
+
+
+def test_a_name_stands_for_one_resource_in_whatever_folder() -> None:
+    files = {"pipes/x.pipe": NODE, "endpoints/x.pipe": NODE, "b/y.datasource": SCHEMA, "a/y.pipe": NODE}
+    assert messages(files) == [
+        "a/y.pipe: The name 'y' is taken by b/y.datasource",
+        "pipes/x.pipe: The name 'x' is taken by endpoints/x.pipe",
+    ]
+
+
+def test_included_files_belong_to_a_project_and_alone_are_none(tmp_path: Path) -> None:
+    (tmp_path / "includes").mkdir()
+    (tmp_path / "includes" / "x.incl").write_text("TAGS a\n", encoding="utf-8")
+    assert read_project(tmp_path) == {}
+    (tmp_path / "e.datasource").write_text(SCHEMA, encoding="utf-8")
+    assert read_project(tmp_path) == {"e.datasource": SCHEMA, "includes/x.incl": "TAGS a\n"}
+
+
+def test_no_link_brings_a_file_of_elsewhere_in(tmp_path: Path) -> None:
+    root = tmp_path / "project"
+    (root / "includes").mkdir(parents=True)
+    (root / "e.datasource").write_text(SCHEMA + "INCLUDE x.incl\n", encoding="utf-8")
+    (tmp_path / "secret").write_text("DESCRIPTION secret\n", encoding="utf-8")
+    (root / "includes" / "x.incl").symlink_to(tmp_path / "secret")
+    with pytest.raises(ProjectError) as caught:
+        read_project(root)
+    assert [str(e) for e in caught.value.errors] == [
+        "includes/x.incl: This link leaves the project's folder, and is not followed"
+    ]
 
 
 def test_files_of_other_kinds_are_kept_and_not_parsed() -> None:

@@ -126,7 +126,8 @@ class Report:
         if not self.parts:
             return offset
         for part, end in zip(self.parts, [*self._starts[1:], len(self.text) + 1], strict=True):
-            if part.file == file and not part.fixed and 0 <= offset - part.offset < end - part.start:
+            length = 1 if part.fixed else end - part.start
+            if part.file == file and 0 <= offset - part.offset < length:
                 return part.start + offset - part.offset
         return 0
 
