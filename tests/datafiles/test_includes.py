@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipit.datafiles import parse_pipe, parse_project, with_secrets
 from pipit.datafiles import includes as limits
+from pipit.datafiles import parse_pipe, parse_project, with_secrets
 from pipit.datafiles.includes import Includes
 from pipit.datafiles.resources import Position, Project
 from pipit.errors import DatafileError, ProjectError
@@ -177,7 +177,7 @@ def test_errors_name_the_included_file_its_line_and_the_place_before_values_took
     assert (error.file, error.line, error.column) == ("n.incl", 5, 6)
     assert "5 | TYPE $name\n  |      ^" in error.excerpt
     files["p.pipe"] += "TYPE nothing\nTAGS 'a\nNODE\n"
-    assert [(e.file, e.line) for e in errors(files)][0] == ("p.pipe", 2)  # its own first
+    assert next((e.file, e.line) for e in errors(files)) == ("p.pipe", 2)  # its own first
 
 
 def test_an_error_in_an_included_file_is_told_once() -> None:
