@@ -141,7 +141,6 @@ def _meaning(datasource: DataSource) -> DataSource:
         file="",
         text="",
         parts=(),
-        version=None,
         columns=tuple(replace(c, position=Position()) for c in datasource.columns),
         engine=replace(datasource.engine, position=Position()),
         row_policy=replace(policy, position=Position()) if policy else None,
