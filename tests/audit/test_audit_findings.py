@@ -411,3 +411,23 @@ async def test_numbers_and_lists_can_be_fixed(engine: Engine) -> None:
     ):
         report = await audited(engine, unpoliced(sql), "tenant")
         assert only(report).verdict is Verdict.CONFINED, report.findings
+
+
+async def test_a_classic_target_without_a_file_and_a_shared_data_source_are_audited_like_others(engine: Engine) -> None:
+    view = DAILY_VIEW + "ENGINE AggregatingMergeTree\nENGINE_SORTING_KEY customer_id, day\n"
+    report = await audited(
+        engine,
+        {
+            "vendor/shop/events.datasource": EVENTS,
+            "materializations/daily_view.pipe": view.replace("FROM events", "FROM shop.events"),
+            "pipes/totals.pipe": endpoint("SELECT count() AS n FROM daily"),
+            "pipes/latest.pipe": endpoint("%\nSELECT amount FROM shop.events WHERE amount > {{Int32(least, 0)}}"),
+        },
+    )
+    reads = {one.name: [(r.table, r.filter, r.from_tables) for r in one.tables] for one in report.endpoints}
+    assert reads == {"latest": [("shop.events", "policy", ())], "totals": [("daily", "refused", ("shop.events",))]}
+    broken = view.replace("FROM events", "FROM nowhere")
+    report = await audited(engine, policed("SELECT 1 AS one", **{"materializations/daily_view.pipe": broken}))
+    assert [(f.file, f.line) for f in report.findings if "cannot be made" in f.message] == [
+        ("materializations/daily_view.pipe", 9)
+    ]

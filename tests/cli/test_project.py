@@ -64,6 +64,19 @@ def test_check_finds_what_only_the_engine_sees(shell: Shell) -> None:
     assert "pipit_check" not in done.stdout and "d1_" not in done.stdout
 
 
+def test_check_of_a_classic_project(shell: Shell) -> None:
+    rollup = "NODE roll\nSQL >\n    SELECT count() AS n FROM sales\nTYPE materialized\nDATASOURCE counted\nENGINE MergeTree\n"
+    write(shell.folder, PROJECT | {"pipes/rollup.pipe": rollup})
+    write(shell.folder, {"pipes/more.pipe": "INCLUDE n.incl\n", "includes/n.incl": "NODE n\nSQL >\n    SELECT n FROM counted\n"})
+    done = shell("check")
+    assert done.returncode == 0, done.stdout
+    assert "pipes/rollup.pipe:6:1: warning: 'counted' has no file" in done.stdout
+    write(shell.folder, {"includes/n.incl": "NODE n\nSQL >\n    SELECT m FROM counted\n"})
+    done = shell("check")
+    assert done.returncode == 1
+    assert "includes/n.incl:3:12: error: node 'n'" in done.stdout
+
+
 def test_check_needs_no_secret(shell: Shell) -> None:
     pipe = "NODE endpoint\nSQL >\n    %\n    SELECT {{tb_secret('region')}} AS region, "
     pipe += "toInt32({{tb_secret('number')}}) AS number, toDate({{tb_secret('day', '2026-01-01')}}) AS day\n\nTYPE endpoint\n"

@@ -47,6 +47,12 @@ SCHEMA >
 ENGINE MergeTree
 ENGINE_SORTING_KEY k
 """,
+    "vendor/shop/coupons.datasource": """
+SCHEMA >
+    `code` String `json:$.code`
+ENGINE MergeTree
+ENGINE_SORTING_KEY code
+""",
     "materializations/to_daily.pipe": """
 NODE n
 SQL >
@@ -90,6 +96,7 @@ SQL >
     "fixtures/daily.csv": "never loaded: its view filled it\n",
     "fixtures/prices.csv": '"page","price"\n"a",1.5\n"b",2\n',
     "fixtures/made.sql": "SELECT number + 1 AS k FROM numbers(3)\n",
+    "fixtures/shop.coupons.ndjson": '{"code":"x"}\n{"code":"y"}\n',
     "fixtures/nothing.csv": "no such data source\n",
     "tests/top.yaml": """
 - name: exact
@@ -236,6 +243,7 @@ def test_fixtures_that_do_not_fit_are_told(report: Report) -> None:
         ("fixtures/visits.ndjson", 3),
         ("fixtures/prices.csv", 2),
         ("fixtures/made.sql", 3),
+        ("fixtures/shop.coupons.ndjson", 2),
     }
 
 
