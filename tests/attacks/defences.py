@@ -40,6 +40,7 @@ _ENVIRONMENTS = "tests/attacks/test_environments.py"
 _CACHE = "tests/attacks/test_cache.py"
 _KEY = "tests/query/test_cache.py"
 _LOG = "tests/query/test_log.py"
+_CLASSIC = "tests/deploy/test_classic.py"
 
 # Settings that stop the same oracles as others; keys, skip indexes and partitions are noticed alone.
 _OTHERS = ("use_primary_key", "use_skip_indexes", "use_partition_pruning")
@@ -1126,9 +1127,23 @@ DEFENCES: tuple[Defence, ...] = (
     Defence(
         "audit log: templates that name it",
         "catalog/lineage.py",
-        "if current.template is not None and reference.name == services.DATABASE:",
-        "if False:",
-        (f"{_LOG}::test_what_a_copy_makes_of_it_is_no_tenants",),
+        "                found.update(snapshot.elsewhere.get(reference.name, ()))",
+        "                pass",
+        (f"{_CLASSIC}::test_policies_of_shared_data_sources_confine_like_others",),
+    ),
+    Defence(
+        "shared data sources: no other workspace's name means an own table",
+        "catalog/snapshot.py",
+        "            if shared is not None or reference.database != self.workspace.name:",
+        "            if shared is not None:",
+        (f"{_CLASSIC}::test_a_name_with_a_dot_never_means_another_workspace",),
+    ),
+    Defence(
+        "Classic's targets: examined before they are described",
+        "deploy/targets.py",
+        "        await Examiner(self._engine).examine(snapshot, composed, binder)",
+        "        pass",
+        (f"{_CLASSIC}::test_a_target_that_cannot_be_made_is_an_error_of_its_node",),
     ),
     Defence(
         "audit log: no views of it",
