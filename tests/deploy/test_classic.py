@@ -195,7 +195,7 @@ SHARED: dict[str, str] = {
     "vendor/sales/datasources/orders.datasource": PLAIN,
     "datasources/Billing.invoices.datasource": EVENTS,
     "endpoints/orders.pipe": "NODE e\nSQL >\n    SELECT orders.customer_id, amount FROM sales.orders ORDER BY amount\nTYPE endpoint\n",
-    "endpoints/invoices.pipe": "NODE e\nSQL >\n    %\n    SELECT amount FROM Billing.invoices ORDER BY amount\nTYPE endpoint\n",
+    "endpoints/bills.pipe": "NODE e\nSQL >\n    %\n    SELECT amount FROM Billing.invoices ORDER BY amount\nTYPE endpoint\n",
     "endpoints/from_copy.pipe": "NODE e\nSQL >\n    SELECT amount FROM copied ORDER BY amount\nTYPE endpoint\n",
 }
 
@@ -206,7 +206,7 @@ async def test_shared_data_sources_are_tables_under_their_own_names(workspace: W
     assert (await workspace.send("sales.orders", ROWS[:2])).status == 200
     assert (await workspace.send("Billing.invoices", ROWS)).status == 200
     assert column(await workspace.rows("/v0/pipes/orders.json"), "amount") == [1, 2]
-    assert len(await workspace.rows("/v0/pipes/invoices.json")) == 5
+    assert len(await workspace.rows("/v0/pipes/bills.json")) == 5
     assert (await workspace.get("/v0/datasources/sales.orders")).json["name"] == "sales.orders"
     sql = url("SELECT count() AS n FROM `sales.orders`, sales.orders_quarantine FORMAT JSON")
     assert await workspace.rows(f"/v0/sql?q={sql}") == [{"n": 0}]
@@ -221,8 +221,8 @@ async def test_policies_of_shared_data_sources_confine_like_others(workspace: Wo
     copied = "NODE c\nSQL >\n    %\n    SELECT * FROM Billing.{% if 1 %}invoices{% end %}\nTYPE copy\nTARGET_DATASOURCE copied\n"
     await workspace.deploy(SHARED | {"datasources/copied.datasource": PLAIN, "copies/fill.pipe": copied})
     await workspace.send("Billing.invoices", ROWS)
-    tenant = workspace.tenant("invoices", "from_copy", "orders", customer_id="a")
-    rows = await workspace.rows("/v0/pipes/invoices.json", token=tenant)
+    tenant = workspace.tenant("bills", "from_copy", "orders", customer_id="a")
+    rows = await workspace.rows("/v0/pipes/bills.json", token=tenant)
     assert column(rows, "amount") == [1, 2, 3]
     # What is filled from it has no filter of its own, however the template writes its name.
     snapshot = workspace.server.catalog.snapshot(workspace.id)
@@ -230,10 +230,10 @@ async def test_policies_of_shared_data_sources_confine_like_others(workspace: Wo
     assert (await workspace.get("/v0/pipes/from_copy.json", token=tenant)).status == 403
     scoped = workspace.jwt(
         {"type": "DATASOURCES:READ", "resource": "Billing.invoices", "filter": "amount = 2"},
-        {"type": "PIPES:READ", "resource": "invoices"},
+        {"type": "PIPES:READ", "resource": "bills"},
         context={"customer_id": "a"},
     )
-    assert await workspace.rows("/v0/pipes/invoices.json", token=scoped) == [{"amount": 2}]
+    assert await workspace.rows("/v0/pipes/bills.json", token=scoped) == [{"amount": 2}]
 
 
 async def test_a_name_with_a_dot_never_means_another_workspace(workspace: Workspace) -> None:
