@@ -453,6 +453,13 @@ DEFENCES: tuple[Defence, ...] = (
         (f"{_PARAMETERS}::test_fixed_params_must_be_fixed",),
     ),
     Defence(
+        "FIXED_PARAMS of pipes that a template names",
+        "query/read.py",
+        "        grants.fixes(security, query.pipe, fixed, (n for p in composed.pipes for n in snapshot.pipes[p].fixed_params))\n",
+        "",
+        (f"{_PARAMETERS}::test_fixed_params_must_be_fixed_by_who_reads_through_another_pipe",),
+    ),
+    Defence(
         "two scopes that differ, by name",
         "access/claims.py",
         "        if not _same(first.fixed_params, scope.fixed_params) or not _same(",

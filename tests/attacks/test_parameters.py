@@ -127,6 +127,24 @@ async def test_fixed_params_must_be_fixed(tenants: Workspace) -> None:
     assert "customer_id" in reply.json["error"]
 
 
+@pytest.mark.parametrize("how", ["by_param", "{{table(which, 'events')}}"])
+async def test_fixed_params_must_be_fixed_by_who_reads_through_another_pipe(workspace: Workspace, how: str) -> None:
+    """B16: a JWT for the outer pipe alone must not choose what the inner one wants chosen for it."""
+    by_param = TENANTS["endpoints/by_param.pipe"]
+    assert "FIXED_PARAMS customer_id" in by_param
+    bare = {name: text.split("ROW_POLICY")[0] for name, text in TENANTS.items() if name.startswith("datasources/")}
+    outer = f"NODE n\nSQL >\n    %\n    SELECT customer_id FROM {how}\nTYPE endpoint\n"
+    await workspace.deploy(bare | {"endpoints/by_param.pipe": by_param, "endpoints/through.pipe": outer})
+    await workspace.send("events", ROWS)
+    scope = {"type": "PIPES:READ", "resource": "through"}
+    for token in (workspace.jwt(scope), workspace.jwt(scope | {"fixed_params": {"customer_id": ""}})):
+        reply = await workspace.get("/v0/pipes/through.json?customer_id=b&which=by_param", token=token)
+        assert reply.status == 403 and "customer_id" in reply.json["error"], reply.text
+    fixed = workspace.jwt(scope | {"fixed_params": {"customer_id": "a"}})
+    reply = await workspace.get("/v0/pipes/through.json?customer_id=b&which=by_param", token=fixed)
+    assert reply.status == 200 and set(column(reply.json["data"], "customer_id")) == {"a"}, reply.text
+
+
 async def test_a_token_without_the_key_is_refused(tenants: Workspace) -> None:
     for context in ({}, {"team": "red"}, {"customer": "a"}):
         reply = await tenants.get("/v0/pipes/latest.json", token=tenants.tenant("latest", **context))

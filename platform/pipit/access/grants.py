@@ -40,14 +40,22 @@ def read_pipe(
     if not security.is_tenant:
         return {}
     fixed = _fixed(security.scopes_for("PIPES:READ", pipe), lambda scope: scope.fixed_params)
+    fixes(security, pipe, fixed, declared)
+    return fixed
+
+
+def fixes(security: SecurityContext, pipe: str, fixed: Mapping[str, Scalar], declared: Iterable[str]) -> None:
+    """Raises Forbidden when a JWT leaves one of the declared parameters open."""
+    if not security.is_tenant:
+        return
     for name in declared:
         # An empty text would pass `defined()` and could undo a filter: it fixes nothing (ATTACKS B19).
         if fixed.get(name, "") == "":
             raise Forbidden(
                 f"The token '{security.name}' does not fix the parameter '{name}' of '{pipe}'",
-                hint=f"The pipe has FIXED_PARAMS {name}: set it in 'fixed_params' of the token's scope.",
+                hint=f"The pipe, or one that it reads, has FIXED_PARAMS {name}: set it in 'fixed_params' of the "
+                "token's scope.",
             )
-    return fixed
 
 
 def read_datasource(security: SecurityContext, name: str, *, exists: bool = True) -> None:

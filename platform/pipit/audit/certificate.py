@@ -100,7 +100,7 @@ def certify(snapshot: Snapshot) -> Certificate:
     endpoints = {
         pipe.name: EndpointFilters(
             tables={n: tables[n].filter for n in sorted(tables_read(snapshot, pipe, pipe.endpoint)) if n in tables},
-            fixed_params=tuple(sorted(pipe.pipe.fixed_params)),
+            fixed_params=tuple(sorted(pipe.fixed_params)),
         )
         for pipe in snapshot.pipes.values()
         if pipe.endpoint is not None

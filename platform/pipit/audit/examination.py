@@ -353,7 +353,7 @@ class _Audit:
         return False
 
     def is_strict(self, one: _Endpoint) -> bool:
-        return bool(one.pipe.pipe.fixed_params) or self.policed(one)
+        return bool(one.pipe.fixed_params) or self.policed(one)
 
     def policed(self, one: _Endpoint) -> bool:
         """Whether it reads a table with a policy; where a text was refused, as far as its names tell."""

@@ -82,13 +82,13 @@ class FixedExaminer:
         self, endpoints: Iterable[tuple[CompiledPipe, Inputs, tuple[Branch, ...]]], statement: Statement
     ) -> Mapping[str, Fixed]:
         """Endpoint -> what its fixed parameters do; those to which no fixed parameter applies are not in it."""
-        names = {*self.fixed, *(n for pipe in self.snapshot.pipes.values() for n in pipe.pipe.fixed_params)}
+        names = {*self.fixed, *(n for pipe in self.snapshot.pipes.values() for n in pipe.fixed_params)}
         if not names:
             return {}
         looked_at = [
             await self.look_at(pipe, inputs, frozenset(missed), statement)
             for pipe, inputs, missed in endpoints
-            if self.fixed or pipe.pipe.fixed_params
+            if self.fixed or pipe.fixed_params
         ]
         self.learn(sorted(names), looked_at)
         results = {one.pipe.name: await self.judge(one, statement) for one in looked_at}
@@ -102,7 +102,7 @@ class FixedExaminer:
         self, pipe: CompiledPipe, inputs: Inputs, missed: frozenset[Branch], statement: Statement
     ) -> _Endpoint:
         """All texts with the fixed parameters at their markers, with the first markers that the engine takes."""
-        wanted = tuple(dict.fromkeys((*self.fixed, *pipe.pipe.fixed_params)))
+        wanted = tuple(dict.fromkeys((*self.fixed, *pipe.fixed_params)))
         names = tuple(name for name in wanted if name in inputs.parameters)
         one: _Endpoint | None = None
         for text in _TEXTS:

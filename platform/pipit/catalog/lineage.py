@@ -67,6 +67,16 @@ def nodes_read(
     return list(found.values())
 
 
+def fixed_params(snapshot: Snapshot, pipe: CompiledPipe) -> tuple[str, ...]:
+    """What a JWT has to fix: the pipe's FIXED_PARAMS, and those of pipes that it reads. Whoever reads a pipe through
+    another one must not choose what the pipe wants chosen for them."""
+    found = dict.fromkeys(pipe.pipe.fixed_params)
+    for node in pipe.nodes.values():
+        for owner, _ in nodes_read(snapshot, pipe, node):
+            found |= dict.fromkeys(owner.pipe.fixed_params)
+    return tuple(found)
+
+
 def tables_read(snapshot: Snapshot, pipe: CompiledPipe, node: CompiledNode) -> frozenset[str]:
     """The data sources whose rows can reach this node's result."""
     found: set[str] = set()

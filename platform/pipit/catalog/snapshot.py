@@ -88,6 +88,7 @@ class CompiledPipe:
     pipe: Pipe
     nodes: Mapping[str, CompiledNode]
     parameters: tuple[Parameter, ...] = ()  # of its own nodes, in order of appearance
+    fixed_params: tuple[str, ...] = ()  # FIXED_PARAMS of its own, and of the pipes that it reads
 
     @property
     def name(self) -> str:

@@ -62,6 +62,7 @@ class Composed:
     settings: Mapping[str, str]
     names: frozenset[str] = frozenset()  # data sources and pipes that the outermost text names
     cache_seconds: int = 0  # what a `cache_ttl` of the pipe's own nodes says; 0: none does
+    pipes: frozenset[str] = frozenset()  # those whose nodes stand in it
 
 
 class Composer:
@@ -147,7 +148,8 @@ class Composer:
             settings |= part.settings
         settings |= {**top.settings, **binder.settings}
         tables = top.tables.union(*(p.tables for p in parts.values()))
-        return Composed(self._join(snapshot, top, parts), tables, settings, top.names, binder.cache_seconds)
+        pipes = frozenset(name for name, _ in parts)
+        return Composed(self._join(snapshot, top, parts), tables, settings, top.names, binder.cache_seconds, pipes)
 
     def _join(self, snapshot: Snapshot, top: Prepared, parts: Mapping[tuple[str, str], Prepared]) -> str:
         """The outermost text with the other nodes before it."""

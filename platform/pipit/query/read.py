@@ -339,7 +339,7 @@ class Reader:
         self, snapshot: Snapshot, security: SecurityContext, query: PipeQuery, binder: Binder, composer: Composer
     ) -> Composed:
         pipe = snapshot.pipes.get(query.pipe)
-        declared = pipe.pipe.fixed_params if pipe else ()
+        declared = pipe.fixed_params if pipe else ()
         fixed = grants.read_pipe(security, query.pipe, declared, exists=pipe is not None)
         if pipe is None or pipe.endpoint is None:
             raise NotFound(
@@ -353,6 +353,8 @@ class Reader:
                 raise Forbidden("A JWT cannot use 'q': only workspace tokens may send SQL")
             _check_sql_size(query.over)
         composed = composer.pipe(snapshot, pipe, pipe.endpoint, values, binder, over=query.over or None)
+        # Also of pipes that a template named only now.
+        grants.fixes(security, query.pipe, fixed, (n for p in composed.pipes for n in snapshot.pipes[p].fixed_params))
         if query.over and not security.is_admin:
             grants.read_sql(security, composed.names)
         return composed

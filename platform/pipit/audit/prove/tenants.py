@@ -38,7 +38,7 @@ class View:
 
     def scope(self, pipe: CompiledPipe, names: frozenset[str]) -> Scope:
         """The right to read one pipe; `names` are the parameters that it and what it reads have."""
-        fixed = {k: v for k, v in self.fixed.items() if k in names or k in pipe.pipe.fixed_params}
+        fixed = {k: v for k, v in self.fixed.items() if k in names or k in pipe.fixed_params}
         return Scope("PIPES:READ", pipe.name, fixed_params=fixed)
 
 
@@ -102,7 +102,7 @@ class Tenants:
         }
         if arrays:
             contexts.append(required | arrays)
-        fixed = {p: _first(required) for pipe in self.snapshot.pipes.values() for p in pipe.pipe.fixed_params}
+        fixed = {p: _first(required) for pipe in self.snapshot.pipes.values() for p in pipe.fixed_params}
         fixed |= {p: _scalar(required[p]) for p in fixed if p in required}
         return [View(tenant, context, fixed, _label(context)) for context in contexts]
 
