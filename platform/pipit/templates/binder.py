@@ -17,12 +17,14 @@ from typing import Literal, NamedTuple
 
 from pipit.sql.lexer import TokenKind, tokenize
 from pipit.sql.outputs import interval_parameters, sample_parameters, unaliased_parameters
-from pipit.templates.failures import value_error
+from pipit.templates.failures import LimitReached, value_error
 from pipit.templates.state import Branch
 from pipit.templates.values import ParamValue, Secret, dialect_text, interval_text, plain, plain_number, type_of
 
 _PLACEHOLDER = re.compile(r"\{(p[0-9]+):")
-_CACHED_TEXT = 100_000
+_CACHED_TEXT = 20_000
+MAX_BOUND = 16_000_000  # characters and items of all values of one request
+MAX_PRINTED = 8_000_000  # characters of those that are printed
 _How = Literal["text", "number", "interval", "quoted"]
 _QUOTED = (TokenKind.STRING, TokenKind.QUOTED_IDENTIFIER, TokenKind.ERROR)
 
@@ -43,7 +45,10 @@ class Binder:
         self.params: dict[str, ParamValue] = {}
         self.settings: dict[str, str] = {}
         self.visited: set[Branch] = set()  # filled by traced templates only
+        self.seconds = 0.0  # that renderings with this binder took
         self.cache_seconds = 0  # the shortest `cache_ttl` that was rendered; 0: none
+        self._bound = 0  # characters and items bound
+        self._printed = 0  # characters of values printed
         self._entries: dict[str, _Entry] = {}
         self._names: dict[str, str] = {}
 
@@ -51,6 +56,8 @@ class Binder:
         """The text that stands for the value. `key` names a pure expression: one value in the whole request."""
         if isinstance(value, Secret):
             return self._bind_secret(value)
+        if isinstance(value, tuple) or (isinstance(value, list) and any(isinstance(item, tuple) for item in value)):
+            return self._bind_parts(value)
         kind = type_of(value)
         if key is not None:
             known = self._names.get(key)
@@ -58,7 +65,7 @@ class Binder:
                 return f"{{{known}:{kind}}}"
         name = f"p{len(self.params) + 1}"
         self._entries[name] = _Entry(kind, value)
-        self.params[name] = _checked(plain(value))
+        self.params[name] = self._checked(plain(value))
         if key is not None:
             self._names[key] = name
         return f"{{{name}:{kind}}}"
@@ -66,8 +73,31 @@ class Binder:
     def _bind_secret(self, secret: Secret) -> str:
         """Bound even where other values are printed: a secret is in no text."""
         name = f"s{len(self.params) + 1}"
-        self.params[name] = _checked(secret.text)
+        self.params[name] = self._checked(secret.text)
         return f"{{{name}:String}}"
+
+    def _bind_parts(self, value: tuple[object, ...] | list[object]) -> str:
+        """A tuple is no value of a parameter, its parts are."""
+        type_of(value)  # refuses parts that do not fit together
+        parts = ", ".join(self.bind(part) for part in value)
+        return f"tuple({parts})" if isinstance(value, tuple) else f"[{parts}]"
+
+    def _checked(self, value: ParamValue) -> ParamValue:
+        """Refuses text that has no UTF-8 form, since it could not be sent, and more than fits into one request."""
+        self._bound += 1
+        if isinstance(value, str):
+            self._bound += len(value)
+            if not value.isascii():
+                try:
+                    value.encode("utf-8")
+                except UnicodeEncodeError as error:
+                    raise value_error("A value is not valid Unicode") from error
+        elif isinstance(value, (list, tuple)):
+            for item in value:
+                self._checked(item)
+        if self._bound > MAX_BOUND:
+            raise LimitReached(f"The template binds more than {MAX_BOUND} characters of values")
+        return value
 
     def finish(self, text: str) -> str:
         """The text of one node, with values printed where they must be. Call it once on each rendered text."""
@@ -86,6 +116,9 @@ class Binder:
                     hint="Let the value stand alone: concat('%', {{String(x)}}, '%').",
                 )
             shown = _printed(entry, place.how)
+            self._printed += len(shown)
+            if self._printed > MAX_PRINTED:
+                raise LimitReached(f"The template prints more than {MAX_PRINTED} characters of values")
             parts.append(text[done : place.start])
             parts.append(f" {shown}" if parts[-1][-1:].isalnum() or parts[-1].endswith("_") else shown)
             done = place.end
@@ -121,11 +154,12 @@ def _find_places(text: str) -> tuple[_Place, ...]:
     """The placeholders of a text that cannot stay as they are. Those in comments do no harm and stay."""
     unnamed = unaliased_parameters(text)
     samples, intervals = sample_parameters(text), interval_parameters(text)
+    wanted = samples | intervals | unnamed
     found: list[_Place] = []
     for token in tokenize(text):
         if token.kind is TokenKind.PARAMETER:
             match = _PLACEHOLDER.match(token.text)
-            if match and token.start in samples | intervals | unnamed:
+            if match and token.start in wanted:
                 how: _How = "number" if token.start in samples else "interval" if token.start in intervals else "text"
                 found.append(_Place(token.start, token.end, match[1], how))
         elif token.kind in _QUOTED:
@@ -139,17 +173,3 @@ def _same(entry: _Entry, kind: str, value: object) -> bool:
     if entry.type != kind or entry.value != value:
         return False
     return kind == "String" or repr(entry.value) == repr(value)  # 0.0 equals -0.0 and is not it
-
-
-def _checked(value: ParamValue) -> ParamValue:
-    """Refuses text that has no UTF-8 form: it could not be sent."""
-    if isinstance(value, str):
-        if not value.isascii():
-            try:
-                value.encode("utf-8")
-            except UnicodeEncodeError as error:
-                raise value_error("A value is not valid Unicode") from error
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            _checked(item)
-    return value

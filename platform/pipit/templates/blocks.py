@@ -1,7 +1,8 @@
-"""Directives and text into Jinja's nodes: if, for, while, try, set, break, continue. Tornado's rules.
+"""Directives and text into Jinja's nodes: if, for, while, try, set, break, continue. Tornado's rules, so Python's.
 
 Variables have one scope, the rendering: what is set in a loop or a branch is there afterwards, as in the dialect.
-Jinja's own variables are not used for them; its loops and conditions are.
+Jinja's own variables are not used for them; its loops and conditions are. It has no `try`: each block of one becomes a
+macro, whose output goes to the rendering's state and so is kept when the block fails half-way.
 """
 
 from __future__ import annotations
@@ -13,16 +14,20 @@ from jinja2 import nodes
 
 from pipit.errors import TemplateError
 from pipit.templates import keywords
-from pipit.templates.expressions import Scope, call, defined_names, parse_statement, translate, translate_tree
+from pipit.templates.expressions import Scope, call, defined_names, parse, parse_statement, translate, translate_tree
 from pipit.templates.failures import syntax_error
 from pipit.templates.parts import Part, PartKind
+from pipit.templates.runtime import CATCHABLE
 from pipit.templates.state import Branch
 
 _FORBIDDEN = ("import", "from", "extends", "include", "autoescape", "raw", "module", "apply", "block")
 _OPENING = ("if", "for", "while", "try")
-_BETWEEN = {"elif": ("if",), "else": ("if",), "except": ("try",), "finally": ("try",)}
+_BETWEEN = ("elif", "else", "except", "finally")
+_AS = re.compile(r"\s+as\s+")
 _MAX_DEPTH = 18  # Python compiles at most 20 nested blocks
-_EXCEPT = re.compile(r"(Exception)?\Z")
+_AFTER = {  # what may follow each block of a `try`
+    "try": ("except", "finally"), "except": ("except", "else", "finally"), "else": ("finally",), "finally": (),
+}  # fmt: skip
 
 
 def assigned_names(parts: list[Part], scope: Scope) -> frozenset[str]:
@@ -35,6 +40,8 @@ def assigned_names(parts: list[Part], scope: Scope) -> frozenset[str]:
                 found.update(_names(_assignment(rest, scope, part).targets[0], part))
             elif operator == "for":
                 found.update(_names(_for(rest, scope, part).target, part))
+            elif operator == "except":
+                found.update(filter(None, [_caught(rest, scope, part)[1]]))
     return frozenset(found)
 
 
@@ -74,6 +81,31 @@ def _for(rest: str, scope: Scope, part: Part) -> ast.For:
     return statement
 
 
+def _caught(rest: str, scope: Scope, part: Part) -> tuple[tuple[str, ...], str]:
+    """`except (KeyError, TypeError) as e`: the names of the errors (none: every error) and that of the variable."""
+    match = _AS.search(rest)
+    types, variable = (rest[: match.start()], rest[match.end() :]) if match else (rest, "")
+    tree = parse(types, scope, part.line, part.column) if types else None
+    listed = tree.elts if isinstance(tree, ast.Tuple) else [tree] if tree else []
+    names = []
+    for item in listed:
+        name = item.id if isinstance(item, ast.Name) else ""
+        if name not in CATCHABLE:
+            raise syntax_error(
+                f"'except {rest[:100]}' names no error that a template can raise",
+                part.line,
+                part.column,
+                hint=f"Name one of {', '.join(CATCHABLE)}, or none of them for all.",
+            )
+        names.append(name)
+    if variable:
+        caught = _names(parse(variable, scope, part.line, part.column), part)
+        if len(caught) != 1:
+            raise syntax_error(f"Invalid except: {rest[:100]}", part.line, part.column)
+        variable = caught[0]
+    return tuple(names), variable
+
+
 def _names(target: ast.expr, part: Part) -> list[str]:
     items = target.elts if isinstance(target, (ast.Tuple, ast.List)) else [target]
     found = []
@@ -93,7 +125,11 @@ class _Builder:
         self.scope = scope
         self.position = 0
         self.depth = 0
-        self.loops = 0
+        self.loops: list[int] = []  # those open in the same macro, each with its number
+        self.outer = False  # there is one outside of the macro
+        self.leaving: set[str] = set()  # what the `try` that is open does to a loop outside of it
+        self.inside = 0  # `try` blocks around
+        self.wrote = False  # the outermost of them may have written something already
         self.counter = 0
 
     def body(self, block: Part | None) -> tuple[list[nodes.Node], Part | None]:
@@ -103,9 +139,11 @@ class _Builder:
             part = self.parts[self.position]
             self.position += 1
             if part.kind is PartKind.TEXT:
-                found.append(_at(nodes.Output([nodes.TemplateData(part.text)]), part))
+                found.append(_at(self.written(nodes.TemplateData(part.text)), part))
+                self.wrote = self.wrote or not part.text.isspace()
             elif part.kind is PartKind.EXPRESSION:
-                found.append(_at(self.output(part), part))
+                found += [*self.point(part), _at(self.output(part), part)]
+                self.wrote = True
             else:
                 operator, rest = _operator(part)
                 if operator == "end" or operator in _BETWEEN:
@@ -120,10 +158,11 @@ class _Builder:
 
     def output(self, part: Part) -> nodes.Node:
         expression = translate(part.text, self.scope, part.line, part.column)
-        if expression.calls == "JSON":
-            raise self.fail(part, "An object cannot stand in SQL", "Take a part of it: JSON(name).get('key').")
         shown = nodes.Const(expression.source[:200])
-        return nodes.Output([call("emit", expression.node, shown, nodes.Const(expression.key))])
+        return self.written(call("emit", expression.node, shown, nodes.Const(expression.key)))
+
+    def written(self, text: nodes.Expr) -> nodes.Node:
+        return nodes.ExprStmt(call("write", text)) if self.inside else nodes.Output([text])
 
     def fail(self, part: Part, text: str, hint: str = "") -> TemplateError:
         return syntax_error(text, part.line, part.column, hint=hint)
@@ -132,18 +171,22 @@ class _Builder:
         if operator in _FORBIDDEN:
             raise self.fail(part, f"{operator} is forbidden at {self.scope.name}:{part.line}")
         if operator in ("break", "continue"):
-            if not self.loops:
+            if not self.loops and not self.outer:
                 raise self.fail(part, f"{operator} outside of a loop at {self.scope.name}:{part.line}")
-            return [nodes.Break() if operator == "break" else nodes.Continue()]
+            return self.leave(operator)
+        if operator == "try" and not self.inside:
+            self.wrote = False
+        before = self.point(part)
         if operator == "set":
-            return self.set(rest, part)
+            return [*before, *self.set(rest, part)]
         if operator not in _OPENING:
             raise self.fail(part, f"unknown operator: {operator!r} at {self.scope.name}:{part.line}")
         if self.depth >= _MAX_DEPTH:
             raise self.fail(part, "Blocks are nested too deeply")
         self.depth += 1
         try:
-            return self.if_(rest, part) if operator == "if" else getattr(self, f"{operator}_")(rest, part)
+            found = self.if_(rest, part) if operator == "if" else getattr(self, f"{operator}_")(rest, part)
+            return [*before, *found]
         finally:
             self.depth -= 1
 
@@ -217,19 +260,50 @@ class _Builder:
         self.counter += 1
         item = f"item{self.counter}"
         head = self.assign(names, statement.target, nodes.Name(item, "load"))
-        body = [*self.visit("for", part), *self.loop(part)]
-        size = nodes.Const(_text_size(body))
-        turns = call("iterate", items, size)
+        visit = self.visit("for", part)
+        body, before, after = self.loop(part)
+        body = [*visit, *body]
+        turns = call("iterate", items, nodes.Const(_text_size(body)))
         none = self.visit("for skipped", part)
-        return [nodes.For(nodes.Name(item, "store"), turns, [*head, *body], none, None, False)]
+        return [*before, nodes.For(nodes.Name(item, "store"), turns, [*head, *body], none, None, False), *after]
 
     def while_(self, rest: str, part: Part) -> list[nodes.Node]:
         condition, _ = self.condition(rest, part, "while")
-        leave = nodes.If(nodes.Not(condition), [nodes.Break()], [], [])
+        stop = nodes.If(nodes.Not(condition), [nodes.Break()], [], [])
         self.counter += 1
-        body = [*self.visit("while", part), *self.loop(part)]
+        item = f"item{self.counter}"
+        visit = self.visit("while", part)
+        body, before, after = self.loop(part)
+        body = [*visit, *body]
+        check = self.point(part)
         turns = call("endless", nodes.Const(_text_size(body)))
-        return [nodes.For(nodes.Name(f"item{self.counter}", "store"), turns, [leave, *body], [], None, False)]
+        return [*before, nodes.For(nodes.Name(item, "store"), turns, [*check, stop, *body], [], None, False), *after]
+
+    def loop(self, part: Part) -> tuple[list[nodes.Node], list[nodes.Node], list[nodes.Node]]:
+        """A loop's body; what stands before and after the loop for an `else`, which a `break` skips."""
+        number = self.counter
+        self.loops.append(number)
+        self.wrote = self.wrote or self.inside > 0  # by an earlier turn
+        try:
+            body, operator, _, end = self.divided(part, ("else",))
+        finally:
+            self.loops.pop()
+        if operator != "else":
+            return body, [], []
+        otherwise, _, _, _ = self.divided(part, ())
+        unbroken = nodes.Not(call("was_broken", nodes.Const(number)))
+        before = nodes.ExprStmt(call("unbroken", nodes.Const(number)))
+        after = nodes.If(unbroken, [*self.visit("else", end), *otherwise], [], [])
+        return body, [_at(before, part)], [_at(after, end)]
+
+    def leave(self, how: str) -> list[nodes.Node]:
+        """`break` or `continue`, which may have to leave a `try` first."""
+        if not self.loops:
+            self.leaving.add(how)
+            return [nodes.ExprStmt(call("leave", nodes.Const(how)))]
+        if how == "continue":
+            return [nodes.Continue()]
+        return [nodes.ExprStmt(call("broke", nodes.Const(self.loops[-1]))), nodes.Break()]
 
     def visit(self, kind: str, part: Part) -> list[nodes.Node]:
         """Tells the rendering that it came here, where that is asked for."""
@@ -239,38 +313,53 @@ class _Builder:
         self.scope.branches.append(branch)
         return [_at(nodes.ExprStmt(call("visit", *(nodes.Const(value) for value in branch))), part)]
 
-    def loop(self, part: Part) -> list[nodes.Node]:
-        self.loops += 1
-        try:
-            body, _, _, _ = self.divided(part, ())
-        finally:
-            self.loops -= 1
-        return body
+    def point(self, part: Part) -> list[nodes.Node]:
+        """Before what may fail in a `try`: text that was written stays, so that each such place is a way of its own."""
+        if self.scope.branches is None or not self.inside or not self.wrote:
+            return []
+        branch = Branch(self.scope.name, "try stopped", part.line, part.column)
+        if branch not in self.scope.branches:
+            self.scope.branches.append(branch)
+        return [_at(nodes.ExprStmt(call("point", *(nodes.Const(value) for value in branch))), part)]
 
     def try_(self, rest: str, part: Part) -> list[nodes.Node]:
-        """Each block becomes a macro, whose text is taken or left as a whole."""
-        outer, self.loops = self.loops, 0  # a macro cannot break out of the loop around it
-        blocks: dict[str, list[nodes.Node]] = {}
+        if rest:
+            raise self.fail(part, f"Invalid try: {rest[:100]}")
+        loops, outer, leaving = self.loops, self.outer, self.leaving
+        self.loops, self.outer, self.leaving = [], outer or bool(loops), set()
+        self.inside += 1
+        self.counter += 1
+        number = self.counter
+        found: list[nodes.Node] = [] if self.scope.branches is None else [nodes.ExprStmt(call("no_point"))]
+        none: nodes.Expr = nodes.Const(None)
+        blocks = {"try": none, "else": none, "finally": none}
+        handlers: list[nodes.Expr] = []
         operator, here = "try", part
         while operator != "end":
-            if operator in blocks or (operator == "except" and not _EXCEPT.match(rest)):
-                raise self.fail(here, f"{operator} {rest}".strip() + " is not supported here")
-            current = operator
-            opened = here
-            body, operator, rest, here = self.divided(part, ("except", "finally"))
-            blocks[current] = [*body, *self.visit(current, opened)]  # last: what fails half-way does not count
-        self.loops = outer
-        self.counter += 1
-        found: list[nodes.Node] = []
-        names: list[nodes.Expr] = []
-        for kind in ("try", "except", "finally"):
-            if kind not in blocks:
-                names.append(nodes.Const(None))
+            name = f"{operator}{number}_{len(handlers)}"
+            caught = _caught(rest, self.scope, here) if operator == "except" else ((), "")
+            self.scope.assigned.update(filter(None, [caught[1]]))
+            current, opened = operator, here
+            body, operator, rest, here = self.divided(part, _AFTER[current])
+            visited = self.visit(current, opened)  # last: what fails half-way does not count
+            found.append(_at(nodes.Macro(name, [], [], [*body, *visited]), opened))
+            if current != "except":
+                blocks[current] = nodes.Name(name, "load")
                 continue
-            name = f"{kind}{self.counter}"
-            found.append(nodes.Macro(name, [], [], blocks[kind]))
-            names.append(nodes.Name(name, "load"))
-        return [*found, nodes.Output([call("attempt", *names)])]
+            if operator == "except" and not caught[0]:
+                raise self.fail(here, "An 'except' that catches every error must be the last")
+            names = nodes.Tuple([nodes.Const(one) for one in caught[0]], "load")
+            handlers.append(nodes.Tuple([names, nodes.Const(caught[1]), nodes.Name(name, "load")], "load"))
+        if not handlers and blocks["finally"] is none:
+            raise self.fail(part, f"A try needs an except or a finally at {self.scope.name}:{part.line}")
+        left = self.leaving
+        self.loops, self.outer, self.leaving = loops, outer, leaving
+        self.inside -= 1
+        tried = call("attempt", blocks["try"], nodes.List(handlers), blocks["else"], blocks["finally"])
+        found.append(nodes.ExprStmt(tried) if self.inside else nodes.Output([tried]))
+        for how in sorted(left):
+            found.append(nodes.If(call("left", nodes.Const(how)), self.leave(how), [], []))
+        return found
 
 
 def _text_size(body: list[nodes.Node]) -> int:

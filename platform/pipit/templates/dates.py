@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from collections.abc import Callable
 from typing import Any
 
 from pipit.templates.failures import value_error
 from pipit.templates.state import State
+
+_ISO = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}\Z")
+_LONGEST = 200  # characters of a date or its format
 
 
 def day_diff(state: State, first: Any, second: Any) -> int:
@@ -22,7 +26,7 @@ def day_diff(state: State, first: Any, second: Any) -> int:
 
 
 def _iso(value: Any) -> dt.date:
-    if not isinstance(value, str) or len(value) != 10:
+    if not isinstance(value, str) or not _ISO.match(value):
         raise ValueError("not a date")
     return dt.date.fromisoformat(value)
 
@@ -43,15 +47,16 @@ def difference(unit: str, seconds: int) -> Callable[..., Any]:
         try:
             apart = _read(first, date_format, backup_date_format) - _read(second, date_format, backup_date_format)
             return int(abs(apart.total_seconds()) // seconds)
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, OverflowError) as error:
             if default is not None:
                 return default
             if none_if_error:
                 return None
             if state.placeholder:
                 return 0
+            shown = str(date_format)[:_LONGEST]
             raise value_error(
-                f"invalid date format in function `{name}`: the dates must have the format {date_format}"
+                f"invalid date format in function `{name}`: the dates must have the format {shown}"
             ) from error
 
     return call
@@ -59,8 +64,17 @@ def difference(unit: str, seconds: int) -> Callable[..., Any]:
 
 def _read(value: Any, format: Any, backup: Any) -> dt.datetime:
     try:
-        return dt.datetime.strptime(value, format).replace(tzinfo=None)
+        return _parse(value, format)
     except ValueError:
         if backup is None:
             raise
-        return dt.datetime.strptime(value, backup).replace(tzinfo=None)
+        return _parse(value, backup)
+
+
+def _parse(value: Any, format: Any) -> dt.datetime:
+    if isinstance(value, str) and isinstance(format, str) and max(len(value), len(format)) > _LONGEST:
+        raise ValueError("too long for a date")
+    try:
+        return dt.datetime.strptime(value, format).replace(tzinfo=None)
+    except re.error as error:  # '%d%d': Python makes a pattern of the format
+        raise ValueError("not a format of dates") from error

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import ast
 import inspect
+import math
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cache
 
@@ -28,9 +30,7 @@ _COMPARISONS: dict[type[ast.cmpop], str] = {
     ast.Eq: "eq", ast.NotEq: "ne", ast.Lt: "lt", ast.LtE: "lteq", ast.Gt: "gt", ast.GtE: "gteq", ast.In: "in",
     ast.NotIn: "notin",
 }  # fmt: skip
-_ARITHMETIC: dict[type[ast.operator], type[nodes.BinExpr]] = {
-    ast.Add: nodes.Add, ast.Sub: nodes.Sub, ast.Mult: nodes.Mul,
-}  # fmt: skip
+_ARITHMETIC: dict[type[ast.operator], str] = {ast.Add: "plus", ast.Sub: "minus", ast.Mult: "times"}
 _UNARY: dict[type[ast.unaryop], type[nodes.UnaryExpr]] = {
     ast.Not: nodes.Not, ast.USub: nodes.Neg, ast.UAdd: nodes.Pos,
 }  # fmt: skip
@@ -151,6 +151,8 @@ class _Translator:
             raise self.fail(f"Invalid expression: {type(tree.value).__name__}")
         if isinstance(tree.value, int) and tree.value.bit_length() > 256:
             raise self.fail("The number is longer than 256 bits")
+        if isinstance(tree.value, float) and not math.isfinite(tree.value):
+            return call("float", nodes.Const(str(tree.value)))  # 1e999: Jinja would write the name inf
         return nodes.Const(tree.value)
 
     def visit_Name(self, tree: ast.Name) -> nodes.Expr:
@@ -168,18 +170,25 @@ class _Translator:
         return name
 
     def visit_List(self, tree: ast.List) -> nodes.Expr:
-        return nodes.List([self.visit(item) for item in tree.elts])
+        return self.collection("make_list", tree.elts, nodes.List)
 
     def visit_Tuple(self, tree: ast.Tuple) -> nodes.Expr:
-        return nodes.Tuple([self.visit(item) for item in tree.elts], "load")
+        return self.collection("make_tuple", tree.elts, lambda items: nodes.Tuple(items, "load"))
+
+    def collection(
+        self, maker: str, elements: list[ast.expr], constant: Callable[[list[nodes.Expr]], nodes.Expr]
+    ) -> nodes.Expr:
+        """Of constants it is as large as its source; of anything else its size is looked at when it is made."""
+        items = [self.visit(item) for item in elements]
+        return constant(items) if all(isinstance(item, nodes.Const) for item in items) else call(maker, *items)
 
     def visit_Dict(self, tree: ast.Dict) -> nodes.Expr:
-        pairs = []
+        pairs: list[nodes.Expr] = []
         for key, value in zip(tree.keys, tree.values, strict=True):
             if key is None:
                 raise self.fail("Invalid expression: **")
-            pairs.append(nodes.Pair(self.visit(key), self.visit(value)))
-        return nodes.Dict(pairs)
+            pairs += [self.visit(key), self.visit(value)]
+        return call("make_dict", *pairs)
 
     def visit_BoolOp(self, tree: ast.BoolOp) -> nodes.Expr:
         kind: type[nodes.BinExpr] = nodes.And if isinstance(tree.op, ast.And) else nodes.Or
@@ -195,10 +204,10 @@ class _Translator:
         return kind(self.visit(tree.operand))
 
     def visit_BinOp(self, tree: ast.BinOp) -> nodes.Expr:
-        kind = _ARITHMETIC.get(type(tree.op))
-        if kind is None:
+        function = _ARITHMETIC.get(type(tree.op))
+        if function is None:
             raise self.fail(f"Invalid BinOp: {ast.dump(tree.op)}")
-        return kind(self.visit(tree.left), self.visit(tree.right))
+        return call(function, self.visit(tree.left), self.visit(tree.right))
 
     def visit_Compare(self, tree: ast.Compare) -> nodes.Expr:
         if isinstance(tree.ops[0], (ast.Is, ast.IsNot)):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from pipit.errors import Forbidden, TemplateError
 
 PREFIX = "Template Syntax Error: "
@@ -15,6 +17,19 @@ def syntax_error(text: str, line: int = 0, column: int = 0, *, hint: str = "") -
 def value_error(text: str, *, anchor: str = "", hint: str = "") -> TemplateError:
     """What `Template.render` raises: this request's values do not do."""
     return TemplateError(PREFIX + text, anchor=anchor, hint=hint)
+
+
+def explain(error: BaseException) -> str:
+    """A short reason for an error of Python's, without anything of the implementation."""
+    if isinstance(error, LookupError):
+        return "there is no such item"
+    if not isinstance(error, (TypeError, ValueError)):
+        return "the expression cannot be evaluated"
+    text = str(error)
+    if isinstance(error, TypeError):
+        text = re.sub(r"<[^>]*>|[A-Za-z_.]*\.[A-Za-z_<>]*\(\)", "", text).strip()
+    text = text.partition("; use sys.")[0]
+    return (text if len(text) <= 200 else f"{text[:200]}...") or "the operation does not fit these values"
 
 
 class LimitReached(Exception):

@@ -7,6 +7,7 @@ value (bound later), or `Sql` made of checked parts. There is no other way from 
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from pipit.sql.identifiers import quote
 from pipit.templates.dates import day_diff, difference
 from pipit.templates.failures import value_error
 from pipit.templates.runtime import as_list, as_text, emit
+from pipit.templates.sizes import weigh
 from pipit.templates.state import State
 from pipit.templates.types import PARSERS, parse, parse_list, stand_in
 from pipit.templates.values import Secret, Sql
@@ -28,6 +30,7 @@ _OPERATORS = {"in": "in", "not_in": "not in", "gt": ">", "lt": "<", "gte": ">=",
 _TABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)?\Z")
 _FUNCTION = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _NO_NAME = re.compile(r"[\x00-\x1f\x7f]|/\*|\*/")
+_DIGITS = re.compile(r"[A-Za-z0-9+\-. \t\r\n]{0,1100}\Z")
 _CACHE_SECONDS = {"5s": 5, "1m": 60, "5m": 300, "30m": 1800, "1h": 3600}
 _FEATURES = ("analyzer", "parallel_replicas", "optimize_aggregation_in_order")
 
@@ -58,6 +61,8 @@ def _typed(type: str) -> Callable[..., Any]:
 
     def call(state: State, name: str | None, value: Any, default: Any = None, *, defined: Any = True) -> Any:
         found = _or_default(state, name, value, default, defined, stand)
+        if type == "JSON" and isinstance(found, str):
+            state.made(len(found))
         return None if found is None else parse(type, found)
 
     return call
@@ -73,7 +78,10 @@ def array(
         default = [part.strip().strip("'\"") for part in element.split(",")]
     stand = ",".join([str(stand_in(element if known else "String"))] * 2)
     found = _or_default(state, name, value, default, defined, stand)
-    return None if found is None else parse_list(element, found)
+    if found is None:
+        return None
+    state.made(len(found) if isinstance(found, (str, list, tuple)) else 1)
+    return parse_list(element, found)
 
 
 def split_to_array(
@@ -83,9 +91,10 @@ def split_to_array(
     if found is None:
         return None
     if isinstance(found, (list, tuple)):
-        return [as_text(item) for item in found]
+        return [as_text(item) for item in as_list(found)]
     if not isinstance(separator, str) or not separator:
         raise value_error("The separator of split_to_array() is a text")
+    state.made(len(as_text(found)))
     return [part.strip() for part in as_text(found).split(separator)]
 
 
@@ -162,14 +171,14 @@ def _condition_name(name: str) -> str:
 
 
 def sql_unescape(state: State, value: Any, what: Any = "") -> Any:
-    """Removes the dialect's backslash before `what`. Values are bound unescaped here, so there is none to remove."""
+    """The dialect takes back its escaping of `what` here. Values are bound without any: there is none to take back."""
     return value
 
 
 def error(state: State, message: Any = "") -> Sql:
     if state.placeholder:
         return Sql("")
-    raise CustomError(as_text(message))
+    raise CustomError(_shown(as_text(message)))
 
 
 def custom_error(state: State, content: Any, code: Any = 400) -> Sql:
@@ -178,8 +187,27 @@ def custom_error(state: State, content: Any, code: Any = 400) -> Sql:
     if isinstance(code, bool) or not isinstance(code, int) or not 400 <= code <= 599:
         raise value_error("The status of custom_error() is a number from 400 to 599")
     if isinstance(content, dict):
-        raise CustomError({str(key): value for key, value in content.items()}, int(code))
-    raise CustomError(as_text(content), int(code))
+        state.made(weigh(content)[0])
+        raise CustomError(_shown(content), int(code))
+    raise CustomError(_shown(as_text(content)), int(code))
+
+
+def _shown(value: Any) -> Any:
+    """A value as the JSON of an answer has it. A secret is in no answer."""
+    if isinstance(value, dict):
+        return {_shown(str(key)): _shown(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_shown(inner) for inner in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()  # half characters have no form in JSON's bytes
+    for kind in (bool, int, float):
+        if isinstance(value, kind):
+            return kind(value)
+    if value is None:
+        return None
+    raise value_error("custom_error() takes texts, numbers, lists and objects")
 
 
 def max_threads(state: State, threads: Any) -> Sql:
@@ -230,29 +258,43 @@ def secret(state: State, name: Any, default: Any = None) -> Any:
 
 
 def enumerate_with_last(state: State, items: Any) -> list[tuple[bool, Any]]:
-    listed = as_list(items)
-    return [(index == len(listed) - 1, item) for index, item in enumerate(listed)]
+    found = as_list(items)
+    state.made(3 * len(found))
+    return [(index == len(found) - 1, item) for index, item in enumerate(found)]
 
 
-def _builtin(function: Callable[..., Any]) -> Callable[..., Any]:
-    def call(state: State, /, *arguments: Any) -> Any:
-        return function(*arguments)
-
-    return call
-
-
-def _integer(*arguments: Any) -> int:
-    number = int(*arguments)
+def integer(state: State, value: Any = 0, base: Any = None, /) -> int:
+    """Python's int(), of ASCII digits without `_`."""
+    if isinstance(value, str) and not _DIGITS.match(value):
+        raise ValueError(f"not a number: {value[:100]!r}")
+    number = int(value) if base is None else int(value, base)
     if number.bit_length() > 256:
         raise value_error("The number is longer than 256 bits")
     return number
 
 
-_MIN_MAX: dict[str, Callable[..., Any]] = {"max": max, "min": min}
+def floating(state: State, value: Any = 0.0, /) -> float:
+    """Python's float(), likewise."""
+    if isinstance(value, str) and not _DIGITS.match(value):
+        raise ValueError(f"not a number: {value[:100]!r}")
+    return float(value)
 
 
-def _iterable(function: Callable[[list[Any]], Any]) -> Callable[..., Any]:
-    return _builtin(lambda items: function(as_list(items)))
+def length(state: State, items: Any, /) -> int:
+    return len(as_list(items))
+
+
+def listed(state: State, items: Any = (), /) -> list[Any]:
+    found = as_list(items)
+    state.made(len(found))
+    return found
+
+
+def _extreme(function: Callable[..., Any]) -> Callable[..., Any]:
+    def call(state: State, first: Any, /, *others: Any) -> Any:
+        return function(first, *others) if others else function(as_list(first))
+
+    return call
 
 
 FUNCTIONS: dict[str, Function] = {
@@ -282,9 +324,10 @@ FUNCTIONS: dict[str, Function] = {
     "disable": Function(_feature("disable")),
     "tb_secret": Function(secret),
     "tb_var": Function(secret),
-    "len": Function(_iterable(len)),
-    "list": Function(_iterable(list)),
-    "int": Function(_builtin(_integer)),
-    "float": Function(_builtin(float)),
-    **{name: Function(_builtin(function)) for name, function in _MIN_MAX.items()},
+    "len": Function(length),
+    "list": Function(listed),
+    "int": Function(integer),
+    "float": Function(floating),
+    "min": Function(_extreme(min)),
+    "max": Function(_extreme(max)),
 }

@@ -27,7 +27,7 @@ def hide(text: str) -> str:
         ]
     except (tokenize.TokenError, IndentationError) as error:
         raise SyntaxError(str(error.args[0])) from error
-    lines = text.splitlines(keepends=True)
+    lines = text.split("\n")  # as the tokens count them
     hidden: list[tuple[int, int]] = []
     operand_next = True
     operator = -1  # where the last keyword that joins two operands stands
@@ -51,7 +51,7 @@ def hide(text: str) -> str:
     for row, column in reversed(hidden):
         line = lines[row - 1]
         lines[row - 1] = line[:column] + _PREFIX + line[column:]
-    return "".join(lines)
+    return "\n".join(lines)
 
 
 def show(name: str) -> str:

@@ -11,7 +11,7 @@ and braces in it are an error.
 
 from __future__ import annotations
 
-import re
+import time
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
@@ -27,13 +27,13 @@ from pipit.sql.lexer import TokenKind, tokenize
 from pipit.templates.binder import Binder
 from pipit.templates.blocks import assigned_names, build
 from pipit.templates.expressions import Scope
-from pipit.templates.failures import PREFIX, LimitReached, syntax_error, value_error
+from pipit.templates.failures import PREFIX, LimitReached, explain, syntax_error, value_error
 from pipit.templates.functions import FUNCTIONS
 from pipit.templates.parameters import Parameter, merge
 from pipit.templates.parts import Part, PartKind, split
 from pipit.templates.runtime import INTERNAL, TEMPLATE_FAILURES
-from pipit.templates.state import Branch, State, limited
-from pipit.templates.values import RequestValue, Sql
+from pipit.templates.state import Branch, State
+from pipit.templates.values import RequestValue
 
 _CALLABLE: dict[str, Callable[..., Any]] = {
     **{name: function.call for name, function in FUNCTIONS.items()},
@@ -43,13 +43,11 @@ _TRUSTED = frozenset(_CALLABLE.values())
 _FAILURES: tuple[type[BaseException], ...] = (*TEMPLATE_FAILURES, jinja2.TemplateError, RecursionError, MemoryError)
 _NO_SECRETS: Mapping[str, str] = MappingProxyType({})
 _MAX_SOURCE = 1_000_000
-_MAX_BITS = 1024
+_PLACE = "pipit"  # what stands for an expression while its place is looked at
 
 
 class _Environment(ImmutableSandboxedEnvironment):
     """The sandbox, closed further: our functions are all that can be called, and no attribute can be read."""
-
-    intercepted_binops = frozenset(("+", "*", "-"))
 
     def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:
         kwargs.pop("_loop_vars", None)
@@ -63,24 +61,6 @@ class _Environment(ImmutableSandboxedEnvironment):
 
     def getitem(self, obj: Any, argument: Any) -> Any:
         raise SecurityError("templates read no items")
-
-    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
-        if type(left) is Sql or type(right) is Sql:
-            raise value_error(f"'{operator}' does not work on SQL text")
-        if operator == "*":
-            for one, other in ((left, right), (right, left)):
-                if isinstance(one, (str, list, tuple)) and isinstance(other, int):
-                    limited(len(one) * other)
-            result = left * right
-        elif operator == "+":
-            if isinstance(left, (str, list, tuple)) and isinstance(right, (str, list, tuple)):
-                limited(len(left) + len(right))
-            result = left + right
-        else:
-            result = left - right
-        if isinstance(result, int) and result.bit_length() > _MAX_BITS:
-            raise LimitReached("The template makes a number that is too large")
-        return result
 
 
 _ENVIRONMENT = _Environment(autoescape=False, optimized=False, undefined=jinja2.StrictUndefined)
@@ -153,15 +133,19 @@ class Template:
                 chunks.append(chunk)
             return binder.finish("".join(chunks))
         except LimitReached as error:
-            raise value_error(str(error)) from error
+            failure = value_error(str(error))
+            failure.line = self._line(error)
+            raise failure from error
         except PipitError as error:
             if isinstance(error, TemplateError) and not error.line:
                 error.line = self._line(error)
             raise
         except _FAILURES as error:
-            failure = value_error(_explain(error))
+            failure = value_error(explain(error))
             failure.line = self._line(error)
             raise failure from error
+        finally:
+            binder.seconds += time.monotonic() - state.started
 
     def _line(self, error: BaseException) -> int:
         """Where in the source an error came up."""
@@ -185,16 +169,6 @@ def _compiled(tree: nodes.Template, name: str) -> tuple[jinja2.Template, str]:
     return jinja2.Template.from_code(_ENVIRONMENT, code, _CALLABLE), filename
 
 
-def _explain(error: BaseException) -> str:
-    """A short reason, without anything of the implementation."""
-    if isinstance(error, TypeError):
-        text = re.sub(r"<[^>]*>|[A-Za-z_.]*\.[A-Za-z_<>]+\(\)", "", str(error)).strip()
-        return text or "the operation does not fit these values"
-    if isinstance(error, LookupError):
-        return "there is no such item"
-    return str(error) if isinstance(error, ValueError) else "the expression cannot be evaluated"
-
-
 def _refuse_braces(source: str) -> None:
     at = source.find("{{")
     if at == -1:
@@ -210,21 +184,22 @@ def _refuse_braces(source: str) -> None:
 
 def _check_places(parts: list[Part]) -> None:
     """Refuses expressions inside of quotes (ATTACKS C08). In a comment they are harmless: bound like all others."""
-    mark = "pipit_place_"
-    expressions: list[Part] = []
+    places: list[tuple[int, Part]] = []
     pieces: list[str] = []
+    length = 0
     for part in parts:
-        if part.kind is PartKind.TEXT:
-            pieces.append(part.text)
-        elif part.kind is PartKind.EXPRESSION:
-            pieces.append(f"{mark}{len(expressions)}_")
-            expressions.append(part)
+        if part.kind is PartKind.EXPRESSION:
+            places.append((length, part))
+        piece = part.text if part.kind is PartKind.TEXT else _PLACE if part.kind is PartKind.EXPRESSION else ""
+        pieces.append(piece)
+        length += len(piece)
     refused = {TokenKind.STRING, TokenKind.QUOTED_IDENTIFIER}
-    for token in tokenize("".join(pieces)):
-        if token.kind in refused and mark in token.text:
-            match = re.search(rf"{mark}([0-9]+)_", token.text)
-            assert match
-            part = expressions[int(match[1])]
+    tokens = iter(tokenize("".join(pieces)) if places else ())
+    token = next(tokens, None)
+    for start, part in places:
+        while token is not None and token.end <= start:
+            token = next(tokens, None)
+        if token is not None and token.kind in refused:
             raise syntax_error(
                 f"An expression cannot stand inside a quoted text or name, at line {part.line}",
                 part.line,

@@ -12,7 +12,7 @@ import json
 import re
 from collections.abc import Callable
 
-from pipit.templates.failures import value_error
+from pipit.templates.failures import explain, value_error
 from pipit.templates.values import FLOATING, SIZED, Floating, Sized
 
 _INTEGER = re.compile(r"[+-]?[0-9]{1,80}\Z")
@@ -25,6 +25,7 @@ _DATETIME64 = re.compile(_DAY + _CLOCK + r"\.[0-9]{3,}")
 _TRUE, _FALSE = ("true", "yes", "1"), ("false", "no", "0")
 
 MAX_ITEMS = 100_000
+_LONGEST_TEXT = 10_000  # bits of an integer that becomes text
 _LONGEST_NUMBER = 1100  # the digits of the longest exact float
 
 
@@ -34,6 +35,8 @@ def text_of(value: object) -> str:
         return value
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, int) and value.bit_length() > _LONGEST_TEXT:
+        raise ValueError("the number is too long")
     if isinstance(value, (int, float)):
         return str(value)
     raise ValueError("not a scalar")
@@ -123,7 +126,8 @@ def _json(value: object) -> object:
     try:
         return json.loads(value)
     except (ValueError, RecursionError) as error:
-        raise value_error(f"Error parsing JSON: '{value[:200]}' - {error}") from error
+        reason = "nested too deeply" if isinstance(error, RecursionError) else explain(error)
+        raise value_error(f"Error parsing JSON: '{shown(value)}' - {reason}") from error
 
 
 PARSERS: dict[str, Callable[[object], object]] = {
@@ -175,7 +179,7 @@ def parse_list(element: str, value: object) -> list[object]:
             stripped = item.strip() if known != "String" and isinstance(item, str) else item
             parsed.append(_bare(parser(stripped)))
         except ValueError as error:
-            whole = ",".join(shown(i) for i in items)
+            whole = shown(",".join(shown(i) for i in items[:200]))
             text = shown(item) if item != "" else "empty string"
             raise value_error(f"Error validating [{whole}][{index}] ({text}) to type {known}") from error
     return parsed
@@ -196,9 +200,10 @@ def _bare(item: object) -> object:
 
 
 def shown(value: object) -> str:
-    """A value in a message, cut to a sane length."""
+    """A value in a message, cut to a sane length. Half characters are shown as ?: an answer cannot hold them."""
     try:
         text = text_of(value)
     except ValueError:
-        text = json.dumps(value, default=str)
-    return text if len(text) <= 200 else text[:200] + "..."
+        text = json.dumps(value, default=str) if not isinstance(value, int) else "a number of many digits"
+    text = text if len(text) <= 200 else text[:200] + "..."
+    return text.encode("utf-8", "replace").decode()
