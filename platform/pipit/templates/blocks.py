@@ -284,10 +284,8 @@ class _Builder:
         number = self.counter
         self.loops.append(number)
         self.wrote = self.wrote or self.inside > 0  # by an earlier turn
-        try:
-            body, operator, _, end = self.divided(part, ("else",))
-        finally:
-            self.loops.pop()
+        body, operator, _, end = self.divided(part, ("else",))
+        self.loops.pop()
         if operator != "else":
             return body, [], []
         otherwise, _, _, _ = self.divided(part, ())

@@ -17,7 +17,7 @@ MAX_STEPS = 100_000
 MAX_OUTPUT = 1_000_000
 MAX_SIZE = 1_000_000  # of a text or a list that an expression makes, with all that is in it
 MAX_DEPTH = 64  # of lists in lists
-MAX_WORK = 50_000_000  # characters and items that the expressions of one rendering make, all together
+MAX_WORK = 32_000_000  # characters and items that the expressions of one rendering make, all together
 MAX_REQUEST_SECONDS = 4.0  # of all renderings of one request
 
 
