@@ -429,6 +429,11 @@ def test_bad_json() -> None:
         ("{{Int32(a)}}{{Int32(b)}}{{Int32(c)}}{{Int32(d)}}{{Int32(e, 1)}}", {"a": "1"}, "a, b, c and d"),
         ("{{Int32(a)}}{% if defined(b) %}{{Int32(b)}}{% end %}", {"b": "1"}, "a"),
         ("{{column(a)}}", {}, "a"),
+        ("SELECT 1 AS x -- {{String(a)}}", {}, "a"),
+        ("SELECT 1 AS x /* {{String(a)}} */", {}, "a"),
+        ("{{split_to_array(a)}}", {}, "a"),
+        ("{{String(a, required=True)}}", {}, "a"),
+        ("{{String(a, required=True)}} {{String(b, 'd', required=True)}}", {}, "a"),
     ],
 )
 def test_missing_parameters(source: str, values: dict[str, Any], names: str) -> None:

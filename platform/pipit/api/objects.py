@@ -141,7 +141,7 @@ def _node_object(snapshot: Snapshot, pipe: CompiledPipe, node: CompiledNode) -> 
         "cluster": None,
         "tags": {},
         "dependencies": dependencies(snapshot, pipe, node),
-        "params": [parameter_object(p) for p in node.template.parameters] if node.template else [],
+        "params": [parameter_object(p, node.name) for p in node.template.parameters] if node.template else [],
         "deployment_suffix": "",
         "project": None,
         "result": None,

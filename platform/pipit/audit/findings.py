@@ -179,11 +179,12 @@ def of_branch(nodes: Iterable[NodeTarget], branch: Branch) -> Unreached:
     for target in nodes:
         if f"{target.pipe.name}.{target.node.name}" == branch.template:
             error = node_error(target.pipe.pipe, target.node.node, "", line=branch.line, column=branch.column)
-            shown = error.excerpt[branch.column - 1 :].partition("%}")
+            rest = error.excerpt[branch.column - 1 :]
+            shown = rest.partition("}}" if rest.startswith("{{") else "%}")
             text = "".join(shown[:2]).strip() or branch.kind
             text = text if len(text) <= 80 else f"{text[:77]}..."
-            past = "past " if branch.kind.endswith("skipped") else ""
-            return Unreached(error.file, error.line, error.column, past + text)
+            how = {"skipped": "past ", "stopped": "stopped at "}.get(branch.kind.rpartition(" ")[2], "")
+            return Unreached(error.file, error.line, error.column, how + text)
     return Unreached("", 0, 0, branch.kind)
 
 

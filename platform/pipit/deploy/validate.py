@@ -29,7 +29,7 @@ from pipit.errors import CustomError, DatafileError, PipitError, SqlError, Templ
 from pipit.ingest import create_quarantine, problems
 from pipit.query.compose import Composer
 from pipit.query.examine import Examiner
-from pipit.templates import Binder
+from pipit.templates import Binder, is_reserved
 
 # ClickHouse's codes for a value that cannot be used: parse and cast errors, bad arguments, out of range, throwIf.
 VALUE_ERRORS = frozenset({6, 26, 27, 36, 38, 41, 69, 70, 72, 130, 153, 190, 321, 349, 376, 395, 407, 441, 675, 676})
@@ -51,7 +51,7 @@ async def validate(
         errors, bad_policies, broken = await prepare(engine, snapshot)
         errors += bad_policies
         errors += switched_off(snapshot)
-        warnings = _unreadable(snapshot)
+        warnings = _unreadable(snapshot) + _reserved(snapshot)
         if workspace.settings.require_policies:
             errors += unpoliced(snapshot)
         composer, examiner = Composer(), Examiner(engine)
@@ -104,6 +104,19 @@ def _unreadable(snapshot: Snapshot) -> list[ProjectWarning]:
         for table in snapshot.tables.values()
         for problem in problems(table.datasource.columns)
     ]
+
+
+def _reserved(snapshot: Snapshot) -> list[ProjectWarning]:
+    """Parameters that a request cannot set, here or in the dialect, because their names mean something else there."""
+    found: list[ProjectWarning] = []
+    for pipe in snapshot.pipes.values():
+        for node in pipe.nodes.values():
+            for parameter in node.template.parameters if node.template else ():
+                if is_reserved(parameter.name):
+                    message = f"The name of the parameter '{parameter.name}' is reserved: requests may not set it"
+                    place = node_error(pipe.pipe, node.node, message, line=parameter.line, hint="Give it another name.")
+                    found.append(ProjectWarning(place.file, message, place.line, place.column, place.hint))
+    return found
 
 
 async def _try_node(

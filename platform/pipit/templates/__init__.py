@@ -5,7 +5,7 @@
 
 from pipit.templates.binder import Binder
 from pipit.templates.failures import InvalidContextKey, MissingContextKey
-from pipit.templates.parameters import Parameter
+from pipit.templates.parameters import Parameter, is_reserved
 from pipit.templates.template import Template
 from pipit.templates.values import ParamValue, RequestValue
 
@@ -17,4 +17,5 @@ __all__ = [
     "Parameter",
     "RequestValue",
     "Template",
+    "is_reserved",
 ]

@@ -130,6 +130,7 @@ class _Builder:
         self.leaving: set[str] = set()  # what the `try` that is open does to a loop outside of it
         self.inside = 0  # `try` blocks around
         self.wrote = False  # the outermost of them may have written something already
+        self.points: set[Branch] = set()
         self.counter = 0
 
     def body(self, block: Part | None) -> tuple[list[nodes.Node], Part | None]:
@@ -316,7 +317,8 @@ class _Builder:
         if self.scope.branches is None or not self.inside or not self.wrote:
             return []
         branch = Branch(self.scope.name, "try stopped", part.line, part.column)
-        if branch not in self.scope.branches:
+        if branch not in self.points:
+            self.points.add(branch)
             self.scope.branches.append(branch)
         return [_at(nodes.ExprStmt(call("point", *(nodes.Const(value) for value in branch))), part)]
 

@@ -7,6 +7,18 @@ from dataclasses import dataclass, replace
 
 _LARGEST_SAFE = 2**53 - 1
 
+# What requests mean something else by in the dialect: a template that uses such a name is warned of. `from` is on the
+# dialect's list too, and real projects use it without harm.
+_RESERVED = frozenset({
+    *("__tb__csv_header", "__tb__semver", "__tb__deployment", "cli_version", "debug", "debug_source_tables"),
+    *("explain", "finalize_aggregations", "pipeline", "playground", "query_id", "release_replacements", "tag"),
+    *("template_parameters", "token"),
+})  # fmt: skip
+
+
+def is_reserved(name: str) -> bool:
+    return name in _RESERVED or name.startswith("output_format_")
+
 
 @dataclass(frozen=True, slots=True)
 class Parameter:

@@ -7,6 +7,8 @@ end it.
 
 from __future__ import annotations
 
+import re
+from bisect import bisect_right
 from dataclasses import dataclass
 from enum import Enum
 
@@ -27,6 +29,7 @@ class Part:
     column: int
 
 
+_LONGEST = 25_000  # characters of a block; no expression is that long
 _CLOSERS = {"{{": "}}", "{%": "%}", "{#": "#}"}
 
 
@@ -45,10 +48,11 @@ class _Cutter:
         self.first_column = column
         self.parts: list[Part] = []
         self.position = 0
+        self.lines = [0, *(match.end() for match in re.finditer("\n", source))]  # where each begins
 
     def place(self, position: int) -> tuple[int, int]:
-        line = self.source.count("\n", 0, position)
-        start = self.source.rfind("\n", 0, position) + 1
+        line = bisect_right(self.lines, position) - 1
+        start = self.lines[line]
         return self.line + line, position - start + 1 + (0 if line else self.first_column - 1)
 
     def add_text(self, text: str, position: int) -> None:
@@ -108,7 +112,7 @@ class _Cutter:
 def _end_outside_quotes(source: str, start: int, closer: str, first: int) -> int:
     """Where the block ends: the first closer outside of quotes and inner braces, else simply the first closer."""
     quote, depth, position = "", 0, start
-    while position < len(source):
+    while position < min(len(source), start + _LONGEST):
         character = source[position]
         if quote:
             if character == "\\":

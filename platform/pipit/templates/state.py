@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 MAX_SECONDS = 1.0
 MAX_STEPS = 100_000
-MAX_OUTPUT = 1_000_000
+MAX_OUTPUT = 500_000
 MAX_SIZE = 1_000_000  # of a text or a list that an expression makes, with all that is in it
 MAX_DEPTH = 64  # of lists in lists
 MAX_WORK = 32_000_000  # characters and items that the expressions of one rendering make, all together

@@ -43,6 +43,7 @@ _TRUSTED = frozenset(_CALLABLE.values())
 _FAILURES: tuple[type[BaseException], ...] = (*TEMPLATE_FAILURES, jinja2.TemplateError, RecursionError, MemoryError)
 _NO_SECRETS: Mapping[str, str] = MappingProxyType({})
 _MAX_SOURCE = 1_000_000
+_MAX_BLOCKS = 5_000  # each takes some time to compile
 _PLACE = "pipit"  # what stands for an expression while its place is looked at
 
 
@@ -102,6 +103,8 @@ class Template:
             raise syntax_error(f"The template is longer than {_MAX_SOURCE} characters")
         body = source[:start] + " " + source[start + 1 :]
         parts = split(body, name)
+        if sum(part.kind is not PartKind.TEXT for part in parts) > _MAX_BLOCKS:
+            raise syntax_error(f"The template has more than {_MAX_BLOCKS} expressions and blocks")
         _check_places(parts)
         scope = Scope(name, branches=[] if traced else None)
         scope.locals = assigned_names(parts, scope)
