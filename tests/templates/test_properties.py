@@ -4,6 +4,7 @@ a value changes nothing of the statement but itself (design, rule 2; ATTACKS C).
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,9 +14,19 @@ from hypothesis import strategies as st
 from pipit.engine import Engine
 from pipit.errors import PipitError, TemplateError
 from pipit.sql.lexer import significant, tokenize
-from pipit.templates import Binder, Template
+from pipit.templates import Binder, Template, state
 
 pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(scope="module", autouse=True)
+def slow_machines_do_not_matter() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(state, "MAX_STEPS", 2_000)
+        patch.setattr(state, "MAX_SECONDS", 30.0)
+        patch.setattr(state, "MAX_REQUEST_SECONDS", 60.0)
+        yield
+
 
 FUZZ = settings(
     max_examples=300,
@@ -130,7 +141,8 @@ def rendered(source: str, values: dict[str, Any], *, traced: bool = False, place
         text = Template.compile(source, traced=traced).render(values, binder, secrets={"k": "hunter2"})
     except PipitError as error:
         assert "hunter2" not in str(error.body())
-        return type(error), error.message
+        # Which limit is reached first depends on the machine's speed.
+        return type(error), "a limit" if "Error: The template" in error.message else error.message
     assert "hunter2" not in text
     return text, repr(binder.params), binder.settings, binder.cache_seconds
 
@@ -148,8 +160,6 @@ def test_rendering_is_a_function_and_fails_as_a_template_fails(source: str, valu
     """Twice the same; the same where it is traced; nothing but errors of Pipit's tree, in compiling and rendering."""
     first = rendered("%" + source, values)
     assert not isinstance(first[0], type) or issubclass(first[0], PipitError)
-    if "runs longer" in first[1]:
-        return
     assert rendered("%" + source, values) == first
     traced = rendered("%" + source, values, traced=True)
     assert traced == first or issubclass(first[0], TemplateError)

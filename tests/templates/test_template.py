@@ -31,6 +31,8 @@ def test_the_same_expression_with_another_value_is_another_placeholder() -> None
     for value in ("0.0", "-0.0", "0.0"):
         template.render({"a": value}, binder)
     assert list(map(repr, binder.params.values())) == ["0.0", "-0.0", "0.0"]
+    twice = compile("WHERE x = {{Float64(a)}} OR y = {{Float64(a)}}")
+    assert twice.render({"a": "nan"}, Binder()) == twice.render({"a": "1"}, Binder())
     looped = compile("SELECT 1 AS a WHERE{% for x in Array(a) %} a = {{x}}{% end %}").render({"a": "u,u"}, binder)
     assert looped.strip() == "SELECT 1 AS a WHERE a = {p4:String} a = {p5:String}"
 

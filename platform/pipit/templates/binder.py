@@ -170,6 +170,8 @@ def _find_places(text: str) -> tuple[_Place, ...]:
 
 
 def _same(entry: _Entry, kind: str, value: object) -> bool:
-    if entry.type != kind or entry.value != value:
+    if entry.type != kind:
         return False
-    return kind == "String" or repr(entry.value) == repr(value)  # 0.0 equals -0.0 and is not it
+    if kind in ("String", "Array(String)"):
+        return entry.value == value
+    return repr(entry.value) == repr(value)  # 0.0 equals -0.0 and is not it; NaN is the same NaN and equals nothing
