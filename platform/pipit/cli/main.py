@@ -11,7 +11,20 @@ from typing import Annotated
 import typer
 
 from pipit import __version__
-from pipit.cli import audit, datasource, environment, jobs, project, query, secret, serve, testing, tokens, workspace
+from pipit.cli import (
+    audit,
+    datasource,
+    environment,
+    formatting,
+    jobs,
+    project,
+    query,
+    secret,
+    serve,
+    testing,
+    tokens,
+    workspace,
+)
 from pipit.cli.options import Given, examples
 from pipit.cli.output import line, out, show_error
 from pipit.errors import PipitError, Unavailable
@@ -65,6 +78,7 @@ def root(
 
 
 project.add_to(app)
+formatting.add_to(app)
 testing.add_to(app)
 serve.add_to(app)
 query.add_to(app)

@@ -16,6 +16,7 @@ from pipit.datafiles.describe import (
     sql_schema,
 )
 from pipit.datafiles.engines import MERGING, key_items
+from pipit.datafiles.format import format_text
 from pipit.datafiles.jsonpaths import EACH, Step, parse_jsonpath
 from pipit.datafiles.layout import read_project
 from pipit.datafiles.project import parse_connection, parse_datasource, parse_pipe, parse_project
@@ -31,6 +32,7 @@ __all__ = [
     "column_text",
     "datasource_type",
     "engine_object",
+    "format_text",
     "index_object",
     "key_items",
     "parse_connection",

@@ -42,6 +42,22 @@ def read_columns(report: Report, start: int, end: int) -> tuple[Column, ...]:
     return _Reader(report, start, end).columns()
 
 
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The columns of a SCHEMA with what stands around them, for who writes it again. Offsets are the text's."""
+
+    columns: tuple[tuple[Column, int, int], ...]  # where it begins, and where its last part ends
+    comments: tuple[tuple[int, int], ...]  # from `--` or `#` to the end of the line
+
+
+def read_layout(report: Report, start: int, end: int) -> Layout:
+    """As `read_columns`, with places. Only of use if the report has no errors."""
+    reader = _Reader(report, start, end)
+    columns = reader.columns()
+    placed = tuple((column, *span) for column, span in zip(columns, reader.spans, strict=True))
+    return Layout(placed, tuple(sorted(reader.comments.items())))
+
+
 class _Refused(Exception):
     """This column cannot be read on. Its error is in the report already."""
 
@@ -61,6 +77,9 @@ class _Draft:
 class _Reader:
     def __init__(self, report: Report, start: int, end: int) -> None:
         self.report, self.text, self.i, self.end = report, report.text, start, end
+        self._last = start  # where the part that was read last ends
+        self.spans: list[tuple[int, int]] = []
+        self.comments: dict[int, int] = {}
 
     def columns(self) -> tuple[Column, ...]:
         found: dict[str, Column] = {}
@@ -81,13 +100,16 @@ class _Reader:
                 continue
             if column.name in found:
                 self.report.error(f"Duplicate column '{column.name}'", start, "Every column has a name of its own.")
-            found.setdefault(column.name, column)
+            if column.name not in found:
+                found[column.name] = column
+                self.spans.append((start, self._last))
         return tuple(found.values())
 
     def _column(self) -> Column:
         draft = _Draft("", self.i)
         quoted = self.text[self.i] in '`"'
         draft.name = self._name()
+        self._last = self.i
         word = draft.name.upper()
         if not quoted and word in ("INDEX", "PROJECTION", "CONSTRAINT") and self._is_clause(word):
             raise self._refuse(f"{word} is not allowed inside SCHEMA", draft.at, "Use INDEXES > for indexes.")
@@ -98,7 +120,7 @@ class _Reader:
             if self.text[self.i] == ",":
                 self.i += 1
                 break
-            self._part(draft)
+            self._last = self._part(draft)
         if draft.type is None and draft.default is None:
             raise self._refuse("Column name and either type or DEFAULT are required", draft.at, "`name` Type")
         type_ = draft.type or ""
@@ -125,8 +147,8 @@ class _Reader:
         self.i = end
         return self.text[start:end]
 
-    def _part(self, draft: _Draft) -> None:
-        """One part after the name: a type, a path, a default, a codec."""
+    def _part(self, draft: _Draft) -> int:
+        """One part after the name: a type, a path, a default, a codec. Where it ends."""
         at = self.i
         if self.text[at] == "`":
             end = self._quoted(at)
@@ -135,7 +157,7 @@ class _Reader:
                 raise self._refuse("A comma is missing before this column", at)
             self._once(draft, "JSON path", at)
             draft.jsonpath, draft.jsonpath_at, self.i = inner[5:].strip(), at, end
-            return
+            return end
         match = _WORD.match(self.text, at, self.end)
         if match is None:
             raise self._refuse(f"Unexpected {self.text[at]} in column '{draft.name}'", at, "`name` Type, `name` Type")
@@ -146,9 +168,10 @@ class _Reader:
         if word == "DEFAULT":
             self._once(draft, "DEFAULT", at)
             self.i = match.end()
-            draft.default = self._expression()
+            draft.default, end = self._expression()
             if not draft.default:
                 raise self._refuse("DEFAULT needs an expression", at, "`name` Type DEFAULT now()")
+            return end
         elif word == "CODEC":
             self._once(draft, "CODEC", at)
             self.i = match.end()
@@ -162,6 +185,7 @@ class _Reader:
             raise self._refuse(
                 f"Unexpected '{match[0]}' after the type of column '{draft.name}'", at, "Is a comma missing before it?"
             )
+        return self.i
 
     def _type(self, match: re.Match[str]) -> str:
         start = self.i
@@ -201,9 +225,10 @@ class _Reader:
         self.i = start + 1
         raise self._refuse("The bracket is not closed", start)
 
-    def _expression(self) -> str:
-        """The expression of a DEFAULT: up to a comma, a JSON path, CODEC or the end."""
+    def _expression(self) -> tuple[str, int]:
+        """The expression of a DEFAULT, up to a comma, a JSON path, CODEC or the end; where its last piece ends."""
         pieces: list[str] = []
+        last = self.i
         while self.i < self.end:
             char = self.text[self.i]
             if char == "," or (char == "`" and self.text.startswith("`json:", self.i)):
@@ -218,6 +243,7 @@ class _Reader:
                 self.i = end
             elif self._at_comment():
                 self._line_end()
+                continue
             elif match := _WORD.match(self.text, self.i, self.end):
                 if match[0].upper() in _ENDS_EXPRESSION:
                     break
@@ -226,7 +252,9 @@ class _Reader:
             else:
                 pieces.append(char)
                 self.i += 1
-        return values.one_line("".join(pieces))
+            if not char.isspace():
+                last = self.i
+        return values.one_line("".join(pieces)), last
 
     def _check_type(self, start: int, end: int) -> None:
         """What the dialect refuses by name, at any depth. Noted only: the column can be read on."""
@@ -331,8 +359,11 @@ class _Reader:
         return i < 0 or self.text[i] == "\n"
 
     def _line_end(self) -> None:
+        """Moves over a comment."""
         found = self.text.find("\n", self.i, self.end)
-        self.i = self.end if found < 0 else found
+        end = self.end if found < 0 else found
+        self.comments[self.i] = end
+        self.i = end
 
     def _recover(self) -> None:
         """Moves after the comma or the line end where the next column may begin."""

@@ -62,7 +62,7 @@ def read_directives(report: Report, kind: Kind) -> list[Directive]:
             word, rest = word[:-1], ">"  # `SQL>`
         value = rest.strip()
         if value.startswith(">"):
-            after = _block_end(report, kind, line)
+            after = block_end(report, kind, line)
             opened = report.text.index(">", offset) + 1
             directive = _block(report, word.upper(), offset, opened, line - 1, after)
             line = after
@@ -77,7 +77,7 @@ def read_directives(report: Report, kind: Kind) -> list[Directive]:
     return found
 
 
-def _block_end(report: Report, kind: Kind, line: int) -> int:
+def block_end(report: Report, kind: Kind, line: int) -> int:
     """The line that ends the block whose lines begin at `line`: the next directive's, or the one after the last."""
     while line <= report.lines:
         start, end = report.line_start(line), report.line_end(line)

@@ -88,11 +88,20 @@ def _inside(root: Path, link: Path) -> bool:
 
 
 def _read(root: Path, path: Path) -> str:
-    """The file's text. ValueError, for the reader: it leaves the project, is not a file, too large, or no UTF-8."""
+    """The file's text. ValueError, for the reader: it leaves the project, or as `read_file`."""
+    try:
+        outside = not path.resolve(strict=True).is_relative_to(root)
+    except (OSError, RuntimeError):
+        outside = False  # `read_file` says what it is
+    if outside:
+        raise ValueError("This link leaves the project's folder, and is not followed")
+    return read_file(path)
+
+
+def read_file(path: Path) -> str:
+    """The file's text. ValueError, for the reader: it is not a file, too large, or no UTF-8."""
     try:
         real = path.resolve(strict=True)
-        if not real.is_relative_to(root):
-            raise ValueError("This link leaves the project's folder, and is not followed")
         if not real.is_file():
             raise ValueError("This is not a file")
         with real.open("rb") as file:
