@@ -14,6 +14,7 @@ from pipit.datafiles import values
 from pipit.datafiles.jsonpaths import EACH, parse_jsonpath
 from pipit.datafiles.resources import Column
 from pipit.datafiles.source import Report
+from pipit.sql.lexer import unescape
 
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _DIRECTIVE = re.compile(r"[A-Z][A-Z_]{2,}(?=\s|$)")
@@ -135,9 +136,11 @@ class _Reader:
         start, char = self.i, self.text[self.i]
         if char in '`"':
             self.i = self._quoted(start)
-            name = self.text[start + 1 : self.i - 1].replace(char + char, char).replace("\\" + char, char)
+            name = unescape(self.text[start + 1 : self.i - 1], char)
             if not name.strip():
                 raise self._refuse("The column has no name", start)
+            if any("\ud800" <= c <= "\udfff" for c in name):
+                raise self._refuse("The column's name is not valid text", start)
             return name
         end = start
         while end < self.end and self.text[end] not in _ENDS_NAME:
@@ -172,7 +175,7 @@ class _Reader:
             if not draft.default:
                 raise self._refuse("DEFAULT needs an expression", at, "`name` Type DEFAULT now()")
             return end
-        elif word == "CODEC":
+        if word == "CODEC":
             self._once(draft, "CODEC", at)
             self.i = match.end()
             self._space()
