@@ -156,8 +156,9 @@ def node_error(
 
 
 @lru_cache(maxsize=8192)
-def _compile(sql: str, name: str) -> Template:
-    """Templates are immutable, and a deploy builds snapshots more than once, mostly of texts that did not change."""
+def compiled(sql: str, name: str) -> Template:
+    """A node's template; raises TemplateError. Kept: templates are immutable, and a deploy builds snapshots more than
+    once, mostly of texts that did not change."""
     return Template.compile(sql, name=name)
 
 
@@ -167,8 +168,8 @@ def _compile_pipe(pipe: Pipe, errors: list[DatafileError]) -> CompiledPipe:
     for node in pipe.nodes:
         template: Template | None = None
         try:
-            compiled = _compile(node.sql, f"{pipe.name}.{node.name}")
-            template = compiled if node.is_template else None
+            found = compiled(node.sql, f"{pipe.name}.{node.name}")
+            template = found if node.is_template else None
         except TemplateError as error:
             place = {"line": error.line or 1, "column": error.column}
             errors.append(node_error(pipe, node, error.message, **place, hint=error.hint))

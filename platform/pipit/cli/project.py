@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
 from importlib.resources import files as package_files
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -17,15 +17,13 @@ from pipit.cli.changes import live, show_changes, show_environments, summary
 from pipit.cli.options import DATA_FOLDER, DataOption, HostOption, Options, TokenOption, examples, resolve
 from pipit.cli.output import count, line, note, out, show_errors, show_warnings, waiting
 from pipit.cli.target import connect, run
-from pipit.errors import BadRequest, DatafileError, ProjectError, TemplateError
+from pipit.errors import BadRequest, DatafileError
 
 if TYPE_CHECKING:
-    from pipit.datafiles.resources import Project
     from pipit.datafiles.resources import Warning as ProjectWarning
+    from pipit.deploy.check import Checked
 
 _PANEL = "Project"
-# Values of secrets are not needed to see whether a project is right. This reads as a number and as a text.
-_SECRET_STAND_IN = "1"
 
 Folder = Annotated[Path, typer.Argument(help="The project folder.", metavar="DIR", show_default=False)]
 
@@ -36,7 +34,11 @@ def add_to(app: typer.Typer) -> None:
         rich_help_panel=_PANEL,
         epilog=examples("pipit init", "pipit init shop && cd shop && pipit serve --watch"),
     )(init)
-    app.command("check", rich_help_panel=_PANEL, epilog=examples("pipit check", "pipit check path/to/project"))(check)
+    app.command(
+        "check",
+        rich_help_panel=_PANEL,
+        epilog=examples("pipit check", "pipit check path/to/project", "pipit check --format json"),
+    )(check)
     app.command("plan", rich_help_panel=_PANEL, epilog=examples("pipit plan", "pipit plan --host https://..."))(plan)
     app.command(
         "deploy",
@@ -150,68 +152,69 @@ def read_files(folder: Path) -> dict[str, str]:
     return files
 
 
-def check(folder: Folder = Path()) -> None:
+class Format(StrEnum):
+    TEXT = "text"
+    JSON = "json"
+
+
+def check(
+    folder: Folder = Path(),
+    format: Annotated[
+        Format, typer.Option("--format", help="What to print: lines for people, or JSON for editors and CI.")
+    ] = Format.TEXT,
+) -> None:
     """Parses a project and tries it in a throw-away engine. Needs no server and changes nothing.
 
-    Prints every error as file:line:column: message. Exit code 1 if there is one.
+    Prints every error and warning as file:line:column: message, in the order of the files. Exit code 1 if there is an
+    error; warnings alone are 0.
     """
-    from pipit.datafiles import parse_project
-
     files = read_files(folder)
-    try:
-        project = parse_project(files)
-    except ProjectError as error:
-        _fail(error.errors, ())
     with waiting("Trying it in the engine..."):
-        errors, warnings = run(_validate(project))
-    if errors:
-        _fail(errors, warnings)
-    show_warnings(warnings, out)
-    endpoints = sum(pipe.endpoint is not None for pipe in project.pipes.values())
-    line(
-        out,
-        f"{count(len(project.datasources), 'data source')}, {count(len(project.pipes), 'pipe')}, "
-        f"{count(endpoints, 'endpoint')}: valid",
-    )
+        found = run(_check(files))
+    if format is Format.JSON:
+        out.file.write(_as_json(folder, found))
+    else:
+        show_warnings(found.warnings, out)
+        show_errors(found.errors, out)
+        counted = f"{count(found.datasources, 'data source')}, {count(found.pipes, 'pipe')}, "
+        counted += count(found.endpoints, "endpoint")
+        if found.errors:
+            note(f"{count(len(found.errors), 'error')}.")
+        else:
+            line(out, f"{counted}: valid")
+    if found.errors:
+        raise typer.Exit(1)
 
 
-def _fail(errors: tuple[DatafileError, ...], warnings: tuple[ProjectWarning, ...]) -> None:
-    show_warnings(warnings, out)
-    show_errors(errors, out)
-    note(f"{count(len(errors), 'error')}.")
-    raise typer.Exit(1)
-
-
-async def _validate(project: Project) -> tuple[tuple[DatafileError, ...], tuple[ProjectWarning, ...]]:
-    from pipit.catalog.snapshot import Workspace
-    from pipit.datafiles import parse_project
-    from pipit.deploy.targets import with_targets
-    from pipit.deploy.validate import validate
+async def _check(files: Mapping[str, str]) -> Checked:
+    from pipit.deploy.check import check_files
     from pipit.engine import open_engine
 
-    secrets = dict.fromkeys(_secrets(project), _SECRET_STAND_IN)
     with tempfile.TemporaryDirectory(prefix="pipit-check-") as data:
         async with open_engine(Path(data)) as engine:
-            try:
-                nobody = Workspace("check", "check", "pipit_check", "")
-                project, errors = await with_targets(engine, nobody, project, parse_project, secrets=secrets)
-                if errors:
-                    return errors, project.warnings
-                findings = await validate(engine, nobody, project, secrets=secrets)
-            except ProjectError as error:
-                return error.errors, project.warnings
-    return findings.errors, project.warnings + findings.warnings
+            return await check_files(engine, files)
 
 
-def _secrets(project: Project) -> set[str]:
-    """The secrets that the pipes need. A template that does not compile is the validation's to report."""
-    from pipit.templates import Template
+def _as_json(folder: Path, found: Checked) -> str:
+    """`path` is from the current folder, for annotations; `file` from the project's."""
+    import json
 
-    found: set[str] = set()
-    for node in (node for pipe in project.pipes.values() for node in pipe.nodes):
-        with suppress(TemplateError):
-            found.update(Template.compile(node.sql).secrets)
-    return found
+    def listed(severity: str, items: Iterable[DatafileError | ProjectWarning]) -> list[dict[str, object]]:
+        return [
+            {"severity": severity, "file": item.file, "path": str(folder / item.file), "line": item.line}
+            | {"column": item.column, "message": item.message, "hint": item.hint}
+            for item in items
+        ]
+
+    whole = {
+        "valid": not found.errors,
+        "errors": listed("error", found.errors),
+        "warnings": listed("warning", found.warnings),
+        "datasources": found.datasources,
+        "pipes": found.pipes,
+        "endpoints": found.endpoints,
+    }
+    return json.dumps(whole, indent=2) + "\n"
 
 
 def plan(

@@ -7,7 +7,7 @@ values. All errors come back at once, each with its place in a file.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from pipit.catalog import services
@@ -19,10 +19,12 @@ from pipit.catalog.switched import switched_off
 from pipit.datafiles.resources import NodeType, Project
 from pipit.datafiles.resources import Warning as ProjectWarning
 from pipit.deploy import ddl
+from pipit.deploy.differences import as_patterns
 from pipit.deploy.gate import checked
 from pipit.deploy.policies import try_policies
 from pipit.deploy.scratch import logical, scratch_database
 from pipit.deploy.services import make_services
+from pipit.deploy.together import together
 from pipit.deploy.views import View, common_columns, missing_columns, views_of
 from pipit.engine.client import Engine
 from pipit.errors import CustomError, DatafileError, PipitError, SqlError, TemplateError, Unavailable
@@ -33,6 +35,10 @@ from pipit.templates import Binder, is_reserved
 
 # ClickHouse's codes for a value that cannot be used: parse and cast errors, bad arguments, out of range, throwIf.
 VALUE_ERRORS = frozenset({6, 26, 27, 36, 38, 41, 69, 70, 72, 130, 153, 190, 321, 349, 376, 395, 407, 441, 675, 676})
+
+
+# Nodes that are tried at the same time: while the engine looks at one, the next ones are composed.
+_AT_ONCE = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +61,19 @@ async def validate(
         if workspace.settings.require_policies:
             errors += unpoliced(snapshot)
         composer, examiner = Composer(), Examiner(engine)
-        for pipe in snapshot.pipes.values():
-            for node in pipe.nodes.values():
-                errors_of_node, warnings_of_node = await _try_both_sides(snapshot, pipe, node, composer, examiner)
-                tables = [names.datasources[name] for name in broken]
-                errors += [e for e in errors_of_node if not any(table in e.message for table in tables)]
-                warnings += warnings_of_node
-        if not errors:
-            await _create_views(engine, snapshot, composer, errors, warnings)
+        tables = [names.datasources[name] for name in broken]
+        tried = [
+            _try_both_sides(snapshot, pipe, node, composer, examiner)
+            for pipe in snapshot.pipes.values()
+            for node in pipe.nodes.values()
+        ]
+        for errors_of_node, warnings_of_node in await together(tried, _AT_ONCE):
+            errors += [e for e in errors_of_node if not any(table in e.message for table in tables)]
+            warnings += warnings_of_node
+        warnings += as_patterns(snapshot)
+        wrong = {error.file for error in errors}
+        sound = [pipe for pipe in snapshot.pipes.values() if pipe.pipe.file not in wrong]
+        await _create_views(engine, snapshot, composer, sound, broken, errors, warnings)
     return Findings(tuple(errors), tuple(warnings))
 
 
@@ -142,16 +153,24 @@ async def _create_views(
     engine: Engine,
     snapshot: Snapshot,
     composer: Composer,
+    pipes: Sequence[CompiledPipe],
+    broken: set[str],
     errors: list[DatafileError],
     warnings: list[ProjectWarning],
 ) -> None:
     """Creates each view and writes no row through it: that is how the engine checks names and conversions."""
-    try:
-        views = views_of(snapshot, composer)
-    except DatafileError as error:
-        errors.append(error)
-        return
-    for number, view in enumerate(views.values()):
+    views: list[View] = []
+    for pipe in pipes:
+        try:
+            views += views_of(snapshot, composer, pipes=[pipe]).values()
+        except DatafileError as error:
+            errors.append(error)
+        except PipitError as error:  # the template asks for a value
+            node = next(n for n in pipe.nodes.values() if n.node.type is NodeType.MATERIALIZED)
+            errors.append(_place(pipe, node, error, snapshot))
+    for number, view in enumerate(views):
+        if view.target.name in broken:
+            continue
         try:
             await _try_view(engine, snapshot, view, f"m{number}", warnings)
         except Unavailable:

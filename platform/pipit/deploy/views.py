@@ -5,7 +5,7 @@ Used for creating a view, for filling it from rows that are there, and for seein
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from msgspec import structs
@@ -55,10 +55,11 @@ class View:
         return (self.sql, self.settings, self.target.name) == (other.sql, other.settings, other.target.name)
 
 
-def views_of(snapshot: Snapshot, composer: Composer) -> dict[str, View]:
-    """All views of a snapshot. Raises DatafileError where a view's SQL takes parameters or reads what is not there."""
+def views_of(snapshot: Snapshot, composer: Composer, *, pipes: Iterable[CompiledPipe] | None = None) -> dict[str, View]:
+    """All views of a snapshot, or of these pipes. Raises DatafileError where a view's SQL takes parameters or reads what
+    is not there."""
     views: dict[str, View] = {}
-    for pipe in snapshot.pipes.values():
+    for pipe in snapshot.pipes.values() if pipes is None else pipes:
         for node in pipe.nodes.values():
             if node.node.type is not NodeType.MATERIALIZED:
                 continue

@@ -6,6 +6,7 @@
 from pipit.templates.binder import Binder
 from pipit.templates.failures import InvalidContextKey, MissingContextKey
 from pipit.templates.parameters import Parameter, is_reserved
+from pipit.templates.patterns import patterns
 from pipit.templates.template import Template
 from pipit.templates.values import ParamValue, RequestValue
 
@@ -18,4 +19,5 @@ __all__ = [
     "RequestValue",
     "Template",
     "is_reserved",
+    "patterns",
 ]

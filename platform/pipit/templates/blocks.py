@@ -367,4 +367,11 @@ def _text_size(body: list[nodes.Node]) -> int:
 
 
 def _at(node: nodes.Node, part: Part) -> nodes.Node:
-    return node.set_lineno(part.line)
+    """The node with the part's line, and what is in it and has none yet: each node is looked at once."""
+    todo = [node]
+    while todo:
+        one = todo.pop()
+        if one.lineno is None:
+            one.lineno = part.line
+            todo.extend(one.iter_child_nodes())
+    return node

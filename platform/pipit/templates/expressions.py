@@ -19,10 +19,11 @@ from jinja2 import nodes
 
 from pipit.errors import TemplateError
 from pipit.templates import keywords
-from pipit.templates.failures import syntax_error
+from pipit.templates.binder import Binder
+from pipit.templates.failures import PREFIX, syntax_error
 from pipit.templates.functions import DESCRIBING, FUNCTIONS, Function
 from pipit.templates.parameters import Use, constant
-from pipit.templates.state import Branch
+from pipit.templates.state import Branch, State
 from pipit.templates.types import PARSERS
 
 METHODS = {"split": (0, 2), "get": (1, 2), "join": (1, 1), "replace": (2, 3)}
@@ -35,6 +36,7 @@ _UNARY: dict[type[ast.unaryop], type[nodes.UnaryExpr]] = {
     ast.Not: nodes.Not, ast.USub: nodes.Neg, ast.UAdd: nodes.Pos,
 }  # fmt: skip
 _RESERVED = ("format", "q")
+_SAID = frozenset({"cache_ttl", "max_threads", "backend_hint", "activate", "disable"})
 _MAX_EXPRESSION = 20_000
 
 
@@ -280,6 +282,8 @@ class _Translator:
                 raise self.fail(f"{name}() takes the name of a secret as a text", "A request cannot choose the secret.")
             if len(positional) == 1:
                 self.scope.secrets.append(secret)
+        if name in _SAID and all(isinstance(argument, ast.Constant) for argument in positional):
+            self.said(function, [argument.value for argument in positional if isinstance(argument, ast.Constant)])
         arguments: list[nodes.Expr] = []
         if function.takes_name:
             arguments += self.named(positional.pop(0), tree, name, function, said)
@@ -293,6 +297,13 @@ class _Translator:
         found = call(name, *arguments)
         found.kwargs = [nodes.Keyword(keywords.show(str(k.arg)), self.visit(k.value)) for k in keyword_arguments]
         return found
+
+    def said(self, function: Function, values: list[object]) -> None:
+        """What the author wrote down once for all requests is right or wrong now, not at the first of them."""
+        try:
+            function.call(State({}, Binder(), {}, ()), *values)
+        except TemplateError as error:
+            raise self.fail(error.message.removeprefix(PREFIX), error.hint) from error
 
     def check_arguments(
         self, name: str, function: Function, positional: list[ast.expr], others: list[ast.keyword]

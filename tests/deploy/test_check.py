@@ -1,0 +1,108 @@
+"""`pipit check`: everything at once, sorted, nothing said twice, and warnings for what answers differently here."""
+
+from __future__ import annotations
+
+import pytest
+
+from pipit.deploy.check import Checked, check_files
+from pipit.engine import Engine
+
+pytestmark = pytest.mark.anyio
+
+EVENTS = "SCHEMA >\n    `at` DateTime `json:$.at`,\n    `name` String `json:$.name`\n\nENGINE MergeTree\nENGINE_SORTING_KEY at\n"
+TOTALS = "SCHEMA >\n    `name` String,\n    `n` UInt64\n\nENGINE SummingMergeTree\nENGINE_SORTING_KEY name\n"
+
+
+def pipe(sql: str, more: str = "TYPE endpoint\n") -> str:
+    return "NODE e\nSQL >\n" + "".join(f"    {row}\n" for row in sql.split("\n")) + "\n" + more
+
+
+async def checked(engine: Engine, **files: str) -> Checked:
+    return await check_files(engine, {name.replace("__", "."): text for name, text in files.items()})
+
+
+def lines(found: Checked) -> list[str]:
+    return [str(error) for error in found.errors]
+
+
+async def test_errors_of_every_stage_come_together_and_sorted(engine: Engine) -> None:
+    found = await checked(
+        engine,
+        events__datasource=EVENTS,
+        bad__datasource="SCHEMA >\n    `a` Boolean\n",
+        worse__datasource="SCHEMA >\n    `a` Strin\n",
+        a_view__pipe=pipe("SELECT nam FROM events", "TYPE materialized\nDATASOURCE totals\n"),
+        totals__datasource=TOTALS,
+        b_view__pipe=pipe("%\nSELECT name, {{UInt64(n, 1)}} AS n FROM events", "TYPE materialized\nDATASOURCE totals\n"),
+        parse__pipe="NODE e\nSQL SELECT 1\nSQL >\n    SELECT 1\n",
+        template__pipe=pipe("%\nSELECT {{String(a}}"),
+        unclosed__pipe=pipe("%\nSELECT 1 {% if defined(a) %}"),
+        engine__pipe=pipe("SELECT nme FROM events"),
+    )
+    assert [(e.file, e.line, e.column) for e in found.errors] == [
+        ("a_view.pipe", 3, 12),
+        ("b_view.pipe", 3, 5),
+        ("bad.datasource", 2, 9),
+        ("engine.pipe", 3, 12),
+        ("parse.pipe", 2, 1),
+        ("template.pipe", 4, 12),
+        ("unclosed.pipe", 4, 14),
+        ("worse.datasource", 2, 5),
+    ], lines(found)
+
+
+async def test_what_follows_from_a_file_that_is_wrong_is_not_said(engine: Engine) -> None:
+    found = await checked(
+        engine,
+        events__datasource=EVENTS.replace("DateTime", "DateTime64"),
+        reads__pipe=pipe("SELECT name FROM events"),
+        reads_it__pipe=pipe("%\nSELECT name FROM reads WHERE name = {{String(name)}}"),
+        fills__pipe=pipe("SELECT 1 AS name", "TYPE materialized\nDATASOURCE events\n"),
+        copies__pipe=pipe("SELECT name FROM events", "TYPE copy\nTARGET_DATASOURCE events\n"),
+        other__pipe=pipe("SELECT * FROM nowhere"),
+    )
+    assert lines(found) == [
+        "events.datasource:2:10: DateTime64 type without precision is not supported",
+        "other.pipe:3:19: node 'e': Resource 'nowhere' not found",
+    ]
+    assert not [w for w in found.warnings if "'events'" in w.message]
+
+
+async def test_a_view_is_tried_beside_an_endpoint_that_is_wrong(engine: Engine) -> None:
+    found = await checked(
+        engine,
+        events__datasource=EVENTS,
+        totals__datasource=TOTALS,
+        view__pipe=pipe("SELECT name, [1] AS n FROM events", "TYPE materialized\nDATASOURCE totals\n"),
+        wrong__pipe=pipe("SELECT nme FROM events"),
+    )
+    assert [error.file for error in found.errors] == ["view.pipe", "wrong.pipe"], lines(found)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        ("cache_ttl('2m')", "Invalid TTL cache expression, valid expressions are ('5s', '1m', '5m', '30m', '1h')"),
+        ("max_threads(0)", "max_threads() takes a number from 1 to 1024"),
+        ("activate('nothing')", "'activate' takes one of: analyzer"),
+    ],
+)
+async def test_what_is_wrong_for_every_request_is_an_error(engine: Engine, call: str, message: str) -> None:
+    sql = "%\n{% if defined(never) %}\n{{" + call + "}}\n{% end %}\nSELECT 1"
+    found = await checked(engine, one__pipe=pipe(sql))
+    (error,) = found.errors
+    assert message in error.message and (error.line, error.column) == (5, 5)
+
+
+async def test_a_text_in_a_pattern_is_a_warning(engine: Engine) -> None:
+    sql = "%\nSELECT name FROM events\nWHERE name LIKE concat('%', {{String(text)}}, '%')"
+    found = await checked(engine, events__datasource=EVENTS, one__pipe=pipe(sql))
+    assert not found.errors
+    (warning,) = found.warnings
+    assert str(warning) == "one.pipe:5:33: 'text' is part of a LIKE pattern: here a % in its value is a wildcard"
+    assert "sql_unescape(String(text), '%')" in warning.hint
+
+
+async def test_a_project_that_is_right(engine: Engine) -> None:
+    found = await checked(engine, events__datasource=EVENTS, one__pipe=pipe("SELECT name FROM events"))
+    assert found == Checked((), (), 1, 1, 1)
