@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from typer.testing import CliRunner
 
 from pipit.cli import app
@@ -75,6 +77,26 @@ def test_check_of_a_classic_project(shell: Shell) -> None:
     done = shell("check")
     assert done.returncode == 1
     assert "includes/n.incl:3:12: error: node 'n'" in done.stdout
+
+
+def test_check_as_json_for_editors(shell: Shell) -> None:
+    write(shell.folder, {f"shop/{name}": text for name, text in PROJECT.items()})
+    found = json.loads(shell.ok("check", "shop", "--format", "json"))
+    assert found == {"valid": True, "errors": [], "warnings": [], "datasources": 1, "pipes": 1, "endpoints": 1}
+    broken = TOTALS.replace("sum(amount)", "sum(amonut)").replace("AND tenant =", "AND tenant LIKE")
+    write(shell.folder, {"shop/pipes/totals.pipe": broken, "shop/pipes/bad.pipe": "TOKEN t APPEND\n" + TOTALS})
+    done = shell("check", "shop", "--format", "json")
+    assert done.returncode == 1
+    found = json.loads(done.stdout)
+    assert not found["valid"]
+    assert [(e["severity"], e["path"], e["line"], e["column"]) for e in found["errors"]] == [
+        ("error", "shop/pipes/bad.pipe", 1, 9),
+        ("error", "shop/pipes/totals.pipe", 4, 24),
+    ]
+    (warning,) = found["warnings"]
+    assert (warning["severity"], warning["file"], warning["line"]) == ("warning", "pipes/totals.pipe", 7)
+    assert "LIKE" in warning["message"] and warning["hint"]
+    assert shell("check", "--format", "xml").returncode == 2
 
 
 def test_check_needs_no_secret(shell: Shell) -> None:

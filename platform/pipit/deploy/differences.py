@@ -10,19 +10,22 @@ from pipit.catalog.snapshot import Snapshot
 from pipit.datafiles.resources import Warning as ProjectWarning
 from pipit.templates import patterns
 
+_HINT = (
+    "Tinybird escapes it. To look for the text itself: positionCaseInsensitive(column, {{{{String({0})}}}}) > 0. "
+    "If wildcards are meant: sql_unescape(String({0}), '%')."
+)
+
 
 def as_patterns(snapshot: Snapshot) -> list[ProjectWarning]:
     """Text parameters used as patterns of LIKE, where a `%` in the value is a wildcard."""
     found: list[ProjectWarning] = []
     for pipe in snapshot.pipes.values():
         for node in pipe.nodes.values():
-            for pattern in patterns(node.node.sql) if node.template else ():
-                message = f"'{pattern.parameter}' is part of a LIKE pattern: here a % in its value is a wildcard"
-                place = node_error(pipe.pipe, node.node, message, line=pattern.line, column=pattern.column)
-                hint = (
-                    f"Tinybird escapes it. To look for the text itself: "
-                    f"positionCaseInsensitive(column, {{{{String({pattern.parameter})}}}}) > 0. "
-                    f"If wildcards are meant: sql_unescape(String({pattern.parameter}), '%')."
-                )
-                found.append(ProjectWarning(place.file, message, place.line, place.column, hint))
+            places = patterns(node.node.sql) if node.template else ()
+            for name in dict.fromkeys(pattern.parameter for pattern in places):
+                first, *more = [pattern for pattern in places if pattern.parameter == name]
+                what = f"of {len(more) + 1} LIKE patterns" if more else "of a LIKE pattern"
+                message = f"'{name}' is part {what}: here a % in its value is a wildcard"
+                place = node_error(pipe.pipe, node.node, message, line=first.line, column=first.column)
+                found.append(ProjectWarning(place.file, message, place.line, place.column, _HINT.format(name)))
     return found

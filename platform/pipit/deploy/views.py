@@ -56,8 +56,10 @@ class View:
 
 
 def views_of(snapshot: Snapshot, composer: Composer, *, pipes: Iterable[CompiledPipe] | None = None) -> dict[str, View]:
-    """All views of a snapshot, or of these pipes. Raises DatafileError where a view's SQL takes parameters or reads what
-    is not there."""
+    """All views of a snapshot, or of these pipes.
+
+    Raises DatafileError where a view's SQL takes parameters or reads what is not there.
+    """
     views: dict[str, View] = {}
     for pipe in snapshot.pipes.values() if pipes is None else pipes:
         for node in pipe.nodes.values():

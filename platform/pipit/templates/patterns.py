@@ -19,6 +19,10 @@ from pipit.templates.parts import Part, PartKind, split
 
 _OPERATORS = frozenset({"LIKE", "ILIKE"})
 _FUNCTIONS = frozenset({"like", "notlike", "ilike", "notilike"})
+_BEFORE_OPERAND = frozenset(
+    {"AND", "OR", "NOT", "WHERE", "PREWHERE", "HAVING", "QUALIFY", "ON", "SELECT", "DISTINCT", "BY"}
+    | {"CASE", "WHEN", "THEN", "ELSE"}
+)
 _MARK = "pipit_pattern_"
 
 
@@ -74,12 +78,14 @@ def _operands(tokens: Sequence[Token]) -> Iterator[slice]:
 
 
 def _after_operand(tokens: Sequence[Token], i: int) -> bool:
-    """Whether a value or NOT stands before: then `LIKE (` is the operator, not a call."""
+    """Whether a value stands before, or a value and NOT: then `LIKE (` is the operator, not a call."""
+    if i and tokens[i - 1].text.upper() == "NOT":
+        i -= 1
     if not i:
         return False
     before = tokens[i - 1]
     if before.kind is TokenKind.WORD:
-        return before.text.upper() not in ("AND", "OR", "WHERE", "HAVING", "ON", "SELECT", "WHEN", "THEN", "ELSE", "BY")
+        return before.text.upper() not in _BEFORE_OPERAND
     return before.kind in (TokenKind.QUOTED_IDENTIFIER, TokenKind.STRING, TokenKind.NUMBER, TokenKind.CLOSE)
 
 
