@@ -22,6 +22,7 @@ _SWALLOWED = re.compile(
     r"|TOKEN[ \t]+\S+[ \t]+(?:READ|APPEND)"
     r"|INCLUDE[ \t]+\S+\.incl\b.*)"
 )
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,9 @@ def read_directives(report: Report, kind: Kind) -> list[Directive]:
         return []
     if "\0" in report.text:
         report.error("The file holds a NUL character", report.text.index("\0"), "A datafile is plain UTF-8 text.")
+        return []
+    if surrogate := _SURROGATE.search(report.text):
+        report.error("The file holds half a character", surrogate.start(), "A datafile is plain UTF-8 text.")
         return []
     found: list[Directive] = []
     line = 1

@@ -67,12 +67,15 @@ def render_secrets(text: str, secrets: Mapping[str, str], *, file: str) -> str:
     for directive in read_directives(scratch, kind):
         if directive.name in ("ROW_POLICY", "DESCRIPTION"):
             continue
+        quote, read = "", directive.start
         for found in _SECRET.finditer(report.text, directive.start, directive.end):
+            quote = _open_quote(report.text, read, found.start(), quote)
+            read = found.end()
             value = _value(found, secrets)
             if value is None:
                 report.error(_missing(found), found.start())
                 continue
-            written = _written(report, directive, found, value)
+            written = _written(report, directive, found, value, quote)
             pieces += (report.text[i : found.start()], written)
             i = found.end()
     if report.errors:
@@ -90,7 +93,7 @@ def with_secrets(project: Project, secrets: Mapping[str, str]) -> Project:
 
         def one(found: re.Match[str]) -> str:
             secret = _value(found, secrets)
-            if secret is None:
+            if secret is None and not report.full:
                 at = report.text.find(found[0])
                 report.error(_missing(found), at if at >= 0 else None)
             return secret or ""
@@ -146,12 +149,12 @@ def _missing(found: re.Match[str]) -> str:
     )
 
 
-def _written(report: Report, directive: Directive, found: re.Match[str], value: str) -> str:
-    """The value as the parser reads it back, where this placeholder stands."""
+def _written(report: Report, directive: Directive, found: re.Match[str], value: str, quote: str) -> str:
+    """The value as the parser reads it back, where this placeholder stands: in a `quote`, or in none."""
     lines = value.replace("\r\n", "\n").rstrip("\n").split("\n")
-    before = report.text[directive.start : found.start()]
     if directive.block:
-        row = before.rpartition("\n")[2]
+        start = max(directive.start, report.text.rfind("\n", directive.start, found.start()) + 1)
+        row = report.text[start : found.start()]
         if len(lines) > 1 and row.strip():
             report.error("A secret of several lines must stand alone in its line", found.start())
             return ""
@@ -164,7 +167,6 @@ def _written(report: Report, directive: Directive, found: re.Match[str], value: 
     if directive.name in ENGINE_WORDS:
         return lines[0]  # part of an expression, whose quotes are SQL's
     escaped = lines[0].replace("\\", "\\\\").replace('"', '\\"')
-    quote = _open_quote(before)
     if quote == "'":
         if "'" in value:
             report.error("A secret with an apostrophe cannot stand in single quotes", found.start())
@@ -172,12 +174,11 @@ def _written(report: Report, directive: Directive, found: re.Match[str], value: 
     return escaped if quote else f'"{escaped}"'
 
 
-def _open_quote(before: str) -> str:
-    """The quote that is open at the end of this part of a line, if one is."""
-    quote = ""
-    i = 0
-    while i < len(before):
-        char = before[i]
+def _open_quote(text: str, start: int, end: int, quote: str) -> str:
+    """The quote that is open at `end`, if one is, where `quote` was at `start`."""
+    i = start
+    while i < end:
+        char = text[i]
         if quote == '"' and char == "\\":
             i += 1
         elif quote and char == quote:

@@ -206,11 +206,11 @@ class _Builder:
         branches: list[tuple[nodes.Expr, list[nodes.Node], Part]] = []
         otherwise: list[nodes.Node] = []
         conditions = [rest]
-        names = [defined_names(tree)]
+        names = set(defined_names(tree))  # grows with each elif
         here = part
         while True:
             self.scope.guards.append(conditions[-1])
-            self.scope.guarded.append(frozenset().union(*names))
+            self.scope.guarded.append(names)
             body, operator, following, end = self.divided(part, ("elif", "else"))
             self.scope.guards.pop()
             self.scope.guarded.pop()
@@ -218,13 +218,13 @@ class _Builder:
             if operator == "elif":
                 test, tree = self.condition(following, end, "elif")
                 conditions.append(following)
-                names.append(defined_names(tree))
+                names |= defined_names(tree)
                 here = end
                 continue
             break
         if operator == "else":
             self.scope.guards.append(f"not ({' or '.join(conditions)})")
-            self.scope.guarded.append(frozenset().union(*names))
+            self.scope.guarded.append(names)
             otherwise, _, _, _ = self.divided(part, ())
             otherwise = [*self.visit("else", end), *otherwise]
             self.scope.guards.pop()

@@ -11,7 +11,7 @@ import ast
 import inspect
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import dataclass, field, replace
 from functools import cache
 
@@ -48,7 +48,7 @@ class Scope:
     locals: frozenset[str] = frozenset()  # names that the template sets anywhere
     assigned: set[str] = field(default_factory=set)  # those set so far, in the order of the text
     guards: list[str] = field(default_factory=list)  # the conditions around, outermost first
-    guarded: list[frozenset[str]] = field(default_factory=list)  # the names that each of them asks defined() of
+    guarded: list[Set[str]] = field(default_factory=list)  # the names that each of them asks defined() of
     uses: list[Use] = field(default_factory=list)
     secrets: list[str] = field(default_factory=list)  # those without a default
     branches: list[Branch] | None = None  # a list: the compiled template tells which branches a rendering took

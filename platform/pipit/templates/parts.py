@@ -29,7 +29,6 @@ class Part:
     column: int
 
 
-_LONGEST = 25_000  # characters of a block; no expression is that long
 _CLOSERS = {"{{": "}}", "{%": "%}", "{#": "#}"}
 
 
@@ -37,6 +36,7 @@ def split(source: str, name: str, *, line: int = 1, column: int = 1) -> list[Par
     """The parts in order; adjoining texts are one. Raises TemplateError on an unclosed brace."""
     cutter = _Cutter(source, name, line, column)
     cutter.cut()
+    cutter.end_text()
     return cutter.parts
 
 
@@ -49,6 +49,9 @@ class _Cutter:
         self.parts: list[Part] = []
         self.position = 0
         self.lines = [0, *(match.end() for match in re.finditer("\n", source))]  # where each begins
+        self.texts: list[str] = []  # of the text part that is not ended yet
+        self.text_place = (line, column)
+        self.looks = 10 * len(source) + 10_000  # characters that may be looked at for the ends of blocks
 
     def place(self, position: int) -> tuple[int, int]:
         line = bisect_right(self.lines, position) - 1
@@ -58,11 +61,14 @@ class _Cutter:
     def add_text(self, text: str, position: int) -> None:
         if not text:
             return
-        if self.parts and self.parts[-1].kind is PartKind.TEXT:
-            before = self.parts.pop()
-            self.parts.append(Part(PartKind.TEXT, before.text + text, before.line, before.column))
-        else:
-            self.parts.append(Part(PartKind.TEXT, text, *self.place(position)))
+        if not self.texts:
+            self.text_place = self.place(position)
+        self.texts.append(text)
+
+    def end_text(self) -> None:
+        if self.texts:
+            self.parts.append(Part(PartKind.TEXT, "".join(self.texts), *self.text_place))
+            self.texts = []
 
     def cut(self) -> None:
         source = self.source
@@ -97,7 +103,7 @@ class _Cutter:
             what = {"{{": "expression }}", "{%": "block %}", "{#": "comment #}"}[braces]
             raise syntax_error(f"Missing end {what} at {self.name}:{line}", line, column)
         if braces != "{#":
-            end = _end_outside_quotes(self.source, inner, closer, end)
+            end = self._end_outside_quotes(inner, closer, end)
         text = self.source[inner:end].strip()
         self.position = end + 2
         if braces == "{#" or (braces == "{%" and (text == "comment" or text.startswith("comment "))):
@@ -106,28 +112,32 @@ class _Cutter:
             what = "expression" if braces == "{{" else "block tag"
             raise syntax_error(f"Empty {what} at {self.name}:{line}", line, column)
         kind = PartKind.EXPRESSION if braces == "{{" else PartKind.DIRECTIVE
+        self.end_text()
         self.parts.append(Part(kind, text, line, column))
 
-
-def _end_outside_quotes(source: str, start: int, closer: str, first: int) -> int:
-    """Where the block ends: the first closer outside of quotes and inner braces, else simply the first closer."""
-    quote, depth, position = "", 0, start
-    while position < min(len(source), start + _LONGEST):
-        character = source[position]
-        if quote:
-            if character == "\\":
+    def _end_outside_quotes(self, start: int, closer: str, first: int) -> int:
+        """Where the block ends: the first closer outside of quotes and inner braces, else simply the first closer."""
+        source, quote, depth, position = self.source, "", 0, start
+        stop = min(len(source), start + self.looks)
+        try:
+            while position < stop:
+                character = source[position]
+                if quote:
+                    if character == "\\":
+                        position += 1
+                    elif character == quote:
+                        quote = ""
+                elif character in "'\"":
+                    quote = character
+                elif depth == 0 and source.startswith(closer, position):
+                    return position
+                elif character == "{":
+                    depth += 1
+                elif character == "}":
+                    depth -= 1
+                    if depth < 0:
+                        return first
                 position += 1
-            elif character == quote:
-                quote = ""
-        elif character in "'\"":
-            quote = character
-        elif depth == 0 and source.startswith(closer, position):
-            return position
-        elif character == "{":
-            depth += 1
-        elif character == "}":
-            depth -= 1
-            if depth < 0:
-                return first
-        position += 1
-    return first
+            return first
+        finally:
+            self.looks -= position - start
