@@ -29,6 +29,12 @@ from pipit.datafiles.vocabulary import Kind
 from pipit.errors import DatafileError, ProjectError
 
 _INDENT = "    "
+# Directives that end a block and have no effect.
+_SAYS_NOTHING: dict[Kind, str] = {
+    "datasource": "VERSION 0",
+    "pipe": "VERSION 0",
+    "connection": "KAFKA_KEY_AVRO_DESERIALIZATION ''",
+}
 _PLACE = re.compile(r"[0-9]+")
 
 
@@ -211,7 +217,7 @@ def _read(text: str, file: str, kind: Kind) -> tuple[object, list[DatafileError]
     report = Report(file, text)
     included = _included(report, kind)
     if included:
-        report = Report(file, _blanked(report, included))
+        report = Report(file, _without(report, included, _SAYS_NOTHING[kind]))
     resource: DataSource | Pipe | Connection
     if kind == "datasource":
         resource = _placeless_source(read_datasource(report, "name"))
@@ -221,7 +227,8 @@ def _read(text: str, file: str, kind: Kind) -> tuple[object, list[DatafileError]
         resource = replace(pipe, nodes=tuple(nodes), text="")
     else:
         resource = replace(read_connection(report, "name"), text="")
-    if included:
+    unknown = [error for error in report.errors if "is not a valid option" in error.message]
+    if included and not unknown:
         wrong = sorted(_PLACE.sub("", error.message) for error in report.errors)
         return (resource, [row for _, row in included], wrong), []
     return (resource, [], []), sorted(report.errors, key=lambda error: (error.line, error.column))
@@ -255,9 +262,8 @@ def _included(report: Report, kind: Kind) -> list[tuple[int, str]]:
     return found
 
 
-def _blanked(report: Report, lines: Sequence[tuple[int, str]]) -> str:
-    """The text with comments in place of these lines."""
+def _without(report: Report, lines: Sequence[tuple[int, str]], instead: str) -> str:
     rows = report.text.split("\n")
     for number, _ in lines:
-        rows[number - 1] = "#"
+        rows[number - 1] = instead
     return "\n".join(rows)
