@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipit.datafiles import parse_project
+from pipit.datafiles import parse_project, render_secrets
 from pipit.errors import DatafileError, ProjectError
 
 SCHEMA = "SCHEMA >\n    `a` String\n"
@@ -246,3 +246,135 @@ def test_excerpt_of_a_long_line_is_cut_around_the_caret() -> None:
 def test_a_misspelt_directive_gets_a_suggestion() -> None:
     assert "ENGINE_SORTING_KEY" in only_error("x.datasource", "ENGINE_SORTING_KEYS a\n" + SCHEMA).hint
     assert ".datasource" in only_error("x.pipe", "SCHEMA >\n    a String\n" + NODE).hint
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "message", "hint"),
+    [
+        ("x.pipe", "NODE n\nSQL SELECT 1\nSQL >\n    SELECT 1\n", "SQL must be multiline", "Use > to start a multiline SQL block."),
+        ("x.datasource", SCHEMA + "FORWARD_QUERY SELECT a\n", "FORWARD_QUERY must be multiline", "Use > to start"),
+        ("x.datasource", SCHEMA + "INDEXES i a TYPE minmax\n", "INDEXES must be multiline", "Use > to start"),
+        ("x.datasource", SCHEMA + "BACKFILL all\n", "Invalid value 'all' for BACKFILL", "BACKFILL skip"),
+        ("x.datasource", SCHEMA + "SHARED_WITH ,\n", "SHARED_WITH needs at least one workspace", "SHARED_WITH name"),
+        ("x.datasource", SCHEMA + "TAGS >\n    a\n", "TAGS does not support multiline arguments", "same line"),
+        ("x.pipe", NODE + "NODE m\nTYPE >\n    endpoint\nSQL >\n    SELECT 1\n", "TYPE does not support multiline arguments", "same line"),
+        ("x.connection", "TYPE s3\nS3_REGION >\n    eu\nS3_REGION eu\nS3_ARN a\n", "S3_REGION does not support multiline arguments", "same line"),
+        ("x.datasource", "-- hello\n" + SCHEMA, "-- is not a valid option in datasource files.", "A comment starts with #."),
+        ("x.connection", "-- hello\nTYPE s3\nS3_REGION eu\nS3_ARN a\n", "-- is not a valid option in connection files.", "starts with #"),
+        ("x.pipe", "SETTINGS a=1\n" + NODE, "SETTINGS is not a valid option in pipe files.", ""),
+        ("x.datasource", SCHEMA + "SQL >\n    SELECT 1\n", "SQL is not a valid option in datasource files.", "SQL belongs in .pipe files."),
+        (
+            "x.datasource",
+            SCHEMA + "IMPORT_CONNECTION_NAME c\n",
+            "Some import params have been provided, but the following required ones are missing: "
+            "['IMPORT_BUCKET_URI', 'IMPORT_SCHEDULE']",
+            "",
+        ),
+        (
+            "x.datasource",
+            SCHEMA + "PG_TABLE t\n",
+            "Some Postgres params have been provided, but the following required ones are missing: ['PG_CONNECTION_NAME']",
+            "",
+        ),
+        ("x.datasource", "INCLUDE a.incl\n" + SCHEMA, "INCLUDE is not supported yet", ""),
+        ("x.datasource", SCHEMA + "INDEXES >\n    i a TYPE hypothesis GRANULARITY 1\n", "Index type 'hypothesis' is not supported", ""),
+        (
+            "x.connection",
+            "TYPE kafka\nKAFKA_BOOTSTRAP_SERVERS a\nKAFKA_KEY_AVRO_DESERIALIZATION schema\n",
+            "KAFKA_KEY_AVRO_DESERIALIZATION is not supported",
+            "KAFKA_KEY_FORMAT avro",
+        ),
+        ("x.connection", "TYPE mysql\n", "Invalid connection type 'mysql'", "kafka, s3, gcs, dynamodb, postgres"),
+        (
+            "x.connection",
+            "TYPE s3\nS3_ARN a\n",
+            "Some connection params have been provided, but the following required ones are missing: ['S3_REGION']",
+            "S3_REGION",
+        ),
+        ("x.connection", "TYPE s3\nS3_REGION eu\nS3_ARN a\nPG_HOST h\n", "PG_HOST is not a setting of a s3 connection", ""),
+        ("x.connection", "TYPE kafka\nKAFKA_BOOTSTRAP_SERVERS a\nKAFKA_SECURITY_PROTOCOL TLS\n", "Invalid value 'TLS' for KAFKA_SECURITY_PROTOCOL", "SASL_SSL, SASL_PLAINTEXT"),
+        ("x.pipe", NODE + "NODE n\nSQL >\n    SELECT 1\n", "Duplicate node 'n', first in line 1", "another name"),
+        ("x.pipe", "DESCRIPTION d\n", "The pipe has no node", "NODE name"),
+        ("x.pipe", "NODE\nSQL >\n    SELECT 1\n", "NODE needs a name", ""),
+        ("x.pipe", "NODE n\nTYPE endpoint\n", "Node 'n' has no SQL", "SQL >"),
+        ("x.pipe", "CACHE soon\n" + NODE, "CACHE needs a number of seconds", "CACHE 60"),
+    ],
+)  # fmt: skip
+def test_message_and_hint(file: str, text: str, message: str, hint: str) -> None:
+    error = only_error(file, text)
+    assert message in error.message and hint in error.hint
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ("EXPORT_SCHEDULE @once\n", "Sink node 'n' is missing required parameter 'export_connection_name'"),
+        ("EXPORT_CONNECTION_NAME c\n", "Sink node 'n' is missing required parameter 'export_schedule'"),
+        ("EXPORT_SCHEDULE @once\n", "Sink node 'n' is missing required parameter 'export_bucket_uri'"),
+        ("EXPORT_BUCKET_URI s3://b\n", "Sink node 'n' is missing required parameter 'export_file_template'"),
+        ("EXPORT_SCHEDULE daily\n", "Sink node schedule must be @on-demand, @once or a valid cron expression."),
+        ('EXPORT_SCHEDULE {{ tb_secret("s") }}\n', "Secrets are not allowed in schedules"),
+        ("EXPORT_FORMAT xml\n", "Invalid value 'xml' for EXPORT_FORMAT"),
+        ("EXPORT_WRITE_STRATEGY append\n", "Invalid value 'append' for EXPORT_WRITE_STRATEGY"),
+    ],
+)
+def test_messages_of_sinks(settings: str, message: str) -> None:
+    found = errors_of("x.pipe", NODE + "TYPE sink\n" + settings)
+    assert message in [error.message for error in found]
+
+
+@pytest.mark.parametrize(
+    ("line", "message", "hint"),
+    [
+        ("a Array(Boolean)", "Boolean type is not supported", "use Bool or UInt8"),
+        ("a Int", "Precision is mandatory for Int types", "Int8, Int16, Int32, Int64, Int128, Int256"),
+        ("a UInt", "Precision is mandatory for UInt types", "UInt8, UInt16, UInt32, UInt64, UInt128, UInt256"),
+        ("a DateTime64('UTC')", "DateTime64 type without precision is not supported", "use DateTime64(3) instead"),
+        ("a String, a Int8", "Duplicate column 'a'", ""),
+        ("PROJECTION p (SELECT a)", "PROJECTION is not allowed inside SCHEMA", ""),
+        ("a String EPHEMERAL", "EPHEMERAL columns are not supported", "DEFAULT"),
+        ("a String DEFAULT", "DEFAULT needs an expression", "DEFAULT now()"),
+        ("a String CODEC", "CODEC needs its methods in parentheses", "CODEC(ZSTD(1))"),
+        ("`\\x80` String", "The column's name is not valid text", ""),
+    ],
+)
+def test_messages_of_columns(line: str, message: str, hint: str) -> None:
+    error = only_error("x.datasource", f"SCHEMA >\n    {line}\n")
+    assert error.message == message and hint in error.hint and error.line == 2
+
+
+def test_a_word_in_any_case_and_a_comment_beside_a_value() -> None:
+    project = parse_project({"x.datasource": "description hi # c\n# a line\nschema >\n    a String -- b\n"})
+    assert project.datasources["x"].description == "hi"
+
+
+def test_an_unindented_unknown_word_belongs_to_the_block_above_it() -> None:
+    assert only_error("x.datasource", SCHEMA + "FOO bar\n").line == 3
+    pipe = parse_project({"x.pipe": NODE + "UNION ALL SELECT 2\nFOO bar\n"}).pipes["x"]
+    assert pipe.nodes[0].sql.endswith("UNION ALL SELECT 2\nFOO bar")
+
+
+def test_a_secret_that_is_not_there() -> None:
+    with pytest.raises(ProjectError) as caught:
+        render_secrets('TYPE kafka\nKAFKA_KEY {{ tb_secret("X") }}\n', {}, file="k.connection")
+    assert caught.value.errors[0].message == (
+        "Cannot access secret 'X'. Check the secret exists in the Workspace and the token has the required scope."
+    )
+
+
+def test_an_empty_secret_is_an_empty_value() -> None:
+    assert 'KAFKA_KEY ""' in render_secrets('TYPE kafka\nKAFKA_KEY {{ tb_secret("X") }}\n', {"X": ""}, file="k.connection")
+
+
+def test_what_is_classic_is_read_and_said() -> None:
+    project = parse_project(
+        {
+            "x.datasource": "VERSION 1\nTOKEN t CREATE\n" + SCHEMA + "KAFKA_KEY_AVRO_DESERIALIZATION ''\n",
+            "p.pipe": "VERSION 2\nCACHE 60\n" + NODE + "TYPE materialized\nDATASOURCE x\nENGINE MergeTree\n",
+        }
+    )
+    said = [warning.message for warning in project.warnings]
+    assert sum("VERSION is deprecated and ignored" in message for message in said) == 2
+    assert any("TOKEN ... CREATE is Classic" in message for message in said)
+    assert any("ENGINE in a pipe is Classic" in message for message in said)
+    assert project.pipes["p"].cache == 60
