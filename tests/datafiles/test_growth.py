@@ -135,7 +135,7 @@ def assert_grows_in_proportion(run: Callable[[int], object], n: int) -> None:
     ratios = []
     for _ in range(4):
         small, large = seconds(lambda: run(n)), seconds(lambda: run(4 * n))
-        if large < 0.1:
+        if large < 0.05:
             return  # quadratic would be nothing like this
         ratios.append(large / max(small, 1e-6))
         if ratios[-1] < 8:
@@ -146,7 +146,7 @@ def assert_grows_in_proportion(run: Callable[[int], object], n: int) -> None:
 @pytest.mark.parametrize("case", FILES_OF)
 def test_a_file_takes_time_in_proportion(case: str) -> None:
     file, make = FILES_OF[case]
-    assert_grows_in_proportion(lambda n: read(file, make(n)), 5_000)
+    assert_grows_in_proportion(lambda n: read(file, make(n)), 1_500)
 
 
 @pytest.mark.parametrize("case", TEMPLATES)

@@ -63,18 +63,19 @@ def patterns(source: str) -> tuple[Pattern, ...]:
 
 
 def _operands(tokens: Sequence[Token]) -> Iterator[slice]:
-    """The tokens of each pattern."""
+    """The tokens of each pattern; one that stands in another is part of that."""
     closing = _closing(tokens)
+    begin = end = 0  # of the last one
     for i, token in enumerate(tokens):
-        if token.kind is not TokenKind.WORD:
+        if begin <= i < end or token.kind is not TokenKind.WORD:
             continue
-        called = i + 1 < len(tokens) and tokens[i + 1].text == "("
+        called = i + 1 in closing and tokens[i + 1].text == "("
         if called and token.text.lower() in _FUNCTIONS and not _after_operand(tokens, i):
-            end = closing.get(i + 1, len(tokens))
-            comma = _comma(tokens, i + 2, end, closing)
-            yield slice(comma, end)
+            begin, end = _comma(tokens, i + 2, closing[i + 1], closing), closing[i + 1]
+            yield slice(begin, end)
         elif token.text.upper() in _OPERATORS:
-            yield slice(i + 1, _operand_end(tokens, i + 1, closing))
+            begin, end = i + 1, _operand_end(tokens, i + 1, closing)
+            yield slice(begin, end)
 
 
 def _after_operand(tokens: Sequence[Token], i: int) -> bool:
