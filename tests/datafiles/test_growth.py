@@ -179,5 +179,5 @@ def test_half_a_character_is_refused_with_its_place() -> None:
 
 
 def test_a_template_of_too_many_parts_is_refused() -> None:
-    with pytest.raises(TemplateError, match="more than 10,000 parts, at line 2"):
+    with pytest.raises(TemplateError, match="more than 5000 expressions and blocks"):
         Template.compile("%\n" + "{{a}}" * 10_001)

@@ -276,7 +276,7 @@ def test_a_misspelt_directive_gets_a_suggestion() -> None:
             "Some Postgres params have been provided, but the following required ones are missing: ['PG_CONNECTION_NAME']",
             "",
         ),
-        ("x.datasource", "INCLUDE a.incl\n" + SCHEMA, "INCLUDE is not supported yet", ""),
+        ("x.datasource", "INCLUDE a.incl\n" + SCHEMA, "The file 'a.incl' does not exist in the project", ""),
         ("x.datasource", SCHEMA + "INDEXES >\n    i a TYPE hypothesis GRANULARITY 1\n", "Index type 'hypothesis' is not supported", ""),
         (
             "x.connection",
@@ -315,7 +315,7 @@ def test_message_and_hint(file: str, text: str, message: str, hint: str) -> None
         ("EXPORT_SCHEDULE daily\n", "Sink node schedule must be @on-demand, @once or a valid cron expression."),
         ('EXPORT_SCHEDULE {{ tb_secret("s") }}\n', "Secrets are not allowed in schedules"),
         ("EXPORT_FORMAT xml\n", "Invalid value 'xml' for EXPORT_FORMAT"),
-        ("EXPORT_WRITE_STRATEGY append\n", "Invalid value 'append' for EXPORT_WRITE_STRATEGY"),
+        ("EXPORT_WRITE_STRATEGY merge\n", "Invalid value 'merge' for EXPORT_WRITE_STRATEGY"),
     ],
 )
 def test_messages_of_sinks(settings: str, message: str) -> None:
