@@ -315,7 +315,6 @@ def test_message_and_hint(file: str, text: str, message: str, hint: str) -> None
         ("EXPORT_SCHEDULE daily\n", "Sink node schedule must be @on-demand, @once or a valid cron expression."),
         ('EXPORT_SCHEDULE {{ tb_secret("s") }}\n', "Secrets are not allowed in schedules"),
         ("EXPORT_FORMAT xml\n", "Invalid value 'xml' for EXPORT_FORMAT"),
-        ("EXPORT_WRITE_STRATEGY merge\n", "Invalid value 'merge' for EXPORT_WRITE_STRATEGY"),
     ],
 )
 def test_messages_of_sinks(settings: str, message: str) -> None:
