@@ -12,7 +12,7 @@ PORT ?= 7181
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check lint types imports browser conformance neuter clean
+.PHONY: help install demo test check lint types imports browser docs conformance neuter clean
 
 help:  ## this list
 	@awk 'BEGIN {FS = ":.*  ## "} /^[a-z]+:.*  ## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +45,12 @@ conformance: $(DEV)  ## how much of a folder of Tinybird projects works here, un
 
 neuter: $(DEV)  ## takes each defence out in a copy and lists the tests that notice (minutes; NAMES="part of a name")
 	@$(BIN)/python tests/attacks/neuter.py $(if $(NAMES),"$(NAMES)")
+
+docs: $(DEV)  ## the documentation as a site in build/site; a dead link is an error
+	@echo "==> docs"
+	@$(BIN)/python scripts/reference.py
+	@$(BIN)/python -m sphinx -W --keep-going -q -d build/doctrees docs build/site
+	@echo "build/site/index.html"
 
 # The page at /demo is tested in a real browser: Debian's chromium, or the one that PIPIT_CHROMIUM names.
 browser:

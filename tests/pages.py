@@ -1,4 +1,7 @@
-"""A page of the docs as a program: its `sh` blocks run in order, as they stand, in an empty folder, on a free port."""
+"""A page of the docs as a program: its `sh` blocks run in order, as they stand, in an empty folder, on a free port.
+
+And as what can be held against the code: its sections, the rows of its tables, the datafiles that it shows.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +14,64 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+
+_CODE = re.compile(r"(?<!`)(`+)(?!`)(.+?)(?<!`)\1(?!`)")
+_DATAFILE = re.compile(r"^```(datasource|pipe|connection) (\S+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table of a page: its header's cells, and its rows' cells as Markdown."""
+
+    section: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+    def names(self) -> list[str]:
+        """What the first cells hold as code, in order."""
+        return [name for row in self.rows for name in code(row[0])]
+
+
+def code(markdown: str) -> list[str]:
+    """The code spans of a text."""
+    return [found[2].strip() for found in _CODE.finditer(markdown)]
+
+
+def section(page: Path, heading: str) -> str:
+    """The text below a heading (`## Functions`), up to the next one of its level or above."""
+    level = len(heading.split(" ", 1)[0])
+    found = re.search(
+        rf"^{re.escape(heading)}$\n(.*?)(?=^#{{1,{level}}} |\Z)", page.read_text(), re.DOTALL | re.MULTILINE
+    )
+    assert found, f"{page.name} has no section {heading}"
+    return found[1]
+
+
+def tables(page: Path, heading: str = "") -> list[Table]:
+    """The tables of a page, or of one of its sections, in order."""
+    text = section(page, heading) if heading else page.read_text()
+    found: list[Table] = []
+    title = ""
+    rows: list[tuple[str, ...]] = []
+    for line in [*text.splitlines(), ""]:
+        if line.startswith("#"):
+            title = line
+        if line.startswith("|"):
+            rows.append(tuple(cell.strip().replace("\\|", "|") for cell in re.split(r"(?<!\\)\|", line)[1:-1]))
+        elif rows:
+            found.append(Table(title, rows[0], tuple(rows[2:])))
+            rows = []
+    return found
+
+
+def datafiles(page: Path) -> dict[str, str]:
+    """The files that a page shows: blocks such as "```pipe endpoints/top", by their path."""
+    return {f"{path}.{kind}": text for kind, path, text in _DATAFILE.findall(page.read_text())}
 
 
 def blocks(page: Path, language: str) -> list[str]:

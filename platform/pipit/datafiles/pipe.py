@@ -33,10 +33,7 @@ _EXPORT_STRATEGIES = {
     "EXPORT_WRITE_STRATEGY": common.choices("new", "truncate") | {"@new": "new", "@truncate": "truncate"},
     "EXPORT_STRATEGY": common.choices("@new", "@truncate", "new", "truncate"),
 }
-_INERT = {
-    NodeType.COPY: "deploys inert: the copy does not run yet",
-    NodeType.SINK: "deploys inert: nothing is exported yet",
-}
+_INERT = "deploys inert: nothing is exported yet"
 
 
 def read_pipe(report: Report, name: str, *, has_file: Callable[[str], bool] = lambda name: False) -> Pipe:
@@ -198,7 +195,6 @@ def _copy(report: Report, node: Node, given: Mapping[str, Directive]) -> Node:
     mode = (common.plain(report, given.get("COPY_MODE")) or node.copy_mode).lower()
     if mode not in ("append", "replace"):
         report.error("COPY node mode must be append or replace", given["COPY_MODE"].first)
-    report.warn(_INERT[NodeType.COPY], given["TYPE"].offset)
     return replace(node, target_datasource=target, copy_schedule=schedule, copy_mode=mode)
 
 
@@ -227,7 +223,7 @@ def _sink(report: Report, node: Node, given: Mapping[str, Directive]) -> Node:
             given["EXPORT_SCHEDULE"].first,
             "0 * * * *, in UTC",
         )
-    report.warn(_INERT[NodeType.SINK], at)
+    report.warn(_INERT, at)
     return replace(node, exports=exports)
 
 

@@ -1,0 +1,157 @@
+"""The pages of docs/reference and their neighbours against the code: what it knows is there, and nothing else is."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import reference
+from starlette.routing import Route
+
+from pages import DOCS, ROOT, blocks, code, section, tables
+from pipit import errors, jobs
+from pipit.access import claims, jwks, tokens
+from pipit.api.app import app_with
+from pipit.api.docs import error_classes
+from pipit.catalog.services import SERVICES
+from pipit.catalog.state import WorkspaceSettings
+from pipit.ingest import limits as ingest_limits
+from pipit.query import formats
+from pipit.testing import cases, clock, fixtures
+
+HTTP = DOCS / "reference" / "http.md"
+VARIABLE = re.compile(r"PIPIT_[A-Z_]+\Z")
+
+
+def constants(*folders: str) -> Iterator[str]:
+    """Every text that stands in the Python code of these folders."""
+    for folder in folders:
+        for path in (ROOT / folder).rglob("*.py"):
+            tree = ast.parse(path.read_text())
+            yield from (n.value for n in ast.walk(tree) if isinstance(n, ast.Constant) and isinstance(n.value, str))
+
+
+def test_the_commands_page_is_what_the_commands_say() -> None:
+    text = reference.PAGE.read_text()
+    assert text == reference.page(text), "run `make docs`, or python scripts/reference.py"
+
+
+def test_every_example_of_a_command_is_one_that_it_takes() -> None:
+    """Options, arguments and their values, without running anything."""
+    known = dict(reference.commands())
+    seen = set()
+    for line in "".join(blocks(reference.PAGE, "sh")).replace("\\\n", " ").splitlines():
+        for part in re.split(r" && | \| | [<>] ", line):
+            words = [w for w in shlex.split(part, comments=True) if w != "..." and not re.match(r"[A-Z_]+=", w)]
+            if words[:1] != ["pipit"]:
+                continue
+            depth = next(n for n in range(len(words), 0, -1) if " ".join(words[:n]) in known)
+            name = " ".join(words[:depth])
+            known[name].make_context(name, words[depth:])
+            seen.add(name)
+    assert seen == known.keys(), "a command without an example"
+
+
+def test_every_variable_is_there() -> None:
+    ours, for_work = (table.names() for table in tables(DOCS / "reference" / "environment-variables.md"))
+    read = {text for text in constants("platform") if VARIABLE.match(text)}
+    assert sorted(ours) == sorted(read)
+    also = {text for text in constants("tests", "bench", "scripts") if VARIABLE.match(text)} - read
+    assert sorted(for_work) == sorted(also)
+
+
+def test_every_error_is_there_with_its_status() -> None:
+    (table,) = tables(DOCS / "reference" / "errors.md")
+    documented = {code(row[0])[0]: row[1] for row in table.rows}
+    known = {kind.code: "any" if kind is errors.CustomError else str(kind.status) for kind in error_classes()}
+    assert documented == known
+    assert all(row[2] and row[3] for row in table.rows)
+
+
+def routes() -> set[str]:
+    found = [route for route in app_with(None, ()).routes if isinstance(route, Route)]
+    return {f"{method} {route.path}" for route in found for method in (route.methods or ()) if method != "HEAD"}
+
+
+def test_every_route_is_there() -> None:
+    (table,) = tables(HTTP, "## All routes")
+    assert sorted(table.names()) == sorted(routes())
+
+
+def test_every_format_and_setting_is_there() -> None:
+    endings = next(t for t in tables(HTTP, "## GET /v0/pipes/name.json") if t.header[0] == "ending")
+    assert sorted(endings.names()) == sorted(formats.EXTENSIONS)
+    (listed,) = re.findall(r"chooses between (.+?)\. ", section(HTTP, "## GET /v0/sql"), re.DOTALL)
+    assert sorted(code(listed)) == sorted(f.name for f in formats.SQL_FORMATS.values())
+    (settings,) = tables(HTTP, "## Settings of a workspace")
+    assert sorted(settings.names()) == sorted(WorkspaceSettings.__struct_fields__)
+    assert {name for name in code(section(HTTP, "## GET /v0/sql")) if name in SERVICES} == set(SERVICES)
+
+
+def test_numbers_of_events_are_those_of_the_code() -> None:
+    text = section(HTTP, "## POST /v0/events")
+    assert f"{ingest_limits.SEAL_ROWS:,} events" in text and ingest_limits.MAX_PENDING_BYTES == 1 << 30
+
+
+TOKENS = DOCS / "tokens.md"
+
+
+def test_every_scope_and_claim_is_there() -> None:
+    (scopes,) = tables(TOKENS, "## Scopes of static tokens")
+    documented = {text.removesuffix(":<name>"): text.endswith(":<name>") for text in scopes.names()}
+    assert documented == tokens.SCOPE_TYPES
+    of_jwts, listed = tables(TOKENS, "## What a JWT says")
+    assert {code(row[0])[0]: code(row[1])[0] for row in of_jwts.rows} == dict(claims.SCOPE_FIELDS)
+    source = Path(claims.__file__).read_text() + Path(jwks.__file__).with_name("jwt.py").read_text()
+    read = set(re.findall(r"""(?:claims(?:\.get\(|\[)|_seconds\(claims, )"(\w+)\"""", source))
+    (parties,) = re.findall(r"for claim in \((.+?)\):", source)
+    assert sorted(listed.names()) == sorted(read | set(re.findall(r"\w+", parties)))
+    assert set(jwks.ALGORITHMS) <= set(re.findall(r"\w+", section(TOKENS, "## Keys of your own, and identity providers")))
+
+
+TESTING = DOCS / "testing.md"
+
+
+def test_every_key_of_a_test_is_there() -> None:
+    source = Path(cases.__file__).read_text()
+    (table,) = tables(TESTING, "## Cases")
+    keys = set(re.findall(r"""value(?:\.get\(|\[)"(\w+)\"""", source))
+    assert set(table.names()) == keys | {"description"}  # what nobody reads but people
+    text = section(TESTING, "## Queries that must find nothing")
+    words = set(re.findall(r"\w+", text))
+    assert set(re.findall(r"""(?:body|pipe)(?:\.get\(|\[)"(\w+)\"""", source)) <= words
+
+
+def test_every_fixture_and_clock_is_there() -> None:
+    (endings,) = tables(TESTING, "## Fixtures")
+    assert sorted(endings.names()) == sorted(f".{ending}" for ending in fixtures.ENDINGS)
+    assert all(f"`{folder}/<name>`" in section(TESTING, "## Fixtures") for folder in fixtures.FOLDERS)
+    (calls,) = re.findall(r"deployed: (.+?)\. It tells", section(TESTING, "## A clock that stands still"), re.DOTALL)
+    assert sorted(name.upper() for name in code(calls)) == sorted(clock._PLAIN)
+
+
+COPIES = DOCS / "copies-and-jobs.md"
+
+
+def test_every_key_and_status_of_a_job_is_there() -> None:
+    (table,) = tables(COPIES, "## A job")
+    job = jobs.Job("i", "copy", "error", "now", scheduled_for="then", error="why")
+    assert sorted(table.names()) == sorted(job.shown("http://x"))
+    rows = {name: row[1] for row in table.rows for name in code(row[0])}
+    assert set(code(rows["status"])) == set(jobs.STATUSES) and set(code(rows["kind"])) == set(jobs.KINDS)
+
+
+def test_the_routes_of_copies_are_routes() -> None:
+    (table,) = tables(COPIES, "## Over HTTP")
+    shown = {name.replace("<pipe>", "{name}").replace("<id>", "{id}").replace("<node>", "{node}") for name in table.names()}
+    assert shown == {route for route in routes() if re.search("/copy|/copies|/jobs|/population", route)}
+
+
+def test_every_page_is_in_the_list_of_pages() -> None:
+    listed = set(re.findall(r"\]\(([^)]+\.md)\)", (DOCS / "index.md").read_text()))
+    assert listed == {path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md")} - {"index.md"}
+
+
