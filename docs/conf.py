@@ -34,7 +34,7 @@ pygments_dark_style = "github-dark"
 myst_heading_anchors = 4
 nitpicky = True
 
-_DATAFILES = ("datasource", "pipe", "connection", "schema")
+_DATAFILES = ("datasource", "pipe", "connection", "incl", "schema")
 _SECTION = re.compile(r"^## (.+)$", re.MULTILINE)
 _LINK = re.compile(r"^- \[(.+?)\]\(([^)#:]+)\.md\)", re.MULTILINE)
 

@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 
 _CODE = re.compile(r"(?<!`)(`+)(?!`)(.+?)(?<!`)\1(?!`)")
-_DATAFILE = re.compile(r"^```(datasource|pipe|connection) (\S+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+_DATAFILE = re.compile(r"^```(datasource|pipe|connection|incl) (\S+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
 @dataclass(frozen=True)
