@@ -9,7 +9,7 @@ import pytest
 
 from pages import DOCS, code, datafiles, section, tables
 from pipit.errors import TemplateError
-from pipit.templates import Template, blocks, expressions, functions, state, types
+from pipit.templates import Template, blocks, expressions, functions, runtime, state, types
 from pipit.templates.types import PARSERS
 from serving import Workspace
 
@@ -55,7 +55,9 @@ def test_every_statement_is_there() -> None:
     written = [re.search(r"\{% (\w+)", text) for text in _names("## Statements", "statement")]
     documented = {found[1] for found in written if found}
     assert documented == {*blocks._OPENING, *blocks._BETWEEN, "set", "break", "continue", "end"}
-    (forbidden,) = re.findall(r"So are these: (.+?)\.$", section(PAGE, "## Statements"), re.DOTALL | re.MULTILINE)
+    (named,) = re.findall(r"may name (.+?) \(a value", section(PAGE, "## Statements"), re.DOTALL)
+    assert sorted(code(named)) == sorted(runtime.CATCHABLE)
+    (forbidden,) = re.findall(r"Not allowed are these: (.+?)\.$", section(PAGE, "## Statements"), re.DOTALL | re.MULTILINE)
     assert sorted(code(forbidden)) == sorted(blocks._FORBIDDEN)
 
 
@@ -69,6 +71,8 @@ def test_the_limits_are_those_of_the_code() -> None:
     steps, output = f"{state.MAX_STEPS:,} turns", f"{state.MAX_OUTPUT:,} characters"
     assert f"{state.MAX_SECONDS:g} second" in text and steps in text and output in text
     assert f"{types.MAX_ITEMS:,} elements" not in text and f"at most {types.MAX_ITEMS:,}" in section(PAGE, "## Types")
+    assert f"{state.MAX_WORK:,} characters" in text and f"lists {state.MAX_DEPTH} deep" in text
+    assert f"together may take {state.MAX_REQUEST_SECONDS:g} seconds" in text
     assert f"nested at most {blocks._MAX_DEPTH} deep" in text and f"{expressions._MAX_EXPRESSION:,}" in text
 
 
