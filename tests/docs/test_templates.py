@@ -9,7 +9,7 @@ import pytest
 
 from pages import DOCS, code, datafiles, section, tables
 from pipit.errors import TemplateError
-from pipit.templates import Template, blocks, expressions, functions, runtime, state, types
+from pipit.templates import Template, blocks, expressions, functions, runtime, state, template, types
 from pipit.templates.types import PARSERS
 from serving import Workspace
 
@@ -73,6 +73,7 @@ def test_the_limits_are_those_of_the_code() -> None:
     assert f"{types.MAX_ITEMS:,} elements" not in text and f"at most {types.MAX_ITEMS:,}" in section(PAGE, "## Types")
     assert f"{state.MAX_WORK:,} characters" in text and f"lists {state.MAX_DEPTH} deep" in text
     assert f"together may take {state.MAX_REQUEST_SECONDS:g} seconds" in text
+    assert f"{template._MAX_BLOCKS:,} expressions and blocks" in text
     assert f"nested at most {blocks._MAX_DEPTH} deep" in text and f"{expressions._MAX_EXPRESSION:,}" in text
 
 
