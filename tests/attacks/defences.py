@@ -133,6 +133,13 @@ DEFENCES: tuple[Defence, ...] = (
         (f"{_CHECKS}::test_a_target_with_a_policy_is_filtered", _PARAMETERS),
     ),
     Defence(
+        "filters while rows are replaced",
+        "query/secure.py",
+        "for database, name in _names(table)}",
+        "for database, name in _names(table)[:1]}",
+        ("tests/attacks/test_replacements.py",),
+    ),
+    Defence(
         "filter map check",
         "query/read.py",
         "        filters = filters_for(snapshot, security, reads)\n        check_filters(snapshot, security, reads, filters)",

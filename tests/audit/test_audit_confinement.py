@@ -85,6 +85,15 @@ NOT_CONFINED = [
     "select tenant, x from (select tenant, x from ev limit 1 by x) where tenant = {p:String}",
     "select t, s from (select any(tenant) t, sum(x) s from ev group by x) where t = {p:String}",
     "select tenant, sum(x) s from ev group by tenant with totals having tenant = {p:String}",
+    # The row of all tenants has the column's default, which is somebody's value, too.
+    "select tenant, sum(x) s from ev group by tenant with rollup having tenant = {p:String}",
+    "select tenant, sum(x) s from ev group by cube(tenant) having tenant = {p:String}",
+    "select tenant, s from (select tenant, sum(x) s from ev group by rollup(tenant)) where tenant = {p:String}",
+    "with e as (select tenant from ev where tenant = {p:String} group by tenant with rollup) "
+    "select u.y from e join us u on u.tenant = e.tenant",
+    # By the rows' places.
+    "select a.x, b.y from (select x, tenant from ev) a paste join (select y, tenant from us where tenant = {p:String}) b "
+    "where a.tenant = {p:String}",
 ]
 
 

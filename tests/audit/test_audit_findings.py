@@ -201,6 +201,13 @@ FOUND: dict[str, tuple[dict[str, str], dict[str, str], tuple[str, ...], str, str
     "an empty value": (unpoliced(EMPTY), unpoliced(ALWAYS), ("customer_id",), "guarded_filter", "error"),
     "a default": (unpoliced(DEFAULT), unpoliced(ALWAYS), ("customer_id",), "fixed_default", "error"),
     "another parameter": (unpoliced(SWITCH), unpoliced(ALWAYS), ("customer_id",), "switched_off", "error"),
+    "another parameter in its place, in the same text": (
+        unpoliced(ALWAYS.replace("String(customer_id)", "String(org, String(customer_id))")),
+        unpoliced(ALWAYS),
+        ("customer_id",),
+        "switched_off",
+        "error",
+    ),
     "two conditions that each drop one copy": (
         unpoliced(TWICE),
         unpoliced(TWICE.replace("{% if not defined(b) %}", "").replace("{% end %}\n-- b", "")),

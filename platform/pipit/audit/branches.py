@@ -234,7 +234,7 @@ def render_all(
         tried = render(snapshot, pipe, values, composer)
         if isinstance(tried, Rendering):
             reached.update(tried.visited)
-            key = (tried.composed.sql, *sorted(tried.composed.settings.items()))
+            key = (tried.composed.sql, _fixed_in(tried, fixed), *sorted(tried.composed.settings.items()))
             texts.setdefault(key, tried)
             return key
         if isinstance(tried, Refusal):
@@ -254,6 +254,17 @@ def render_all(
     ]
     found = (tuple(texts.values()), tuple(refusals.values()), frozenset(reached), tuple(missed))
     return Renderings(*found, complete, paired)
+
+
+def _fixed_in(rendering: Rendering, fixed: Values | None) -> tuple[str, ...]:
+    """Where the fixed values stand in a text. `{{String(other, tenant)}}` is one text, but two conditions."""
+    values = {str(item) for value in (fixed or {}).values() for item in (value if isinstance(value, list) else [value])}
+
+    def holds(bound: ParamValue) -> bool:
+        items = bound if isinstance(bound, Sequence) and not isinstance(bound, str) else [bound]
+        return any(str(item) in values for item in items)
+
+    return tuple(name for name, bound in rendering.params.items() if holds(bound))
 
 
 def render(

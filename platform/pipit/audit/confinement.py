@@ -31,7 +31,7 @@ _LOOKS_AROUND = frozenset(
     {"neighbor", "runningDifference", "runningDifferenceStartingWithFirstValue", "runningAccumulate"}
     | {"rowNumberInBlock", "rowNumberInAllBlocks", "blockNumber", "blockSize", "runningConcurrency"}
 )
-_WIDENS = re.compile(r"is_(?:group_by_with_\w+|limit_with_ties|limit_by_all)")
+_WIDENS = re.compile(r"is_(?:group_by_with_\w+|limit_with_ties|limit_by_all): 1|group_by_type: \w+")
 _TEXT_TYPES = re.compile(r"constant_value: '(?:(?:LowCardinality|Nullable)\()*String\)*', ")
 
 
@@ -183,7 +183,8 @@ class _Walk:
         """The ids of the sources below a node of a JOIN TREE. The joins come innermost first."""
         if node.name == "JOIN":
             kind, strictness = _attribute(node, "kind"), _attribute(node, "strictness")
-            exact = strictness in ("ALL", "")
+            # PASTE puts rows beside each other by their places, which the rows that a condition drops decide too.
+            exact = strictness in ("ALL", "") and kind != "PASTE"
             left = self.collect_all(
                 _below(node, "LEFT TABLE EXPRESSION"), joins, leaves, enough and (exact or kind == "LEFT")
             )
@@ -385,7 +386,7 @@ def _is_marker_in_raw(node: Node, walk: _Walk) -> bool:
 
 
 def _widening(query: Node) -> list[str]:
-    return [part for part in query.attributes.split(", ") if _WIDENS.match(part) and part.endswith(": 1")]
+    return [part for part in query.attributes.split(", ") if _WIDENS.fullmatch(part)]
 
 
 def _widens(query: Node) -> bool:

@@ -46,6 +46,14 @@ class Workspace:
         return _resource_id(self.id, kind, name)
 
 
+STAGING = "x1_"  # what a replacement of a table's rows is prepared in; one that a crash left is dropped at the next start
+
+
+def staging_of(physical: str) -> str:
+    """The table beside it that takes its name, and gets its name, when all rows are replaced (`jobs/copies.py`)."""
+    return STAGING + physical
+
+
 @lru_cache(maxsize=8192)
 def _resource_id(workspace_id: str, kind: str, name: str) -> str:
     return "t_" + hashlib.md5(f"{workspace_id}/{kind}/{name}".encode(), usedforsecurity=False).hexdigest()

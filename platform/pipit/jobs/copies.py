@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from pipit.catalog.build import node_error
-from pipit.catalog.snapshot import CompiledNode, CompiledPipe, Snapshot, Table
+from pipit.catalog.snapshot import CompiledNode, CompiledPipe, Snapshot, Table, staging_of
 from pipit.engine.client import Engine, ParamValue
 from pipit.errors import BadRequest, PipitError
 from pipit.ingest import Ingest
@@ -25,7 +25,6 @@ from pipit.templates import Binder, RequestValue
 
 APPEND, REPLACE = "append", "replace"
 MODES = (APPEND, REPLACE)
-STAGING = "x1_"  # of a replacement's table; one that a crash left behind is dropped at the next start
 _SETTINGS: Mapping[str, str | int | float] = {
     "insert_deduplicate": 0,  # the same rows copied twice are there twice
     "max_execution_time": 3600,
@@ -116,7 +115,7 @@ async def replace(
     settings: Mapping[str, str | int | float] | None = None,
 ) -> Written:
     """All rows of the target make room for those of the SELECT, in one step. No `ingest`: its writer waits already."""
-    staging = f"{STAGING}{target.physical}"
+    staging = staging_of(target.physical)
     database = quote(target.database)
     live, beside = f"{database}.{quote(target.physical)}", f"{database}.{quote(staging)}"
     await engine.command(f"DROP TABLE IF EXISTS {beside} SYNC")
