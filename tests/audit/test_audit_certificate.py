@@ -167,6 +167,13 @@ NOT_CARRYING = [
     "GROUP BY day, customer_id",
     "SELECT toDate(timestamp) AS day, customer_id, countState() AS events FROM "
     "(SELECT timestamp, team AS customer_id FROM events) GROUP BY day, customer_id",
+    # An alias anywhere hides the column of that name.
+    "SELECT toDate(timestamp) AS day, customer_id, countState() AS events FROM events WHERE (team AS customer_id) != '' "
+    "GROUP BY day, customer_id",
+    "SELECT toDate(timestamp) AS day, customer_id, countState() AS events FROM events "
+    "GROUP BY day, team AS customer_id",
+    "SELECT toDate(timestamp) AS day, customer_id, countState() AS events FROM events "
+    "WHERE notEmpty(lower(team) customer_id) GROUP BY day, customer_id",
 ]
 
 

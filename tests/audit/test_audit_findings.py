@@ -87,6 +87,18 @@ SELECT amount FROM events WHERE 1
 {% else %} AND customer_id = {{String(customer_id)}} {% end %}
 """
 MIXED_VIEW = DAILY_VIEW.replace("customer_id, count", "CUSTOMER, count").replace("day, customer_id", "day")
+OF_DAILY = "%\nSELECT countMerge(events) AS n FROM daily WHERE customer_id = {{String(customer_id)}}"
+FILLED = {"datasources/daily.datasource": DAILY}
+OF_DAYS = "%\nSELECT events AS n FROM days WHERE customer_id = {{String(customer_id)}}"
+COPIED = {
+    "datasources/days.datasource": (
+        "SCHEMA >\n    customer_id String,\n    events UInt64\nENGINE MergeTree\nENGINE_SORTING_KEY customer_id\n"
+    ),
+    "copies/days_copy.pipe": (
+        "NODE n\nSQL >\n    SELECT customer_id, countMerge(events) AS events FROM daily GROUP BY customer_id\n"
+        "TYPE copy\nTARGET_DATASOURCE days\nCOPY_SCHEDULE @on-demand\n"
+    ),
+}
 OTHER_COLUMN = """
 %
 SELECT a.amount FROM events AS a LEFT JOIN people AS p ON a.team = p.team
@@ -233,6 +245,23 @@ FOUND: dict[str, tuple[dict[str, str], dict[str, str], tuple[str, ...], str, str
         TENANTS | {"materializations/daily_view.pipe": MIXED_VIEW.replace("CUSTOMER", "any(events.customer_id) AS customer_id")},
         TENANTS,
         (),
+        "mixes_tenants",
+        "error",
+    ),
+    "a view with any tenant of a group, and a fixed parameter": (
+        unpoliced(OF_DAILY, **FILLED | {"m/v.pipe": MIXED_VIEW.replace("CUSTOMER", "any(events.customer_id) AS customer_id")}),
+        unpoliced(OF_DAILY, **FILLED | {"m/v.pipe": DAILY_VIEW}),
+        ("customer_id",),
+        "mixes_tenants",
+        "error",
+    ),
+    "a copy of a table that such a view fills": (
+        unpoliced(
+            OF_DAYS,
+            **FILLED | COPIED | {"m/v.pipe": MIXED_VIEW.replace("CUSTOMER", "any(events.customer_id) AS customer_id")},
+        ),
+        unpoliced(OF_DAYS, **FILLED | COPIED | {"m/v.pipe": DAILY_VIEW}),
+        ("customer_id",),
         "mixes_tenants",
         "error",
     ),

@@ -9,7 +9,7 @@ digest of it, and the proof tries it with rows.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from enum import StrEnum
 
 from pipit.audit.tenancy import columns_of_keys
@@ -26,6 +26,11 @@ _CLAUSES = ("FROM", "PREWHERE", "WHERE", "GROUP", "HAVING", "ORDER", "SETTINGS",
 _BEYOND = frozenset(
     {"UNION", "EXCEPT", "INTERSECT", "WITH", "JOIN", "ARRAY", "OVER", "LIMIT", "OFFSET", "QUALIFY", "FINAL", "SAMPLE"}
 )
+# Words that a column may follow; after any other one it may be an alias.
+_BEFORE_A_COLUMN = frozenset(
+    {"SELECT", "DISTINCT", "PREWHERE", "WHERE", "BY", "HAVING", "AND", "OR", "NOT", "IN", "LIKE", "ILIKE", "BETWEEN"}
+    | {"CASE", "WHEN", "THEN", "ELSE"}
+)
 _AGGREGATES = frozenset(name.lower() for name in AGGREGATE_FUNCTIONS)
 
 
@@ -35,15 +40,21 @@ class Carry(StrEnum):
     UNKNOWN = "unknown"
 
 
-def fillers(snapshot: Snapshot, table: Table) -> Iterator[tuple[CompiledPipe, CompiledNode]]:
-    """The views and copies that fill a table with a policy with rows of tables that have one."""
+def has_policy(table: Table) -> bool:
+    return table.policy is not None
+
+
+def fillers(
+    snapshot: Snapshot, table: Table, of_tenants: Callable[[Table], bool] = has_policy
+) -> Iterator[tuple[CompiledPipe, CompiledNode]]:
+    """The views and copies that fill a table with tenants' rows: those of tables with a policy, if nothing else says."""
     for pipe in snapshot.pipes.values():
         for node in pipe.nodes.values():
             targets = {
                 NodeType.MATERIALIZED: node.node.datasource,
                 NodeType.COPY: node.node.target_datasource,
             }
-            if targets.get(node.node.type) == table.name and _policed(snapshot, pipe, node):
+            if targets.get(node.node.type) == table.name and _reads(snapshot, pipe, node, of_tenants):
                 yield pipe, node
 
 
@@ -70,7 +81,7 @@ def carry(
     if set(words) & _BEYOND:
         return Carry.UNKNOWN
     own = _column(expression)
-    if not own:
+    if not own or _is_alias(tokens, own):
         return Carry.UNKNOWN
     if grouped and not _is_key(clauses.get("GROUP", []), {name, own}, _place(clauses["SELECT"], name)):
         return Carry.MIXED
@@ -119,7 +130,9 @@ def _from(node: CompiledNode) -> list[TableReference]:
     return list(find_tables(node.node.sql))
 
 
-def _policed(snapshot: Snapshot, pipe: CompiledPipe, node: CompiledNode) -> bool:
+def _reads(
+    snapshot: Snapshot, pipe: CompiledPipe, node: CompiledNode, of_tenants: Callable[[Table], bool]
+) -> bool:
     for owner, current in nodes_read(snapshot, pipe, node):
         if current.template is not None:
             return True  # what it reads depends on a value
@@ -127,7 +140,7 @@ def _policed(snapshot: Snapshot, pipe: CompiledPipe, node: CompiledNode) -> bool
             target = snapshot.resolve(reference, owner)
             if isinstance(target, TableTarget):
                 source = target.table
-                if any(t is not None and t.policy is not None for t in (source, *_above(snapshot, source))):
+                if any(t is not None and of_tenants(t) for t in (source, *_above(snapshot, source))):
                     return True
     return False
 
@@ -185,6 +198,22 @@ def _column(expression: Sequence[Token]) -> str:
     if not named or (len(kinds) == 3 and kinds[1] is not TokenKind.DOT):
         return ""
     return identifier_name(expression[-1])
+
+
+def _is_alias(tokens: Sequence[Token], name: str) -> bool:
+    """Whether the name is given to something else anywhere: `WHERE (team AS name) != ''` hides the column of that name."""
+    for index, token in enumerate(tokens):
+        if index and token.kind in _NAMES and identifier_name(token) == name:
+            before = tokens[index - 1]
+            if before.text.upper() == "AS":
+                meant = tokens[index - 2]
+                if not (meant.kind in _NAMES and identifier_name(meant) == name):
+                    return True
+            elif before.kind in (TokenKind.QUOTED_IDENTIFIER, TokenKind.STRING, TokenKind.NUMBER, TokenKind.CLOSE):
+                return True
+            elif before.kind is TokenKind.WORD and before.text.upper() not in _BEFORE_A_COLUMN:
+                return True
+    return False
 
 
 def _place(tokens: Sequence[Token], name: str) -> int:

@@ -113,12 +113,13 @@ def of_fillers(snapshot: Snapshot) -> Iterator[Finding]:
             for column in sorted(table.policy.columns):
                 found = carry(snapshot, table, pipe, node, column)
                 if found is not Carry.CARRIED:
-                    yield _filler(name, pipe, node, column, mixed=found is Carry.MIXED)
+                    yield filler(name, pipe, node, column, "its ROW_POLICY", mixed=found is Carry.MIXED)
 
 
-def _filler(name: str, pipe: CompiledPipe, node: CompiledNode, column: str, *, mixed: bool) -> Finding:
+def filler(name: str, pipe: CompiledPipe, node: CompiledNode, column: str, by: str, *, mixed: bool) -> Finding:
+    """`by`: what compares the column."""
     place = node_error(pipe.pipe, node.node, "")
-    which, compared = f"'{pipe.name}.{node.name}'", f"'{column}' of '{name}', which its ROW_POLICY compares,"
+    which, compared = f"'{pipe.name}.{node.name}'", f"'{column}' of '{name}', which {by} compares,"
     if mixed:
         what = f"{which} fills {compared} with something else than each row's own value: it mixes tenants' rows"
         hint = f"Select '{column}' as it is, and group by it."

@@ -14,9 +14,10 @@ from dataclasses import dataclass, field, replace
 from pipit.audit import findings as say
 from pipit.audit import tenancy
 from pipit.audit.branches import Inputs, Rendering, Renderings, render_all
+from pipit.audit.carried import Carry, carry, fillers
 from pipit.audit.confinement import Read, reads_of, sees
 from pipit.audit.report import Finding, Severity, Verdict
-from pipit.catalog.snapshot import CompiledPipe, Snapshot
+from pipit.catalog.snapshot import CompiledPipe, Snapshot, Table
 from pipit.engine.client import Engine
 from pipit.errors import DatafileError, PipitError, Unavailable
 from pipit.query.compose import Composer
@@ -77,6 +78,7 @@ class FixedExaminer:
         self.fixed = fixed
         self.found: list[Finding] = []
         self.columns: dict[str, frozenset[str]] = {}
+        self.names: tuple[str, ...] = ()  # of all parameters that are fixed somewhere
 
     async def examine(
         self, endpoints: Iterable[tuple[CompiledPipe, Inputs, tuple[Branch, ...]]], statement: Statement
@@ -85,14 +87,15 @@ class FixedExaminer:
         names = {*self.fixed, *(n for pipe in self.snapshot.pipes.values() for n in pipe.fixed_params)}
         if not names:
             return {}
+        self.names = tuple(sorted(names))
         looked_at = [
             await self.look_at(pipe, inputs, frozenset(missed), statement)
             for pipe, inputs, missed in endpoints
             if self.fixed or pipe.fixed_params
         ]
-        self.learn(sorted(names), looked_at)
+        self.learn(self.names, looked_at)
         results = {one.pipe.name: await self.judge(one, statement) for one in looked_at}
-        merged = self.check_engines(results.values())
+        merged = self.check_engines(results.values()) | self.check_fillers(tuple(results.values()))
         return {
             name: replace(one, verdict=Verdict.NOT_CONFINED) if one.tables & merged else one
             for name, one in results.items()
@@ -285,6 +288,32 @@ class FixedExaminer:
                 self.found.append(finding)
                 found.add(physical)
         return frozenset(found)
+
+    def check_fillers(self, results: Sequence[Fixed]) -> frozenset[str]:
+        """Tables that a fixed parameter confines, and whose rows a view or copy makes of several tenants': by itself,
+        or of a table that is made so."""
+        known = self.snapshot.physical_tables
+        mixed: dict[str, Finding] = {}
+        for physical, columns in self.columns.items():
+            table = known[physical].table
+            for pipe, node in fillers(self.snapshot, table, self.of_tenants):
+                for column in sorted(columns):
+                    if carry(self.snapshot, table, pipe, node, column) is Carry.MIXED:
+                        by = f"the condition on {_listed(self.names)}"
+                        mixed[table.name] = say.filler(table.name, pipe, node, column, by, mixed=True)
+        found: set[str] = set()
+        told: set[str] = set()
+        for physical in {table for one in results for table in one.confined}:
+            table = known[physical].table
+            made_so = mixed.keys() & {table.name, *table.sources}
+            if made_so:
+                found.add(physical)
+                told |= made_so
+        self.found += [mixed[name] for name in sorted(told)]
+        return frozenset(found)
+
+    def of_tenants(self, table: Table) -> bool:
+        return f"{table.database}.{table.physical}" in self.columns
 
     def tell_guarded(self, one: _Endpoint, name: str, value: str | None, tables: Sequence[str]) -> None:
         table = self.snapshot.physical_tables[tables[0]].table.name

@@ -46,7 +46,7 @@ class Workspace:
         return _resource_id(self.id, kind, name)
 
 
-STAGING = "x1_"  # what a replacement of a table's rows is prepared in; one that a crash left is dropped at the next start
+STAGING = "x1_"  # of a replacement's table; one that a crash left behind is dropped at the next start
 
 
 def staging_of(physical: str) -> str:
