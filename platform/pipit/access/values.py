@@ -10,6 +10,7 @@ import datetime as dt
 import re
 import struct
 from collections.abc import Iterable
+from decimal import Decimal, InvalidOperation
 
 from pipit.templates.types import PARSERS
 from pipit.templates.values import FLOATING, type_of
@@ -17,7 +18,7 @@ from pipit.templates.values import FLOATING, type_of
 DATES = ("Date", "DateTime", "DateTime64")
 _TIME = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})[ T]([0-9]{2}:[0-9]{2}:[0-9]{2})(?:\.([0-9]{1,9}))?", re.ASCII)
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
-_WHOLE = re.compile(r"[+-]?[0-9]+", re.ASCII)
+_MOST_DIGITS = 400  # of a float's integer part, with some to spare
 _DATETIME_TYPE = re.compile(r"\bDateTime(?:64\(\s*([0-9]))?")
 # The engine's own bounds, which it clamps to: docs of Date, DateTime and DateTime64.
 _FIRST = dt.datetime(1970, 1, 1)
@@ -79,11 +80,11 @@ def _date(type: str, text: str, digits: int) -> str:
 
 
 def _check_exact(type: str, given: object) -> None:
-    """An integer must be the float's value: 9007199254740993 is not a Float64."""
+    """An integer must be the float's value, however it is written: 9007199254740993.0 is not a Float64."""
     if isinstance(given, int):
         number = given
-    elif isinstance(given, str) and _WHOLE.fullmatch(given.strip()):
-        number = int(given)
+    elif isinstance(given, str) and (whole := _whole(given)) is not None:
+        number = whole
     else:
         return
     try:
@@ -93,3 +94,18 @@ def _check_exact(type: str, given: object) -> None:
         exact = False
     if not exact:
         raise ValueError("would be rounded")
+
+
+def _whole(text: str) -> int | None:
+    """The integer that a text is, if it is one: 42, 42.0, 4.2e1. Raises ValueError on one that no float holds."""
+    try:
+        number = Decimal(text.strip())
+    except InvalidOperation:
+        return None
+    if not number.is_finite():
+        return None
+    if number.adjusted() > _MOST_DIGITS:
+        raise ValueError("would be infinite")
+    if number != number.to_integral_value():
+        return None
+    return int(number)

@@ -26,6 +26,7 @@ _CLAUSES = ("FROM", "PREWHERE", "WHERE", "GROUP", "HAVING", "ORDER", "SETTINGS",
 _BEYOND = frozenset(
     {"UNION", "EXCEPT", "INTERSECT", "WITH", "JOIN", "ARRAY", "OVER", "LIMIT", "OFFSET", "QUALIFY", "FINAL", "SAMPLE"}
 )
+_ENDS = (*_NAMES, TokenKind.STRING, TokenKind.NUMBER, TokenKind.CLOSE)  # of an expression
 # Words that a column may follow; after any other one it may be an alias.
 _BEFORE_A_COLUMN = frozenset(
     {"SELECT", "DISTINCT", "PREWHERE", "WHERE", "BY", "HAVING", "AND", "OR", "NOT", "IN", "LIKE", "ILIKE", "BETWEEN"}
@@ -47,7 +48,7 @@ def has_policy(table: Table) -> bool:
 def fillers(
     snapshot: Snapshot, table: Table, of_tenants: Callable[[Table], bool] = has_policy
 ) -> Iterator[tuple[CompiledPipe, CompiledNode]]:
-    """The views and copies that fill a table with tenants' rows: those of tables with a policy, if nothing else says."""
+    """The views and copies that fill a table with tenants' rows: those of tables with a policy, by default."""
     for pipe in snapshot.pipes.values():
         for node in pipe.nodes.values():
             targets = {
@@ -201,7 +202,7 @@ def _column(expression: Sequence[Token]) -> str:
 
 
 def _is_alias(tokens: Sequence[Token], name: str) -> bool:
-    """Whether the name is given to something else anywhere: `WHERE (team AS name) != ''` hides the column of that name."""
+    """Whether the name is given to something else: `WHERE (team AS name) != ''` hides the column of that name."""
     for index, token in enumerate(tokens):
         if index and token.kind in _NAMES and identifier_name(token) == name:
             before = tokens[index - 1]
@@ -209,9 +210,7 @@ def _is_alias(tokens: Sequence[Token], name: str) -> bool:
                 meant = tokens[index - 2]
                 if not (meant.kind in _NAMES and identifier_name(meant) == name):
                     return True
-            elif before.kind in (TokenKind.QUOTED_IDENTIFIER, TokenKind.STRING, TokenKind.NUMBER, TokenKind.CLOSE):
-                return True
-            elif before.kind is TokenKind.WORD and before.text.upper() not in _BEFORE_A_COLUMN:
+            elif before.kind in _ENDS and before.text.upper() not in _BEFORE_A_COLUMN:
                 return True
     return False
 

@@ -29,7 +29,7 @@ CODES: Mapping[str, str] = {
     "policy_fails": "a ROW_POLICY that cannot be compiled or evaluated: every read under it would fail",
     "policy_required": "an endpoint reaches a table that has no ROW_POLICY, and policies are required",
     "merges_tenants": "an engine may make one row of two tenants' rows, for the key lacks the tenant's column",
-    "mixes_tenants": "a view or copy fills a policed table, and not with each row's own tenant",
+    "mixes_tenants": "a view or copy fills a policed or confined table, and not with each row's own tenant",
     "goes_around": "a construct that row filters do not reach: a dictionary, a table function, a setting, an engine",
     "definer": "SQL that runs with its definer's rights",
     "tells_of_others": "a function or virtual column that tells of rows which a filter hides",
