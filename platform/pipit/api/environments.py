@@ -51,7 +51,10 @@ async def remove(request: Request) -> Response:
             "Deleting an environment deletes its database with all of its rows",
             hint="Add confirm=true if that is what you want.",
         )
-    await server_of(request).deployer.remove_environment(snapshot.workspace.id, name)
+    server = server_of(request)
+    rows = server.catalog.environments(snapshot.workspace.id)
+    await server.jobs.end(row.id for row in rows if row.name == name)
+    await server.deployer.remove_environment(snapshot.workspace.id, name)
     return JSONResponse({"ok": True})
 
 

@@ -124,6 +124,16 @@ class DeploymentRow:
 
 
 @dataclass(frozen=True, slots=True)
+class PausedRow:
+    """A copy's schedule that somebody paused, or resumed, `at` that time."""
+
+    place: str
+    pipe: str
+    paused: bool
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class SecretRow:
     name: str
     value: str
@@ -303,9 +313,13 @@ class State:
     async def put_job(self, place: str, id: str, fields: Mapping[str, Any]) -> None:
         await self._append("jobs", [{"place": place, "id": id, "value": msgspec.json.encode(fields).decode()}])
 
-    async def paused_copies(self) -> list[tuple[str, str]]:
-        """Place and pipe."""
-        return [(row["place"], row["pipe"]) for row in await self._latest("paused_copies", "paused", where="paused")]
+    async def paused_copies(self) -> list[PausedRow]:
+        """The copies that were ever paused or resumed, with what was said last."""
+        rows = await self._latest("paused_copies", "paused, version", where="1")
+        return [
+            PausedRow(r["place"], r["pipe"], bool(r["paused"]), datetime.fromtimestamp(int(r["version"]) / 1e6, UTC))
+            for r in rows
+        ]
 
     async def put_paused_copy(self, place: str, pipe: str, *, paused: bool) -> None:
         await self._append("paused_copies", [{"place": place, "pipe": pipe, "paused": paused}])

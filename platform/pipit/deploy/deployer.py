@@ -264,7 +264,8 @@ class Deployer:
         failure: BaseException | None = None
         asked = False
         async with AsyncExitStack() as stack:
-            await self._pause_writers(stack, live, new, to_create, [live_views[k] for k in leaving])
+            altered = {addition.datasource for addition in plan.new_columns}
+            await self._pause_writers(stack, live, new, to_create, [live_views[k] for k in leaving], altered)
             try:
                 await objects.make(to_create)
                 asked = True
@@ -303,10 +304,19 @@ class Deployer:
         raise failure
 
     async def _pause_writers(
-        self, stack: AsyncExitStack, live: Snapshot, new: Snapshot, created: Mapping[str, View], dropped: list[View]
+        self,
+        stack: AsyncExitStack,
+        live: Snapshot,
+        new: Snapshot,
+        created: Mapping[str, View],
+        dropped: list[View],
+        altered: set[str],
     ) -> None:
-        """The writers of every table that feeds a changing view, directly or through other views, wait."""
-        sources: set[str] = set()
+        """The writers of every table that feeds a changing view, directly or through other views, wait.
+
+        So do those of tables that get columns: a copy's replacement, which was made before, must not take their place.
+        """
+        sources = altered & live.tables.keys()
         for snapshot, views in ((new, created.values()), (live, dropped)):
             for view in views:
                 name = trigger(snapshot, view)

@@ -81,6 +81,8 @@ async def run(engine: Engine, ingest: Ingest, populate: Populate) -> copies.Writ
     filters = {f"{populate.source.database}.{populate.source.physical}": populate.condition}
     settings = {"additional_table_filters": filter_setting(filters)} if populate.condition else {}
     async with AsyncExitStack() as stack:
+        if populate.truncate:
+            await stack.enter_async_context(copies.turn_of(target))
         for table in populate.waiting:
             await stack.enter_async_context(ingest.paused(table.database, table.physical))
         select = view.select(columns)

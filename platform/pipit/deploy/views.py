@@ -46,7 +46,7 @@ class View:
         return f"INSERT INTO {into} ({names}) {self.select(columns)}"
 
     def select(self, columns: tuple[str, ...]) -> str:
-        text = f"SELECT {', '.join(quote(c) for c in columns)} FROM ({self.sql})"
+        text = f"SELECT {', '.join(quote(c) for c in columns)} FROM ({self.sql}\n)"  # it may end with a comment
         if self.settings:
             text += " SETTINGS " + ", ".join(f"{name} = {quote_string(v)}" for name, v in self.settings.items())
         return text
@@ -100,7 +100,7 @@ async def missing_columns(engine: Engine, view: View) -> tuple[str, ...]:
 
 
 async def _described(engine: Engine, view: View) -> list[str]:
-    sql = f"DESCRIBE TABLE ({view.sql})"
+    sql = f"DESCRIBE TABLE ({view.sql}\n)"
     described = await engine.rows(sql, database=view.target.database, settings=view.settings)
     return [str(row["name"]) for row in described]
 

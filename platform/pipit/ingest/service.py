@@ -62,6 +62,7 @@ class Ingest:
         self._keys = Keys(root / "keys")
         self._writers: dict[TableKey, Writer] = {}
         self._streams: dict[tuple[str, str, str], tuple[Target, Stream]] = {}
+        self._feeding: dict[TableKey, asyncio.Lock] = {}
         self._wait_seconds = wait_seconds
         self._open = False
         self._discarded: set[str] = set()
@@ -133,7 +134,16 @@ class Ingest:
     @contextlib.asynccontextmanager
     async def paused(self, database: str, table: str) -> AsyncIterator[None]:
         """Inside, nothing is inserted into the table; events are still acknowledged and queue up."""
-        async with self._writer((database, table)).paused():
+        async with self.feeding(database, table), self._writer((database, table)).paused():
+            yield
+
+    @contextlib.asynccontextmanager
+    async def feeding(self, database: str, table: str) -> AsyncIterator[None]:
+        """For statements that insert on their own: one at a time into a table, none while it is paused.
+
+        Events go on meanwhile. Nobody waits inside for another table: what pauses several takes them in one order.
+        """
+        async with self._feeding.setdefault((database, table), asyncio.Lock()):
             yield
 
     async def drain(self, database: str, table: str, seconds: float = 30.0) -> bool:

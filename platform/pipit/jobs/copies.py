@@ -7,15 +7,17 @@ A replacement is prepared in a table beside the target and takes its place in on
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from weakref import WeakValueDictionary
 
 from pipit.catalog.build import node_error
 from pipit.catalog.snapshot import CompiledNode, CompiledPipe, Snapshot, Table, staging_of
 from pipit.engine.client import Engine, ParamValue
-from pipit.errors import BadRequest, PipitError
+from pipit.errors import BadRequest, Conflict, PipitError
 from pipit.ingest import Ingest
 from pipit.query.compose import Composer
 from pipit.query.examine import Examiner
@@ -25,6 +27,8 @@ from pipit.templates import Binder, RequestValue
 
 APPEND, REPLACE = "append", "replace"
 MODES = (APPEND, REPLACE)
+_turns: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
+_ATTEMPTS = 5  # of a replacement whose target is changed by deployments meanwhile
 _SETTINGS: Mapping[str, str | int | float] = {
     "insert_deduplicate": 0,  # the same rows copied twice are there twice
     "max_execution_time": 3600,
@@ -42,6 +46,7 @@ class Copy:
     sql: str
     params: Mapping[str, ParamValue]
     settings: Mapping[str, str]
+    reads_target: bool = False
 
 
 @dataclass(slots=True)
@@ -75,13 +80,14 @@ async def prepare(
     if make_services is not None and not snapshot.service_tables.isdisjoint(composed.tables):
         await make_services(snapshot.workspace.database)
     await Examiner(engine).examine(snapshot, composed, binder)
-    return Copy(pipe, node, target, composed.sql, dict(binder.params), composed.settings)
+    reads = f"{target.database}.{target.physical}" in composed.tables
+    return Copy(pipe, node, target, composed.sql, dict(binder.params), composed.settings, reads)
 
 
 async def columns_of(engine: Engine, copy: Copy) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The columns that the query gives and the target has; those that the target lacks."""
     described = await engine.rows(
-        f"DESCRIBE TABLE ({copy.sql})", copy.params, database=copy.target.database, settings=copy.settings
+        f"DESCRIBE TABLE ({copy.sql}\n)", copy.params, database=copy.target.database, settings=copy.settings
     )
     names = [str(row["name"]) for row in described]
     known = {column.name for column in copy.target.datasource.columns}
@@ -96,11 +102,16 @@ async def run(engine: Engine, ingest: Ingest, copy: Copy, mode: str) -> Written:
             copy.pipe.pipe, copy.node.node, f"No column of the query is a column of '{copy.target.name}'", hint=""
         )
     names = ", ".join(map(quote, columns))
-    text = f"SELECT {names} FROM ({copy.sql})"
+    text = f"SELECT {names} FROM ({copy.sql}\n)"  # it may end with a comment
     if copy.settings:
         text += " SETTINGS " + ", ".join(f"{name} = {quote_string(v)}" for name, v in copy.settings.items())
     if mode == APPEND:
-        return await insert(engine, copy.target, copy.target.physical, columns, text, copy.params)
+        # A view that is made meanwhile must not see a half of the rows, nor a populate count a half twice.
+        async with ingest.feeding(copy.target.database, copy.target.physical):
+            return await insert(engine, copy.target, copy.target.physical, columns, text, copy.params)
+    if copy.reads_target:  # an event that comes after it was read would be lost: it waits in its segment
+        async with ingest.paused(copy.target.database, copy.target.physical):
+            return await replace(engine, None, copy.target, columns, text, copy.params)
     return await replace(engine, ingest, copy.target, columns, text, copy.params)
 
 
@@ -114,20 +125,54 @@ async def replace(
     *,
     settings: Mapping[str, str | int | float] | None = None,
 ) -> Written:
-    """All rows of the target make room for those of the SELECT, in one step. No `ingest`: its writer waits already."""
+    """All rows of the target make room for those of the SELECT, in one step.
+
+    No `ingest`: the caller has the target's turn, and its writer waits already. Raises Conflict where deployments keep
+    changing the target.
+    """
     staging = staging_of(target.physical)
     database = quote(target.database)
     live, beside = f"{database}.{quote(target.physical)}", f"{database}.{quote(staging)}"
-    await engine.command(f"DROP TABLE IF EXISTS {beside} SYNC")
-    await engine.command(f"CREATE TABLE {beside} AS {live}")
-    try:
-        written = await insert(engine, target, staging, columns, select, params, settings=settings)
-        # An event that is being inserted must not be lost between the two names.
-        async with ingest.paused(target.database, target.physical) if ingest else contextlib.nullcontext():
-            await engine.command(f"EXCHANGE TABLES {live} AND {beside}")
-        return written
-    finally:
-        await _drop(engine, beside)
+    async with turn_of(target) if ingest else contextlib.nullcontext():
+        for _ in range(_ATTEMPTS):
+            await engine.command(f"DROP TABLE IF EXISTS {beside} SYNC")
+            await engine.command(f"CREATE TABLE {beside} AS {live}")
+            try:
+                written = await insert(engine, target, staging, columns, select, params, settings=settings)
+                # An event that is being inserted must not be lost between the two names, nor a column of a deployment,
+                # which keeps the writer still as well.
+                async with ingest.paused(target.database, target.physical) if ingest else contextlib.nullcontext():
+                    if await _alike(engine, target, staging):
+                        await engine.command(f"EXCHANGE TABLES {live} AND {beside}")
+                        return written
+            finally:
+                await _drop(engine, beside)
+    raise Conflict(
+        f"Deployments changed '{target.name}' while its rows were prepared", hint="Run it again when they are done."
+    )
+
+
+def turn_of(target: Table) -> asyncio.Lock:
+    """One replacement of a table at a time: a tenant's filters know the one name that its rows have meanwhile.
+
+    Taken before the writer of any table is made to wait.
+    """
+    key = (target.database, target.physical)
+    turn = _turns.get(key)
+    if turn is None:
+        turn = _turns[key] = asyncio.Lock()
+    return turn
+
+
+async def _alike(engine: Engine, target: Table, staging: str) -> bool:
+    """Whether both tables have the same columns."""
+    rows = await engine.rows(
+        "SELECT count() AS n, uniqExact(columns) AS forms FROM (SELECT table, groupArray((name, type, default_kind, "
+        "default_expression)) AS columns FROM (SELECT * FROM system.columns WHERE database = {database:String} AND "
+        "table IN ({live:String}, {staging:String}) ORDER BY table, position) GROUP BY table)",
+        {"database": target.database, "live": target.physical, "staging": staging},
+    )
+    return (int(rows[0]["n"]), int(rows[0]["forms"])) == (2, 1)
 
 
 async def insert(

@@ -24,7 +24,7 @@ from pipit.catalog.snapshot import CompiledNode, CompiledPipe, Snapshot, Workspa
 from pipit.catalog.state import now
 from pipit.datafiles.resources import NodeType
 from pipit.engine.client import Engine
-from pipit.errors import BadRequest, Conflict, NotFound, PipitError
+from pipit.errors import BadRequest, Conflict, NotFound, PipitError, Unavailable
 from pipit.ingest import Ingest
 from pipit.jobs import copies, schedule
 from pipit.jobs.job import CANCELLED, CANCELLING, DONE, ERROR, WAITING, WORKING, Job
@@ -37,6 +37,7 @@ _KEPT = 100  # of each database
 _KEPT_FOR = timedelta(hours=48)
 _MISSED = timedelta(days=1)  # how late a scheduled run may still be made up for
 _TICK_SECONDS = 5.0
+_INSIDE = "It failed inside Pipit; the server's log says how."
 
 Work = Callable[[], Awaitable[copies.Written]]
 Log = Callable[[Workspace, Job], Awaitable[None]]
@@ -64,10 +65,11 @@ class Jobs:
         self._clock = clock
         self._jobs: dict[str, dict[str, Job]] = {}  # by place and id, oldest first
         self._paused: dict[str, frozenset[str]] = {}  # by place: names of pipes
+        self._resumed: dict[tuple[str, str], datetime] = {}  # by place and pipe: what was due before is not made up for
         self._tasks: dict[str, asyncio.Task[None]] = {}  # by job
+        self._cancelling: set[str] = set()
         self._turn = asyncio.Semaphore(_AT_ONCE)
         self._ticking: asyncio.Task[None] | None = None
-        self._since = clock()
 
     async def start(self) -> None:
         """Reads the jobs back, and begins to look at schedules."""
@@ -78,8 +80,11 @@ class Jobs:
         """What the state has of the last days; those that a stopped server left open have ended with it."""
         for place, fields in await self._catalog.state.jobs(since=datetime.now(UTC) - _KEPT_FOR):
             self._jobs.setdefault(place, {})[fields["id"]] = msgspec.convert(fields, Job)
-        for place, pipe in await self._catalog.state.paused_copies():
-            self._paused[place] = self._paused.get(place, frozenset()) | {pipe}
+        for row in await self._catalog.state.paused_copies():
+            if row.paused:
+                self._paused[row.place] = self._paused.get(row.place, frozenset()) | {row.pipe}
+            else:
+                self._resumed[row.place, row.pipe] = row.at
         for place, jobs in self._jobs.items():
             for job in [job for job in jobs.values() if job.is_open]:
                 await self._put(place, replace(job, status=ERROR, error="The server stopped while it ran"))
@@ -134,9 +139,7 @@ class Jobs:
 
         Raises Conflict where one of the pipe's is under way.
         """
-        job = replace(
-            self._new(snapshot, "populateview", pipe, target), parameters=dict(parameters), asked_by=asked_by
-        )
+        job = replace(self._new(snapshot, "populateview", pipe, target), parameters=dict(parameters), asked_by=asked_by)
         return await self._start(snapshot.workspace, job, prepare)
 
     def _new(self, snapshot: Snapshot, kind: str, pipe: str, target: str) -> Job:
@@ -189,8 +192,21 @@ class Jobs:
             raise BadRequest(f"The job is {job.status}: it cannot be cancelled")
         job = replace(job, status=CANCELLING, updated_at=now())
         self._jobs[snapshot.workspace.place][id] = job
-        task.cancel()
+        self._end(id, task)
         return job
+
+    async def end(self, places: Iterable[str]) -> None:
+        """Cancels all that runs in these databases, which are about to go, and waits for it."""
+        ids = [id for place in places for id in self._jobs.get(place, {}) if id in self._tasks]
+        tasks = [self._tasks[id] for id in ids]
+        for id, task in zip(ids, tasks, strict=True):
+            self._end(id, task)
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _end(self, id: str, task: asyncio.Task[None]) -> None:
+        self._cancelling.add(id)
+        # Not at once: a task that is cancelled before its first step never runs, and nobody would write its end.
+        asyncio.get_running_loop().call_soon(task.cancel)
 
     async def cancel_copies(self, snapshot: Snapshot, name: str) -> list[Job]:
         """Those of a pipe that are under way. Raises NotFound."""
@@ -206,6 +222,8 @@ class Jobs:
         place = snapshot.workspace.place
         await self._catalog.state.put_paused_copy(place, pipe.name, paused=paused)
         rest = self._paused.get(place, frozenset()) - {pipe.name}
+        if not paused and pipe.name in self._paused.get(place, frozenset()):
+            self._resumed[place, pipe.name] = self._clock()
         self._paused[place] = rest | {pipe.name} if paused else rest
 
     def is_paused(self, snapshot: Snapshot, name: str) -> bool:
@@ -247,8 +265,13 @@ class Jobs:
                 except Conflict:
                     log.info("the copy '%s' of %s is skipped: the one before still runs", pipe.name, due)
                     await self._skipped(snapshot, pipe, node, due, "The copy before it was still running")
+                except Unavailable:
+                    raise  # the engine is away: it is tried again
                 except PipitError as error:
                     await self._skipped(snapshot, pipe, node, due, error.message)
+                except Exception:  # of one pipe; the others go on
+                    log.exception("the copy '%s' of %s cannot be started", pipe.name, due)
+                    await self._skipped(snapshot, pipe, node, due, _INSIDE)
         return started
 
     def _last_run(self, snapshot: Snapshot, pipe: str) -> datetime:
@@ -258,10 +281,12 @@ class Jobs:
             for job in self._jobs.get(snapshot.workspace.place, {}).values()
             if job.pipe == pipe and job.scheduled_for
         ]
-        if known:
-            return max(max(known), schedule.minute(self._clock()) - _MISSED)
-        # A schedule begins with the deployment that brought it, or with this server.
-        return schedule.minute(self._since)
+        place = snapshot.workspace.place
+        resumed = self._resumed.get((place, pipe))
+        known += [schedule.minute(resumed)] if resumed else []
+        if not known:  # a schedule begins with the deployment that brought it
+            known = [schedule.minute(datetime.fromisoformat(snapshot.created_at).replace(tzinfo=UTC))]
+        return max(*known, schedule.minute(self._clock()) - _MISSED)
 
     async def _skipped(
         self, snapshot: Snapshot, pipe: CompiledPipe, node: CompiledNode, due: datetime, why: str
@@ -294,7 +319,12 @@ class Jobs:
     def _begin(self, workspace: Workspace, job: Job, work: Work) -> None:
         task = asyncio.create_task(self._run(workspace, job, work), name=f"pipit job {job.id}")
         self._tasks[job.id] = task
-        task.add_done_callback(lambda _: self._tasks.pop(job.id, None))
+
+        def over(_: asyncio.Task[None]) -> None:
+            self._tasks.pop(job.id, None)
+            self._cancelling.discard(job.id)
+
+        task.add_done_callback(over)
 
     async def _run(self, workspace: Workspace, job: Job, work: Work) -> None:
         place = workspace.place
@@ -306,13 +336,13 @@ class Jobs:
                 written = await work()
             ended = {"status": DONE, "rows": written.rows, "bytes": written.bytes}
         except asyncio.CancelledError:
-            asked = self._jobs[place][job.id].status == CANCELLING
+            asked = job.id in self._cancelling
             ended = {"status": CANCELLED} if asked else {"status": ERROR, "error": "The server stopped while it ran"}
         except PipitError as error:
             ended = {"status": ERROR, "error": error.message}
         except Exception:
             log.exception("the job %s failed", job.id)
-            ended = {"status": ERROR, "error": "It failed inside Pipit; the server's log says how."}
+            ended = {"status": ERROR, "error": _INSIDE}
         job = replace(job, updated_at=now(), **ended)
         self._jobs[place][job.id] = job
         with contextlib.suppress(PipitError):  # the engine is away: at the next start it counts as stopped
