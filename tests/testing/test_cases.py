@@ -83,3 +83,10 @@ def test_no_other_command_is_run(tmp_path: Path, command: str) -> None:
 
 def test_a_project_without_tests(tmp_path: Path) -> None:
     assert read_tests(tmp_path) == []
+
+
+def test_a_test_that_cannot_be_read_is_broken_not_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "tests").mkdir()
+    for name, text in {"a": '- name: "', "b": "name: x", "c": "- expected_result: x"}.items():
+        (tmp_path / "tests" / f"{name}.yaml").write_text(text)
+    assert [isinstance(test, Skipped) and test.broken for test in read_tests(tmp_path)] == [True] * 3

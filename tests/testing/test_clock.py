@@ -68,3 +68,8 @@ def test_how_a_moment_is_written(text: str) -> None:
 def test_a_moment_that_is_none() -> None:
     with pytest.raises(BadRequest, match="is not a time"):
         parse_moment("noon")
+
+
+def test_an_apostrophe_in_prose_does_not_hide_the_calls() -> None:
+    text = "DESCRIPTION It's now()\n# isn't\nNODE n\nDESCRIPTION >\n    it's\nSQL >\n    SELECT today()\n"
+    assert stop_clock({"p.pipe": text}, MOMENT).replaced == 1

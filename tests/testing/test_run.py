@@ -98,6 +98,24 @@ SQL >
     "fixtures/made.sql": "SELECT number + 1 AS k FROM numbers(3)\n",
     "fixtures/shop.coupons.ndjson": '{"code":"x"}\n{"code":"y"}\n',
     "fixtures/nothing.csv": "no such data source\n",
+    "endpoints/hidden.pipe": "NODE n\nSQL >\n    SELECT v.page AS p FROM visits AS v ORDER BY v.n DESC\nTYPE endpoint\n",
+    "tests/hidden.yaml": """
+- name: right
+  expected_result: |
+    {"p":"c"}
+    {"p":"b"}
+    {"p":"a"}
+- name: right_too
+  expected_result: |
+    {"p":"c"}
+    {"p":"a"}
+    {"p":"b"}
+- name: wrong
+  expected_result: |
+    {"p":"a"}
+    {"p":"c"}
+    {"p":"b"}
+""",
     "tests/top.yaml": """
 - name: exact
   parameters: since=2024-01-02
@@ -200,6 +218,9 @@ def outcomes(report: Report) -> dict[str, str]:
 def test_what_passes_and_what_fails(report: Report) -> None:
     assert outcomes(report) == {
         "gone: a": "skipped",
+        "hidden: right": "passed",
+        "hidden: right_too": "passed",
+        "hidden: wrong": "failed",
         "lines.test": "passed",
         "plain: not_published": "passed",
         "priced: all": "passed",

@@ -77,3 +77,25 @@ def test_any_answer_is_read_back(
     again = yaml.safe_load((folder / "tests" / "p.yaml").read_bytes())
     assert again[0]["expected_result"].rstrip("\n") == answer.rstrip("\n")
     assert again[1] == {"name": "b", "expected_result": other.expected}
+
+
+def test_line_ends_stay(tmp_path: Path) -> None:
+    first, second = written(tmp_path, TEXT)
+    path = tmp_path / "tests" / "p.yaml"
+    path.write_bytes(TEXT.replace("\n", "\r\n").encode())
+    update(tmp_path, [failed(first, '{"a":2}\n'), failed(second, "y")])
+    assert path.read_bytes() == TEXT.replace('{"a":1}', '{"a":2}').replace("'x'", "y").replace("\n", "\r\n").encode()
+
+
+def test_a_shared_answer_is_not_written_over(tmp_path: Path) -> None:
+    text = "- name: a\n  expected_result: &one |\n    1\n- name: b\n  expected_result: *one\n- {name: c, expected_result: x}\n"
+    cases = written(tmp_path, text)
+    assert update(tmp_path, [failed(case, "2\n") for case in cases]) == []
+    assert (tmp_path / "tests" / "p.yaml").read_text() == text
+
+
+def test_an_empty_answer_is_filled(tmp_path: Path) -> None:
+    (case,) = written(tmp_path, "- name: a\n  expected_result:\n  parameters: x=1\n")
+    update(tmp_path, [failed(case, "1\n2\n")])
+    (again,) = written(tmp_path, (tmp_path / "tests" / "p.yaml").read_text())
+    assert (again.expected.strip("\n"), again.parameters) == ("1\n2", "x=1")

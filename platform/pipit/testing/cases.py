@@ -84,9 +84,12 @@ class Classic:
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
+    """`broken`: somebody meant a test here, and it cannot be read: that is a failure, not something to pass over."""
+
     file: str
     line: int
     reason: str
+    broken: bool = field(default=False, compare=False)
 
     @property
     def id(self) -> str:
@@ -110,7 +113,7 @@ def read_tests(project: Path) -> list[Test]:
             text = path.read_text(encoding="utf-8")
             found += _classic(path, file, text) if path.suffix == ".test" else _documents(file, path.stem, text)
         except (OSError, UnicodeDecodeError, ValueError) as problem:
-            found.append(Skipped(file, 1, str(problem)))
+            found.append(Skipped(file, 1, str(problem), broken=True))
     return found
 
 
@@ -120,22 +123,22 @@ def _documents(file: str, stem: str, text: str) -> Iterator[Test]:
         values = yaml.safe_load(text)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
-        yield Skipped(file, mark.line + 1 if mark else 1, f"it is no YAML: {error.problem}")
+        yield Skipped(file, mark.line + 1 if mark else 1, f"it is no YAML: {error.problem}", broken=True)
         return
     except yaml.YAMLError as error:
-        yield Skipped(file, 1, f"it is no YAML: {error}")
+        yield Skipped(file, 1, f"it is no YAML: {error}", broken=True)
         return
     if tree is None:
         return
     if not isinstance(tree, yaml.SequenceNode) or not isinstance(values, list):
-        yield Skipped(file, 1, "a file of tests is a list: `- name: ...`")
+        yield Skipped(file, 1, "a file of tests is a list: `- name: ...`", broken=True)
         return
     for node, value in zip(tree.value, values, strict=True):
         line = node.start_mark.line + 1
         try:
             test = _document(file, stem, line, node, value)
         except ValueError as problem:
-            yield Skipped(file, line, str(problem))
+            yield Skipped(file, line, str(problem), broken=str(problem) != _REGRESSION)
             continue
         yield test
 
@@ -173,6 +176,9 @@ def _case(file: str, stem: str, line: int, node: yaml.MappingNode, value: Mappin
         ((v.start_mark.index, v.end_mark.index) for k, v in node.value if k.value == "expected_result"),
         None,
     )
+    inside = span is not None and node.start_mark.index <= span[0] < node.end_mark.index
+    if node.flow_style or not inside:  # `*alias`: its text is another case's
+        span = None
     return Case(file, line, stem, str(name), str(parameters), expected or "", status, span)
 
 

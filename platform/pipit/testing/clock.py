@@ -7,6 +7,7 @@ was replaced is counted and told. Nothing else knows of that moment: expiry, tok
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -17,6 +18,11 @@ from pipit.sql.literals import quote_string
 
 _PLAIN = frozenset(
     {"NOW", "NOW64", "TODAY", "YESTERDAY", "CURDATE", "CURRENT_DATE", "CURRENT_TIMESTAMP", "UTCTIMESTAMP"}
+)
+
+
+_PROSE = re.compile(
+    r"^DESCRIPTION\b(?:[ \t]*>[ \t]*\n(?:[ \t]+\S.*\n|[ \t]*\n)*|.*$)|^#.*$", re.IGNORECASE | re.MULTILINE
 )
 
 
@@ -48,7 +54,8 @@ def stop_clock(files: Mapping[str, str], moment: datetime) -> Stopped:
 
 
 def _stopped(text: str, moment: datetime) -> tuple[str, int]:
-    tokens = significant(tokenize(text))
+    # Prose is no SQL: an apostrophe in it must not swallow what follows.
+    tokens = significant(tokenize(_PROSE.sub(lambda found: " " * len(found[0]), text)))
     pieces: list[str] = []
     end = count = 0
     for index, token in enumerate(tokens):

@@ -40,6 +40,25 @@ def sort_keys(sql: str) -> list[str] | None:
     return None if "" in items or any(item.upper() == "ALL" for item in items) else items
 
 
+def with_key(sql: str, keys: Sequence[str], name: str) -> str | None:
+    """The query with its sort keys as one more column, the last; None where it is not one plain SELECT."""
+    try:
+        tokens = significant(tokenize(sql))
+    except SqlError:
+        return None
+    depth, place = 0, -1
+    for token in tokens:
+        depth += (token.kind is TokenKind.OPEN) - (token.kind is TokenKind.CLOSE)
+        if depth or token.kind is not TokenKind.WORD:
+            continue
+        word = token.text.upper()
+        if word == "DISTINCT" or word in _SETS or (word == "FROM" and place >= 0):
+            return None
+        if word == "FROM":
+            place = token.start
+    return f"{sql[:place]}, toString(tuple({', '.join(keys)})) AS {name}\n{sql[place:]}" if place >= 0 else None
+
+
 def _items(tokens: Sequence[Token]) -> list[list[Token]]:
     found: list[list[Token]] = [[]]
     depth = 0

@@ -27,10 +27,13 @@ def update(project: Path, results: Iterable[Result]) -> list[Case]:
     for file, cases in by_file.items():
         path = project / file
         text = path.read_text(encoding="utf-8")
+        line_end = "\r\n" if b"\r\n" in path.read_bytes() else "\n"
         for case, result in sorted(cases, key=lambda one: one[0].value or (0, 0), reverse=True):
+            if case.value and text[case.value[0] : case.value[0] + 1] in ("&", "!"):
+                continue  # an anchor or a tag that other cases may need
             text = _with_answer(text, case, result)
             changed.append(case)
-        path.write_text(text, encoding="utf-8")
+        path.write_text(text, encoding="utf-8", newline=line_end)
     return sorted(changed, key=lambda case: (case.file, case.line))
 
 
@@ -39,7 +42,7 @@ def _with_answer(text: str, case: Case, result: Result) -> str:
     start, end = case.value
     line_start = text.rfind("\n", 0, start) + 1
     indent = " " * (len(text[line_start:start]) - len(text[line_start:start].lstrip(" -")))
-    value = _scalar(result.answer, indent)
+    value = (" " if text[start - 1] == ":" else "") + _scalar(result.answer, indent)
     after = text[end:]
     if text[start:end].endswith("\n"):
         after = "\n" + after
