@@ -59,7 +59,7 @@ async def test_with_its_defences_the_product_refuses_the_planted_project(leak: L
     assert leak.refused in result.reason
 
 
-@pytest.mark.parametrize("leak", [leak for leak in LEAKS if leak.name in ("cache key", "side statistics")], ids=str)
+@pytest.mark.parametrize("leak", [leak for leak in LEAKS if leak.name in ("cache key", "side statistics")], ids=lambda leak: leak.name)
 async def test_with_its_defences_in_place_the_same_project_is_proved(leak: Leak, arena: Arena) -> None:
     proof = await prove_in(arena, leak.files, Options(endpoints=("planted",), rounds=1))
 

@@ -261,3 +261,12 @@ def test_a_policy_of_none_without_a_reason_is_an_error_with_its_place(line: str)
 def test_a_column_may_be_called_none() -> None:
     policy = source("SCHEMA >\n    none String\n\nENGINE MergeTree\nROW_POLICY none = {{String(context.a)}}\n").row_policy
     assert policy is not None and policy.filters
+
+
+def test_the_version_of_a_replacing_table_may_have_its_longer_name() -> None:
+    text = "SCHEMA >\n    id Int32,\n    v UInt64\n\nENGINE ReplacingMergeTree\nENGINE_SORTING_KEY id\nENGINE_VERSION v\n"
+    project = parse_project({"d.datasource": text})
+    engine = project.datasources["d"].engine
+    assert (engine.ver, engine.version) == ("v", "")
+    (warning,) = project.warnings
+    assert "ENGINE_VER" in warning.message and warning.line == 7

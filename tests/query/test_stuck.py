@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pipit.access.context import SecurityContext, TokenKind
+from pipit.access.context import Scope, SecurityContext, TokenKind
 from pipit.engine.failures import STUCK, engine_error
 from pipit.errors import QueryTimeout, RateLimited
 from pipit.query.stuck import Stuck
@@ -28,6 +28,9 @@ def test_for_a_while_the_same_token_may_not_ask_the_same() -> None:
     stuck.check(TENANT, "other")
     stuck.check(SecurityContext("w", TokenKind.JWT, "globex", ()), "latest")
     stuck.check(SecurityContext("v", TokenKind.JWT, "acme", ()), "latest")
+    stuck.check(SecurityContext("w", TokenKind.JWT, "acme", (), context={"customer_id": "b"}), "latest")
+    fixed = Scope("PIPES:READ", "latest", fixed_params={"customer_id": "b"})
+    stuck.check(SecurityContext("w", TokenKind.JWT, "acme", (fixed,)), "latest")
     now += 300
     stuck.check(TENANT, "latest")
 

@@ -208,3 +208,8 @@ def test_long_values_are_refused_at_once(source: str) -> None:
             template.render({"a": value}, Binder())
         assert time.monotonic() - start < 2
         assert len(caught.value.message) < 1000
+
+
+def test_threads_that_a_parameter_asks_for_can_be_validated() -> None:
+    text = compile("SELECT 1 {{max_threads(Int32(threads))}}").render({}, Binder(placeholder=True))
+    assert text.strip() == "SELECT 1 -- max_threads"

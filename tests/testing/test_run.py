@@ -297,3 +297,29 @@ async def test_secrets_come_from_env_local(ground: Ground, corpus: Path) -> None
     )
     report = await run_project(ground, folder, read_project(folder), read_tests(folder), jobs=1)
     assert [r.outcome for r in report.results] == [Outcome.PASSED]
+
+
+def test_a_copy_that_did_not_run_is_a_failure() -> None:
+    assert Report(()).passed and Report((), copies={"daily": ""}).passed
+    assert not Report((), copies={"daily": "it raised"}).passed
+
+
+async def test_a_pipe_that_only_writes_gives_what_it_would_write(ground: Ground, tmp_path: Path) -> None:
+    table = "SCHEMA >\n    page String `json:$.page`,\n    n Int32 `json:$.n`\n\nENGINE MergeTree\nENGINE_SORTING_KEY page\n"
+    view = (
+        "NODE some\nSQL >\n    SELECT * FROM hits WHERE n > 1\n\n"
+        "NODE sums\nSQL >\n    SELECT page, toInt32(sum(n)) AS n FROM some GROUP BY page ORDER BY page\n\n"
+        "TYPE materialized\nDATASOURCE summed\n"
+    )
+    folder = write(
+        tmp_path / "writes",
+        {
+            "datasources/hits.datasource": table,
+            "datasources/summed.datasource": table.replace(" `json:$.page`", "").replace(" `json:$.n`", ""),
+            "materializations/rolling.pipe": view,
+            "fixtures/hits.ndjson": '{"page": "a", "n": 1}\n{"page": "a", "n": 2}\n{"page": "b", "n": 3}\n',
+            "tests/rolling.yaml": '- name: all\n  expected_result: "a\\t2\\nb\\t3\\n"\n',
+        },
+    )
+    found = await run_project(ground, folder, read_project(folder), read_tests(folder), jobs=1)
+    assert [(str(r.outcome), r.note, r.difference) for r in found.results] == [("passed", "", "")]

@@ -45,9 +45,16 @@ def build_engine(
     report: Report, given: Mapping[str, Directive], columns: Sequence[Column], *, implicit: bool
 ) -> Engine:
     """The engine of these directives. `implicit`: a connector adds columns that the schema need not list."""
-    written = {name: values.expression(directive.text) for name, directive in given.items()}
     main = given.get("ENGINE")
     name = _name(report, main)
+    if name == "ReplacingMergeTree" and "ENGINE_VERSION" in given and "ENGINE_VER" not in given:
+        report.warn(
+            "ENGINE_VERSION is of VersionedCollapsingMergeTree: it is taken as ENGINE_VER here",
+            given["ENGINE_VERSION"].offset,
+            "Write ENGINE_VER.",
+        )
+        given = {("ENGINE_VER" if word == "ENGINE_VERSION" else word): one for word, one in given.items()}
+    written = {name: values.expression(directive.text) for name, directive in given.items()}
     engine = Engine(
         name=name,
         sorting_key=written.get("ENGINE_SORTING_KEY", ""),

@@ -367,9 +367,10 @@ class Reader:
         pipeline: tuple[CompiledPipe, CompiledNode] | None = None
         if query.pipeline:
             pipe = snapshot.pipes.get(query.pipeline)
-            node = pipe.readable if pipe else None
-            if pipe is None or node is None:
+            if pipe is None:
                 raise NotFound(f"The pipe '{query.pipeline}' does not exist")
+            # Of a materialized or copy pipe, what it would write.
+            node = pipe.readable or list(pipe.nodes.values())[-1]
             pipeline = (pipe, node)
         # A token that sits in somebody's browser may send SQL; the workspace's secrets are not its to read.
         secrets = snapshot.secrets if security.manages_workspace else {}

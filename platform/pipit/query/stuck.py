@@ -1,13 +1,14 @@
 """What made the engine hang is not run again at once: each time costs everybody a restart of the engine.
 
 Some statements cannot be interrupted (a constant that is computed for minutes). The engine's process is ended then, and
-another one serves after a second or two. Here it is remembered who asked for what: the same token name asking the same
-endpoint, or the SQL API, is refused for some minutes; a workspace's own token only for the same text. In memory: a
-restart of Pipit forgets it.
+another one serves after a second or two. Here it is remembered who asked for what: the same token name with the same
+claims asking the same endpoint, or the SQL API, is refused for some minutes (two tenants' tokens may have one name); a
+workspace's own token only for the same text. In memory: a restart of Pipit forgets it.
 """
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from pipit.errors import RateLimited
 SECONDS = 300.0
 _MOST = 10_000
 
-Key = tuple[str, str, str, str]  # workspace, environment, token, what it asked for
+Key = tuple[str, str, str, str, str]  # workspace, environment, token, its claims, what it asked for
 
 
 class Stuck:
@@ -51,4 +52,8 @@ class Stuck:
 
 
 def _key(security: SecurityContext, what: str) -> Key:
-    return (security.workspace_id, security.environment, security.name, what)
+    claims = ""
+    if security.is_tenant:
+        fixed = sorted((s.resource, sorted(s.fixed_params.items())) for s in security.scopes if s.fixed_params)
+        claims = json.dumps([sorted(security.context.items()), fixed], default=str)
+    return (security.workspace_id, security.environment, security.name, claims, what)

@@ -211,6 +211,8 @@ def _shown(value: Any) -> Any:
 
 
 def max_threads(state: State, threads: Any) -> Sql:
+    if state.binder.placeholder and threads == 0:  # stands for a parameter that is not there
+        return Sql("-- max_threads\n")
     if isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= 1024:
         raise value_error("max_threads() takes a number from 1 to 1024")
     state.binder.settings["max_threads"] = str(int(threads))
