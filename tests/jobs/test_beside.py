@@ -149,6 +149,18 @@ async def test_an_environment_goes_at_once_though_a_copy_runs_there(workspace: W
     assert workspace.server.jobs.job(there, job.id).status == "cancelled"
 
 
+async def test_a_target_goes_at_once_though_a_copy_fills_it(workspace: Workspace) -> None:
+    other = {"datasources/other.datasource": TABLE}
+    endless = copy("SELECT 'x' AS k, toInt64(sum(sipHash64(number) % 10)) AS n FROM numbers(1000000000000)")
+    await workspace.deploy({**other, "datasources/t.datasource": TABLE, "copies/a.pipe": endless})
+    reply = await workspace.post("/v0/pipes/a/copy")
+    async with asyncio.timeout(20):
+        await workspace.deploy(other, allow_destructive=True)
+        job = await ended(workspace, reply)
+    assert job["status"] == "cancelled"
+    await workspace.deploy({**other, "endpoints/r.pipe": BY_KEY.replace("FROM t", "FROM other")})
+
+
 async def test_a_schedule_begins_with_its_deployment_and_again_when_it_is_resumed(workspace: Workspace) -> None:
     server = workspace.server
     moment = [datetime.now(UTC) - timedelta(hours=5)]

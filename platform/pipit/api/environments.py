@@ -52,8 +52,6 @@ async def remove(request: Request) -> Response:
             hint="Add confirm=true if that is what you want.",
         )
     server = server_of(request)
-    rows = server.catalog.environments(snapshot.workspace.id)
-    await server.jobs.end(row.id for row in rows if row.name == name)
     await server.deployer.remove_environment(snapshot.workspace.id, name)
     return JSONResponse({"ok": True})
 

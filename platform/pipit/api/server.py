@@ -70,16 +70,14 @@ async def open_server(config: Config) -> AsyncIterator[Server]:
         catalog = Catalog(engine, config.admin_token, keep_admin_token=config.keep_admin_token)
         await _load(catalog)
         ingest = Ingest(engine, config.data_dir)
-        deployer = Deployer(engine, catalog, ingest)
+        services = ServiceTables(engine)
+        jobs = Jobs(engine, catalog, ingest, log_job=job_log(ingest, services), make_services=services.make)
+        deployer = Deployer(engine, catalog, ingest, jobs=jobs)
         await deployer.clean_up()
         await ingest.start()
-        services = ServiceTables(engine)
         read_log = ReadLog(catalog, ingest, services)
         read_log.start()
         fetching = asyncio.create_task(catalog.credentials.fetched.run())
-        jobs = Jobs(
-            engine, catalog, ingest, log_job=job_log(ingest, services), make_services=services.make
-        )
         try:
             await deployer.catch_up()
             await jobs.start()

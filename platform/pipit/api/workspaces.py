@@ -60,7 +60,6 @@ async def delete_workspace(request: Request) -> Response:
             f"The workspace '{workspace.name}' is deleted with all of its rows",
             hint=f"Send confirmation={workspace.name} if that is what you want.",
         )
-    await server.jobs.end((workspace.id, *(row.id for row in server.catalog.environments(workspace.id))))
     await server.deployer.remove_workspace(workspace.id)
     return JSONResponse(_workspace_object(workspace))
 

@@ -14,7 +14,7 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 
@@ -39,6 +39,7 @@ from pipit.deploy.views import View, names_with_sources, trigger, views_of
 from pipit.engine.client import Engine
 from pipit.errors import Conflict, DatafileError, ProjectError, SqlError, Unavailable
 from pipit.ingest import Ingest
+from pipit.jobs import Jobs
 from pipit.query.compose import Composer
 from pipit.sql.identifiers import quote
 
@@ -64,12 +65,20 @@ class Outcome:
 
 class Deployer:
     def __init__(
-        self, engine: Engine, catalog: Catalog, ingest: Ingest, *, patience: float = _PATIENCE_SECONDS
+        self,
+        engine: Engine,
+        catalog: Catalog,
+        ingest: Ingest,
+        *,
+        jobs: Jobs | None = None,
+        patience: float = _PATIENCE_SECONDS,
     ) -> None:
-        """`patience`: how long a caller waits for an engine that went away; what has to be done is done after."""
+        """`jobs`: those of what is dropped end before. `patience`: how long a caller waits for an engine that went
+        away; what has to be done is done after."""
         self._engine = engine
         self._catalog = catalog
         self._ingest = ingest
+        self._jobs = jobs
         self._patience = patience
         self._busy: set[str] = set()
         self._ending: dict[str, asyncio.Future[bool]] = {}  # what a deploy still has to finish or take back
@@ -112,13 +121,22 @@ class Deployer:
         """The environment with its rows, and with those that are on their way there. Raises NotFound, Conflict."""
         async with self._alone(workspace_id):
             gone = await self._catalog.delete_environment(workspace_id, name)
+            await self._end_jobs([gone.id])
             await self._drop_database(gone.database)
 
     async def remove_workspace(self, workspace_id: str) -> None:
         """The workspace with its tokens, its environments and all rows. Raises NotFound, Conflict."""
         async with self._alone(workspace_id):
-            for database in await self._catalog.delete_workspace(workspace_id):
+            places = [workspace_id, *(row.id for row in self._catalog.environments(workspace_id))]
+            databases = await self._catalog.delete_workspace(workspace_id)
+            await self._end_jobs(places)
+            for database in databases:
                 await self._drop_database(database)
+
+    async def _end_jobs(self, places: Iterable[str], *, pipes: Collection[str] | None = None) -> None:
+        """Nothing is dropped while a job works in it."""
+        if self._jobs is not None:
+            await self._jobs.end(places, pipes=pipes)
 
     async def _drop_database(self, database: str) -> None:
         """With the rows that are on their way there."""
@@ -284,6 +302,8 @@ class Deployer:
                         self._catalog.adopt(workspace.id, row, project, environment=environment)
                 await insist(lambda: objects.drop_views(leaving)) if is_live else await insist(objects.undo)
             if is_live:
+                if plan.deleted_datasources:
+                    await self._end_jobs([workspace.place], pipes=_pipes_left_behind(live, new, plan))
                 await insist(objects.drop_datasources)
             return is_live
 
@@ -328,6 +348,17 @@ class Deployer:
 
     def _tokens(self, workspace_id: str, project: Project) -> tuple[TokenRow, ...]:
         return datafile_tokens(workspace_id, project, self._catalog.tokens(workspace_id))
+
+
+def _pipes_left_behind(live: Snapshot, new: Snapshot, plan: Plan) -> set[str]:
+    """The pipes that may be reading or writing what is deleted: a job of theirs would keep it there."""
+    return {
+        name
+        for name, pipe in live.pipes.items()
+        if name not in new.pipes
+        or new.pipes[name].pipe != pipe.pipe
+        or any(node.node.target_datasource in plan.deleted_datasources for node in pipe.nodes.values())
+    }
 
 
 def _changed_views(live: Mapping[str, View], new: Mapping[str, View]) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import logging
 import uuid
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -195,9 +195,14 @@ class Jobs:
         self._end(id, task)
         return job
 
-    async def end(self, places: Iterable[str]) -> None:
-        """Cancels all that runs in these databases, which are about to go, and waits for it."""
-        ids = [id for place in places for id in self._jobs.get(place, {}) if id in self._tasks]
+    async def end(self, places: Iterable[str], *, pipes: Collection[str] | None = None) -> None:
+        """Cancels what runs in these databases, which are about to go, and waits for it. `pipes`: only theirs."""
+        ids = [
+            id
+            for place in places
+            for id, job in self._jobs.get(place, {}).items()
+            if id in self._tasks and (pipes is None or job.pipe in pipes)
+        ]
         tasks = [self._tasks[id] for id in ids]
         for id, task in zip(ids, tasks, strict=True):
             self._end(id, task)
