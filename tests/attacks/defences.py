@@ -1387,6 +1387,8 @@ DEFENCES: tuple[Defence, ...] = (
         "and not _declared(found[1], columns[table])",
         "and False",
         (f"{_SQL}::test_d01_to_d32_what_a_text_may_not_be",),
+        # A table behind the fence has no other columns.
+        together_with=("tables behind a fence",),
     ),
     Defence(
         "FINAL only by the filter's key",
