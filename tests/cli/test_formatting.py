@@ -51,6 +51,13 @@ def test_a_file_that_cannot_be_read_is_left_and_the_others_are_formatted(shell: 
     assert (shell.folder / "one.pipe").read_text() == NEAT
 
 
+def test_files_that_others_include_are_left_as_they_are(shell: Shell) -> None:
+    write(shell.folder, {"one.pipe": MESSY, "includes/more.incl": "engine  MergeTree\n"})
+    assert shell.ok("fmt") == "one.pipe\n"
+    assert (shell.folder / "includes/more.incl").read_text() == "engine  MergeTree\n"
+    assert "is not a .datasource, .pipe or .connection file" in shell("fmt", "includes/more.incl").stderr
+
+
 def test_wrong_usage(shell: Shell) -> None:
     write(shell.folder, {"notes.txt": "x", "empty/.keep": ""})
     assert shell("fmt", "notes.txt").returncode == 2

@@ -68,16 +68,19 @@ def fmt(
 
 def _files(paths: list[Path]) -> Iterator[Path]:
     """Each file once, in the order of the paths."""
-    from pipit.datafiles.layout import SUFFIXES, read_project
+    from pipit.datafiles.format import KINDS
+    from pipit.datafiles.layout import read_project
+
+    *most, last = KINDS
 
     seen: set[Path] = set()
     for path in paths:
         if path.is_dir():
-            found = [path / name for name in read_project(path)]
-        elif path.is_file() and path.suffix in SUFFIXES:
+            found = [file for name in read_project(path) if (file := path / name).suffix in KINDS]
+        elif path.is_file() and path.suffix in KINDS:
             found = [path]
         else:
-            problem = f"is not a {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]} file" if path.exists() else "is not there"
+            problem = f"is not a {', '.join(most)} or {last} file" if path.exists() else "is not there"
             raise typer.BadParameter(f"{path} {problem}", param_hint="PATHS")
         for one in found:
             if (real := one.resolve()) not in seen:

@@ -28,8 +28,11 @@ from pipit.datafiles.source import Report
 from pipit.datafiles.vocabulary import Kind
 from pipit.errors import DatafileError, ProjectError
 
+# What can be formatted; a file that others include is a piece of them, and means nothing alone.
+KINDS: dict[str, Kind] = {".datasource": "datasource", ".pipe": "pipe", ".connection": "connection"}
+
 _INDENT = "    "
-# Directives that end a block and have no effect.
+# Directives that stand for an INCLUDE: they end a block, and say nothing of what is compared.
 _SAYS_NOTHING: dict[Kind, str] = {
     "datasource": "VERSION 0",
     "pipe": "VERSION 0",
@@ -40,7 +43,7 @@ _PLACE = re.compile(r"[0-9]+")
 
 def format_text(text: str, *, file: str) -> str:
     """The file in its one form. Raises ProjectError with what is wrong in it, or if it would not mean the same."""
-    kind = _kind(file)
+    kind = KINDS[PurePosixPath(file).suffix]
     before, errors = _read(text, file, kind)
     if errors:
         raise ProjectError(errors)
@@ -203,11 +206,6 @@ def _columns(report: Report, start: int, end: int) -> list[str]:
     return lines + alone[-1]
 
 
-def _kind(file: str) -> Kind:
-    kinds: dict[str, Kind] = {".datasource": "datasource", ".pipe": "pipe", ".connection": "connection"}
-    return kinds[PurePosixPath(file).suffix]
-
-
 def _read(text: str, file: str, kind: Kind) -> tuple[object, list[DatafileError]]:
     """What the file says, in a form that compares equal wherever things stand; and what is wrong with it.
 
@@ -220,7 +218,7 @@ def _read(text: str, file: str, kind: Kind) -> tuple[object, list[DatafileError]
         report = Report(file, _without(report, included, _SAYS_NOTHING[kind]))
     resource: DataSource | Pipe | Connection
     if kind == "datasource":
-        resource = _placeless_source(read_datasource(report, "name"))
+        resource = replace(read_datasource(report, "name").placeless(), text="")
     elif kind == "pipe":
         pipe = read_pipe(report, "name")
         nodes = (replace(node, position=Position(), sql_position=Position()) for node in pipe.nodes)
@@ -232,17 +230,6 @@ def _read(text: str, file: str, kind: Kind) -> tuple[object, list[DatafileError]
         wrong = sorted(_PLACE.sub("", error.message) for error in report.errors)
         return (resource, [row for _, row in included], wrong), []
     return (resource, [], []), sorted(report.errors, key=lambda error: (error.line, error.column))
-
-
-def _placeless_source(source: DataSource) -> DataSource:
-    policy = source.row_policy
-    return replace(
-        source,
-        columns=tuple(replace(column, position=Position()) for column in source.columns),
-        engine=replace(source.engine, position=Position()),
-        row_policy=replace(policy, position=Position()) if policy else None,
-        text="",
-    )
 
 
 def _included(report: Report, kind: Kind) -> list[tuple[int, str]]:

@@ -7,7 +7,7 @@ Every resource remembers its file (relative path) and where things stand in it, 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 
@@ -129,6 +129,16 @@ class DataSource:
     def files(self) -> frozenset[str]:
         """Its own file and those that it includes."""
         return frozenset([self.file, *(part.file for part in self.parts)])
+
+    def placeless(self) -> DataSource:
+        """The same without the places of its pieces: for comparing what two texts say."""
+        policy = self.row_policy
+        return replace(
+            self,
+            columns=tuple(replace(column, position=Position()) for column in self.columns),
+            engine=replace(self.engine, position=Position()),
+            row_policy=replace(policy, position=Position()) if policy else None,
+        )
 
     @property
     def policed(self) -> bool:

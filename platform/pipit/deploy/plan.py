@@ -135,16 +135,7 @@ def _unguarded(project: Project, names: TableNames) -> Iterator[DatafileError]:
 
 def _meaning(datasource: DataSource) -> DataSource:
     """The resource without what only says where it was written."""
-    policy = datasource.row_policy
-    return replace(
-        datasource,
-        file="",
-        text="",
-        parts=(),
-        columns=tuple(replace(c, position=Position()) for c in datasource.columns),
-        engine=replace(datasource.engine, position=Position()),
-        row_policy=replace(policy, position=Position()) if policy else None,
-    )
+    return replace(datasource.placeless(), file="", text="", parts=())
 
 
 def _compare(before: DataSource, after: DataSource, columns: list[NewColumn], errors: list[DatafileError]) -> None:
