@@ -68,6 +68,17 @@ async def test_what_follows_from_a_file_that_is_wrong_is_not_said(engine: Engine
     assert not [w for w in found.warnings if "'events'" in w.message]
 
 
+async def test_a_table_that_cannot_be_made_is_told_once(engine: Engine) -> None:
+    found = await checked(
+        engine,
+        event__datasource=EVENTS.replace("String", "Strng"),
+        events__datasource=EVENTS,
+        reads__pipe=pipe("SELECT name FROM event"),
+        other__pipe=pipe("SELECT nam FROM events"),
+    )
+    assert [(e.file, e.line) for e in found.errors] == [("event.datasource", 3), ("other.pipe", 3)], lines(found)
+
+
 async def test_a_view_is_tried_beside_an_endpoint_that_is_wrong(engine: Engine) -> None:
     found = await checked(
         engine,

@@ -61,14 +61,14 @@ async def validate(
         if workspace.settings.require_policies:
             errors += unpoliced(snapshot)
         composer, examiner = Composer(), Examiner(engine)
-        tables = [names.datasources[name] for name in broken]
+        missing = frozenset(names.datasources[name] for name in broken)
         tried = [
-            _try_both_sides(snapshot, pipe, node, composer, examiner)
+            _try_both_sides(snapshot, pipe, node, composer, examiner, missing)
             for pipe in snapshot.pipes.values()
             for node in pipe.nodes.values()
         ]
         for errors_of_node, warnings_of_node in await together(tried, _AT_ONCE):
-            errors += [e for e in errors_of_node if not any(table in e.message for table in tables)]
+            errors += errors_of_node
             warnings += warnings_of_node
         warnings += as_patterns(snapshot)
         wrong = {error.file for error in errors}
@@ -199,14 +199,20 @@ async def _try_view(
 
 
 async def _try_both_sides(
-    snapshot: Snapshot, pipe: CompiledPipe, node: CompiledNode, composer: Composer, examiner: Examiner
+    snapshot: Snapshot,
+    pipe: CompiledPipe,
+    node: CompiledNode,
+    composer: Composer,
+    examiner: Examiner,
+    missing: frozenset[str],
 ) -> tuple[list[DatafileError], list[ProjectWarning]]:
     """A node without parameters, then with all of them given: both sides of `{% if defined(x) %}`.
 
     What fails without parameters is an error. What fails only with placeholders is a warning: the other side may be
-    fine with real values, and so is what fails in a pipe that is deployed inert.
+    fine with real values, and so is what fails in a sink, which does not run yet, or in a copy, whose job tells it.
+    What the engine says of a `missing` table (its physical name), which could not be made, is that table's error.
     """
-    inert = any(n.type in (NodeType.COPY, NodeType.SINK) for n in pipe.pipe.nodes)
+    only_writes = any(n.type in (NodeType.COPY, NodeType.SINK) for n in pipe.pipe.nodes)
     for defined in (False, True):
         try:
             await _try_node(snapshot, pipe, node, composer, examiner, defined=defined)
@@ -217,8 +223,10 @@ async def _try_both_sides(
         except PipitError as error:
             if isinstance(error, TemplateError) and _needs_value(error):
                 return [], []
+            if not missing.isdisjoint(_WORD.findall(error.message)):
+                return [], []
             placed = _place(pipe, node, error)
-            if not defined and not inert and not isinstance(error, TemplateError):
+            if not defined and not only_writes and not isinstance(error, TemplateError):
                 return [placed], []
             side = "with its parameters given, " if defined else ""
             message = f"{side}{placed.message}"
@@ -242,6 +250,7 @@ def _place(
     )
 
 
+_WORD = re.compile(r"\w+")
 _NAMED = re.compile(r"`([^`\n]+)`|'([^'\n]+)'|\bfunction (\w+)", re.IGNORECASE)
 
 
