@@ -31,6 +31,8 @@ def test_for_a_while_the_same_token_may_not_ask_the_same() -> None:
     stuck.check(SecurityContext("w", TokenKind.JWT, "acme", (), context={"customer_id": "b"}), "latest")
     fixed = Scope("PIPES:READ", "latest", fixed_params={"customer_id": "b"})
     stuck.check(SecurityContext("w", TokenKind.JWT, "acme", (fixed,)), "latest")
+    filtered = Scope("DATASOURCES:READ", "events", filter="customer_id = 'b'")
+    stuck.check(SecurityContext("w", TokenKind.JWT, "acme", (filtered,)), "latest")
     now += 300
     stuck.check(TENANT, "latest")
 

@@ -54,6 +54,6 @@ class Stuck:
 def _key(security: SecurityContext, what: str) -> Key:
     claims = ""
     if security.is_tenant:
-        fixed = sorted((s.resource, sorted(s.fixed_params.items())) for s in security.scopes if s.fixed_params)
-        claims = json.dumps([sorted(security.context.items()), fixed], default=str)
+        scopes = sorted((s.type, s.resource, s.filter, sorted(s.fixed_params.items())) for s in security.scopes)
+        claims = json.dumps([sorted(security.context.items()), scopes], default=str)
     return (security.workspace_id, security.environment, security.name, claims, what)
