@@ -145,6 +145,13 @@ async def test_a_target_without_a_file_has_the_columns_of_its_node(workspace: Wo
     assert (await workspace.deploy(stored)).result == "no_changes"
 
 
+async def test_the_query_of_a_target_without_a_file_may_end_with_a_comment(workspace: Workspace) -> None:
+    node = "NODE n\nSQL >\n    SELECT customer_id, count() AS n FROM events GROUP BY customer_id -- each\n"
+    more = "TYPE materialized\nDATASOURCE made\nENGINE SummingMergeTree\nENGINE_SORTING_KEY customer_id\n"
+    outcome = await workspace.deploy({**CLASSIC, "pipes/fills.pipe": node + more})
+    assert [c.name for c in outcome.snapshot.tables["made"].datasource.columns] == ["customer_id", "n"]
+
+
 async def test_a_target_without_a_file_is_read_by_no_tenant_of_a_policed_source(workspace: Workspace) -> None:
     await workspace.deploy(CLASSIC)
     await workspace.send("events", ROWS)

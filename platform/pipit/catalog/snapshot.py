@@ -115,6 +115,16 @@ class CompiledPipe:
         plain = [n for n in self.pipe.nodes if n.type is NodeType.STANDARD]
         return self.nodes[plain[-1].name] if plain else None
 
+    @property
+    def result(self) -> CompiledNode:
+        """What another pipe reads; of a pipe that only writes, what it would write."""
+        return self.readable or list(self.nodes.values())[-1]
+
+    @property
+    def copy_node(self) -> CompiledNode | None:
+        """The node of TYPE copy, of which a pipe has at most one."""
+        return next((node for node in self.nodes.values() if node.node.type is NodeType.COPY), None)
+
 
 @dataclass(frozen=True, slots=True)
 class TableTarget:

@@ -24,6 +24,7 @@ from pipit.engine import Engine as Database
 from pipit.errors import DatafileError, PipitError, ProjectError, Unavailable
 from pipit.query.compose import Composer
 from pipit.query.examine import Examiner
+from pipit.query.nested import described
 from pipit.templates import Binder
 
 Read = Callable[[Mapping[str, str]], Project]
@@ -131,13 +132,11 @@ class _Making:
         binder = Binder()
         composed = Composer().pipe(snapshot, pipe, node, {}, binder)
         await Examiner(self._engine).examine(snapshot, composed, binder)  # before anything of it is run
-        rows = await self._engine.rows(
-            f"DESCRIBE TABLE ({composed.sql})",
-            binder.params,
-            database=self._workspace.database,
-            settings=composed.settings,
+        database = self._workspace.database
+        found = await described(
+            self._engine, composed.sql, binder.params, database=database, settings=composed.settings
         )
-        return tuple(Column(str(row["name"]), str(row["type"])) for row in rows)
+        return tuple(Column(name, type) for name, type in found)
 
     def _add(self, source: DataSource, pipe: Pipe, node: Node) -> None:
         self._made.add(source.name)

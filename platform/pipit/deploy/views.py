@@ -16,8 +16,8 @@ from pipit.catalog.state import TableNames
 from pipit.datafiles.resources import NodeType
 from pipit.engine.client import Engine
 from pipit.query.compose import Composer
+from pipit.query.nested import described, select
 from pipit.sql.identifiers import quote
-from pipit.sql.literals import quote_string
 from pipit.sql.references import find_tables, single_statement
 from pipit.templates import Binder
 
@@ -46,10 +46,7 @@ class View:
         return f"INSERT INTO {into} ({names}) {self.select(columns)}"
 
     def select(self, columns: tuple[str, ...]) -> str:
-        text = f"SELECT {', '.join(quote(c) for c in columns)} FROM ({self.sql}\n)"  # it may end with a comment
-        if self.settings:
-            text += " SETTINGS " + ", ".join(f"{name} = {quote_string(v)}" for name, v in self.settings.items())
-        return text
+        return select(columns, self.sql, self.settings)
 
     def says_the_same(self, other: View) -> bool:
         return (self.sql, self.settings, self.target.name) == (other.sql, other.settings, other.target.name)
@@ -89,20 +86,19 @@ def views_of(snapshot: Snapshot, composer: Composer, *, pipes: Iterable[Compiled
 
 async def common_columns(engine: Engine, view: View) -> tuple[str, ...]:
     """The columns that the view's query gives and its target has, in the query's order."""
-    target = {c.name for c in view.target.datasource.columns}
-    return tuple(name for name in await _described(engine, view) if name in target)
+    return tuple(name for name, of_target in await _columns(engine, view) if of_target)
 
 
 async def missing_columns(engine: Engine, view: View) -> tuple[str, ...]:
     """The columns of the view's query that its target lacks: dropped, with a warning (as the dialect does)."""
+    return tuple(name for name, of_target in await _columns(engine, view) if not of_target)
+
+
+async def _columns(engine: Engine, view: View) -> list[tuple[str, bool]]:
+    """The columns of its query, and whether the target has them."""
     target = {c.name for c in view.target.datasource.columns}
-    return tuple(name for name in await _described(engine, view) if name not in target)
-
-
-async def _described(engine: Engine, view: View) -> list[str]:
-    sql = f"DESCRIBE TABLE ({view.sql}\n)"
-    described = await engine.rows(sql, database=view.target.database, settings=view.settings)
-    return [str(row["name"]) for row in described]
+    found = await described(engine, view.sql, database=view.target.database, settings=view.settings)
+    return [(name, name in target) for name, _ in found]
 
 
 def names_with_sources(names: TableNames, new: Snapshot, views: Mapping[str, View]) -> TableNames:

@@ -19,10 +19,11 @@ from pipit.catalog.snapshot import CompiledNode, CompiledPipe, Snapshot, Table, 
 from pipit.engine.client import Engine, ParamValue
 from pipit.errors import BadRequest, Conflict, PipitError
 from pipit.ingest import Ingest
+from pipit.jobs import schedule
 from pipit.query.compose import Composer
 from pipit.query.examine import Examiner
+from pipit.query.nested import described, select
 from pipit.sql.identifiers import quote
-from pipit.sql.literals import quote_string
 from pipit.templates import Binder, RequestValue
 
 APPEND, REPLACE = "append", "replace"
@@ -74,7 +75,7 @@ async def prepare(
     target = snapshot.tables.get(node.node.target_datasource)
     if target is None:
         raise BadRequest(f"The data source '{node.node.target_datasource}', to which it copies, does not exist")
-    moment = (now or datetime.now(UTC)).astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
+    moment = schedule.text_of(now or datetime.now(UTC))
     binder = Binder()
     composed = Composer().pipe(snapshot, pipe, node, {**values, "job_timestamp": moment}, binder)
     if make_services is not None and not snapshot.service_tables.isdisjoint(composed.tables):
@@ -84,27 +85,16 @@ async def prepare(
     return Copy(pipe, node, target, composed.sql, dict(binder.params), composed.settings, reads)
 
 
-async def columns_of(engine: Engine, copy: Copy) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The columns that the query gives and the target has; those that the target lacks."""
-    described = await engine.rows(
-        f"DESCRIBE TABLE ({copy.sql}\n)", copy.params, database=copy.target.database, settings=copy.settings
-    )
-    names = [str(row["name"]) for row in described]
-    known = {column.name for column in copy.target.datasource.columns}
-    return tuple(n for n in names if n in known), tuple(n for n in names if n not in known)
-
-
 async def run(engine: Engine, ingest: Ingest, copy: Copy, mode: str) -> Written:
     """To the end. Cancelling it ends the statement in the engine; of an append that was cut off rows may be there."""
-    columns, _ = await columns_of(engine, copy)
+    known = {column.name for column in copy.target.datasource.columns}
+    found = await described(engine, copy.sql, copy.params, database=copy.target.database, settings=copy.settings)
+    columns = tuple(name for name, _ in found if name in known)
     if not columns:
         raise node_error(
             copy.pipe.pipe, copy.node.node, f"No column of the query is a column of '{copy.target.name}'", hint=""
         )
-    names = ", ".join(map(quote, columns))
-    text = f"SELECT {names} FROM ({copy.sql}\n)"  # it may end with a comment
-    if copy.settings:
-        text += " SETTINGS " + ", ".join(f"{name} = {quote_string(v)}" for name, v in copy.settings.items())
+    text = select(columns, copy.sql, copy.settings)
     if mode == APPEND:
         # A view that is made meanwhile must not see a half of the rows, nor a populate count a half twice.
         async with ingest.feeding(copy.target.database, copy.target.physical):
@@ -120,12 +110,12 @@ async def replace(
     ingest: Ingest | None,
     target: Table,
     columns: tuple[str, ...],
-    select: str,
+    rows: str,
     params: Mapping[str, ParamValue],
     *,
     settings: Mapping[str, str | int | float] | None = None,
 ) -> Written:
-    """All rows of the target make room for those of the SELECT, in one step.
+    """All rows of the target make room for `rows`, those of a SELECT, in one step.
 
     No `ingest`: the caller has the target's turn, and its writer waits already. Raises Conflict where deployments keep
     changing the target.
@@ -138,7 +128,7 @@ async def replace(
             await engine.command(f"DROP TABLE IF EXISTS {beside} SYNC")
             await engine.command(f"CREATE TABLE {beside} AS {live}")
             try:
-                written = await insert(engine, target, staging, columns, select, params, settings=settings)
+                written = await insert(engine, target, staging, columns, rows, params, settings=settings)
                 # An event that is being inserted must not be lost between the two names, nor a column of a deployment,
                 # which keeps the writer still as well.
                 async with ingest.paused(target.database, target.physical) if ingest else contextlib.nullcontext():
@@ -180,14 +170,14 @@ async def insert(
     target: Table,
     physical: str,
     columns: tuple[str, ...],
-    select: str,
+    rows: str,
     params: Mapping[str, ParamValue],
     *,
     settings: Mapping[str, str | int | float] | None = None,
 ) -> Written:
-    """The rows of a SELECT of these columns, into the target or what is prepared beside it."""
+    """`rows` of a SELECT of these columns, into the target or what is prepared beside it."""
     into = f"{quote(target.database)}.{quote(physical)}"
-    text = f"INSERT INTO {into} ({', '.join(map(quote, columns))}) {select}"
+    text = f"INSERT INTO {into} ({', '.join(map(quote, columns))}) {rows}"
     written = Written()
     async with engine.stream(
         text, params, settings={**_SETTINGS, **(settings or {})}, database=target.database, counts=written.take

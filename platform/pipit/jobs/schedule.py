@@ -8,19 +8,15 @@ from datetime import UTC, datetime, timedelta
 from cronsim import CronSim, CronSimError
 
 from pipit.catalog.snapshot import CompiledNode, CompiledPipe, Snapshot
-from pipit.datafiles.resources import NodeType
 
-ON_DEMAND = "@on-demand"
-ONCE = "@once"
 _FORM = "%Y-%m-%d %H:%M:%S"
 
 
 def copies(snapshot: Snapshot) -> Iterator[tuple[CompiledPipe, CompiledNode]]:
-    """The pipes with a copy node, of which a pipe has one."""
+    """The copy pipes, each with its copy node."""
     for pipe in snapshot.pipes.values():
-        for node in pipe.nodes.values():
-            if node.node.type is NodeType.COPY:
-                yield pipe, node
+        if node := pipe.copy_node:
+            yield pipe, node
 
 
 def minute(moment: datetime) -> datetime:

@@ -22,7 +22,6 @@ from msgspec.structs import replace
 from pipit.catalog.catalog import Catalog
 from pipit.catalog.snapshot import CompiledNode, CompiledPipe, Snapshot, Workspace
 from pipit.catalog.state import now
-from pipit.datafiles.resources import NodeType
 from pipit.engine.client import Engine
 from pipit.errors import BadRequest, Conflict, NotFound, PipitError, Unavailable
 from pipit.ingest import Ingest
@@ -316,7 +315,7 @@ class Jobs:
         pipe = snapshot.pipes.get(name)
         if pipe is None:
             raise NotFound(f"Pipe '{name[:200]}' not found")
-        node = next((n for n in pipe.nodes.values() if n.node.type is NodeType.COPY), None)
+        node = pipe.copy_node
         if node is None:
             raise BadRequest(f"'{pipe.name}' is not a copy pipe", hint="Its node has to be of TYPE copy.")
         return pipe, node

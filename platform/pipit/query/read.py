@@ -369,9 +369,7 @@ class Reader:
             pipe = snapshot.pipes.get(query.pipeline)
             if pipe is None:
                 raise NotFound(f"The pipe '{query.pipeline}' does not exist")
-            # Of a materialized or copy pipe, what it would write.
-            node = pipe.readable or list(pipe.nodes.values())[-1]
-            pipeline = (pipe, node)
+            pipeline = (pipe, pipe.result)
         # A token that sits in somebody's browser may send SQL; the workspace's secrets are not its to read.
         secrets = snapshot.secrets if security.manages_workspace else {}
         text, format = split_format(render_text(query.sql, values, binder, secrets), query.format)

@@ -6,7 +6,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from urllib.parse import quote as quote_url
@@ -14,9 +14,9 @@ from urllib.parse import urlencode
 
 import yarl
 
-from pipit.catalog.snapshot import CompiledNode, CompiledPipe, Snapshot
-from pipit.datafiles.resources import NodeType
+from pipit.catalog.snapshot import CompiledPipe, Snapshot
 from pipit.errors import PipitError
+from pipit.jobs import schedule
 from pipit.query.compose import Composer
 from pipit.templates import Binder
 from pipit.testing.cases import Case, Classic, Command, Quality, Skipped, Test
@@ -103,16 +103,7 @@ async def run_tests(
     async def one(test: Test) -> Result:
         async with gate:
             started = time.monotonic()
-            result = await _result(workspace, test)
-            result = Result(
-                test,
-                result.outcome,
-                result.note,
-                result.difference,
-                result.answer,
-                result.status,
-                time.monotonic() - started,
-            )
+            result = replace(await _result(workspace, test), seconds=time.monotonic() - started)
         told(result)
         return result
 
@@ -122,7 +113,7 @@ async def run_tests(
 async def run_copies(workspace: Workspace, project: Path, tests: Iterable[Test]) -> dict[str, str]:
     """Runs the copies whose targets a test reads and no fixture fills, once, sources before what reads them."""
     snapshot = workspace.snapshot
-    copies = _copies(snapshot)
+    copies = {pipe.name: node.node.target_datasource for pipe, node in schedule.copies(snapshot)}
     if not copies:
         return {}
     reads = {pipe: _tables_of(snapshot, snapshot.pipes[pipe]) for pipe in copies}
@@ -135,16 +126,6 @@ async def run_copies(workspace: Workspace, project: Path, tests: Iterable[Test])
         for pipe in ready or sorted(wanted - done.keys()):  # a circle: in the order of names
             done[pipe] = await _run_copy(workspace, pipe)
     return done
-
-
-def _copies(snapshot: Snapshot) -> dict[str, str]:
-    """Pipe -> the data source that it copies into."""
-    return {
-        pipe.name: node.node.target_datasource
-        for pipe in snapshot.pipes.values()
-        for node in pipe.nodes.values()
-        if node.node.type is NodeType.COPY
-    }
 
 
 def _needed(
@@ -177,16 +158,11 @@ def _tables_of(snapshot: Snapshot, pipe: CompiledPipe) -> set[str]:
     found: set[str] = set()
     for defined in (False, True):
         try:
-            composed = Composer().pipe(snapshot, pipe, _node(pipe), {}, Binder(placeholder=True, defined=defined))
+            composed = Composer().pipe(snapshot, pipe, pipe.result, {}, Binder(placeholder=True, defined=defined))
         except PipitError:
             continue
         found |= {known[table].table.name for table in composed.tables if table in known}
     return found
-
-
-def _node(pipe: CompiledPipe) -> CompiledNode:
-    """What a test of the pipe asks for: what other pipes read, else its last node."""
-    return pipe.readable or list(pipe.nodes.values())[-1]
 
 
 async def _run_copy(workspace: Workspace, pipe: str) -> str:
@@ -241,13 +217,13 @@ async def _case(workspace: Workspace, case: Case) -> Result:
 
 async def _ordered(workspace: Workspace, pipe: CompiledPipe, parameters: str, expected: str) -> Match:
     """Whether the expected order is one that the query's own ORDER BY allows."""
-    keys = sort_keys(_node(pipe).node.sql)
+    keys = sort_keys(pipe.result.node.sql)
     if not keys:
         return Match.TIES if keys is not None else Match.ORDER
     over = f"SELECT *, toString(tuple({', '.join(keys)})) AS {_KEY} FROM _"
     reply = await _ask(workspace, pipe, parameters, over=over)
     if reply.status >= 300:  # a key that is no column of the answer
-        wider = with_key(_node(pipe).node.sql.rstrip().rstrip(";"), keys, _KEY)
+        wider = with_key(pipe.result.node.sql.rstrip().rstrip(";"), keys, _KEY)
         if wider is None:
             return Match.ORDER
         reply = await _ask_sql(workspace, pipe, parameters, f"{wider}\nFORMAT JSONEachRow")
@@ -328,7 +304,7 @@ async def _classic(workspace: Workspace, test: Classic) -> Result:
 
 def _sorted(snapshot: Snapshot, command: Command) -> bool:
     pipe = snapshot.pipes.get(command.pipe)
-    return sort_keys(command.sql if command.sql else _node(pipe).node.sql if pipe else "") != []
+    return sort_keys(command.sql if command.sql else pipe.result.node.sql if pipe else "") != []
 
 
 async def _command(workspace: Workspace, command: Command) -> Reply:

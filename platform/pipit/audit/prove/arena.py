@@ -29,7 +29,6 @@ from pipit.audit.prove.rows import Row
 from pipit.audit.prove.tenants import View
 from pipit.catalog.catalog import Catalog
 from pipit.catalog.snapshot import CompiledPipe, Snapshot, Table
-from pipit.datafiles.resources import NodeType
 from pipit.deploy import Deployer
 from pipit.deploy.ddl import column_definition
 from pipit.deploy.views import View as MaterializedView
@@ -41,6 +40,7 @@ from pipit.query.cache import MAX_SECONDS, Cache
 from pipit.query.compose import Composer
 from pipit.query.formats import JSON
 from pipit.query.limits import REPEATABLE, Limits
+from pipit.query.nested import described, subquery
 from pipit.query.read import PipeQuery, Reader
 from pipit.sql.identifiers import quote
 from pipit.templates import Binder
@@ -127,19 +127,19 @@ class Place:
         self._order = sorted(snapshot.tables, key=lambda name: (triggers.count(name), name))
         copies: list[tuple[str, MaterializedView, tuple[str, ...], Binder]] = []
         for pipe in snapshot.pipes.values():
-            for node in pipe.nodes.values():
-                if node.node.type is not NodeType.COPY or node.node.target_datasource not in snapshot.tables:
-                    continue
-                binder = Binder()
-                try:
-                    composed = self.arena.composer.pipe(snapshot, pipe, node, {}, binder)
-                    target = snapshot.tables[node.node.target_datasource]
-                    view = MaterializedView("", pipe, node, target, composed.sql, composed.tables, composed.settings)
-                    columns = await self._columns(view, binder)
-                except PipitError as error:
-                    self.failed_copies[node.node.target_datasource] = error.message
-                    continue
-                copies.append((target.name, view, columns, binder))
+            node = pipe.copy_node
+            if node is None or node.node.target_datasource not in snapshot.tables:
+                continue
+            binder = Binder()
+            try:
+                composed = self.arena.composer.pipe(snapshot, pipe, node, {}, binder)
+                target = snapshot.tables[node.node.target_datasource]
+                view = MaterializedView("", pipe, node, target, composed.sql, composed.tables, composed.settings)
+                columns = await self._columns(view, binder)
+            except PipitError as error:
+                self.failed_copies[node.node.target_datasource] = error.message
+                continue
+            copies.append((target.name, view, columns, binder))
         self._copies = [copy[1:] for copy in _in_order(snapshot, copies)]
 
     async def load(self, rows: Sequence[Row]) -> None:
@@ -203,7 +203,7 @@ class Place:
             if await self.count(view.target.name):
                 continue
             settings: dict[str, str | int | float] = {**view.settings, **_INSERT}
-            rows = await self.arena.engine.rows(f"SELECT count() AS n FROM ({view.sql})", settings=settings)
+            rows = await self.arena.engine.rows(f"SELECT count() AS n FROM {subquery(view.sql)}", settings=settings)
             if int(rows[0]["n"]):
                 found.add(view.target.name)
         return frozenset(found)
@@ -300,10 +300,10 @@ class Place:
         if not binder.params:
             return await common_columns(self.arena.engine, view)
         target = {c.name for c in view.target.datasource.columns}
-        described = await self.arena.engine.rows(
-            f"DESCRIBE TABLE ({view.sql})", binder.params, database=view.target.database, settings=view.settings
+        found = await described(
+            self.arena.engine, view.sql, binder.params, database=view.target.database, settings=view.settings
         )
-        return tuple(str(row["name"]) for row in described if row["name"] in target)
+        return tuple(name for name, _ in found if name in target)
 
 
 @asynccontextmanager
