@@ -51,8 +51,7 @@ async def remove(request: Request) -> Response:
             "Deleting an environment deletes its database with all of its rows",
             hint="Add confirm=true if that is what you want.",
         )
-    server = server_of(request)
-    await server.deployer.remove_environment(snapshot.workspace.id, name)
+    await server_of(request).deployer.remove_environment(snapshot.workspace.id, name)
     return JSONResponse({"ok": True})
 
 

@@ -16,7 +16,7 @@ from pipit.access import grants
 from pipit.access.params import merge
 from pipit.api.objects import pipe_object, pipe_of
 from pipit.api.requests import authenticate, parameters, server_of
-from pipit.catalog.snapshot import Snapshot
+from pipit.datafiles.resources import Node
 from pipit.deploy import populate
 from pipit.errors import BadRequest
 from pipit.jobs import KINDS, STATUSES, Work
@@ -54,8 +54,11 @@ async def _set_paused(request: Request, *, paused: bool) -> Response:
     name = pipe_of(snapshot, request.path_params["name"])
     jobs = server_of(request).jobs
     await jobs.pause(snapshot, name, paused=paused)
-    shown = pipe_object(snapshot, snapshot.pipes[name], request, frozenset())
-    return JSONResponse(shown | {"schedule": schedule_object(snapshot, name, paused=jobs.is_paused(snapshot, name))})
+    pipe = snapshot.pipes[name]
+    shown = pipe_object(snapshot, pipe, request, frozenset())
+    node = pipe.copy_node
+    assert node is not None  # else it could not have been paused
+    return JSONResponse(shown | {"schedule": _schedule(node.node, paused=jobs.is_paused(snapshot, name))})
 
 
 async def cancel_copy(request: Request) -> Response:
@@ -121,7 +124,7 @@ async def all_copies(request: Request) -> Response:
             "node": node.name,
             "target_datasource": node.node.target_datasource,
             "mode": node.node.copy_mode,
-            "schedule": schedule_object(snapshot, pipe.name, paused=jobs.is_paused(snapshot, pipe.name)),
+            "schedule": _schedule(node.node, paused=jobs.is_paused(snapshot, pipe.name)),
             "last_job": next(
                 (j.shown(str(request.base_url)) for j in jobs.listed(snapshot, kind="copy") if j.pipe == pipe.name),
                 None,
@@ -132,8 +135,8 @@ async def all_copies(request: Request) -> Response:
     return JSONResponse({"copies": found})
 
 
-def schedule_object(snapshot: Snapshot, name: str, *, paused: bool) -> dict[str, Any]:
-    cron = next(node.node.copy_schedule for pipe, node in copies(snapshot) if pipe.name == name)
+def _schedule(node: Node, *, paused: bool) -> dict[str, Any]:
+    cron = node.copy_schedule
     scheduled = not cron.startswith("@")
     return {
         "cron": cron if scheduled else None,

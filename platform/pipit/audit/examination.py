@@ -28,17 +28,16 @@ from pipit.catalog.snapshot import CompiledPipe, Snapshot, Workspace
 from pipit.catalog.state import WorkspaceSettings
 from pipit.datafiles import parse_project
 from pipit.datafiles.resources import Project
+from pipit.deploy.check import stand_ins
 from pipit.deploy.scratch import scratch_database
 from pipit.deploy.targets import with_targets, without_target
 from pipit.deploy.validate import VALUE_ERRORS, prepare
 from pipit.engine.client import Engine
-from pipit.errors import BadRequest, DatafileError, PipitError, ProjectError, SqlError, TemplateError, Unavailable
+from pipit.errors import BadRequest, DatafileError, PipitError, ProjectError, SqlError, Unavailable
 from pipit.query.compose import Composer
 from pipit.query.examine import Examined, Examiner
-from pipit.templates import Template
 
 _AT_ONCE = 4
-_SECRET_STAND_IN = "1"
 _UNLISTED = "pipit_not_listed"
 
 
@@ -114,7 +113,7 @@ async def _with_targets(
     engine: Engine, workspace: Workspace, project: Project, found: list[Finding], *, strict: bool
 ) -> Project:
     """With the targets that Classic has in no file. A pipe whose target cannot be made is left out."""
-    secrets = dict.fromkeys(_secrets(project), _SECRET_STAND_IN)
+    secrets = stand_ins(project)
     try:
         project, errors = await with_targets(engine, workspace, project, parse_project, secrets=secrets)
     except ProjectError as error:
@@ -126,7 +125,7 @@ async def _with_targets(
 
 def _built(workspace: Workspace, project: Project, found: list[Finding], *, strict: bool) -> Snapshot:
     """The snapshot of what compiles. A policy that does not leaves its table; a pipe that does not is left out."""
-    secrets = dict.fromkeys(_secrets(project), _SECRET_STAND_IN)
+    secrets = stand_ins(project)
     for _ in range(len(project.datasources) + len(project.pipes) + 1):
         names = first_names(project.datasources)
         try:
@@ -146,16 +145,6 @@ def _without(project: Project, errors: Iterable[DatafileError]) -> Project:
     datasources = {n: replace(d, row_policy=None) if d.files & bad else d for n, d in project.datasources.items()}
     pipes = {n: p for n, p in project.pipes.items() if not p.files & bad}
     return replace(project, datasources=datasources, pipes=pipes)
-
-
-def _secrets(project: Project) -> set[str]:
-    found: set[str] = set()
-    for node in (node for pipe in project.pipes.values() for node in pipe.nodes):
-        try:
-            found.update(Template.compile(node.sql).secrets)
-        except TemplateError:
-            continue  # the build's to report
-    return found
 
 
 def _certificate(snapshot: Snapshot, endpoints: Iterable[EndpointReport], options: Options) -> Certificate:

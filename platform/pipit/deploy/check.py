@@ -68,7 +68,7 @@ async def check_files(engine: Engine, files: Mapping[str, str]) -> Checked:
     for _ in range(_MOST_ROUNDS):
         try:
             project = parse_project(kept)
-            secrets = _stand_ins(project)
+            secrets = stand_ins(project)
             project, errors = await with_targets(engine, _NOBODY, project, parse_project, secrets=secrets)
             if errors:
                 raise ProjectError(errors)
@@ -96,8 +96,8 @@ def _place(found: DatafileError | ProjectWarning) -> tuple[str, int, int]:
     return found.file, found.line, found.column
 
 
-def _stand_ins(project: Project) -> dict[str, str]:
-    """The secrets that the pipes need. A template that does not compile is the validation's to report."""
+def stand_ins(project: Project) -> dict[str, str]:
+    """A value for each secret that the pipes need. A template that does not compile is the validation's to report."""
     names: set[str] = set()
     for pipe in project.pipes.values():
         for node in pipe.nodes:

@@ -22,7 +22,7 @@ from msgspec import structs
 
 from pipit.catalog.build import build_snapshot, placed
 from pipit.catalog.catalog import Catalog
-from pipit.catalog.snapshot import Snapshot
+from pipit.catalog.snapshot import STAGING, Snapshot
 from pipit.catalog.state import DeploymentRow, TokenRow, now
 from pipit.datafiles import parse_project, with_secrets
 from pipit.datafiles.resources import Project
@@ -48,7 +48,7 @@ log = logging.getLogger("pipit.deploy")
 _PATIENCE_SECONDS = 30.0  # longer than an engine restart takes
 _DATABASE_NOT_EMPTY = 219  # ClickHouse: a table was made in it while it was dropped
 _DROP_PAUSES = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 0)  # seconds between attempts; after the last one it is an error
-_OWN_OBJECT = re.compile(r"(?:x1_)?[dqm]\d+_[A-Za-z_][A-Za-z0-9_]*")
+_OWN_OBJECT = re.compile(rf"(?:{STAGING})?[dqm]\d+_[A-Za-z_][A-Za-z0-9_]*")
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,7 +53,7 @@ def view_of(snapshot: Snapshot, pipe: str, node: str) -> View:
         raise NotFound(f"The pipe '{pipe}' has no node '{node[:200]}'")
     if compiled.node.type is not NodeType.MATERIALIZED:
         raise BadRequest(f"The node '{compiled.name}' is not materialized", hint="It has no data source to be filled.")
-    return views_of(snapshot, Composer())[f"{pipe}.{compiled.name}"]
+    return views_of(snapshot, Composer(), pipes=[found])[f"{pipe}.{compiled.name}"]
 
 
 async def prepare(
