@@ -127,6 +127,8 @@ def test_targets_may_be_written_with_their_version() -> None:
     assert project.pipes["p"].nodes[0].target_datasource == "t"
     files = {"t.datasource": "VERSION 2\n" + SCHEMA, "p.pipe": pipe}
     assert "Data Source 't__v3' does not exist" in messages(files)[0]
+    long = pipe.replace("__v3", "__v" + "9" * 5_000)
+    assert "does not exist" in messages(files | {"p.pipe": long})[0]
 
 
 def test_a_name_stands_for_one_resource_in_whatever_folder() -> None:

@@ -7,7 +7,6 @@ old filters, whatever happens meanwhile.
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
@@ -15,7 +14,7 @@ from functools import cached_property, lru_cache
 from pipit.access.policy import Policy
 from pipit.catalog import services
 from pipit.catalog.state import TableNames, WorkspaceSettings
-from pipit.datafiles.resources import DataSource, Node, NodeType, Pipe, Project
+from pipit.datafiles.resources import DataSource, Node, NodeType, Pipe, Project, versioned
 from pipit.sql.references import TableReference
 from pipit.templates import Parameter, Template
 
@@ -148,8 +147,6 @@ class NodeTarget:
 
 Target = TableTarget | NodeTarget
 
-_VERSION = re.compile(r"__v([0-9]{1,9})\Z")
-
 
 @dataclass(frozen=True)
 class Snapshot:
@@ -203,12 +200,13 @@ class Snapshot:
     def _versioned(self, name: str) -> Target | None:
         """Classic's versioned names, both ways: `page_views__v3` is page_views.datasource with VERSION 3 (or with none
         in its text), and `page_views` is page_views__v3.datasource, the highest version that there is."""
-        written = _VERSION.search(name)
+        written = versioned(name)
         if written is None:
             newest = self._newest.get(name)
             return self._named(newest) if newest else None
-        found = self._named(name[: written.start()])
-        if isinstance(found, TableTarget) and found.table.datasource.version not in (None, int(written[1])):
+        stem, version = written
+        found = self._named(stem)
+        if isinstance(found, TableTarget) and found.table.datasource.version not in (None, version):
             return None
         return found
 
@@ -217,10 +215,9 @@ class Snapshot:
         """Name without its version -> the resource's name with the highest one."""
         found: dict[str, tuple[int, str]] = {}
         for name in (*self.pipes, *self.tables):
-            written = _VERSION.search(name)
-            if written is not None:
-                stem = name[: written.start()]
-                found[stem] = max(found.get(stem, (-1, "")), (int(written[1]), name))
+            if written := versioned(name):
+                stem, version = written
+                found[stem] = max(found.get(stem, (-1, "")), (version, name))
         return {stem: name for stem, (_, name) in found.items()}
 
     @cached_property

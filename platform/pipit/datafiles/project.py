@@ -16,7 +16,7 @@ from pipit.datafiles.connection import read_connection
 from pipit.datafiles.datasource import read_datasource
 from pipit.datafiles.includes import Includes
 from pipit.datafiles.pipe import read_pipe
-from pipit.datafiles.resources import Connection, DataSource, Node, NodeType, Pipe, Project
+from pipit.datafiles.resources import Connection, DataSource, Node, NodeType, Pipe, Project, versioned
 from pipit.datafiles.source import Report
 from pipit.errors import ProjectError
 from pipit.sql.identifiers import is_resource_name
@@ -212,9 +212,9 @@ class _Reading:
         """The data source of this name. Classic's `events__v3` is events.datasource with VERSION 3, or with none."""
         if name in self.datasources:
             return self.datasources[name]
-        stem, mark, version = name.rpartition("__v")
-        found = self.datasources.get(stem) if mark and version.isascii() and version.isdigit() else None
-        return found if found is not None and found.version in (None, int(version)) else None
+        stem, version = versioned(name) or ("", 0)
+        found = self.datasources.get(stem)
+        return found if found is not None and found.version in (None, version) else None
 
     def _check_connection(self, report: Report, name: str, word: str, at: int) -> None:
         if not name or name in self.connections or is_secret(name):

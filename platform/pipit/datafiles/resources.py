@@ -6,9 +6,18 @@ Every resource remembers its file (relative path) and where things stand in it, 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+
+_VERSION = re.compile(r"__v([0-9]{1,9})\Z")
+
+
+def versioned(name: str) -> tuple[str, int] | None:
+    """Classic's `events__v3` as `events` and 3; None for a name without a version."""
+    found = _VERSION.search(name)
+    return (name[: found.start()], int(found[1])) if found else None
 
 
 @dataclass(frozen=True, slots=True)
