@@ -79,6 +79,12 @@ async def test_a_table_that_cannot_be_made_is_told_once(engine: Engine) -> None:
     assert [(e.file, e.line) for e in found.errors] == [("event.datasource", 3), ("other.pipe", 3)], lines(found)
 
 
+async def test_a_message_has_the_names_that_people_wrote(engine: Engine) -> None:
+    files = {"vendor/sales/orders.datasource": EVENTS, "a.pipe": pipe("SELECT t.nam FROM sales.orders AS t")}
+    (error,) = (await check_files(engine, files)).errors
+    assert "alias of sales.orders" in error.message and "d1_" not in error.message
+
+
 async def test_a_view_is_tried_beside_an_endpoint_that_is_wrong(engine: Engine) -> None:
     found = await checked(
         engine,

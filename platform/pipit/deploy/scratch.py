@@ -29,7 +29,8 @@ async def scratch_database(engine: Engine) -> AsyncIterator[str]:
 
 
 def logical(message: str, snapshot: Snapshot | None = None) -> str:
-    """The engine's message with the project's names in place of physical ones."""
+    """The engine's message with the project's names in place of physical ones, with or without their database."""
     for table in snapshot.tables.values() if snapshot else ():
-        message = message.replace(f"{table.database}.{table.physical}", table.name)
+        if table.physical in message:
+            message = re.sub(rf"(?:`?\b{table.database}`?\.)?\b{table.physical}\b", table.name, message)
     return _PHYSICAL.sub("", message)

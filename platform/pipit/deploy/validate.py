@@ -225,7 +225,7 @@ async def _try_both_sides(
                 return [], []
             if not missing.isdisjoint(_WORD.findall(error.message)):
                 return [], []
-            placed = _place(pipe, node, error)
+            placed = _place(pipe, node, error, snapshot)
             if not defined and not only_writes and not isinstance(error, TemplateError):
                 return [placed], []
             side = "with its parameters given, " if defined else ""
@@ -239,9 +239,7 @@ def _needs_value(error: TemplateError) -> bool:
     return "Required parameter is not defined" in error.message or "evaluated to null" in error.message
 
 
-def _place(
-    pipe: CompiledPipe, node: CompiledNode, error: PipitError, snapshot: Snapshot | None = None
-) -> DatafileError:
+def _place(pipe: CompiledPipe, node: CompiledNode, error: PipitError, snapshot: Snapshot) -> DatafileError:
     message = logical(error.message, snapshot)
     kind = "materialized node" if node.node.type is NodeType.MATERIALIZED else "node"
     line, column = _where(node.node.sql, message)
