@@ -76,8 +76,8 @@ SELECT amount FROM events WHERE 1 {% if who != '' %} AND customer_id = {{who}} {
 TWICE = """
 %
 SELECT amount FROM events WHERE 1
-{% if not defined(a) %} AND customer_id = {{String(customer_id)}} {% end %}
-{% if not defined(b) %} AND customer_id = {{String(customer_id)}} {% end %}
+{% if String(a, '') != 'x' %} AND customer_id = {{String(customer_id)}} {% end %}
+{% if String(b, '') != 'y' %} AND customer_id = {{String(customer_id)}} {% end %}
 -- b
 """
 PAIR = """
@@ -222,7 +222,7 @@ FOUND: dict[str, tuple[dict[str, str], dict[str, str], tuple[str, ...], str, str
     ),
     "two conditions that each drop one copy": (
         unpoliced(TWICE),
-        unpoliced(TWICE.replace("{% if not defined(b) %}", "").replace("{% end %}\n-- b", "")),
+        unpoliced(TWICE.replace("{% if String(b, '') != 'y' %}", "").replace("{% end %}\n-- b", "")),
         ("customer_id",),
         "switched_off",
         "error",
