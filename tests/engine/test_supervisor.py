@@ -144,6 +144,17 @@ async def test_busy_is_not_hung(tmp_path: Path) -> None:
         assert supervisor.starts == 1
 
 
+async def test_a_process_that_stood_still_itself_does_not_take_its_engine_for_hung(tmp_path: Path) -> None:
+    """As after a machine's sleep: time has passed for everybody, and nobody is to blame."""
+    async with own_engine(tmp_path, beat_seconds=0.0) as (engine, supervisor):
+        for _ in range(5):
+            await asyncio.sleep(0.01)  # a question is under way
+            time.sleep(1.2)  # noqa: ASYNC251  longer than an answer may take
+            await asyncio.sleep(0.05)
+        assert supervisor.starts == 1
+        assert await engine.query("SELECT 1") == b"1\n"
+
+
 async def test_a_second_one_on_the_same_directory_is_told_so(tmp_path: Path) -> None:
     async with own_engine(tmp_path):
         with pytest.raises(EngineStartError, match=r"another Pipit process .* uses the data directory"):

@@ -34,6 +34,7 @@ _START_SECONDS = 60.0
 _STOP_SECONDS = 10.0
 _BEAT_SECONDS = 2.0
 _BEAT_TIMEOUT = 10.0
+_SECOND_LOOK = 2.0  # seconds
 _FIRST_PAUSE = 0.1
 _WORDS_BYTES = 1 << 20
 _LONGEST_PAUSE = 5.0
@@ -119,14 +120,13 @@ class Supervisor:
         assert process is not None and endpoint is not None
         ended = asyncio.ensure_future(process.wait())
         headers = {"X-ClickHouse-User": endpoint.user, "X-ClickHouse-Key": endpoint.password}
-        timeout = aiohttp.ClientTimeout(total=self._beat_timeout)
         try:
-            async with aiohttp.ClientSession(headers=headers, timeout=timeout) as session:
+            async with aiohttp.ClientSession(headers=headers) as session:
                 while True:
                     done, _ = await asyncio.wait({ended}, timeout=self._beat_seconds)
                     if done:
                         return f"ended with status {process.returncode}"
-                    beat = asyncio.ensure_future(self._beat(session, endpoint.port))
+                    beat = asyncio.ensure_future(self._answers(session, endpoint.port))
                     try:
                         await asyncio.wait({ended, beat}, return_when=asyncio.FIRST_COMPLETED)
                         if not ended.done() and not beat.result():
@@ -136,9 +136,16 @@ class Supervisor:
         finally:
             ended.cancel()
 
-    async def _beat(self, session: aiohttp.ClientSession, port: int) -> bool:
+    async def _answers(self, session: aiohttp.ClientSession, port: int) -> bool:
+        """Asked twice: if this process stood still (a machine that slept), the first answer was there, and unseen."""
+        return await self._beat(session, port, self._beat_timeout) or await self._beat(
+            session, port, min(self._beat_timeout, _SECOND_LOOK)
+        )
+
+    async def _beat(self, session: aiohttp.ClientSession, port: int, seconds: float) -> bool:
+        timeout = aiohttp.ClientTimeout(total=seconds)
         try:
-            async with session.get(f"http://127.0.0.1:{port}/heartbeat") as response:
+            async with session.get(f"http://127.0.0.1:{port}/heartbeat", timeout=timeout) as response:
                 return response.status == 200
         except (aiohttp.ClientError, TimeoutError):
             return False
