@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import uuid
 import zipfile
 from collections.abc import Mapping, Sequence
 
@@ -118,9 +119,12 @@ async def test_no_token_makes_itself_a_greater_one(workspace: Workspace) -> None
 )
 async def test_a_file_name_stays_in_the_project(workspace: Workspace, name: str) -> None:
     """J02: of a deploy; `tests/datafiles/test_project.py` has the links of a folder on disk."""
-    reply = await send_project(workspace, [("endpoints/one.pipe", PIPE), (name, PIPE)])
+    # Other tests write into folders beside this server's: a name that no other test has.
+    outside = f"outside_{uuid.uuid4().hex}"
+    parts = [("endpoints/one.pipe", PIPE), (name.replace("outside", outside), PIPE)]
+    reply = await send_project(workspace, parts)
     assert reply.status == 400 and "leaves the project" in reply.json["error"]
-    assert not list(workspace.server.config.data_dir.parent.rglob("*outside*"))
+    assert not list(workspace.server.config.data_dir.parent.rglob(f"*{outside}*"))
 
 
 async def test_one_file_has_one_text(workspace: Workspace) -> None:
