@@ -117,7 +117,7 @@ class Server:
             self.port = probe.getsockname()[1]
         command = [str(Path(sys.executable).with_name("pipit")), "serve", "--project", str(project)]
         command += ["--data", str(data), "--port", str(self.port)]
-        self.output = tempfile.TemporaryFile()
+        self.output = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the server runs
         self.process = subprocess.Popen(command, stdout=self.output, stderr=subprocess.STDOUT)
         self.wait_for(lambda: self.call("GET", "/v0/health", token="")[0] == 200, "the server is up")
 
