@@ -41,7 +41,7 @@ imports: $(DEV)
 	@$(BIN)/lint-imports --no-cache --no-logo
 
 conformance: $(DEV)  ## how much of a folder of Tinybird projects works here, unchanged (CORPUS=folder)
-	@$(BIN)/python tests/conformance/run.py "$(CORPUS)"
+	@PYTHONPATH=tests $(BIN)/python -m conformance.run "$(CORPUS)"
 
 neuter: $(DEV)  ## takes each defence out in a copy and lists the tests that notice (minutes; NAMES="part of a name")
 	@$(BIN)/python tests/attacks/neuter.py $(if $(NAMES),"$(NAMES)")
