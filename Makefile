@@ -67,10 +67,10 @@ $(BIN)/python:
 
 $(RUNTIME): pyproject.toml | $(BIN)/python
 	@echo "==> packages (about 1 GB, nearly all of it the ClickHouse engine; about a minute)"
-	@$(PIP) install --progress-bar on --quiet -e .
+	@$(PIP) install --progress-bar on -e .
 	@touch $@
 
 $(DEV): pyproject.toml | $(BIN)/python
 	@echo "==> packages for development"
-	@$(PIP) install --progress-bar on --quiet -e '.[dev]'
+	@$(PIP) install --progress-bar on -e '.[dev]'
 	@touch $@ $(RUNTIME)

@@ -15,7 +15,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -76,12 +76,16 @@ def get(path: str, token: str) -> str:
 
 
 async def measure(
-    targets: Sequence[Target], pids: Sequence[int], connections: int, rounds: int, seconds: float
+    targets: Sequence[Target],
+    pids: Sequence[int] | Mapping[str, Sequence[int]],
+    connections: int,
+    rounds: int,
+    seconds: float,
 ) -> Figures:
     """Warms up with every request of every target once, compares the answers, then measures. Raises AssertionError.
 
-    `pids`: the processes that answer, Pipit's and its engine's. What they work says more than the clock where others
-    use the machine, too.
+    `pids`: the processes that answer, Pipit's and its engine's; by target's name where not all have the same. What they
+    work says more than the clock where others use the machine, too.
     """
     expected: dict[str, tuple[str, Any]] = {}
     for target in targets:
@@ -94,7 +98,8 @@ async def measure(
     measured: dict[str, list[Round]] = {target.name: [] for target in targets}
     for number in range(rounds + 1):
         for target in targets:
-            round = await _load(target, turns[target.name], pids, connections, seconds)
+            own = pids[target.name] if isinstance(pids, Mapping) else pids
+            round = await _load(target, turns[target.name], own, connections, seconds)
             if number:
                 measured[target.name].append(round)
     return Figures(measured)
@@ -175,9 +180,9 @@ async def until_closed() -> None:
 
 
 @contextmanager
-def serving(file: str, *arguments: str) -> Iterator[tuple[list[Target], dict[str, Any]]]:
+def serving(file: str, *arguments: str, python: str = sys.executable) -> Iterator[tuple[list[Target], dict[str, Any]]]:
     """The benchmark's own file, run with `--serve` in another process: its targets and facts. Ends it on leaving."""
-    command = [sys.executable, file, "--serve", *arguments]
+    command = [python, file, "--serve", *arguments]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdin and server.stdout
         try:

@@ -43,3 +43,8 @@ def test_a_deploy_is_measured_against_the_engine() -> None:
     said = bench("deploy.py", "--pipes", "6", "--datasources", "2", "--views", "2", "--rounds", "1")
     assert re.search(r"^6 pipes, 4 data sources$", said, re.MULTILINE), said
     assert len(re.findall(r"^(?:first|unchanged|one pipe|engine) +[\d.]+ s$", said, re.MULTILINE)) == 4, said
+
+
+def test_two_versions_are_measured_against_each_other() -> None:
+    said = bench("versions.py", str(ROOT), "--only", "read.py", "--seconds", "0.1", "--rounds", "1", "--connections", "1")
+    assert re.search(r"^read.py pipit +1 +[\d.]+ +[\d.]+ +[\d.]+ +[\d.]+ +[\d.]+$", said, re.MULTILINE), said
