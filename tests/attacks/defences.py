@@ -1610,6 +1610,14 @@ DEFENCES: tuple[Defence, ...] = (
         "{}.get(kind, left | right)\n            state",
         ("tests/audit/test_audit_confinement.py::test_not_confined",),
     ),
+    # --- templates/: what a value may be
+    Defence(
+        "a Boolean that a token fixes is plain",
+        "templates/functions.py",
+        "PLAIN.get(type) if name in state.binder.fixed else None",
+        "None",
+        (f"{_TEMPLATES}::test_a_boolean_that_a_token_fixes_is_plain_or_nothing_is_read",),
+    ),
 )
 
 __all__ = ["DEFENCES", "Defence"]

@@ -4,7 +4,7 @@ A case is named by its number in a test file: in a docstring, a comment or a tes
 The catalogue (G is ingestion's, and has its own tests):
 
 A tokens, B parameters, C templates, D ad-hoc SQL, E side channels, F caches and shared state, H outputs and budgets,
-I HTTP, J control plane and semantic layer.
+I HTTP, J control plane and semantic layer, K what using Pipit showed.
 """
 
 from __future__ import annotations
@@ -22,6 +22,11 @@ CATALOGUE = {
     "H": "01 02 03 04 05 06 07 08 09 10 11 12",
     "I": "01 02 03 04 05 06 07 09 10 11 12 13 14",
     "J": "01 02 03 04 05 06 07 08 09 10 11 12 13 15 16 17",
+    "K": " ".join(
+        (
+            "70",  # templates
+        )
+    ),
 }
 CASES = [letter + number for letter, numbers in CATALOGUE.items() for number in numbers.split()]
 
@@ -42,8 +47,8 @@ def named_cases() -> set[str]:
             continue
         text = file.read_text()
         found |= {
-            f"{letter.upper()}{number}"
-            for letter, number in re.findall(r"(?<![0-9A-Za-z])([A-Ja-j])([0-3][0-9])(?![0-9A-Za-z])", text)
+            case.upper()
+            for case in re.findall(r"(?<![0-9A-Za-z])([A-Ja-j][0-3][0-9]|[Kk][0-8][0-9])(?![0-9A-Za-z])", text)
         }
     return found
 

@@ -164,11 +164,10 @@ async def test_what_is_no_number_is_refused(project: Workspace, type: str) -> No
     assert (await ask(project, pipe, "7")).status == 200
 
 
-@pytest.mark.parametrize("type", ["Boolean", "Date", "DateTime", "DateTime64"])
-async def test_what_is_no_date_or_boolean_is_refused(project: Workspace, type: str) -> None:
+@pytest.mark.parametrize("type", ["Date", "DateTime", "DateTime64"])
+async def test_what_is_no_date_is_refused(project: Workspace, type: str) -> None:
     """C11."""
     good = {
-        "Boolean": "true",
         "Date": "2026-11-01",
         "DateTime": "2026-11-01 10:00:00",
         "DateTime64": "2026-11-01 10:00:00.000",
@@ -177,6 +176,40 @@ async def test_what_is_no_date_or_boolean_is_refused(project: Workspace, type: s
         assert (await ask(project, f"echo_{type.lower()}", value)).status == 400, value
     assert (await ask(project, f"echo_{type.lower()}", good[type])).status == 200
 
+
+async def test_a_boolean_is_0_or_1_whatever_it_says(project: Workspace) -> None:
+    """C11: every text is a Boolean in the dialect, and none of them is more than that."""
+    for value in (*TEXTS, *NO_NUMBERS, "now()", "' OR 1=1 --", "no", "", "false", True, 0, 2.5):
+        expected = 0 if value in ("", "false", 0) else 1
+        assert column((await ask(project, "echo_boolean", value)).json["data"], "x") == [expected] * 3, value
+    for value in ([True], {"a": 1}, [[]]):
+        reply = await ask(project, "echo_boolean", value)
+        assert reply.status == 400 or column(reply.json["data"], "x") == [1] * 3, value
+
+
+async def test_a_boolean_that_a_token_fixes_is_plain_or_nothing_is_read(workspace: Workspace) -> None:
+    """K70: `no` is true in the dialect. A token that fixes it, or an empty text, opens nothing."""
+    flagged = endpoint(
+        "SELECT customer_id, amount FROM events WHERE {{Boolean(all_teams)}} OR team = 'red' ORDER BY amount"
+    )
+    for pipe in (flagged, flagged + "\nFIXED_PARAMS all_teams\n"):
+        below = "NODE n\nSQL >\n    SELECT amount FROM flagged\nTYPE endpoint\n"
+        await workspace.deploy(TENANTS | {"endpoints/flagged.pipe": pipe, "endpoints/above.pipe": below})
+        await workspace.send("events", ROWS)
+        for name in ("flagged", "above"):
+            for value in ("no", "off", "", " ", "false ", "n", "nope", 2, "２"):
+                scope = {"type": "PIPES:READ", "resource": name, "fixed_params": {"all_teams": value}}
+                token = workspace.jwt(scope, context={"customer_id": "a"})
+                for query in ("", "?all_teams=1", "?all_teams=false", "?All_Teams=0"):
+                    reply = await workspace.get(f"/v0/pipes/{name}.json{query}", token=token)
+                    assert reply.status in (400, 403), (value, reply.text)
+            for value in ("false", "0", False, 0):
+                scope = {"type": "PIPES:READ", "resource": name, "fixed_params": {"all_teams": value}}
+                token = workspace.jwt(scope, context={"customer_id": "a"})
+                for query in ("", "?all_teams=1"):
+                    assert (await workspace.get(f"/v0/pipes/{name}.json{query}", token=token)).status == 200
+    unfixed = workspace.tenant("flagged", customer_id="a")
+    assert (await workspace.get("/v0/pipes/flagged.json", token=unfixed)).status == 403
 
 async def test_a_float_that_is_no_number_is_one_everywhere(project: Workspace) -> None:
     """C11: NaN, infinities and what overflows are values of their type, never text."""

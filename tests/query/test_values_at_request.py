@@ -103,7 +103,7 @@ async def test_the_very_value(project: Workspace, pipe: str, value: Any, seen: A
         ("integer", "9" * 5_000, f"Error validating '{'9' * 200}...' to type Integer"),
         *(("float64", value, f"Error validating '{value}' to type Float64")
           for value in ("１", "1_000", "1e", "0x1", "", "1,5", "5\0", "infinit")),
-        ("boolean", "ja", "Error validating 'ja' to type Boolean"),
+        ("boolean", ["ja"], "Error validating '[\"ja\"]' to type Boolean"),
         ("date", "20200101", "Error validating '20200101' to type Date"),
         ("date", "２０２０-01-01", "Error validating '２０２０-01-01' to type Date"),
         ("datetime", "2020-01-01", "Error validating '2020-01-01' to type DateTime"),

@@ -379,7 +379,7 @@ def test_parameters_may_be_called_anything(name: str) -> None:
         ("{{Int32(a)}}", {"a": ["1", "2"]}, "Error validating '[\"1\", \"2\"]' to type Int32"),
         ("{{String(a)}}", {"a": {"x": 1}}, "Error validating '{\"x\": 1}' to type String"),
         ("{{Float64(a)}}", {"a": "1_0"}, "Error validating '1_0' to type Float64"),
-        ("{{Boolean(a)}}", {"a": "maybe"}, "Error validating 'maybe' to type Boolean"),
+        ("{{Boolean(a)}}", {"a": ["x"]}, "Error validating '[\"x\"]' to type Boolean"),
         ("{{Date(a)}}", {"a": "20200101"}, "Error validating '20200101' to type Date"),
         ("{{Date(a)}}", {"a": "2020-13-01"}, "Error validating '2020-13-01' to type Date"),
         ("{{DateTime(a)}}", {"a": "2020-01-01"}, "Error validating '2020-01-01' to type DateTime"),

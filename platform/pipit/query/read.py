@@ -347,6 +347,7 @@ class Reader:
                 if pipe is None
                 else f"The pipe '{query.pipe}' does not have an endpoint yet"
             )
+        binder.fixed = frozenset(fixed)
         values = merge(query.params, fixed, security)
         if query.over:
             if security.is_tenant:

@@ -37,11 +37,16 @@ class _Entry(NamedTuple):
 class Binder:
     """The values of one request. `params` and `settings` go to the engine."""
 
-    def __init__(self, *, placeholder: bool = False, defined: bool = True) -> None:
+    def __init__(
+        self, *, placeholder: bool = False, defined: bool = True, fixed: frozenset[str] = frozenset()
+    ) -> None:
         """`placeholder`: render for validation, with stand-ins for absent values; `defined` is then what
-        `defined(x)` says of them, so that both sides of such a branch can be tried."""
+        `defined(x)` says of them, so that both sides of such a branch can be tried.
+
+        `fixed`: the parameters that the request's token fixes. What one of them is must be beyond doubt."""
         self.placeholder = placeholder
         self.defined = defined
+        self.fixed = fixed
         self.params: dict[str, ParamValue] = {}
         self.settings: dict[str, str] = {}
         self.visited: set[Branch] = set()  # filled by traced templates only

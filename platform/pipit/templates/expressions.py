@@ -24,7 +24,7 @@ from pipit.templates.failures import PREFIX, syntax_error
 from pipit.templates.functions import DESCRIBING, FUNCTIONS, Function
 from pipit.templates.parameters import Use, constant
 from pipit.templates.state import Branch, State
-from pipit.templates.types import PARSERS
+from pipit.templates.types import NEVER_MISSING, PARSERS
 
 METHODS = {"split": (0, 2), "get": (1, 2), "join": (1, 1), "replace": (2, 3)}
 _COMPARISONS: dict[type[ast.cmpop], str] = {
@@ -159,7 +159,8 @@ class _Translator:
 
     def visit_Name(self, tree: ast.Name) -> nodes.Expr:
         name = self.name(tree)
-        self.use(Use(name))
+        if name not in ("true", "false"):  # `Boolean(x, false)`: meant as a value, so no parameter of the endpoint
+            self.use(Use(name))
         if name in self.scope.locals:
             self.impure = True
             return call("lookup_local", nodes.Const(name))
@@ -341,13 +342,13 @@ class _Translator:
         default = tree.args[place] if len(tree.args) > place else given.get("default")
         has_default = default is not None and not (isinstance(default, ast.Constant) and default.value is None)
         type = function.type
-        shown: object = constant(default)
+        shown: object = None if isinstance(default, ast.Name) else constant(default)
         if name == "Array":
             element = constant(_element(tree.args[1]) if len(tree.args) > 1 else given.get("element")) or "String"
             if element not in PARSERS:  # Array(x, "'a', 'b'"): the type is the default
                 shown, has_default, element = (element if default is None else shown), True, "String"
             type = f"Array({element})"
-        optional = constant(given.get("defined")) is False
+        optional = constant(given.get("defined")) is False or type in NEVER_MISSING
         self.use(
             Use(
                 parameter,

@@ -20,7 +20,7 @@ from pipit.templates.failures import value_error
 from pipit.templates.runtime import as_list, as_text, emit
 from pipit.templates.sizes import weigh
 from pipit.templates.state import State
-from pipit.templates.types import PARSERS, parse, parse_list, stand_in
+from pipit.templates.types import NEVER_MISSING, PARSERS, PLAIN, parse, parse_list, stand_in
 from pipit.templates.values import Secret, Sql
 
 # Arguments of the type functions that only describe. They are read at compile time and never evaluated.
@@ -60,10 +60,14 @@ def _typed(type: str) -> Callable[..., Any]:
     stand = stand_in(type)
 
     def call(state: State, name: str | None, value: Any, default: Any = None, *, defined: Any = True) -> Any:
+        if value is None and default is None and defined and type in NEVER_MISSING:
+            default = NEVER_MISSING[type]
         found = _or_default(state, name, value, default, defined, stand)
         if type == "JSON" and isinstance(found, str):
             state.made(len(found))
-        return None if found is None else parse(type, found)
+        if found is None:
+            return None
+        return parse(type, found, PLAIN.get(type) if name in state.binder.fixed else None)
 
     return call
 

@@ -22,7 +22,7 @@ _CLOCK = r"[0-9]{2}:[0-9]{2}:[0-9]{2}"
 _DAY = r"(?:[0-9]{4}.[0-9]{2}.[0-9]{2}[T ]|[0-9]{2}.[0-9]{2}.[0-9]{4} )"
 _DATETIME = re.compile(_DAY + _CLOCK)
 _DATETIME64 = re.compile(_DAY + _CLOCK + r"\.[0-9]{3,}")
-_TRUE, _FALSE = ("true", "yes", "1"), ("false", "no", "0")
+_TRUE, _FALSE = ("true", "yes", "1"), ("false", "0")
 
 MAX_ITEMS = 100_000
 _LONGEST_TEXT = 10_000  # bits of an integer that becomes text
@@ -47,12 +47,18 @@ def _string(value: object) -> str:
 
 
 def _boolean(value: object) -> int:
+    """As in the dialect every text is one: `''`, `0` and `false` are 0, any other text is 1, `no` and a blank too."""
+    if isinstance(value, (int, float)):
+        return int(value != 0)
+    return int(text_of(value).lower() not in (*_FALSE, ""))
+
+
+def plain_boolean(value: object) -> int:
+    """What is plainly one: for values that a token fixes, where `no` must not be true."""
     text = text_of(value).lower()
-    if text in _TRUE:
-        return 1
-    if text in _FALSE:
-        return 0
-    raise ValueError("not a boolean")
+    if text not in (*_TRUE, *_FALSE):
+        raise ValueError("not a boolean")
+    return int(text in _TRUE)
 
 
 def _integer(value: object) -> int:
@@ -143,6 +149,12 @@ PARSERS: dict[str, Callable[[object], object]] = {
     **{name: _floating(kind) for name, kind in FLOATING.items()},
 }
 
+# Those that are something without a value and a default, in the dialect: no request can miss them.
+NEVER_MISSING: dict[str, str] = {"Boolean": "0", "JSON": "{}"}
+
+# Stricter ones, for a value that a token fixes.
+PLAIN: dict[str, Callable[[object], object]] = {"Boolean": plain_boolean}
+
 # What stands for an absent value when a template is rendered for validation only.
 STAND_INS: dict[str, object] = {
     "String": "__no_value__",
@@ -158,10 +170,10 @@ def stand_in(type: str) -> object:
     return STAND_INS.get(type, "0")
 
 
-def parse(type: str, value: object) -> object:
-    """The value as `type`. Raises TemplateError with the dialect's text."""
+def parse(type: str, value: object, parser: Callable[[object], object] | None = None) -> object:
+    """The value as `type`, with another parser if one is given. Raises TemplateError with the dialect's text."""
     try:
-        return PARSERS[type](value)
+        return (parser or PARSERS[type])(value)
     except ValueError as error:
         raise value_error(f"Error validating '{shown(value)}' to type {type}") from error
 
