@@ -162,3 +162,18 @@ def test_a_clickhouse_server_that_is_not_there_is_named(shell: Shell) -> None:
         assert len(done.stderr.splitlines()) < 5, done.stderr
     done = shell("sql", "SELECT 1", PIPIT_CLICKHOUSE_URL="http://localhost:port/")
     assert done.returncode == 3 and "must look like" in done.stderr
+
+
+def test_update_shows_what_it_changes_and_fails_nothing_first(shell: Shell) -> None:
+    shell.ok("init")
+    (shell.folder / "tests" / "daily_usage.yaml").write_text(
+        "- as: {customer_id: acme}\n- name: new\n  parameters: feature=exports\n  expected_result: ''\n"
+        "- name: misspelt\n  ass: {customer_id: globex}\n  expected_result: ''\n"
+    )
+    done = shell("test", "--update", "--only", "daily_usage")
+    assert "updated tests/daily_usage.yaml:2 daily_usage: new" in done.stdout
+    assert "FAIL daily_usage: misspelt" in done.stdout and "daily_usage: new" not in done.stdout.partition("FAIL")[2]
+    assert "`ass` is no key of a case and does nothing: is `as` meant?" in done.stdout
+    assert done.returncode == 1  # whose rows they are is not known: the file keeps what it says
+    written = (shell.folder / "tests" / "daily_usage.yaml").read_text()
+    assert written.count('{"day":') > 1 and written.endswith("expected_result: ''\n")

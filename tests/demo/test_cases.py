@@ -57,6 +57,8 @@ def test_every_endpoint_has_cases() -> None:
 async def test_case(name: str, workspace_with_fixtures: Workspace) -> None:
     pipe, case = CASES[name]
     expected: dict[str, Any] = {"status": case.get("expected_http_status", 200), "text": case["expected_result"]}
-    reply = await workspace_with_fixtures.get(f"/v0/pipes/{pipe}.ndjson?{case['parameters']}")
+    workspace = workspace_with_fixtures
+    token = workspace.tenant(pipe, **case["as"]) if "as" in case else workspace.admin_token
+    reply = await workspace.get(f"/v0/pipes/{pipe}.ndjson?{case.get('parameters', '')}", token=token)
     text = reply.text if reply.status == 200 else reply.json["error"]
     assert {"status": reply.status, "text": text} == expected

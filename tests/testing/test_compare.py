@@ -60,9 +60,9 @@ def test_a_difference_is_short_enough_to_read() -> None:
         ("SELECT a FROM t ORDER BY a DESC NULLS LAST, f(b, 1) ASC, c LIMIT 5 BY a LIMIT 3", ["a", "f(b, 1)", "c"]),
         ("SELECT a FROM t ORDER BY a WITH FILL FROM 1 TO 5", ["a"]),
         ("SELECT row_number() OVER (ORDER BY b) FROM t ORDER BY a SETTINGS max_threads = 1", ["a"]),
-        ("SELECT a FROM t ORDER BY 1", None),
-        ("SELECT a FROM t ORDER BY ALL", None),
-        ("SELECT a FROM t ORDER BY {p1:String}", None),
+        ("SELECT a FROM t ORDER BY 1", ["1"]),
+        ("SELECT a FROM t ORDER BY ALL DESC", ["ALL"]),
+        ("SELECT a FROM t ORDER BY {p1:String} = a", ["{p1:String} = a"]),
         ("SELECT a FROM t ORDER BY a UNION ALL SELECT b FROM u", []),
     ],
 )

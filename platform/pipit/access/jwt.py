@@ -181,14 +181,22 @@ def mint(
         payload["environment"] = environment
     keyring = Keyring.build([WorkspaceKey(workspace_id, "", admin_token)], [])
     try:
-        body = json.dumps(payload, separators=(",", ":"), allow_nan=False).encode()
-        text = _JWS.encode(body, admin_token, algorithm=ALGORITHM)
+        text = sign(payload, admin_token)
         verify(text, keyring, now=expires_at - 1)
     except Forbidden as error:
         raise BadRequest(error.message, hint=error.hint) from None
     except (TypeError, ValueError, RecursionError):
         raise BadRequest("The token's values cannot be written as JSON") from None
     return text
+
+
+def sign(payload: Mapping[str, object], admin_token: str) -> str:
+    """A JWT of any payload: what a backend with the admin token signs. Whether `verify` takes it is another question.
+
+    Raises TypeError, ValueError or RecursionError for what JSON cannot say.
+    """
+    body = json.dumps(payload, separators=(",", ":"), allow_nan=False).encode()
+    return _JWS.encode(body, admin_token, algorithm=ALGORITHM)
 
 
 def invalid_token() -> Forbidden:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -62,17 +63,23 @@ def test(
 
     files, moment = read_files(folder), _moment(now)
     tests = _tests(folder, only or [])
-    report = run(_run(folder.resolve(), files, tests, jobs, moment))
+    told = _show_unless_failed if update else _show
+    report = run(_run(folder.resolve(), files, tests, jobs, moment, told))
     for problem in problems(report):
         line(err, (f"Warning: {problem}", "yellow"))
     if junit is not None:
         _write(junit, as_junit(report))
     if update:
         changed = write_answers(folder, report.results)
-        for case in changed:
-            line(out, ("updated ", "cyan"), f"{case.file}:{case.line} {case.name}")
+        left = []
+        for result in (r for r in report.results if r.outcome == "failed"):
+            if result.test in changed:
+                line(out, ("updated ", "cyan"), f"{result.test.file}:{result.test.line} {result.test.id}")
+                _warn(result)
+            else:
+                left.append(result)
+                _show(result)
         note(f"{count(len(changed), 'case')} updated.")
-        left = [r for r in report.results if r.outcome == "failed" and r.test not in changed]
         raise typer.Exit(_EXIT_FAILED if left else 0)
     _sum_up(report)
     if not report.passed:
@@ -100,7 +107,14 @@ def _moment(now: str) -> datetime | None:
     return parse_moment(now) if now else None
 
 
-async def _run(folder: Path, files: dict[str, str], tests: list[Test], jobs: int, moment: datetime | None) -> Report:
+async def _run(
+    folder: Path,
+    files: dict[str, str],
+    tests: list[Test],
+    jobs: int,
+    moment: datetime | None,
+    told: Callable[[Result], None],
+) -> Report:
     from pipit.testing.clock import stop_clock
     from pipit.testing.ground import open_ground
     from pipit.testing.run import run_project
@@ -112,7 +126,7 @@ async def _run(folder: Path, files: dict[str, str], tests: list[Test], jobs: int
     async with AsyncExitStack() as stack:
         with waiting("Starting the engine..."):
             ground = await stack.enter_async_context(open_ground(readable=(folder,)))
-        return await run_project(ground, folder, files, tests, jobs=jobs, told=_show)
+        return await run_project(ground, folder, files, tests, jobs=jobs, told=told)
 
 
 def _show(result: Result) -> None:
@@ -126,6 +140,18 @@ def _show(result: Result) -> None:
         for shown in result.difference.splitlines():
             style = {"-": "red", "+": "green"}.get(shown[:1], "dim")
             line(out, (f"     {shown}", style))
+    _warn(result)
+
+
+def _warn(result: Result) -> None:
+    for warning in result.warnings:
+        line(out, ("     warning: ", "yellow"), f"{result.test.file}:{result.test.line}: {warning}")
+
+
+def _show_unless_failed(result: Result) -> None:
+    """With --update a failed test is one that is about to be put right; those that cannot be are shown at the end."""
+    if result.outcome != "failed":
+        _show(result)
 
 
 def _sum_up(report: Report) -> None:

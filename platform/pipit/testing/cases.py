@@ -1,29 +1,55 @@
 """The tests that a project's folder holds, read and placed; nothing is run here.
 
 `tests/<pipe>.yaml`: cases of an endpoint, and data-quality tests of Classic projects (a query that must find nothing).
+Its first item may be no test: `as` and `fixed` alone say who asks in all cases of the file.
 `tests/<name>.test` with `<name>.test.result`: what a Classic command line prints. What is no test, or one that cannot
 be run, is a `Skipped` with its reason: it is told, never dropped.
 """
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import yaml
 
+CASE_KEYS = ("name", "description", "parameters", "as", "fixed", "expected_result", "expected_http_status")
+ADMIN = "admin"  # `as: admin`, in a file that says who asks in its other cases
+_ASKING = {"as", "fixed"}
 _MAX_BYTES = 16_000_000
 _REGRESSION = "it compares two releases of a pipe, and there is only one here"
+
+
+@dataclass(frozen=True, slots=True)
+class Tenant:
+    """Who asks, in place of the workspace: a JWT with this context, whose scope for the case's pipe fixes these
+    parameters. The values are as the file has them; whether a token may carry them is for the server to say."""
+
+    context: Mapping[str, Any] = field(default_factory=dict)
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Asking:
+    """What an item says of who asks. None: nothing."""
+
+    context: Mapping[str, Any] | None = None
+    fixed: Mapping[str, Any] | None = None
+    admin: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
     """One request, and the answer that is expected: the text of the rows, or of the error where `status` is one.
 
-    `value` is where `expected_result` stands in the file, as offsets: what `--update` writes over.
+    `tenant` is who asks; None: the workspace itself. `value` is where `expected_result` stands in the file, as offsets:
+    what `--update` writes over. `warnings`: what the file says that means nothing.
     """
 
     file: str
@@ -34,6 +60,8 @@ class Case:
     expected: str
     status: int = 200
     value: tuple[int, int] | None = None
+    tenant: Tenant | None = None
+    warnings: tuple[str, ...] = ()
 
     @property
     def id(self) -> str:
@@ -133,23 +161,31 @@ def _documents(file: str, stem: str, text: str) -> Iterator[Test]:
     if not isinstance(tree, yaml.SequenceNode) or not isinstance(values, list):
         yield Skipped(file, 1, "a file of tests is a list: `- name: ...`", broken=True)
         return
-    for node, value in zip(tree.value, values, strict=True):
+    of_file = _Asking()
+    for number, (node, value) in enumerate(zip(tree.value, values, strict=True)):
         line = node.start_mark.line + 1
+        if isinstance(value, dict) and value.keys() & _ASKING and value.keys() <= _ASKING | {"description"}:
+            try:
+                of_file = _of_file(number, value)
+            except ValueError as problem:  # and who asks in the cases below it is not known
+                yield Skipped(file, line, f"{problem}; no case below it is run", broken=True)
+                return
+            continue
         try:
-            test = _document(file, stem, line, node, value)
+            test = _document(file, stem, line, node, value, of_file)
         except ValueError as problem:
             yield Skipped(file, line, str(problem), broken=str(problem) != _REGRESSION)
             continue
         yield test
 
 
-def _document(file: str, stem: str, line: int, node: yaml.Node, value: Any) -> Test:
+def _document(file: str, stem: str, line: int, node: yaml.Node, value: Any, of_file: _Asking) -> Test:
     if not isinstance(node, yaml.MappingNode) or not isinstance(value, dict):
         raise ValueError("a test is a mapping: `- name: ...`")
     if "pipe" in value and "tests" in value:
         raise ValueError(_REGRESSION)
     if "expected_result" in value or "parameters" in value or "name" in value:
-        return _case(file, stem, line, node, value)
+        return _case(file, stem, line, node, value, of_file)
     if len(value) == 1:
         name, body = next(iter(value.items()))
         if isinstance(body, dict) and "sql" in body:
@@ -157,7 +193,9 @@ def _document(file: str, stem: str, line: int, node: yaml.Node, value: Any) -> T
     raise ValueError("it has neither `expected_result` nor `sql`")
 
 
-def _case(file: str, stem: str, line: int, node: yaml.MappingNode, value: Mapping[str, Any]) -> Case:
+def _case(
+    file: str, stem: str, line: int, node: yaml.MappingNode, value: Mapping[str, Any], of_file: _Asking
+) -> Case:
     name = value.get("name")
     if not isinstance(name, (str, int)):
         raise ValueError("the case has no `name`")
@@ -166,8 +204,6 @@ def _case(file: str, stem: str, line: int, node: yaml.MappingNode, value: Mappin
         raise ValueError(f"{name}: `expected_result` is no text: begin it with `|` on a line of its own")
     parameters = value.get("parameters") or ""
     if isinstance(parameters, dict):
-        from urllib.parse import urlencode
-
         parameters = urlencode(parameters)
     status = value.get("expected_http_status", 200)
     if not isinstance(status, int):
@@ -179,7 +215,57 @@ def _case(file: str, stem: str, line: int, node: yaml.MappingNode, value: Mappin
     inside = span is not None and node.start_mark.index <= span[0] < node.end_mark.index
     if node.flow_style or not inside:  # `*alias`: its text is another case's
         span = None
-    return Case(file, line, stem, str(name), str(parameters), expected or "", status, span)
+    try:
+        tenant = _tenant(_asking(value), of_file)
+    except ValueError as problem:
+        raise ValueError(f"{name}: {problem}") from None
+    warnings = tuple(_unknown(str(key)) for key in value if key not in CASE_KEYS)
+    return Case(file, line, stem, str(name), str(parameters), expected or "", status, span, tenant, warnings)
+
+
+def _of_file(number: int, value: Mapping[str, Any]) -> _Asking:
+    if number:
+        raise ValueError("`as` and `fixed` for all cases stand in the first item of the file, and a case has a `name`")
+    return _asking(value)
+
+
+def _asking(value: Mapping[str, Any]) -> _Asking:
+    """`as` and `fixed` of an item. Raises ValueError."""
+    admin = value.get("as") == ADMIN
+    context = None if admin or "as" not in value else _values("as", value["as"], f"{{customer_id: acme}}, or {ADMIN}")
+    fixed = _values("fixed", value["fixed"], "{customer_id: acme}") if "fixed" in value else None
+    if admin and fixed is not None:
+        raise ValueError(f"`as: {ADMIN}` asks as the workspace itself, whose token fixes nothing: remove `fixed`")
+    return _Asking(context, fixed, admin)
+
+
+def _values(key: str, value: Any, such_as: str) -> dict[str, Any]:
+    """Names and values as JSON has them. A date is the text of it. Raises ValueError."""
+    if not isinstance(value, dict):
+        raise ValueError(f"`{key}` is a mapping, such as {such_as}")
+    odd = next((name for name in value if not isinstance(name, str)), None)
+    if odd is not None:
+        raise ValueError(f"`{key}`: the name {odd!r} is no text: write it in quotes")
+    try:
+        found: dict[str, Any] = json.loads(json.dumps(value, default=str, allow_nan=False))
+    except ValueError:
+        raise ValueError(f"`{key}` has a value that JSON does not know") from None
+    return found
+
+
+def _tenant(own: _Asking, of_file: _Asking) -> Tenant | None:
+    """Who asks in a case: its own `as` and `fixed`, each in place of the file's."""
+    if own.admin or (of_file.admin and own.context is None and own.fixed is None):
+        return None
+    context = of_file.context if own.context is None else own.context
+    fixed = of_file.fixed if own.fixed is None else own.fixed
+    return None if context is None and fixed is None else Tenant(context or {}, fixed or {})
+
+
+def _unknown(key: str) -> str:
+    near = get_close_matches(key, CASE_KEYS, 1, 0.5)
+    meant = f"is `{near[0]}` meant?" if near else f"a case has {', '.join(CASE_KEYS)}"
+    return f"`{key}` is no key of a case and does nothing: {meant}"
 
 
 def _quality(file: str, line: int, name: str, body: Mapping[str, Any]) -> Quality:

@@ -68,17 +68,22 @@ class Workspace:
     async def post(self, path: str, params: Mapping[str, str] | None = None, body: bytes = b"") -> Reply:
         return await self._ask("POST", path, params, body)
 
-    async def get_url(self, url: yarl.URL) -> Reply:
-        """A URL as it stands, with the parameters in it."""
-        return await self._send("GET", url, None, None)
+    async def get_url(self, url: yarl.URL, *, token: str = "") -> Reply:
+        """A URL as it stands, with the parameters in it. `token`: another one than the workspace's."""
+        return await self._send("GET", url, None, None, token)
 
     async def _ask(self, method: str, path: str, params: Mapping[str, str] | None, body: bytes | None) -> Reply:
         return await self._send(method, self.url + path, params, body)
 
     async def _send(
-        self, method: str, url: str | yarl.URL, params: Mapping[str, str] | None, body: bytes | None
+        self,
+        method: str,
+        url: str | yarl.URL,
+        params: Mapping[str, str] | None,
+        body: bytes | None,
+        token: str = "",
     ) -> Reply:
-        headers = {"Authorization": f"Bearer {self.snapshot.workspace.admin_token}"}
+        headers = {"Authorization": f"Bearer {token or self.snapshot.workspace.admin_token}"}
         async with self.session.request(
             method, url, params=params, data=body, headers=headers, allow_redirects=False
         ) as response:

@@ -1,4 +1,4 @@
-"""What a query sorts its rows by, read from its text: enough to tell ties from a wrong order."""
+"""What a query sorts its rows by, read from its rendered text: enough to tell ties from a wrong order."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _DIRECTIONS = frozenset({"ASC", "DESC", "ASCENDING", "DESCENDING", "NULLS", "COL
 
 
 def sort_keys(sql: str) -> list[str] | None:
-    """The expressions of the outermost ORDER BY; none where it has none. None: they cannot be told from the text."""
+    """The expressions of the outermost ORDER BY, as they stand; none where it has none. None: it cannot be read."""
     try:
         tokens = significant(tokenize(sql))
     except SqlError:
@@ -37,11 +37,19 @@ def sort_keys(sql: str) -> list[str] | None:
     if start < 0:
         return []
     items = [_expression(sql, item) for item in _items(tokens[start:end])]
-    return None if "" in items or any(item.upper() == "ALL" for item in items) else items
+    return None if "" in items else items
+
+
+def over_answer(sql: str, keys: Sequence[str], name: str) -> str:
+    """The query's rows with their sort keys as one more column, the last. Fails where a key is no column of them."""
+    columns = ", ".join(_of_columns(key) for key in keys)
+    return f"SELECT *, toString(tuple({columns})) AS {name} FROM (\n{sql}\n)"
 
 
 def with_key(sql: str, keys: Sequence[str], name: str) -> str | None:
-    """The query with its sort keys as one more column, the last; None where it is not one plain SELECT."""
+    """The query itself with its sort keys as one more column, the last; None where it is not one plain SELECT."""
+    if any(_of_columns(key) != key for key in keys):
+        return None
     try:
         tokens = significant(tokenize(sql))
     except SqlError:
@@ -59,6 +67,13 @@ def with_key(sql: str, keys: Sequence[str], name: str) -> str | None:
     return f"{sql[:place]}, toString(tuple({', '.join(keys)})) AS {name}\n{sql[place:]}" if place >= 0 else None
 
 
+def _of_columns(key: str) -> str:
+    """A key over the answer's columns: `ORDER BY 2` is the second one, ORDER BY ALL is all of them."""
+    if key.isdecimal():
+        return f"tupleElement(tuple(*), {key})"
+    return "tuple(*)" if key.upper() == "ALL" else key
+
+
 def _items(tokens: Sequence[Token]) -> list[list[Token]]:
     found: list[list[Token]] = [[]]
     depth = 0
@@ -72,15 +87,11 @@ def _items(tokens: Sequence[Token]) -> list[list[Token]]:
 
 
 def _expression(sql: str, tokens: Sequence[Token]) -> str:
-    """The item without its direction. A position (`ORDER BY 2`) is none, nor is one that a parameter stands in."""
+    """The item without its direction; empty where there is none."""
     depth = 0
     for index, token in enumerate(tokens):
         depth += (token.kind is TokenKind.OPEN) - (token.kind is TokenKind.CLOSE)
         if not depth and index and token.kind is TokenKind.WORD and token.text.upper() in _DIRECTIONS:
             tokens = tokens[:index]
             break
-    if not tokens or any(t.kind is TokenKind.PARAMETER for t in tokens):
-        return ""
-    if len(tokens) == 1 and tokens[0].kind is TokenKind.NUMBER:
-        return ""
-    return sql[tokens[0].start : tokens[-1].end]
+    return sql[tokens[0].start : tokens[-1].end] if tokens else ""

@@ -49,6 +49,8 @@ def _add(suite: ElementTree.Element, result: Result) -> None:
         failure.text = _xml("\n".join(part for part in (result.note, result.difference) if part))
     elif result.outcome is Outcome.SKIPPED:
         ElementTree.SubElement(case, "skipped", message=_xml(result.note))
+    if result.warnings:
+        ElementTree.SubElement(case, "system-err").text = _xml("\n".join(f"warning: {w}" for w in result.warnings))
 
 
 def problems(report: Report) -> Iterator[str]:

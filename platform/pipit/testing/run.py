@@ -5,29 +5,25 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from enum import StrEnum
 from pathlib import Path
-from urllib.parse import quote as quote_url
-from urllib.parse import urlencode
-
-import yarl
 
 from pipit.catalog.snapshot import CompiledPipe, Snapshot
 from pipit.errors import PipitError
 from pipit.jobs import schedule
 from pipit.query.compose import Composer
 from pipit.templates import Binder
+from pipit.testing.asking import ask, order_of, parameters_of
 from pipit.testing.cases import Case, Classic, Command, Quality, Skipped, Test
-from pipit.testing.compare import Match, difference, in_order, lines_of, plain_slashes, same_rows
+from pipit.testing.compare import Match, difference, plain_slashes, same_rows
 from pipit.testing.fixtures import Loaded, fixture_of, load_fixtures
 from pipit.testing.ground import Ground, Reply, Workspace
-from pipit.testing.order import sort_keys, with_key
+from pipit.testing.order import sort_keys
 from pipit.testing.project import secrets_of, without_ttl
 
-_KEY = "pipit_test_sort_key"
-_UNQUOTED = "!$%&'()*+,/:;=?@[]~"  # what an HTTP client leaves as it is in a query string
 _POLL_SECONDS = 0.05
 _COPY_SECONDS = 300.0
 
@@ -40,7 +36,10 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """`note`: what a reader should know, also of a test that passed. `answer`: what came, for `--update`."""
+    """`note`: what a reader should know, also of a test that passed. `answer`: what came, for `--update`.
+
+    `warnings`: what the test's file says without any effect.
+    """
 
     test: Test
     outcome: Outcome
@@ -49,6 +48,7 @@ class Result:
     answer: str = ""
     status: int = 0
     seconds: float = 0.0
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,74 +196,34 @@ async def _result(workspace: Workspace, test: Test) -> Result:
 async def _case(workspace: Workspace, case: Case) -> Result:
     pipe = workspace.snapshot.pipes.get(case.pipe)
     if pipe is None:
-        return Result(case, Outcome.SKIPPED, f"the project has no pipe '{case.pipe}'")
-    reply = await _ask(workspace, pipe, case.parameters)
+        return Result(case, Outcome.SKIPPED, f"the project has no pipe '{case.pipe}'", warnings=case.warnings)
+    warnings = (*case.warnings, *_unknown(workspace.snapshot, pipe, case))
+    reply = await ask(workspace, pipe, case)
     answer = reply.text if reply.status < 300 else reply.error
     if reply.status != case.status:
         note = f"status {reply.status}, expected {case.status}"
-        return Result(case, Outcome.FAILED, note, difference(case.expected, answer), answer, reply.status)
+        shown = difference(case.expected, answer)
+        return Result(case, Outcome.FAILED, note, shown, answer, reply.status, warnings=warnings)
     expected, got = (plain_slashes(t) if reply.status < 300 else t for t in (case.expected, answer))
     match = same_rows(expected, got)
     if match is Match.ORDER and reply.status < 300:
-        match = await _ordered(workspace, pipe, case.parameters, expected)
+        match = await order_of(workspace, pipe, case, expected)
     outcome = Outcome.PASSED if match in (Match.EXACT, Match.TIES) else Outcome.FAILED
     note = {
         Match.TIES: "rows that the query's ORDER BY leaves open came in another order",
         Match.ORDER: "the same rows in another order",
     }.get(match, "")
     shown = difference(expected, got) if outcome is Outcome.FAILED else ""
-    return Result(case, outcome, note, shown, answer, reply.status)
+    return Result(case, outcome, note, shown, answer, reply.status, warnings=warnings)
 
 
-async def _ordered(workspace: Workspace, pipe: CompiledPipe, parameters: str, expected: str) -> Match:
-    """Whether the expected order is one that the query's own ORDER BY allows."""
-    keys = sort_keys(pipe.result.node.sql)
-    if not keys:
-        return Match.TIES if keys is not None else Match.ORDER
-    over = f"SELECT *, toString(tuple({', '.join(keys)})) AS {_KEY} FROM _"
-    reply = await _ask(workspace, pipe, parameters, over=over)
-    if reply.status >= 300:  # a key that is no column of the answer
-        wider = with_key(pipe.result.node.sql.rstrip().rstrip(";"), keys, _KEY)
-        if wider is None:
-            return Match.ORDER
-        reply = await _ask_sql(workspace, pipe, parameters, f"{wider}\nFORMAT JSONEachRow")
-        if reply.status >= 300:
-            return Match.ORDER
-    found: dict[str, list[str]] = {}
-    order: list[str] = []
-    for line in lines_of(plain_slashes(reply.text)):
-        row, key = _without_key(line)
-        found.setdefault(row, []).append(key)
-        order.append(key)
-    if same_rows(expected, "\n".join(row for row, held in found.items() for _ in held)) is Match.NO:
-        return Match.ORDER
-    return in_order(expected, found, order)
-
-
-def _without_key(line: str) -> tuple[str, str]:
-    """A row as it would be without its last column, and that column."""
-    if line.endswith("}"):
-        row, _, key = line.rpartition(f',"{_KEY}":')
-        return f"{row}}}", key[:-1]
-    row, _, key = line.rpartition("\t")
-    return row, key
-
-
-async def _ask(workspace: Workspace, pipe: CompiledPipe, parameters: str, *, over: str = "") -> Reply:
-    """An endpoint as NDJSON; a pipe that is none through /v0/sql, in its default format."""
-    query = quote_url(parameters.strip(), safe=_UNQUOTED)
-    if pipe.endpoint is not None:
-        asked = f"/v0/pipes/{pipe.name}.ndjson?{query}" + (f"&{urlencode({'q': over})}" if over else "")
-    else:
-        # Of a pipe that only writes, what it would write.
-        return await _ask_sql(workspace, pipe, parameters, over or "SELECT * FROM _")
-    return await workspace.get_url(yarl.URL(workspace.url + asked, encoded=True))
-
-
-async def _ask_sql(workspace: Workspace, pipe: CompiledPipe, parameters: str, sql: str) -> Reply:
-    query = quote_url(parameters.strip(), safe=_UNQUOTED)
-    asked = f"/v0/sql?{urlencode({'q': sql, 'pipeline': pipe.name})}&{query}"
-    return await workspace.get_url(yarl.URL(workspace.url + asked, encoded=True))
+def _unknown(snapshot: Snapshot, pipe: CompiledPipe, case: Case) -> Iterator[str]:
+    """A value that no template asks for changes nothing, and the test shows less than its name says."""
+    known, unknown = parameters_of(snapshot, pipe, case)
+    for name in unknown:
+        near = get_close_matches(name, known, 1)
+        meant = f": is '{near[0]}' meant?" if near else ""
+        yield f"neither '{pipe.name}' nor what it reads has a parameter '{name}'{meant}"
 
 
 async def _quality(workspace: Workspace, test: Quality) -> Result:

@@ -1,4 +1,7 @@
-"""`--update`: what came becomes what is expected. Only values of failed cases change in a file, nothing else in it."""
+"""`--update`: what came becomes what is expected. Only values of failed cases change in a file, nothing else in it.
+
+A case with a key that means nothing stays as it is: it may be `as`, misspelt, and what came is then another's answer.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,9 @@ def update(project: Path, results: Iterable[Result]) -> list[Case]:
     by_file: dict[str, list[tuple[Case, Result]]] = {}
     for result in results:
         test = result.test
-        if isinstance(test, Case) and result.outcome is Outcome.FAILED and test.value is not None:
+        if not isinstance(test, Case) or test.value is None or test.warnings:
+            continue
+        if result.outcome is Outcome.FAILED:
             by_file.setdefault(test.file, []).append((test, result))
     changed: list[Case] = []
     for file, cases in by_file.items():
