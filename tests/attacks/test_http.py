@@ -321,3 +321,45 @@ async def test_no_parameter_becomes_a_header(raw: Raw, workspace: Workspace, pat
     assert b"x-content-type-options: nosniff" in head
     if b"application/json" in head:
         json.loads(answers.one.body)
+
+
+_BODIES = (
+    "POST /v0/events?name=landing",
+    "POST /v0/pipes/top.json",
+    "POST /v0/sql",
+    "POST /v0/variables",
+    "POST /v1/workspaces",
+    "POST /v1/deploy",
+    "POST /v0/tokens",
+)
+
+
+@pytest.mark.parametrize("target", _BODIES)
+async def test_nobody_is_told_to_send_a_body_that_will_be_refused(raw: Raw, workspace: Workspace, target: str) -> None:
+    """K42: with `Expect: 100-continue` a client asks first. A length that no route takes is refused then."""
+    await workspace.deploy({"datasources/landing.datasource": "SCHEMA >\n    a UInt8\n"})
+    kind = b"multipart/form-data; boundary=x" if target.endswith("deploy") else b"application/json"
+    head = target.encode() + b" HTTP/1.1\r\n" + HEAD + b"Expect: 100-continue\r\nContent-Type: " + kind + b"\r\n"
+    head += bearer(workspace.admin_token)
+    found = await raw.send(head + b"Content-Length: 999999999999\r\n\r\n")
+    assert found.raw.startswith(b"HTTP/1.1 4"), found.raw
+    assert b"100 Continue" not in found.raw
+
+
+async def test_a_short_body_is_asked_for(raw: Raw, workspace: Workspace) -> None:
+    """K42: the other side of it."""
+    await workspace.deploy({"datasources/landing.datasource": "SCHEMA >\n    a UInt8\n"})
+    head = b"POST /v0/events?name=landing HTTP/1.1\r\n" + HEAD + b"Expect: 100-continue\r\nContent-Length: 8\r\n"
+    found = await raw.send(head + bearer(workspace.admin_token) + b"\r\n", b'{"a":1}\n', answers=2)
+    assert [one.status for one in found.all] == [100, 202]
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+async def test_a_read_does_not_ask_for_a_body(raw: Raw, workspace: Workspace, method: str) -> None:
+    """K42: what waits for a client to leave does not ask it to send."""
+    pipes = {"pipes/one.pipe": "NODE n\nSQL >\n    SELECT 1 AS one\nTYPE endpoint\n"}
+    await workspace.deploy(pipes)
+    head = f"{method} /v0/pipes/one.json HTTP/1.1\r\n".encode() + HEAD + b"Expect: 100-continue\r\n"
+    length = b"Content-Length: 999999999999\r\n\r\n"
+    found = await raw.send(head + bearer(workspace.admin_token) + length, head=method == "HEAD")
+    assert found.raw.startswith(b"HTTP/1.1 200 "), found.raw

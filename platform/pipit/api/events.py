@@ -10,7 +10,7 @@ from starlette.routing import Route
 
 from pipit.access import grants
 from pipit.access.context import FixedValue, SecurityContext
-from pipit.api.requests import authenticate, query_pairs, server_of
+from pipit.api.requests import authenticate, bounded, query_pairs, server_of
 from pipit.catalog.snapshot import Table
 from pipit.errors import BadRequest, Forbidden, NotFound
 from pipit.ingest import Target, read_body
@@ -37,9 +37,9 @@ async def events(request: Request) -> Response:
         raise NotFound(f'Data Source "{name[:200]}" does not exist', hint="Deploy it first.")
     _check_policy(security, table, values)
     wait = query.get("wait", "false").lower() in _TRUE
-    body = await read_body(
-        request.stream(), request.headers.getlist("content-encoding"), limit=server.config.max_event_bytes
-    )
+    limit = server.config.max_event_bytes
+    stream = bounded(request, limit).stream()  # too long by its own word is refused before anything is sent
+    body = await read_body(stream, request.headers.getlist("content-encoding"), limit=limit)
     result = await server.ingest.append(
         target_of(table),
         body,

@@ -6,6 +6,10 @@ application, which answers 414 in our shape from 8 KB on; what is longer, and he
 A client that sends nothing holds no connection for long: it has a time for its headers and one for each piece of its
 body, and where all connections are taken one that has nothing under way gives room to the next.
 
+A client that does not read holds little memory, and not for long. One request of a connection is parsed at a time: what
+is pipelined behind it stays as bytes, and the connection is not read, until its answer is written and mostly taken. The
+bytes that wait so are bounded in all. Who takes nothing of an answer for a while is cut off.
+
 A request that two programs could cut at different places is refused, or cut as every proxy does (ATTACKS I01 to I03,
 I07): one Host, one Transfer-Encoding and that `chunked`, no HTTP/0.9, trailers are no headers, and an Upgrade, of which
 there is none to offer, changes nothing: not where the request's body ends either.
@@ -26,10 +30,12 @@ from typing import cast
 import httptools
 import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from pipit.errors import Unavailable
 
+_BODYLESS = (b"GET", b"HEAD", b"OPTIONS", b"DELETE")  # no route asks for a body of theirs
 _MAX_URL_BYTES = 64_000  # httptools itself gives up at 65,535
 _MAX_HEAD_BYTES = 128 * 1024
 _MAX_HEADERS = 1000
@@ -37,6 +43,11 @@ _KEEP_ALIVE_SECONDS = 65  # longer than the usual proxy's, so that the proxy clo
 _GRACE_SECONDS = 10
 _HEAD_SECONDS = 15.0  # from a request's first byte, or the connection's begin, to the end of its headers
 _BODY_SECONDS = 30.0  # from one piece of a body to the next
+_WRITE_SECONDS = 30.0  # for an answer of which the client takes nothing
+_SWEEP_TICKS = 20  # of a tenth of a second: how often that is looked at
+_MAX_HELD_BYTES = 32 * 1024 * 1024  # pipelined and not parsed yet, of all connections together
+_UNSENT_BYTES = 16 * 1024  # of one connection: more is not written before some of it is gone
+_HEAD_END = b"\n\r\n"  # a piece for the parser ends there, so it holds no more than one request
 _MAX_CONNECTIONS = 8192
 _LOOKED_AT = 64  # for one to close: a new connection costs little also when there are too many
 _FILES = 65_536
@@ -110,11 +121,37 @@ class Listener(uvicorn.Server):
     def capture_signals(self) -> Generator[None, None, None]:
         yield
 
+    async def on_tick(self, counter: int) -> bool:
+        if counter % _SWEEP_TICKS == 0:
+            for connection in list(self.server_state.connections):
+                cast(_BoundedProtocol, connection).cut_if_unread()
+        return await super().on_tick(counter)
+
+
+class _Flow(FlowControl):
+    """Whoever waits for a message resumes reading: not while pipelined bytes are held."""
+
+    holding = False
+
+    def resume_reading(self) -> None:
+        if not self.holding:
+            super().resume_reading()
+
 
 class _BoundedProtocol(HttpToolsProtocol):
-    """uvicorn's protocol, which by itself would collect a URL or a header of any length, and wait for them for ever."""
+    """uvicorn's protocol, which by itself would collect a URL or a header of any length, and wait for them for ever.
+
+    It would also make a task's worth of objects of each pipelined request at once. While bytes are held here, the
+    connection is not read, so that a client which leaves is noticed only when its answer cannot be written.
+    """
 
     most = _MAX_CONNECTIONS
+    held_bytes = 0  # of all connections
+    _held: tuple[bytes, int] | None = None  # what is not parsed yet, and from where on
+    _between = False  # a request is complete, and the next one has not begun
+    _fed = b""  # the last bytes that the parser got: the end of a head may come in two pieces
+    _body_left = 0  # of a body whose length is known
+    _unsent = (0, 0.0)  # bytes that wait to be written, and since when it is that number
     _head_bytes = 0
     _in_head = True
     _upgrading = False
@@ -125,6 +162,8 @@ class _BoundedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(cast(asyncio.Transport, transport))
+        self.transport.set_write_buffer_limits(high=_UNSENT_BYTES)
+        self.flow = _Flow(self.transport)
         self._since = self.loop.time()
         self._expect(_HEAD_SECONDS)
         if len(self.connections) > self.most:
@@ -135,21 +174,98 @@ class _BoundedProtocol(HttpToolsProtocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        self._let_go()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         self._since = self.loop.time()
-        if self._deadline is None:
-            self._expect(_HEAD_SECONDS)
-        if self._in_head:
-            self._head_bytes += len(data)
-        self._unset_keepalive_if_required()
-        self._feed(data)
-        if self._in_head and self._head_bytes > _MAX_HEAD_BYTES and not self.transport.is_closing():
-            self._refusal = (431, b"The request's headers are too long")
-            self.send_400_response("")
+        if self._held is not None:  # read before the pause took hold
+            held, at = self._let_go()
+            self._hold(held[at:] + data, 0)
+        else:
+            self._take(data, 0)
 
-    def _feed(self, data: bytes) -> None:
+    def _take(self, data: bytes, at: int) -> None:
+        """Gives the parser what it may have now, and holds the rest."""
+        self._unset_keepalive_if_required()
+        view = memoryview(data)
+        while at < len(data) and not self.transport.is_closing():
+            if self._is_busy():
+                self._hold(data, at)
+                return
+            end = self._piece(data, at)
+            if self._deadline is None:
+                self._expect(_HEAD_SECONDS)
+            if self._in_head:
+                self._head_bytes += end - at
+            self._feed(view[at:end])
+            self._fed = data[max(end - 2, at) : end] if end - at > 1 else self._fed[-1:] + data[at:end]
+            at = end
+            if self._in_head and self._head_bytes > _MAX_HEAD_BYTES and not self.transport.is_closing():
+                self._refusal = (431, b"The request's headers are too long")
+                self.send_400_response("")
+
+    def _is_busy(self) -> bool:
+        """The next request has to wait: another one is not answered yet, or the client does not take its answer."""
+        if not self._between:
+            return False
+        answered = self.cycle is None or self.cycle.response_complete
+        return not answered or bool(self.pipeline) or self.flow.write_paused
+
+    def _piece(self, data: bytes, at: int) -> int:
+        """The end of the next piece: it holds the end of one head, or of one body, and nothing of the next request."""
+        if self._body_left > 0:
+            return min(len(data), at + self._body_left)
+        joint = (self._fed + data[at : at + 2]).find(_HEAD_END)
+        if joint >= 0:
+            return at + joint + len(_HEAD_END) - len(self._fed)
+        place = data.find(_HEAD_END, at)
+        return len(data) if place < 0 else place + len(_HEAD_END)
+
+    def _hold(self, data: bytes, at: int) -> None:
+        if _BoundedProtocol.held_bytes + len(data) > _MAX_HELD_BYTES:
+            log.warning("too many pipelined requests wait: a connection is closed after its answer")
+            if self.cycle is None or self.cycle.response_complete:
+                self.transport.close()
+            else:
+                self.cycle.keep_alive = False
+            data, at = b"", 0
+        self._held = (data, at)
+        _BoundedProtocol.held_bytes += len(data)
+        self.flow.holding = True
+        self.flow.pause_reading()
+
+    def _let_go(self) -> tuple[bytes, int]:
+        held, self._held = self._held or (b"", 0), None
+        _BoundedProtocol.held_bytes -= len(held[0])
+        self.flow.holding = False
+        return held
+
+    def _go_on(self) -> None:
+        """The answer is out, or the client has taken some of it: on with what waited."""
+        if self._held is None or self._is_busy() or self.transport.is_closing():
+            return
+        self._take(*self._let_go())
+        self.flow.resume_reading()  # unless something is held again
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._go_on()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._go_on()
+
+    def cut_if_unread(self) -> None:
+        """Ends the connection if nothing of an answer went out for long, whatever state it is in."""
+        waiting, now = self.transport.get_write_buffer_size(), self.loop.time()
+        if waiting != self._unsent[0]:
+            self._unsent = (waiting, now)
+        elif waiting and now - self._unsent[1] > _WRITE_SECONDS:
+            log.info("a client took nothing of its answer for %d s: its connection is cut", _WRITE_SECONDS)
+            self.transport.abort()
+
+    def _feed(self, data: bytes | memoryview) -> None:
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as stopped:
@@ -158,7 +274,7 @@ class _BoundedProtocol(HttpToolsProtocol):
             head, self._upgrading = self._head_without_upgrade(), False
             self.parser = httptools.HttpRequestParser(self)
             self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn has it
-            self._feed(head + data[stopped.args[0] :])
+            self._feed(head + bytes(data[stopped.args[0] :]))
         except httptools.HttpParserError:
             if not self.transport.is_closing():
                 log.info("a request that is not valid HTTP was refused")
@@ -176,16 +292,21 @@ class _BoundedProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._in_head = True
+        self._between = False
+        self._body_left = 0
         self._expect(_HEAD_SECONDS)
 
     def on_body(self, body: bytes) -> None:
         super().on_body(body)
+        self._body_left -= len(body)
         self._expect(_BODY_SECONDS)
 
     def on_message_complete(self) -> None:
         if self._upgrading:
             return
         super().on_message_complete()
+        self._between = True
+        self._body_left = 0
         self._deadline = None
 
     def _expect(self, seconds: float) -> None:
@@ -261,8 +382,11 @@ class _BoundedProtocol(HttpToolsProtocol):
             return
         self._in_head = False
         self._head_bytes = 0
+        self._body_left = next((int(value) for name, value in self.headers if name == b"content-length"), 0)
         self._expect(_BODY_SECONDS)
         super().on_headers_complete()
+        if self.parser.get_method() in _BODYLESS:
+            self.cycle.waiting_for_100_continue = False  # else it is sent where the application waits for anything
 
     def _check_head(self) -> None:
         version = self.parser.get_http_version()

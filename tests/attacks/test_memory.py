@@ -1,0 +1,100 @@
+"""How much memory a client can make the API process hold: a real `pipit serve`, raw sockets that read nothing.
+
+K40: requests are pipelined and no answer is read. The process grows by little, and it goes on answering others.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import selectors
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from processes import Served, served
+
+MOST_MB = 150  # some 80 of them are there at the start
+
+
+def memory_mb(pid: int, what: str = "VmHWM") -> float:
+    """`VmHWM`: the most that the process ever held; `VmRSS`: what it holds now."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(f"{what}:"))
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with served(tmp_path_factory.mktemp("memory")) as running:
+        yield running
+
+
+def push(port: int, connections: int, text: bytes, seconds: float) -> int:
+    """Sends `text` on each connection as long as it is taken, and reads nothing. The bytes that were taken."""
+    chooser = selectors.DefaultSelector()
+    opened = []
+    left = {}
+    try:
+        for _ in range(connections):
+            one = socket.create_connection(("127.0.0.1", port))
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            one.setblocking(False)
+            opened.append(one)
+            left[one] = memoryview(text)
+            chooser.register(one, selectors.EVENT_WRITE)
+        until = time.monotonic() + seconds
+        quiet = 0
+        while left and quiet < 8 and time.monotonic() < until:
+            ready = chooser.select(timeout=0.25)
+            quiet = 0 if ready else quiet + 1  # nothing more is taken: the server reads these connections no more
+            for key, _ in ready:
+                one = key.fileobj
+                assert isinstance(one, socket.socket)
+                with contextlib.suppress(BlockingIOError):
+                    try:
+                        left[one] = left[one][one.send(left[one][:262_144]) :]
+                    except OSError:
+                        left[one] = memoryview(b"")
+                if not left[one]:
+                    chooser.unregister(one)
+                    del left[one]
+        return connections * len(text) - sum(len(rest) for rest in left.values())
+    finally:
+        for one in opened:
+            one.close()
+        chooser.close()
+
+
+HEAD = b"Host: x\r\n\r\n"
+PIPELINED = {
+    "health": b"GET /v0/health HTTP/1.1\r\n" + HEAD,
+    "line feeds only": b"GET / HTTP/1.1\nHost: x\n\n",
+    "not found": b"GET /nowhere HTTP/1.1\r\n" + HEAD,
+    "preflight": b"OPTIONS /v0/sql HTTP/1.1\r\n" + HEAD,
+    "refused upload": b"POST /v0/events?name=a HTTP/1.1\r\nContent-Length: 200\r\n" + HEAD + b"x" * 200,
+    "chunked upload": b"POST /v0/events?name=a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n" + HEAD + b"1\r\nx\r\n0\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("kind", PIPELINED)
+def test_pipelined_requests_whose_answers_are_not_read(server: Served, kind: str) -> None:
+    """K40"""
+    assert server.process
+    taken = push(server.port, 1, PIPELINED[kind] * 200_000, 12)
+    taken += push(server.port, 200, PIPELINED[kind] * 1_000, 4)
+    found = memory_mb(server.process.pid)
+    print(f"{kind}: {taken / 1e6:.0f} MB of requests, {found:.0f} MB at most")
+    assert taken > 100_000
+    assert found < MOST_MB
+    assert server.get("/v0/health")[0] == 200
+
+
+def test_bodies_that_do_not_end(server: Served) -> None:
+    """K40: half a body on many connections, without a token and with one that is worth nothing."""
+    assert server.process
+    half = b"POST /v0/events?name=events HTTP/1.1\r\nContent-Length: 9000000\r\nAuthorization: Bearer no\r\n" + HEAD
+    push(server.port, 100, half + b"x" * 4_000_000, 6)
+    assert memory_mb(server.process.pid) < MOST_MB
+    assert server.get("/v0/health")[0] == 200
