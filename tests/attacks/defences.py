@@ -36,6 +36,7 @@ _TEMPLATES = "tests/attacks/test_templates.py"
 _OUTPUTS = "tests/attacks/test_outputs.py"
 _CONTROL = "tests/attacks/test_control.py"
 _HTTP = "tests/attacks/test_http.py"
+_MEMORY = "tests/attacks/test_memory.py"
 _ENVIRONMENTS = "tests/attacks/test_environments.py"
 _CACHE = "tests/attacks/test_cache.py"
 _KEY = "tests/query/test_cache.py"
@@ -946,6 +947,41 @@ DEFENCES: tuple[Defence, ...] = (
         "                self._give_up()\n",
         "                pass\n",
         ("tests/api/test_listen.py::test_a_client_that_owes_its_request_is_not_waited_for",),
+    ),
+    Defence(
+        "one pipelined request at a time",
+        "api/listen.py",
+        "        return not answered or bool(self.pipeline) or self.flow.write_paused",
+        "        return False",
+        ("tests/api/test_listen.py::test_pipelined_requests_are_answered_one_after_the_other", f"{_MEMORY}"),
+    ),
+    Defence(
+        "pipelined bytes are bounded in all",
+        "api/listen.py",
+        "        if _BoundedProtocol.held_bytes + len(data) > _MAX_HELD_BYTES:",
+        "        if False:",
+        ("tests/api/test_listen.py::test_what_is_pipelined_is_bounded_in_all",),
+    ),
+    Defence(
+        "who takes nothing of an answer is cut off",
+        "api/listen.py",
+        "            self.transport.abort()",
+        "            pass",
+        ("tests/api/test_listen.py::test_who_takes_nothing_of_an_answer_is_cut_off",),
+    ),
+    Defence(
+        "no body is asked for that nobody reads",
+        "api/listen.py",
+        "            self.cycle.waiting_for_100_continue = False",
+        "            pass",
+        (f"{_HTTP}::test_a_read_does_not_ask_for_a_body",),
+    ),
+    Defence(
+        "the length of events is looked at first",
+        "api/events.py",
+        "    stream = bounded(request, limit).stream()",
+        "    stream = request.stream()",
+        (f"{_HTTP}::test_nobody_is_told_to_send_a_body_that_will_be_refused",),
     ),
     Defence(
         "no trust in what a proxy says",
