@@ -146,6 +146,7 @@ class _BoundedProtocol(HttpToolsProtocol):
     """
 
     most = _MAX_CONNECTIONS
+    _reading: _Flow
     held_bytes = 0  # of all connections
     _held: tuple[bytes, int] | None = None  # what is not parsed yet, and from where on
     _between = False  # a request is complete, and the next one has not begun
@@ -163,7 +164,7 @@ class _BoundedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(cast(asyncio.Transport, transport))
         self.transport.set_write_buffer_limits(high=_UNSENT_BYTES)
-        self.flow = _Flow(self.transport)
+        self.flow = self._reading = _Flow(self.transport)
         self._since = self.loop.time()
         self._expect(_HEAD_SECONDS)
         if len(self.connections) > self.most:
@@ -232,13 +233,13 @@ class _BoundedProtocol(HttpToolsProtocol):
             data, at = b"", 0
         self._held = (data, at)
         _BoundedProtocol.held_bytes += len(data)
-        self.flow.holding = True
+        self._reading.holding = True
         self.flow.pause_reading()
 
     def _let_go(self) -> tuple[bytes, int]:
         held, self._held = self._held or (b"", 0), None
         _BoundedProtocol.held_bytes -= len(held[0])
-        self.flow.holding = False
+        self._reading.holding = False
         return held
 
     def _go_on(self) -> None:
