@@ -70,16 +70,25 @@ class TemplateError(BadRequest):
     code = "template_error"
 
     def __init__(
-        self, message: str, *, anchor: str = "", hint: str = "", line: int = 0, column: int = 0
+        self,
+        message: str,
+        *,
+        anchor: str = "",
+        hint: str = "",
+        line: int = 0,
+        column: int = 0,
+        parameter: str = "",
     ) -> None:
         super().__init__(message, hint=hint)
         self.anchor = anchor
+        self.parameter = parameter  # the one whose value does not do, where it is known
         self.line = line  # within the template's source, from 1; 0 is unknown
         self.column = column
 
     def body(self) -> dict[str, object]:
         suffix = f"#{self.anchor}" if self.anchor else ""
-        return super().body() | {"documentation": f"/cli/advanced-templates.html{suffix}"}
+        body = super().body() | {"documentation": f"/cli/advanced-templates.html{suffix}"}
+        return body | {"parameter": self.parameter} if self.parameter else body
 
 
 class CustomError(BadRequest):

@@ -28,7 +28,8 @@ def canonical(reply: Reply, status: int, code: str) -> str:
     """The one shape of errors; the message."""
     assert reply.status == status, reply.text
     body = reply.json
-    assert set(body) <= {"error", "code", "documentation", "hint", "errors", "result", "filename", "line", "column"}
+    places = {"parameter", "filename", "line", "column"}
+    assert set(body) <= {"error", "code", "documentation", "hint", "errors", "result"} | places
     assert body["code"] == code
     assert body["documentation"]
     assert reply.headers["Content-Type"].startswith("application/json")

@@ -157,6 +157,9 @@ async def test_what_is_no_number_is_refused(project: Workspace, type: str) -> No
         values += ["1e3", "1.5", "nan", "inf", 1.5]
     if "Float" in type or type.startswith("Array"):
         values.remove("1\n")  # white space around these is the dialect's
+    if type.startswith("Array"):
+        values.remove("[1]")  # a JSON list, with one number
+        values += ["[1", "1]", "[[1]]", "[null]", '["\'"]', '[{"a": 1}]', "[1] OR 1=1", "[NaN", [None], [1, [2]]]
     if not type.startswith("Array"):
         values += [[1, 2], [["1"]], ""]
     for value in values:
@@ -183,8 +186,7 @@ async def test_a_boolean_is_0_or_1_whatever_it_says(project: Workspace) -> None:
         expected = 0 if value in ("", "false", 0) else 1
         assert column((await ask(project, "echo_boolean", value)).json["data"], "x") == [expected] * 3, value
     for value in ([True], {"a": 1}, [[]]):
-        reply = await ask(project, "echo_boolean", value)
-        assert reply.status == 400 or column(reply.json["data"], "x") == [1] * 3, value
+        assert (await ask(project, "echo_boolean", value)).status == 400, value
 
 
 async def test_a_boolean_that_a_token_fixes_is_plain_or_nothing_is_read(workspace: Workspace) -> None:

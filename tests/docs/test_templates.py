@@ -1,4 +1,4 @@
-"""docs/reference/templates.md against the template language: nothing is missing, nothing is made up, examples run."""
+"""docs/reference/templates.md, and values.md of requests, against the template language: nothing is missing, nothing is made up, examples run."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from serving import Workspace
 
 PAGE = DOCS / "reference" / "templates.md"
 TEXT = PAGE.read_text()
+VALUES = DOCS / "reference" / "values.md"
 EXAMPLES = [
     tuple(code(cell)[0] if code(cell) else "" for cell in row)
-    for table in tables(PAGE)
+    for table in (*tables(PAGE), *tables(VALUES, "## Request values"))
     if table.header == ("written", "request", "answer")
     for row in table.rows
 ]
@@ -38,6 +39,14 @@ def test_every_type_is_there() -> None:
         name: code(row[2])[0] for row in tables(PAGE, "## Types")[0].rows for name in code(row[0]) if name != "Array"
     }
     assert stand_ins == {name: types.stand_in(name) for name in PARSERS}
+
+
+def test_every_type_has_a_rule_of_what_a_requests_value_becomes() -> None:
+    (table,) = [table for table in tables(VALUES, "## Request values") if table.header[0] == "type"]
+    ruled = {name.partition("(")[0] for name in table.names()}
+    missing = {name for name in PARSERS if name not in ruled and not name.startswith(("Int", "UInt"))}
+    assert not missing and {"Array", "Int", "Int8", "Int256", "UInt8", "UInt256"} <= ruled
+    assert not ruled - {*PARSERS, "Array"}
 
 
 def test_every_function_is_there() -> None:

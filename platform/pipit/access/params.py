@@ -66,18 +66,15 @@ def merge(
 
 
 def _request_value(name: str, value: object) -> RequestValue | None:
-    """Scalars and arrays of scalars as they are; whatever is deeper as JSON text, for `JSON(name)`."""
+    """The value as it was sent: what a list's elements or an object are to a type, `templates` says."""
     if value is None or isinstance(value, bool | int | float):
         return value
-    if isinstance(value, list) and all(isinstance(item, str | bool | int | float) for item in value):
-        for item in value:
-            if isinstance(item, str):
-                _check_text(name, item)
-        if len(json.dumps(value)) > MAX_VALUE_BYTES:
-            raise _too_large(name)
-        return list(value)
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return _check_text(name, text)
+    if isinstance(value, str):
+        return _check_text(name, value)
+    if isinstance(value, list | dict):
+        _check_text(name, json.dumps(value, ensure_ascii=False))
+        return value
+    raise BadRequest(f"The parameter '{_shown(name)}' has no value")
 
 
 def _check_text(name: str, text: str) -> str:

@@ -43,6 +43,7 @@ def document(
                         "code": {"type": "string"},
                         "documentation": {"type": "string"},
                         "hint": {"type": "string"},
+                        "parameter": {"type": "string"},
                     },
                 }
             },

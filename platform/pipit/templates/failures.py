@@ -14,9 +14,9 @@ def syntax_error(text: str, line: int = 0, column: int = 0, *, hint: str = "") -
     return TemplateError(PREFIX + text, hint=hint, line=line, column=column)
 
 
-def value_error(text: str, *, anchor: str = "", hint: str = "") -> TemplateError:
+def value_error(text: str, *, anchor: str = "", hint: str = "", parameter: str = "") -> TemplateError:
     """What `Template.render` raises: this request's values do not do."""
-    return TemplateError(PREFIX + text, anchor=anchor, hint=hint)
+    return TemplateError(PREFIX + text, anchor=anchor, hint=hint, parameter=parameter)
 
 
 def explain(error: BaseException) -> str:

@@ -13,14 +13,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from pipit.errors import CustomError
+from pipit.errors import CustomError, TemplateError
 from pipit.sql.identifiers import quote
 from pipit.templates.dates import day_diff, difference
 from pipit.templates.failures import value_error
 from pipit.templates.runtime import as_list, as_text, emit
 from pipit.templates.sizes import weigh
 from pipit.templates.state import State
-from pipit.templates.types import NEVER_MISSING, PARSERS, PLAIN, parse, parse_list, stand_in
+from pipit.templates.types import NEVER_MISSING, PARSERS, PLAIN, form_of, parse, parse_list, stand_in
 from pipit.templates.values import Secret, Sql
 
 # Arguments of the type functions that only describe. They are read at compile time and never evaluated.
@@ -67,9 +67,23 @@ def _typed(type: str) -> Callable[..., Any]:
             state.made(len(found))
         if found is None:
             return None
-        return parse(type, found, PLAIN.get(type) if name in state.binder.fixed else None)
+        parser = PLAIN.get(type) if name in state.binder.fixed else None
+        try:
+            return parse(type, found, parser)
+        except TemplateError as error:
+            takes = "true, yes, 1, false or 0 where a token fixes it" if parser else form_of(type)
+            raise _named(error, name, takes, is_default=value is None) from error
 
     return call
+
+
+def _named(error: TemplateError, name: str | None, takes: str, *, is_default: bool) -> TemplateError:
+    """The error with the parameter's name beside the dialect's text, which has none."""
+    if name is not None:
+        error.parameter = name
+        whose = f"The default of '{name}' must be" if is_default else f"'{name}' takes"
+        error.hint = error.hint or f"{whose} {takes}."
+    return error
 
 
 def array(
@@ -85,7 +99,12 @@ def array(
     if found is None:
         return None
     state.made(len(found) if isinstance(found, (str, list, tuple)) else 1)
-    return parse_list(element, found)
+    try:
+        return parse_list(element, found)
+    except TemplateError as error:
+        one = form_of(element if known else "String")
+        takes = f"a list (a,b,c, or [...] in a JSON body), each element {one}"
+        raise _named(error, name, takes, is_default=value is None) from error
 
 
 def split_to_array(
@@ -95,7 +114,7 @@ def split_to_array(
     if found is None:
         return None
     if isinstance(found, (list, tuple)):
-        return [as_text(item) for item in as_list(found)]
+        return array(state, name, found)
     if not isinstance(separator, str) or not separator:
         raise value_error("The separator of split_to_array() is a text")
     state.made(len(as_text(found)))

@@ -96,7 +96,8 @@ class State:
             names.append(name)
         return value_error(
             f"Required parameter is not defined. Check the parameters {_listed(names)}. "
-            "Please provide a value or set a default value in the pipe code."
+            "Please provide a value or set a default value in the pipe code.",
+            parameter=name or "",
         )
 
 

@@ -43,6 +43,9 @@ def text_of(value: object) -> str:
 
 
 def _string(value: object) -> str:
+    """A scalar's text. An object, or a list that holds any, is its JSON text; a plain list is no text."""
+    if isinstance(value, dict) or (isinstance(value, list) and any(isinstance(i, (dict, list)) for i in value)):
+        return json.dumps(value, ensure_ascii=False)
     return text_of(value)
 
 
@@ -77,9 +80,7 @@ def _integer(value: object) -> int:
 
 
 def _sized(kind: type[Sized]) -> Callable[[object], Sized]:
-    name = kind.clickhouse
-    bits = int(name.rpartition("Int")[2])
-    low, high = (0, (1 << bits) - 1) if name.startswith("U") else (-(1 << bits - 1), (1 << bits - 1) - 1)
+    low, high = bounds(kind)
 
     def parse(value: object) -> Sized:
         number = _integer(value)
@@ -88,6 +89,12 @@ def _sized(kind: type[Sized]) -> Callable[[object], Sized]:
         return kind(number)
 
     return parse
+
+
+def bounds(kind: type[Sized]) -> tuple[int, int]:
+    name = kind.clickhouse
+    bits = int(name.rpartition("Int")[2])
+    return (0, (1 << bits) - 1) if name.startswith("U") else (-(1 << bits - 1), (1 << bits - 1) - 1)
 
 
 def _number(value: object) -> float:
@@ -179,15 +186,20 @@ def parse(type: str, value: object, parser: Callable[[object], object] | None = 
 
 
 def parse_list(element: str, value: object) -> list[object]:
-    """A list from text with commas, a repeated parameter or a JSON list. An unknown element type is read as String."""
+    """The value as a list of elements of a type. An unknown element type is read as String."""
     known = element if element in PARSERS else "String"
-    items = list(value) if isinstance(value, (list, tuple)) else _split(value, element)
+    try:
+        items = items_of(value)
+    except ValueError as error:
+        raise value_error(f"Error validating '{shown(value)}' to type Array({element})") from error
     if len(items) > MAX_ITEMS:
         raise value_error(f"A list has at most {MAX_ITEMS} elements")
     parser = PARSERS[known]
     parsed: list[object] = []
     for index, item in enumerate(items):
         try:
+            if known != "JSON" and (item is None or isinstance(item, (list, tuple, dict))):
+                raise ValueError("not a scalar")
             stripped = item.strip() if known != "String" and isinstance(item, str) else item
             parsed.append(_bare(parser(stripped)))
         except ValueError as error:
@@ -197,11 +209,24 @@ def parse_list(element: str, value: object) -> list[object]:
     return parsed
 
 
-def _split(value: object, element: str) -> list[str]:
-    try:
-        return text_of(value).split(",")
-    except ValueError as error:
-        raise value_error(f"Error validating '{shown(value)}' to type Array({element})") from error
+def items_of(value: object) -> list[object]:
+    """The one rule of what a list's elements are, for every way in which a request says one: a repeated parameter or
+    a list of a JSON body has its elements, and so has the text of a JSON list (`["a","b"]`); any other text has what
+    stands between its commas. Raises ValueError where there is no list."""
+    if isinstance(value, (list, tuple)):
+        return list(value)
+    text = text_of(value)
+    bare = text.strip()
+    if bare.startswith("[") and bare.endswith("]"):
+        try:
+            return list(json.loads(bare, parse_constant=_no_json))
+        except (ValueError, RecursionError):
+            pass  # `[a,b]` is a text with commas
+    return list(text.split(","))
+
+
+def _no_json(text: str) -> float:
+    raise ValueError(f"{text} is not JSON")
 
 
 def _bare(item: object) -> object:
@@ -209,6 +234,28 @@ def _bare(item: object) -> object:
     if isinstance(item, int):
         return int(item)
     return float(item) if isinstance(item, float) else item
+
+
+def form_of(type: str) -> str:
+    """What a value of the type looks like, for who has to write one."""
+    if type in _FORMS:
+        return _FORMS[type]
+    if type in FLOATING:
+        return "a number, such as 1.5"
+    if type in SIZED:
+        low, high = bounds(SIZED[type])
+        return f"a whole number from {low} to {high}" if high < 1 << 64 else f"a whole number that {type} can hold"
+    return "a whole number"
+
+
+_FORMS = {
+    "String": "a text, a number, true or false",
+    "Boolean": "a text, a number, true or false",
+    "Date": "a day as YYYY-MM-DD, such as 2026-03-09",
+    "DateTime": "a time as YYYY-MM-DD hh:mm:ss, such as 2026-03-09 10:00:00",
+    "DateTime64": "a time with three or more digits of a fraction, such as 2026-03-09 10:00:00.000",
+    "JSON": 'JSON text, such as {"a": 1}',
+}
 
 
 def shown(value: object) -> str:
