@@ -138,18 +138,18 @@ async def test_it_comes_back_again_and_again(tmp_path: Path) -> None:
 
 
 async def test_busy_is_not_hung(tmp_path: Path) -> None:
-    async with own_engine(tmp_path, beat_seconds=0.1) as (engine, supervisor):
-        slow = "SELECT sleep(1.5)"
+    async with own_engine(tmp_path, beat_seconds=0.1, beat_timeout=3.0) as (engine, supervisor):
+        slow = "SELECT sleep(3), sleep(1)"  # longer than an answer may take
         await asyncio.gather(*(engine.query(slow) for _ in range(70)))
         assert supervisor.starts == 1
 
 
 async def test_a_process_that_stood_still_itself_does_not_take_its_engine_for_hung(tmp_path: Path) -> None:
     """As after a machine's sleep: time has passed for everybody, and nobody is to blame."""
-    async with own_engine(tmp_path, beat_seconds=0.0) as (engine, supervisor):
-        for _ in range(5):
+    async with own_engine(tmp_path, beat_seconds=0.0, beat_timeout=3.0) as (engine, supervisor):
+        for _ in range(2):
             await asyncio.sleep(0.01)  # a question is under way
-            time.sleep(1.2)  # noqa: ASYNC251  longer than an answer may take
+            time.sleep(3.2)  # noqa: ASYNC251  longer than an answer may take
             await asyncio.sleep(0.05)
         assert supervisor.starts == 1
         assert await engine.query("SELECT 1") == b"1\n"

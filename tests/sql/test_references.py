@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from pipit.engine import Engine
@@ -448,6 +448,11 @@ def _selects(queries: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
 _queries = st.recursive(_names.map(lambda name: f"SELECT a FROM {name}"), _selects, max_leaves=6)
 
 
+# The engine resolves `u` inside of `t` where `t` is used: there it is a CTE that reads `t`, and `t` becomes a table.
+_USED_INSIDE_ANOTHER = "WITH t AS (SELECT a FROM u) SELECT a FROM t WHERE 1 IN (WITH u AS (SELECT a FROM t) SELECT a FROM t)"
+
+
+@example(sql=_USED_INSIDE_ANOTHER)
 @given(sql=_queries)
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 async def test_random_queries_read_what_is_found(tables: Any, sql: str) -> None:

@@ -264,7 +264,8 @@ class _Reader:
         self.bare_members: set[str] = set()
         self.unknown: list[str] = []
         self.ctes: dict[str, list[Node]] = {}
-        self.mentions: list[tuple[Node, str, Node]] = []  # inside this CTE, this name, bound by that QUERY
+        self.mentions: list[tuple[Node, str, Node]] = []  # inside this CTE, this name, bound inside of that node
+        self.root = Node("")
 
     def reads(self) -> Reads:
         return Reads(
@@ -280,6 +281,7 @@ class _Reader:
 
     def visit(self, root: Node) -> None:
         """Not recursive: a tree may be as deep as the engine's parser goes."""
+        self.root = root
         pending: list[tuple[Node, _Scope, str, Node | None]] = [(root, {}, "", None)]
         while pending:
             node, scope, place, holder = pending.pop()
@@ -321,7 +323,8 @@ class _Reader:
         """Whether a CTE may come to need itself.
 
         The engine looks up the names in a CTE's body where the CTE is used, not where it stands, so a name may mean
-        any CTE of that name inside of the query that binds it. And it takes two CTEs for one when their names and
+        any CTE of that name inside of the query that binds it; one that nothing binds where it stands, any of that name
+        at all. And it takes two CTEs for one when their names and
         texts are the same, wherever they stand.
         """
         needs: dict[str, set[str]] = {}
@@ -373,9 +376,9 @@ class _Reader:
 
     def written(self, name: str, scope: _Scope, holder: Node | None, bare: set[str]) -> None:
         """A name in the place of a table, as written."""
+        if holder is not None:
+            self.mentions.append((holder, name, scope.get(name, self.root)))
         if name in scope:
-            if holder is not None:
-                self.mentions.append((holder, name, scope[name]))
             return
         if "." in name:
             self.table(name)
