@@ -59,6 +59,7 @@ _FILTER_FIRST = (
 
 _SQL = "tests/attacks/test_sql.py"
 _REQUIRED = "tests/query/test_required.py"
+_MIXED = "tests/attacks/test_mixed.py"
 
 DEFENCES: tuple[Defence, ...] = (
     # --- query/secure.py: which filter stands on which table
@@ -114,8 +115,8 @@ DEFENCES: tuple[Defence, ...] = (
     Defence(
         "filters of unknown data sources",
         "query/read.py",
-        "        check_scopes(snapshot, security)\n        binder",
-        "        binder",
+        "        check_scopes(snapshot, security)\n        statement",
+        "        statement",
         (f"{_CHECKS}::test_a_filter_on_nothing_is_not_no_filter",),
     ),
     Defence(
@@ -1288,8 +1289,8 @@ DEFENCES: tuple[Defence, ...] = (
     Defence(
         "environment: statements are remembered for their place",
         "query/compose.py",
-        "key = (snapshot.workspace.place, snapshot.deployment, scope, text)",
-        "key = (snapshot.workspace.id, snapshot.deployment, scope, text)",
+        "key = (snapshot.workspace.place, snapshot.deployment, scope, fences.key, text)",
+        "key = (snapshot.workspace.id, snapshot.deployment, scope, fences.key, text)",
         (f"{_ENVIRONMENTS}::test_a_token_reads_its_own_environment",),
     ),
     Defence(
@@ -1385,8 +1386,8 @@ DEFENCES: tuple[Defence, ...] = (
     Defence(
         "tenant SQL after the filter",
         "query/limits.py",
-        "settings = _BASE | STRICT | FILTER_FIRST | _TENANT_SQL",
-        "settings = _BASE | STRICT | _TENANT_SQL",
+        "settings = _BASE | STRICT | FILTER_FIRST | WHOLE_COLUMNS | _TENANT_SQL",
+        "settings = _BASE | STRICT | WHOLE_COLUMNS | _TENANT_SQL",
         (f"{_SQL}::test_e01_e02_d27_no_answer_depends_on_others",),
     ),
     Defence(
@@ -1613,10 +1614,45 @@ DEFENCES: tuple[Defence, ...] = (
     ),
     Defence(
         "tables behind a fence",
-        "query/compose.py",
-        "if behind_fence else None",
-        "if False else None",
-        ("tests/attacks/test_dictionaries.py",),
+        "query/fences.py",
+        "        if all_of_it is not None:",
+        "        if False:",
+        ("tests/attacks/test_dictionaries.py", f"{_MIXED}::test_no_key_and_no_type_of_a_hidden_value_shows"),
+    ),
+    Defence(
+        "values of several types are made anew",
+        "sql/fence.py",
+        "    return _MIXED.search(type) is not None and not type",
+        "    return False and not type",
+        (f"{_MIXED}::test_no_key_and_no_type_of_a_hidden_value_shows",),
+    ),
+    Defence(
+        "no answer from what a part knows of a column, for endpoints",
+        "query/read.py",
+        "                settings |= WHOLE_COLUMNS\n",
+        "                pass\n",
+        (f"{_MIXED}::test_no_key_and_no_type_of_a_hidden_value_shows",),
+    ),
+    Defence(
+        "a filter's mixed columns are converted",
+        "query/secure.py",
+        "settled(condition, mixed) if mixed else condition",
+        "condition",
+        (f"{_MIXED}::test_a_policy_on_a_json_key_or_a_dynamic_column", f"{_MIXED}::test_a_tokens_filter_on_a_json_key"),
+    ),
+    Defence(
+        "no SAMPLE by a number of rows",
+        "query/examine.py",
+        "    return counted_sample(sql)",
+        '    return ""',
+        (f"{_MIXED}::test_sample_by_a_number_of_rows_would_count_the_others",),
+    ),
+    Defence(
+        "tenants do not call what fences call",
+        "sql/tenant.py",
+        "        if (name := identifier_name(function)) in FENCE_FUNCTIONS:",
+        "        if not (name := identifier_name(function)):",
+        (f"{_MIXED}::test_a_tenant_does_not_call_what_fences_call",),
     ),
     Defence(
         "a parameter that is fixed cannot be switched off",

@@ -25,6 +25,7 @@ CATALOGUE = {
     "K": " ".join(
         (
             "40 42",  # the server
+            "01 02 03 04",  # what the engine knows of all rows of a table
             "70",  # templates
         )
     ),

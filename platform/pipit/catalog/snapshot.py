@@ -15,6 +15,7 @@ from pipit.access.policy import Policy
 from pipit.catalog import services
 from pipit.catalog.state import TableNames, WorkspaceSettings
 from pipit.datafiles.resources import DataSource, Node, NodeType, Pipe, Project, versioned
+from pipit.sql.fence import is_mixed
 from pipit.sql.references import TableReference
 from pipit.templates import Parameter, Template
 
@@ -148,6 +149,11 @@ class NodeTarget:
 Target = TableTarget | NodeTarget
 
 
+def mixed_columns(datasource: DataSource) -> tuple[tuple[str, str], ...]:
+    """The columns with values of several types (JSON, Dynamic, Variant), with these types."""
+    return tuple((column.name, column.type) for column in datasource.columns if is_mixed(column.type))
+
+
 @dataclass(frozen=True)
 class Snapshot:
     workspace: Workspace
@@ -230,6 +236,15 @@ class Snapshot:
         for table in self.services.values():
             found[f"{table.database}.{table.physical}"] = TableTarget(table)
         return found
+
+    @cached_property
+    def mixed_columns(self) -> Mapping[str, tuple[tuple[str, str], ...]]:
+        """`database.table` -> its columns with values of several types (JSON, Dynamic, Variant), with these types.
+
+        Only tables that have one.
+        """
+        found = {name: mixed_columns(target.table.datasource) for name, target in self.physical_tables.items()}
+        return {name: columns for name, columns in found.items() if columns}
 
     @cached_property
     def elsewhere(self) -> Mapping[str, tuple[str, ...]]:

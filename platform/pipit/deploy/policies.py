@@ -9,13 +9,14 @@ converted to what it meets, the same text under `materialize()` never is, and IN
 from __future__ import annotations
 
 from pipit.access.policy import Policy
-from pipit.catalog.snapshot import Snapshot, Table
+from pipit.catalog.snapshot import Snapshot, Table, mixed_columns
 from pipit.deploy.scratch import logical
 from pipit.engine import Engine
 from pipit.errors import DatafileError, PipitError, SqlError, Unavailable
 from pipit.query.secure import filter_setting
 from pipit.sql.identifiers import quote
 from pipit.sql.literals import quote_string
+from pipit.sql.mixed import settled
 
 # ILLEGAL_TYPE_OF_ARGUMENT, TYPE_MISMATCH, NO_COMMON_TYPE: a text stands where the engine has something else.
 _CONVERTED = frozenset({43, 53, 386})
@@ -47,7 +48,7 @@ async def try_policies(engine: Engine, snapshot: Snapshot, broken: set[str]) -> 
 
 async def _try_on_table(engine: Engine, table: Table, policy: Policy) -> None:
     name = f"{table.database}.{table.physical}"
-    filters = filter_setting({name: policy.example()})
+    filters = filter_setting({name: settled(policy.example(), mixed_columns(table.datasource))})
     settings: dict[str, str | int | float] = {"readonly": 1, "additional_table_filters": filters}
     statement = f"SELECT 1 FROM {quote(table.database)}.{quote(table.physical)}"
     await engine.query(statement, settings=settings, format="Null")
@@ -58,7 +59,7 @@ async def _converts(engine: Engine, table: Table, policy: Policy) -> bool:
     if not types or policy.example() == policy.example(converted=False):
         return False
     for given in (False, True):
-        condition = policy.example(converted=given)
+        condition = settled(policy.example(converted=given), mixed_columns(table.datasource))
         columns = types if given else {name: _as_text(type) for name, type in types.items()}
         structure = quote_string(", ".join(f"{quote(name)} {type}" for name, type in columns.items()))
         rows = f"(SELECT * FROM generateRandom({structure}, 1, 8, 4) LIMIT 20)"

@@ -15,10 +15,10 @@ from typing import Any
 from cachetools import LRUCache
 
 from pipit.catalog import services
-from pipit.catalog.snapshot import CompiledNode, CompiledPipe, NodeTarget, Snapshot, Table, TableTarget, Target
+from pipit.catalog.snapshot import CompiledNode, CompiledPipe, NodeTarget, Snapshot, TableTarget, Target
 from pipit.errors import SqlError
+from pipit.query.fences import NO_FENCES, Fences
 from pipit.sql.allowed import ALLOWED_SETTINGS, ALLOWED_TABLE_FUNCTIONS
-from pipit.sql.fence import fenced
 from pipit.sql.identifiers import quote
 from pipit.sql.references import (
     TableReference,
@@ -68,10 +68,8 @@ class Composed:
 class Composer:
     """Composes statements; remembers what it learned about each text. Shared by all requests, changed by none."""
 
-    def __init__(self, *, fenced: bool = False) -> None:
-        """`fenced`: tables stand behind a fence (`sql/fence.py`)."""
-        self._fenced = fenced
-        self._prepared: LRUCache[tuple[str, int, str, str], Prepared] = LRUCache(CACHE_CHARACTERS, _size)
+    def __init__(self) -> None:
+        self._prepared: LRUCache[tuple[object, ...], Prepared] = LRUCache(CACHE_CHARACTERS, _size)
         self._joined: LRUCache[tuple[object, ...], str] = LRUCache(CACHE_CHARACTERS, len)
 
     def pipe(
@@ -83,10 +81,12 @@ class Composer:
         binder: Binder,
         *,
         over: str | None = None,
+        fences: Fences = NO_FENCES,
     ) -> Composed:
         """The statement of a pipe's node. `over` is SQL over `_`, which then means this node's result."""
         top = over if over is not None else render(snapshot, node, values, binder)
-        return self._compose(snapshot, pipe, node, top, values, binder, under_name="_" if over is not None else None)
+        under = "_" if over is not None else None
+        return self._compose(snapshot, pipe, node, top, values, binder, under_name=under, fences=fences)
 
     def sql(
         self,
@@ -96,10 +96,14 @@ class Composer:
         binder: Binder,
         *,
         pipeline: tuple[CompiledPipe, CompiledNode] | None = None,
+        fences: Fences = NO_FENCES,
     ) -> Composed:
         """The statement of a workspace's own SQL (already rendered). `_` means the node of `pipeline`."""
         pipe, node = pipeline or (None, None)
-        return self._compose(snapshot, pipe, node, text, values, binder, under_name="_" if node else None, adhoc=True)
+        under = "_" if node else None
+        return self._compose(
+            snapshot, pipe, node, text, values, binder, under_name=under, adhoc=True, fences=fences
+        )
 
     def _compose(
         self,
@@ -112,11 +116,12 @@ class Composer:
         *,
         under_name: str | None,
         adhoc: bool = False,
+        fences: Fences,
     ) -> Composed:
         # Rendered depth first, each node once: the order of binding, and so the text, depends on nothing but texts.
         underscore = NodeTarget(pipe, node) if under_name and pipe and node else None
         owner = None if adhoc else pipe
-        top = self._prepare(snapshot, owner, text, under=underscore)
+        top = self._prepare(snapshot, owner, text, fences, under=underscore)
         parts: dict[tuple[str, str], Prepared] = {}
         path: list[tuple[str, str]] = []
         if node is not None and pipe is not None and under_name is None:
@@ -133,7 +138,7 @@ class Composer:
             rendered = render(snapshot, target.node, values, binder)
             if target.pipe is not pipe:
                 binder.cache_seconds = said  # the pipe that is asked decides whether its answers are kept
-            prepared = self._prepare(snapshot, target.pipe, rendered)
+            prepared = self._prepare(snapshot, target.pipe, rendered, fences)
             for inner in prepared.nodes:
                 visit(inner)
             path.pop()
@@ -164,14 +169,20 @@ class Composer:
         return found
 
     def _prepare(
-        self, snapshot: Snapshot, pipe: CompiledPipe | None, text: str, *, under: NodeTarget | None = None
+        self,
+        snapshot: Snapshot,
+        pipe: CompiledPipe | None,
+        text: str,
+        fences: Fences,
+        *,
+        under: NodeTarget | None = None,
     ) -> Prepared:
         """Replaces the names in one rendered text. Raises SqlError on a name that is no resource of the workspace."""
         scope = f"{pipe.name if pipe else ''}\0{under.pipe.name + '.' + under.node.name if under else ''}"
-        key = (snapshot.workspace.place, snapshot.deployment, scope, text)
+        key = (snapshot.workspace.place, snapshot.deployment, scope, fences.key, text)
         found = self._prepared.get(key)
         if found is None:
-            found = prepare(snapshot, pipe, text, under=under, behind_fence=self._fenced)
+            found = prepare(snapshot, pipe, text, under=under, fences=fences)
             remember(self._prepared, key, found)
         return found
 
@@ -189,7 +200,7 @@ def prepare(
     text: str,
     *,
     under: NodeTarget | None = None,
-    behind_fence: bool = False,
+    fences: Fences = NO_FENCES,
 ) -> Prepared:
     """One text: a single SELECT, its SETTINGS hoisted, names of resources replaced, everything else refused."""
     sql, own_settings = strip_settings(single_statement(text))
@@ -221,7 +232,7 @@ def prepare(
         if isinstance(target, TableTarget):
             tables.add(f"{target.table.database}.{target.physical}")
             names.add(target.table.name)
-            new = place_of(target.table, target.physical, behind_fence=behind_fence and not target.quarantine)
+            new = fences.place_of(target.table.database, target.physical, reference.kind)
         else:
             nodes[(target.pipe.name, target.node.name)] = target
             names.add(target.pipe.name)
@@ -244,13 +255,6 @@ def _not_found(reference: TableReference, full: str) -> SqlError:
     else:
         hint = "It is not a data source, a pipe or a node of this pipe in the workspace."
     return SqlError(f"Resource '{full}' not found", hint=hint)
-
-
-def place_of(table: Table, physical: str, *, behind_fence: bool) -> str | tuple[str, str]:
-    """What takes the place of a data source's name: for `rename`."""
-    place = f"{quote(table.database)}.{quote(physical)}"
-    found = fenced(place, {c.name: c.type for c in table.datasource.columns}) if behind_fence else None
-    return found or place
 
 
 def _cte_name(pipe: str, node: str) -> str:

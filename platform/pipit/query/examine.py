@@ -21,10 +21,14 @@ from pipit.catalog.snapshot import Snapshot
 from pipit.engine.client import Engine
 from pipit.errors import ReadRefused
 from pipit.query.compose import CACHE_CHARACTERS, SYSTEM_TABLES, Composed, remember
+from pipit.query.fences import Used
 from pipit.query.limits import EXAMINE_SETTINGS, SettingsDict
 from pipit.query.secure import filter_setting
+from pipit.sql.columns import columns_read
+from pipit.sql.fence import FENCE_FUNCTIONS
 from pipit.sql.lexer import TokenKind, identifier_name, tokenize
 from pipit.sql.precheck import check_text
+from pipit.sql.samples import counted_sample
 from pipit.sql.tenant import check_tenant_trees
 from pipit.sql.tree import EXPLAIN_RAW, EXPLAIN_RESOLVED, Reads, check_reads, parse_query_tree
 from pipit.templates import Binder
@@ -48,6 +52,7 @@ class Examined:
     tables: frozenset[str]
     tells_of_others: str = ""
     characters: int = 0  # of the text
+    columns: Used | None = None  # what it reads of each table; None: it cannot be told
 
 
 class Examiner:
@@ -68,9 +73,15 @@ class Examiner:
         return found
 
     async def examine_tenants(
-        self, snapshot: Snapshot, composed: Composed, columns: Mapping[str, frozenset[str]], limits: SettingsDict
-    ) -> frozenset[str]:
-        """The tables that a tenant's own text reads, by stricter rules (`sql/tenant.py`). Raises as `examine` does.
+        self,
+        snapshot: Snapshot,
+        composed: Composed,
+        columns: Mapping[str, frozenset[str]],
+        limits: SettingsDict,
+        *,
+        behind_fence: bool = False,
+    ) -> Examined:
+        """What a tenant's own text reads, by stricter rules (`sql/tenant.py`). Raises as `examine` does.
 
         Neither remembered nor looked up: how long it takes must not tell who asked the same before.
         """
@@ -80,18 +91,22 @@ class Examiner:
         reads = parse_query_tree(resolved)
         _check(parse_query_tree(raw), composed)
         _check(reads, composed)
-        check_tenant_trees(raw, resolved, columns)
-        return reads.tables
+        check_tenant_trees(raw, resolved, columns, FENCE_FUNCTIONS if behind_fence else frozenset())
+        return Examined(reads.tables, columns=columns_read(raw, resolved))
 
     async def _ask_engine(self, snapshot: Snapshot, composed: Composed, binder: Binder) -> Examined:
         check_text(composed.sql)
-        raw = parse_query_tree(await self._tree(EXPLAIN_RAW, snapshot, composed, binder))
+        written = await self._tree(EXPLAIN_RAW, snapshot, composed, binder)
+        raw = parse_query_tree(written)
         _check(raw, composed)
-        resolved = parse_query_tree(await self._tree(EXPLAIN_RESOLVED, snapshot, composed, binder))
+        tree = await self._tree(EXPLAIN_RESOLVED, snapshot, composed, binder)
+        resolved = parse_query_tree(tree)
         resolved = replace(resolved, functions=resolved.functions - _REWRITTEN)
         _check(resolved, composed)
-        both = raw.merged(resolved)
-        return Examined(resolved.tables, _tells_of_others(composed.sql, both.functions), len(composed.sql))
+        telling = _tells_of_others(composed.sql, raw.merged(resolved).functions)
+        mixed = not composed.tables.isdisjoint(snapshot.mixed_columns)
+        columns = columns_read(written, tree) if mixed else None
+        return Examined(resolved.tables, telling, len(composed.sql), columns)
 
     async def _tree(
         self, explain: str, snapshot: Snapshot, composed: Composed, binder: Binder, limits: SettingsDict | None = None
@@ -129,4 +144,4 @@ def _tells_of_others(sql: str, functions: frozenset[str]) -> str:
             return "PREWHERE (WHERE is as fast)"
         if token.kind in (TokenKind.WORD, TokenKind.QUOTED_IDENTIFIER) and _VIRTUAL.fullmatch(identifier_name(token)):
             return f"The virtual column {identifier_name(token)}"
-    return ""
+    return counted_sample(sql)

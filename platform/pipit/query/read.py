@@ -16,7 +16,7 @@ from pipit.access import grants
 from pipit.access.context import SecurityContext
 from pipit.access.params import RequestParams, merge
 from pipit.catalog.snapshot import CompiledNode, CompiledPipe, Snapshot
-from pipit.engine.client import Engine
+from pipit.engine.client import Engine, ParamValue
 from pipit.errors import (
     BadRequest,
     Forbidden,
@@ -33,12 +33,14 @@ from pipit.errors import (
 from pipit.query import tenant_sql
 from pipit.query.cache import Cache, Run, key_of, once
 from pipit.query.compose import Composed, Composer
-from pipit.query.examine import Examiner, check_strict
+from pipit.query.examine import Examined, Examiner, check_strict
+from pipit.query.fences import NO_FENCES, Fences, Used, fences_for
 from pipit.query.formats import Format, split_format
 from pipit.query.limits import (
     FILTER_FIRST,
     MAX_SQL_BYTES,
     STRICT,
+    WHOLE_COLUMNS,
     Limits,
     SettingsDict,
     settings_for,
@@ -85,6 +87,25 @@ class Answer:
     chunks: AsyncIterator[bytes]
 
 
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """A statement with the values that it binds, before the engine has seen it."""
+
+    composed: Composed
+    binder: Binder
+    format: Format
+
+
+@dataclass(frozen=True, slots=True)
+class _Statement:
+    """A statement that passed the examination."""
+
+    composed: Composed
+    params: Mapping[str, ParamValue]
+    format: Format
+    examined: Examined
+
+
 class Reader:
     """Holds what all reads share: the engine, its slots, what is known of texts. Keeps nothing of any one request."""
 
@@ -105,7 +126,7 @@ class Reader:
         self._cache = cache or Cache()
         self._sink = sink
         self._make_services = make_services
-        self._composer, self._fencing = Composer(), Composer(fenced=True)
+        self._composer = Composer()
         self._examiner = Examiner(engine)
         self._stuck = Stuck()
 
@@ -286,15 +307,8 @@ class Reader:
         if isinstance(query, SqlQuery) and security.is_tenant:
             return await self._plan_tenants_text(snapshot, security, query)
         check_scopes(snapshot, security)
-        binder = Binder()
-        composer = self._fencing if fenced else self._composer
-        if isinstance(query, PipeQuery):
-            composed, format = self._compose_pipe(snapshot, security, query, binder, composer), query.format
-        else:
-            composed, format = self._compose_sql(snapshot, security, query, binder, composer)
-        if self._make_services is not None and not snapshot.service_tables.isdisjoint(composed.tables):
-            await self._make_services(snapshot.workspace.database)
-        examined = await self._examiner.examine(snapshot, composed, binder)
+        statement = await self._examined(snapshot, security, query, fenced=fenced)
+        composed, examined = statement.composed, statement.examined
         reads = examined.tables | composed.tables
         filters = filters_for(snapshot, security, reads)
         check_filters(snapshot, security, reads, filters)
@@ -305,12 +319,37 @@ class Reader:
         # Confined by a filter or by parameters that the token fixes: statistics would count others' rows.
         if filters or self._is_confined(security, query):
             settings |= STRICT
+            if not reads.isdisjoint(snapshot.mixed_columns):
+                settings |= WHOLE_COLUMNS
         settings["readonly"] = 1
         if filters:
             check_strict(examined)
             settings["additional_table_filters"] = filter_setting(filters)
         keep = _cache_seconds(snapshot, query, composed)
-        return Plan(composed, binder.params, filters, settings, reads, format, keep)
+        return Plan(composed, statement.params, filters, settings, reads, statement.format, keep)
+
+    async def _examined(
+        self, snapshot: Snapshot, security: SecurityContext, query: PipeQuery | SqlQuery, *, fenced: bool
+    ) -> _Statement:
+        """The statement, composed and examined. `fenced`: its tables stand behind a fence."""
+        plain = self._statement(snapshot, security, query, NO_FENCES)
+        tables = plain.composed.tables
+        if self._make_services is not None and not snapshot.service_tables.isdisjoint(tables):
+            await self._make_services(snapshot.workspace.database)
+        examined = await self._examiner.examine(snapshot, plain.composed, plain.binder)
+        if not fenced:
+            return _Statement(plain.composed, plain.binder.params, plain.format, examined)
+        behind = self._statement(snapshot, security, query, fences_for(snapshot, tables, examined.columns))
+        examined = await self._examiner.examine(snapshot, behind.composed, behind.binder)
+        return _Statement(behind.composed, behind.binder.params, behind.format, examined)
+
+    def _statement(
+        self, snapshot: Snapshot, security: SecurityContext, query: PipeQuery | SqlQuery, fences: Fences
+    ) -> _Written:
+        binder = Binder()
+        if isinstance(query, PipeQuery):
+            return _Written(self._compose_pipe(snapshot, security, query, binder, fences), binder, query.format)
+        return _Written(*self._compose_sql(snapshot, security, query, binder, fences))
 
     async def _plan_tenants_text(self, snapshot: Snapshot, security: SecurityContext, query: SqlQuery) -> Plan:
         """What the token may read is decided before the engine sees the text; what the text may do is decided after."""
@@ -322,8 +361,13 @@ class Reader:
         limits = tenant_sql_settings(self._limits.tenant_sql, filtered=bool(filters))
         columns = tenant_sql.columns_of(snapshot, composed)
         async with self._slots.held(security):  # the engine computes what is constant in a text already here
-            examined = await self._examiner.examine_tenants(snapshot, composed, columns, limits)
-        reads = examined | composed.tables
+            used: Used | None = None
+            if not composed.tables.isdisjoint(snapshot.mixed_columns):
+                used = (await self._examiner.examine_tenants(snapshot, composed, columns, limits)).columns
+            fences = fences_for(snapshot, composed.tables, used)
+            composed, _ = tenant_sql.compose(snapshot, security, query.sql, query.format, fences)
+            examined = await self._examiner.examine_tenants(snapshot, composed, columns, limits, behind_fence=True)
+        reads = examined.tables | composed.tables
         check_filters(snapshot, security, reads, filters)
         settings = limits | dict(query.settings) | {"readonly": 1}
         if filters:
@@ -336,7 +380,7 @@ class Reader:
         return security.is_tenant and any(scope.fixed_params for scope in scopes)
 
     def _compose_pipe(
-        self, snapshot: Snapshot, security: SecurityContext, query: PipeQuery, binder: Binder, composer: Composer
+        self, snapshot: Snapshot, security: SecurityContext, query: PipeQuery, binder: Binder, fences: Fences
     ) -> Composed:
         pipe = snapshot.pipes.get(query.pipe)
         declared = pipe.fixed_params if pipe else ()
@@ -353,7 +397,8 @@ class Reader:
             if security.is_tenant:
                 raise Forbidden("A JWT cannot use 'q': only workspace tokens may send SQL")
             _check_sql_size(query.over)
-        composed = composer.pipe(snapshot, pipe, pipe.endpoint, values, binder, over=query.over or None)
+        over = query.over or None
+        composed = self._composer.pipe(snapshot, pipe, pipe.endpoint, values, binder, over=over, fences=fences)
         # Also of pipes that a template named only now.
         grants.fixes(security, query.pipe, fixed, (n for p in composed.pipes for n in snapshot.pipes[p].fixed_params))
         if query.over and not security.is_admin:
@@ -361,8 +406,8 @@ class Reader:
         return composed
 
     def _compose_sql(
-        self, snapshot: Snapshot, security: SecurityContext, query: SqlQuery, binder: Binder, composer: Composer
-    ) -> tuple[Composed, Format]:
+        self, snapshot: Snapshot, security: SecurityContext, query: SqlQuery, binder: Binder, fences: Fences
+    ) -> tuple[Composed, Binder, Format]:
         _check_sql_size(query.sql)
         values = merge(query.params, {}, security)
         pipeline: tuple[CompiledPipe, CompiledNode] | None = None
@@ -374,10 +419,10 @@ class Reader:
         # A token that sits in somebody's browser may send SQL; the workspace's secrets are not its to read.
         secrets = snapshot.secrets if security.manages_workspace else {}
         text, format = split_format(render_text(query.sql, values, binder, secrets), query.format)
-        composed = composer.sql(snapshot, text, values, binder, pipeline=pipeline)
+        composed = self._composer.sql(snapshot, text, values, binder, pipeline=pipeline, fences=fences)
         if not security.is_admin:
             grants.read_sql(security, composed.names)
-        return composed, format
+        return composed, binder, format
 
 
 def render_text(text: str, values: Mapping[str, RequestValue], binder: Binder, secrets: Mapping[str, str]) -> str:

@@ -25,6 +25,7 @@ from pipit.catalog.snapshot import Snapshot, Table, TableTarget, staging_of
 from pipit.errors import ReadRefused
 from pipit.query.compose import SYSTEM_TABLES
 from pipit.sql.literals import quote_string
+from pipit.sql.mixed import settled
 
 
 def filters_for(snapshot: Snapshot, security: SecurityContext, tables: Iterable[str]) -> dict[str, str]:
@@ -43,7 +44,8 @@ def filters_for(snapshot: Snapshot, security: SecurityContext, tables: Iterable[
             continue  # system.one and its like
         condition = _filter_of(snapshot, security, target)
         if condition:
-            filters[physical] = condition
+            mixed = snapshot.mixed_columns.get(physical)
+            filters[physical] = settled(condition, mixed) if mixed else condition
     return filters
 
 

@@ -19,7 +19,8 @@ from pipit.access.filters import columns_of_filter
 from pipit.catalog.snapshot import Snapshot, Table
 from pipit.datafiles import key_items
 from pipit.errors import Forbidden, ReadRefused, SqlError
-from pipit.query.compose import Composed, place_of
+from pipit.query.compose import Composed
+from pipit.query.fences import NO_FENCES, Fences
 from pipit.query.formats import Format, split_format
 from pipit.query.limits import MAX_SQL_BYTES
 from pipit.query.secure import check_scopes, filters_for
@@ -42,7 +43,9 @@ def require(snapshot: Snapshot, security: SecurityContext) -> None:
         )
 
 
-def compose(snapshot: Snapshot, security: SecurityContext, text: str, default: Format) -> tuple[Composed, Format]:
+def compose(
+    snapshot: Snapshot, security: SecurityContext, text: str, default: Format, fences: Fences = NO_FENCES
+) -> tuple[Composed, Format]:
     """The statement over physical tables. Raises Forbidden and NotFound on rights, SqlError on the text."""
     if len(text.encode()) > MAX_SQL_BYTES:
         raise SqlError(f"It is longer than {MAX_SQL_BYTES} bytes")
@@ -66,7 +69,7 @@ def compose(snapshot: Snapshot, security: SecurityContext, text: str, default: F
         if final:
             _check_final(security, table)
         tables[f"{table.database}.{table.physical}"] = table
-        replacements[reference.start] = place_of(table, table.physical, behind_fence=True)
+        replacements[reference.start] = fences.place_of(table.database, table.physical, reference.kind)
     names = frozenset(table.name for table in tables.values())
     return Composed(rename(sql, replacements), frozenset(tables), {}, names), format
 

@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping
 
 from pipit.errors import SqlError
 from pipit.sql.allowed import TENANT_TABLE_FUNCTIONS, function_verdict
+from pipit.sql.fence import FENCE_FUNCTIONS
 from pipit.sql.lexer import Token, TokenKind, identifier_name, tokenize
 from pipit.sql.outline import Outline, Query, Union
 from pipit.sql.scanner import outline
@@ -41,6 +42,9 @@ def check_tenant_text(sql: str) -> None:
     for token in tokenize(sql):
         _check_token(token)
     shape = outline(sql)
+    for function in shape.functions:
+        if (name := identifier_name(function)) in FENCE_FUNCTIONS:
+            raise SqlError(f"The function {name} is not for tenants: {function_verdict(name, tenant=True)}")
     if shape.clauses:
         raise SqlError("SETTINGS, FORMAT and INTO OUTFILE are not for tenants")
     if sum(1 for _ in _items(shape)) > MAX_TABLES:
@@ -52,8 +56,14 @@ def has_final(sql: str) -> bool:
     return any(t.kind is TokenKind.WORD and t.text.upper() == "FINAL" for t in tokenize(sql))
 
 
-def check_tenant_trees(raw: str, resolved: str, columns: Mapping[str, frozenset[str]]) -> None:
-    """On the engine's trees of the very statement that will run. `columns`: of each table that it may read."""
+def check_tenant_trees(
+    raw: str, resolved: str, columns: Mapping[str, frozenset[str]], of_fences: frozenset[str] = frozenset()
+) -> None:
+    """On the engine's trees of the very statement that will run. `columns`: of each table that it may read.
+
+    `of_fences`: functions that stand in it because a table stands behind a fence. `check_tenant_text` has refused them
+    in the tenant's own text.
+    """
     both = parse_query_tree(raw).merged(parse_query_tree(resolved))
     if both.unknown:
         raise SqlError(f"It cannot be examined: {both.unknown[0]}")
@@ -63,7 +73,7 @@ def check_tenant_trees(raw: str, resolved: str, columns: Mapping[str, frozenset[
         raise SqlError(f"It reads {table}")
     for name in sorted(both.table_functions - TENANT_TABLE_FUNCTIONS):
         raise SqlError(f"The table function {name} is not for tenants")
-    for name in sorted(both.functions):
+    for name in sorted(both.functions - of_fences):
         if why := function_verdict(name, tenant=True):
             raise SqlError(f"The function {name} is not for tenants: {why}")
     tree = query_tree(resolved)

@@ -1,0 +1,60 @@
+"""Which tables of a statement stand behind a fence (`sql/fence.py`), and what stands in the place of each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from pipit.catalog.snapshot import Snapshot
+from pipit.sql.fence import fenced
+from pipit.sql.identifiers import quote
+
+# Table (`database.table`) -> the columns and parts of columns that a statement reads of it, with their types.
+Used = Mapping[str, Mapping[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Fences:
+    """What stands before and after each table that needs it, by its full physical name.
+
+    `whole` is for a place where the table's columns are counted, not named: `x IN table`.
+    """
+
+    named: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    whole: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """Equal for equal fences."""
+        return (*sorted(self.named.items()), *sorted(self.whole.items()))
+
+    def place_of(self, database: str, physical: str, kind: str) -> str | tuple[str, str]:
+        """What takes the place of a data source's name: for `rename`."""
+        fences = self.whole if kind == "in" else self.named
+        return fences.get(f"{database}.{physical}") or f"{quote(database)}.{quote(physical)}"
+
+
+NO_FENCES = Fences()
+
+
+def fences_for(snapshot: Snapshot, tables: Iterable[str], used: Used | None) -> Fences:
+    """Fences for those of the tables that need one. `used`: what the statement reads, where that is known."""
+    named, whole = {}, {}
+    for physical in tables:
+        columns = columns_of(snapshot, physical)
+        database, _, name = physical.partition(".")
+        place = f"{quote(database)}.{quote(name)}"
+        all_of_it = fenced(place, columns)
+        if all_of_it is not None:
+            whole[physical] = all_of_it
+            part = fenced(place, columns, used[physical]) if used and physical in used else None
+            named[physical] = part or all_of_it
+    return Fences(named, whole)
+
+
+def columns_of(snapshot: Snapshot, physical: str) -> Mapping[str, str]:
+    """The declared columns of a table with their types; none of a quarantine or of a table that is not ours."""
+    target = snapshot.physical_tables.get(physical)
+    if target is None or target.quarantine:
+        return {}
+    return {column.name: column.type for column in target.table.datasource.columns}
