@@ -217,12 +217,16 @@ def test_append_counts_and_explains_bad_rows(shop: Shell, served: Serving) -> No
     done = shop("datasource", "append", "sales", "mixed.ndjson.gz")
     assert (done.returncode, done.stdout) == (0, "2 rows added to sales\n")
     assert "1 row did not fit and went to sales_quarantine" in done.stderr
+    assert shop("datasource", "append", "sales", "mixed.ndjson.gz", "--strict").returncode == 1
     (shop.folder / "one.json").write_text(json.dumps([bad], indent=2))
-    strict = shop("datasource", "append", "sales", "one.json", "--strict")
-    assert (strict.returncode, strict.stdout) == (1, "0 rows added to sales\n")
+    none = shop("datasource", "append", "sales", "one.json")
+    assert (none.returncode, none.stdout) == (1, "0 rows added to sales\n")
+    assert "Error: No row of one.json fits sales: 1 row went to sales_quarantine" in none.stderr
+    why = re.search(r'Why: pipit sql "(.+)"', none.stderr)
+    assert why and "many" in shop.ok("sql", why[1])
     piped = shop.ok("datasource", "append", "sales", "-", input=json.dumps(good).encode())
     assert piped == "1 row added to sales\n"
-    assert shop.ok("sql", "SELECT count() AS n FROM sales WHERE amount = -5", "-f", "ndjson") == '{"n":3}\n'
+    assert shop.ok("sql", "SELECT count() AS n FROM sales WHERE amount = -5", "-f", "ndjson") == '{"n":5}\n'
 
 
 def test_append_to_nothing_and_from_nothing(shop: Shell, served: Serving) -> None:

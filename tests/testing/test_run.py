@@ -323,3 +323,21 @@ async def test_a_pipe_that_only_writes_gives_what_it_would_write(ground: Ground,
     )
     found = await run_project(ground, folder, read_project(folder), read_tests(folder), jobs=1)
     assert [(str(r.outcome), r.note, r.difference) for r in found.results] == [("passed", "", "")]
+
+
+async def test_a_fixture_of_which_no_row_fits_is_a_failure(ground: Ground, tmp_path: Path) -> None:
+    """Its test passes on an empty table; some rows that do not fit are a warning."""
+    files = {
+        "datasources/t.datasource": "SCHEMA >\n    n Int32 `json:$.n`\n\nENGINE MergeTree\nENGINE_SORTING_KEY n\n",
+        "endpoints/p.pipe": "NODE n\nSQL >\n    SELECT n FROM t ORDER BY n\nTYPE endpoint\n",
+    }
+    for rows, expected, passed in (
+        ('{"n":"x"}\n{"n":"y"}\n', "", False),
+        ('{"n":"x"}\n{"n":1}\n', '{"n":1}', True),
+        ("", "", True),
+    ):
+        case = {"fixtures/t.ndjson": rows, "tests/p.yaml": f"- name: a\n  expected_result: '{expected}'\n"}
+        folder = write(tmp_path / str(len(rows)), files | case)
+        found = await run_project(ground, folder, read_project(folder), read_tests(folder), jobs=1)
+        assert found.count(Outcome.PASSED) == 1 and found.passed is passed, found
+        assert [loaded.file for loaded in found.empty_fixtures] == ([] if passed else ["fixtures/t.ndjson"])

@@ -69,15 +69,20 @@ def append(
 ) -> None:
     """Adds the rows of a file to a data source, and waits until they are in the table.
 
-    Rows that do not fit the schema land in NAME_quarantine, each with its reason.
+    Rows that do not fit the schema land in NAME_quarantine, each with its reason. Exit code 1 if none of the rows fit;
+    with --strict, if any did not.
     """
     with _opened(file) as (source, size):
         sent = run(_append(resolve(context, data, host, token), name, file, source, size))
     line(out, f"{count(sent.successful, 'row')} added to {name}")
     if sent.quarantined:
-        line(err, (f"{count(sent.quarantined, 'row')} did not fit and went to {name}_quarantine", "bold yellow"))
-        line(err, f'Why: pipit sql "SELECT * FROM {name}_quarantine LIMIT 10"')
-        if strict:
+        if sent.successful:
+            line(err, (f"{count(sent.quarantined, 'row')} did not fit and went to {name}_quarantine", "bold yellow"))
+        else:
+            none = f"No row of {file} fits {name}: {count(sent.quarantined, 'row')} went to {name}_quarantine"
+            line(err, ("Error: ", "bold red"), none)
+        line(err, f'Why: pipit sql "SELECT c__error, c__record FROM {name}_quarantine LIMIT 10"')
+        if strict or not sent.successful:
             raise typer.Exit(_EXIT_QUARANTINED)
 
 

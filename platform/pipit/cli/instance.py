@@ -62,6 +62,11 @@ def hold(data: Path, *, patience: float = 0.0) -> Iterator[None]:
         os.close(descriptor)
 
 
+def is_data_directory(folder: Path) -> bool:
+    """Whether a server, or a command without one, has ever held this folder."""
+    return (folder / _LOCK_FILE).is_file()
+
+
 def is_held(data: Path) -> bool:
     """Whether some process holds the directory now. Looks by trying: the lock is not kept."""
     try:

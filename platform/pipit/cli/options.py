@@ -51,12 +51,14 @@ TokenOption = Annotated[
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """Resolved. `host` and `token` are empty where nothing was given."""
+    """Resolved. `host` and `token` are empty where nothing was given. `project`: the folder that a command was given;
+    None where it has none, and means the current one."""
 
     data: Path
     host: str = ""
     token: str = ""
     clickhouse_url: str = ""
+    project: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,7 @@ def resolve(
         host=host or given.host or os.environ.get("PIPIT_HOST", ""),
         token=token or given.token or os.environ.get("PIPIT_TOKEN", ""),
         clickhouse_url=os.environ.get("PIPIT_CLICKHOUSE_URL", ""),
+        project=project,
     )
 
 

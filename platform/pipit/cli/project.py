@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from enum import StrEnum
 from importlib.resources import files as package_files
 from importlib.resources.abc import Traversable
@@ -12,18 +13,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.console import Console
 
 from pipit.cli.changes import live, show_changes, show_environments, summary
 from pipit.cli.options import DATA_FOLDER, DataOption, HostOption, Options, TokenOption, examples, resolve
-from pipit.cli.output import count, line, note, out, show_errors, show_warnings, waiting
+from pipit.cli.output import count, err, line, note, out, show_errors, show_warnings, waiting
 from pipit.cli.target import connect, run
-from pipit.errors import BadRequest, DatafileError
+from pipit.errors import BadRequest, DatafileError, ProjectError
 
 if TYPE_CHECKING:
     from pipit.datafiles.resources import Warning as ProjectWarning
     from pipit.deploy.check import Checked
 
 _PANEL = "Project"
+_SHOWN = 10  # errors, and projects, where several were taken for one
 
 Folder = Annotated[Path, typer.Argument(help="The project folder.", metavar="DIR", show_default=False)]
 
@@ -152,6 +155,39 @@ def read_files(folder: Path) -> dict[str, str]:
     return files
 
 
+def several_projects(
+    folder: Path, files: Iterable[str], errors: Sequence[DatafileError], console: Console = err
+) -> BadRequest | None:
+    """Prints the first errors of several projects that were taken for one, and says that they were. None: it is one.
+
+    They deploy together as long as they have no errors: a project's folders may be sorted by teams.
+    """
+    from pipit.datafiles.layout import project_roots
+
+    roots = project_roots(files)
+    if len(roots) < 2:
+        return None
+    show_errors(errors[:_SHOWN], console)
+    shown = ", ".join(roots[:_SHOWN]) + (" and more" if len(roots) > _SHOWN else "")
+    first = f"{count(len(errors), 'error')}, of which the first {_SHOWN} are shown. " if len(errors) > _SHOWN else ""
+    return BadRequest(
+        f"{first}{folder.resolve()} was taken for one project, and has the files of {len(roots)}: {shown}",
+        hint=f"Name the folder of one, such as {(folder / roots[0]).as_posix()}",
+    )
+
+
+@contextmanager
+def one_project(folder: Path, files: Iterable[str]) -> Iterator[None]:
+    """Around work with a project's files: its errors, as `several_projects` tells them."""
+    try:
+        yield
+    except ProjectError as error:
+        several = several_projects(folder, files, error.errors)
+        if several is not None:
+            raise several from None
+        raise
+
+
 class Format(StrEnum):
     TEXT = "text"
     JSON = "json"
@@ -174,6 +210,9 @@ def check(
     if format is Format.JSON:
         out.file.write(_as_json(folder, found))
     else:
+        several = several_projects(folder, files, found.errors, out) if found.errors else None
+        if several is not None:
+            raise several
         show_warnings(found.warnings, out)
         show_errors(found.errors, out)
         counted = f"{count(found.datasources, 'data source')}, {count(found.pipes, 'pipe')}, "
@@ -253,8 +292,9 @@ def _deploy(options: Options, folder: Path, *, check: bool, destructive: bool, w
     from pipit.datafiles import parse_project
 
     files = read_files(folder)
-    parse_project(files)  # what can be seen here is said at once
-    found = run(_send(options, files, check=check, destructive=destructive, weaker=weaker))
+    with one_project(folder, files):
+        parse_project(files)  # what can be seen here is said at once
+        found = run(_send(options, files, check=check, destructive=destructive, weaker=weaker))
     deployment = found["deployment"]
     show_changes(deployment)
     if found["result"] == "no_changes":

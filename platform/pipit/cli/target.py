@@ -12,11 +12,21 @@ import os
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from pipit.cli.client import Client, Json, open_client
-from pipit.cli.instance import TOKEN_FILE, ServerFile, find_server, hold, keep_token, local_token, server_token
+from pipit.cli.instance import (
+    TOKEN_FILE,
+    ServerFile,
+    find_server,
+    hold,
+    is_data_directory,
+    keep_token,
+    local_token,
+    server_token,
+)
 from pipit.cli.logs import log_to
 from pipit.cli.options import Options
 from pipit.cli.output import waiting
@@ -74,6 +84,7 @@ async def connect(options: Options) -> AsyncIterator[Client]:
         return
     server = find_server(options.data)
     if server is None:
+        _check_place(options)
         try:
             with hold(options.data, patience=_PATIENCE_SECONDS):
                 async with _own(options) as client:
@@ -95,6 +106,24 @@ def ask(options: Options, method: str, path: str, *, json: Any = None, data: Any
             return await client.ask(method, path, json=json, data=data)
 
     return run(asked())
+
+
+def _check_place(options: Options) -> None:
+    """A command without a server makes a data directory where there is a project, and nowhere else.
+
+    Raises Unavailable, and leaves nothing behind: most likely the command runs in the wrong folder.
+    """
+    from pipit.datafiles.layout import holds_project
+
+    if options.project is not None or options.clickhouse_url or is_data_directory(options.data):
+        return
+    if holds_project(Path()):
+        return
+    raise Unavailable(
+        f"There is no server to ask: {options.data.absolute()} is no data directory, and {Path.cwd()} is no project",
+        hint="Go to the project's folder. Or name a server with --host URL, or its data directory with --data DIR. "
+        "`pipit init shop` makes a new project.",
+    )
 
 
 @asynccontextmanager

@@ -11,7 +11,7 @@ import typer
 
 from pipit.cli.options import examples
 from pipit.cli.output import count, err, line, note, out, waiting
-from pipit.cli.project import Folder, read_files
+from pipit.cli.project import Folder, one_project, read_files
 from pipit.cli.target import run
 from pipit.errors import BadRequest
 
@@ -64,7 +64,8 @@ def test(
     files, moment = read_files(folder), _moment(now)
     tests = _tests(folder, only or [])
     told = _show_unless_failed if update else _show
-    report = run(_run(folder.resolve(), files, tests, jobs, moment, told))
+    with one_project(folder, files):
+        report = run(_run(folder.resolve(), files, tests, jobs, moment, told))
     for problem in problems(report):
         line(err, (f"Warning: {problem}", "yellow"))
     if junit is not None:
@@ -80,7 +81,8 @@ def test(
                 left.append(result)
                 _show(result)
         note(f"{count(len(changed), 'case')} updated.")
-        raise typer.Exit(_EXIT_FAILED if left else 0)
+        _say_empty(report)
+        raise typer.Exit(_EXIT_FAILED if left or report.empty_fixtures else 0)
     _sum_up(report)
     if not report.passed:
         raise typer.Exit(_EXIT_FAILED)
@@ -162,6 +164,13 @@ def _sum_up(report: Report) -> None:
     parts += [f"{failed} failed"] if failed else []
     parts += [f"{skipped} skipped"] if skipped else []
     note(f"{', '.join(parts)} in {report.seconds:.1f} s")
+    _say_empty(report)
+
+
+def _say_empty(report: Report) -> None:
+    for loaded in report.empty_fixtures:
+        said = f"No row of {loaded.file} is in {loaded.datasource}: its tests show an empty table"
+        line(err, ("Error: ", "bold red"), said)
 
 
 def _write(path: Path, text: str) -> None:

@@ -8,12 +8,14 @@ of the project's folders is an error, and nothing outside the folder is ever rea
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path, PurePosixPath
 
 from pipit.errors import DatafileError, ProjectError
 
 MAX_DEPTH = 3  # folders below the project's own
+MAX_FOLDERS = 20_000  # looked into; a project has some, a disk has more
 MAX_FILES = 5_000
 MAX_FILE_BYTES = 1_000_000
 MAX_PROJECT_BYTES = 64_000_000
@@ -40,7 +42,7 @@ def read_project(folder: Path) -> dict[str, str]:
     files: dict[str, str] = {}
     errors: list[DatafileError] = []
     total = 0
-    for path in _datafiles(root, root, 0):
+    for path in _datafiles(root, root, 0, [0]):
         name = path.relative_to(root).as_posix()
         if len(files) + len(errors) >= MAX_FILES:
             errors.append(DatafileError(f"The project has more than {MAX_FILES:,} files", file=name))
@@ -60,8 +62,38 @@ def read_project(folder: Path) -> dict[str, str]:
     return {} if all(name.endswith(INCLUDED) for name in files) else files
 
 
-def _datafiles(root: Path, folder: Path, depth: int) -> Iterator[Path]:
-    """Datafiles of a folder and those below it, in the order of their names."""
+def project_roots(files: Iterable[str]) -> list[str]:
+    """The folders that have folders as a project has them: `shop`, if `shop/pipes/top.pipe` is there. `.` is the folder
+    itself, also if a datafile stands in it. What is below another one of them is that one's."""
+    found: set[tuple[str, ...]] = set()
+    for file in files:
+        folders = PurePosixPath(file).parts[:-1]
+        own = next((index for index, name in enumerate(folders) if name in FOLDERS), None)
+        if own is not None or not folders:
+            found.add(folders[:own])
+    own_only = {one for one in found if not any(one[:end] in found for end in range(len(one)))}
+    return sorted("/".join(one) or "." for one in own_only)
+
+
+def holds_project(folder: Path) -> bool:
+    """Whether this folder, or just one below it, is a project. False where there is too much to look at."""
+    try:
+        root = folder.resolve()
+        found = [path.relative_to(root).as_posix() for path in islice(_datafiles(root, root, 0, [0]), MAX_FILES)]
+    except (OSError, ProjectError):
+        return False
+    kept = [name for name in found if not name.endswith(INCLUDED)]
+    return bool(kept) and len(project_roots(kept)) < 2
+
+
+def _datafiles(root: Path, folder: Path, depth: int, looked: list[int]) -> Iterator[Path]:
+    """Datafiles of a folder and those below it, in the order of their names. `looked` counts the folders.
+
+    Raises ProjectError where there are too many."""
+    looked[0] += 1
+    if looked[0] > MAX_FOLDERS:
+        message = f"There are more than {MAX_FOLDERS:,} folders below this one: it is no project"
+        raise ProjectError([DatafileError(message, file=str(root), hint="Name the project's folder.")])
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except PermissionError:
@@ -78,7 +110,7 @@ def _datafiles(root: Path, folder: Path, depth: int) -> Iterator[Path]:
                     yield path  # refused where it is read
                 continue
             if not (path / "pyvenv.cfg").exists():
-                yield from _datafiles(root, path, depth + 1)
+                yield from _datafiles(root, path, depth + 1, looked)
 
 
 def _inside(root: Path, link: Path) -> bool:

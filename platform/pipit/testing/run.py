@@ -65,11 +65,17 @@ class Report:
 
     @property
     def passed(self) -> bool:
-        """Whether nothing failed: a copy that did not run leaves a table empty, which a test may take for right.
+        """Whether nothing failed. A copy that did not run, or a fixture of which no row fits, leaves a table empty:
+        a test may take that for right.
 
-        Rows of a fixture that do not fit are no failure: projects are full of them, and the dialect lets them be.
+        Some rows of a fixture that do not fit are no failure: projects are full of them, and the dialect lets them be.
         """
-        return not self.count(Outcome.FAILED) and not any(self.copies.values())
+        return not self.count(Outcome.FAILED) and not any(self.copies.values()) and not self.empty_fixtures
+
+    @property
+    def empty_fixtures(self) -> tuple[Loaded, ...]:
+        """Those that hold something, and of which nothing came into the table."""
+        return tuple(loaded for loaded in self.fixtures if loaded.problem and not loaded.rows)
 
 
 async def run_project(
