@@ -33,16 +33,22 @@ from typing import ClassVar
 class PipitError(Exception):
     """Something went wrong inside Pipit; the request id names it in the server's log.
 
-    `message` is for the reader, `hint` says what to do, `headers` go with the HTTP response."""
+    `message` is for the reader, `hint` says what to do, `headers` go with the HTTP response. `detail` is what the
+    engine said of it, which may quote anybody's rows: it is never in `body()`, and only the API decides who sees it
+    (`api.refusals`).
+    """
 
     code: ClassVar[str] = "internal_error"
     status: int = 500
     documentation: ClassVar[str] = "/docs/errors.html"
 
-    def __init__(self, message: str, *, hint: str = "", headers: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, message: str, *, hint: str = "", headers: Mapping[str, str] | None = None, detail: str = ""
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.detail = detail
         self.headers: Mapping[str, str] = headers or {}
 
     def body(self) -> dict[str, object]:
@@ -106,12 +112,15 @@ class CustomError(BadRequest):
 
 
 class SqlError(BadRequest):
-    """The engine refused a statement. `engine_code` is ClickHouse's number; the message is already scrubbed."""
+    """The engine refused a statement. `engine_code` is ClickHouse's number; the message is already scrubbed.
+
+    With a code the message is the engine's own, and may quote rows: a tenant is never shown it (`api.refusals`).
+    """
 
     code = "sql_error"
 
-    def __init__(self, message: str, *, engine_code: int = 0, hint: str = "") -> None:
-        super().__init__(message, hint=hint)
+    def __init__(self, message: str, *, engine_code: int = 0, hint: str = "", detail: str = "") -> None:
+        super().__init__(message, hint=hint, detail=detail)
         self.engine_code = engine_code
 
 
@@ -163,8 +172,8 @@ class QueryTimeout(PipitError):
     code = "query_timeout"
     status = 408
 
-    def __init__(self, message: str, *, hint: str = "", stuck: bool = False) -> None:
-        super().__init__(message, hint=hint)
+    def __init__(self, message: str, *, hint: str = "", stuck: bool = False, detail: str = "") -> None:
+        super().__init__(message, hint=hint, detail=detail)
         self.stuck = stuck
 
 
@@ -209,8 +218,8 @@ class Unavailable(PipitError):
     code = "unavailable"
     status = 503
 
-    def __init__(self, message: str, *, retry_after: int = 1, hint: str = "") -> None:
-        super().__init__(message, hint=hint, headers={"Retry-After": str(retry_after)})
+    def __init__(self, message: str, *, retry_after: int = 1, hint: str = "", detail: str = "") -> None:
+        super().__init__(message, hint=hint, headers={"Retry-After": str(retry_after)}, detail=detail)
         self.retry_after = retry_after
 
 

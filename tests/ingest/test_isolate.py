@@ -11,7 +11,7 @@ import pytest
 from pipit.datafiles.resources import Column
 from pipit.engine import Engine
 from pipit.errors import UnprocessableWrite
-from pipit.ingest import Target, limits
+from pipit.ingest import Ingest, Target, limits
 from pipit.ingest.quarantine import create_table
 
 from .test_service import SETTINGS, Place, lines
@@ -139,7 +139,7 @@ async def test_a_view_that_fails_beside_a_row_that_the_table_refuses(engine: Eng
     place = await make(engine, tmp_path, DEFAULT)
     await place.command(f"CREATE TABLE DB.d1_view (x String) ENGINE = MergeTree ORDER BY x SETTINGS {SETTINGS}")
     view = "CREATE MATERIALIZED VIEW DB.m1_view TO DB.d1_view AS SELECT x FROM DB.d1_events"
-    await place.command(f"{view} WHERE throwIf(n = 1) = 0")
+    await place.command(f"{view} WHERE throwIf(n < 9) = 0")
     async with place.ingest() as ingest:
         with pytest.raises(UnprocessableWrite):
             await ingest.append(place.target, lines({"x": "1", "n": 1}, {"x": "bad"}, {"x": "2"}), wait=True)
@@ -186,3 +186,130 @@ async def test_a_full_disk_is_nobodys_fault_and_is_waited_for(engine: Engine, tm
         assert await ingest.drain(place.database, "d1_events")
     counts = [await place.count(table) for table in ("d1_events", "d1_view", "q1_events")]
     assert counts == [1, 1, 1]
+
+
+VIEW = "CREATE MATERIALIZED VIEW DB.m1_of__x TO DB.d1_view AS SELECT x FROM DB.d1_events WHERE if(n = 13, toUInt8(x), 1) = 1"
+
+
+async def make_viewed(engine: Engine, folder: Path, *views: str) -> Place:
+    place = await make(engine, folder)
+    await place.command(f"CREATE TABLE DB.d1_view (x String) ENGINE = MergeTree ORDER BY x SETTINGS {SETTINGS}")
+    for view in views:
+        await place.command(view)
+    return place
+
+
+async def together(place: Place, ingest: Ingest, *bodies: list[Any]) -> tuple[list[Any], dict[Path, bytes]]:
+    """The requests in one segment: what each is told, or what it raises; and the segment as it was."""
+    async with ingest.paused(place.database, "d1_events"):
+        waiting = [asyncio.create_task(ingest.append(place.target, lines(*b), wait=True)) for b in bodies]
+        while ingest.pending(place.database, "d1_events").rows < sum(map(len, bodies)):
+            await asyncio.sleep(0.01)
+        kept = {path: path.read_bytes() for path in place.files()}
+        assert len(kept) == 1
+    return await asyncio.gather(*waiting, return_exceptions=True), kept
+
+
+async def test_a_row_that_a_view_refuses_keeps_nobody_elses_rows_out_of_it(engine: Engine, tmp_path: Path) -> None:
+    """K30: two requests of one sender and one bad row of another in one segment; and a bad row within a body."""
+    place = await make_viewed(engine, tmp_path, VIEW)
+    first = [{"x": f"a{n}"} for n in range(100)]
+    second = [{"x": f"b{n}"} for n in range(100)]
+    mixed: list[Any] = [{"x": "c1"}, {"x": "SECRET", "n": 13}, "no json", {"x": "c2"}]
+    async with place.ingest() as ingest:
+        told, kept = await together(place, ingest, first, [{"x": "B", "n": 13}], second, mixed)
+        assert [(r.successful_rows, r.quarantined_rows, r.loaded) for r in told] == [
+            (100, 0, True),
+            (0, 1, True),
+            (100, 0, True),
+            (2, 2, True),
+        ]
+    good = sorted([r["x"] for r in (*first, *second)] + ["c1", "c2"])
+    assert await values(place, "d1_view") == good
+    assert sorted(set(await values(place)) - {"B", "SECRET"}) == good
+    refused = await place.engine.rows(
+        f"SELECT x, n, c__error[1] AS why FROM `{place.database}`.q1_events WHERE x IS NOT NULL ORDER BY x"
+    )
+    assert [(r["x"], r["n"]) for r in refused] == [("B", "13"), ("SECRET", "13")]
+    for row in refused:
+        assert row["why"].startswith("the materialized view 'of.x' does not take the row: ")
+        assert row["x"] in row["why"]  # its own
+    everything = [await place.count(table) for table in ("d1_events", "d1_view", "q1_events")]
+    for path, content in kept.items():  # as if it had died right before the file was removed
+        path.write_bytes(content)
+    async with place.ingest() as ingest:
+        assert await ingest.drain(place.database, "d1_events")
+    assert [await place.count(table) for table in ("d1_events", "d1_view", "q1_events")] == everything
+    assert {name for name in await tables(place) if name.startswith("probe")} == set()
+
+
+async def test_a_lone_bad_row_is_isolated_if_the_view_takes_what_the_table_has(engine: Engine, tmp_path: Path) -> None:
+    place = await make_viewed(engine, tmp_path, VIEW)
+    async with place.ingest() as ingest:
+        assert (await ingest.append(place.target, lines({"x": "1"}), wait=True)).successful_rows == 1
+        bad = await ingest.append(place.target, lines({"x": "B2", "n": 13}), wait=True)
+        assert (bad.successful_rows, bad.quarantined_rows, bad.loaded) == (0, 1, True)
+        assert place.files() == []
+    assert (await values(place, "d1_view"), await values(place, "q1_events")) == (["1"], ["B2"])
+
+
+async def test_a_view_that_takes_nothing_is_broken_and_no_row_is_to_blame(engine: Engine, tmp_path: Path) -> None:
+    """K31: rows wait for it, of everybody; a bad row of another view does not."""
+    place = await make_viewed(engine, tmp_path, VIEW)
+    await place.command(f"CREATE TABLE DB.d1_two (x String) ENGINE = MergeTree ORDER BY x SETTINGS {SETTINGS}")
+    two = "CREATE MATERIALIZED VIEW DB.m1_two TO DB.d1_two AS SELECT x FROM DB.d1_events"
+    async with place.ingest() as ingest:
+        assert (await ingest.append(place.target, lines({"x": "0"}), wait=True)).loaded
+        await place.command(f"{two} WHERE throwIf(x != '') = 0")
+        told, _ = await together(place, ingest, [{"x": "1"}, {"x": "2"}], [{"x": "B3", "n": 13}], [{"x": "4"}])
+        assert all(isinstance(one, UnprocessableWrite) for one in told)
+        assert await values(place, "d1_view") == ["0", "1", "2", "4"]
+        assert (await values(place, "d1_two"), await values(place, "q1_events")) == ([], ["B3"])
+        assert len(place.files()) == 1
+        async with ingest.paused(place.database, "d1_events"):
+            await place.command("DROP TABLE DB.m1_two SYNC")
+            await place.command(f"{two} WHERE throwIf(x = '2') = 0")
+        assert await ingest.drain(place.database, "d1_events")
+    assert await values(place, "d1_two") == ["1", "4"]  # and its own bad row was found then
+    assert await values(place, "d1_view") == ["0", "1", "2", "4"]
+    assert await values(place, "q1_events") == ["2", "B3"]
+
+
+async def test_views_behind_views_and_their_targets_refuse_rows_too(engine: Engine, tmp_path: Path) -> None:
+    place = await make(engine, tmp_path)
+    for name, more in (("one", ""), ("two", ", CONSTRAINT fine CHECK total != 7")):
+        await place.command(
+            f"CREATE TABLE DB.d1_{name} (x String, total UInt64{more}) ENGINE = SummingMergeTree ORDER BY x "
+            f"SETTINGS {SETTINGS}"
+        )
+    await place.command(
+        "CREATE MATERIALIZED VIEW DB.m1_one TO DB.d1_one AS SELECT e.x AS x, sum(e.n) AS total FROM DB.d1_events AS e "
+        "GROUP BY x"
+    )
+    await place.command("CREATE MATERIALIZED VIEW DB.m1_two TO DB.d1_two AS SELECT x, total FROM DB.d1_one")
+    async with place.ingest() as ingest:
+        told, _ = await together(
+            place, ingest, [{"x": "a", "n": 3}, {"x": "a", "n": 3}], [{"x": "b", "n": 7}], [{"x": "c", "n": 1}]
+        )
+        assert [(r.successful_rows, r.quarantined_rows) for r in told] == [(2, 0), (0, 1), (1, 0)]
+    for table in ("d1_one", "d1_two"):
+        rows = await engine.rows(
+            f"SELECT x, sum(total) AS n FROM `{place.database}`.{table} WHERE x != 'b' GROUP BY x ORDER BY x"
+        )
+        assert [(r["x"], r["n"]) for r in rows] == [("a", 6), ("c", 1)]
+    assert await place.count("d1_two") == 2
+
+
+async def test_a_bad_row_of_a_view_in_a_segment_over_many_partitions(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "MAX_PARTITIONS", 10)
+    place = await make(engine, tmp_path, partition="x")
+    await place.command(f"CREATE TABLE DB.d1_view (x String) ENGINE = MergeTree ORDER BY x SETTINGS {SETTINGS}")
+    await place.command(VIEW)
+    many = [{"x": f"{n:02}"} for n in range(35)]
+    async with place.ingest() as ingest:
+        told, _ = await together(place, ingest, many, [{"x": "bad", "n": 13}])
+        assert [(r.successful_rows, r.quarantined_rows) for r in told] == [(35, 0), (0, 1)]
+    assert await values(place, "d1_view") == [r["x"] for r in many]
+    assert await values(place, "q1_events") == ["bad"]

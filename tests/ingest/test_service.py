@@ -264,21 +264,21 @@ async def test_a_view_that_fails_is_told_and_repaired_when_it_works_again(place:
     await place.command(f"CREATE TABLE DB.d1_view (id UInt32) ENGINE = MergeTree ORDER BY id SETTINGS {SETTINGS}")
     await place.command(
         "CREATE MATERIALIZED VIEW DB.m1_view TO DB.d1_view AS SELECT id FROM DB.d1_events "
-        "WHERE throwIf(id = 13, 'unlucky') = 0"
+        "WHERE throwIf(id < 15, 'unlucky') = 0"
     )
     async with place.ingest() as ingest:
         with pytest.raises(UnprocessableWrite) as failed:
             await ingest.append(place.target, lines({"id": 13}, {"id": 14}, "bad"), wait=True)
         assert failed.value.status == 422
-        later = await ingest.append(place.target, lines({"id": 15}), wait=True)
-        assert later.successful_rows == 1
+        assert "unlucky" in failed.value.detail
+        assert "unlucky" not in failed.value.message + failed.value.hint
         assert len(place.files()) == 1
         async with ingest.paused(place.database, "d1_events"):
             await place.command("DROP TABLE DB.m1_view SYNC")
             await place.command("CREATE MATERIALIZED VIEW DB.m1_view TO DB.d1_view AS SELECT id FROM DB.d1_events")
         assert await ingest.drain(place.database, "d1_events")
     assert place.files() == []
-    assert (await place.count(), await place.count("q1_events"), await place.count("d1_view")) == (3, 1, 3)
+    assert (await place.count(), await place.count("q1_events"), await place.count("d1_view")) == (2, 1, 2)
 
 
 @pytest.mark.parametrize("restart", [False, True])
@@ -322,7 +322,7 @@ async def test_a_failed_view_stops_nobody_and_its_segment_is_never_replayed_too_
 
 
 async def test_views_that_work_are_fed_once_beside_one_that_fails(place: Place) -> None:
-    for name, condition in (("a", "1"), ("b", "throwIf(id = 13) = 0"), ("c", "1")):
+    for name, condition in (("a", "1"), ("b", "throwIf(id < 15) = 0"), ("c", "1")):
         await place.command(f"CREATE TABLE DB.d1_{name} (id UInt32) ENGINE = MergeTree ORDER BY id SETTINGS {SETTINGS}")
         await place.command(
             f"CREATE MATERIALIZED VIEW DB.m1_{name} TO DB.d1_{name} AS SELECT id FROM DB.d1_events WHERE {condition}"

@@ -35,7 +35,8 @@ from pipit.api import (
     tokens,
     workspaces,
 )
-from pipit.api.requests import MAX_URL_BYTES, whole_number
+from pipit.api.refusals import hides, shown_to
+from pipit.api.requests import MAX_URL_BYTES, Viewer, whole_number
 from pipit.api.server import Config, Server, open_server
 from pipit.errors import BadRequest, MethodNotAllowed, NotFound, PipitError, UriTooLong
 
@@ -235,9 +236,15 @@ class _Body:
 async def _pipit_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, PipitError)
     headers = dict(request.state.rate_headers) | dict(error.headers)
-    if error.status >= 500:
+    viewer: Viewer | None = getattr(request.state, "viewer", None)
+    security = viewer.security if viewer else None
+    if error.detail or hides(error, security):
+        said = error.detail or error.message
+        log.warning("request %s: %d %s: %s", request.state.request_id, error.status, error.message, said)
+    elif error.status >= 500:
         log.warning("request %s: %d %s", request.state.request_id, error.status, error.message)
-    return JSONResponse(error.body(), status_code=error.status, headers=headers)
+    body = shown_to(error, security, request.state.request_id)
+    return JSONResponse(body, status_code=error.status, headers=headers)
 
 
 async def _http_error(request: Request, error: Exception) -> Response:

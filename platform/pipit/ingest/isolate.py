@@ -1,131 +1,116 @@
-"""Which rows of a segment the table cannot take, though they read well: a DEFAULT, a constraint or a partition
-key throws on them (design, rule 3: one client's row stops nobody else's).
+"""Which rows of a segment the table or one of its views cannot take, though they read well: a DEFAULT, a constraint, a
+partition key or a view's SELECT throws on them (design, rule 3: one client's row stops nobody else's).
 
-Nothing is stored while they are looked for: parts of the segment are inserted into an empty copy of the table,
-which has no views and is dropped in the end. First requests are told apart, then the rows of those that fail. A
-request that has too many such rows is refused as a whole: it delays nobody for ever.
+Nothing is stored while they are looked for (`probe`). First requests are told apart, then the rows of those that fail.
+A request that has too many such rows is refused as a whole: it delays nobody for ever. A view is asked about single
+rows only if it takes any, of the segment or of those that the table has: one that refuses everything is broken, and no
+row is to blame for it.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import re
 from collections import deque
 from collections.abc import Sequence
-from pathlib import Path
+from dataclasses import dataclass
 
 from pipit.engine.client import Engine
-from pipit.errors import PipitError, SqlError
-from pipit.ingest import limits, parse
-from pipit.ingest.parse import Reader
-from pipit.ingest.segment import SCRATCH, Segment
-from pipit.sql.identifiers import quote
+from pipit.ingest import limits
+from pipit.ingest.parse import NUMBER, Reader
+from pipit.ingest.probe import Probe, Taker, opened
+from pipit.ingest.segment import Segment
 
 Refused = tuple[int, int, str]  # first row, end, reason
 
-# No row is to blame: disk, memory, files, its own state, and what stands in the statement and not in the rows.
-NOT_THE_ROWS = frozenset({74, 75, 76, 241, 243, 252, 1001})
-_UUID = re.compile(r" \([0-9a-f]{8}-[0-9a-f-]{27}\)")
-_SETTINGS = {
-    "fsync_after_insert": 0,
-    "fsync_part_directory": 0,
-    "non_replicated_deduplication_window": 0,
-    "parts_to_delay_insert": 1_000_000,
-    "parts_to_throw_insert": 1_000_000,
-}
+_REASON = 500  # characters
 
 
-def rows_of(segment: Segment) -> list[bytes]:
-    """Its rows, each with its line end."""
-    data = segment.path.read_bytes()[: segment.size]
-    mark = segment.mark.encode()
-    return [line + b"\n" for line in data.split(b"\n")[:-1] if not line.startswith(mark)]
+async def find(engine: Engine, segment: Segment, reader: Reader, known: Sequence[Refused] = ()) -> list[Refused]:
+    """In order, none of them twice, and none that is known. Not those of a taker that refuses even an empty insert, nor
+    of a broken view.
+    """
+    refused: list[Refused] = []
+    async with opened(engine, segment, reader) as probe:
+        await probe.stage()
+        async for taker in probe.takers():
+            if taker.broken is None:
+                search = _Search(probe, taker, segment, _without([*known, *refused]))
+                refused += await search.run()
+    return sorted(refused)
 
 
-def scratch(segment: Segment, purpose: str) -> Path:
-    return segment.path.with_suffix(f".{purpose}{SCRATCH}")
+def _without(refused: Sequence[Refused]) -> str:
+    """The condition that leaves out rows that one before refuses."""
+    single = [str(a) for a, b, _ in refused if b - a == 1]
+    listed = f" AND {NUMBER} NOT IN ({', '.join(single)})" if single else ""
+    return listed + "".join(f" AND NOT ({NUMBER} >= {a} AND {NUMBER} < {b})" for a, b, _ in refused if b - a > 1)
 
 
-async def find(engine: Engine, segment: Segment, reader: Reader) -> list[Refused]:
-    """In order. None when it is not the rows: the table refuses all, even an empty insert, or none."""
-    copy = _Copy(engine, segment, reader, await asyncio.to_thread(rows_of, segment))
-    try:
-        await copy.create()
-        if await copy.refuses(0, 0) is not None:
+@dataclass(slots=True)
+class _Search:
+    """The rows that one taker refuses."""
+
+    probe: Probe
+    taker: Taker
+    segment: Segment
+    without: str
+    taken: bool = False  # some of the rows are
+
+    async def run(self) -> list[Refused]:
+        starts = [*self.segment.starts, self.segment.rows]
+        whole = await self._refuses(0, self.segment.rows)
+        if whole is None:
             return []
-        return await _find(copy, [*segment.starts, segment.rows])
-    finally:
-        await asyncio.shield(asyncio.create_task(copy.drop()))
+        sure = not self.taker.view or await self.probe.works(self.taker)
+        found = await self._of_requests(starts, whole, sure)
+        return found if sure or self.taken else []
 
-
-async def _find(copy: _Copy, starts: Sequence[int]) -> list[Refused]:
-    requests = deque([(0, len(starts) - 1)])
-    parts: deque[Refused] = deque()
-    while requests:
-        first, end = requests.popleft()
-        reason = await copy.refuses(starts[first], starts[end])
-        if reason is not None and end - first == 1:
-            parts.append((starts[first], starts[end], reason))
-        elif reason is not None:
+    async def _of_requests(self, starts: Sequence[int], whole: str, sure: bool) -> list[Refused]:
+        requests = deque([(0, len(starts) - 1, whole)])
+        parts: deque[Refused] = deque()
+        tries = limits.TRIES_TO_SEE_A_VIEW_WORK
+        while requests:
+            first, end, reason = requests.popleft()
+            if end - first == 1:
+                parts.append((starts[first], starts[end], reason))
+                continue
             middle = (first + end) // 2
-            requests += ((first, middle), (middle, end))
-    found: list[Refused] = []
-    tries = limits.TRIES_TO_FIND_ROWS
-    while parts:  # in turns, so that no request uses up the tries of the others
-        start, stop, reason = parts.popleft()
-        if stop - start == 1:
-            found.append((start, stop, reason))
-        elif tries <= 0:
-            found.append((start, stop, f"one of {stop - start} rows that were not told apart: {reason}"))
-        else:
+            left = await self._refuses(starts[first], starts[middle])
+            # Where the left half is taken, it is the right one that is refused.
+            right = await self._refuses(starts[middle], starts[end]) if left is not None else reason
+            requests += [(first, middle, left)] if left is not None else []
+            requests += [(middle, end, right)] if right is not None else []
+            tries -= 1
+            if not (sure or self.taken or tries):
+                return []
+        return await self._of_rows(parts, sure)
+
+    async def _of_rows(self, parts: deque[Refused], sure: bool) -> list[Refused]:
+        found: list[Refused] = []
+        tries = limits.TRIES_TO_FIND_ROWS
+        while parts:  # in turns, so that no request uses up the tries of the others
+            if not (sure or self.taken or tries > limits.TRIES_TO_FIND_ROWS - limits.TRIES_TO_SEE_A_VIEW_WORK):
+                return []
+            start, stop, reason = parts.popleft()
+            if stop - start == 1:
+                alone = await self._refuses(start, stop)  # a row is refused for what it is, not beside others
+                if alone is not None:
+                    found.append((start, stop, alone))
+                continue
+            if tries <= 0:
+                found.append((start, stop, f"one of {stop - start} rows that were not told apart: {reason}"[:_REASON]))
+                continue
             tries -= 2
             half = (start + stop) // 2
-            for a, b in ((start, half), (half, stop)):
-                inner = await copy.refuses(a, b)
-                if inner is not None:
-                    parts.append((a, b, inner))
-    return sorted(found)
+            left = await self._refuses(start, half)
+            right = await self._refuses(half, stop) if left is not None else reason
+            parts += [(start, half, left)] if left is not None else []
+            parts += [(half, stop, right)] if right is not None else []
+        return found
 
-
-class _Copy:
-    """An empty table like the segment's."""
-
-    def __init__(self, engine: Engine, segment: Segment, reader: Reader, rows: Sequence[bytes]) -> None:
-        self._engine, self._segment, self._reader, self._rows = engine, segment, reader, rows
-        self._like = f"{quote(segment.header.database)}.{quote(segment.header.table)}"
-        self._name = f"probe_{segment.name}"  # of no form that a project could name
-        self._table = f"{quote(segment.header.database)}.{quote(self._name)}"
-        self._path = scratch(segment, "probe")
-        self._settings = {**segment.header.meta["settings"], "max_partitions_per_insert_block": 0}
-
-    async def create(self) -> None:
-        await self._engine.command(f"DROP TABLE IF EXISTS {self._table} SYNC")
-        await self._engine.command(f"CREATE TABLE {self._table} AS {self._like}")
-        with contextlib.suppress(SqlError):  # not a MergeTree
-            settings = ", ".join(f"{k} = {v}" for k, v in _SETTINGS.items())
-            await self._engine.command(f"ALTER TABLE {self._table} MODIFY SETTING {settings}")
-
-    async def drop(self) -> None:
-        self._path.unlink(missing_ok=True)
-        with contextlib.suppress(PipitError):  # the next attempt drops it
-            await self._engine.command(f"DROP TABLE IF EXISTS {self._table} SYNC")
-
-    async def refuses(self, start: int, stop: int) -> str | None:
-        """Why it does not take these rows (those that read well)."""
-        await asyncio.to_thread(self._path.write_bytes, b"".join(self._rows[start:stop]))
-        try:
-            await self._engine.insert_file(
-                f"{self._table} ({self._reader.names})",
-                self._reader.good_rows(strict=False),
-                self._path,
-                format=parse.FORMAT,
-                structure=parse.STRUCTURE,
-                settings=self._settings,
-            )
-        except SqlError as error:
-            if error.engine_code in NOT_THE_ROWS:
-                raise
-            reason = _UUID.sub("", error.message.replace(self._name, self._segment.header.table))
-            return f"the table does not take the row: {reason}"[:500]
-        return None
+    async def _refuses(self, start: int, stop: int) -> str | None:
+        error = await self.probe.refuses(self.taker, start, stop, self.without)
+        if error is None:
+            self.taken = self.taken or await self.probe.count(start, stop, self.without) > 0
+            return None
+        who = f"the materialized view '{self.taker.view}'" if self.taker.view else "the table"
+        return f"{who} does not take the row: {error.message}"[:_REASON]

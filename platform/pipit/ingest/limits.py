@@ -28,8 +28,10 @@ MAX_BLOCKS_BEHIND_FAILED = DEDUPLICATION_WINDOW // 2
 # Of one block, for the targets of views: another partition key than the table's. Their tokens fit the window.
 MAX_PARTITIONS_OF_VIEWS = DEDUPLICATION_WINDOW // 2
 
-# Inserts into a copy of a table, to tell the rows that it refuses from the others in the same requests
+# Inserts into a copy of a table or view, to tell the rows that it refuses from the others in the same requests
 TRIES_TO_FIND_ROWS = 2_000
+# and to see whether a view takes any row at all, when those that the table has do not show it.
+TRIES_TO_SEE_A_VIEW_WORK = 64
 REFUSED_ROWS_AT_ONCE = 500  # into the quarantine, each with its reason
 
 # Attempts of a segment that ran out of time, until later segments go on without it,

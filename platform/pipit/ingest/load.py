@@ -5,9 +5,11 @@ Tokens are made of the segment's name and a hash over its content; good and bad 
 outcome of an attempt that was cut off anywhere is completed by the next one, never doubled. The first
 attempt reads the file once and raises on a bad row before anything is written. Only when it fails are the
 rows counted, and what the engine's tables say, not its messages, decides: bad rows go to the quarantine and
-the rest is inserted; too many partitions are inserted in groups; a table that is gone is NotFound. What then
-still fails is a materialized view (422: the rows are stored) if the table takes the rows without its views. Else
-some rows are such that the table cannot take them (`isolate`): they go to the quarantine, and the rest in. A
+the rest is inserted; too many partitions are inserted in groups; a table that is gone is NotFound. If that fails
+too, the rows that the table or one of its views refuses are looked for (`isolate`) and written down: they go to the
+quarantine, and the rest in, under the same token. Each table then has each row that it takes, once: what has the
+token already, from an attempt before, keeps what it has; so the table may hold a row that its view refuses. What fails
+without any row being to blame is a broken view (422: the rows are stored) if the table takes them without its views. A
 full disk, too little memory and too many parts are nobody's rows: Unavailable or QueryTimeout.
 
 All that an attempt needs stands in the segment's header, so that a replay after a deployment is the same
@@ -17,7 +19,6 @@ insert.
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
@@ -27,10 +28,10 @@ from typing import Any
 from pipit.datafiles.resources import Column
 from pipit.engine.client import Engine
 from pipit.errors import NotFound, QueryTimeout, SqlError, Unavailable, UnprocessableWrite
-from pipit.ingest import isolate, limits, parse, quarantine
+from pipit.ingest import isolate, limits, parse, probe, quarantine
 from pipit.ingest.field import FixedValue
 from pipit.ingest.parse import Reader
-from pipit.ingest.segment import Segment
+from pipit.ingest.segment import Notes, Segment
 from pipit.sql.identifiers import quote
 
 _TOO_MANY_PARTS = 252
@@ -38,8 +39,7 @@ _LATER = frozenset({243, 74, 75, 76})  # the disk: full, or it refuses
 _PERHAPS_LATER = frozenset({241, 1001})  # memory, the library's own errors (a full disk too): not for ever
 
 
-# Its names are plain (catalog): the engine prints them without quotes, or with.
-_TARGET = re.compile(r" TO (?:`?\w+`?\.)?`?(\w+)`? ")
+VIEW_FAILED = "The events were stored, but a materialized view failed on them"
 
 
 class ViewFailed(UnprocessableWrite):
@@ -47,18 +47,11 @@ class ViewFailed(UnprocessableWrite):
 
     def __init__(self, failure: SqlError, bad: list[int]) -> None:
         super().__init__(
-            "The events were stored, but a materialized view failed on them",
-            hint="Do not send them again: the view is fed when it works again. Its error: " + failure.message[:300],
+            VIEW_FAILED,
+            hint="Do not send them again: the view is fed when it works again.",
+            detail=failure.message[:300],
         )
         self.bad = bad
-
-
-class _TableRefuses(Exception):
-    """Not a view, not the engine: the table takes these rows not at all, or some of them not."""
-
-    def __init__(self, failure: SqlError) -> None:
-        super().__init__(failure.message)
-        self.failure = failure
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,11 +102,9 @@ async def load(engine: Engine, segment: Segment) -> list[int]:
     job = _Job.of(segment)
     failure: SqlError | None = None
     if not segment.notes.refused:
-        try:
-            await _insert(engine, job, job.reader.good_rows(strict=True), segment.token)
+        failure = await _try(engine, job, job.reader.good_rows(strict=True), segment.token)
+        if failure is None:
             return [0] * len(segment.frames)
-        except SqlError as error:
-            failure = error
     if not await _exists(engine, segment):
         raise NotFound("The data source was deleted")
     if failure is not None:
@@ -124,119 +115,160 @@ async def load(engine: Engine, segment: Segment) -> list[int]:
         await _quarantine(engine, job, job.reader.bad_rows(segment.name), "bad")
         if sum(bad) == segment.rows:
             return bad
-    if not segment.notes.refused:
-        try:
-            await _store(engine, job, bad, failure)
-            return bad
-        except _TableRefuses as error:
-            await _note_refused(engine, job, error.failure)
-    return await _load_without_refused(engine, job)
+    if not segment.notes.refused and await _stored(engine, job, bad, failure):
+        return bad
+    while (found := await _load_without_refused(engine, job)) is None:
+        pass  # more are refused: each time there are fewer left
+    return found
 
 
-async def _store(engine: Engine, job: _Job, bad: list[int], failure: SqlError | None = None) -> None:
-    """The good rows, into the table for certain. `failure`: of their first attempt, when it was made."""
-    token = job.segment.token
-    inserts = [(job.reader.good_rows(strict=False), token)]
-    try:
-        if failure is None:
-            await _insert(engine, job, *inserts[0])
-            return
-    except SqlError as error:
-        failure = error
-    wide: dict[str, int] = {}
+async def _stored(engine: Engine, job: _Job, bad: list[int], failure: SqlError | None) -> bool:
+    """Puts the good rows into the table and its views. False: some are to blame, and that is written down now.
+
+    `failure`: of their first attempt, when it was made.
+    """
+    select, token = job.reader.good_rows(strict=False), job.segment.token
+    notes = job.segment.notes
+    failure = failure or await _try(engine, job, select, token)
+    if failure is None:
+        return True
+    _raise_if_short_of_means(failure)
+    inserts, wide = [(select, token)], {}
     if failure.engine_code == _TOO_MANY_PARTS:
         inserts = await _groups(engine, job) or inserts
         wide = {"max_partitions_per_insert_block": limits.MAX_PARTITIONS_OF_VIEWS}  # the groups see to the table's
+        if len(inserts) == 1:
+            failure = await _try(engine, job, select, token, **wide)
+            if failure is None:
+                return True
     views = await _feeds_views(engine, job.segment)
+    # Without some rows the groups would be others under the same tokens: it is asked before any of them is stored.
+    if not notes.whole and (len(inserts) == 1 or views):
+        if await _note_refused(engine, job):
+            return False
+        if len(inserts) > 1:
+            notes.whole = True
+            await _save_notes(job.segment)
     failed: SqlError | None = None
     for select, token in inserts:
-        try:
-            await _insert(engine, job, select, token, **wide)
-            continue
-        except SqlError as error:
-            _raise_if_short_of_means(error)
-            failure = error
-        try:
-            if not views:
-                raise failure
-            # The table's own part of it, under the same token: what the table refuses raises, and is not stored.
-            await _insert(engine, job, select, token, materialized_views_ignore_errors=1, **wide)
-            failed = failure
-        except SqlError as error:
-            _raise_if_short_of_means(error)
-            if error.engine_code == _TOO_MANY_PARTS:
-                raise Unavailable("The table is behind with its merges", retry_after=5) from None
-            if len(inserts) > 1:
-                raise  # without some rows the groups would be others, under the same tokens
-            raise _TableRefuses(error) from None
+        if len(inserts) > 1:
+            failure = await _try(engine, job, select, token, **wide)
+            if failure is None:
+                continue
+        assert failure is not None
+        if not views:
+            raise _of_table(failure)
+        # The table's own part of it, under the same token, and that of the views that work.
+        of_table = await _try(engine, job, select, token, materialized_views_ignore_errors=1, **wide)
+        if of_table is not None:
+            raise _of_table(of_table)
+        failed = failure
     if failed is not None:
         raise ViewFailed(failed, bad)
+    return True
 
 
-async def _note_refused(engine: Engine, job: _Job, failure: SqlError) -> None:
-    """Finds what the table refuses. Once that is on the disk, it is never looked for again: every replay is the
-    same, whatever the table takes by then.
+async def _try(engine: Engine, job: _Job, select: str, token: str, **settings: int) -> SqlError | None:
+    """The failure, if there is one."""
+    try:
+        await _put(engine, job, f"{job.table} ({job.reader.names})", select, token, **settings)
+    except SqlError as error:
+        return error
+    return None
+
+
+def _of_table(failure: SqlError) -> SqlError | Unavailable:
+    """Not a view, and no row that could be found."""
+    _raise_if_short_of_means(failure)
+    if failure.engine_code == _TOO_MANY_PARTS:
+        return Unavailable("The table is behind with its merges", retry_after=5)
+    return failure
+
+
+async def _note_refused(engine: Engine, job: _Job) -> bool:
+    """Finds what the table or a view refuses. Once that is on the disk, it stays refused: every replay is the same,
+    whatever they take by then. False where no row is to blame, or no more than those that are known.
     """
     notes = job.segment.notes
+    known = len(notes.refused)
     try:
-        refused = await isolate.find(engine, job.segment, job.reader)
+        refused = await isolate.find(engine, job.segment, job.reader, notes.refused)
     except SqlError as error:
-        _raise_if_short_of_means(error)
-        raise
-    if not refused:
-        raise failure
-    notes.refused = refused
+        raise _of_table(error) from None
+    if refused:
+        notes.found = [*(notes.found or ([known] if known else [])), len(refused)]
+        notes.refused = [*notes.refused, *refused]
+        try:
+            await _save_notes(job.segment)
+        except Unavailable:
+            notes.refused, notes.found = notes.refused[:known], notes.found[:-1]
+            raise
+    return bool(refused)
+
+
+async def _save_notes(segment: Segment) -> None:
     try:
-        await asyncio.to_thread(job.segment.save_notes)
+        await asyncio.to_thread(segment.save_notes)
     except OSError:
-        notes.refused = []
         raise Unavailable("The disk of the server refuses to be written") from None
 
 
-async def _load_without_refused(engine: Engine, job: _Job) -> list[int]:
-    """To the quarantine with the refused rows, and the rest into the table, under the segment's own token: a
-    partition that an attempt before stored held none of them.
+async def _load_without_refused(engine: Engine, job: _Job) -> list[int] | None:
+    """The rest into the tables, under the segment's own token: what has it already keeps what it has. Then the refused
+    rows into the quarantine. None when more of them were found.
     """
     segment = job.segment
-    rows = await asyncio.to_thread(isolate.rows_of, segment)
-    path = isolate.scratch(segment, "rest")
+    rows = await asyncio.to_thread(segment.lines)
+    path = segment.scratch("rest")
+    left = rows.copy()
+    for a, b, _ in segment.notes.refused:
+        left[a:b] = [b""] * (b - a)
+    counts = [sum(map(bool, left[s : s + f.rows])) for s, f in zip(segment.starts, segment.frames, strict=True)]
+    failed: ViewFailed | None = None
     try:
-        for number, some in enumerate(_at_once(segment.notes.refused)):
+        await asyncio.to_thread(path.write_bytes, b"".join(left))
+        rest = replace(job, path=path)
+        wrong = await _count_bad(engine, rest, counts)
+        bad = [f.rows - n + w for f, n, w in zip(segment.frames, counts, wrong, strict=True)]
+        if sum(bad) < segment.rows:
+            try:
+                if not await _stored(engine, rest, bad, None):
+                    return None
+            except ViewFailed as error:
+                failed = error
+        for number, some in enumerate(_at_once(segment.notes)):
             await asyncio.to_thread(path.write_bytes, b"".join(b"".join(rows[a:b]) for a, b, _ in some))
             select = quarantine.refused_rows(job.reader, segment.name, [reason for _, _, reason in some])
-            await _quarantine(engine, replace(job, path=path), select, f"refused-{number}")
-        for a, b, _ in segment.notes.refused:
-            rows[a:b] = [b""] * (b - a)
-        left = [sum(map(bool, rows[s : s + f.rows])) for s, f in zip(segment.starts, segment.frames, strict=True)]
-        await asyncio.to_thread(path.write_bytes, b"".join(rows))
-        rest = replace(job, path=path)
-        wrong = await _count_bad(engine, rest, left)
-        bad = [f.rows - n + w for f, n, w in zip(segment.frames, left, wrong, strict=True)]
-        if sum(bad) < segment.rows:
-            await _store(engine, rest, bad)
+            await _quarantine(engine, rest, select, f"refused-{number}")
+        if failed is not None:
+            raise failed
         return bad
-    except _TableRefuses as error:
-        raise error.failure from None
     except OSError:
         raise Unavailable("The disk of the server refuses to be written") from None
     finally:
         path.unlink(missing_ok=True)
 
 
-def _at_once(refused: Sequence[isolate.Refused]) -> Iterator[Sequence[isolate.Refused]]:
-    """Single rows together, each with its reason; a stretch of rows alone, with one reason."""
-    single = [r for r in refused if r[1] - r[0] == 1]
-    for start in range(0, len(single), limits.REFUSED_ROWS_AT_ONCE):
-        yield single[start : start + limits.REFUSED_ROWS_AT_ONCE]
-    yield from ([r] for r in refused if r[1] - r[0] > 1)
+def _at_once(notes: Notes) -> Iterator[Sequence[isolate.Refused]]:
+    """Single rows together, each with its reason; a stretch of rows alone, with one reason. What was found first comes
+    first, in the same portions however much was found later: each portion has a token.
+    """
+    start = 0
+    for found in notes.found or [len(notes.refused)]:
+        refused = notes.refused[start : start + found]
+        start += found
+        single = [r for r in refused if r[1] - r[0] == 1]
+        for first in range(0, len(single), limits.REFUSED_ROWS_AT_ONCE):
+            yield single[first : first + limits.REFUSED_ROWS_AT_ONCE]
+        yield from ([r] for r in refused if r[1] - r[0] > 1)
 
 
 def _raise_if_short_of_means(error: SqlError) -> None:
     """Not the rows and not a view: the same insert may work later, and is told as such."""
     if error.engine_code in _LATER:
-        raise Unavailable("The engine cannot store events now: " + error.message[:300], retry_after=5) from None
+        raise Unavailable("The engine cannot store events now", retry_after=5, detail=error.message[:300]) from None
     if error.engine_code in _PERHAPS_LATER:
-        raise QueryTimeout("The engine could not store the events: " + error.message[:300]) from None
+        raise QueryTimeout("The engine could not store the events", detail=error.message[:300]) from None
 
 
 async def blocks(engine: Engine, segment: Segment) -> dict[str, int]:
@@ -255,8 +287,8 @@ async def blocks(engine: Engine, segment: Segment) -> dict[str, int]:
     todo = [segment.header.table]
     while todo:
         for view in known.get(todo.pop(), {}).get("views", ()):
-            target = _TARGET.search(known[view]["created"]) if view in known else None
-            for name in (view, target[1] if target else view):
+            target = probe.target_of(known[view]["created"]) if view in known else None
+            for name in (view, target or view):
                 if name not in reached:
                     reached.add(name)
                     todo.append(name)
@@ -268,10 +300,6 @@ async def blocks(engine: Engine, segment: Segment) -> dict[str, int]:
     )
     counted = {row["table"]: int(row["n"]) for row in numbers}
     return {name: counted.get(name, 0) for name in sorted(reached)}
-
-
-async def _insert(engine: Engine, job: _Job, select: str, token: str, **settings: int) -> None:
-    await _put(engine, job, f"{job.table} ({job.reader.names})", select, token, **settings)
 
 
 async def _quarantine(engine: Engine, job: _Job, select: str, what: str) -> None:

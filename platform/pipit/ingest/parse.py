@@ -26,6 +26,7 @@ from pipit.sql.literals import quote_string
 FORMAT = "LineAsString"
 STRUCTURE = f"{LINE} String"
 BAD = "_pipit_bad"
+NUMBER = "_pipit_number"  # of a row in its segment, from 0
 BAD_ROW = "pipit: a bad row"
 QUARANTINE_COLUMNS = ("c__error_column", "c__error", "c__import_id", "insertion_date", "c__record")
 
@@ -66,6 +67,13 @@ class Reader:
         checked = f"{self._with()}SELECT {values}, {self.bad} AS {BAD} FROM {self._rows()}"
         return f"SELECT {self.names} FROM ({checked}) WHERE {condition}"
 
+    def numbered_rows(self) -> str:
+        """The good rows with their numbers among all rows. Read it with one thread."""
+        values = ", ".join(f"{f.value} AS {quote(f.column.name)}" for f in self.fields)
+        checked = f"{self._with()}SELECT {values}, {self.bad} AS {BAD} FROM {self._rows()}"
+        numbered = f"SELECT {self.names}, {BAD}, rowNumberInAllBlocks() AS {NUMBER} FROM ({checked})"
+        return f"SELECT {self.names}, {NUMBER} FROM ({numbered}) WHERE NOT {BAD}"
+
     def good_rows_of_group(self, partition: str, group: int, size: int) -> str:
         """The good rows whose partition is among the group-th `size` partitions of the segment."""
         ranked = (
@@ -81,9 +89,9 @@ class Reader:
         """Rows and bad rows of each request; `starts` are the numbers of their first rows, from 0, ascending."""
         groups = ", ".join(str(s) for s in starts)
         checked = f"{self._with()}SELECT {self.bad} AS {BAD} FROM {self._rows()}"
-        numbered = f"SELECT rowNumberInAllBlocks() AS _pipit_number, {BAD} FROM ({checked})"
+        numbered = f"SELECT rowNumberInAllBlocks() AS {NUMBER}, {BAD} FROM ({checked})"
         return (
-            f"SELECT roundDown(_pipit_number, [{groups}]) AS start, count() AS total, countIf({BAD}) AS bad "
+            f"SELECT roundDown({NUMBER}, [{groups}]) AS start, count() AS total, countIf({BAD}) AS bad "
             f"FROM ({numbered}) GROUP BY start"
         )
 

@@ -60,13 +60,17 @@ class Header(msgspec.Struct, frozen=True):
 class Notes(msgspec.Struct):
     """Of a segment that failed; on the disk before anything goes on. `blocks`: how far each table that it goes to
     had come then (`load.blocks`). `bad`: the bad rows of each request, once its rows are stored. `refused`: the
-    rows (first, end, reason) that the table cannot take, fixed before any of its rows is inserted without them.
+    rows (first, end, reason) that the table or a view cannot take, fixed before any of its rows is inserted without
+    them. `found`: how many of these each search found, where there was more than one. `whole`: its rows are being
+    stored in groups, and none may be left out of them any more.
     """
 
     blocks: dict[str, int] = msgspec.field(default_factory=dict)
     bad: list[int] = msgspec.field(default_factory=list)
     error: str = ""
     refused: list[tuple[int, int, str]] = msgspec.field(default_factory=list)
+    found: list[int] = msgspec.field(default_factory=list)
+    whole: bool = False
 
 
 class Damaged(Exception):
@@ -109,6 +113,15 @@ class Segment:
             starts.append(row)
             row += frame.rows
         return starts
+
+    def lines(self) -> list[bytes]:
+        """Its rows, each with its line end. Blocks: call it in a thread."""
+        data = self.path.read_bytes()[: self.size]
+        mark = self.mark.encode()
+        return [line + b"\n" for line in data.split(b"\n")[:-1] if not line.startswith(mark)]
+
+    def scratch(self, purpose: str) -> Path:
+        return self.path.with_suffix(f".{purpose}{SCRATCH}")
 
     def save_notes(self) -> None:
         """Blocks: call it in a thread. Raises OSError."""

@@ -22,7 +22,7 @@ from pipit.engine.client import Engine
 from pipit.errors import NotFound, PipitError, QueryTimeout, SqlError, Unavailable, UnprocessableWrite
 from pipit.ingest import limits
 from pipit.ingest.keys import Keys
-from pipit.ingest.load import ViewFailed, blocks, load
+from pipit.ingest.load import VIEW_FAILED, ViewFailed, blocks, load
 from pipit.ingest.log import Log, TableKey
 from pipit.ingest.segment import Segment
 
@@ -125,9 +125,10 @@ class Writer:
     async def _give_up(self, segment: Segment) -> None:
         """It failed too long ago. Where its rows are stored, its keys are answered as such from now on."""
         notes = segment.notes
-        error: PipitError = SqlError(notes.error)
+        error: PipitError = SqlError("The events could not be stored", detail=notes.error)
         if notes.bad:
-            error = UnprocessableWrite(notes.error)
+            hint = "Do not send them again: what the view lacks of them is filled by the workspace's owner."
+            error = UnprocessableWrite(VIEW_FAILED, hint=hint, detail=notes.error)
             await self._settle(segment, notes.bad)
         self._leave(segment, error, ".aside")
 
@@ -138,7 +139,7 @@ class Writer:
         if isinstance(error, UnprocessableWrite):
             have = "the table has them, and what the view lacks of them must be filled by hand"
         table = ".".join(self._table)
-        _log.critical("%d events of %s are left in %s; %s: %s", segment.rows, table, path, have, error.message)
+        _log.critical("%d events of %s are left in %s; %s: %s", segment.rows, table, path, have, _full(error))
         self._tell(segment, error)
         self._drop(segment)
 
@@ -167,7 +168,7 @@ class Writer:
         """Sets it beside. False when that cannot be written down now: then nothing may go on before it."""
         known = next((f for f in self._failed if f.segment is segment), None)
         if known is None:
-            text = error.message if isinstance(error, PipitError) else repr(error)
+            text = _full(error)
             try:
                 await self._note(segment, error, text)
             except (PipitError, OSError):
@@ -188,7 +189,7 @@ class Writer:
             notes.blocks = await blocks(self._engine, segment)
         notes.error = text
         if isinstance(error, ViewFailed):
-            notes.error, notes.bad = f"{text}. {error.hint}", error.bad
+            notes.bad = error.bad
         await asyncio.to_thread(segment.save_notes)
 
     def _tell(self, segment: Segment, error: Exception) -> None:
@@ -197,3 +198,10 @@ class Writer:
                 waiter.set_exception(error)
                 waiter.exception()  # seen: nobody may be waiting for it
         segment.waiters.clear()
+
+
+def _full(error: Exception) -> str:
+    """For the log and the segment's notes."""
+    if not isinstance(error, PipitError):
+        return repr(error)
+    return f"{error.message}: {error.detail}" if error.detail else error.message

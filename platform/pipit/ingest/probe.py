@@ -1,0 +1,249 @@
+"""What takes the rows of a segment, copied without its data: the table, and each of its views with all that is behind.
+
+Whether a row is refused is asked of these copies, so nothing is stored while it is looked for, and no message of the
+engine's decides. The rows are parsed once, into a table in memory, each with its number in the segment; a question is
+then one small insert from there into a copy. Everything is dropped in the end, or by the next search of the same table,
+which has one writer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from pipit.engine.client import Engine
+from pipit.errors import PipitError, SqlError
+from pipit.ingest import parse
+from pipit.ingest.parse import NUMBER, Reader
+from pipit.ingest.segment import Segment
+from pipit.sql.identifiers import quote
+from pipit.sql.literals import quote_string
+from pipit.sql.references import find_tables, rename
+
+# No row is to blame: disk, memory, files, the engine's own state, and what stands in the statement and not in the rows.
+NOT_THE_ROWS = frozenset({74, 75, 76, 241, 243, 252, 1001})
+_UUID = re.compile(r" \([0-9a-f]{8}-[0-9a-f-]{27}\)")
+_COPY_SETTINGS = {
+    "fsync_after_insert": 0,
+    "fsync_part_directory": 0,
+    "non_replicated_deduplication_window": 0,
+    "parts_to_delay_insert": 1_000_000,
+    "parts_to_throw_insert": 1_000_000,
+}
+_PREFIX = "probe"  # of no form that a project could name
+_SAMPLE_PARTS, _SAMPLE_ROWS = 8, 4  # rows of the table that show whether a view takes any
+
+
+@dataclass(frozen=True, slots=True)
+class Taker:
+    """`table` is the copy that rows are put into. `view` is the name of the view that is asked, '' for the table.
+
+    `broken`: it cannot even be copied, or refuses an insert without rows.
+    """
+
+    table: str
+    view: str = ""
+    broken: SqlError | None = None
+
+
+@dataclass(slots=True)
+class Probe:
+    engine: Engine
+    segment: Segment
+    reader: Reader
+    _stage: str = ""
+    _count: int = 0
+    _names: dict[str, str] = field(default_factory=dict)  # of a copy: what it is a copy of
+
+    @property
+    def _database(self) -> str:
+        return self.segment.header.database
+
+    @property
+    def _landing(self) -> str:
+        return self.segment.header.table
+
+    def _place(self, name: str) -> str:
+        return f"{quote(self._database)}.{quote(name)}"
+
+    def _name(self, of: str) -> str:
+        self._count += 1
+        name = f"{_PREFIX}{self._count}_{self._landing}"
+        self._names[name] = of
+        return name
+
+    async def stage(self) -> None:
+        """Parses the segment: the rows that read well, with their numbers. From a file without frames: the engine may
+        number lines before it leaves out those that are no rows.
+        """
+        path = self.segment.scratch("probe")
+        try:
+            await asyncio.to_thread(lambda: path.write_bytes(b"".join(self.segment.lines())))
+            await self._parse(path, replace(self.reader, frame=""))
+        finally:
+            path.unlink(missing_ok=True)
+
+    async def _parse(self, path: Path, reader: Reader) -> None:
+        await self.drop()
+        self._stage = self._name("rows")
+        source = f"null({quote_string(parse.STRUCTURE)})"
+        select = reader.numbered_rows()
+        stage = self._place(self._stage)
+        await self.engine.command(f"CREATE TABLE {stage} ENGINE = Memory EMPTY AS {select.replace('{source}', source)}")
+        await self.engine.insert_file(
+            f"{stage} ({reader.names}, {NUMBER})",
+            select,
+            path,
+            format=parse.FORMAT,
+            structure=parse.STRUCTURE,
+            # One thread: rows keep their order, and so their numbers. A value that is NULL here is one for the table.
+            settings={**self._settings, "max_threads": 1, "insert_null_as_default": 0},
+        )
+
+    @property
+    def _settings(self) -> Mapping[str, str | int]:
+        return {**self.segment.header.meta["settings"], "max_partitions_per_insert_block": 0}
+
+    async def takers(self) -> AsyncIterator[Taker]:
+        """The table itself, then each of its views. Each stands while it is asked."""
+        itself = await self._clone(self._landing)
+        yield Taker(itself, broken=await self._refuses(itself, "WHERE 0"))
+        known = await self._tables()
+        for view in self._views(self._landing, known):
+            front = await self._clone(self._landing)
+            try:
+                await self._attach(view, self._landing, front, known)
+            except SqlError as error:
+                if error.engine_code in NOT_THE_ROWS:
+                    raise
+                yield Taker(front, shown(view), error)
+                continue
+            yield Taker(front, shown(view), await self._refuses(front, "WHERE 0"))
+
+    async def refuses(self, taker: Taker, start: int, stop: int, without: str = "") -> SqlError | None:
+        """Why it does not take the rows from `start` to before `stop` (those that read well, and not `without`)."""
+        return await self._refuses(taker.table, _between(start, stop) + without)
+
+    async def count(self, start: int, stop: int, without: str = "") -> int:
+        """How many rows a question asks for."""
+        counted = await self.engine.rows(
+            f"SELECT count() AS n FROM {self._place(self._stage)} {_between(start, stop)}{without}"
+        )
+        return int(counted[0]["n"])
+
+    async def works(self, taker: Taker) -> bool:
+        """Whether the view takes rows that the table has now: then one that it refuses is a bad row, not a bad view."""
+        parts = await self.engine.rows(
+            "SELECT name FROM system.parts WHERE active AND rows > 0 AND database = {database:String} AND "
+            "table = {table:String} ORDER BY rows DESC, name LIMIT {most:UInt8}",
+            {"database": self._database, "table": self._landing, "most": _SAMPLE_PARTS},
+        )
+        for part in parts:
+            of_part = f"WHERE _part = {quote_string(part['name'])} LIMIT {_SAMPLE_ROWS}"
+            if await self._refuses(taker.table, of_part, source=self._place(self._landing)) is None:
+                return True
+        return False
+
+    async def _refuses(self, table: str, where: str, source: str = "") -> SqlError | None:
+        names = self.reader.names
+        try:
+            await self.engine.command(
+                f"INSERT INTO {self._place(table)} ({names}) "
+                f"SELECT {names} FROM {source or self._place(self._stage)} {where}",
+                settings=self._settings,
+            )
+        except SqlError as error:
+            if error.engine_code in NOT_THE_ROWS:
+                raise
+            return SqlError(self._as_written(error.message), engine_code=error.engine_code)
+        return None
+
+    def _as_written(self, message: str) -> str:
+        for name in sorted(self._names, key=len, reverse=True):
+            message = message.replace(name, self._names[name])
+        return _UUID.sub("", message)
+
+    async def _tables(self) -> dict[str, dict[str, Any]]:
+        rows = await self.engine.rows(
+            "SELECT name, as_select, create_table_query AS created, dependencies_table AS views FROM system.tables "
+            "WHERE database = {database:String}",
+            {"database": self._database},
+        )
+        return {row["name"]: row for row in rows}
+
+    async def _clone(self, name: str) -> str:
+        copy = self._name(name)
+        await self.engine.command(f"CREATE TABLE {self._place(copy)} AS {self._place(name)}")
+        with contextlib.suppress(SqlError):  # not a MergeTree
+            settings = ", ".join(f"{k} = {v}" for k, v in _COPY_SETTINGS.items())
+            await self.engine.command(f"ALTER TABLE {self._place(copy)} MODIFY SETTING {settings}")
+        return copy
+
+    async def _attach(self, view: str, source: str, front: str, known: Mapping[str, Mapping[str, Any]]) -> None:
+        """A copy of the view, from the copy of its source into one of its target, with the views behind that."""
+        target = target_of(known[view]["created"])
+        if target is None:
+            raise SqlError(f"The view {view} has no target")
+        into = await self._clone(target)
+        for behind in self._views(target, known):
+            await self._attach(behind, target, into, known)
+        select = known[view]["as_select"]
+        # The engine puts the inserted rows into every place that names the source.
+        read = {r.start: self._place(front) for r in find_tables(select) if self._is(r.database, r.name, source)}
+        await self.engine.command(
+            f"CREATE MATERIALIZED VIEW {self._place(self._name(view))} TO {self._place(into)} AS {rename(select, read)}"
+        )
+
+    def _views(self, source: str, known: Mapping[str, Mapping[str, Any]]) -> list[str]:
+        return [view for view in known.get(source, {}).get("views", ()) if view in known]
+
+    def _is(self, database: str | None, name: str, source: str) -> bool:
+        return name == source and database in (None, self._database)
+
+    async def drop(self) -> None:
+        rows = await self.engine.rows(
+            "SELECT name FROM system.tables WHERE database = {database:String} AND startsWith(name, {prefix:String}) "
+            "AND replaceRegexpOne(name, {form:String}, '') = {table:String} ORDER BY engine = 'MaterializedView' DESC",
+            {"database": self._database, "prefix": _PREFIX, "form": f"^{_PREFIX}[0-9]+_", "table": self._landing},
+        )
+        for row in rows:
+            await self.engine.command(f"DROP TABLE IF EXISTS {self._place(row['name'])} SYNC")
+
+
+def _between(start: int, stop: int) -> str:
+    return f"WHERE {NUMBER} >= {start} AND {NUMBER} < {stop}"
+
+
+@contextlib.asynccontextmanager
+async def opened(engine: Engine, segment: Segment, reader: Reader) -> AsyncIterator[Probe]:
+    probe = Probe(engine, segment, reader)
+    try:
+        yield probe
+    finally:
+        await asyncio.shield(asyncio.create_task(_dropped(probe)))
+
+
+async def _dropped(probe: Probe) -> None:
+    with contextlib.suppress(PipitError):  # the next search drops it
+        await probe.drop()
+
+
+# Its names are plain (catalog): the engine prints them without quotes, or with.
+_TARGET = re.compile(r" TO (?:`?\w+`?\.)?`?(\w+)`? ")
+
+
+def target_of(created: str) -> str | None:
+    """The table that a materialized view writes to, from the statement that made it."""
+    found = _TARGET.search(created)
+    return found[1] if found else None
+
+
+def shown(view: str) -> str:
+    """The name of a view as people know it: `m1_pipe__node` is `pipe.node`, if that can be told."""
+    stem = re.sub(r"^m[0-9]+_", "", view)
+    return stem.replace("__", ".") if stem.count("__") == 1 else stem
