@@ -58,6 +58,8 @@ _FILTER_FIRST = (
 )
 
 _SQL = "tests/attacks/test_sql.py"
+_WRITES = "tests/attacks/test_writes.py"
+_ISOLATE = "tests/ingest/test_isolate.py"
 _REQUIRED = "tests/query/test_required.py"
 _MIXED = "tests/attacks/test_mixed.py"
 
@@ -1681,6 +1683,46 @@ DEFENCES: tuple[Defence, ...] = (
         '{"INNER": left | right, "LEFT": right, "RIGHT": left}.get(kind, frozenset())\n            state',
         "{}.get(kind, left | right)\n            state",
         ("tests/audit/test_audit_confinement.py::test_not_confined",),
+    ),
+    # --- ingest/, api/: what a write says, and whom it stops
+    Defence(
+        "a view's error is a detail",
+        "ingest/load.py",
+        """            hint="Do not send them again: the view is fed when it works again.",
+            detail=failure.message[:300],""",
+        """            hint="Do not send them again: the view is fed when it works again. " + failure.message[:300],""",
+        (f"{_WRITES}::test_k32_a_refused_write_tells_the_engines_words_to_who_may_read_all_rows",),
+    ),
+    Defence(
+        "details are for who may read all rows",
+        "api/refusals.py",
+        "    if security is not None and security.is_admin:",
+        "    if security is not None:",
+        (f"{_WRITES}::test_k32_a_refused_write_tells_the_engines_words_to_who_may_read_all_rows",),
+    ),
+    Defence(
+        "the engine's own message is not for tenants",
+        "api/refusals.py",
+        "    if hides(error, security):",
+        "    if False:",
+        (f"{_WRITES}::test_k33_an_engines_text_that_comes_through_any_door_is_not_shown_to_a_tenant",),
+    ),
+    Defence(
+        "rows that a view refuses are looked for",
+        "ingest/probe.py",
+        "        for view in self._views(self._landing, known):",
+        "        for view in ():",
+        (
+            f"{_ISOLATE}::test_a_row_that_a_view_refuses_keeps_nobody_elses_rows_out_of_it",
+            f"{_WRITES}::test_k32_a_good_event_beside_anothers_bad_one_is_told_nothing_of_it",
+        ),
+    ),
+    Defence(
+        "a lone bad row is told from a broken view",
+        "ingest/isolate.py",
+        "sure = not self.taker.view or await self.probe.works(self.taker)",
+        "sure = not self.taker.view",
+        (f"{_ISOLATE}::test_a_lone_bad_row_is_isolated_if_the_view_takes_what_the_table_has",),
     ),
     # --- templates/: what a value may be
     Defence(

@@ -52,14 +52,14 @@ ENGINE MergeTree
 ENGINE_SORTING_KEY customer_id
 """
 VIEW = """
-NODE parsed
+NODE into_rollup
 SQL >
     SELECT id, customer_id, toUInt32(amount) AS amount FROM landing
 TYPE materialized
 DATASOURCE rollup
 """
 JOINED = """
-NODE joined
+NODE with_rates
 SQL >
     SELECT l.id AS id, l.customer_id AS customer_id, toUInt32(r.rate) AS amount
     FROM landing AS l CROSS JOIN rates AS r
@@ -72,7 +72,7 @@ SECRET = "12-of-B-secret"
 
 def append_token(workspace: Workspace, kind: str) -> str:
     if kind == "static":
-        return workspace.server.catalog.snapshot(workspace.id).static_tokens["collector"]
+        return next(t.token for t in workspace.server.catalog.tokens(workspace.id) if t.name == "collector")
     scope: dict[str, Any] = {"type": "DATASOURCES:APPEND", "resource": "landing"}
     return workspace.jwt(scope, context={"customer_id": "A"}) if kind == "jwt" else "admin"
 
@@ -126,7 +126,7 @@ async def test_k32_a_good_event_beside_anothers_bad_one_is_told_nothing_of_it(wo
     assert rollup == [{"id": 1, "amount": 7}]
     why = await workspace.rows("/v0/sql?q=SELECT+id,c__error+FROM+landing_quarantine+FORMAT+JSON")
     assert [row["id"] for row in why] == ["2"]
-    assert "the materialized view 'parsed.parsed'" in why[0]["c__error"][0]
+    assert "the materialized view 'parsed.into_rollup'" in why[0]["c__error"][0]
     assert SECRET in why[0]["c__error"][0]  # the quarantine is the workspace's own
 
 

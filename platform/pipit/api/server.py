@@ -64,10 +64,9 @@ async def open_server(config: Config) -> AsyncIterator[Server]:
     Raises Unavailable when the engine cannot be started or reached, Conflict when another server uses the same state.
     """
     config.data_dir.mkdir(parents=True, exist_ok=True)
-    async with (
-        open_engine(config.data_dir, config.clickhouse_url, file_roots=config.file_roots) as engine,
-        only_server(engine),
-    ):
+    async with open_engine(
+        config.data_dir, config.clickhouse_url, file_roots=config.file_roots
+    ) as engine, only_server(engine):
         catalog = Catalog(engine, config.admin_token, keep_admin_token=config.keep_admin_token)
         await _load(catalog)
         ingest = Ingest(engine, config.data_dir)
