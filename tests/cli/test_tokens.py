@@ -156,3 +156,15 @@ def test_the_pages_example(tmp_path: Path) -> None:
     assert '"feature"' in office and "Invalid token" in office
     assert '"feature"' in acme
     assert mine.strip().splitlines() == [line for line in acme.splitlines() if line.startswith('"')]
+
+
+def test_a_token_that_opens_nothing_is_made_and_warned_of(shop: Shell, served: Serving) -> None:
+    done = shop("token", "create", "jwt", "x", "--ttl", "1h", "--pipe", "total", "--pipe", "totals")
+    assert done.returncode == 0 and done.stdout.count(".") == 2
+    first, second = done.stderr.splitlines()
+    assert first.startswith("Warning: There is no pipe 'total' (is 'totals' meant?)")
+    assert second.startswith("Warning: 'totals' will be refused, as it reads 'sales': The token's context has no key 'tenant'")
+    quiet = shop("token", "create", "jwt", "x", "--ttl", "1h", "--pipe", "totals", "--context", "tenant=a")
+    assert quiet.returncode == 0 and quiet.stderr == ""
+    static = shop("token", "create", "static", "y", "--scope", "PIPES:READ:total")
+    assert static.returncode == 0 and static.stderr.startswith("Warning: There is no pipe 'total'")

@@ -23,6 +23,7 @@ from pipit.access.context import Scope, SecurityContext, TokenKind
 from pipit.access.jwt import mint
 from pipit.access.keyring import ADMIN_NAME
 from pipit.access.tokens import checked_scope, parse_scope, token_object
+from pipit.api.foresight import warnings_of
 from pipit.api.requests import authenticate, query_pairs, read_body, server_of, token_of, whole_number
 from pipit.catalog.snapshot import Snapshot
 from pipit.catalog.state import TokenRow
@@ -124,13 +125,17 @@ async def list_tokens(request: Request) -> Response:
 
 
 async def create_token(request: Request) -> Response:
-    """POST /v0/tokens: a static token; with `expiration_time` a JWT, which is kept nowhere."""
+    """POST /v0/tokens: a static token; with `expiration_time` a JWT, which is kept nowhere.
+
+    With `check=true` in the URL the answer has `warnings`, too: what the token will not open.
+    """
     security, snapshot = authenticate(request)
     grants.require_tokens(security)
     wanted = await _wanted(request)
     if "expiration_time" in wanted.fields:
         grants.require_admin(security)
-        return JSONResponse({"token": _minted(snapshot, wanted)})
+        made = _minted(snapshot, wanted)
+        return JSONResponse({"token": made} | _warnings(request, made))
     for name in ("context", "limits"):
         if name in wanted.document:
             raise BadRequest(f"A static token takes no '{name}'", hint="For a JWT give 'expiration_time'.")
@@ -148,7 +153,12 @@ async def create_token(request: Request) -> Response:
         description=wanted.text("description") or "",
         environment=wanted.text("environment") or "",
     )
-    return JSONResponse(_object(row))
+    return JSONResponse(_object(row) | _warnings(request, row.token))
+
+
+def _warnings(request: Request, made: str) -> dict[str, object]:
+    asked = ("check", "true") in query_pairs(request)
+    return {"warnings": warnings_of(server_of(request), made)} if asked else {}
 
 
 async def token(request: Request) -> Response:

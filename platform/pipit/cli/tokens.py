@@ -13,7 +13,7 @@ from rich.table import Table
 from pipit.cli import keys
 from pipit.cli.client import Client
 from pipit.cli.options import DataOption, HostOption, Options, TokenOption, examples, pairs, resolve
-from pipit.cli.output import line, note, out, printable, show_table
+from pipit.cli.output import err, line, note, out, printable, show_table
 from pipit.cli.target import ask, connect, run
 
 app = typer.Typer(no_args_is_help=True, help="Tokens: JWTs for tenants, and the workspace's own.")
@@ -88,6 +88,9 @@ def create_jwt(
 ) -> None:
     """Makes a JWT for a tenant and prints it.
 
+    Warns of what it will not open: a pipe that is not there, a policy's key that its context lacks, a parameter that is
+    not fixed.
+
     Your backend can make the same without asking Pipit: HS256, signed with the workspace's admin token.
     """
     fixed_params = pairs(fixed or [], "--fixed")
@@ -111,10 +114,16 @@ def create_jwt(
         raise typer.BadParameter("a token without --pipe, --datasource or --append opens nothing", param_hint="--pipe")
     expires_at = int(time.time()) + seconds(ttl)
     options = resolve(context, data, host, token)
-    made = run(_mint(options, name, scopes, pairs(values or [], "--context"), expires_at, rps, environment))
+    made, warnings = run(_mint(options, name, scopes, pairs(values or [], "--context"), expires_at, rps, environment))
+    _warn(warnings)
     line(out, made)
     if out.is_terminal:
         note(f"Good until {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(expires_at))}.")
+
+
+def _warn(warnings: list[str]) -> None:
+    for warning in warnings:
+        line(err, ("Warning: ", "bold yellow"), warning)
 
 
 async def _mint(
@@ -125,9 +134,12 @@ async def _mint(
     expires_at: int,
     rps: int,
     environment: str,
-) -> str:
+) -> tuple[str, list[str]]:
     async with connect(options) as client:
-        return await mint(client, name, scopes, values, expires_at, rps, environment)
+        body = _body(scopes, values, rps, environment)
+        asked = {"name": name, "expiration_time": str(expires_at), "check": "true"}
+        made = await client.post(f"{_PATH}/", asked, json=body)
+        return str(made["token"]), [str(warning) for warning in made.get("warnings", [])]
 
 
 async def mint(
@@ -136,10 +148,16 @@ async def mint(
     scopes: list[dict[str, Any]],
     values: dict[str, Any],
     expires_at: int,
-    rps: int = 0,
+    *,
     environment: str = "",
 ) -> str:
     """A JWT from the server, which alone knows how to sign it."""
+    body = _body(scopes, values, 0, environment)
+    made = await client.post(f"{_PATH}/", {"name": name, "expiration_time": str(expires_at)}, json=body)
+    return str(made["token"])
+
+
+def _body(scopes: list[dict[str, Any]], values: dict[str, Any], rps: int, environment: str) -> dict[str, Any]:
     body: dict[str, Any] = {"scopes": scopes}
     if values:
         body["context"] = values
@@ -147,8 +165,7 @@ async def mint(
         body["limits"] = {"rps": rps}
     if environment:
         body["environment"] = environment
-    made = await client.post("/v0/tokens/", {"name": name, "expiration_time": str(expires_at)}, json=body)
-    return str(made["token"])
+    return body
 
 
 @create.command(
@@ -178,7 +195,8 @@ def create_static(
     """
     wanted = {"name": name, "scopes": scopes, "description": description, "environment": environment}
     said = {field: value for field, value in wanted.items() if value}
-    made = ask(resolve(context, data, host, token), "POST", _PATH, json=said)
+    made = ask(resolve(context, data, host, token), "POST", f"{_PATH}?check=true", json=said)
+    _warn(made.get("warnings", []))
     line(out, str(made["token"]))
 
 

@@ -12,10 +12,8 @@ from enum import StrEnum
 from pathlib import Path
 
 from pipit.catalog.snapshot import CompiledPipe, Snapshot
-from pipit.errors import PipitError
 from pipit.jobs import schedule
-from pipit.query.compose import Composer
-from pipit.templates import Binder
+from pipit.query.reached import tables_reached
 from pipit.testing.asking import ask, order_of, parameters_of
 from pipit.testing.cases import Case, Classic, Command, Quality, Skipped, Test
 from pipit.testing.compare import Match, difference, plain_slashes, same_rows
@@ -122,7 +120,7 @@ async def run_copies(workspace: Workspace, project: Path, tests: Iterable[Test])
     copies = {pipe.name: node.node.target_datasource for pipe, node in schedule.copies(snapshot)}
     if not copies:
         return {}
-    reads = {pipe: _tables_of(snapshot, snapshot.pipes[pipe]) for pipe in copies}
+    reads = {pipe: tables_reached(snapshot, snapshot.pipes[pipe]) for pipe in copies}
     wanted = _needed(snapshot, [t for t in tests if isinstance(t, (Case, Quality, Classic))], copies, reads)
     wanted = {pipe for pipe in wanted if fixture_of(project, copies[pipe]) is None}
     done: dict[str, str] = {}
@@ -142,7 +140,7 @@ def _needed(
     everything = False
     for test in tests:
         if isinstance(test, Case) and test.pipe in snapshot.pipes:
-            named |= _tables_of(snapshot, snapshot.pipes[test.pipe])
+            named |= tables_reached(snapshot, snapshot.pipes[test.pipe])
         elif isinstance(test, (Quality, Classic)):
             everything = True  # free SQL
     if everything:
@@ -156,19 +154,6 @@ def _needed(
         seen.add(name)
         named |= feeds.get(name, set())
     return {pipe for pipe, target in copies.items() if target in named}
-
-
-def _tables_of(snapshot: Snapshot, pipe: CompiledPipe) -> set[str]:
-    """The data sources that a pipe reads, whatever its parameters: both sides of what they decide."""
-    known = snapshot.physical_tables
-    found: set[str] = set()
-    for defined in (False, True):
-        try:
-            composed = Composer().pipe(snapshot, pipe, pipe.result, {}, Binder(placeholder=True, defined=defined))
-        except PipitError:
-            continue
-        found |= {known[table].table.name for table in composed.tables if table in known}
-    return found
 
 
 async def _run_copy(workspace: Workspace, pipe: str) -> str:
