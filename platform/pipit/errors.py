@@ -5,6 +5,7 @@
     │   ├── TemplateError           template_error          400  a value that the template refuses
     │   ├── CustomError             custom_error            any  {{ error(...) }} and {{ custom_error(...) }}
     │   ├── SqlError                sql_error               400  the engine refused the statement
+    │   │   └── UnknownResource     sql_error               400  a name in it is nothing of the workspace
     │   └── QueryRefused            query_refused           400  a tenant's own SQL, whatever was wrong with it
     ├── Forbidden                   forbidden               403  bad token, missing scope, missing key
     │   └── ReadRefused             read_refused            403  a filter cannot be applied, so nothing runs
@@ -122,6 +123,10 @@ class SqlError(BadRequest):
     def __init__(self, message: str, *, engine_code: int = 0, hint: str = "", detail: str = "") -> None:
         super().__init__(message, hint=hint, detail=detail)
         self.engine_code = engine_code
+
+
+class UnknownResource(SqlError):
+    """A name in a query is no data source, pipe or node of the workspace."""
 
 
 class QueryRefused(BadRequest):

@@ -173,6 +173,9 @@ def _changes(plan: Plan) -> list[dict[str, str]]:
     ]
     for what, keys in (("new", plan.new_views), ("changed", plan.changed_views), ("deleted", plan.gone_views)):
         listed += [{"resource": k.partition(".")[0], "change": f"{what} materialized view"} for k in keys]
+    for key in plan.rechecked_views:
+        text = "materialized view made again with checked conversions; its rows stay"
+        listed.append({"resource": key.partition(".")[0], "change": text})
     return listed
 
 

@@ -79,12 +79,15 @@ class TableNames(msgspec.Struct, frozen=True, kw_only=True):
     """Logical names to physical ones, for one deployment, and where the rows of each physical table come from.
 
     `sources` and `lost` only ever grow while the table lives: rows stay when the view that wrote them is gone.
+    `selects` is what a view's object takes of its query; one that an earlier version made has none, and takes the
+    columns as they are.
     """
 
     datasources: dict[str, str] = {}  # events -> d1_events
     quarantines: dict[str, str] = {}  # events -> q1_events
     views: dict[str, str] = {}  # "pipe.node" -> m1_pipe__node
     sources: dict[str, list[str]] = {}  # d1_daily -> [events]: all that ever fed it, all the way up
+    selects: dict[str, str] = {}  # "pipe.node" -> the expressions
     lost: dict[str, list[str]] = {}  # d1_daily -> those of its sources that had a policy when they were deleted
 
 

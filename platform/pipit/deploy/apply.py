@@ -12,10 +12,11 @@ from pipit.catalog.snapshot import Snapshot
 from pipit.deploy.ddl import column_definition, create_table
 from pipit.deploy.gate import checked
 from pipit.deploy.plan import Plan
-from pipit.deploy.views import View, common_columns, trigger
+from pipit.deploy.views import View, columns_of, trigger
 from pipit.engine.client import Engine
 from pipit.errors import DatafileError, ProjectError
 from pipit.ingest import create_quarantine, quarantine_column
+from pipit.ingest.match import Match
 from pipit.sql.identifiers import quote
 
 
@@ -26,6 +27,7 @@ class Objects:
         self._new = new
         self._plan = plan
         self._made: list[str] = []
+        self.selects: dict[str, str] = {}  # of the views that were made
 
     async def make(self, views: Mapping[str, View]) -> None:
         """New tables, new columns, then these views, filled from the rows that are there."""
@@ -78,10 +80,11 @@ class Objects:
                 )
 
     async def _create_views(self, views: Mapping[str, View]) -> None:
-        fills: list[tuple[View, tuple[str, ...]]] = []
+        fills: list[tuple[View, Match]] = []
         for key, view in views.items():
-            columns = await common_columns(self._engine, view)
+            columns = await columns_of(self._engine, view)
             physical = self._new.names.views[key]
+            self.selects[key] = columns.text
             self._made.append(physical)
             await self._engine.command(view.create(self._new.workspace.database, physical, columns))
             source = trigger(self._new, view)

@@ -35,7 +35,7 @@ from pipit.deploy.scratch import SCRATCH_NAME
 from pipit.deploy.targets import with_targets
 from pipit.deploy.tokens import datafile_tokens
 from pipit.deploy.validate import validate
-from pipit.deploy.views import View, names_with_sources, trigger, views_of
+from pipit.deploy.views import View, names_with_sources, rechecked, trigger, unchecked, views_of
 from pipit.engine.client import Engine
 from pipit.errors import Conflict, DatafileError, ProjectError, SqlError, Unavailable
 from pipit.ingest import Ingest
@@ -225,13 +225,15 @@ class Deployer:
         tokens = self._tokens(workspace_id, project)
         self._catalog.credentials.check_free(workspace_id, (token.name for token in tokens))
         tokens_changed = tokens != self._catalog.tokens(workspace_id)
-        if plan.is_empty and not plan.errors and not tokens_changed and live.deployment:
+        unchanged = plan.is_empty and not plan.errors and not tokens_changed and bool(live.deployment)
+        if unchanged and not await unchecked(self._engine, live):
             foreseen = await self._environments.foresee(workspace_id, live.project) if check else ()
             return Outcome("no_changes", plan, live, plan.warnings, environments=foreseen)
         findings = await validate(self._engine, live.workspace, project, secrets=live.secrets)
         if plan.errors or findings.errors:
             raise ProjectError(plan.errors + findings.errors)
         warnings = plan.warnings + findings.warnings
+        plan = replace(plan, rechecked_views=rechecked(live, findings.selects))
         if check:
             foreseen = await self._environments.foresee(workspace_id, project)
             return Outcome("success", plan, live, warnings, environments=foreseen)
@@ -265,7 +267,12 @@ class Deployer:
 
         new = built()
         new_views, live_views = views_of(new, Composer()), views_of(live, Composer())
-        replaced = _changed_views(live_views, new_views)
+        if environment:
+            plan = replace(plan, rechecked_views=rechecked(live, self._catalog.snapshot(workspace.id).names.selects))
+        changed = _changed_views(live_views, new_views)
+        # The same view with other conversions: the rows that are there stay.
+        anew = tuple(k for k in plan.rechecked_views if k in live_views and k in new_views and k not in changed)
+        replaced = changed + anew
         if replaced:
             existing = (await tables_of(self._engine, [workspace.database]))[workspace.database]
             plan = rename_views(plan, replaced, existing)
@@ -277,16 +284,16 @@ class Deployer:
         to_create = {k: v for k, v in new_views.items() if k in plan.new_views or k in replaced}
         leaving = (*plan.gone_views, *replaced)
         tokens = () if environment else self._tokens(workspace.id, project)
-        row = DeploymentRow(number, created_at, project.files, plan.names, tokens)
         objects = Objects(self._engine, live, new, plan)
         failure: BaseException | None = None
-        asked = False
+        row: DeploymentRow | None = None  # once it is asked to be written
         async with AsyncExitStack() as stack:
             altered = {addition.datasource for addition in plan.new_columns}
             await self._pause_writers(stack, live, new, to_create, [live_views[k] for k in leaving], altered)
             try:
                 await objects.make(to_create)
-                asked = True
+                names = structs.replace(plan.names, selects={**plan.names.selects, **objects.selects})
+                row = DeploymentRow(number, created_at, project.files, names, tokens)
                 await self._catalog.commit(workspace.id, row, project, environment=environment)
             except BaseException as error:
                 failure = error
@@ -296,7 +303,7 @@ class Deployer:
             """Whether the deployment is live; what is not to stay is gone. The writers wait until then."""
             async with pauses:
                 is_live = failure is None
-                if asked and failure is not None:
+                if row is not None and failure is not None:
                     is_live = await became_live(self._catalog.state, workspace.place, row)
                     if is_live:
                         self._catalog.adopt(workspace.id, row, project, environment=environment)
@@ -314,7 +321,7 @@ class Deployer:
         await asyncio.wait({ending}, timeout=self._patience)
         if failure is None:
             return self._catalog.snapshot(workspace.id, environment)
-        if not ending.done() and asked:
+        if not ending.done() and row is not None:
             raise Unavailable(
                 "The engine went away while the deployment was written; whether it is live is not known yet",
                 hint="It is settled as soon as the engine answers. Deploy again then; nothing is deployed twice.",

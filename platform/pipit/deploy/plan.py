@@ -52,6 +52,7 @@ class Plan:
     new_views: tuple[str, ...] = ()  # "pipe.node"
     gone_views: tuple[str, ...] = ()
     changed_views: tuple[str, ...] = ()
+    rechecked_views: tuple[str, ...] = ()  # made again for their conversions alone
     warnings: tuple[ProjectWarning, ...] = ()
     errors: tuple[DatafileError, ...] = field(default=())
 
@@ -223,6 +224,7 @@ def _names(
         datasources=mapped("d", project.datasources, live.names.datasources, taken),
         quarantines=mapped("q", project.datasources, live.names.quarantines, taken),
         views=views,
+        selects={key: text for key, text in live.names.selects.items() if key in views},
         sources={t.physical: sorted(t.sources) for t in kept},
         lost={physical: sorted(sources) for physical, sources in lost.items() if sources},
     )

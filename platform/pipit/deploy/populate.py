@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from pipit.catalog.snapshot import Snapshot, Table
 from pipit.datafiles.resources import NodeType
-from pipit.deploy.views import View, common_columns, trigger, views_of
+from pipit.deploy.views import View, columns_of, trigger, views_of
 from pipit.engine.client import Engine
 from pipit.errors import BadRequest, NotFound
 from pipit.ingest import Ingest
@@ -77,7 +77,7 @@ async def prepare(
 async def run(engine: Engine, ingest: Ingest, populate: Populate) -> copies.Written:
     """To the end; cancelled, it may leave rows behind in the target, unless it was to start anew."""
     view, target = populate.view, populate.view.target
-    columns = await common_columns(engine, view)
+    columns = await columns_of(engine, view)
     filters = {f"{populate.source.database}.{populate.source.physical}": populate.condition}
     settings = {"additional_table_filters": filter_setting(filters)} if populate.condition else {}
     async with AsyncExitStack() as stack:
@@ -85,10 +85,10 @@ async def run(engine: Engine, ingest: Ingest, populate: Populate) -> copies.Writ
             await stack.enter_async_context(copies.turn_of(target))
         for table in populate.waiting:
             await stack.enter_async_context(ingest.paused(table.database, table.physical))
-        select = view.select(columns)
+        select = columns.select(view.sql, view.settings)
         if populate.truncate:
-            return await copies.replace(engine, None, target, columns, select, {}, settings=settings)
-        return await copies.insert(engine, target, target.physical, columns, select, {}, settings=settings)
+            return await copies.replace(engine, None, target, columns.columns, select, {}, settings=settings)
+        return await copies.insert(engine, target, target.physical, columns.columns, select, {}, settings=settings)
 
 
 async def _check(engine: Engine, source: Table, condition: str) -> None:

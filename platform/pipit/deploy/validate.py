@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from pipit.catalog import services
 from pipit.catalog.build import build_snapshot, node_error
@@ -19,15 +19,16 @@ from pipit.catalog.switched import switched_off
 from pipit.datafiles.resources import NodeType, Project
 from pipit.datafiles.resources import Warning as ProjectWarning
 from pipit.deploy import ddl
+from pipit.deploy.columns import differences
 from pipit.deploy.differences import as_patterns
 from pipit.deploy.gate import checked
 from pipit.deploy.policies import try_policies
 from pipit.deploy.scratch import logical, scratch_database
 from pipit.deploy.services import make_services
 from pipit.deploy.together import together
-from pipit.deploy.views import View, common_columns, missing_columns, views_of
+from pipit.deploy.views import View, columns_of, views_of
 from pipit.engine.client import Engine
-from pipit.errors import CustomError, DatafileError, PipitError, SqlError, TemplateError, Unavailable
+from pipit.errors import CustomError, DatafileError, PipitError, SqlError, TemplateError, Unavailable, UnknownResource
 from pipit.ingest import create_quarantine, problems
 from pipit.query.compose import Composer
 from pipit.query.examine import Examiner
@@ -43,8 +44,11 @@ _AT_ONCE = 4
 
 @dataclass(frozen=True, slots=True)
 class Findings:
+    """`selects`: what each view ("pipe.node") takes of its query, checked (`ingest/match.py`)."""
+
     errors: tuple[DatafileError, ...]
     warnings: tuple[ProjectWarning, ...]
+    selects: Mapping[str, str] = field(default_factory=dict)
 
 
 async def validate(
@@ -73,8 +77,9 @@ async def validate(
         warnings += as_patterns(snapshot)
         wrong = {error.file for error in errors}
         sound = [pipe for pipe in snapshot.pipes.values() if pipe.pipe.file not in wrong]
-        await _create_views(engine, snapshot, composer, sound, broken, errors, warnings)
-    return Findings(tuple(errors), tuple(warnings))
+        selects = await _create_views(engine, snapshot, composer, sound, broken, errors, warnings)
+        warnings += await _try_copies(engine, snapshot, composer, sound, broken)
+    return Findings(tuple(errors), tuple(warnings), selects)
 
 
 async def prepare(engine: Engine, snapshot: Snapshot) -> tuple[list[DatafileError], list[DatafileError], set[str]]:
@@ -157,8 +162,10 @@ async def _create_views(
     broken: set[str],
     errors: list[DatafileError],
     warnings: list[ProjectWarning],
-) -> None:
-    """Creates each view and writes no row through it: that is how the engine checks names and conversions."""
+) -> dict[str, str]:
+    """Creates each view and writes no row through it: that is how the engine checks names and conversions.
+
+    What each selects of its query."""
     views: list[View] = []
     for pipe in pipes:
         try:
@@ -168,34 +175,63 @@ async def _create_views(
         except PipitError as error:  # the template asks for a value
             node = next(n for n in pipe.nodes.values() if n.node.type is NodeType.MATERIALIZED)
             errors.append(_place(pipe, node, error, snapshot))
+    selects: dict[str, str] = {}
     for number, view in enumerate(views):
         if view.target.name in broken:
             continue
         try:
-            await _try_view(engine, snapshot, view, f"m{number}", warnings)
+            selects[view.key] = await _try_view(engine, snapshot, view, f"m{number}", warnings)
         except Unavailable:
             raise
         except PipitError as error:
             errors.append(_place(view.pipe, view.node, error, snapshot))
+    return selects
 
 
 async def _try_view(
     engine: Engine, snapshot: Snapshot, view: View, physical: str, warnings: list[ProjectWarning]
-) -> None:
-    columns = await common_columns(engine, view)
-    for name in await missing_columns(engine, view):
-        place = view.node.node.sql_position
-        warnings.append(
-            ProjectWarning(
-                place.file or view.pipe.pipe.file,
-                f"The view selects '{name}', which '{view.target.name}' does not have; it is dropped",
-                place.line,
-                place.column,
-            )
-        )
+) -> str:
+    """What it selects of its query."""
+    columns = await columns_of(engine, view)
+    warnings += differences(view.pipe, view.node, view.target, columns)
     await engine.command(view.create(snapshot.workspace.database, physical, columns))
     if view.target.datasource.engine.name != "Null":
-        await engine.command(view.fill(columns))
+        await engine.command(columns.insert(view.into, view.sql, view.settings, rows=False))
+    return columns.text
+
+
+async def _try_copies(
+    engine: Engine, snapshot: Snapshot, composer: Composer, pipes: Sequence[CompiledPipe], broken: set[str]
+) -> list[ProjectWarning]:
+    """What each copy would write into its target. It may depend on parameters, so what is wrong is a warning."""
+    found: list[ProjectWarning] = []
+    for pipe in pipes:
+        node = pipe.copy_node
+        target = snapshot.tables.get(node.node.target_datasource) if node else None
+        if node is None or target is None or target.name in broken:
+            continue
+        binder = Binder(placeholder=True)
+        try:
+            composed = composer.pipe(snapshot, pipe, node, {}, binder)
+            view = View("", pipe, node, target, composed.sql, composed.tables, composed.settings)
+            columns = await columns_of(engine, view, binder.params)
+        except Unavailable:
+            raise
+        except PipitError:
+            continue  # said of the node already
+        found += differences(pipe, node, target, columns)
+        try:
+            if columns.columns and target.datasource.engine.name != "Null":
+                text = columns.insert(view.into, view.sql, view.settings, rows=False)
+                await engine.command(text, binder.params)
+        except Unavailable:
+            raise
+        except PipitError as error:
+            if isinstance(error, SqlError) and binder.params and error.engine_code in VALUE_ERRORS:
+                continue
+            placed = _place(pipe, node, error, snapshot)
+            found.append(ProjectWarning(placed.file, placed.message, placed.line, placed.column, placed.hint))
+    return found
 
 
 async def _try_both_sides(
@@ -209,7 +245,8 @@ async def _try_both_sides(
     """A node without parameters, then with all of them given: both sides of `{% if defined(x) %}`.
 
     What fails without parameters is an error. What fails only with placeholders is a warning: the other side may be
-    fine with real values, and so is what fails in a sink, which does not run yet, or in a copy, whose job tells it.
+    fine with real values, and so is what fails in a sink, which does not run yet, or in a copy, whose job tells it. A
+    copy that reads what is not in the project is an error: no job of it could end well.
     What the engine says of a `missing` table (its physical name), which could not be made, is that table's error.
     """
     only_writes = any(n.type in (NodeType.COPY, NodeType.SINK) for n in pipe.pipe.nodes)
@@ -226,7 +263,8 @@ async def _try_both_sides(
             if not missing.isdisjoint(_WORD.findall(error.message)):
                 return [], []
             placed = _place(pipe, node, error, snapshot)
-            if not defined and not only_writes and not isinstance(error, TemplateError):
+            wrong = not only_writes or (pipe.copy_node is not None and isinstance(error, UnknownResource))
+            if not defined and wrong and not isinstance(error, TemplateError):
                 return [placed], []
             side = "with its parameters given, " if defined else ""
             message = f"{side}{placed.message}"

@@ -5,6 +5,7 @@ Used for creating a view, for filling it from rows that are there, and for seein
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -14,12 +15,15 @@ from pipit.catalog.build import node_error
 from pipit.catalog.snapshot import CompiledNode, CompiledPipe, Snapshot, Table
 from pipit.catalog.state import TableNames
 from pipit.datafiles.resources import NodeType
-from pipit.engine.client import Engine
+from pipit.engine.client import Engine, ParamValue
+from pipit.errors import PipitError, Unavailable
+from pipit.ingest.match import Match, is_checked, matched
 from pipit.query.compose import Composer
-from pipit.query.nested import described, select
 from pipit.sql.identifiers import quote
 from pipit.sql.references import find_tables, single_statement
 from pipit.templates import Binder
+
+log = logging.getLogger("pipit.deploy")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,19 +38,18 @@ class View:
     tables: frozenset[str]
     settings: Mapping[str, str] = field(default_factory=dict)
 
-    def create(self, database: str, physical: str, columns: tuple[str, ...]) -> str:
+    @property
+    def into(self) -> str:
+        return f"{quote(self.target.database)}.{quote(self.target.physical)}"
+
+    def create(self, database: str, physical: str, columns: Match) -> str:
         """The DDL. `columns` are those that both the query and the target have: the rest of the query is dropped."""
-        into = f"{quote(self.target.database)}.{quote(self.target.physical)}"
-        return f"CREATE MATERIALIZED VIEW {quote(database)}.{quote(physical)} TO {into} AS {self.select(columns)}"
+        made = f"{quote(database)}.{quote(physical)}"
+        return f"CREATE MATERIALIZED VIEW {made} TO {self.into} AS {columns.select(self.sql, self.settings)}"
 
-    def fill(self, columns: tuple[str, ...]) -> str:
+    def fill(self, columns: Match) -> str:
         """Writes what the view would have written for the rows that its source holds now."""
-        into = f"{quote(self.target.database)}.{quote(self.target.physical)}"
-        names = ", ".join(quote(c) for c in columns)
-        return f"INSERT INTO {into} ({names}) {self.select(columns)}"
-
-    def select(self, columns: tuple[str, ...]) -> str:
-        return select(columns, self.sql, self.settings)
+        return columns.insert(self.into, self.sql, self.settings)
 
     def says_the_same(self, other: View) -> bool:
         return (self.sql, self.settings, self.target.name) == (other.sql, other.settings, other.target.name)
@@ -84,21 +87,42 @@ def views_of(snapshot: Snapshot, composer: Composer, *, pipes: Iterable[Compiled
     return views
 
 
-async def common_columns(engine: Engine, view: View) -> tuple[str, ...]:
-    """The columns that the view's query gives and its target has, in the query's order."""
-    return tuple(name for name, of_target in await _columns(engine, view) if of_target)
+async def columns_of(engine: Engine, view: View, params: Mapping[str, ParamValue] | None = None) -> Match:
+    """The view's query against its target, as the engine has it."""
+    target = view.target
+    return await matched(
+        engine,
+        view.sql,
+        params,
+        database=target.database,
+        table=target.physical,
+        name=target.name,
+        settings=view.settings,
+    )
 
 
-async def missing_columns(engine: Engine, view: View) -> tuple[str, ...]:
-    """The columns of the view's query that its target lacks: dropped, with a warning (as the dialect does)."""
-    return tuple(name for name, of_target in await _columns(engine, view) if not of_target)
+def rechecked(live: Snapshot, selects: Mapping[str, str]) -> tuple[str, ...]:
+    """The live views that would take something else of their query: `selects`, what each view is to take now."""
+    known = live.names.selects
+    return tuple(
+        key
+        for key, text in selects.items()
+        if key in live.names.views and (text != known[key] if key in known else is_checked(text))
+    )
 
 
-async def _columns(engine: Engine, view: View) -> list[tuple[str, bool]]:
-    """The columns of its query, and whether the target has them."""
-    target = {c.name for c in view.target.datasource.columns}
-    found = await described(engine, view.sql, database=view.target.database, settings=view.settings)
-    return [(name, name in target) for name, _ in found]
+async def unchecked(engine: Engine, live: Snapshot) -> bool:
+    """Whether one of the live views takes something else of its query than it would if it were made now."""
+    selects: dict[str, str] = {}
+    try:
+        for key, view in views_of(live, Composer()).items():
+            selects[key] = (await columns_of(engine, view)).text
+    except Unavailable:
+        raise
+    except PipitError as error:  # it was valid when it was deployed
+        log.warning("the columns of a view cannot be looked at: %s", error)
+        return False
+    return bool(rechecked(live, selects))
 
 
 def names_with_sources(names: TableNames, new: Snapshot, views: Mapping[str, View]) -> TableNames:

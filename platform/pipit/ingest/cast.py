@@ -37,6 +37,7 @@ _MOMENT = (
     r"^[12][0-9]{3}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])([T ]" + _CLOCK + rf"( ?(Z|UTC|GMT|{_OFFSET}))?)?$"
     r"|^[0-9]{9,10}([.][0-9]{1,9})?$|^[0-9]{13}$|^[0-9]{16}$|^[0-9]{19}$"
 )
+_NUMBER = "^[-+]?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][-+]?[0-9]+)?$"
 # A local time, to the minute or finer, but for a leap second.
 _LOCAL = r"^.{16}(:[0-5][0-9]([.,][0-9]+)?)?$"
 
@@ -114,7 +115,7 @@ def prepared(type: Type, x: str) -> str | None:
     if type.name in _WIDE_INTEGERS or type.name in _FLOATS:
         return _plain(type, x)
     if type.name.startswith("Decimal"):
-        precision, scale = _digits(type)
+        precision, scale = digits(type)
         spare = min(scale + 20, 76 - (precision - scale))
         return f"round(toDecimal256OrNull({x}, {spare}), {scale})"
     if type.name in _MOMENTS:
@@ -137,9 +138,12 @@ def finished(type: Type, x: str, p: str) -> str:
         known = ", ".join(quote_string(v) for v in type.enum_values())
         return f"CAST(if({x} IN ({known}), {x}, NULL), {quote_string(f'Nullable({type.text})')})"
     if name.startswith("Decimal"):
-        precision, scale = _digits(type)
+        precision, scale = digits(type)
         limit = f"toDecimal256({quote_string('1' + '0' * (precision - scale))}, 0)"
-        return _plain(type, p) if precision - scale > 70 else f"if(abs({p}) < {limit}, {_plain(type, p)}, NULL)"
+        kept = f"match({x}, {quote_string(_NUMBER)})"  # else 1.2.3 would be 1.23, and a dot 0
+        if precision - scale <= 70:
+            kept += f" AND abs({p}) < {limit}"
+        return f"if({kept}, {_plain(type, p)}, NULL)"
     if name in _MOMENTS:
         first, last = _MOMENTS[name]
         if type.name == "DateTime64" and int(type.arguments[0]) == 9:
@@ -166,7 +170,7 @@ def _plain(type: Type, x: str) -> str:
     return f"accurateCastOrNull({x}, {quote_string(type.text)})"
 
 
-def _digits(type: Type) -> tuple[int, int]:
+def digits(type: Type) -> tuple[int, int]:
     """Precision and scale of a Decimal."""
     if precision := _DECIMAL_PRECISION.get(type.name):
         return precision, int(type.arguments[0])

@@ -19,10 +19,10 @@ from pipit.catalog.snapshot import CompiledNode, CompiledPipe, Snapshot, Table, 
 from pipit.engine.client import Engine, ParamValue
 from pipit.errors import BadRequest, Conflict, PipitError
 from pipit.ingest import Ingest
+from pipit.ingest.match import matched
 from pipit.jobs import schedule
 from pipit.query.compose import Composer
 from pipit.query.examine import Examiner
-from pipit.query.nested import described, select
 from pipit.sql.identifiers import quote
 from pipit.templates import Binder, RequestValue
 
@@ -87,14 +87,22 @@ async def prepare(
 
 async def run(engine: Engine, ingest: Ingest, copy: Copy, mode: str) -> Written:
     """To the end. Cancelling it ends the statement in the engine; of an append that was cut off rows may be there."""
-    known = {column.name for column in copy.target.datasource.columns}
-    found = await described(engine, copy.sql, copy.params, database=copy.target.database, settings=copy.settings)
-    columns = tuple(name for name, _ in found if name in known)
+    target = copy.target
+    found = await matched(
+        engine,
+        copy.sql,
+        copy.params,
+        database=target.database,
+        table=target.physical,
+        name=target.name,
+        settings=copy.settings,
+    )
+    columns = found.columns
     if not columns:
         raise node_error(
             copy.pipe.pipe, copy.node.node, f"No column of the query is a column of '{copy.target.name}'", hint=""
         )
-    text = select(columns, copy.sql, copy.settings)
+    text = found.select(copy.sql, copy.settings)
     if mode == APPEND:
         # A view that is made meanwhile must not see a half of the rows, nor a populate count a half twice.
         async with ingest.feeding(copy.target.database, copy.target.physical):

@@ -16,7 +16,7 @@ from cachetools import LRUCache
 
 from pipit.catalog import services
 from pipit.catalog.snapshot import CompiledNode, CompiledPipe, NodeTarget, Snapshot, TableTarget, Target
-from pipit.errors import SqlError
+from pipit.errors import SqlError, UnknownResource
 from pipit.query.fences import NO_FENCES, Fences
 from pipit.sql.allowed import ALLOWED_SETTINGS, ALLOWED_TABLE_FUNCTIONS
 from pipit.sql.identifiers import quote
@@ -241,11 +241,11 @@ def prepare(
     return Prepared(rename(sql, replacements), frozenset(tables), tuple(nodes.values()), frozenset(names), own_settings)
 
 
-def _not_found(reference: TableReference, full: str) -> SqlError:
+def _not_found(reference: TableReference, full: str) -> UnknownResource:
     if reference.database == services.DATABASE:
         hint = f"The service data sources are {', '.join(services.SERVICES)}."
     elif reference.database is not None and _RELEASE.fullmatch(reference.database):
-        return SqlError(
+        return UnknownResource(
             f"Resource '{full}' not found: {reference.database} is a release of Tinybird Classic, and here is only "
             "what is deployed",
             hint=f"Write {reference.name}: what is live. An older release's rows need a data source of their own.",
@@ -254,7 +254,7 @@ def _not_found(reference: TableReference, full: str) -> SqlError:
         hint = f"A data source that '{reference.database}' shares has its file in vendor/{reference.database}/."
     else:
         hint = "It is not a data source, a pipe or a node of this pipe in the workspace."
-    return SqlError(f"Resource '{full}' not found", hint=hint)
+    return UnknownResource(f"Resource '{full}' not found", hint=hint)
 
 
 def _cte_name(pipe: str, node: str) -> str:

@@ -5,10 +5,9 @@ Used by what writes a node's rows: views, copies, populates, targets made of a n
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from pipit.engine.client import Engine, ParamValue
-from pipit.sql.identifiers import quote
 from pipit.sql.literals import quote_string
 
 
@@ -17,9 +16,8 @@ def subquery(sql: str) -> str:
     return f"({sql}\n)"
 
 
-def select(columns: Iterable[str], sql: str, settings: Mapping[str, str]) -> str:
-    """These columns of the statement, under its settings."""
-    text = f"SELECT {', '.join(map(quote, columns))} FROM {subquery(sql)}"
+def with_settings(text: str, settings: Mapping[str, str]) -> str:
+    """A statement under these settings."""
     if settings:
         text += " SETTINGS " + ", ".join(f"{name} = {quote_string(value)}" for name, value in settings.items())
     return text

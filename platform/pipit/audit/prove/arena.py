@@ -32,15 +32,16 @@ from pipit.catalog.snapshot import CompiledPipe, Snapshot, Table
 from pipit.deploy import Deployer
 from pipit.deploy.ddl import column_definition
 from pipit.deploy.views import View as MaterializedView
-from pipit.deploy.views import common_columns, trigger, views_of
+from pipit.deploy.views import columns_of, trigger, views_of
 from pipit.engine import Engine, open_engine
 from pipit.errors import DatafileError, PipitError, ProjectError, Unavailable
 from pipit.ingest import Ingest
+from pipit.ingest.match import Match
 from pipit.query.cache import MAX_SECONDS, Cache
 from pipit.query.compose import Composer
 from pipit.query.formats import JSON
 from pipit.query.limits import REPEATABLE, Limits
-from pipit.query.nested import described, subquery
+from pipit.query.nested import subquery
 from pipit.query.read import PipeQuery, Reader
 from pipit.sql.identifiers import quote
 from pipit.templates import Binder
@@ -114,7 +115,7 @@ class Place:
         self.failed_copies: dict[str, str] = {}
         self._tokens: dict[tuple[object, ...], str] = {}
         self._order: list[str] = []
-        self._copies: list[tuple[MaterializedView, tuple[str, ...], Binder]] = []
+        self._copies: list[tuple[MaterializedView, Match, Binder]] = []
 
     @property
     def snapshot(self) -> Snapshot:
@@ -125,7 +126,7 @@ class Place:
         triggers = [trigger(snapshot, view) for view in views_of(snapshot, self.arena.composer).values()]
         # What a view joins stands in its table before the rows come that fire the view.
         self._order = sorted(snapshot.tables, key=lambda name: (triggers.count(name), name))
-        copies: list[tuple[str, MaterializedView, tuple[str, ...], Binder]] = []
+        copies: list[tuple[str, MaterializedView, Match, Binder]] = []
         for pipe in snapshot.pipes.values():
             node = pipe.copy_node
             if node is None or node.node.target_datasource not in snapshot.tables:
@@ -296,14 +297,8 @@ class Place:
         except PipitError as error:
             return Answer(error.status, f"{error.code}: {error.message}".encode())
 
-    async def _columns(self, view: MaterializedView, binder: Binder) -> tuple[str, ...]:
-        if not binder.params:
-            return await common_columns(self.arena.engine, view)
-        target = {c.name for c in view.target.datasource.columns}
-        found = await described(
-            self.arena.engine, view.sql, binder.params, database=view.target.database, settings=view.settings
-        )
-        return tuple(name for name, _ in found if name in target)
+    async def _columns(self, view: MaterializedView, binder: Binder) -> Match:
+        return await columns_of(self.arena.engine, view, binder.params)
 
 
 @asynccontextmanager
@@ -338,8 +333,8 @@ def _files_of(error: ProjectError, files: Collection[str]) -> dict[str, str]:
 
 
 def _in_order(
-    snapshot: Snapshot, copies: list[tuple[str, MaterializedView, tuple[str, ...], Binder]]
-) -> list[tuple[str, MaterializedView, tuple[str, ...], Binder]]:
+    snapshot: Snapshot, copies: list[tuple[str, MaterializedView, Match, Binder]]
+) -> list[tuple[str, MaterializedView, Match, Binder]]:
     """A copy that reads what another one fills runs after it."""
     targets = {name for name, *_ in copies}
     return sorted(copies, key=lambda copy: len(snapshot.tables[copy[0]].sources & targets - {copy[0]}))
