@@ -54,9 +54,10 @@ async def test_a_deploy_brings_new_ids(workspace: Workspace) -> None:
 
 
 async def test_workspace_settings_are_kept_and_checked(workspace: Workspace) -> None:
-    assert (await workspace.get("/v0/workspace/settings")).json == {"require_policies": False, "tenant_sql": False}
+    off = {"require_policies": False, "tenant_sql": False, "unfixed_appends": False}
+    assert (await workspace.get("/v0/workspace/settings")).json == off
     changed = await workspace.request("PUT", "/v0/workspace/settings", json={"tenant_sql": True})
-    assert changed.json == {"require_policies": False, "tenant_sql": True}
+    assert changed.json == off | {"tenant_sql": True}
     assert (await workspace.server.catalog.state.settings(workspace.id)).tenant_sql
     for wrong in ({"tenant_sq": True}, {"tenant_sql": "yes"}, []):
         reply = await workspace.request("PUT", "/v0/workspace/settings", json=wrong)

@@ -42,6 +42,7 @@ _CACHE = "tests/attacks/test_cache.py"
 _KEY = "tests/query/test_cache.py"
 _LOG = "tests/query/test_log.py"
 _CLASSIC = "tests/deploy/test_classic.py"
+_WRITTEN = "tests/attacks/test_written_through.py"
 
 # Settings that stop the same oracles as others; keys, skip indexes and partitions are noticed alone.
 _OTHERS = ("use_primary_key", "use_skip_indexes", "use_partition_pruning")
@@ -535,10 +536,52 @@ DEFENCES: tuple[Defence, ...] = (
     ),
     Defence(
         "tenants append with fixed values",
-        "api/events.py",
+        "deploy/writes.py",
         "    if missing or not fixed:",
         "    if False:",
         ("tests/api/test_routes.py::test_a_tenant_appends_to_a_policed_table_only_with_fixed_values",),
+    ),
+    Defence(
+        "appends follow lineage",
+        "deploy/writes.py",
+        "        for need in (await self.needs(snapshot)).get(table.name, ()):",
+        "        for need in ():",
+        (f"{_WRITTEN}::test_k20_the_columns_that_a_view_makes_a_policys_column_of_are_fixed",),
+    ),
+    Defence(
+        "what no token can fix is refused",
+        "deploy/writes.py",
+        "    if need.why:\n        raise Forbidden(",
+        "    if False:\n        raise Forbidden(",
+        (f"{_WRITTEN}::test_k21_what_no_token_can_fix_is_not_appended_to",),
+    ),
+    Defence(
+        "a column of other rows is no tenant's",
+        "sql/origins.py",
+        '                if attribute_of(one, "function_type") != "ordinary":',
+        "                if False:",
+        (f"{_WRITTEN}::test_k21_what_no_token_can_fix_is_not_appended_to",),
+    ),
+    Defence(
+        "copies hand on what was appended",
+        "deploy/writes.py",
+        "    return node.node.target_datasource if node.node.type is NodeType.COPY else \"\"",
+        "    return \"\"",
+        (f"{_WRITTEN}::test_k23_a_copy_hands_on_what_was_appended",),
+    ),
+    Defence(
+        "a quarantine's rows were not parsed",
+        "deploy/writes.py",
+        "        self.follow(name + _QUARANTINE, dict.fromkeys(columns, bad), False, ())\n",
+        "",
+        (f"{_WRITTEN}::test_k22_a_view_of_the_quarantine",),
+    ),
+    Defence(
+        "a joined table may say whose a row is",
+        "deploy/writes.py",
+        "        if not here and beside:",
+        "        if beside:",
+        (f"{_WRITTEN}::test_k23_a_table_that_is_joined_for_the_tenants_name",),
     ),
     # --- templates/
     Defence(

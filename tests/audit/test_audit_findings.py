@@ -467,3 +467,41 @@ async def test_a_classic_target_without_a_file_and_a_shared_data_source_are_audi
     assert [(f.file, f.line) for f in report.findings if "cannot be made" in f.message] == [
         ("materializations/daily_view.pipe", 9)
     ]
+
+
+LANDING = "SCHEMA >\n    tenant String,\n    amount UInt32\nENGINE MergeTree\nENGINE_SORTING_KEY tenant\n"
+SUMS = (
+    "SCHEMA >\n    customer_id String,\n    amount UInt64\nENGINE MergeTree\nENGINE_SORTING_KEY customer_id\n"
+    "ROW_POLICY >\n    customer_id = {{String(context.customer_id)}}\n"
+)
+
+
+def flowing(sql: str, *, landing: str = LANDING, sums: str = SUMS) -> dict[str, str]:
+    return {
+        "datasources/landing.datasource": landing,
+        "datasources/sums.datasource": sums,
+        "pipes/flow.pipe": f"NODE mv\nSQL >\n    {sql}\nTYPE materialized\nDATASOURCE sums\n",
+        "pipes/e.pipe": endpoint("SELECT amount FROM sums"),
+    }
+
+
+async def test_appends_that_reach_a_policed_table(engine: Engine) -> None:
+    """Named by lineage alone: which columns JWTs have to fix, or that none may append; static tokens by name."""
+    sql = "SELECT tenant AS customer_id, amount FROM landing"
+    report = await audited(engine, flowing(sql, landing="TOKEN collector APPEND\n\n" + LANDING))
+    (found,) = [finding for finding in report.findings if finding.code == "appends_through"]
+    assert (found.severity, found.file, found.line) == ("warning", "pipes/flow.pipe", 3)
+    assert "'flow.mv' makes 'tenant' of 'landing' into 'customer_id' of 'sums'" in found.message
+    assert "must fix 'tenant', or is refused" in found.message
+    assert "DATASOURCES:APPEND:landing" in found.hint and "'collector'" in found.hint and "unfixed_appends" in found.hint
+    open_ = await examine(engine, flowing(sql), Options(unfixed_appends=True))
+    (found,) = [finding for finding in open_.findings if finding.code == "appends_through"]
+    assert found.severity == "error" and "writes in any tenant's name" in found.message
+    assert open_.certificate.unfixed_appends
+    unfixable = await audited(engine, flowing("SELECT 'b' AS customer_id, amount FROM landing"))
+    (found,) = [finding for finding in unfixable.findings if finding.code == "appends_through"]
+    assert "No JWT may append to it" in found.message and "it is a constant" in found.message
+    # Nothing where the data source's own policy asks for it already, nor where nothing is policed.
+    policy = "ROW_POLICY >\n    tenant = {{String(context.tenant)}}\n"
+    for files in (flowing(sql, landing=LANDING + policy), flowing(sql, sums=SUMS.split("ROW_POLICY")[0])):
+        assert "appends_through" not in codes(await audited(engine, files))

@@ -9,7 +9,7 @@ its own, so that it can only narrow. A token that lacks a key, or has a value of
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from pipit.access.context import SecurityContext
@@ -110,7 +110,15 @@ class Policy:
     def columns_for(self, security: SecurityContext) -> frozenset[str]:
         """The columns that decide who sees a row, as far as this token is concerned: what it may not choose freely
         in the rows that it writes. Rather one too many than one too few."""
-        return frozenset().union(*(c.columns for c in self.conjuncts if c.counts_for(security)))
+        return self.columns_given(security.context)
+
+    def columns_given(self, keys: Container[str]) -> frozenset[str]:
+        """The same for a token with these keys."""
+        return frozenset().union(*(c.columns for c in self.conjuncts if not c.guard or c.guard in keys))
+
+    def guards_of(self, column: str) -> frozenset[str]:
+        """The optional keys with which it reads the column; an empty one where it always does."""
+        return frozenset(c.guard for c in self.conjuncts if column in c.columns)
 
     def example(self, *, converted: bool = True) -> str:
         """The condition with stand-in values, all optional parts included: for validation in the engine.

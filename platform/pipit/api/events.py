@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from pipit.access import grants
-from pipit.access.context import FixedValue, SecurityContext
 from pipit.api.requests import authenticate, bounded, query_pairs, server_of
 from pipit.catalog.snapshot import Table
-from pipit.errors import BadRequest, Forbidden, NotFound
+from pipit.errors import BadRequest, NotFound
 from pipit.ingest import Target, read_body
 
 _TRUE = frozenset({"true", "1", "yes"})
@@ -35,7 +32,7 @@ async def events(request: Request) -> Response:
     values = grants.append(security, table.name if table else name, exists=table is not None)
     if table is None:
         raise NotFound(f'Data Source "{name[:200]}" does not exist', hint="Deploy it first.")
-    _check_policy(security, table, values)
+    await server.deployer.writes.check(snapshot, table, security, values)
     wait = query.get("wait", "false").lower() in _TRUE
     limit = server.config.max_event_bytes
     stream = bounded(request, limit).stream()  # too long by its own word is refused before anything is sent
@@ -54,20 +51,6 @@ async def events(request: Request) -> Response:
         status_code=200 if result.loaded else 202,
         headers=dict(request.state.rate_headers),
     )
-
-
-def _check_policy(security: SecurityContext, table: Table, fixed: Mapping[str, FixedValue]) -> None:
-    """A tenant's token fixes every column that decides whose a row is, or it could write another tenant's rows."""
-    if not security.is_tenant or table.policy is None:
-        return
-    columns = table.policy.columns_for(security)
-    missing = sorted(columns - fixed.keys())
-    if missing or not fixed:
-        named = f" for {', '.join(repr(name) for name in missing)}" if missing else ""
-        raise Forbidden(
-            f"A JWT that appends to '{table.name}' must set 'fixed_values'{named}: the data source has a row policy",
-            hint="Without them its holder could write another tenant's rows. Fix the columns that the policy reads.",
-        )
 
 
 def target_of(table: Table) -> Target:

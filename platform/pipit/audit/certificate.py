@@ -62,6 +62,7 @@ class Certificate(msgspec.Struct, frozen=True, omit_defaults=True):
 
     version: int = 0
     require_policies: bool = False
+    unfixed_appends: bool = False
     fixed: tuple[str, ...] = ()
     tables: dict[str, TableFilter] = {}
     endpoints: dict[str, EndpointFilters] = {}
@@ -108,6 +109,7 @@ def certify(snapshot: Snapshot) -> Certificate:
     return Certificate(
         version=VERSION,
         require_policies=snapshot.workspace.settings.require_policies,
+        unfixed_appends=snapshot.workspace.settings.unfixed_appends,
         tables=tables,
         endpoints=endpoints,
     )
@@ -130,6 +132,8 @@ def weakenings(old: Certificate, new: Certificate) -> tuple[Weakening, ...]:
 def _compare(old: Certificate, new: Certificate) -> Iterator[Weakening]:
     if old.require_policies and not new.require_policies:
         yield Weakening("", "Row policies are no longer required of every table", "Turn require_policies on again.")
+    if new.unfixed_appends and not old.unfixed_appends:
+        yield Weakening("", "JWTs may append rows in another tenant's name", "Turn unfixed_appends off again.")
     for name, was in old.tables.items():
         if name in new.tables:  # a table that is gone holds no rows
             yield from _compare_tables(name, was, new.tables[name])

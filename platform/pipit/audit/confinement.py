@@ -15,7 +15,16 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from pipit.sql.tree import Node, query_tree
+from pipit.sql.tree import (
+    Node,
+    arguments_of,
+    attribute_of,
+    below,
+    descendants,
+    function_of,
+    output_lines,
+    query_tree,
+)
 
 Fact = tuple[str, str]  # source id, column: its value is the marker in every row that matters
 
@@ -71,9 +80,9 @@ def sees(resolved: str, marker: object) -> tuple[tuple[str, str], ...]:
     if tree is None:
         return ()
     walk = _Walk(marker, {}, resolved.split("\n"))
-    tables = {n.id: _attribute(n, "table_name") for n in _descendants(tree) if n.name == "TABLE"}
+    tables = {n.id: attribute_of(n, "table_name") for n in descendants(tree) if n.name == "TABLE"}
     found: set[tuple[str, str]] = set()
-    for node in _descendants(tree):
+    for node in descendants(tree):
         if node.name == "FUNCTION":
             for source, column in walk.facts_of(node):
                 if source in tables:
@@ -110,8 +119,8 @@ class _Walk:
         Returns the positions of its output that are the marker in all rows, whatever is forced from outside.
         """
         if node.name == "UNION":
-            arms = [n for n in _below(node, "QUERIES") if n.name in ("QUERY", "UNION")]
-            if not _attribute(node, "union_mode").startswith(("UNION_ALL", "UNION_DISTINCT")):
+            arms = [n for n in below(node, "QUERIES") if n.name in ("QUERY", "UNION")]
+            if not attribute_of(node, "union_mode").startswith(("UNION_ALL", "UNION_DISTINCT")):
                 forced = frozenset()  # what EXCEPT and INTERSECT take away depends on all rows of their arms
             known = [self.relation(arm, forced) for arm in arms]
             return frozenset.intersection(*known) if known else frozenset()
@@ -119,24 +128,24 @@ class _Walk:
 
     def query(self, node: Node, forced: frozenset[int]) -> frozenset[int]:
         state = _Query()
-        projection = _below(node, "PROJECTION")
+        projection = below(node, "PROJECTION")
         for first in _SECTIONS_FIRST:
-            for condition in _conjuncts(_below(node, first)):
+            for condition in _conjuncts(below(node, first)):
                 self.note(condition, state)
-        groups = {fact for item in _below(node, "GROUP BY") for fact in self.column(item)}
+        groups = {fact for item in below(node, "GROUP BY") for fact in self.column(item)}
         if not _widens(node):
-            for condition in _conjuncts(_below(node, "HAVING")):
+            for condition in _conjuncts(below(node, "HAVING")):
                 for fact in self.facts_of(condition):
                     if fact in groups:
                         state.facts[fact] = True
         if forced and _passes(node):
-            grouped = bool(_below(node, "GROUP BY"))
+            grouped = bool(below(node, "GROUP BY"))
             for position in forced:
                 if position < len(projection):
                     for fact in self.column(projection[position]):
                         if not grouped or fact in groups:
                             state.facts[fact] = True
-        for root in _below(node, "JOIN TREE"):
+        for root in below(node, "JOIN TREE"):
             self.sources(root, state)
         for section in node.children:
             if section.name != "JOIN TREE":
@@ -165,7 +174,7 @@ class _Walk:
         for id, (leaf, enough) in leaves.items():
             facts = {n for (source, n), by_where in state.facts.items() if source == id and (enough or not by_where)}
             if leaf.name == "TABLE":
-                table = _attribute(leaf, "table_name")
+                table = attribute_of(leaf, "table_name")
                 confined = bool(facts & self.columns.get(table, frozenset()))
                 self.reads.append(Read(table, confined, "" if confined else "no condition on its own column"))
             elif leaf.name in ("QUERY", "UNION"):
@@ -182,14 +191,14 @@ class _Walk:
     ) -> frozenset[str]:
         """The ids of the sources below a node of a JOIN TREE. The joins come innermost first."""
         if node.name == "JOIN":
-            kind, strictness = _attribute(node, "kind"), _attribute(node, "strictness")
+            kind, strictness = attribute_of(node, "kind"), attribute_of(node, "strictness")
             # PASTE puts rows beside each other by their places, which the rows that a condition drops decide too.
             exact = strictness in ("ALL", "") and kind != "PASTE"
             left = self.collect_all(
-                _below(node, "LEFT TABLE EXPRESSION"), joins, leaves, enough and (exact or kind == "LEFT")
+                below(node, "LEFT TABLE EXPRESSION"), joins, leaves, enough and (exact or kind == "LEFT")
             )
             right = self.collect_all(
-                _below(node, "RIGHT TABLE EXPRESSION"), joins, leaves, enough and (exact or kind == "RIGHT")
+                below(node, "RIGHT TABLE EXPRESSION"), joins, leaves, enough and (exact or kind == "RIGHT")
             )
             joins.append((node, left, right))
             for section in node.children:
@@ -200,7 +209,7 @@ class _Walk:
             for section in node.children:
                 if section.name in ("JOIN EXPRESSIONS", "JOIN EXPRESSION"):
                     self.expressions(section)
-            return self.collect_all(_below(node, "TABLE EXPRESSION"), joins, leaves, enough)
+            return self.collect_all(below(node, "TABLE EXPRESSION"), joins, leaves, enough)
         leaves[node.id] = (node, enough)
         return frozenset({node.id})
 
@@ -217,10 +226,10 @@ class _Walk:
         """Facts of the joins' conditions, and those that equal columns hand on, until nothing is new."""
         pairs: list[tuple[Fact, Fact, frozenset[str]]] = []  # with the sources that a match narrows
         for join, left, right in joins:
-            kind = _attribute(join, "kind")
+            kind = attribute_of(join, "kind")
             narrowed = {"INNER": left | right, "LEFT": right, "RIGHT": left}.get(kind, frozenset())
             state.absent |= {"INNER": frozenset(), "LEFT": right, "RIGHT": left}.get(kind, left | right)
-            for condition in _conjuncts(_below(join, "JOIN EXPRESSION")):
+            for condition in _conjuncts(below(join, "JOIN EXPRESSION")):
                 for fact in self.facts_of(condition):
                     if fact[0] in narrowed:
                         state.facts[fact] = False
@@ -251,8 +260,8 @@ class _Walk:
 
     def facts_of(self, condition: Node) -> list[Fact]:
         """`column = marker`, `column IN [marker]`, `has([marker], column)`."""
-        name = _function(condition)
-        arguments = _arguments(condition)
+        name = function_of(condition)
+        arguments = arguments_of(condition)
         if len(arguments) != 2:
             return []
         left, right = arguments
@@ -269,24 +278,24 @@ class _Walk:
     def pairs_of(self, condition: Node) -> list[tuple[Fact, Fact]]:
         """`a = b` of two columns; the two that USING joins."""
         if condition.name == "COLUMN":
-            inner = [n for n in _below(condition, "EXPRESSION") if n.name == "COLUMN"]
+            inner = [n for n in below(condition, "EXPRESSION") if n.name == "COLUMN"]
             if len(inner) == 2:
                 return [(a, b) for a in self.column(inner[0]) for b in self.column(inner[1])]
             return []
-        arguments = _arguments(condition)
-        if _function(condition) != "equals" or len(arguments) != 2:
+        arguments = arguments_of(condition)
+        if function_of(condition) != "equals" or len(arguments) != 2:
             return []
         return [(a, b) for a in self.column(arguments[0]) for b in self.column(arguments[1])]
 
     def column(self, node: Node) -> list[Fact]:
         """The column that an expression is, conversions that keep its value aside."""
-        while node.name == "FUNCTION" and _function(node) in _SAME_COLUMN:
-            arguments = _arguments(node)
-            cast = _function(node) in ("CAST", "_CAST")
+        while node.name == "FUNCTION" and function_of(node) in _SAME_COLUMN:
+            arguments = arguments_of(node)
+            cast = function_of(node) in ("CAST", "_CAST")
             if not arguments or (cast and not _is_text(arguments)):
                 return []  # to a narrower number, say: another value
             node = arguments[0]
-        if node.name != "COLUMN" or _below(node, "EXPRESSION"):
+        if node.name != "COLUMN" or below(node, "EXPRESSION"):
             return []
         before, _, source = node.attributes.rpartition(", source_id: ")
         pieces = before.removeprefix("column_name: ").split(", result_type: ")
@@ -307,8 +316,8 @@ class _Walk:
             value = found[1] if found else value
         if value not in _spellings(self.marker):
             return False
-        inside = {_function(n) for n in _descendants(node) if n.name == "FUNCTION"}
-        return inside <= _SAME_VALUE and not any(n.name in ("QUERY", "UNION") for n in _descendants(node))
+        inside = {function_of(n) for n in descendants(node) if n.name == "FUNCTION"}
+        return inside <= _SAME_VALUE and not any(n.name in ("QUERY", "UNION") for n in descendants(node))
 
     def expressions(self, section: Node) -> None:
         """The queries and tables inside of expressions: each stands for itself."""
@@ -318,35 +327,23 @@ class _Walk:
             if node.name in ("QUERY", "UNION"):
                 self.relation(node, frozenset())
             elif node.name == "TABLE":
-                self.reads.append(Read(_attribute(node, "table_name"), False, "it is read as a whole"))
+                self.reads.append(Read(attribute_of(node, "table_name"), False, "it is read as a whole"))
             else:
                 pending.extend(node.children)
 
     def names_at(self, relation: Node, positions: frozenset[int]) -> list[str]:
-        texts = self.outputs(relation)
+        texts = output_lines(relation, self.lines)
         names = [texts[i].partition(" ")[0] for i in positions if i < len(texts)]
         return [name for name in names if sum(text.startswith(f"{name} ") for text in texts) == 1]
 
     def positions(self, relation: Node, names: Iterable[str]) -> frozenset[int]:
-        texts = self.outputs(relation)
+        texts = output_lines(relation, self.lines)
         found: set[int] = set()
         for name in names:
             where = [i for i, text in enumerate(texts) if text.startswith(f"{name} ")]
             if len(where) == 1:
                 found.add(where[0])
         return frozenset(found)
-
-    def outputs(self, relation: Node) -> list[str]:
-        """`name type` of each output column: of a union, its first arm's."""
-        while relation.name == "UNION":
-            arms = [n for n in _below(relation, "QUERIES") if n.name in ("QUERY", "UNION")]
-            if not arms:
-                return []
-            relation = arms[0]
-        for section in relation.children:
-            if section.name == "PROJECTION COLUMNS":
-                return [line.strip(" ") for line in self.lines[section.first + 1 : section.last + 1] if line.strip(" ")]
-        return []
 
 
 def _is_text(arguments: list[Node]) -> bool:
@@ -368,15 +365,15 @@ def _folds(raw: Node, walk: _Walk) -> bool:
 
     It folds `if` and its kin; nothing of the branch that was not taken is in the resolved tree then.
     """
-    for node in _descendants(raw):
+    for node in descendants(raw):
         if node.name != "FUNCTION":
             continue
-        if _function(node) in _FOLDED:
-            if any(n.name in ("QUERY", "UNION") or _is_marker_in_raw(n, walk) for n in _descendants(node)):
+        if function_of(node) in _FOLDED:
+            if any(n.name in ("QUERY", "UNION") or _is_marker_in_raw(n, walk) for n in descendants(node)):
                 return True
-        elif _function(node) in ("equals", "in", "globalIn", "has"):
-            inner = list(_descendants(node))
-            if any(_is_marker_in_raw(n, walk) for n in inner) and any(_function(n) in _FOLDED for n in inner):
+        elif function_of(node) in ("equals", "in", "globalIn", "has"):
+            inner = list(descendants(node))
+            if any(_is_marker_in_raw(n, walk) for n in inner) and any(function_of(n) in _FOLDED for n in inner):
                 return True
     return False
 
@@ -404,51 +401,17 @@ def _passes(query: Node) -> bool:
         for node in _inside(section):
             if "function_type: window" in node.attributes or "with_fill: 1" in node.attributes:
                 return False
-            if _function(node) in _LOOKS_AROUND:
+            if function_of(node) in _LOOKS_AROUND:
                 return False
     return True
 
 
 def _conjuncts(conditions: Iterable[Node]) -> Iterator[Node]:
     for condition in conditions:
-        if condition.name == "FUNCTION" and _function(condition) == "and":
-            yield from _conjuncts(_arguments(condition))
+        if condition.name == "FUNCTION" and function_of(condition) == "and":
+            yield from _conjuncts(arguments_of(condition))
         else:
             yield condition
-
-
-def _below(node: Node, section: str) -> list[Node]:
-    """What stands in the sections of this name, LISTs taken apart."""
-    found: list[Node] = []
-    for child in node.children:
-        if child.name == section:
-            for item in child.children:
-                found += item.children if item.name == "LIST" else [item]
-    return found
-
-
-def _arguments(function: Node) -> list[Node]:
-    return _below(function, "ARGUMENTS")
-
-
-def _function(node: Node) -> str:
-    return _attribute(node, "function_name") if node.name == "FUNCTION" else ""
-
-
-def _attribute(node: Node, key: str) -> str:
-    for part in node.attributes.split(", "):
-        name, sign, value = part.partition(": ")
-        if sign and name == key:
-            return value
-    return ""
-
-
-def _descendants(node: Node) -> Iterator[Node]:
-    pending = [node]
-    while pending:
-        one = pending.pop()
-        yield one
-        pending.extend(one.children)
 
 
 def _inside(section: Node) -> Iterator[Node]:

@@ -32,6 +32,7 @@ from pipit.deploy.check import stand_ins
 from pipit.deploy.scratch import scratch_database
 from pipit.deploy.targets import with_targets, without_target
 from pipit.deploy.validate import VALUE_ERRORS, prepare
+from pipit.deploy.writes import needs_of
 from pipit.engine.client import Engine
 from pipit.errors import BadRequest, DatafileError, PipitError, ProjectError, SqlError, Unavailable
 from pipit.query.compose import Composer
@@ -47,6 +48,7 @@ class Options:
 
     fixed: tuple[str, ...] = ()
     require_policies: bool = False
+    unfixed_appends: bool = False  # as in a workspace with this setting
 
 
 async def examine(engine: Engine, files: Mapping[str, str], options: Options) -> Report:
@@ -54,7 +56,9 @@ async def examine(engine: Engine, files: Mapping[str, str], options: Options) ->
     found: list[Finding] = []
     project = _parsed(files, found, strict=_is_strict(files))
     async with scratch_database(engine) as database:
-        settings = WorkspaceSettings(require_policies=options.require_policies)
+        settings = WorkspaceSettings(
+            require_policies=options.require_policies, unfixed_appends=options.unfixed_appends
+        )
         workspace = Workspace("audit", "audit", database, "", settings=settings)
         project = await _with_targets(engine, workspace, project, found, strict=_is_strict(files))
         snapshot = _built(workspace, project, found, strict=_is_strict(files))
@@ -64,9 +68,11 @@ async def examine(engine: Engine, files: Mapping[str, str], options: Options) ->
         _check_names(snapshot, options.fixed)
         audit = _Audit(engine, traced(snapshot), options)
         endpoints = await audit.run()
+        needs = await needs_of(engine, snapshot)
     found += audit.found
     found += say.of_tables(snapshot)
     found += say.of_fillers(snapshot)
+    found += say.of_appends(snapshot, needs)
     found += say.of_definers(snapshot)
     if options.require_policies:
         found += say.of_required(snapshot)

@@ -14,9 +14,10 @@ from pipit.audit.carried import Carry, carry, fillers
 from pipit.audit.report import Finding, Severity, Unreached
 from pipit.catalog.build import node_error
 from pipit.catalog.required import unpoliced
-from pipit.catalog.snapshot import CompiledNode, CompiledPipe, NodeTarget, Snapshot
+from pipit.catalog.snapshot import CompiledNode, CompiledPipe, NodeTarget, Snapshot, Table
 from pipit.datafiles import MERGING, key_items
 from pipit.datafiles.resources import Engine
+from pipit.deploy.writes import Need
 from pipit.errors import DatafileError, PipitError
 from pipit.sql.lexer import TokenKind, significant, tokenize
 from pipit.templates.parts import PartKind, split
@@ -30,6 +31,8 @@ CODES: Mapping[str, str] = {
     "policy_required": "an endpoint reaches a table that has no ROW_POLICY, and policies are required",
     "merges_tenants": "an engine may make one row of two tenants' rows, for the key lacks the tenant's column",
     "mixes_tenants": "a view or copy fills a policed or confined table, and not with each row's own tenant",
+    "appends_through": "a JWT that appends to a data source needs more `fixed_values`, or may not append at all: views "
+    "or copies make of its rows those of a table with a ROW_POLICY",
     "goes_around": "a construct that row filters do not reach: a dictionary, a table function, a setting, an engine",
     "definer": "SQL that runs with its definer's rights",
     "tells_of_others": "a function or virtual column that tells of rows which a filter hides",
@@ -128,6 +131,44 @@ def filler(name: str, pipe: CompiledPipe, node: CompiledNode, column: str, by: s
         hint = "`pipit audit --prove` tries it with rows."
     severity = Severity.ERROR if mixed else Severity.WARNING
     return Finding("mixes_tenants", severity, place.file, place.line, place.column, what, hint)
+
+
+def of_appends(snapshot: Snapshot, needs: Mapping[str, Sequence[Need]]) -> Iterator[Finding]:
+    """What a JWT that appends has to fix beyond the data source's own policy, and where none may append."""
+    for name, found in sorted(needs.items()):
+        table = snapshot.tables[name]
+        for need in found:
+            target = snapshot.tables[need.target].policy
+            assert target is not None
+            missing: set[str] = set()
+            for key in target.guards_of(need.column):
+                missing |= need.columns - (table.policy.columns_given({key}) if table.policy else frozenset())
+            if need.why or missing:
+                yield _append(snapshot, table, need, sorted(missing))
+
+
+def _append(snapshot: Snapshot, table: Table, need: Need, columns: Sequence[str]) -> Finding:
+    pipe, node = need.via[-1].split(".", 1)
+    place = node_error(snapshot.pipes[pipe].pipe, snapshot.pipes[pipe].nodes[node].node, "")
+    named = ", ".join(repr(column) for column in columns)
+    compared = f"'{need.column}' of '{need.target}', which has a ROW_POLICY"
+    open_ = snapshot.workspace.settings.unfixed_appends
+    if need.why:
+        what = f"{need.through} makes rows of '{table.name}' into rows of '{need.target}', which has a ROW_POLICY, and "
+        what += f"nothing that a JWT fixes decides their '{need.column}': {need.why}. "
+        what += "A JWT that appends writes in any tenant's name" if open_ else "No JWT may append to it"
+        hint = f"Make '{need.column}' of columns of '{table.name}' alone, or append with a token of the workspace."
+    else:
+        what = f"{need.through} makes {named} of '{table.name}' into {compared}. "
+        what += "A JWT that appends " + (
+            f"without fixing {named} writes in any tenant's name" if open_ else f"must fix {named}, or is refused"
+        )
+        hint = f"Put {named} into the 'fixed_values' of each JWT with DATASOURCES:APPEND:{table.name}."
+    static = ", ".join(f"'{t.name}'" for t in table.datasource.tokens if t.permission == "APPEND")
+    hint += f" Static tokens ({static}) are the workspace's own: nothing changes for them." if static else ""
+    hint += "" if open_ else " For one version, `pipit workspace settings unfixed_appends=true` lets it be as it was."
+    severity = Severity.ERROR if open_ else Severity.WARNING
+    return Finding("appends_through", severity, place.file, place.line, place.column, what, hint)
 
 
 def of_required(snapshot: Snapshot) -> Iterator[Finding]:

@@ -77,6 +77,14 @@ def fixed_params(snapshot: Snapshot, pipe: CompiledPipe) -> tuple[str, ...]:
     return tuple(found)
 
 
+def computes_names(snapshot: Snapshot, pipe: CompiledPipe, node: CompiledNode) -> bool:
+    """Whether a template on the way to this node's rows may print a name of a table or column that is not in it."""
+    return any(
+        current.template is not None and _PRINTS_NAMES.search(current.node.sql)
+        for _, current in nodes_read(snapshot, pipe, node)
+    )
+
+
 def tables_read(snapshot: Snapshot, pipe: CompiledPipe, node: CompiledNode) -> frozenset[str]:
     """The data sources whose rows can reach this node's result."""
     found: set[str] = set()

@@ -96,6 +96,8 @@ class WorkspaceSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
 
     require_policies: bool = False  # every table that a tenant can reach has a ROW_POLICY, or says why not
     tenant_sql: bool = False  # JWTs with DATASOURCES:READ may send their own SELECT to /v0/sql
+    # JWTs may append without fixing the columns that views and copies hand on to tables with a policy: as it was once.
+    unfixed_appends: bool = False
 
 
 FILES, HTTP = "datafile", "api"  # where a token comes from: files name it, or it was made over HTTP

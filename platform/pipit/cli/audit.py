@@ -46,6 +46,10 @@ def audit(
         bool,
         typer.Option("--require-policies", help="Every table that an endpoint reaches has a ROW_POLICY, or says why."),
     ] = False,
+    unfixed_appends: Annotated[
+        bool,
+        typer.Option("--unfixed-appends", help="As with that setting: what it lets through is an error."),
+    ] = False,
     certificate: Annotated[
         Path | None,
         typer.Option(help="Write the certificate: what confines every table and endpoint.", metavar="FILE"),
@@ -77,6 +81,7 @@ def audit(
             folder,
             fixed=tuple(fixed or ()),
             require_policies=require_policies,
+            unfixed_appends=unfixed_appends,
             as_json=format is Format.JSON,
             certificate=certificate,
             check=check,

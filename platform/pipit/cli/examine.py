@@ -23,6 +23,7 @@ def examine_project(
     *,
     fixed: tuple[str, ...],
     require_policies: bool,
+    unfixed_appends: bool,
     as_json: bool,
     certificate: Path | None,
     check: Path | None,
@@ -37,7 +38,7 @@ def examine_project(
         fixed = fixed or before.fixed
         require_policies = require_policies or before.require_policies
     with waiting("Examining every endpoint..."):
-        report = run(_examine(files, Options(fixed, require_policies)))
+        report = run(_examine(files, Options(fixed, require_policies, unfixed_appends)))
     weaker = _weaker(before, report) if before is not None else []
     if certificate is not None:
         _write(certificate, report.certificate.encode())

@@ -45,6 +45,7 @@ def settings(
 
     [bold]require_policies[/bold]: every table that a tenant can reach has a ROW_POLICY, or says why not.
     [bold]tenant_sql[/bold]: JWTs with DATASOURCES:READ may send SQL of their own.
+    [bold]unfixed_appends[/bold]: JWTs may append rows in another tenant's name, through views. For one version only.
     """
     wanted = dict(map(_change, changes or []))
     options = resolve(context, data, host, token)

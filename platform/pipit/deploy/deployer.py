@@ -36,6 +36,7 @@ from pipit.deploy.targets import with_targets
 from pipit.deploy.tokens import datafile_tokens
 from pipit.deploy.validate import validate
 from pipit.deploy.views import View, names_with_sources, rechecked, trigger, unchecked, views_of
+from pipit.deploy.writes import Writes
 from pipit.engine.client import Engine
 from pipit.errors import Conflict, DatafileError, ProjectError, SqlError, Unavailable
 from pipit.ingest import Ingest
@@ -80,6 +81,7 @@ class Deployer:
         self._ingest = ingest
         self._jobs = jobs
         self._patience = patience
+        self.writes = Writes(engine)
         self._busy: set[str] = set()
         self._ending: dict[str, asyncio.Future[bool]] = {}  # what a deploy still has to finish or take back
         self._following: dict[str, asyncio.Future[tuple[EnvironmentOutcome, ...]]] = {}
@@ -105,6 +107,7 @@ class Deployer:
             outcome = await self._deploy(workspace_id, files, check, allow_destructive, allow_weaker, compare)
             if not check:
                 outcome = replace(outcome, environments=await self._follow(workspace_id))
+                await self._learn(workspace_id)
             return replace(outcome, seconds=time.monotonic() - started)
 
     async def add_environment(self, workspace_id: str, name: str) -> EnvironmentOutcome:
@@ -159,6 +162,16 @@ class Deployer:
             await self._ingest.discard(database)
         for workspace_id in self._catalog.snapshots:
             await self._follow(workspace_id)
+            await self._learn(workspace_id)
+
+    async def _learn(self, workspace_id: str) -> None:
+        """What appends need is asked of the engine before the first one comes: later it may be away."""
+        for live in self._catalog.everywhere:
+            if live.workspace.id == workspace_id:
+                try:
+                    await self.writes.needs(live)
+                except Unavailable:
+                    log.warning("the engine is away: what appends need is asked with the first one")
 
     async def clean_up(self) -> None:
         """Drops what a crash left behind: scratch databases, those of deleted workspaces and environments, objects

@@ -27,6 +27,7 @@ from pipit.deploy.scratch import logical, scratch_database
 from pipit.deploy.services import make_services
 from pipit.deploy.together import together
 from pipit.deploy.views import View, columns_of, views_of
+from pipit.deploy.writes import needs_of, unfixed_appends
 from pipit.engine.client import Engine
 from pipit.errors import CustomError, DatafileError, PipitError, SqlError, TemplateError, Unavailable, UnknownResource
 from pipit.ingest import create_quarantine, problems
@@ -62,6 +63,8 @@ async def validate(
         errors += bad_policies
         errors += switched_off(snapshot)
         warnings = _unreadable(snapshot) + _reserved(snapshot)
+        if workspace.settings.unfixed_appends:
+            warnings += unfixed_appends(snapshot, await needs_of(engine, snapshot))
         if workspace.settings.require_policies:
             errors += unpoliced(snapshot)
         composer, examiner = Composer(), Examiner(engine)

@@ -94,6 +94,11 @@ class Examiner:
         check_tenant_trees(raw, resolved, columns, FENCE_FUNCTIONS if behind_fence else frozenset())
         return Examined(reads.tables, columns=columns_read(raw, resolved))
 
+    async def resolved(self, snapshot: Snapshot, composed: Composed, binder: Binder) -> str:
+        """The RESOLVED tree of a statement that passes the examination. Raises as `examine` does."""
+        await self.examine(snapshot, composed, binder)
+        return await self._tree(EXPLAIN_RESOLVED, snapshot, composed, binder)
+
     async def _ask_engine(self, snapshot: Snapshot, composed: Composed, binder: Binder) -> Examined:
         check_text(composed.sql)
         written = await self._tree(EXPLAIN_RAW, snapshot, composed, binder)

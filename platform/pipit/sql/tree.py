@@ -27,7 +27,7 @@ CTEs that refer to each other in a circle: the engine then takes one name for a 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pipit.errors import ReadRefused
@@ -357,7 +357,7 @@ class _Reader:
             if not _PLAIN_NAME.match(name):
                 self.unknown.append(f"a function's name is not plain: {name[:60]}")
             self.functions.add(name)
-            arguments = _arguments(node)
+            arguments = arguments_of(node)
             if name in IN_FUNCTIONS and len(arguments) > 1 and arguments[1].name == "IDENTIFIER":
                 self.written(self.attribute(arguments[1], "identifier"), scope, holder, self.bare_members)
             if name in OBJECT_FUNCTIONS:
@@ -407,9 +407,48 @@ class _Reader:
         return pieces[1].split(up_to)[0]
 
 
+def below(node: Node, section: str) -> list[Node]:
+    """What stands in the sections of this name, LISTs taken apart."""
+    return [item for child in node.children if child.name == section for item in _under_list(child)]
+
+
+def arguments_of(function: Node) -> list[Node]:
+    return below(function, "ARGUMENTS")
+
+
+def function_of(node: Node) -> str:
+    return attribute_of(node, "function_name") if node.name == "FUNCTION" else ""
+
+
+def attribute_of(node: Node, key: str) -> str:
+    """The first one of this key. Not for what can hold `, `: names of columns, constants."""
+    for part in node.attributes.split(", "):
+        name, sign, value = part.partition(": ")
+        if sign and name == key:
+            return value
+    return ""
+
+
+def descendants(node: Node) -> Iterator[Node]:
+    pending = [node]
+    while pending:
+        one = pending.pop()
+        yield one
+        pending.extend(one.children)
+
+
+def output_lines(relation: Node, lines: Sequence[str]) -> list[str]:
+    """`name type` of each output column, of the lines of the tree: of a union, its first arm's."""
+    while relation.name == "UNION":
+        arms = [n for n in below(relation, "QUERIES") if n.name in ("QUERY", "UNION")]
+        if not arms:
+            return []
+        relation = arms[0]
+    for section in relation.children:
+        if section.name == "PROJECTION COLUMNS":
+            return [line.strip(" ") for line in lines[section.first + 1 : section.last + 1] if line.strip(" ")]
+    return []
+
+
 def _under_list(section: Node) -> list[Node]:
     return [node for item in section.children for node in (item.children if item.name == "LIST" else [item])]
-
-
-def _arguments(function: Node) -> list[Node]:
-    return [node for section in function.children if section.name == "ARGUMENTS" for node in _under_list(section)]
