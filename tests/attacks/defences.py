@@ -549,6 +549,20 @@ DEFENCES: tuple[Defence, ...] = (
         (f"{_WRITTEN}::test_k20_the_columns_that_a_view_makes_a_policys_column_of_are_fixed",),
     ),
     Defence(
+        "a JWT's idempotency keys are its own",
+        "api/events.py",
+        'else f"{sender}:{digest(token).hex()}"',
+        "else sender",
+        (f"{_WRITTEN}::test_k27_g07_jwts_of_one_name_do_not_share_idempotency_keys",),
+    ),
+    Defence(
+        "environments differ by more than case",
+        "catalog/catalog.py",
+        "if row.name.lower() == name.lower()), None)",
+        "if row.name == name), None)",
+        (f"{_WRITTEN}::test_k27_environments_whose_names_differ_by_case_only",),
+    ),
+    Defence(
         "what no token can fix is refused",
         "deploy/writes.py",
         "    if need.why:\n        raise Forbidden(",

@@ -1,4 +1,4 @@
-"""K20 to K26: what a tenant appends ends in no other tenant's name, whatever views and copies make of it.
+"""K20 to K27: what a tenant appends ends in no other tenant's name, whatever views and copies make of it.
 
 `landing` has no policy, or one on another column; what is filled from it has one. A token must fix each column of which
 a policy's column below is made. Where nothing that it could fix decides that column, it cannot append at all.
@@ -7,10 +7,12 @@ a policy's column below is made. Where nothing that it could fix decides that co
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import pytest
 
+from pipit.errors import Conflict
 from serving import Reply, Workspace
 
 pytestmark = pytest.mark.anyio
@@ -326,3 +328,46 @@ async def test_k26_without_policies_and_beside_them_nothing_changes(workspace: W
     assert (await append(workspace, token(workspace))).status == 200
     await workspace.deploy(files("SELECT tenant AS customer_id, n FROM landing"))
     assert (await append(workspace, token(workspace, name="sites"), "sites", customer_id="b")).status == 200
+
+
+async def test_k27_g07_jwts_of_one_name_do_not_share_idempotency_keys(workspace: Workspace) -> None:
+    """Neither to have another's rows taken for a retry, nor to learn that it has used the key."""
+    await workspace.deploy(files("SELECT tenant AS customer_id, n FROM landing", rollup=ROLLUP.split("ROW_POLICY")[0]))
+    scope = {"type": "DATASOURCES:APPEND", "resource": "landing"}
+    read = {"type": "PIPES:READ", "resource": "totals"}
+    now = int(time.time())
+
+    async def send(token: str, n: int) -> Reply:
+        headers = {"Idempotency-Key": "same"}
+        body = json.dumps(ROW | {"n": n}).encode()
+        return await workspace.post("/v0/events?name=landing&wait=true", token=token, data=body, headers=headers)
+
+    tokens = [
+        workspace.jwt(scope, exp=now + 3600),
+        workspace.jwt(scope, exp=now + 3601),
+        workspace.jwt(scope, read | {"fixed_params": {"customer": "a"}}),
+        workspace.jwt(scope, read | {"fixed_params": {"customer": "b"}}),
+        workspace.jwt(scope, read, context={"role": "x"}),
+        workspace.jwt(scope, read | {"fixed_params": {"customer": "a"}}, context={"role": "x"}),
+        workspace.jwt(scope | {"fixed_values": {"tenant": "a"}}),
+        workspace.jwt(scope | {"fixed_values": {"tenant": "b"}}),
+    ]
+    for number, token in enumerate(tokens):
+        assert (await send(token, number)).status == 200
+    # A retry is one: with the same token, or with a renewed one of the same tenant.
+    for number, token in enumerate(tokens):
+        assert (await send(token, number)).status == 200
+        assert (await send(token, 99)).status == 409
+    renewed = workspace.jwt(scope, read, context={"role": "x"}, exp=now + 7200)
+    assert (await send(renewed, 4)).status == 200
+    counted = await workspace.rows("/v0/sql?q=SELECT+count()+AS+n+FROM+landing+FORMAT+JSON")
+    assert counted == [{"n": len(tokens)}]
+
+
+async def test_k27_environments_whose_names_differ_by_case_only(workspace: Workspace) -> None:
+    await workspace.server.deployer.add_environment(workspace.id, "Acme")
+    for name in ("acme", "ACME", "Acme"):
+        with pytest.raises(Conflict, match="'Acme'"):
+            await workspace.server.deployer.add_environment(workspace.id, name)
+    await workspace.server.deployer.remove_environment(workspace.id, "Acme")
+    await workspace.server.deployer.add_environment(workspace.id, "acme")

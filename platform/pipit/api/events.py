@@ -7,7 +7,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from pipit.access import grants
-from pipit.api.requests import authenticate, bounded, query_pairs, server_of
+from pipit.access.context import Scope, SecurityContext
+from pipit.access.tokens import digest
+from pipit.api.requests import authenticate, bounded, query_pairs, server_of, token_of
 from pipit.catalog.snapshot import Table
 from pipit.errors import BadRequest, NotFound
 from pipit.ingest import Target, read_body
@@ -44,13 +46,30 @@ async def events(request: Request) -> Response:
         wait=wait,
         fixed_values=values,
         idempotency_key=request.headers.get("idempotency-key"),
-        scope=f"{security.kind}:{security.name}:{sorted(security.context.items())}",
+        scope=_sender(security, token_of(request)),
     )
     return JSONResponse(
         {"successful_rows": result.successful_rows, "quarantined_rows": result.quarantined_rows},
         status_code=200 if result.loaded else 202,
         headers=dict(request.state.rate_headers),
     )
+
+
+def _sender(security: SecurityContext, token: str) -> str:
+    """Within whom an idempotency key means something: a renewed token of the same tenant is the same sender.
+
+    A JWT that says nothing of whose it is, is one of its own: another tenant's may have the same name.
+    """
+    sender = f"{security.kind}:{security.name}:{sorted(security.context.items())}"
+    reads = sorted(repr((s.resource, s.filter, sorted(s.fixed_params.items()))) for s in security.scopes if _narrows(s))
+    if reads:
+        return f"{sender}:{reads}"
+    known = bool(security.context) or any(scope.fixed_values for scope in security.scopes)
+    return sender if known or not security.is_tenant else f"{sender}:{digest(token).hex()}"
+
+
+def _narrows(scope: Scope) -> bool:
+    return bool(scope.filter or scope.fixed_params)
 
 
 def target_of(table: Table) -> Target:

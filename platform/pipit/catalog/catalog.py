@@ -173,8 +173,10 @@ class Catalog:
         async with self._changing:
             workspace = self.snapshot(workspace_id).workspace
             rows = self.environments(workspace_id)
-            if any(row.name == name for row in rows):
-                raise Conflict(f"There is already an environment named '{name}'", hint="Choose another name.")
+            # One letter's case must not decide whose rows a token opens, nor what a file system takes for one name.
+            taken = next((row.name for row in rows if row.name.lower() == name.lower()), None)
+            if taken is not None:
+                raise Conflict(f"There is already an environment named '{taken}'", hint="Choose another name.")
             if len(rows) >= MAX_ENVIRONMENTS:
                 raise BadRequest(f"A workspace has at most {MAX_ENVIRONMENTS} environments", hint="Delete one.")
             database = await self._free_database(f"{_DATABASE_PREFIX}{workspace.name}__{name}")

@@ -191,6 +191,8 @@ def create_static(
 ) -> None:
     """Makes a token of the workspace's own and prints it. It lives until it is deleted; row policies do not bind it.
 
+    One with TOKENS can make a token that reads everything.
+
     For tenants make JWTs.
     """
     wanted = {"name": name, "scopes": scopes, "description": description, "environment": environment}
@@ -198,6 +200,8 @@ def create_static(
     made = ask(resolve(context, data, host, token), "POST", f"{_PATH}?check=true", json=said)
     _warn(made.get("warnings", []))
     line(out, str(made["token"]))
+    if "TOKENS" in scopes:
+        note("Its holder can make a token with WORKSPACE:READ_ALL, which reads all rows: treat it as one that does.")
 
 
 @app.command(
