@@ -54,6 +54,7 @@ def test_a_certificate_is_written_and_held_against_the_project(project: Path) ->
     written = pipit(project, "--fixed", "customer_id", "--certificate", "pipit.audit.json")
     assert written.returncode == 0, written.stdout + written.stderr
     assert "latest" in written.stdout and "parameter: customer_id" in written.stdout
+    assert "* chooses" not in written.stdout  # no mark, no legend
     text = (project / "pipit.audit.json").read_text()
     assert str(project) not in text and "pipitcheck" not in text
 
@@ -75,6 +76,7 @@ def test_errors_are_the_exit_code(project: Path) -> None:
     found = pipit(project, "--fixed", "customer_id")
     assert found.returncode == 1
     assert "endpoints/latest.pipe:6:13: error: " in found.stdout
+    assert "customer_id*" in found.stdout and "\n* chooses between texts of the query" in found.stdout
     assert "[guarded_filter]" in found.stdout
 
 

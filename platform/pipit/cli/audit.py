@@ -62,8 +62,10 @@ def audit(
         list[str] | None,
         typer.Option("--endpoint", help="With --prove: only this endpoint. Repeat it.", metavar="NAME"),
     ] = None,
-    rounds: Annotated[int, typer.Option(help="With --prove: how often with new data.", min=1, max=100)] = 2,
-    seed: Annotated[int, typer.Option(help="With --prove: another number gives other data.")] = 1,
+    rounds: Annotated[
+        int, typer.Option(help="With --prove: how often with new data.", metavar="N", min=1, max=100)
+    ] = 2,
+    seed: Annotated[int, typer.Option(help="With --prove: another number gives other data.", metavar="N")] = 1,
     format: Annotated[Format, typer.Option("--format", "-f", help="How to report; junit with --prove.")] = Format.TEXT,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="A file for the report, if not text.", metavar="FILE")

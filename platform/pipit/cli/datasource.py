@@ -17,12 +17,13 @@ import msgspec
 import typer
 
 from pipit.cli.client import Client
+from pipit.cli.commands import Commands
 from pipit.cli.options import DataOption, HostOption, Options, TokenOption, examples, resolve
 from pipit.cli.output import count, err, line, note, out
 from pipit.cli.target import connect, run
 from pipit.errors import BadRequest, PipitError, RateLimited, TooLarge, Unavailable
 
-app = typer.Typer(no_args_is_help=True, help="Data sources: put rows into them.")
+app = Commands(help="Data sources: put rows into them.")
 
 _CHUNK_BYTES = 8 * 1024 * 1024  # below the server's 10 MB a request
 _JSON_BYTES = 512 * 1024 * 1024  # a JSON array is read as a whole

@@ -10,13 +10,13 @@ import typer
 from rich.table import Table
 
 from pipit.cli.changes import show_environment
+from pipit.cli.commands import Commands
 from pipit.cli.options import DataOption, HostOption, Options, TokenOption, examples, resolve
 from pipit.cli.output import note, printable, show_table, waiting
 from pipit.cli.target import ask, connect, run
 from pipit.errors import BadRequest
 
-app = typer.Typer(
-    no_args_is_help=True,
+app = Commands(
     help="Environments: databases of their own for some customers, with the same project deployed.",
 )
 

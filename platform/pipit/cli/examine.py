@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from pipit.audit.weaker import Placed
 
 
+_LEGEND = "* chooses between texts of the query; a parameter without it is only compared with a column"
+
+
 def examine_project(
     folder: Path,
     *,
@@ -121,6 +124,9 @@ def _show(report: Report, weaker: list[Placed], check: Path | None) -> None:
             table.add_row(*row)
     if report.endpoints:
         show_table(table)
+        if any(decider.branch for one in report.endpoints for decider in one.deciders):
+            line(out, (_LEGEND, "dim"))
+        line(out, "")
     for finding in report.findings:
         _show_finding(finding)
     for placed in weaker:

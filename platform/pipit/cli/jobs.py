@@ -10,13 +10,14 @@ import typer
 from rich.table import Table
 
 from pipit.cli.client import Client
+from pipit.cli.commands import Commands
 from pipit.cli.options import DataOption, HostOption, Options, TokenOption, examples, pairs, resolve
 from pipit.cli.output import count, line, note, out, printable, show_table, waiting
 from pipit.cli.target import ask, connect, run
 from pipit.errors import PipitError
 
-copy = typer.Typer(no_args_is_help=True, help="Copy pipes: run, paused, resumed.")
-job = typer.Typer(no_args_is_help=True, help="Jobs: copies and populates of the last 48 hours.")
+copy = Commands(help="Copy pipes: run, paused, resumed.")
+job = Commands(help="Jobs: copies and populates of the last 48 hours.")
 
 Pipe = Annotated[str, typer.Argument(help="The copy pipe.", metavar="PIPE")]
 Id = Annotated[str, typer.Argument(help="The job's id.", metavar="ID")]

@@ -10,12 +10,13 @@ from urllib.parse import quote
 import typer
 from rich.table import Table
 
+from pipit.cli.commands import Commands
 from pipit.cli.options import DataOption, HostOption, TokenOption, examples, pairs, resolve
 from pipit.cli.output import note, printable, show_table
 from pipit.cli.target import ask
 from pipit.errors import BadRequest
 
-app = typer.Typer(no_args_is_help=True, help="Keys of your own, or of your identity provider, that may sign JWTs.")
+app = Commands(help="Keys of your own, or of your identity provider, that may sign JWTs.")
 
 Name = Annotated[str, typer.Argument(help="The registration's name.", metavar="NAME")]
 _PATH = "/v0/workspace/keys"
@@ -81,7 +82,7 @@ def add(
     environment: Annotated[
         str, typer.Option("--environment-claim", help="The claim that names the environment.", metavar="CLAIM")
     ] = "",
-    rps: Annotated[int, typer.Option(help="Requests per second of each name; 0 for no limit.", min=0)] = 0,
+    rps: Annotated[int, typer.Option(help="Requests per second of each name; 0 for no limit.", metavar="N", min=0)] = 0,
     data: DataOption = None,
     host: HostOption = None,
     token: TokenOption = None,

@@ -25,6 +25,7 @@ from pipit.cli import (
     tokens,
     workspace,
 )
+from pipit.cli.commands import Commands
 from pipit.cli.options import Given, examples
 from pipit.cli.output import line, out, show_error
 from pipit.errors import PipitError, Unavailable
@@ -33,9 +34,8 @@ EXIT_REFUSED = 1
 EXIT_NO_SERVER = 3
 _EXIT_INTERRUPTED = 130
 
-app = typer.Typer(
+app = Commands(
     name="pipit",
-    no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,

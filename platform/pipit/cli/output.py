@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 
 out = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
+_READABLE = 10  # characters of a column
+_BETWEEN = 3  # before, behind and between columns
 _PIPED_WIDTH = 10_000  # a table that goes into a file or a program is not cut to any screen
 
 
@@ -80,12 +84,35 @@ def show_warnings(warnings: Iterable[ProjectWarning], console: Console = err) ->
 
 
 def show_table(table: Table) -> None:
-    """A result of rows and columns, on standard output."""
+    """A result of rows and columns, on standard output, as wide as the screen (or as COLUMNS says).
+
+    What does not fit goes on in the next line and is never left out. Where the columns would be too narrow to read,
+    each row is a list of its own: name and value.
+    """
     table.box, table.show_edge = SIMPLE_HEAD, False
-    if out.is_terminal:
-        out.print(table, soft_wrap=False)
-    else:
-        Console(width=_PIPED_WIDTH, markup=False, emoji=False, highlight=False).print(table)
+    for column in table.columns:
+        column.overflow = "fold"
+    width = out.width if out.is_terminal or os.environ.get("COLUMNS", "").isdecimal() else _PIPED_WIDTH
+    console = out if out.is_terminal else Console(width=width, markup=False, emoji=False, highlight=False)
+    if _least_width(table) <= width:
+        console.print(table, soft_wrap=False)
+        return
+    names = [_plain(column.header) for column in table.columns]
+    longest = max(map(len, names))
+    for number, cells in enumerate(zip(*(column.cells for column in table.columns), strict=True), 1):
+        line(out, (f"row {number}", "bold"))
+        for name, cell in zip(names, cells, strict=True):
+            line(out, (f"  {name:<{longest}}  ", "cyan"), _plain(cell))
+
+
+def _least_width(table: Table) -> int:
+    """Of a table whose columns can still be read."""
+    widths = (max(cell_len(_plain(cell)) for cell in (column.header, *column.cells)) for column in table.columns)
+    return sum(min(width, _READABLE) + _BETWEEN for width in widths)
+
+
+def _plain(cell: object) -> str:
+    return cell.plain if isinstance(cell, Text) else str(cell)
 
 
 def count(number: int, noun: str) -> str:

@@ -8,11 +8,12 @@ from urllib.parse import quote
 
 import typer
 
+from pipit.cli.commands import Commands
 from pipit.cli.options import DataOption, HostOption, TokenOption, examples, resolve
 from pipit.cli.output import line, note, out
 from pipit.cli.target import ask
 
-app = typer.Typer(no_args_is_help=True, help="Secrets of the workspace, for [bold]tb_secret()[/bold] in files.")
+app = Commands(help="Secrets of the workspace, for [bold]tb_secret()[/bold] in files.")
 
 Name = Annotated[str, typer.Argument(help="The secret's name, as tb_secret() has it.", metavar="NAME")]
 _PATH = "/v0/variables"

@@ -89,7 +89,7 @@ def serve(
     data: DataOption = None,
     host: Annotated[str, typer.Option(help="The address to listen on; 0.0.0.0 for all.", metavar="HOST")] = "127.0.0.1",
     port: Annotated[
-        int, typer.Option(help="The port to listen on; 0 for a free one.", min=0, max=65535)
+        int, typer.Option(help="The port to listen on; 0 for a free one.", metavar="N", min=0, max=65535)
     ] = DEFAULT_PORT,
     watch: Annotated[bool, typer.Option("--watch", help="Deploy whenever a file is saved.")] = False,
     demo: Annotated[
@@ -99,7 +99,7 @@ def serve(
         bool,
         typer.Option("--allow-weaker", help="Deploy also what confines tenants less than what is live."),
     ] = False,
-    workers: Annotated[int, typer.Option(help="API processes; this version runs one.", min=1)] = 1,
+    workers: Annotated[int, typer.Option(help="API processes; this version runs one.", metavar="N", min=1)] = 1,
 ) -> None:
     """Serves the endpoints of a project, and takes in events.
 

@@ -50,7 +50,7 @@ def test(
     now: Annotated[
         str, typer.Option(help="The time that now(), today() and their kin give (UTC).", metavar="TIME")
     ] = "",
-    jobs: Annotated[int, typer.Option(help="Tests at once.", min=1, max=64)] = 4,
+    jobs: Annotated[int, typer.Option(help="Tests at once.", metavar="N", min=1, max=64)] = 4,
     junit: Annotated[Path | None, typer.Option(help="Also write JUnit XML there.", metavar="FILE")] = None,
 ) -> None:
     """Runs tests/*.yaml on the project's fixtures, and compares every answer with what the file expects.

@@ -12,12 +12,13 @@ from rich.table import Table
 
 from pipit.cli import keys
 from pipit.cli.client import Client
+from pipit.cli.commands import Commands
 from pipit.cli.options import DataOption, HostOption, Options, TokenOption, examples, pairs, resolve
 from pipit.cli.output import err, line, note, out, printable, show_table
 from pipit.cli.target import ask, connect, run
 
-app = typer.Typer(no_args_is_help=True, help="Tokens: JWTs for tenants, and the workspace's own.")
-create = typer.Typer(no_args_is_help=True, help="Makes a token.")
+app = Commands(help="Tokens: JWTs for tenants, and the workspace's own.")
+create = Commands(help="Makes a token.")
 app.add_typer(create, name="create")
 app.add_typer(keys.app, name="keys")
 
@@ -80,7 +81,7 @@ def create_jwt(
         list[str] | None,
         typer.Option("--context", help="A value for row policies (context.KEY). Repeat it.", metavar="KEY=VALUE"),
     ] = None,
-    rps: Annotated[int, typer.Option(help="Requests per second; 0 for no limit.", min=0)] = 0,
+    rps: Annotated[int, typer.Option(help="Requests per second; 0 for no limit.", metavar="N", min=0)] = 0,
     environment: EnvironmentOption = "",
     data: DataOption = None,
     host: HostOption = None,

@@ -7,12 +7,13 @@ from typing import Annotated
 
 import typer
 
+from pipit.cli.commands import Commands
 from pipit.cli.options import DataOption, HostOption, TokenOption, examples, resolve
 from pipit.cli.output import line, note, out
 from pipit.cli.target import ask
 from pipit.errors import BadRequest
 
-app = typer.Typer(no_args_is_help=True, help="The workspace's own settings.")
+app = Commands(help="The workspace's own settings.")
 
 _PATH = "/v0/workspace/settings"
 _ON_OFF = {"true": True, "on": True, "1": True, "false": False, "off": False, "0": False}
