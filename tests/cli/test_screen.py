@@ -117,3 +117,12 @@ def test_into_a_file_a_table_is_whole_unless_columns_says_how_wide(
     monkeypatch.setattr(output, "out", Console(width=80))
     output.show_table(table(60))
     assert capsys.readouterr().out.startswith("row 1\n")
+
+
+def test_what_is_to_be_copied_is_never_broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    token = "p." + "x" * 90
+    for width in (40, 80, 120):
+        made = Table("Name", "Scopes")
+        made.add_column("Token", no_wrap=True)
+        made.add_row("a", "PIPES:READ:something_long, PIPES:READ:something_else, PIPES:READ:more", token)
+        assert any(token in line for line in shown(made, width, monkeypatch))

@@ -106,9 +106,12 @@ def show_table(table: Table) -> None:
 
 
 def _least_width(table: Table) -> int:
-    """Of a table whose columns can still be read."""
-    widths = (max(cell_len(_plain(cell)) for cell in (column.header, *column.cells)) for column in table.columns)
-    return sum(min(width, _READABLE) + _BETWEEN for width in widths)
+    """Of a table whose columns can still be read; those that say `no_wrap`, whole."""
+    least = 0
+    for column in table.columns:
+        width = max(cell_len(_plain(cell)) for cell in (column.header, *column.cells))
+        least += _BETWEEN + (width if column.no_wrap else min(width, _READABLE))
+    return least
 
 
 def _plain(cell: object) -> str:

@@ -250,7 +250,9 @@ def list_tokens(
     """Lists the workspace's own tokens and what they may do. JWTs are kept nowhere, so they are not listed."""
     found = ask(resolve(context, data, host, token), "GET", _PATH)["tokens"]
     elsewhere = any(item.get("environment") for item in found)
-    table = Table("Name", "Scopes", *(["Environment"] if elsewhere else []), "From", *(["Token"] if reveal else []))
+    table = Table("Name", "Scopes", *(["Environment"] if elsewhere else []), "From")
+    if reveal:
+        table.add_column("Token", no_wrap=True)  # to be copied
     for item in found:
         scopes = ", ".join(_scope(s) for s in item["scopes"])
         environment = [item.get("environment") or ""] if elsewhere else []
