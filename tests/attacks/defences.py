@@ -33,6 +33,7 @@ _LINEAGE = "tests/attacks/test_lineage.py"
 _PARAMETERS = "tests/attacks/test_parameters.py"
 _TOKENS = "tests/attacks/test_tokens.py"
 _TEMPLATES = "tests/attacks/test_templates.py"
+_PYTHON = "tests/templates/test_python.py"
 _OUTPUTS = "tests/attacks/test_outputs.py"
 _CONTROL = "tests/attacks/test_control.py"
 _HTTP = "tests/attacks/test_http.py"
@@ -601,8 +602,8 @@ DEFENCES: tuple[Defence, ...] = (
     Defence(
         "template functions by list",
         "templates/expressions.py",
-        '            raise self.fail(f"Invalid function name: {name}")',
-        '            return nodes.Call(nodes.Name(name, "load"), [], [], None, None)',
+        '        raise self.fail(f"Invalid function name: {name}", self',
+        '        return nodes.Call(nodes.Name(name, "load"), [], [], None, None)\n        raise self.fail("", self',
         ("tests/templates/test_dialect.py",),
     ),
     Defence(
@@ -1788,6 +1789,69 @@ DEFENCES: tuple[Defence, ...] = (
         "PLAIN.get(type) if name in state.binder.fixed else None",
         "None",
         (f"{_TEMPLATES}::test_a_boolean_that_a_token_fixes_is_plain_or_nothing_is_read",),
+    ),
+    Defence(
+        "an element of a list is a scalar",
+        "templates/types.py",
+        'if known != "JSON" and (item is None or isinstance(item, (list, tuple, dict))):',
+        "if False:",
+        ("tests/templates/test_request_values.py",),
+    ),
+    Defence(
+        "what is printed keeps its list of methods",
+        "templates/expressions.py",
+        "        if self.wide:\n            return self.wide_method(tree, func)",
+        "        if True:\n            return self.wide_method(tree, func)",
+        (f"{_PYTHON}::test_what_is_printed_keeps_the_list",),
+    ),
+    Defence(
+        "methods are looked up in a list",
+        "templates/expressions.py",
+        "        if func.attr not in python.METHODS:",
+        "        if False:",
+        (f"{_PYTHON}::test_hints", f"{_PYTHON}::test_a_branch_that_is_not_taken_may_be_bad"),
+    ),
+    Defence(
+        "a field of format() is a number or a name",
+        "templates/python.py",
+        "if conversion or not _FIELD.match(field):",
+        "if False:",
+        (f"{_PYTHON}::test_formats_read_nothing_and_stay_small",),
+    ),
+    Defence(
+        "a format of a text takes no width from a value",
+        "templates/python.py",
+        'if "%" in _PERCENT.sub("", text):',
+        "if False:",
+        (f"{_PYTHON}::test_formats_read_nothing_and_stay_small",),
+    ),
+    Defence(
+        "a format of a value is short",
+        "templates/python.py",
+        "    if not _SPEC.match(spec):",
+        "    if False:",
+        (f"{_PYTHON}::test_formats_read_nothing_and_stay_small",),
+    ),
+    Defence(
+        "large numbers in a set are few",
+        "templates/python.py",
+        "for one in listed) > _FEW:",
+        "for one in listed) > 10**9:",
+        (f"{_PYTHON}::test_what_makes_hashes_equal_is_few",),
+    ),
+    Defence(
+        "a width is bounded before the text is made",
+        "templates/python.py",
+        "        size = max(size, plain[0])",
+        "        pass",
+        (f"{_PYTHON}::test_a_width_is_refused_before_the_text_is_made",),
+    ),
+    Defence(
+        "comprehensions and formats only in directives",
+        "templates/expressions.py",
+        "        if method is None or (type(tree) in _WIDE and not self.wide):",
+        "        if method is None:",
+        (f"{_PYTHON}::test_what_is_printed_keeps_the_list",),
     ),
 )
 

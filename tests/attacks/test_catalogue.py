@@ -28,7 +28,7 @@ CATALOGUE = {
             "40 42",  # the server
             "01 02 03 04",  # what the engine knows of all rows of a table
             "20 21 22 23 24 25 26 27",  # writes through views, idempotency keys, names of environments
-            "70",  # templates
+            "70 71 72 73 74 75",  # templates
         )
     ),
 }

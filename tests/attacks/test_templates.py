@@ -292,7 +292,6 @@ AUTHORS = {
     "extends": "{% extends 'x' %} SELECT 1 AS x FROM events",
     "module": "{% module x() %} SELECT 1 AS x FROM events",
     # C05: no end
-    "range": "{% for i in range(10**9) %}x{% end %} SELECT 1 AS x FROM events",
     "a large power": "SELECT {{9 ** 9 ** 9}} AS x FROM events",
     # C07: which table, in a project with policies
     "table": "SELECT * FROM {{table(x)}}",
@@ -372,3 +371,87 @@ async def test_a_padded_column_separates_tenants(workspace: Workspace, type: str
     for name in ("а", "a  ", "a\t", "a.", "%", "_", "a'"):
         token = workspace.tenant("facts_of", who=name)
         assert await workspace.rows("/v0/pipes/facts_of.json", token=token) == [], name
+
+
+# What a template may do to a value in `{% %}` before it uses it: whatever comes of it is a value.
+CRAFTED = {
+    "lowered": "{% set y = x.lower().strip() %} SELECT customer_id FROM events WHERE action = {{y}}",
+    "formatted": "{% set y = \"' OR '{}' = '\".format(x) %} SELECT customer_id FROM events WHERE action = {{y}}",
+    "percent": "{% set y = '%s OR 1=1' % x %} SELECT customer_id FROM events WHERE action = {{y}}",
+    "interpolated": "{% set y = f'{x} OR 1=1' %} SELECT customer_id FROM events WHERE action = {{y}}",
+    "joined": "{% set y = ' OR '.join([p.strip() for p in x.split(',')]) %} SELECT customer_id FROM events WHERE action = {{y}}",
+    "listed": "{% set y = [p.upper() for p in x] %} SELECT customer_id FROM events WHERE action IN {{y}}",
+    "keyed": "{% set y = list({p: p for p in x}.keys()) %} SELECT customer_id FROM events WHERE action IN {{y}}",
+    "sorted": "SELECT customer_id FROM events ORDER BY {% set y = x.lower() %}{{column(y, 'amount')}}",
+    "stringed": "SELECT customer_id FROM events WHERE {% set y = str(x) %} action = {{y}}",
+    "named": "{% set y = str(column(x, 'amount')) if len(x) > 99 else str(x) %} SELECT customer_id FROM events WHERE action = {{y}}",
+    "counted": "SELECT customer_id FROM events WHERE amount < {% set y = len(x) % 3 / 2 %}{{y}}",
+    "chosen": "SELECT customer_id FROM events {% if any(p.startswith('b') for p in x.split()) %} WHERE team = {{x}} {% end %}",
+}
+
+
+@pytest.mark.parametrize("name", CRAFTED)
+async def test_what_python_makes_of_a_value_is_a_value(workspace: Workspace, name: str) -> None:
+    """K73: methods, formats and comprehensions in `{% %}` make no SQL; only `emit` writes, and it binds."""
+    await workspace.deploy(TENANTS | {"endpoints/crafted.pipe": endpoint(CRAFTED[name])})
+    await workspace.send("events", ROWS)
+    token = workspace.tenant("crafted", customer_id="a")
+    for value in (*TEXTS, "' OR 1=1 --", "customer_id", "b", "x') OR (1=1", "{0.__class__}", "%(x)s", "a, b OR 1=1"):
+        body = json.dumps({"x": value}).encode()
+        headers = {"Content-Type": "application/json"}
+        reply = await workspace.post("/v0/pipes/crafted.json", token=token, headers=headers, data=body)
+        assert reply.status in (200, 400, 403), reply.text
+        assert "canary_b" not in reply.text and str(CANARY) not in reply.text
+        if reply.status == 200:
+            assert set(column(reply.json["data"], "customer_id")) <= {"a"}
+            if name not in ("sorted", "counted", "chosen"):
+                assert reply.json["data"] == [], value
+
+
+BOUNDED = {
+    "range": "{% for i in range(10**9) %}x{% end %}",
+    "comprehension": "{% set y = [i for i in range(100000) for j in range(100000)] %}",
+    "append": "{% set y = [] %}{% while True %}{% set z = y.append('x' * 1000) %}{% end %}",
+    "format": "{% set y = ('{0}' * 10000).format(x * 100) %}{% set z = y * 1000 %}",
+    "justify": "{% set y = x.ljust(10**9) %}",
+    "power": "{% set y = 9 ** 9 ** 9 %}",
+    "digits": "{% set y = round(5, -10**9) %}",
+    "hashes": "{% set y = set([n * 2305843009213693951 for n in range(1, 90000)]) %}",
+}
+
+
+@pytest.mark.parametrize("name", BOUNDED)
+async def test_what_python_could_run_on_with_is_bounded(workspace: Workspace, name: str) -> None:
+    """C05, K74: each request that comes to it is refused, at once, and the next one is answered."""
+    sql = "{% if defined(x) %}" + BOUNDED[name] + "{% end %} SELECT 1 AS one FROM events"
+    await workspace.deploy(TENANTS | {"endpoints/bounded.pipe": endpoint(sql)})
+    token = workspace.tenant("bounded", customer_id="a")
+    reply = await workspace.get("/v0/pipes/bounded.json?x=1", token=token)
+    assert reply.status == 400 and reply.json["error"].startswith("Template Syntax Error: "), reply.text
+    assert (await workspace.get("/v0/pipes/bounded.json", token=token)).status == 200
+
+
+async def test_a_bad_branch_opens_nothing(workspace: Workspace) -> None:
+    """K75: a branch with an expression that the language has not deploys with a warning; a request that takes it gets an
+    error, and nothing of what it would have said."""
+    for bad in ("x.__class__.__mro__", "open('/etc/passwd')", "foo(x)", "x.format_map(x)", "globals()", "loop.first"):
+        sql = "SELECT customer_id FROM events WHERE {% if defined(x) %} 1 OR {{" + bad + "}} {% else %} 1 {% end %}"
+        outcome = await workspace.deploy(TENANTS | {"endpoints/branched.pipe": endpoint(sql)})
+        assert [w for w in outcome.warnings if "a request that takes this branch fails" in w.message]
+        token = workspace.tenant("branched", customer_id="a")
+        reply = await workspace.get("/v0/pipes/branched.json?x=1", token=token)
+        assert reply.status == 400 and "root:" not in reply.text and "object at" not in reply.text
+        assert (await workspace.get("/v0/pipes/branched.json", token=token)).status == 200
+
+
+@pytest.mark.parametrize("value", [[None], ["red", None], [{"a": 1}], [["red"]], ["red", {}], '["red", null]', "[[1]]"])
+async def test_an_element_that_is_no_text_leaves_no_other_filter(workspace: Workspace, value: Any) -> None:
+    """K71: the text `["red", null]` cut at its comma would be two other texts, and NOT IN of those is everything."""
+    sql = "SELECT customer_id FROM events WHERE team NOT IN {{Array(x, 'String')}}"
+    await workspace.deploy(TENANTS | {"endpoints/others.pipe": endpoint(sql)})
+    await workspace.send("events", ROWS)
+    token = workspace.tenant("others", customer_id="a")
+    headers = {"Content-Type": "application/json"}
+    body = json.dumps({"x": value}).encode()
+    reply = await workspace.post("/v0/pipes/others.json", token=token, headers=headers, data=body)
+    assert reply.status == 400 and reply.json["parameter"] == "x", reply.text

@@ -123,3 +123,29 @@ async def test_a_text_in_a_pattern_is_a_warning(engine: Engine) -> None:
 async def test_a_project_that_is_right(engine: Engine) -> None:
     found = await checked(engine, events__datasource=EVENTS, one__pipe=pipe("SELECT name FROM events"))
     assert found == Checked((), (), 1, 1, 1)
+
+
+async def test_what_a_request_may_do_without_is_warned_of_with_its_place(engine: Engine) -> None:
+    """A bad expression in a branch: one warning each, with file, line and column; both sides are tried all the same."""
+    found = await checked(
+        engine,
+        events__datasource=EVENTS,
+        branch__pipe=pipe(
+            "%\nSELECT name FROM events\n{% if defined(a) %}\n  WHERE {{foo(a)}} {{Strng(a)}}\n{% elif b %}\n"
+            "  WHERE name = {{b.uper()}}\n{% end %}"
+        ),
+        loop__pipe=pipe("%\nSELECT 1 AS one {% for x in Array(l) %}{% if not loop.first %},{% end %}{{x}}{% end %}"),
+        wide__pipe=pipe("%\nSELECT {% set x = [i.upper() for i in 'ab'] %}{{','.join(x)}} AS v"),
+        both__pipe=pipe("%\nSELECT {% if defined(a) %}{{foo(a)}}{% else %}nme{% end %} FROM events"),
+        always__pipe=pipe("%\nSELECT {{foo(a)}} AS v"),
+    )
+    assert [(e.file, e.line) for e in found.errors] == [("always.pipe", 4), ("both.pipe", 4)], lines(found)
+    warned = {(w.file, w.line, w.column): (w.message, w.hint) for w in found.warnings}
+    end = "; a request that takes this branch fails"
+    assert warned == {
+        ("both.pipe", 4, 31): (f"node 'e': Invalid function name: foo{end}", ""),
+        ("branch.pipe", 6, 13): (f"node 'e': Invalid function name: foo{end}", ""),
+        ("branch.pipe", 6, 24): (f"node 'e': Invalid function name: Strng{end}", "Did you mean String?"),
+        ("branch.pipe", 8, 20): (f"node 'e': Invalid method name: uper{end}", warned[("branch.pipe", 8, 20)][1]),
+        ("loop.pipe", 4, 44): (f"node 'e': Invalid expression: Attribute{end}", ""),
+    }

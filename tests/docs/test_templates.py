@@ -9,7 +9,7 @@ import pytest
 
 from pages import DOCS, code, datafiles, section, tables
 from pipit.errors import TemplateError
-from pipit.templates import Template, blocks, expressions, functions, runtime, state, template, types
+from pipit.templates import Template, blocks, expressions, functions, python, runtime, state, template, types
 from pipit.templates.types import PARSERS
 from serving import Workspace
 
@@ -73,6 +73,18 @@ def test_every_statement_is_there() -> None:
 def test_every_method_is_there() -> None:
     (methods,) = re.findall(r"Methods are (.+?)\. ", section(PAGE, "## Expressions"), re.DOTALL)
     assert sorted(code(methods)) == sorted(expressions.METHODS)
+
+
+def test_what_statements_have_of_python_is_there() -> None:
+    page = tables(PAGE, "## Python in statements")
+    (calls,) = [table for table in page if table.header[0] == "function"]
+    documented = {name.partition("(")[0] for name in calls.names()}
+    assert documented == {*python.FUNCTIONS, "isinstance", "map", "filter"}
+    (methods,) = [table for table in page if table.header[0] == "of"]
+    assert {name for row in methods.rows for name in code(row[1])} == python.METHODS
+    kinds, mapped = ({*code(row[1])} for row in calls.rows if row[0].startswith(("`isinstance", "`map")))
+    assert kinds - {"kind"} == {*python.KINDS, "list", "set"} and mapped - {"f"} == python.MAPPED
+    assert f"{python._FEW:,} tuples" in section(PAGE, "## Limits")
 
 
 def test_the_limits_are_those_of_the_code() -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pipit.engine import Engine
 from pipit.errors import PipitError, TemplateError
 from pipit.sql.lexer import significant, tokenize
-from pipit.templates import Binder, Template, state
+from pipit.templates import Binder, Template, python, state
 
 pytestmark = pytest.mark.anyio
 
@@ -95,13 +95,36 @@ def calls(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
     )  # fmt: skip
 
 
+def python_calls(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
+    """What directives take besides."""
+    methods = sorted(python.METHODS)
+    formats = ["'{}'", "'{0}{a}'", "'{:>5}'", "'%s'", "'%(a)s'", "'%5d'", "'{0.__class__}'", "'%'"]
+    return st.one_of(
+        calls(inner),
+        st.tuples(st.sampled_from([*python.FUNCTIONS, "isinstance", "map", "filter"]), st.lists(inner, max_size=3)).map(
+            lambda t: f"{t[0]}({', '.join(t[1])})"),
+        st.tuples(names, st.sampled_from(methods), st.lists(inner, max_size=2)).map(
+            lambda t: f"{t[0]}.{t[1]}({', '.join(t[2])})"),
+        st.tuples(inner, st.sampled_from(methods), st.lists(inner, max_size=2)).map(
+            lambda t: f"({t[0]}).{t[1]}({', '.join(t[2])})"),
+        st.tuples(st.sampled_from(["/", "//", "%", "**", "|", "&", "^"]), inner, inner).map(lambda t: f"({t[1]} {t[0]} {t[2]})"),
+        st.tuples(st.sampled_from(formats), inner, st.sampled_from(["{}.format({})", "{} % {}"])).map(
+            lambda t: t[2].format(t[0].replace("{", "{{").replace("}", "}}"), t[1]).replace("{{", "{").replace("}}", "}")),
+        st.tuples(st.sampled_from(["[{0} for {1} in {2}]", "{{{0} for {1} in {2}}}", "{{{0}: {1} for {1} in {2} if {0}}}",
+                                   "any({0} for {1} in {2})", "[{0} for {1} in {2} for c in {1}]"]), inner, names, inner).map(
+            lambda t: t[0].format(*t[1:])),
+        st.tuples(inner, inner).map(lambda t: f"isinstance({t[0]}, (str, int, list)) and {t[1]}"),
+    )  # fmt: skip
+
+
 expressions = st.recursive(st.one_of(names, constants), calls, max_leaves=6)
+wide = st.recursive(st.one_of(names, constants), python_calls, max_leaves=6)
 texts = st.sampled_from(["x ", ", ", " AND ", "'", "`", "-- ", "/* ", "*/", "\n", "{", "}", "SELECT 1 AS a ", "SAMPLE ", "%"])
 
 
 def blocks(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
     def block(opening: str, *dividers: str) -> st.SearchStrategy[str]:
-        parts = st.tuples(inner, *[st.one_of(st.none(), inner) for _ in dividers], expressions)
+        parts = st.tuples(inner, *[st.one_of(st.none(), inner) for _ in dividers], wide)
         return parts.map(
             lambda t: "{% " + opening.replace("@", t[-1]) + " %}" + t[0]
             + "".join("{% " + d.replace("@", t[-1]) + " %}" + one for d, one in zip(dividers, t[1:-1], strict=True)
@@ -114,7 +137,7 @@ def blocks(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
         block("for a, b in enumerate_with_last(@)"),
         block("while @", "else"),
         block("try", "except KeyError", "except ValueError as x", "except", "else", "finally"),
-        st.tuples(names, st.sampled_from(["=", "+=", "*="]), expressions).map(lambda t: f"{{% set {t[0]} {t[1]} {t[2]} %}}"),
+        st.tuples(names, st.sampled_from(["=", "+=", "*=", "/=", "%="]), wide).map(lambda t: f"{{% set {t[0]} {t[1]} {t[2]} %}}"),
     )
 
 

@@ -34,6 +34,7 @@ from pipit.ingest import create_quarantine, problems
 from pipit.query.compose import Composer
 from pipit.query.examine import Examiner
 from pipit.templates import Binder, is_reserved
+from pipit.templates.failures import PREFIX, BadExpression
 
 # ClickHouse's codes for a value that cannot be used: parse and cast errors, bad arguments, out of range, throwIf.
 VALUE_ERRORS = frozenset({6, 26, 27, 36, 38, 41, 69, 70, 72, 130, 153, 190, 321, 349, 376, 395, 407, 441, 675, 676})
@@ -62,7 +63,7 @@ async def validate(
         errors, bad_policies, broken = await prepare(engine, snapshot)
         errors += bad_policies
         errors += switched_off(snapshot)
-        warnings = _unreadable(snapshot) + _reserved(snapshot)
+        warnings = _unreadable(snapshot) + _reserved(snapshot) + _bad_expressions(snapshot)
         if workspace.settings.unfixed_appends:
             warnings += unfixed_appends(snapshot, await needs_of(engine, snapshot))
         if workspace.settings.require_policies:
@@ -135,6 +136,21 @@ def _reserved(snapshot: Snapshot) -> list[ProjectWarning]:
                     message = f"The name of the parameter '{parameter.name}' is reserved: requests may not set it"
                     place = node_error(pipe.pipe, node.node, message, line=parameter.line, hint="Give it another name.")
                     found.append(ProjectWarning(place.file, message, place.line, place.column, place.hint))
+    return found
+
+
+def _bad_expressions(snapshot: Snapshot) -> list[ProjectWarning]:
+    """What the template language does not have, in branches that a request need not take."""
+    found: list[ProjectWarning] = []
+    for pipe in snapshot.pipes.values():
+        for node in pipe.nodes.values():
+            for problem in node.template.problems if node.template else ():
+                text = problem.message.removeprefix(PREFIX)
+                message = f"node '{node.name}': {text}; a request that takes this branch fails"
+                place = node_error(
+                    pipe.pipe, node.node, message, line=problem.line, column=problem.column, hint=problem.hint
+                )
+                found.append(ProjectWarning(place.file, message, place.line, place.column, place.hint))
     return found
 
 
@@ -260,6 +276,8 @@ async def _try_both_sides(
             raise
         except CustomError:
             continue  # the author's own error(): this side asks for something
+        except BadExpression:
+            continue  # in a branch that this side takes; it is warned of by itself
         except PipitError as error:
             if isinstance(error, TemplateError) and _needs_value(error):
                 return [], []

@@ -14,7 +14,17 @@ from jinja2 import nodes
 
 from pipit.errors import TemplateError
 from pipit.templates import keywords
-from pipit.templates.expressions import Scope, call, defined_names, parse, parse_statement, translate, translate_tree
+from pipit.templates.expressions import (
+    Scope,
+    assign,
+    call,
+    defined_names,
+    parse,
+    parse_statement,
+    set_names,
+    translate,
+    translate_tree,
+)
 from pipit.templates.failures import syntax_error
 from pipit.templates.parts import Part, PartKind
 from pipit.templates.runtime import CATCHABLE
@@ -42,12 +52,26 @@ def assigned_names(parts: list[Part], scope: Scope) -> frozenset[str]:
                 found.update(_names(_for(rest, scope, part).target, part))
             elif operator == "except":
                 found.update(filter(None, [_caught(rest, scope, part)[1]]))
+            found |= _set_inside(operator, rest, scope, part)
     return frozenset(found)
+
+
+def _set_inside(operator: str, rest: str, scope: Scope, part: Part) -> frozenset[str]:
+    """What the expression of a directive sets by itself."""
+    match operator:
+        case "set":
+            return set_names(_assignment(rest, scope, part).value)
+        case "for":
+            return set_names(_for(rest, scope, part).iter)
+        case "if" | "elif" | "while" if rest:
+            return set_names(parse(rest, scope, part.line, part.column))
+    return frozenset()
 
 
 def build(parts: list[Part], scope: Scope) -> list[nodes.Node]:
     builder = _Builder(parts, scope)
     body, end = builder.body(None)
+    body = [*scope.macros, *body]
     if end is not None:
         operator, _ = _operator(end)
         what = "Extra {% end %} block" if operator == "end" else f"{operator} outside of its block"
@@ -193,7 +217,9 @@ class _Builder:
 
     def divided(self, part: Part, allowed: tuple[str, ...]) -> tuple[list[nodes.Node], str, str, Part]:
         """A body and what ended it: `end`, or one of the allowed dividers."""
+        self.scope.conditional += 1
         body, end = self.body(part)
+        self.scope.conditional -= 1
         assert end is not None
         operator, rest = _operator(end)
         if operator != "end" and operator not in allowed:
@@ -216,7 +242,9 @@ class _Builder:
             self.scope.guarded.pop()
             branches.append((test, [*self.visit("elif" if branches else "if", here), *body], here))
             if operator == "elif":
+                self.scope.conditional += 1
                 test, tree = self.condition(following, end, "elif")
+                self.scope.conditional -= 1
                 conditions.append(following)
                 names |= defined_names(tree)
                 here = end
@@ -240,23 +268,21 @@ class _Builder:
     def condition(self, rest: str, part: Part, operator: str) -> tuple[nodes.Expr, ast.expr]:
         if not rest:
             raise self.fail(part, f"{operator} needs a condition at {self.scope.name}:{part.line}")
-        expression = translate(rest, self.scope, part.line, part.column)
+        expression = translate(rest, self.scope, part.line, part.column, wide=True)
         return expression.node, expression.tree
 
     def set(self, rest: str, part: Part) -> list[nodes.Node]:
         statement = _assignment(rest, self.scope, part)
-        value = translate_tree(statement.value, rest, self.scope, part.line, part.column).node
+        value = translate_tree(statement.value, rest, self.scope, part.line, part.column, wide=True).node
         return self.assign(_names(statement.targets[0], part), statement.targets[0], value)
 
     def assign(self, names: list[str], target: ast.expr, value: nodes.Expr) -> list[nodes.Node]:
         self.scope.assigned.update(names)
-        if isinstance(target, ast.Name):
-            return [nodes.ExprStmt(call("assign", nodes.Const(names[0]), value))]
-        return [nodes.ExprStmt(call("assign_all", nodes.List([nodes.Const(name) for name in names]), value))]
+        return [nodes.ExprStmt(assign(names, target, value))]
 
     def for_(self, rest: str, part: Part) -> list[nodes.Node]:
         statement = _for(rest, self.scope, part)
-        items = translate_tree(statement.iter, rest, self.scope, part.line, part.column).node
+        items = translate_tree(statement.iter, rest, self.scope, part.line, part.column, wide=True).node
         names = _names(statement.target, part)
         self.counter += 1
         item = f"item{self.counter}"

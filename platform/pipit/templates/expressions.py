@@ -11,16 +11,17 @@ import ast
 import inspect
 import math
 import warnings
-from collections.abc import Callable, Set
+from collections.abc import Callable, Collection, Set
 from dataclasses import dataclass, field, replace
 from functools import cache
 
 from jinja2 import nodes
 
 from pipit.errors import TemplateError
-from pipit.templates import keywords
+from pipit.suggest import did_you_mean
+from pipit.templates import keywords, python
 from pipit.templates.binder import Binder
-from pipit.templates.failures import PREFIX, syntax_error
+from pipit.templates.failures import PREFIX, BadExpression, bad_expression, syntax_error
 from pipit.templates.functions import DESCRIBING, FUNCTIONS, Function
 from pipit.templates.parameters import Use, constant
 from pipit.templates.state import Branch, State
@@ -32,6 +33,15 @@ _COMPARISONS: dict[type[ast.cmpop], str] = {
     ast.NotIn: "notin",
 }  # fmt: skip
 _ARITHMETIC: dict[type[ast.operator], str] = {ast.Add: "plus", ast.Sub: "minus", ast.Mult: "times"}
+_WIDE_ARITHMETIC: dict[type[ast.operator], str] = {
+    **_ARITHMETIC, ast.Sub: "subtract", ast.Div: "divide", ast.FloorDiv: "floor", ast.Mod: "modulo", ast.Pow: "power",
+}  # fmt: skip
+_BOTH: dict[type[ast.operator], str] = {ast.BitOr: "|", ast.BitAnd: "&", ast.BitXor: "^"}
+# What `{% %}` takes and `{{ }}` does not.
+_WIDE = frozenset(
+    {ast.Set, ast.JoinedStr, ast.FormattedValue, ast.ListComp, ast.GeneratorExp, ast.SetComp, ast.DictComp}
+)
+_WIDE_CALLS = frozenset({*python.FUNCTIONS, "isinstance", "map", "filter"})
 _UNARY: dict[type[ast.unaryop], type[nodes.UnaryExpr]] = {
     ast.Not: nodes.Not, ast.USub: nodes.Neg, ast.UAdd: nodes.Pos,
 }  # fmt: skip
@@ -51,6 +61,9 @@ class Scope:
     guarded: list[Set[str]] = field(default_factory=list)  # the names that each of them asks defined() of
     uses: list[Use] = field(default_factory=list)
     secrets: list[str] = field(default_factory=list)  # those without a default
+    problems: list[BadExpression] = field(default_factory=list)  # in branches that a request may not take
+    macros: list[nodes.Macro] = field(default_factory=list)  # the comprehensions, to stand before everything else
+    conditional: int = 0  # blocks around that a request may not come to
     branches: list[Branch] | None = None  # a list: the compiled template tells which branches a rendering took
 
 
@@ -91,15 +104,18 @@ def parse_statement(text: str, scope: Scope, line: int, column: int, *, head: st
     return body[0]
 
 
-def translate(text: str, scope: Scope, line: int, column: int) -> Expression:
+def translate(text: str, scope: Scope, line: int, column: int, *, wide: bool = False) -> Expression:
     tree = parse(text, scope, line, column)
-    return translate_tree(tree, text, scope, line, column)
+    return translate_tree(tree, text, scope, line, column, wide=wide)
 
 
-def translate_tree(tree: ast.expr, text: str, scope: Scope, line: int, column: int) -> Expression:
-    translator = _Translator(scope, line, column)
+def translate_tree(
+    tree: ast.expr, text: str, scope: Scope, line: int, column: int, *, wide: bool = False
+) -> Expression:
+    """`wide`: in a directive, which takes more of Python than `{{ }}` does."""
+    translator = _Translator(scope, line, column, wide=wide)
     try:
-        node = translator.visit(tree)
+        node = translator.visit_lazily(tree) if scope.conditional else translator.visit(tree)
         key = None if translator.impure else ast.unparse(_WithoutDescriptions().visit(tree))
     except RecursionError as error:
         raise syntax_error("The expression is nested too deeply", line, column) from error
@@ -131,19 +147,53 @@ class _WithoutDescriptions(ast.NodeTransformer):
         return node
 
 
+def set_names(tree: ast.AST) -> frozenset[str]:
+    """The names that an expression sets: those of its comprehensions, and those that a method changes."""
+    found: set[str] = set()
+    for part in ast.walk(tree):
+        if isinstance(part, ast.comprehension):
+            found.update(name.id for name in ast.walk(part.target) if isinstance(name, ast.Name))
+        elif isinstance(part, ast.Call) and (changed := _changed(part)):
+            found.add(changed)
+    return frozenset(keywords.show(name) for name in found)
+
+
+def _changed(tree: ast.Call) -> str:
+    """`x` of `x.append(...)`."""
+    func = tree.func
+    if isinstance(func, ast.Attribute) and func.attr in python.CHANGING and isinstance(func.value, ast.Name):
+        return func.value.id
+    return ""
+
+
 class _Translator:
-    def __init__(self, scope: Scope, line: int, column: int) -> None:
+    def __init__(self, scope: Scope, line: int, column: int, *, wide: bool = False) -> None:
         self.scope = scope
         self.line = line
         self.column = column
+        self.wide = wide
         self.impure = False
 
     def fail(self, text: str, hint: str = "") -> TemplateError:
+        """What the language does not have."""
+        return bad_expression(text, self.line, self.column, hint=hint)
+
+    def refuse(self, text: str, hint: str = "") -> TemplateError:
+        """What no template may say, not even where no request comes."""
         return syntax_error(text, self.line, self.column, hint=hint)
+
+    def visit_lazily(self, tree: ast.expr) -> nodes.Expr:
+        """What a request may do without: if it is not of the language, it fails where it is come to."""
+        try:
+            return self.visit(tree)
+        except BadExpression as error:
+            self.scope.problems.append(error)
+            self.impure = True
+            return _bad(error)
 
     def visit(self, tree: ast.expr) -> nodes.Expr:
         method = getattr(self, f"visit_{type(tree).__name__}", None)
-        if method is None:
+        if method is None or (type(tree) in _WIDE and not self.wide):
             raise self.fail(f"Invalid expression: {type(tree).__name__}")
         found: nodes.Expr = method(tree)
         return found
@@ -169,7 +219,7 @@ class _Translator:
     def name(self, tree: ast.Name) -> str:
         name = keywords.show(tree.id)
         if name in _RESERVED:
-            raise self.fail(f'"{name}" can not be used as a variable name, line {self.line}')
+            raise self.refuse(f'"{name}" can not be used as a variable name, line {self.line}')
         return name
 
     def visit_List(self, tree: ast.List) -> nodes.Expr:
@@ -197,7 +247,7 @@ class _Translator:
         kind: type[nodes.BinExpr] = nodes.And if isinstance(tree.op, ast.And) else nodes.Or
         found = self.visit(tree.values[0])
         for value in tree.values[1:]:
-            found = kind(found, self.visit(value))
+            found = kind(found, self.visit_lazily(value))
         return found
 
     def visit_UnaryOp(self, tree: ast.UnaryOp) -> nodes.Expr:
@@ -207,10 +257,79 @@ class _Translator:
         return kind(self.visit(tree.operand))
 
     def visit_BinOp(self, tree: ast.BinOp) -> nodes.Expr:
-        function = _ARITHMETIC.get(type(tree.op))
+        kind = type(tree.op)
+        if self.wide and kind in _BOTH:
+            return call("both", nodes.Const(_BOTH[kind]), self.visit(tree.left), self.visit(tree.right))
+        function = (_WIDE_ARITHMETIC if self.wide else _ARITHMETIC).get(kind)
         if function is None:
             raise self.fail(f"Invalid BinOp: {ast.dump(tree.op)}")
         return call(function, self.visit(tree.left), self.visit(tree.right))
+
+    def visit_Set(self, tree: ast.Set) -> nodes.Expr:
+        return call("made_set", *map(self.visit, tree.elts))
+
+    def visit_JoinedStr(self, tree: ast.JoinedStr) -> nodes.Expr:
+        return call("joined", *map(self.visit, tree.values))
+
+    def visit_FormattedValue(self, tree: ast.FormattedValue) -> nodes.Expr:
+        spec = ast.Constant("") if tree.format_spec is None else tree.format_spec
+        parts = spec.values if isinstance(spec, ast.JoinedStr) else [spec]
+        if tree.conversion != -1 or not all(isinstance(part, ast.Constant) for part in parts):
+            raise self.fail("Invalid expression: a conversion or a computed format in f'...'")
+        text = "".join(str(part.value) for part in parts if isinstance(part, ast.Constant))
+        return call("shaped", self.visit(tree.value), nodes.Const(text))
+
+    def visit_ListComp(self, tree: ast.ListComp) -> nodes.Expr:
+        return self.comprehension("list", tree.generators, tree.elt)
+
+    def visit_GeneratorExp(self, tree: ast.GeneratorExp) -> nodes.Expr:
+        return self.comprehension("list", tree.generators, tree.elt)
+
+    def visit_SetComp(self, tree: ast.SetComp) -> nodes.Expr:
+        return self.comprehension("set", tree.generators, tree.elt)
+
+    def visit_DictComp(self, tree: ast.DictComp) -> nodes.Expr:
+        return self.comprehension("dict", tree.generators, tree.key, tree.value)
+
+    def comprehension(self, kind: str, generators: list[ast.comprehension], *values: ast.expr) -> nodes.Expr:
+        """Jinja has none: its loops stand in a macro before the template, and the expression runs that."""
+        number = len(self.scope.macros)
+        before = set(self.scope.assigned)
+        loops: list[tuple[nodes.Expr, list[str], ast.expr, list[nodes.Expr]]] = []
+        names: list[str] = []
+        self.scope.conditional += 1
+        try:
+            for index, generator in enumerate(generators):
+                items = self.visit_lazily(generator.iter) if index else self.visit(generator.iter)
+                targets = self.targets(generator.target)
+                self.scope.assigned.update(targets)
+                names += targets
+                loops.append((items, targets, generator.target, [self.visit_lazily(one) for one in generator.ifs]))
+            collected: list[nodes.Expr] = [self.visit_lazily(value) for value in values]
+        finally:
+            self.scope.conditional -= 1
+            self.scope.assigned.clear()
+            self.scope.assigned.update(before)
+        self.impure = True
+        body: list[nodes.Node] = [nodes.ExprStmt(call("collect", *collected))]
+        for depth, (items, targets, target, conditions) in reversed(list(enumerate(loops))):
+            for condition in reversed(conditions):
+                body = [nodes.If(condition, body, [], [])]
+            item = f"each{number}_{len(self.scope.macros)}_{depth}"
+            body = [nodes.ExprStmt(assign(targets, target, nodes.Name(item, "load"))), *body]
+            turns = call("iterate", items, nodes.Const(0))
+            body = [nodes.For(nodes.Name(item, "store"), turns, body, [], None, False)]
+        name = f"comprehension{len(self.scope.macros)}"
+        self.scope.macros.append(nodes.Macro(name, [], [], body, lineno=self.line))
+        return call(
+            "comprehend", nodes.List([nodes.Const(one) for one in names]), nodes.Const(kind), nodes.Name(name, "load")
+        )
+
+    def targets(self, target: ast.expr) -> list[str]:
+        items = target.elts if isinstance(target, (ast.Tuple, ast.List)) else [target]
+        if not all(isinstance(item, ast.Name) for item in items):
+            raise self.fail("Only names can be set")
+        return [self.name(item) for item in items if isinstance(item, ast.Name)]
 
     def visit_Compare(self, tree: ast.Compare) -> nodes.Expr:
         if isinstance(tree.ops[0], (ast.Is, ast.IsNot)):
@@ -230,7 +349,7 @@ class _Translator:
         self.scope.guards.append(ast.unparse(tree.test))
         self.scope.guarded.append(defined_names(tree.test))
         try:
-            return nodes.CondExpr(test, self.visit(tree.body), self.visit(tree.orelse))
+            return nodes.CondExpr(test, self.visit_lazily(tree.body), self.visit_lazily(tree.orelse))
         finally:
             self.scope.guards.pop()
             self.scope.guarded.pop()
@@ -252,13 +371,69 @@ class _Translator:
             raise self.fail(f"Invalid expression: a call of {type(tree.func).__name__}")
         name = keywords.show(tree.func.id)
         function = FUNCTIONS.get(name)
-        if function is None:
-            raise self.fail(f"Invalid function name: {name}")
-        return self.function(tree, name, function)
+        if function is not None:
+            return self.function(tree, name, function)
+        if self.wide and name in _WIDE_CALLS:
+            return self.wide_function(tree, name)
+        raise self.fail(f"Invalid function name: {name}", self.elsewhere(name, _WIDE_CALLS, f"{name}()"))
+
+    def elsewhere(self, name: str, known: Collection[str], shown: str) -> str:
+        """A hint for what `{% %}` has and `{{ }}` has not, or what may have been meant."""
+        if name in known:
+            return f"{{{{ }}}} does not take it, {{% %}} does: {{% set x = ...{shown} %}}, then {{{{x}}}}."
+        return did_you_mean(name, {*known, *FUNCTIONS} if self.wide else FUNCTIONS)
+
+    def wide_function(self, tree: ast.Call, name: str) -> nodes.Expr:
+        if name == "isinstance":
+            return self.isinstance(tree)
+        if name in ("map", "filter"):
+            first = tree.args[0] if len(tree.args) == 2 and not tree.keywords else None
+            if name == "filter" and isinstance(first, ast.Constant) and first.value is None:
+                return call("filtered", self.visit(tree.args[1]))
+            if name == "map" and isinstance(first, ast.Name) and first.id in python.MAPPED:
+                return call("mapped", nodes.Name(first.id, "load"), self.visit(tree.args[1]))
+            known = f"one of {', '.join(sorted(python.MAPPED))}" if name == "map" else "None"
+            raise self.fail(f"{name}() takes {known} and a list here", "Write [... for x in list].")
+        try:
+            _signature(name).bind(None, *tree.args, **{str(k.arg): None for k in tree.keywords})
+        except TypeError as error:
+            raise self.fail(f"Wrong arguments of {name}(): {error}") from error
+        found = call(name, *map(self.visit, tree.args))
+        found.kwargs = [nodes.Keyword(keywords.show(str(k.arg)), self.visit(k.value)) for k in tree.keywords]
+        return found
+
+    def isinstance(self, tree: ast.Call) -> nodes.Expr:
+        if len(tree.args) != 2 or tree.keywords:
+            raise self.fail("Wrong arguments of isinstance()")
+        second = tree.args[1]
+        kinds = [one.id if isinstance(one, ast.Name) else "" for one in getattr(second, "elts", [second])]
+        if not set(kinds) <= {*python.KINDS, "list", "set"}:
+            raise self.fail(f"isinstance() knows {', '.join(sorted({*python.KINDS, 'list', 'set'}))}")
+        return call("is_kind", self.visit(tree.args[0]), *map(nodes.Const, kinds))
+
+    def wide_method(self, tree: ast.Call, func: ast.Attribute) -> nodes.Expr:
+        if func.attr not in python.METHODS:
+            hint = did_you_mean(func.attr, python.METHODS)
+            raise self.fail(f"Invalid method name: {func.attr}", hint)
+        arguments = [self.visit(argument) for argument in tree.args]
+        if func.attr in python.CHANGING:
+            changed = _changed(tree)
+            if not changed:
+                raise self.fail(f"'{func.attr}' needs a name before it, that {{% set %}} made")
+            name = self.name(ast.Name(changed))
+            self.impure = True
+            found = call("change", nodes.Const(name), nodes.Const(func.attr), *arguments)
+        else:
+            found = call("method_of", nodes.Const(func.attr), self.visit(func.value), *arguments)
+        found.kwargs = [nodes.Keyword(keywords.show(str(k.arg)), self.visit(k.value)) for k in tree.keywords]
+        return found
 
     def method(self, tree: ast.Call, func: ast.Attribute) -> nodes.Expr:
+        if self.wide:
+            return self.wide_method(tree, func)
         if func.attr not in METHODS:
-            raise self.fail(f"Invalid method name: {func.attr}")
+            hint = self.elsewhere(func.attr, python.METHODS, f".{func.attr}()")
+            raise self.fail(f"Invalid method name: {func.attr}", hint)
         least, most = METHODS[func.attr]
         if tree.keywords or not least <= len(tree.args) <= most:
             raise self.fail(f"Wrong number of arguments of {func.attr}()")
@@ -280,7 +455,8 @@ class _Translator:
         if name in ("tb_secret", "tb_var"):
             secret = getattr(positional[0], "value", None)
             if not isinstance(secret, str):
-                raise self.fail(f"{name}() takes the name of a secret as a text", "A request cannot choose the secret.")
+                hint = "A request cannot choose the secret."
+                raise self.refuse(f"{name}() takes the name of a secret as a text", hint)
             if len(positional) == 1:
                 self.scope.secrets.append(secret)
         if name in _SAID and all(isinstance(argument, ast.Constant) for argument in positional):
@@ -304,7 +480,7 @@ class _Translator:
         try:
             function.call(State({}, Binder(), {}, ()), *values)
         except TemplateError as error:
-            raise self.fail(error.message.removeprefix(PREFIX), error.hint) from error
+            raise self.refuse(error.message.removeprefix(PREFIX), error.hint) from error
 
     def check_arguments(
         self, name: str, function: Function, positional: list[ast.expr], others: list[ast.keyword]
@@ -366,6 +542,17 @@ class _Translator:
         self.scope.uses.append(replace(use, guards=tuple(self.scope.guards), line=self.line))
 
 
+def assign(names: list[str], target: ast.expr, value: nodes.Expr) -> nodes.Call:
+    if isinstance(target, ast.Name):
+        return call("assign", nodes.Const(names[0]), value)
+    return call("assign_all", nodes.List([nodes.Const(name) for name in names]), value)
+
+
+def _bad(error: BadExpression) -> nodes.Expr:
+    text = error.message.removeprefix(PREFIX)
+    return call("bad", *map(nodes.Const, (text, error.hint, error.line, error.column)))
+
+
 def _element(tree: ast.expr) -> ast.expr:
     """`Array(x, Int32)` is `Array(x, 'Int32')`."""
     return ast.Constant(tree.id) if isinstance(tree, ast.Name) and tree.id in PARSERS else tree
@@ -373,4 +560,4 @@ def _element(tree: ast.expr) -> ast.expr:
 
 @cache
 def _signature(name: str) -> inspect.Signature:
-    return inspect.signature(FUNCTIONS[name].call)
+    return inspect.signature(FUNCTIONS[name].call if name in FUNCTIONS else python.FUNCTIONS[name])

@@ -32,6 +32,15 @@ def explain(error: BaseException) -> str:
     return (text if len(text) <= 200 else f"{text[:200]}...") or "the operation does not fit these values"
 
 
+class BadExpression(TemplateError):
+    """What the language does not have. The rest of the template may do without: in a branch that no request takes it is
+    a warning of the deploy, and an error of the requests that take it."""
+
+
+def bad_expression(text: str, line: int, column: int, *, hint: str = "") -> BadExpression:
+    return BadExpression(PREFIX + text, hint=hint, line=line, column=column)
+
+
 class LimitReached(Exception):
     """A template ran too long or grew too large. No `{% except %}` catches it."""
 

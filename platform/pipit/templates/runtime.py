@@ -10,7 +10,7 @@ from typing import Any
 
 from pipit.errors import CustomError, PipitError, TemplateError
 from pipit.templates.arithmetic import minus, plus, times
-from pipit.templates.failures import explain, value_error
+from pipit.templates.failures import bad_expression, explain, value_error
 from pipit.templates.sizes import make_dict, make_list, make_tuple
 from pipit.templates.state import Branch, State, limited
 from pipit.templates.types import text_of
@@ -121,6 +121,11 @@ def emit(state: State, value: Any, source: str, key: str | None) -> str:
     text = state.binder.bind(value, key)
     state.wrote(len(text))
     return text
+
+
+def bad(state: State, message: str, hint: str, line: int, column: int) -> None:
+    """Stands for an expression that the language does not have, where a request may do without it."""
+    raise bad_expression(message, line, column, hint=hint)
 
 
 def write(state: State, text: str) -> None:
@@ -261,7 +266,7 @@ def same(state: State, left: Any, right: Any) -> bool:
 
 _INTERNAL = (
     *(lookup, lookup_local, argument, assign, assign_all, iterate, endless, visit, emit),
-    *(write, attempt, leave, left, point, no_point, unbroken, broke, was_broken),
+    *(bad, write, attempt, leave, left, point, no_point, unbroken, broke, was_broken),
     *(method, index, cut, same, make_list, make_tuple, make_dict, plus, minus, times),
 )
 INTERNAL: dict[str, Callable[..., Any]] = {function.__name__: function for function in _INTERNAL}

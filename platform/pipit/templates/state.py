@@ -36,8 +36,8 @@ class Branch(NamedTuple):
 
 class State:
     __slots__ = (
-        "binder", "broken", "deadline", "left", "locals", "output", "placeholder", "point", "required", "secrets",
-        "started", "steps", "values", "work", "written",
+        "binder", "broken", "collecting", "deadline", "left", "locals", "output", "placeholder", "point", "required",
+        "secrets", "started", "steps", "values", "work", "written",
     )  # fmt: skip
 
     def __init__(
@@ -59,6 +59,7 @@ class State:
         self.output = 0
         self.work = 0
         self.broken: set[int] = set()  # loops that a `break` ended, so that their `else` does not run
+        self.collecting: list[list[object]] = []  # the comprehensions that are running, the innermost last
         self.written: list[str] | None = None  # the text of the outermost `try` that is running
         self.left = ""  # `break` or `continue` on its way out of a `try`
         self.point: Branch | None = None  # where a traced `try` stands, once it has written something

@@ -24,12 +24,13 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from pipit.errors import PipitError, TemplateError
 from pipit.sql.lexer import TokenKind, tokenize
+from pipit.templates import python
 from pipit.templates.binder import Binder
 from pipit.templates.blocks import assigned_names, build
 from pipit.templates.expressions import Scope
-from pipit.templates.failures import PREFIX, LimitReached, explain, syntax_error, value_error
+from pipit.templates.failures import PREFIX, BadExpression, LimitReached, explain, syntax_error, value_error
 from pipit.templates.functions import FUNCTIONS
-from pipit.templates.parameters import Parameter, merge
+from pipit.templates.parameters import Parameter, Use, merge
 from pipit.templates.parts import Part, PartKind, split
 from pipit.templates.runtime import INTERNAL, TEMPLATE_FAILURES
 from pipit.templates.state import Branch, State
@@ -38,6 +39,8 @@ from pipit.templates.values import RequestValue
 _CALLABLE: dict[str, Callable[..., Any]] = {
     **{name: function.call for name, function in FUNCTIONS.items()},
     **INTERNAL,
+    **python.FUNCTIONS,
+    **python.INTERNAL,
 }
 _TRUSTED = frozenset(_CALLABLE.values())
 _FAILURES: tuple[type[BaseException], ...] = (*TEMPLATE_FAILURES, jinja2.TemplateError, RecursionError, MemoryError)
@@ -70,7 +73,10 @@ _ENVIRONMENT = _Environment(autoescape=False, optimized=False, undefined=jinja2.
 class Template:
     """Compiled. Immutable: one instance serves all requests, from any thread."""
 
-    __slots__ = ("_code", "_render", "branches", "is_template", "name", "parameters", "secrets", "source", "text")
+    __slots__ = (
+        "_code", "_render", "branches", "is_template", "name", "parameters", "problems", "secrets", "source", "text",
+        "uses",
+    )  # fmt: skip
 
     name: str
     source: str
@@ -78,6 +84,8 @@ class Template:
     text: str  # the SQL, when there is nothing to render
     parameters: tuple[Parameter, ...]
     secrets: tuple[str, ...]  # the names of those that it needs: used somewhere without a default
+    uses: tuple[Use, ...]  # each place in which it reads a parameter
+    problems: tuple[BadExpression, ...]  # expressions that would fail, in branches that a request may not take
     branches: tuple[Branch, ...]  # all there are; only known where it was compiled with `traced`
     _render: jinja2.Template | None
     _code: str
@@ -93,6 +101,8 @@ class Template:
         self.parameters = ()
         self.secrets = ()
         self.branches = ()
+        self.uses = ()
+        self.problems = ()
         self._render, self._code = None, ""
         start = len(source) - len(source.lstrip())
         self.is_template = source.startswith("%", start)
@@ -112,6 +122,8 @@ class Template:
         self.parameters = merge(scope.uses)
         self.secrets = tuple(dict.fromkeys(scope.secrets))
         self.branches = tuple(scope.branches or ())
+        self.uses = tuple(scope.uses)
+        self.problems = tuple(scope.problems)
         if len(parts) == 1 and parts[0].kind is PartKind.TEXT:
             self.text = parts[0].text
             return self
