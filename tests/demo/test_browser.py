@@ -283,6 +283,54 @@ def test_a_phone_in_the_dark(browser: Browser, served: Served) -> None:
     opened.close()
 
 
+@pytest.mark.parametrize("width", [320, 400, 768, 1280])
+def test_nothing_is_cut_off(browser: Browser, served: Served, width: int) -> None:
+    """Every table, legend and figure is whole, on a phone as on a screen."""
+    opened = browser.new_page(viewport={"width": width, "height": 900}, locale="en-GB")
+    look(opened, served, "acme")
+    opened.wait_for_selector("#beside table")
+    opened.screenshot(path=served.shots / f"width-{width}.png", full_page=True)
+    assert opened.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    cut = """() => [...document.querySelectorAll(".table, .table td, .table th, .keys, .keys li, .figures dd")]
+        .filter((e) => e.offsetParent && !e.closest("details") && !e.closest("thead") && e.scrollWidth > e.clientWidth + 1)
+        .map((e) => `${e.closest("[id]")?.id} ${e.className} ${e.innerText}`)"""
+    assert opened.evaluate(cut) == []
+    inside = """() => [...document.querySelectorAll(".keys li")].every((e) => {
+        const [own, card] = [e.getBoundingClientRect(), e.closest("article").getBoundingClientRect()];
+        return own.width > 0 && own.left >= card.left && own.right <= card.right;
+    })"""
+    assert opened.evaluate(inside) and opened.locator(".keys li").count() == 6
+    expect(opened.locator("#billing tbody tr").first.locator("td.strong")).to_be_visible()
+    opened.close()
+
+
+def test_the_customers_stand_side_by_side(page: Page, served: Served, seen: Seen) -> None:
+    look(page, served, "acme")
+    page.wait_for_selector("#beside table")
+    assert page.locator("#beside thead th").all_inner_texts() == ["Acme Corp", "Globex", "Initech"]
+    for row in page.locator("#beside tbody tr").all():
+        name, cells = row.locator("th").inner_text(), row.locator("td").all_inner_texts()
+        assert len(cells) == 3 and all(cells), name
+        assert "Events" not in name or len(set(cells)) == 3, cells
+    assert seen.errors == []
+
+
+@pytest.mark.parametrize("pipe", ["active_users", "recent_activity", "teams", "usage_for_billing"])
+def test_what_runs_is_in_the_projects_own_names(page: Page, served: Served, seen: Seen, pipe: str) -> None:
+    look(page, served, "acme")
+    page.locator(f'[data-pipe="{pipe}"]').click()
+    page.fill("#inside-admin", (served.log.parent / "data" / "admin_token").read_text().strip())
+    page.get_by_role("button", name="Show", exact=True).click()
+    answer = page.locator("#inside-answer")
+    expect(answer.locator("pre.sql")).to_contain_text("FROM")
+    text = answer.inner_text()
+    assert not re.search(r"\bd\d+_|pipit_default|_\d+_[a-z]", text), text
+    assert "customer_id = 'acme'" in text
+    assert answer.locator("pre.sql .sql-keyword").count() > 3
+    assert answer.locator("pre.sql .sql-keyword", has_text=re.compile("^SELECT$")).count() >= 1
+    assert seen.errors == []
+
+
 def test_the_printed_lines_work(served: Served) -> None:
     """What `make demo` printed, pasted into a shell: the third answer is the first one's."""
     served.until("the lines are printed", lambda: served.said().count("curl -H") >= 3, seconds=10)

@@ -2,8 +2,8 @@
 
 For developers on their own machine: mounted by `pipit serve --demo` on a loopback address and nowhere else, answered to
 the workspace's admin token and to nothing else, and only to this machine's own page (`guard.check_local`). The token is
-typed in by a person who has it; no route gives it out. The plan is the one of /v1/explain, the rows are those of the
-endpoint, both by the one way to read.
+typed in by a person who has it; no route gives it out. The plan is the one of /v1/explain, in the project's own names,
+the rows are those of the endpoint, both by the one way to read.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from pipit.api.requests import authenticate, read_body, server_of, viewer_of
 from pipit.api.server import Server
 from pipit.catalog.snapshot import Snapshot
 from pipit.demo.guard import check_local
+from pipit.demo.readable import readable
 from pipit.errors import BadRequest, Forbidden, PipitError, Unavailable
 
 _BODY_BYTES = 64 * 1024
@@ -56,7 +57,7 @@ async def _view(server: Server, snapshot: Snapshot, viewer: SecurityContext, ask
     """A refusal is an answer too. Raises Unavailable: that one is not about the viewer."""
     try:
         query = pipe_query(snapshot, asked.pipe, asked.parameters)
-        plan = explained(await server.reader.plan(snapshot, viewer, query), snapshot, viewer)
+        plan = readable(explained(await server.reader.plan(snapshot, viewer, query), snapshot, viewer), query.pipe)
         async with server.reader.open(snapshot, viewer, query) as answer:
             rows = b"".join([chunk async for chunk in answer.chunks])
     except Unavailable:

@@ -65,6 +65,31 @@ function figures(answers) {
   at("figures").replaceChildren(...shown.map(([name, value]) => element("div", {}, element("dt", {}, name), element("dd", {}, value))));
 }
 
+// ---- the customers side by side: the same requests, each with that customer's own token
+
+const BESIDE = [
+  ["People in 30 days", "active_users", (rows) => number(rows.at(-1)?.monthly ?? 0)],
+  ["Events in 30 days", "top_features", (rows) => number(rows.reduce((sum, row) => sum + Number(row.events), 0))],
+  ["Used most", "top_features", (rows) => (rows[0] ? words(rows[0].feature) : "")],
+  ["Teams", "teams", (rows) => number(rows.length)],
+  ["This month's bill", "usage_for_billing", (rows) => (rows[0] ? `€\u00a0${number(rows[0].total)}` : "")],
+];
+
+async function beside(signal) {
+  const customers = viewers.filter((v) => !v.team);
+  const pipes = [...new Set(BESIDE.map(([, pipe]) => pipe))];
+  const columns = await Promise.all(customers.map(async (v) => {
+    const answers = await Promise.all(pipes.map((pipe) => read(v.token, pipe, {}, signal)));
+    return new Map(pipes.map((pipe, index) => [pipe, answers[index].data]));
+  }));
+  if (columns.some((column) => [...column.values()].includes(null))) return; // the next round tries again
+  at("beside").replaceChildren(element("table", {},
+    element("caption", { class: "hidden" }, "Customers side by side"),
+    element("thead", {}, element("tr", {}, element("td"), ...customers.map((v) => element("th", { scope: "col", class: v.customer === viewer.customer ? "number mine" : "number" }, v.label)))),
+    element("tbody", {}, ...BESIDE.map(([name, pipe, value]) => element("tr", {}, element("th", { scope: "row" }, name),
+      ...columns.map((column, index) => element("td", { class: customers[index].customer === viewer.customer ? "number mine" : "number" }, value(column.get(pipe)))))))));
+}
+
 // ---- the state of things
 
 function say(state, text) {
@@ -122,6 +147,7 @@ async function refresh() {
     }
   });
   figures(byPipe);
+  if (round % SLOW_EVERY === 0) beside(control.signal).catch(() => {}); // somebody else is looking now
   round += 1;
   updated = Date.now();
   notice(byPipe.active_users?.length === 0 ? "The sample events are on their way." : "");

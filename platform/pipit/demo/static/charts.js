@@ -11,12 +11,14 @@ function colours() {
   return { text: of("--text"), muted: of("--muted"), line: of("--line"), card: of("--card"), accent: of("--accent"), second: of("--second"), third: of("--third"), low: of("--accent-low"), onAccent: of("--on-accent") };
 }
 
-function draw(box, label, option, asTable) {
+// `keys`: the names of the lines, in a legend that takes as many rows as it needs.
+function draw(box, label, option, asTable, keys = []) {
   let chart = charts.get(box);
   if (!chart) {
     box.replaceChildren();
     const canvas = element("div", { class: "canvas", role: "img" });
     const details = element("details", { class: "as-table" }, element("summary", {}, "As a table"), element("div", { class: "table", tabindex: "0", role: "group", "aria-label": "The same as a table" }));
+    if (keys.length) box.append(element("ul", { class: "keys" }, ...keys.map((name) => element("li", {}, name))));
     box.append(canvas, details);
     chart = { canvas, body: details.lastChild, details, instance: echarts.init(canvas, null, { renderer: "canvas" }), rows: null };
     new ResizeObserver(() => chart.instance.resize()).observe(canvas);
@@ -44,8 +46,7 @@ function lines(box, label, rows, x, series, columns) {
   const last = rows.at(-1) ?? {};
   const said = series.map(([name, key]) => `${name} ${number(last[key] ?? 0, 1)}`).join(", ");
   draw(box, `${label}. Latest: ${said}.`, (c) => ({
-    grid: { left: 8, right: 16, top: 36, bottom: 4, containLabel: true },
-    legend: { type: "scroll", top: 0, left: 0, icon: "roundRect", itemWidth: 14, itemHeight: 4, textStyle: { color: c.muted } },
+    grid: { left: 8, right: 16, top: 12, bottom: 4, containLabel: true },
     tooltip: { trigger: "axis", renderMode: "richText", backgroundColor: c.card, borderColor: c.line, textStyle: { color: c.text }, confine: true },
     xAxis: { type: "category", boundaryGap: false, data: rows.map((row) => day(row[x])), ...axis(c) },
     yAxis: { type: "value", min: 0, ...axis(c), axisLine: { show: false } },
@@ -54,7 +55,7 @@ function lines(box, label, rows, x, series, columns) {
       lineStyle: { width: 2.5, type: ["solid", "dashed", "dotted"][index] },
       areaStyle: index === 0 && series.length === 3 && key === "daily" ? { opacity: 0.1 } : undefined,
     })),
-  }), () => table(label, columns, [...rows].reverse()));
+  }), () => table(label, columns, [...rows].reverse()), series.map(([name]) => name));
 }
 
 export function activeUsers(box, rows) {

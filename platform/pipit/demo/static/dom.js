@@ -12,7 +12,7 @@ export function table(caption, columns, rows) {
   return element("table", {},
     element("caption", { class: "hidden" }, caption),
     element("thead", {}, element("tr", {}, ...columns.map(([title, , kind]) => element("th", { scope: "col", class: kind }, title)))),
-    element("tbody", {}, ...rows.map((row) => element("tr", {}, ...columns.map(([, value, kind]) => element("td", { class: kind }, String(value(row))))))));
+    element("tbody", {}, ...rows.map((row) => element("tr", {}, ...columns.map(([title, value, kind]) => element("td", { class: kind, "data-label": title }, String(value(row))))))));
 }
 
 export const number = (value, digits = 0) => Number(value).toLocaleString("en", { maximumFractionDigits: digits });

@@ -2,6 +2,7 @@
 // which a person types in: it is kept in this object and nowhere else, and sent to /demo/inspect alone.
 import { lookInside } from "./api.js";
 import { element } from "./dom.js";
+import { coloured } from "./sql.js";
 
 const ROWS = 60;
 const SIGNS = { first: "−", second: "+", both: "" };
@@ -127,10 +128,10 @@ const heading = (text, note) => element("h3", {}, text, " ", element("span", { c
 
 function statement(first, second) {
   if (first === second) {
-    return [heading("Statement", "the same text for both"), element("pre", { class: "raw sql", tabindex: "0" }, lines(first).join("\n"))];
+    return [heading("Statement", "the same text for both"), element("pre", { class: "raw sql", tabindex: "0" }, ...coloured(lines(first).join("\n")))];
   }
   const marked = diff(lines(first), lines(second)).map(([side, text]) =>
-    element("span", { class: `line ${side}` }, `${SIGNS[side] || " "} ${text}\n`));
+    element("span", { class: `line ${side}` }, `${SIGNS[side] || " "} `, ...coloured(text), "\n"));
   return [heading("Statement", "the template gives them different texts"), element("pre", { class: "raw sql", tabindex: "0" }, ...marked)];
 }
 
@@ -143,7 +144,7 @@ function values(title, names, [first, second], nothing, folded = false) {
   const made = element("div", { class: "table", tabindex: "0", role: "group", "aria-label": title },
     element("table", {},
       element("thead", {}, element("tr", {}, ...["", ...names].map((name) => element("th", { scope: "col" }, name)))),
-      element("tbody", {}, ...keys.map((key) => element("tr", {}, element("th", { scope: "row" }, element("code", {}, key.replace(/^[^.]*\./, ""))), cell(first, key, "first"), cell(second, key, "second"))))));
+      element("tbody", {}, ...keys.map((key) => element("tr", {}, element("th", { scope: "row" }, element("code", {}, key)), cell(first, key, "first"), cell(second, key, "second"))))));
   if (!folded) return [heading(title, note), made];
   return [element("details", {}, element("summary", {}, `${title}: ${note}`), made)];
 }
