@@ -139,7 +139,7 @@ COPIES = DOCS / "copies-and-jobs.md"
 def test_every_key_and_status_of_a_job_is_there() -> None:
     (table,) = tables(COPIES, "## A job")
     job = jobs.Job("i", "copy", "error", "now", scheduled_for="then", error="why")
-    assert sorted(table.names()) == sorted(job.shown("http://x"))
+    assert sorted(table.names()) == sorted(job.shown("http://x", waiting_for="this"))
     rows = {name: row[1] for row in table.rows for name in code(row[0])}
     assert set(code(rows["status"])) == set(jobs.STATUSES) and set(code(rows["kind"])) == set(jobs.KINDS)
 

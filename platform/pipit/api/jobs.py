@@ -19,7 +19,7 @@ from pipit.api.requests import authenticate, parameters, server_of
 from pipit.datafiles.resources import Node
 from pipit.deploy import populate
 from pipit.errors import BadRequest
-from pipit.jobs import KINDS, STATUSES, Work
+from pipit.jobs import KINDS, STATUSES, Job, Work
 from pipit.jobs.schedule import copies
 
 _POPULATION = ("truncate", "populate_subset", "populate_condition")
@@ -37,7 +37,7 @@ async def run_copy(request: Request) -> Response:
     )
     pipe = snapshot.pipes[name]
     shown = {"id": job.pipe_id, "name": pipe.name, "description": pipe.pipe.description}
-    return JSONResponse(shown | {"job": job.shown(str(request.base_url))})
+    return JSONResponse(shown | {"job": _shown(request, job)})
 
 
 async def pause_copy(request: Request) -> Response:
@@ -69,7 +69,7 @@ async def cancel_copy(request: Request) -> Response:
     cancelled = await server_of(request).jobs.cancel_copies(snapshot, name)
     pipe = snapshot.pipes[name]
     shown = {"id": snapshot.workspace.resource_id("pipe", pipe.name), "name": pipe.name}
-    return JSONResponse(shown | {"jobs": [job.shown(str(request.base_url)) for job in cancelled]})
+    return JSONResponse(shown | {"jobs": [_shown(request, job) for job in cancelled]})
 
 
 async def run_population(request: Request) -> Response:
@@ -83,16 +83,19 @@ async def run_population(request: Request) -> Response:
     subset, condition = _fraction(controls, "populate_subset"), controls.get("populate_condition", "").strip()
 
     async def prepare() -> Work:
-        prepared = await populate.prepare(
-            server.engine, snapshot, view, truncate=truncate, subset=subset, condition=condition
+        return await populate.work(
+            server.engine, server.ingest, snapshot, view, truncate=truncate, subset=subset, condition=condition
         )
-        return lambda: populate.run(server.engine, server.ingest, prepared)
 
     asked = {name: controls[name] for name in _POPULATION if controls.get(name)}
     job = await server.jobs.populate(
-        snapshot, view.pipe.name, view.target.name, prepare, parameters=asked, asked_by=security.name
+        snapshot, view.pipe.name, view.node.name, view.target.name, prepare, parameters=asked, asked_by=security.name
     )
-    return JSONResponse({"job": job.shown(str(request.base_url))})
+    return JSONResponse({"job": _shown(request, job)})
+
+
+def _shown(request: Request, job: Job) -> dict[str, Any]:
+    return job.shown(str(request.base_url), waiting_for=server_of(request).jobs.waiting_for(job))
 
 
 def _flag(controls: Mapping[str, str], name: str) -> bool:
@@ -126,7 +129,7 @@ async def all_copies(request: Request) -> Response:
             "mode": node.node.copy_mode,
             "schedule": _schedule(node.node, paused=jobs.is_paused(snapshot, pipe.name)),
             "last_job": next(
-                (j.shown(str(request.base_url)) for j in jobs.listed(snapshot, kind="copy") if j.pipe == pipe.name),
+                (_shown(request, j) for j in jobs.listed(snapshot, kind="copy") if j.pipe == pipe.name),
                 None,
             ),
         }
@@ -155,21 +158,21 @@ async def jobs(request: Request) -> Response:
     if kind and not kind.replace("_", "").isalnum():
         raise BadRequest("The parameter 'kind' is not a kind of job", hint=f"There are {', '.join(KINDS)}.")
     found = server_of(request).jobs.listed(snapshot, kind=kind, status=status)
-    return JSONResponse({"jobs": [job.shown(str(request.base_url)) for job in found]})
+    return JSONResponse({"jobs": [_shown(request, job) for job in found]})
 
 
 async def job(request: Request) -> Response:
     security, snapshot = authenticate(request)
     grants.run_jobs(security)
     found = server_of(request).jobs.job(snapshot, request.path_params["id"])
-    return JSONResponse(found.shown(str(request.base_url)))
+    return JSONResponse(_shown(request, found))
 
 
 async def cancel_job(request: Request) -> Response:
     security, snapshot = authenticate(request)
     grants.run_jobs(security)
     found = await server_of(request).jobs.cancel(snapshot, request.path_params["id"])
-    return JSONResponse(found.shown(str(request.base_url)))
+    return JSONResponse(_shown(request, found))
 
 
 routes = [

@@ -16,6 +16,7 @@ from pipit.api.read_log import ReadLog
 from pipit.catalog.catalog import Catalog
 from pipit.catalog.lease import only_server
 from pipit.deploy import Deployer
+from pipit.deploy.populate import work_again
 from pipit.deploy.services import ServiceTables
 from pipit.engine import Engine, open_engine
 from pipit.errors import Unavailable
@@ -71,7 +72,14 @@ async def open_server(config: Config) -> AsyncIterator[Server]:
         await _load(catalog)
         ingest = Ingest(engine, config.data_dir)
         services = ServiceTables(engine)
-        jobs = Jobs(engine, catalog, ingest, log_job=job_log(ingest, services), make_services=services.make)
+        jobs = Jobs(
+            engine,
+            catalog,
+            ingest,
+            log_job=job_log(ingest, services),
+            make_services=services.make,
+            populates=work_again(engine, ingest),
+        )
         deployer = Deployer(engine, catalog, ingest, jobs=jobs)
         await deployer.clean_up()
         await ingest.start()

@@ -8,6 +8,7 @@ are all there. Source: tinybird.md 3.4, `population`.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
@@ -17,7 +18,7 @@ from pipit.deploy.views import View, columns_of, trigger, views_of
 from pipit.engine.client import Engine
 from pipit.errors import BadRequest, NotFound
 from pipit.ingest import Ingest
-from pipit.jobs import copies
+from pipit.jobs import Job, Work, copies
 from pipit.query.compose import Composer
 from pipit.query.secure import filter_setting
 from pipit.sql.expressions import ExpressionError, check_condition
@@ -72,6 +73,41 @@ async def prepare(
     names = {source.name, *source.sources} - {view.target.name} | ({view.target.name} if truncate else set())
     waiting = tuple(snapshot.tables[name] for name in sorted(names) if name in snapshot.tables)
     return Populate(view, source, waiting, " AND ".join(conditions), truncate)
+
+
+async def work(
+    engine: Engine,
+    ingest: Ingest,
+    snapshot: Snapshot,
+    view: View,
+    *,
+    truncate: bool = False,
+    subset: float = 1.0,
+    condition: str = "",
+) -> Work:
+    """What a job does. One that starts its target anew is all or nothing."""
+    prepared = await prepare(engine, snapshot, view, truncate=truncate, subset=subset, condition=condition)
+    reads_target = f"{view.target.database}.{view.target.physical}" in view.tables
+    return Work(lambda: run(engine, ingest, prepared), repeatable=truncate and not reads_target)
+
+
+def work_again(engine: Engine, ingest: Ingest) -> Callable[[Snapshot, Job], Awaitable[Work]]:
+    """For `Jobs`: the work of a job that waited when the server stopped, from what it was asked with."""
+
+    async def made(snapshot: Snapshot, job: Job) -> Work:
+        asked = {name: str(value) for name, value in job.parameters.items()}
+        view = view_of(snapshot, job.pipe, job.node)
+        return await work(
+            engine,
+            ingest,
+            snapshot,
+            view,
+            truncate=asked.get("truncate", "").lower() in ("true", "1"),
+            subset=float(asked.get("populate_subset") or 1),
+            condition=asked.get("populate_condition", "").strip(),
+        )
+
+    return made
 
 
 async def run(engine: Engine, ingest: Ingest, populate: Populate) -> copies.Written:

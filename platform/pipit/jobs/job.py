@@ -14,7 +14,10 @@ _OPEN = (WAITING, WORKING, CANCELLING)
 
 
 class Job(msgspec.Struct, frozen=True, omit_defaults=True):
-    """`scheduled_for`: the minute of its schedule that it runs for; empty on demand. Times are UTC."""
+    """`scheduled_for`: the minute of its schedule that it runs for; empty on demand. Times are UTC.
+
+    `repeatable`: all or nothing, so that it may run again after it was cut off. `made_at`: a copy's `job_timestamp`.
+    """
 
     id: str
     kind: str
@@ -22,6 +25,7 @@ class Job(msgspec.Struct, frozen=True, omit_defaults=True):
     created_at: str
     pipe: str = ""
     pipe_id: str = ""
+    node: str = ""  # that a populate fills from
     datasource: str = ""
     datasource_id: str = ""
     mode: str = ""
@@ -31,6 +35,8 @@ class Job(msgspec.Struct, frozen=True, omit_defaults=True):
     started_at: str = ""
     updated_at: str = ""
     error: str = ""
+    made_at: str = ""
+    repeatable: bool = False
     rows: int = 0
     bytes: int = 0
 
@@ -38,7 +44,7 @@ class Job(msgspec.Struct, frozen=True, omit_defaults=True):
     def is_open(self) -> bool:
         return self.status in _OPEN
 
-    def shown(self, base_url: str) -> dict[str, Any]:
+    def shown(self, base_url: str, *, waiting_for: str = "") -> dict[str, Any]:
         """The object of the API."""
         found: dict[str, Any] = {
             "id": self.id,
@@ -59,6 +65,8 @@ class Job(msgspec.Struct, frozen=True, omit_defaults=True):
         }
         if self.scheduled_for:
             found["scheduled_for"] = self.scheduled_for
+        if waiting_for:
+            found["waiting_for"] = waiting_for
         if self.error:
             found |= {"error": self.error, "errors": [self.error]}
         return found

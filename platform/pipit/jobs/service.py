@@ -1,7 +1,9 @@
 """All jobs of a server: started, watched, cancelled, kept in the state, and run when their schedule says so.
 
-A job is written to the state before its work begins, so a start of the server knows what was under way when it ended:
-that is an error then, never forgotten and never run twice. A scheduled run has its minute in its row: a minute runs
+A job is written to the state before its work begins, so a start of the server knows what waited and what was under way
+when it ended. What waited runs then, and so does what had begun and is all or nothing (a replacement that does not read
+what it replaces): nothing of it is there before all of it is. Any other work that was cut off is an error, never
+forgotten and never run twice. A scheduled run has its minute in its row: a minute runs
 once, also when the server was down for it (then the last one that was missed runs late, no older ones). One pipe's
 copies do not overlap: asked for again it is refused, scheduled again it is skipped.
 """
@@ -13,7 +15,9 @@ import contextlib
 import logging
 import uuid
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -37,9 +41,19 @@ _KEPT_FOR = timedelta(hours=48)
 _MISSED = timedelta(days=1)  # how late a scheduled run may still be made up for
 _TICK_SECONDS = 5.0
 _INSIDE = "It failed inside Pipit; the server's log says how."
+_CUT_OFF = "The server stopped while it ran. It did not run again by itself, because some of its rows may be there"
 
-Work = Callable[[], Awaitable[copies.Written]]
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What a job does. `repeatable`: cut off anywhere and run again, it leaves what one run leaves."""
+
+    run: Callable[[], Awaitable[copies.Written]]
+    repeatable: bool = False
+
+
 Log = Callable[[Workspace, Job], Awaitable[None]]
+Populates = Callable[[Snapshot, Job], Awaitable[Work]]
 
 
 class Jobs:
@@ -53,14 +67,18 @@ class Jobs:
         *,
         log_job: Log | None = None,
         make_services: Callable[[str], Awaitable[None]] | None = None,
+        populates: Populates | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        """`log_job` writes a job that has ended to `tinybird.jobs_log`."""
+        """`log_job` writes a job that has ended to `tinybird.jobs_log`. `populates` makes the work of one that waited
+        when the server stopped."""
         self._engine = engine
         self._catalog = catalog
         self._ingest = ingest
         self._log_job = log_job
         self._make_services = make_services
+        self._populates = populates
+        self._left: list[tuple[str, Job]] = []  # by a server that stopped: place and job, oldest first
         self._clock = clock
         self._jobs: dict[str, dict[str, Job]] = {}  # by place and id, oldest first
         self._paused: dict[str, frozenset[str]] = {}  # by place: names of pipes
@@ -71,12 +89,13 @@ class Jobs:
         self._ticking: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Reads the jobs back, and begins to look at schedules."""
+        """Reads the jobs back, goes on with what was left, and begins to look at schedules."""
         await self.read_back()
+        await self.go_on()
         self._ticking = asyncio.create_task(self._tick(), name="pipit schedules")
 
     async def read_back(self) -> None:
-        """What the state has of the last days; those that a stopped server left open have ended with it."""
+        """What the state has of the last days; of what a stopped server left open, only what can run again stays so."""
         for place, fields in await self._catalog.state.jobs(since=datetime.now(UTC) - _KEPT_FOR):
             self._jobs.setdefault(place, {})[fields["id"]] = msgspec.convert(fields, Job)
         for row in await self._catalog.state.paused_copies():
@@ -85,11 +104,44 @@ class Jobs:
             else:
                 self._resumed[row.place, row.pipe] = row.at
         for place, jobs in self._jobs.items():
-            for job in [job for job in jobs.values() if job.is_open]:
-                await self._put(place, replace(job, status=ERROR, error="The server stopped while it ran"))
+            for job in [job for job in jobs.values() if job.is_open and job.id not in self._tasks]:
+                if job.status == CANCELLING:
+                    await self._put(place, replace(job, status=CANCELLED, updated_at=now()))
+                elif job.status == WAITING or job.repeatable:
+                    jobs[job.id] = replace(job, status=WAITING, started_at="")
+                    self._left.append((place, jobs[job.id]))
+                else:
+                    await self._put(place, replace(job, status=ERROR, error=_CUT_OFF, updated_at=now()))
+        self._left.sort(key=lambda left: left[1].created_at)
+
+    async def go_on(self) -> None:
+        """Starts what `read_back` left open, with the definitions that are live now."""
+        snapshots = {snapshot.workspace.place: snapshot for snapshot in self._catalog.everywhere}
+        left, self._left = self._left, []
+        for place, job in left:
+            snapshot = snapshots.get(place)
+            if snapshot is None:
+                await self._put(place, replace(job, status=ERROR, error="Its database is gone", updated_at=now()))
+                continue
+            log.info("the %s of '%s', which waited or was cut off when the server stopped, runs", job.kind, job.pipe)
+            self._begin(snapshot.workspace, job, Work(partial(self._again, snapshot, job), job.repeatable))
+
+    async def _again(self, snapshot: Snapshot, job: Job) -> copies.Written:
+        if job.kind == "copy":
+            pipe, node = self._copy_node(snapshot, job.pipe)
+            work = await self._copying(snapshot, pipe, node, job)
+        elif self._populates is not None:
+            work = await self._populates(snapshot, job)
+        else:
+            raise BadRequest("The server stopped before it ran")
+        place = snapshot.workspace.place
+        known = self._jobs[place][job.id]
+        if work.repeatable != known.repeatable:  # its definition has changed meanwhile
+            await self._put(place, replace(known, repeatable=work.repeatable))
+        return await work.run()
 
     async def close(self) -> None:
-        """Ends what runs: that is an error of the job, as after a crash."""
+        """Ends what runs. The next start goes on as after a crash."""
         tasks = [*self._tasks.values(), *([self._ticking] if self._ticking else [])]
         for task in tasks:
             task.cancel()
@@ -115,19 +167,26 @@ class Jobs:
         mode = copies.mode_of(node, mode)
         job = self._new(snapshot, "copy", pipe.name, node.node.target_datasource)
         job = replace(job, mode=mode, parameters=dict(values), asked_by=asked_by, scheduled_for=scheduled_for)
+        job = replace(job, made_at=schedule.text_of(self._clock()))
 
         async def prepare() -> Work:
-            prepared = await copies.prepare(
-                self._engine, snapshot, pipe, node, values, now=self._clock(), make_services=self._make_services
-            )
-            return lambda: copies.run(self._engine, self._ingest, prepared, mode)
+            return await self._copying(snapshot, pipe, node, job)
 
         return await self._start(snapshot.workspace, job, prepare)
+
+    async def _copying(self, snapshot: Snapshot, pipe: CompiledPipe, node: CompiledNode, job: Job) -> Work:
+        made = datetime.fromisoformat(job.made_at).replace(tzinfo=UTC) if job.made_at else self._clock()
+        prepared = await copies.prepare(
+            self._engine, snapshot, pipe, node, job.parameters, now=made, make_services=self._make_services
+        )
+        repeatable = job.mode == copies.REPLACE and not prepared.reads_target
+        return Work(lambda: copies.run(self._engine, self._ingest, prepared, job.mode), repeatable)
 
     async def populate(
         self,
         snapshot: Snapshot,
         pipe: str,
+        node: str,
         target: str,
         prepare: Callable[[], Awaitable[Work]],
         *,
@@ -138,7 +197,8 @@ class Jobs:
 
         Raises Conflict where one of the pipe's is under way.
         """
-        job = replace(self._new(snapshot, "populateview", pipe, target), parameters=dict(parameters), asked_by=asked_by)
+        job = self._new(snapshot, "populateview", pipe, target)
+        job = replace(job, node=node, parameters=dict(parameters), asked_by=asked_by)
         return await self._start(snapshot.workspace, job, prepare)
 
     def _new(self, snapshot: Snapshot, kind: str, pipe: str, target: str) -> Job:
@@ -164,6 +224,7 @@ class Jobs:
         self._jobs.setdefault(place, {})[job.id] = job
         try:
             work = await prepare()
+            job = replace(job, repeatable=work.repeatable)
             await self._put(place, job)
         except BaseException:
             del self._jobs[place][job.id]
@@ -175,6 +236,18 @@ class Jobs:
         """Newest first."""
         jobs = reversed(self._jobs.get(snapshot.workspace.place, {}).values())
         return [job for job in jobs if kind in ("", job.kind) and status in ("", job.status)]
+
+    def waiting_for(self, job: Job) -> str:
+        """What a job that waits, waits for; empty for others."""
+        if job.status != WAITING:
+            return ""
+        waiting = {j.id for jobs in self._jobs.values() for j in jobs.values() if j.status == WAITING}
+        before = 0
+        for id in self._tasks:  # in the order in which they get a place
+            if id == job.id:
+                break
+            before += id in waiting
+        return f"a free place: {_AT_ONCE} jobs of this server run at once, and {before} wait before this one"
 
     def job(self, snapshot: Snapshot, id: str) -> Job:
         """Raises NotFound, for a job of another workspace too."""
@@ -337,11 +410,16 @@ class Jobs:
             async with self._turn:
                 job = replace(job, status=WORKING, started_at=now(), updated_at=now())
                 await self._put(place, job)
-                written = await work()
+                written = await work.run()
             ended = {"status": DONE, "rows": written.rows, "bytes": written.bytes}
         except asyncio.CancelledError:
-            asked = job.id in self._cancelling
-            ended = {"status": CANCELLED} if asked else {"status": ERROR, "error": "The server stopped while it ran"}
+            job = self._jobs[place].get(job.id, job) if job.status == WORKING else job
+            if job.id in self._cancelling:
+                ended = {"status": CANCELLED}
+            elif job.status == WAITING or job.repeatable:
+                return  # the server stops; as it stands in the state, the next one goes on with it
+            else:
+                ended = {"status": ERROR, "error": _CUT_OFF}
         except PipitError as error:
             ended = {"status": ERROR, "error": error.message}
         except Exception:
