@@ -10,8 +10,10 @@ COPY datasources /project/datasources
 COPY pipes /project/pipes
 COPY connectors /project/connectors
 
-RUN useradd --create-home pipit && install -d -o pipit -g pipit /data
+RUN useradd --create-home pipit && install -d -m 0700 -o pipit -g pipit /data
 USER pipit
+# For commands beside the server: docker compose exec pipit pipit query top_features
+ENV PIPIT_DATA=/data
 WORKDIR /home/pipit
 VOLUME /data
 EXPOSE 7181

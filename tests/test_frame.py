@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import subprocess
@@ -10,9 +11,13 @@ import tomllib
 from importlib.metadata import entry_points
 from pathlib import Path
 
+import pytest
 import yaml
 
+from pipit.cli import app
+
 ROOT = Path(__file__).parents[1]
+COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text())
 PACKAGE = ROOT / "platform" / "pipit"
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
@@ -81,9 +86,10 @@ def test_the_changelog_has_the_version() -> None:
 
 
 def test_compose_names_pinned_images_and_existing_files() -> None:
-    services = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
-    assert set(services) == {"pipit", "clickhouse", "kafka", "s3"}
+    services = COMPOSE["services"]
+    assert set(services) == {"pipit", "own", "clickhouse", "kafka", "s3"}
     for service in services.values():
+        assert service["restart"] == "unless-stopped"
         _, _, tag = service["image"].rpartition(":")
         assert re.match(r"v?\d+\.\d+", tag), service["image"]
         for port in service["ports"]:
@@ -91,6 +97,36 @@ def test_compose_names_pinned_images_and_existing_files() -> None:
     copied = re.findall(r"^COPY (.+) \S+$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
     for name in " ".join(copied).split():
         assert (ROOT / name).exists(), name
+
+
+@pytest.mark.parametrize("name", ["pipit", "own"])
+def test_the_containers_of_pipit_run_it_as_it_can_be_run(name: str) -> None:
+    """Its command is one that `pipit serve` takes, on volumes that there are; nothing starts that is not used."""
+    service = COMPOSE["services"][name]
+    command, *options = service["command"]
+    (serve,) = [one for one in app.registered_commands if one.name == command]
+    assert serve.callback is not None
+    known = {f"--{name}" for name in inspect.signature(serve.callback).parameters}
+    assert {option for option in options if option.startswith("--")} <= known
+    mounted = {volume.removesuffix(":ro").rpartition(":")[2] for volume in service["volumes"]}
+    assert options[options.index("--data") + 1] in mounted
+    assert {v.partition(":")[0] for v in service["volumes"] if not v.startswith("$")} <= set(COMPOSE["volumes"])
+    assert service["depends_on"]["clickhouse"]["required"] is False
+    assert set(service["environment"]) == {"PIPIT_ADMIN_TOKEN", "PIPIT_CLICKHOUSE_URL"}
+    assert ("profiles" in service) is (name == "own")
+
+
+def test_the_page_on_containers_names_what_there_is() -> None:
+    page = (ROOT / "docs" / "containers.md").read_text()
+    text = (ROOT / "compose.yaml").read_text()
+    services, profiles = COMPOSE["services"], {p for s in COMPOSE["services"].values() for p in s.get("profiles", [])}
+    assert set(re.findall(r"compose (?:exec|restart) (\w+)", page)) <= set(services)
+    assert set(re.findall(r"compose (?:--profile \w+ )?up (\w+)", page)) == {"own", "pipit"}
+    assert set(re.findall(r"--profile (\w+)", page)) <= profiles
+    for variable in set(re.findall(r"\b(PIPIT_(?:PROJECT|ADMIN_TOKEN|CLICKHOUSE_URL)|CLICKHOUSE_PASSWORD)\b", page)):
+        assert f"${{{variable}:-" in text, variable
+    password = re.search(r"CLICKHOUSE_PASSWORD:-([\w-]+)}", text)
+    assert password and f"pipit:{password[1]}@clickhouse:8123/" in page and f"pipit:{password[1]}@clickhouse:8123/" in text
 
 
 def test_the_readme_leads_to_every_page() -> None:
