@@ -2,7 +2,8 @@
 acknowledged, as it is.
 
 `send`: batches of rows until it is killed or told to stop by a closed stdin. `count`: starts, loads what
-was left, and prints a JSON object of what the table holds.
+was left, and prints a JSON object of what the table holds. With `-picky` there is a view more, which refuses one row of
+each batch: every segment is taken apart.
 """
 
 from __future__ import annotations
@@ -22,6 +23,11 @@ from pipit.ingest.quarantine import create_table
 COLUMNS = (Column("id", "UInt64", "$.id"), Column("day", "Date", "$.day"))
 TARGET = Target("crash", "d1_events", "q1_events", COLUMNS, "toYYYYMM(day)")
 BATCH = 20
+PICKY = (
+    "CREATE TABLE IF NOT EXISTS crash.d1_picky (id UInt64) ENGINE = MergeTree ORDER BY id SETTINGS SETTINGS_OF_TABLES",
+    "CREATE MATERIALIZED VIEW IF NOT EXISTS crash.m1_picky TO crash.d1_picky AS SELECT id FROM crash.d1_events "
+    f"WHERE throwIf(id % {BATCH} = {BATCH - 2}) = 0",
+)
 
 
 async def send(ingest: Ingest) -> None:
@@ -59,16 +65,17 @@ async def main(data: Path, mode: str) -> None:
             create_table("crash", "q1_events", COLUMNS),
             f"CREATE TABLE IF NOT EXISTS crash.d1_view (id UInt64) ENGINE = MergeTree ORDER BY id SETTINGS {settings}",
             "CREATE MATERIALIZED VIEW IF NOT EXISTS crash.m1_view TO crash.d1_view AS SELECT id FROM crash.d1_events",
+            *(PICKY if mode.endswith("-picky") else ()),
         ):
-            await engine.command(statement)
+            await engine.command(statement.replace("SETTINGS_OF_TABLES", settings))
         ingest = Ingest(engine, data)
         await ingest.start()
         print("ready", flush=True)
-        if mode == "send":
+        if mode.startswith("send"):
             await send(ingest)
         drained = await ingest.drain("crash", "d1_events")
         found: dict[str, Any] = {"drained": drained}
-        for table in ("d1_events", "d1_view"):
+        for table in ("d1_events", "d1_view", *(["d1_picky"] if mode.endswith("-picky") else [])):
             rows = await engine.rows(f"SELECT id, count() AS n FROM crash.{table} GROUP BY id")
             found[table] = {str(row["id"]): row["n"] for row in rows}
         (row,) = await engine.rows("SELECT count() AS n FROM crash.q1_events")

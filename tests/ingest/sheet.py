@@ -9,7 +9,7 @@ from typing import Any
 
 from pipit.datafiles.resources import Column
 from pipit.engine import Engine
-from pipit.ingest import parse
+from pipit.ingest import limits, parse
 
 
 class Sheet:
@@ -31,6 +31,7 @@ class Sheet:
             "format": parse.FORMAT,
             "structure": parse.STRUCTURE,
             "settings": {
+                **limits.STATEMENT_SETTINGS,
                 "output_format_json_quote_decimals": 1,
                 "output_format_json_validate_utf8": 1,
             },

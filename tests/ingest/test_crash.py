@@ -121,3 +121,39 @@ def test_the_engine_is_killed_under_load(tmp_path: Path) -> None:
         *lines, last = process.finish()
     acknowledged |= {int(line.split()[0]) for line in lines}
     check(json.loads(last), acknowledged)
+
+
+def check_picky(found: dict[str, Any], acknowledged: set[int]) -> None:
+    """The refused row of each batch is in the quarantine once, and may be where it was not refused; the others are
+    everywhere once."""
+    assert found["drained"]
+    batches = {int(i) // 20 * 20 for i in found["d1_picky"]}
+    assert acknowledged <= batches
+    good = {str(b + n) for b in batches for n in range(18)}
+    for table in ("d1_events", "d1_view", "d1_picky"):
+        assert set(found[table].values()) == {1}
+        assert {i for i in found[table] if int(i) % 20 != 18} == good
+    assert not {i for i in found["d1_picky"] if int(i) % 20 == 18}
+    assert found["bad"] == 2 * len(batches)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_kills_while_rows_that_a_view_refuses_are_told_from_the_others(tmp_path: Path, whole: bool) -> None:
+    """The engine alone, or all of it, at any moment of it: every segment is taken apart."""
+    acknowledged: set[int] = set()
+    for turn in range(3):
+        with Process(tmp_path, "send-picky") as process:
+            seen = 0
+            while seen < 6 + turn:
+                first, _ = process.read().split()
+                acknowledged.add(int(first))
+                seen += 1
+            if not whole:
+                process.kill_engine()
+                lines = process.finish()[:-1]
+            else:
+                process.kill_all()
+                lines = process.rest()
+            acknowledged |= {int(line.split()[0]) for line in lines if line.count(" ") == 1}
+    with Process(tmp_path, "count-picky") as process:
+        check_picky(json.loads(process.finish()[-1]), acknowledged)

@@ -80,8 +80,10 @@ def _from_json(body: bytes) -> tuple[bytes, int]:
         if not text.startswith(b"["):
             msgspec.json.decode(text, type=msgspec.Raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        where = f": {error}" if isinstance(error, msgspec.DecodeError) else ""
+        where = ": it is not valid UTF-8" if isinstance(error, UnicodeDecodeError) else where
         raise BadRequest(
-            "The body is not valid JSON", hint="With format=json, send one object or an array of objects."
+            f"The body is not valid JSON{where}", hint="With format=json, send one object or an array of objects."
         ) from error
     if not records:
         raise BadRequest("The body holds no events", hint="The array is empty.")

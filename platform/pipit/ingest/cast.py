@@ -5,10 +5,15 @@ Everything is read as `Nullable(String)` in the shape of the type (`wide`). `val
 of the typed value, valid where `bad` is false. ClickHouse's own casts are used only where they were seen to
 refuse (300 into UInt8) and guarded where they wrap or guess: integers of 128 bits and more, dates out of
 range or not of the calendar, numbers too large for a float, unknown enum names, digits of a decimal
-(rounded half away from zero, never cut).
+(rounded half away from zero, never cut). What each value becomes is written in docs/reference/values.md.
+
+A JSON true is 1 for a number, and a JSON number is a time since 1970; the texts "true" and "20240501" are neither.
+They look alike here: `text_doubt` says where that can matter, and the JSON itself is asked then.
 """
 
 from __future__ import annotations
+
+import re
 
 from pipit.ingest.types import Type, parse, strip
 from pipit.sql.identifiers import quote
@@ -17,6 +22,7 @@ from pipit.sql.literals import quote_string
 _TEXT = "Nullable(String)"
 _AS_THEY_ARE = frozenset({"Dynamic", "Variant"})
 _WIDE_INTEGERS = frozenset({"Int128", "Int256", "UInt128", "UInt256"})
+INTEGERS = frozenset(f"{sign}Int{bits}" for sign in ("", "U") for bits in (8, 16, 32, 64, 128, 256))
 _FLOATS = frozenset({"Float32", "Float64", "BFloat16"})
 # The first and the last second of each type.
 _MOMENTS = {
@@ -29,17 +35,23 @@ _MOMENTS = {
 _LAST_NANOSECONDS = 9223372036  # 2262-04-11 23:47:16
 _DECIMAL_PRECISION = {"Decimal32": 9, "Decimal64": 18, "Decimal128": 38, "Decimal256": 76}
 
-# A calendar day; with a time of day, fraction and zone; seconds, milliseconds, micro- or nanoseconds since
-# 1970.
+# A calendar day; with a time of day, fraction and zone.
 _CLOCK = r"([01][0-9]|2[0-3]):[0-5][0-9](:([0-5][0-9]|60)([.,][0-9]{1,9})?)?"
 _OFFSET = r"([+](0[0-9]|1[0-3])|-(0[0-9]|1[01]))(:?[0-5][0-9])?|([+]14|-12)(:?00)?"
-_MOMENT = (
+_CALENDAR = (
     r"^[12][0-9]{3}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])([T ]" + _CLOCK + rf"( ?(Z|UTC|GMT|{_OFFSET}))?)?$"
-    r"|^[0-9]{9,10}([.][0-9]{1,9})?$|^[0-9]{13}$|^[0-9]{16}$|^[0-9]{19}$"
 )
-_NUMBER = "^[-+]?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][-+]?[0-9]+)?$"
+_DECIMAL = "^[-+]?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][-+]?[0-9]+)?$"
+# A number is a time since 1970: seconds, or milliseconds, micro- or nanoseconds, told by its size.
+_NUMBER = r"^-?[0-9]+([.][0-9]+)?(e-?[0-9]+)?$"
+_MOMENT = f"{_CALENDAR}|{_NUMBER}"
+_UNITS = ((10**11, 1), (10**14, 10**3), (10**17, 10**6))  # below this size, so many in a second; else nanoseconds
+_MOST_DAYS = 65_535  # for a Date a number up to here counts days, as in ClickHouse
+# A text of digits is such a number only where it cannot be a year, month, day or minute without its dashes.
+_TEXT_NUMBER = r"^[0-9]{9,10}([.][0-9]+)?$|^[0-9]{13}$|^[0-9]{16}$|^[0-9]{19}$"
 # A local time, to the minute or finer, but for a leap second.
-_LOCAL = r"^.{16}(:[0-5][0-9]([.,][0-9]+)?)?$"
+_LOCAL = r"^.{4}-.{11}(:[0-5][0-9]([.,][0-9]+)?)?$"
+_TRUTH = "('true', 'false')"
 
 
 def wide(type: Type) -> str:
@@ -90,7 +102,10 @@ def bad(type: Type, x: str, depth: int = 0) -> str:
         condition = bad(_item(inner), item, depth + 1)
         return "false" if condition == "false" else f"arrayExists({item} -> {condition}, {x})"
     if inner.name == "Map":
-        key = bad(parse(inner.arguments[0]), item, depth + 1)
+        key_type = parse(inner.arguments[0])
+        key = bad(key_type, item, depth + 1)
+        if text := text_doubt(strip(key_type)[0], item):  # a key is always a text
+            key = f"({key} OR {text})"
         held = bad(inner.inner, item, depth + 1)
         return f"(arrayExists({item} -> {key}, mapKeys({x})) OR arrayExists({item} -> {held}, mapValues({x})))"
     if inner.name == "Tuple":
@@ -112,7 +127,7 @@ def or_null(type: Type, x: str) -> str:
 
 def prepared(type: Type, x: str) -> str | None:
     """What `finished` needs more than once, for a caller that can give it a name: statements stay short so."""
-    if type.name in _WIDE_INTEGERS or type.name in _FLOATS:
+    if type.name in INTEGERS or type.name in _FLOATS:
         return _plain(type, x)
     if type.name.startswith("Decimal"):
         precision, scale = digits(type)
@@ -128,10 +143,13 @@ def finished(type: Type, x: str, p: str) -> str:
     name = type.name
     if name == "String" or name in _AS_THEY_ARE:
         return x
+    truth = f"{x} IN {_TRUTH}, CAST({x} = 'true', {quote_string(f'Nullable({type.text})')})"
     if name in _WIDE_INTEGERS:  # the cast wraps: 2^128 + 5 would be 5
-        return f"if(toString({p}) = {x}, {p}, NULL)"
+        return f"multiIf(toString({p}) = {x}, {p}, {truth}, NULL)"
+    if name in INTEGERS:
+        return f"if(isNull({p}) AND {truth}, {p})"
     if name in _FLOATS:
-        return f"if(isFinite({p}) OR match({x}, '^[-+]?(?i:nan|inf|infinity)$'), {p}, NULL)"
+        return f"multiIf(isFinite({p}) OR match({x}, '^[-+]?(?i:nan|inf|infinity)$'), {p}, {truth}, NULL)"
     if name == "Bool":
         return f"if(lower({x}) IN ('true', 'false', '1', '0'), {_plain(type, x)}, NULL)"
     if name in ("Enum", "Enum8", "Enum16"):  # the cast raises on an unknown name
@@ -140,14 +158,12 @@ def finished(type: Type, x: str, p: str) -> str:
     if name.startswith("Decimal"):
         precision, scale = digits(type)
         limit = f"toDecimal256({quote_string('1' + '0' * (precision - scale))}, 0)"
-        kept = f"match({x}, {quote_string(_NUMBER)})"  # else 1.2.3 would be 1.23, and a dot 0
+        kept = f"match({x}, {quote_string(_DECIMAL)})"  # else 1.2.3 would be 1.23, and a dot 0
         if precision - scale <= 70:
             kept += f" AND abs({p}) < {limit}"
         return f"if({kept}, {_plain(type, p)}, NULL)"
     if name in _MOMENTS:
-        first, last = _MOMENTS[name]
-        if type.name == "DateTime64" and int(type.arguments[0]) == 9:
-            last = _LAST_NANOSECONDS
+        first, last = _range_of(type)
         # Whole seconds are compared: a fraction in the last second is still inside.
         inside = f"toUnixTimestamp64Second({p}) BETWEEN {first} AND {last}"
         target = quote_string(f"Nullable({type.text})")
@@ -179,7 +195,7 @@ def digits(type: Type) -> tuple[int, int]:
 
 
 def _moment(type: Type, x: str) -> str:
-    """ISO 8601, `YYYY-MM-DD[ hh:mm:ss[.f]][zone]` or seconds (ms, us, ns) since 1970; in the column's zone."""
+    """ISO 8601, `YYYY-MM-DD[ hh:mm:ss[.f]][zone]` in the column's zone, or a number: a DateTime64, or NULL."""
     zone, precision = "", 3
     if type.name == "DateTime64":
         precision = int(type.arguments[0])
@@ -188,7 +204,49 @@ def _moment(type: Type, x: str) -> str:
         zone = "'UTC'"
     elif type.arguments:
         zone = type.arguments[0]
-    return f"parseDateTime64BestEffortOrNull({x}, {precision}{', ' + zone if zone else ''})"
+    more = f", {zone}" if zone else ""
+    target = quote_string(f"Nullable(DateTime64({precision}{more}))")
+    calendar = f"parseDateTime64BestEffortOrNull({x}, {precision}{more})"
+    # Of what is taken only a calendar day has a dash there.
+    return f"if({_has_dash(x)}, {calendar}, CAST({_seconds(type, x)}, {target}))"
+
+
+def _has_dash(x: str) -> str:
+    return f"(substring({x}, 5, 1) = '-' AND substring({x}, 4, 1) != 'e')"
+
+
+def _seconds(type: Type, x: str) -> str:
+    """Since 1970, as a decimal; NULL where the type does not reach (its cast would wrap)."""
+    number = f"toDecimal128OrNull({x}, 9)"
+    size = f"abs({number})"
+    units = ", ".join(f"{size} < {most}, {number} / {unit}" for most, unit in _UNITS)
+    if type.name in ("Date", "Date32"):
+        units = f"{size} <= {_MOST_DAYS}, {number} * 86400, {units}"
+    seconds = f"multiIf({units}, {number} / {10**9})"
+    first, last = _range_of(type)
+    return f"if({seconds} >= {first} AND {seconds} < {last + 1}, {seconds}, NULL)"
+
+
+def _range_of(type: Type) -> tuple[int, int]:
+    first, last = _MOMENTS[type.name]
+    nanoseconds = type.name == "DateTime64" and int(type.arguments[0]) == 9
+    return first, _LAST_NANOSECONDS if nanoseconds else last
+
+
+def text_doubt(type: Type, x: str) -> str:
+    """Whether the text `x` is refused if it was sent as a text, though the same JSON value is taken; '' if never."""
+    if type.name in INTEGERS or type.name in _FLOATS:
+        return f"ifNull({x} IN {_TRUTH}, false)"
+    if type.name in _MOMENTS:
+        return f"ifNull(NOT {_has_dash(x)} AND NOT match({x}, {quote_string(_TEXT_NUMBER)}), false)"
+    return ""
+
+
+def refuses_text(type: Type, text: str) -> bool:
+    """As `text_doubt`, for a text that is known."""
+    if type.name in INTEGERS or type.name in _FLOATS:
+        return text in ("true", "false")
+    return type.name in _MOMENTS and bool(re.match(_NUMBER, text)) and not re.match(_TEXT_NUMBER, text)
 
 
 def _item(type: Type) -> Type:

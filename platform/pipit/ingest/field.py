@@ -26,7 +26,6 @@ _VALUE = quote_string("value '")
 _ARRAY_IN_ARRAY = ", ".join(
     quote_string(f"{before}[") for before in ("[", ",", "\t", "\r", "[ ", ", ", "  ", "\t ", "\r ")
 )
-_INTEGERS = frozenset(f"{sign}Int{bits}" for sign in ("", "U") for bits in (8, 16, 32, 64, 128, 256))
 _SHOWN = 200  # characters of a refused value that its reason repeats
 
 
@@ -171,10 +170,20 @@ class Field:
 
     @property
     def _doubts(self) -> str:
-        """JSON parsers hold what is no plain integer as a double, and a double may hide what was written."""
-        name = strip(self.type)[0].name
-        if self.path is None or self.path.is_record or self.compound or name not in _INTEGERS:
+        """A text may read like a value of another kind; and JSON parsers hold what is no plain integer as a double,
+        which may hide what was written."""
+        inner = strip(self.type)[0]
+        if self.path is None or self.path.is_record or self.compound:
             return "false"
+        checks = []
+        if text := cast.text_doubt(inner, self.x):
+            checks.append(f"({text} AND {call('JSONType', self.steps)} = 'String')")
+        if inner.name in cast.INTEGERS:
+            checks += self._hidden_fractions(inner.name)
+        return f"({' OR '.join(checks)})" if len(checks) > 1 else (checks[0] if checks else "false")
+
+    def _hidden_fractions(self, name: str) -> list[str]:
+        assert self.path is not None
         checks = []
         long = name in _LONG_INTEGERS
         if long:  # 2^64 written as 18446744073709551616.0 is printed with the digits of another number
@@ -190,7 +199,7 @@ class Field:
                 hint = f"({hint} OR (position({LINE}, '.0') > 0 AND length({self.x}) >= 10))"
             hidden = f"{hint} AND arrayExists(_pipit_f -> {same}, {written})"
             checks.append(f"({hidden} AND isNotNull({self.x}) AND {call('JSONType', self.steps)} = 'Double')")
-        return f"({' OR '.join(checks)})" if len(checks) > 1 else (checks[0] if checks else "false")
+        return checks
 
     @property
     def unshown(self) -> str:
@@ -287,6 +296,11 @@ def fixed_field(column: Column, value: FixedValue) -> Field:
             f"The token fixes the column '{column.name}', which {wants if settable else 'cannot be fixed'}",
             hint=f"It is {column.type}: change 'fixed_values' of the token." if column.type else "",
         )
+    values = [value] if isinstance(value, str | int | float | bool) else value
+    leaf = strip(inner.inner)[0] if is_list else inner
+    for one in values:
+        if isinstance(one, str) and cast.refuses_text(leaf, one):
+            raise BadRequest(f"The token fixes the column '{column.name}' to the text '{one}': it is not {leaf.text}")
     if is_list:
         assert not isinstance(value, str | int | float | bool)
         x = f"CAST([{', '.join(_literal(item) for item in value)}], 'Array(Nullable(String))')"

@@ -43,12 +43,13 @@ IDEMPOTENCY_KEYS = 200_000  # remembered at most, the oldest go first
 MAX_IDEMPOTENCY_KEY = 255  # characters
 
 
-# The statements that read a segment name every column several times.
+# The statements that read a segment name every column several times; and all of them read it in one way.
 STATEMENT_SETTINGS: Mapping[str, str | int] = {
     "max_query_size": 32 << 20,
     "max_ast_elements": 2_000_000,
     "max_expanded_ast_elements": 10_000_000,
     "max_ast_depth": 10_000,
+    "type_json_skip_duplicated_paths": 1,  # of duplicate keys the first counts, in a JSON column too
 }
 
 

@@ -360,8 +360,8 @@ async def _select(engine: Engine, job: _Job, select: str) -> list[dict[str, Any]
         job.path,
         format=parse.FORMAT,
         structure=parse.STRUCTURE,
-        # One thread: rows keep their order, and so their numbers.
-        settings={"max_threads": 1, **limits.STATEMENT_SETTINGS},
+        # One thread: rows keep their order, and so their numbers. A row is read as the insert reads it.
+        settings={"max_threads": 1, **{k: v for k, v in job.settings.items() if k in limits.STATEMENT_SETTINGS}},
     )
 
 

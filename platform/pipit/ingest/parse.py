@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 
 from pipit.datafiles.resources import Column
 from pipit.errors import BadRequest
+from pipit.ingest import fault
 from pipit.ingest.field import LINE, ROW, Field, FixedValue, Tree, array_hint, call, fixed_field, json_field, steps_of
 from pipit.ingest.types import parse, strip
 from pipit.sql.identifiers import quote
@@ -104,7 +105,7 @@ class Reader:
         reasons += [f"({quote_string(n)}, {r})" for n, r in self._shape_reasons()]
         listed = f"arrayFilter(_pipit_r -> _pipit_r.2 != '', [{', '.join(reasons)}])"
         unshown = " OR ".join([*(f.unshown for f in self.fields), *self._shape_guards(), "false"])
-        broken = "[('', 'invalid JSON: the line is not a JSON object')]"
+        broken = f"[('', concat('invalid JSON: the line is not a JSON object: ', {fault.of_line(LINE)}))]"
         own = [
             f"arrayMap(_pipit_r -> _pipit_r.1, if({whole}, {listed}, {broken}) AS _pipit_reasons)",
             "arrayMap(_pipit_r -> _pipit_r.2, _pipit_reasons)",

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from pipit.ingest import cast
 from pipit.ingest.types import Type, parse, strip
 from pipit.sql.literals import quote_string
 
@@ -21,7 +22,7 @@ def doubt(type: Type, x: str, depth: int = 0) -> str:
     if inner.name == "Tuple" or inner.name == "Nested":
         return "true"
     if inner.name not in ("Array", "Map"):
-        return "false"
+        return cast.text_doubt(inner, x) or "false"
     below = doubt(inner.inner, item, depth + 1)
     values = x if inner.name == "Array" else f"mapValues({x})"
     more = "" if below == "false" else f" OR arrayExists({item} -> {below}, {values})"
@@ -29,7 +30,9 @@ def doubt(type: Type, x: str, depth: int = 0) -> str:
 
 
 def misfit(type: Type, json: str, depth: int = 0) -> str:
-    """Whether the JSON text (an expression) has another shape. Single values are left to their casts."""
+    """Whether the JSON text (an expression) has another shape. Single values are left to their casts, but for a text
+    that reads like a value of another kind.
+    """
     inner, _ = strip(type)
     item = f"_pipit_j{depth}"
     kind = f"JSONType({json})"
@@ -57,6 +60,8 @@ def misfit(type: Type, json: str, depth: int = 0) -> str:
             if check != "false":
                 checks.append(check)
         return f"({' OR '.join(checks)})"
+    if doubtful := cast.text_doubt(inner, f"JSONExtractString({json})"):
+        return f"(startsWith({json}, '\"') AND {doubtful})"
     return "false"
 
 
@@ -72,6 +77,6 @@ def item_misfit(type: Type, item: str, keys: Sequence[str]) -> str:
     below = misfit(type, f"JSONExtractRaw({there})")
     if below != "false":
         checks.append(below)
-    elif not optional:
+    if not optional and inner.name not in ("Array", "Map", "Tuple", "Nested"):
         checks.append(f"JSONType({there}) = 'Null'")
     return f"({' OR '.join(checks)})"
