@@ -258,7 +258,8 @@ def test_a_failure_is_told_with_what_came(report: Report) -> None:
 
 
 def test_fixtures_that_do_not_fit_are_told(report: Report) -> None:
-    (told,) = problems(report)
+    told, *others = problems(report)
+    assert others == []
     assert told.startswith("fixtures/visits.ndjson: 1 rows do not fit the schema and are in visits_quarantine")
     assert {(f.file, f.rows) for f in report.fixtures} == {
         ("fixtures/visits.ndjson", 3),
@@ -266,6 +267,61 @@ def test_fixtures_that_do_not_fit_are_told(report: Report) -> None:
         ("fixtures/made.sql", 3),
         ("fixtures/shop.coupons.ndjson", 2),
     }
+
+
+FIGURES = """
+SCHEMA >
+    `id` UInt8,
+    `day` Date,
+    `at` DateTime('UTC') DEFAULT '2020-01-01 00:00:00',
+    `name` String,
+    `tags` Array(String)
+ENGINE MergeTree
+ENGINE_SORTING_KEY id
+"""
+
+
+async def load_figures(ground: Ground, folder: Path, csv: str, rows: str) -> Report:
+    """The fixture in a project with one test, which expects these rows."""
+    files = {
+        "datasources/figures.datasource": FIGURES,
+        "endpoints/loaded.pipe": "NODE n\nSQL >\n    SELECT id, day, at, name, tags FROM figures ORDER BY id\nTYPE endpoint\n",
+        "fixtures/figures.csv": csv,
+        "tests/loaded.yaml": f"- name: whole\n  expected_result: |\n{rows}\n",
+    }
+    written = write(folder, files)
+    return await run_project(ground, written, read_project(written), read_tests(written), jobs=1)
+
+
+@pytest.mark.parametrize("header", ["id,day,at,name,tags\n", ""])
+async def test_a_bad_line_of_a_csv_fixture_is_counted_and_the_others_go_in(
+    ground: Ground, corpus: Path, header: str
+) -> None:
+    csv = (
+        header
+        + "1,2024-01-01,,one,\"['a']\"\n"
+        + "2,2024-01-02\n"
+        + '3,20240103,1714557600,three,"[]"\n'
+        + '300,2024-01-04,,overflow,"[]"\n'
+        + '5,2024-13-45,,no day,"[]"\n'
+        + '6,2024-01-06,2024-01-06 10:00:00,"a, ""six""","[]"\n'
+    )
+    expected = [
+        '{"id":1,"day":"2024-01-01","at":"2020-01-01 00:00:00","name":"one","tags":["a"]}',
+        '{"id":3,"day":"2024-01-03","at":"2024-05-01 10:00:00","name":"three","tags":[]}',
+        '{"id":6,"day":"2024-01-06","at":"2024-01-06 10:00:00","name":"a, \\"six\\"","tags":[]}',
+    ]
+    folder = corpus / f"figures{len(header)}"
+    report = await load_figures(ground, folder, csv, "\n".join(f"    {line}" for line in expected))
+    (loaded,) = report.fixtures
+    assert loaded.rows == 3
+    line = 3 if header else 2
+    assert f"1 lines cannot be read and are left out: line {line} has 2 cells and not 5" in loaded.problem
+    assert "2 rows do not fit the schema and are left out, such as: value '300' on column 'id' is not UInt8" in (
+        loaded.problem
+    )
+    assert [r.outcome for r in report.results] == [Outcome.PASSED], report.results[0].difference
+    assert report.passed
 
 
 def test_junit_counts_and_says_why(report: Report) -> None:

@@ -32,20 +32,20 @@ _MOMENTS = {
     "DateTime32": (0, 4294967295),
     "DateTime64": (-2208988800, 10413791999),
 }
-_LAST_NANOSECONDS = 9223372036  # 2262-04-11 23:47:16
+CHECKED = INTEGERS | _FLOATS | _MOMENTS.keys() | {"UUID", "IPv4", "IPv6", "Enum", "Enum8", "Enum16"}
+_LAST_NANOSECONDS = 9223372035  # 2262-04-11 23:47:15, the last whole second
 _DECIMAL_PRECISION = {"Decimal32": 9, "Decimal64": 18, "Decimal128": 38, "Decimal256": 76}
 
 # A calendar day; with a time of day, fraction and zone.
 _CLOCK = r"([01][0-9]|2[0-3]):[0-5][0-9](:([0-5][0-9]|60)([.,][0-9]{1,9})?)?"
 _OFFSET = r"([+](0[0-9]|1[0-3])|-(0[0-9]|1[01]))(:?[0-5][0-9])?|([+]14|-12)(:?00)?"
-_CALENDAR = (
-    r"^[12][0-9]{3}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])([T ]" + _CLOCK + rf"( ?(Z|UTC|GMT|{_OFFSET}))?)?$"
-)
+_CALENDAR = r"^[12][0-9]{3}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])([T ]" + _CLOCK + rf"( ?(Z|UTC|GMT|{_OFFSET}))?)?$"
 _DECIMAL = "^[-+]?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][-+]?[0-9]+)?$"
 # A number is a time since 1970: seconds, or milliseconds, micro- or nanoseconds, told by its size.
-_NUMBER = r"^-?[0-9]+([.][0-9]+)?(e-?[0-9]+)?$"
+_NUMBER = r"^-?[0-9]+([.][0-9]+)?$"
 _MOMENT = f"{_CALENDAR}|{_NUMBER}"
-_UNITS = ((10**11, 1), (10**14, 10**3), (10**17, 10**6))  # below this size, so many in a second; else nanoseconds
+# How many are in a second, by the digits before the point: none, up to 11, 14, 17, and more.
+_UNITS = [1] * 12 + [10**3] * 3 + [10**6] * 3 + [10**9]
 _MOST_DAYS = 65_535  # for a Date a number up to here counts days, as in ClickHouse
 # A text of digits is such a number only where it cannot be a year, month, day or minute without its dashes.
 _TEXT_NUMBER = r"^[0-9]{9,10}([.][0-9]+)?$|^[0-9]{13}$|^[0-9]{16}$|^[0-9]{19}$"
@@ -125,6 +125,22 @@ def or_null(type: Type, x: str) -> str:
     return finished(type, x, prepared(type, x) or "")
 
 
+def of_text(type: Type, x: str) -> str:
+    """As `or_null`, of what was certainly sent as a text."""
+    doubt = text_doubt(type, x)
+    return f"if({doubt}, NULL, {or_null(type, x)})" if doubt else or_null(type, x)
+
+
+def of_cell(type: Type, x: str) -> str:
+    """Of a cell of CSV: a date may have any form that the engine knows, but for one that only looks like ISO 8601."""
+    if type.name not in _MOMENTS:
+        return or_null(type, x)
+    guess = _guess(type, x)
+    first, last = _range_of(type)
+    inside = f"NOT {_has_dash(x)} AND toUnixTimestamp64Second({guess}) BETWEEN {first} AND {last}"
+    return f"ifNull({of_text(type, x)}, if({inside}, CAST({guess}, {quote_string(f'Nullable({type.text})')}), NULL))"
+
+
 def prepared(type: Type, x: str) -> str | None:
     """What `finished` needs more than once, for a caller that can give it a name: statements stay short so."""
     if type.name in INTEGERS or type.name in _FLOATS:
@@ -196,35 +212,35 @@ def digits(type: Type) -> tuple[int, int]:
 
 def _moment(type: Type, x: str) -> str:
     """ISO 8601, `YYYY-MM-DD[ hh:mm:ss[.f]][zone]` in the column's zone, or a number: a DateTime64, or NULL."""
-    zone, precision = "", 3
-    if type.name == "DateTime64":
-        precision = int(type.arguments[0])
-        zone = type.arguments[1] if len(type.arguments) > 1 else ""
-    elif type.name in ("Date", "Date32"):
-        zone = "'UTC'"
-    elif type.arguments:
-        zone = type.arguments[0]
-    more = f", {zone}" if zone else ""
-    target = quote_string(f"Nullable(DateTime64({precision}{more}))")
-    calendar = f"parseDateTime64BestEffortOrNull({x}, {precision}{more})"
+    target = quote_string(f"Nullable(DateTime64({_precision_and_zone(type)}))")
     # Of what is taken only a calendar day has a dash there.
-    return f"if({_has_dash(x)}, {calendar}, CAST({_seconds(type, x)}, {target}))"
+    return f"if({_has_dash(x)}, {_guess(type, x)}, CAST({_seconds(type, x)}, {target}))"
+
+
+def _guess(type: Type, x: str) -> str:
+    return f"parseDateTime64BestEffortOrNull({x}, {_precision_and_zone(type)})"
+
+
+def _precision_and_zone(type: Type) -> str:
+    if type.name == "DateTime64":
+        return ", ".join(type.arguments)
+    return "3, 'UTC'" if type.name in ("Date", "Date32") else ", ".join(["3", *type.arguments])
 
 
 def _has_dash(x: str) -> str:
-    return f"(substring({x}, 5, 1) = '-' AND substring({x}, 4, 1) != 'e')"
+    return f"substring({x}, 5, 1) = '-'"
 
 
 def _seconds(type: Type, x: str) -> str:
-    """Since 1970, as a decimal; NULL where the type does not reach (its cast would wrap)."""
+    """Since 1970, as a decimal. What the type does not hold is the second before or behind it: its cast would wrap,
+    or fail."""
+    digits = f"least(length(extract({x}, '^-?([0-9]+)')), {len(_UNITS) - 1})"
     number = f"toDecimal128OrNull({x}, 9)"
-    size = f"abs({number})"
-    units = ", ".join(f"{size} < {most}, {number} / {unit}" for most, unit in _UNITS)
+    seconds = f"{number} / {_UNITS}[{digits} + 1]"
     if type.name in ("Date", "Date32"):
-        units = f"{size} <= {_MOST_DAYS}, {number} * 86400, {units}"
-    seconds = f"multiIf({units}, {number} / {10**9})"
+        seconds = f"if(abs(toFloat64OrZero({x})) <= {_MOST_DAYS}, {number} * 86400, {seconds})"
     first, last = _range_of(type)
-    return f"if({seconds} >= {first} AND {seconds} < {last + 1}, {seconds}, NULL)"
+    return f"greatest(least({seconds}, toDecimal128({last + 1}, 9)), toDecimal128({first - 1}, 9))"
 
 
 def _range_of(type: Type) -> tuple[int, int]:

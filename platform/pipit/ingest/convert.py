@@ -209,7 +209,7 @@ def _leaf(s: Type, t: Type, x: str) -> _Leaf:
     if s.name in _TEXTS:
         if t.name in ("JSON", "Object", "AggregateFunction") or t.name in _COMPOUND:
             return _FITS  # the engine reads it, or refuses it
-        return _refusing(cast.or_null(t, x if s.name == "String" else f"toString({x})"))
+        return _refusing(cast.of_text(t, x if s.name == "String" else f"toString({x})"))
     if s.name in _ENUMS and t.name in _ENUMS:
         known = set(s.arguments) <= set(t.arguments)
         return _FITS if known else _refusing(cast.or_null(t, f"toString({x})"))

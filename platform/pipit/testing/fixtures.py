@@ -10,14 +10,17 @@ from __future__ import annotations
 
 import asyncio
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipit.catalog.snapshot import Snapshot, Table
 from pipit.datafiles.resources import NodeType
-from pipit.errors import PipitError
+from pipit.errors import PipitError, SqlError
+from pipit.ingest import cast
+from pipit.ingest.types import parse, strip
 from pipit.sql.identifiers import quote
+from pipit.sql.literals import quote_string
 from pipit.testing.ground import Workspace
 
 FOLDERS = ("fixtures", "datasources/fixtures")
@@ -30,6 +33,8 @@ _LOADING: dict[str, str | int | float] = {
     "input_format_parquet_allow_missing_columns": 1,
     "input_format_skip_unknown_fields": 1,
 }
+# A line that cannot be taken apart is skipped, and counted.
+_PAST_ERRORS = {"input_format_allow_errors_num": 1_000_000_000, "input_format_allow_errors_ratio": 1}
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +100,8 @@ async def _load(workspace: Workspace, table: Table, path: Path, file: str) -> Lo
     if path.suffix in (".ndjson", ".jsonl") and not _is_state(table):
         return await _send(workspace, table, _chunks(await asyncio.to_thread(path.read_bytes)), file)
     before = await count(workspace, table)
-    await _insert(workspace, table, path)
-    return Loaded(file, name, await count(workspace, table) - before)
+    problem = await _insert(workspace, table, path)
+    return Loaded(file, name, await count(workspace, table) - before, problem)
 
 
 async def _send(workspace: Workspace, table: Table, chunks: Iterator[bytes], file: str) -> Loaded:
@@ -119,8 +124,8 @@ async def _why(workspace: Workspace, table: Table, bad: int) -> str:
     return f"{bad} rows do not fit the schema and are in {table.name}_quarantine{reason}"
 
 
-async def _insert(workspace: Workspace, table: Table, path: Path) -> None:
-    """By columns, straight into the table: CSV and Parquet, and what events cannot fill."""
+async def _insert(workspace: Workspace, table: Table, path: Path) -> str:
+    """By columns, straight into the table: CSV and Parquet, and what events cannot fill. Says what did not go in."""
     columns = table.datasource.columns
     types = {column.name: column.type for column in columns}
     format = {".csv": "CSV", ".parquet": "Parquet"}.get(path.suffix, "JSONEachRow")
@@ -131,15 +136,95 @@ async def _insert(workspace: Workspace, table: Table, path: Path) -> None:
         settings["input_format_csv_skip_first_lines"] = 1 if header else 0
         if set(header) <= types.keys():
             names = header or names
+    cells = [Cell.of(name, types[name], format == "CSV") for name in names]
+    structure = ", ".join(f"{quote(cell.name)} {cell.source}" for cell in cells)
     listed = ", ".join(map(quote, names))
-    await workspace.server.engine.insert_file(
-        f"{quote(table.database)}.{quote(table.physical)} ({listed})",
-        f"SELECT {listed} FROM {{source}}",
-        path,
-        format=format,
-        structure=", ".join(f"{quote(name)} {types[name]}" for name in names),
-        settings=settings,
+    wrong = " OR ".join(cell.wrong for cell in cells if cell.wrong) or "false"
+    into = f"{quote(table.database)}.{quote(table.physical)} ({listed})"
+    # An alias of the name of a column would stand in its place in every other expression.
+    values = ", ".join(f"{cell.value} AS _pipit_{n}" for n, cell in enumerate(cells))
+    chosen = ", ".join(f"_pipit_{n} AS {quote(cell.name)}" for n, cell in enumerate(cells))
+    select = f"SELECT {chosen} FROM (SELECT {values}, {wrong} AS _pipit_wrong FROM {{source}}) WHERE NOT _pipit_wrong"
+    source = {"format": format, "structure": structure}
+    engine = workspace.server.engine
+    problems = []
+    try:
+        await engine.insert_file(into, select, path, settings=settings, **source)
+    except SqlError as error:
+        if format == "Parquet":
+            raise
+        settings |= _PAST_ERRORS
+        await engine.insert_file(into, select, path, settings=settings, **source)
+        (read,) = await engine.select_file("SELECT count() AS n FROM {source}", path, settings=settings, **source)
+        problems.append(await asyncio.to_thread(_unread, path, names, int(read["n"]), error))
+    if wrong != "false":
+        problems.append(await _wrong_cells(workspace, path, cells, wrong, source, settings))
+    return "; ".join(filter(None, problems))
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A column as it is read from the file. A cell of CSV is a text: what it becomes is what that text would be in an
+    event, but that `true` is 1 for a number, and a date may have any form that the engine knows.
+    """
+
+    name: str
+    type: str
+    source: str  # the type that the file is read with
+    value: str
+    wrong: str = ""  # the condition under which the cell is refused
+
+    @classmethod
+    def of(cls, name: str, type: str, is_text: bool) -> Cell:
+        x = quote(name)
+        inner, _ = strip(parse(type))
+        if not is_text or not (inner.name in cast.CHECKED or inner.name.startswith("Decimal")):
+            return cls(name, type, type, x)
+        value = cast.of_cell(inner, x)
+        return cls(name, type, "Nullable(String)", value, f"(isNotNull({x}) AND isNull({value}))")
+
+
+async def _wrong_cells(
+    workspace: Workspace,
+    path: Path,
+    cells: Sequence[Cell],
+    wrong: str,
+    source: Mapping[str, str],
+    settings: Mapping[str, str | int | float],
+) -> str:
+    """How many rows have a cell that is no value of its column, and the first of these cells."""
+    checked = [cell for cell in cells if cell.wrong]
+    says = ", ".join(
+        f"{cell.wrong}, concat('value \\'', substringUTF8({quote(cell.name)}, 1, 100), {quote_string(end)})"
+        for cell in checked
+        for end in [f"' on column '{cell.name}' is not {cell.type}"]
     )
+    (row,) = await workspace.server.engine.select_file(
+        f"SELECT count() AS n, any(_pipit_says) AS first "
+        f"FROM (SELECT multiIf({says}, '') AS _pipit_says FROM {{source}} WHERE {wrong})",
+        path,
+        settings={**settings, "max_threads": 1},
+        format=source["format"],
+        structure=source["structure"],
+    )
+    return f"{row['n']} rows do not fit the schema and are left out, such as: {row['first']}" if int(row["n"]) else ""
+
+
+def _unread(path: Path, names: Sequence[str], read: int, error: SqlError) -> str:
+    """How many lines the engine could not take apart, and the first one, as far as it can be told."""
+    if path.suffix != ".csv":
+        lines = sum(1 for line in path.read_bytes().splitlines() if line.strip())
+        return f"{max(lines - read, 1)} lines cannot be read and are left out: {error.message}"
+    with path.open(encoding="utf-8", errors="replace", newline="") as file:
+        reader = csv.reader(file)
+        first, rows = "", 0
+        for number, record in enumerate(reader):
+            if number == 0 and set(names) & set(record):
+                continue
+            rows += bool(record)
+            if record and len(record) != len(names) and not first:
+                first = f"line {reader.line_num} has {len(record)} cells and not {len(names)}"
+    return f"{max(rows - read, 1)} lines cannot be read and are left out: {first or error.message}"
 
 
 def _header(path: Path, names: frozenset[str]) -> list[str]:
