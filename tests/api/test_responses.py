@@ -10,9 +10,11 @@ from typing import Any, cast
 import pytest
 from starlette.types import Message
 
-from pipit.api.responses import ReadResponse
-from pipit.errors import SqlError
-from pipit.query.formats import NDJSON
+from pipit.api import responses
+from pipit.api.broken import BrokenOff
+from pipit.api.responses import HELD_BYTES, ReadResponse
+from pipit.errors import SqlError, TooLarge
+from pipit.query.formats import CSV, JSON, NDJSON, PARQUET, Format
 from pipit.query.read import Answer, Reader
 
 pytestmark = pytest.mark.anyio
@@ -27,8 +29,11 @@ class Client:
         self.sent: list[Message] = []
         self.got = asyncio.Event()
         self.leave = asyncio.Event()
+        self.slow = False
 
     async def send(self, message: Message) -> None:
+        if self.slow and len(self.sent) > 3:
+            await asyncio.Event().wait()
         self.sent.append(message)
         if message.get("body"):
             self.got.set()
@@ -49,20 +54,21 @@ class Client:
 class Given:
     """A reader whose answer the test writes, chunk by chunk."""
 
-    def __init__(self, chunks: Chunks) -> None:
+    def __init__(self, chunks: Chunks, format: Format) -> None:
         self.chunks = chunks
+        self.format = format
         self.closed = False
 
     @asynccontextmanager
     async def open(self, *_: Any, **__: Any) -> AsyncIterator[Answer]:
         try:
-            yield Answer(NDJSON, self.chunks())
+            yield Answer(self.format, self.chunks())
         finally:
             self.closed = True
 
 
-async def answer(client: Client, chunks: Chunks, method: str = "GET") -> Given:
-    reader = Given(chunks)
+async def answer(client: Client, chunks: Chunks, method: str = "GET", format: Format = NDJSON) -> Given:
+    reader = Given(chunks, format)
     anything = cast(Any, None)
     response = ReadResponse(cast(Reader, reader), anything, anything, anything, request_id="1", headers={"X-A": "b"})
     async with asyncio.timeout(10):
@@ -71,22 +77,28 @@ async def answer(client: Client, chunks: Chunks, method: str = "GET") -> Given:
     return reader
 
 
-async def test_the_first_chunk_does_not_wait_for_the_second() -> None:
+LARGE = b"x" * (HELD_BYTES + 1)
+
+
+async def test_a_large_answer_goes_out_as_it_comes() -> None:
     client = Client()
 
     async def chunks() -> AsyncIterator[bytes]:
         yield b"1\n"
+        yield LARGE
         await client.got.wait()
         yield b"2\n"
         yield b"3\n"
 
     reader = await answer(client, chunks)
-    assert [m.get("body") for m in client.sent[1:]] == [b"1\n", b"2\n", b"3\n", b""]
-    assert [m.get("more_body", False) for m in client.sent[1:]] == [True, True, True, False]
+    bodies = [m.get("body", b"") for m in client.sent[1:]]
+    assert b"".join(bodies) == b"1\n" + LARGE + b"2\n3\n" and bodies[-3:] == [b"2\n", b"3\n", b""]
+    assert max(len(body) for body in bodies) <= 128 * 1024
+    assert [m.get("more_body", False) for m in client.sent[1:]] == [True] * (len(bodies) - 1) + [False]
     assert b"content-length" not in client.headers and reader.closed
 
 
-@pytest.mark.parametrize(("given", "length"), [([], b"0"), ([b"1\n"], b"2")])
+@pytest.mark.parametrize(("given", "length"), [([], b"0"), ([b"1\n"], b"2"), ([b"1\n", b"2" * 200_000, b"\n"], b"200003")])
 async def test_a_short_answer_says_its_length(given: list[bytes], length: bytes) -> None:
     async def chunks() -> AsyncIterator[bytes]:
         for chunk in given:
@@ -99,9 +111,11 @@ async def test_a_short_answer_says_its_length(given: list[bytes], length: bytes)
         assert client.body == body and not client.sent[-1].get("more_body")
 
 
-async def test_a_query_that_fails_after_its_first_bytes_sends_nothing() -> None:
+@pytest.mark.parametrize("size", [1, HELD_BYTES])
+async def test_a_query_that_fails_after_its_first_bytes_sends_nothing(size: int) -> None:
     async def chunks() -> AsyncIterator[bytes]:
-        yield b"1\n"
+        yield b"1" * size
+        await asyncio.sleep(0.2)
         raise SqlError("no")
 
     client = Client()
@@ -110,17 +124,34 @@ async def test_a_query_that_fails_after_its_first_bytes_sends_nothing() -> None:
     assert client.sent == []
 
 
-async def test_a_query_that_fails_late_breaks_the_answer() -> None:
+@pytest.mark.parametrize("format", [NDJSON, CSV, JSON, PARQUET])
+async def test_a_query_that_fails_late_breaks_the_answer(format: Format) -> None:
+    """Of a text the last line says why; a binary format gets nothing."""
     client = Client()
 
     async def chunks() -> AsyncIterator[bytes]:
-        yield b"1\n"
+        yield LARGE
         await client.got.wait()
-        raise SqlError("no")
+        raise TooLarge("more\nthan it may")
 
-    with pytest.raises(SqlError):
+    with pytest.raises(BrokenOff, match="more"):
+        await answer(client, chunks, format=format)
+    assert client.body.removeprefix(LARGE) == (b"" if format.binary else b"\n__exception__ too_large: more than it may\n")
+    assert client.sent[-1]["more_body"]
+
+
+async def test_a_client_that_is_too_slow_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(responses, "_TAKING_SECONDS", 0.3)
+    client = Client()
+    client.slow = True
+
+    async def chunks() -> AsyncIterator[bytes]:
+        for _ in range(100):
+            yield LARGE
+
+    with pytest.raises(BrokenOff) as caught:
         await answer(client, chunks)
-    assert client.body == b"1\n" and client.sent[-1]["more_body"]
+    assert caught.value.at_once and client.sent[-1]["more_body"]
 
 
 async def test_a_client_that_leaves_between_two_chunks_ends_the_query() -> None:
@@ -129,7 +160,7 @@ async def test_a_client_that_leaves_between_two_chunks_ends_the_query() -> None:
 
     async def chunks() -> AsyncIterator[bytes]:
         try:
-            yield b"1\n"
+            yield LARGE
             await client.got.wait()
             client.leave.set()
             await asyncio.Event().wait()

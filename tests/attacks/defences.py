@@ -269,9 +269,9 @@ DEFENCES: tuple[Defence, ...] = (
     Defence(
         "the bytes of an answer are counted",
         "query/read.py",
-        "            if size > most:\n",
-        "            if False:\n",
-        ("tests/api/test_limits.py::test_the_bytes_of_the_answer_count_and_not_those_in_the_engines_memory",),
+        "        if size > most:\n",
+        "        if False:\n",
+        ("tests/api/test_broken_answers.py::test_what_is_too_large_is_never_half_an_answer",),
     ),
     Defence(
         "time of a read",
@@ -1043,6 +1043,34 @@ DEFENCES: tuple[Defence, ...] = (
         "    stream = bounded(request, limit).stream()",
         "    stream = request.stream()",
         (f"{_HTTP}::test_nobody_is_told_to_send_a_body_that_will_be_refused",),
+    ),
+    Defence(
+        "memory of answers that wait is bounded",
+        "query/held.py",
+        "        if self.in_memory + size > self._memory:",
+        "        if False:",
+        (f"{_MEMORY}::test_answers_under_a_policy_that_nobody_reads", "tests/query/test_held.py"),
+    ),
+    Defence(
+        "files of answers that wait are bounded for one token",
+        "query/held.py",
+        "        if self.in_files.get(name, 0) + size > self._files_of_one:",
+        "        if False:",
+        ("tests/query/test_held.py",),
+    ),
+    Defence(
+        "files of answers that wait are bounded in all",
+        "query/held.py",
+        "        if sum(self.in_files.values()) + size > self._files:",
+        "        if False:",
+        ("tests/query/test_held.py",),
+    ),
+    Defence(
+        "an answer is counted until its last byte",
+        "query/read.py",
+        "async with self._places.held(security), running() as chunks:",
+        "async with running() as chunks:",
+        ("tests/query/test_held.py",),
     ),
     Defence(
         "no trust in what a proxy says",

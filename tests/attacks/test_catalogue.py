@@ -24,10 +24,10 @@ CATALOGUE = {
     "J": "01 02 03 04 05 06 07 08 09 10 11 12 13 15 16 17",
     "K": " ".join(
         (
-            "30 31 32 33",  # writes
-            "40 42",  # the server
             "01 02 03 04",  # what the engine knows of all rows of a table
             "20 21 22 23 24 25 26 27",  # writes through views, idempotency keys, names of environments
+            "30 31 32 33",  # writes
+            "40 41 42",  # the server
             "70 71 72 73 74 75",  # templates
         )
     ),

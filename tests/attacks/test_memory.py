@@ -6,12 +6,16 @@ K40: requests are pipelined and no answer is read. The process grows by little, 
 from __future__ import annotations
 
 import contextlib
+import http.client
+import json
 import selectors
 import socket
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+import jwt
 import pytest
 
 from processes import Served, served
@@ -98,3 +102,85 @@ def test_bodies_that_do_not_end(server: Served) -> None:
     push(server.port, 100, half + b"x" * 4_000_000, 6)
     assert memory_mb(server.process.pid) < MOST_MB
     assert server.get("/v0/health")[0] == 200
+
+
+TENANTS_FILES = {
+    "datasources/texts.datasource": (
+        "SCHEMA >\n    customer_id String `json:$.customer_id`,\n    text String `json:$.text`\n\n"
+        "ENGINE MergeTree\nENGINE_SORTING_KEY customer_id\n"
+        "ROW_POLICY >\n    customer_id = {{String(context.customer_id)}}\n"
+    ),
+    "pipes/large.pipe": (
+        "NODE n\nSQL >\n    %\n    SELECT repeat(text, 1000) AS text, m.number AS number, {{UInt32(n)}} AS n\n"
+        "    FROM texts CROSS JOIN numbers({{UInt64(rows)}}) AS m\nTYPE endpoint\n"
+    ),
+    "pipes/kept.pipe": (
+        "NODE n\nSQL >\n    %\n    {{cache_ttl('1h')}}\n    SELECT repeat(text, 1000) AS text, m.number AS number, {{UInt32(n)}} AS n\n"
+        "    FROM texts CROSS JOIN numbers({{UInt64(rows)}}) AS m\nTYPE endpoint\n"
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def tenants(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    folder = tmp_path_factory.mktemp("unread")
+    for name, text in TENANTS_FILES.items():
+        path = folder / "project" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    with served(folder) as running:
+        assert running.request("/v0/events?name=texts&wait=true", b'{"customer_id":"a","text":"x"}\n')[0] == 200
+        yield running
+
+
+def tenant_token(server: Served, name: str) -> str:
+    status, _ = server.get("/v0/workspace")
+    assert status == 200
+    admin = (server.data / "admin_token").read_text().strip()
+    claims = {
+        "workspace_id": server.get("/v0/workspace")[1]["id"],
+        "name": name,
+        "exp": int(time.time()) + 600,
+        "scopes": [{"type": "PIPES:READ", "resource": pipe} for pipe in ("large", "kept")],
+        "context": {"customer_id": "a"},
+    }
+    return jwt.encode(claims, admin, algorithm="HS256")
+
+
+def read_little(line: bytes, port: int) -> socket.socket:
+    """Asks, and reads no more than fits into the smallest of windows."""
+    one = socket.socket()
+    one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    one.connect(("127.0.0.1", port))
+    one.sendall(line)
+    return one
+
+
+@pytest.mark.parametrize(("pipe", "rows", "clients"), [("large", 16_000, 40), ("kept", 900, 120)])
+def test_answers_under_a_policy_that_nobody_reads(tenants: Served, pipe: str, rows: int, clients: int) -> None:
+    """K41: each is whole before its first byte is sent. They wait in a bounded part of memory, then on the disk; and a
+    token whose answers all wait is the only one that has to wait for more."""
+    assert tenants.process
+    waiting = []
+    try:
+        for number in range(clients):
+            token = tenant_token(tenants, f"reads nothing {number % 4}")
+            path = f"/v0/pipes/{pipe}.json?rows={rows}&n={number}&token={token}"
+            waiting.append(read_little(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode(), tenants.port))
+        for one in waiting[:: len(waiting) // 8]:
+            one.settimeout(120)
+            assert one.recv(12) == b"HTTP/1.1 200"
+        found = memory_mb(tenants.process.pid)
+        print(f"{clients} unread answers of {rows / 1000:.0f} MB: {found:.0f} MB at most")
+        assert found < 300
+        other = f"http://127.0.0.1:{tenants.port}/v0/pipes/large.json?rows=1&n=0&token={tenant_token(tenants, 'other')}"
+        with urllib.request.urlopen(other, timeout=60) as answer:
+            assert answer.status == 200
+        # The rest of an answer that waited is all there.
+        waiting[1].settimeout(120)
+        late = http.client.HTTPResponse(waiting[1])
+        late.begin()
+        assert len(json.loads(late.read())["data"]) == rows
+    finally:
+        for one in waiting:
+            one.close()

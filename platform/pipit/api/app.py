@@ -35,6 +35,7 @@ from pipit.api import (
     tokens,
     workspaces,
 )
+from pipit.api.broken import BrokenOff
 from pipit.api.refusals import hides, shown_to
 from pipit.api.requests import MAX_URL_BYTES, Viewer, whole_number
 from pipit.api.server import Config, Server, open_server
@@ -194,10 +195,10 @@ class RequestFrame:
             await self._app(scope, receive, framed)
         except ClientDisconnect:
             log.info("request %s: the client left before its body was complete", request_id)
-        except Exception as error:
-            if started and isinstance(error.__cause__, PipitError):
-                log.warning("request %s: broken off: %s", request_id, error.__cause__.message)
-                raise
+        except BrokenOff as broken:
+            log.warning("request %s: the answer was broken off: %s", request_id, broken)
+            raise
+        except Exception:
             log.exception("request %s failed", request_id)
             if started:
                 raise

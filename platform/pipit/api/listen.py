@@ -24,15 +24,17 @@ import logging
 import resource
 import socket
 from collections.abc import AsyncIterator, Generator
+from functools import partial
 from itertools import islice
-from typing import cast
+from typing import Any, cast
 
 import httptools
 import uvicorn
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.flow_control import FlowControl
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from pipit.api.broken import BrokenOff
 from pipit.errors import Unavailable
 
 _BODYLESS = (b"GET", b"HEAD", b"OPTIONS", b"DELETE")  # no route asks for a body of theirs
@@ -205,6 +207,9 @@ class _BoundedProtocol(HttpToolsProtocol):
             if self._in_head and self._head_bytes > _MAX_HEAD_BYTES and not self.transport.is_closing():
                 self._refusal = (431, b"The request's headers are too long")
                 self.send_400_response("")
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        super()._start_asgi_task(cycle, cast(Any, partial(_break_off, cycle, app)))
 
     def _is_busy(self) -> bool:
         """The next request has to wait: another one is not answered yet, or the client does not take its answer."""
@@ -407,6 +412,20 @@ class _BoundedProtocol(HttpToolsProtocol):
             % (status, reason, len(body), body)
         )
         self.transport.close()
+
+
+async def _break_off(
+    cycle: RequestResponseCycle, app: ASGIApp, scope: Scope, receive: Receive, send: Send
+) -> None:
+    """The application; an answer that cannot be completed ends with its connection, and is no fault to report here."""
+    try:
+        await app(scope, receive, send)
+    except BrokenOff as broken:
+        cycle.disconnected = True
+        if broken.at_once:
+            cycle.transport.abort()
+        else:
+            cycle.transport.close()  # what is written is sent; the last chunk is not
 
 
 _REFUSALS = {

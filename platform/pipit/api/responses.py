@@ -1,26 +1,35 @@
-"""The engine's bytes as an HTTP response: nothing is parsed, nothing is held beyond a chunk (rule 5).
+"""The engine's bytes as an HTTP response: nothing is parsed, nothing is held beyond the first bytes (rule 5).
 
-The first chunk waits for a moment: an answer that ends in it is sent with its length, and a query that fails right
-after it becomes the JSON error with its status. An error after that breaks the connection, so that a client sees a
-failure and never a truncated 200. A client that leaves ends the query.
+The first bytes are held back, as many as an answer usually has: until then a query that fails is the JSON error with
+its status, and an answer that ends is sent with its length. What fails after that breaks the connection, so that a
+client sees a failure and never a truncated 200; a text says why in a last line. A client that leaves ends the query,
+and one that takes its answer too slowly is left.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from pipit.access.context import SecurityContext
+from pipit.api.broken import BrokenOff
 from pipit.api.origin import origin_of
 from pipit.catalog.snapshot import Snapshot
-from pipit.query.log import Origin
+from pipit.errors import PipitError
+from pipit.query.formats import Format
+from pipit.query.log import ClientGone, Origin
 from pipit.query.read import Query, Reader
 
-_PATIENCE = 0.05  # seconds
+HELD_BYTES = 256 * 1024
+_PIECE = 128 * 1024  # what one connection has to send at once
+_TAKING_SECONDS = 60.0  # that an answer may wait for its client, beyond what this speed takes
+_TAKING_BYTES = 64 * 1024  # a second
+
+EXCEPTION_MARK = "__exception__"
 
 
 class ReadResponse(Response):
@@ -43,6 +52,7 @@ class ReadResponse(Response):
         self._query = query
         self._request_id = request_id
         self._extra = headers
+        self._begun: Format | None = None
         self._answered = False  # nothing is left to send: a client that goes now has all of it
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -59,8 +69,18 @@ class ReadResponse(Response):
                 running.cancel()
 
         leaving = asyncio.ensure_future(leave_with_the_client())
+        patient = _Patient(send)
         try:
-            await self._run(send, origin_of(Request(scope)), head=scope["method"] == "HEAD")
+            await self._run(patient, origin_of(Request(scope)), head=scope["method"] == "HEAD")
+        except PipitError as error:
+            if self._begun is None:
+                raise
+            ending = _ending(self._begun, error)
+            if ending:
+                await patient.send({"type": "http.response.body", "body": ending, "more_body": True})
+            raise BrokenOff(error.message) from error
+        except ClientGone as gone:
+            raise BrokenOff(str(gone), at_once=True) from gone
         except asyncio.CancelledError:
             if not left:
                 raise
@@ -68,38 +88,67 @@ class ReadResponse(Response):
         finally:
             leaving.cancel()
 
-    async def _run(self, send: Send, origin: Origin, *, head: bool) -> None:
+    async def _run(self, patient: _Patient, origin: Origin, *, head: bool) -> None:
         async with self._reader.open(
             self._snapshot, self._security, self._query, request_id=self._request_id, origin=origin
         ) as answer:
-            first = await anext(answer.chunks, b"")
-            coming = asyncio.ensure_future(_following(answer.chunks))
-            try:
-                await asyncio.wait((coming,), timeout=_PATIENCE)
-                whole = coming.done() and coming.result() is None
-                headers = [(b"content-type", answer.format.content_type.encode())]
-                if whole:
-                    headers.append((b"content-length", str(len(first)).encode()))
-                headers += [(k.lower().encode(), v.encode()) for k, v in self._extra.items()]
-                await send({"type": "http.response.start", "status": 200, "headers": headers})
-                if head or whole:
-                    self._answered = True
-                    await send({"type": "http.response.body", "body": b"" if head else first})
-                    return
-                await send({"type": "http.response.body", "body": first, "more_body": True})
-                second = await coming
-            finally:
-                coming.cancel()
-                await asyncio.wait((coming,))
-                if not coming.cancelled():
-                    coming.exception()  # seen, though somebody else's error may be the one that counts
-            if second is not None:
-                await send({"type": "http.response.body", "body": second, "more_body": True})
+            first: list[bytes] = []
+            size, whole = 0, True
             async for chunk in answer.chunks:
-                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+                first.append(chunk)
+                size += len(chunk)
+                if size > HELD_BYTES:
+                    whole = False
+                    break
+            headers = [(b"content-type", answer.format.content_type.encode())]
+            if whole:
+                headers.append((b"content-length", str(size).encode()))
+            headers += [(k.lower().encode(), v.encode()) for k, v in self._extra.items()]
+            await patient.send({"type": "http.response.start", "status": 200, "headers": headers})
+            self._begun = answer.format
+            if head or (whole and size <= _PIECE):
+                self._answered = True
+                await patient.send({"type": "http.response.body", "body": b"" if head else b"".join(first)})
+                return
+            while first:
+                await patient.body(first.pop(0))
+            async for chunk in answer.chunks:
+                await patient.body(chunk)
             self._answered = True
-            await send({"type": "http.response.body", "body": b""})
+            await patient.send({"type": "http.response.body", "body": b""})
 
 
-async def _following(chunks: AsyncIterator[bytes]) -> bytes | None:
-    return await anext(chunks, None)
+class _Patient:
+    """Sends, and waits for the client: for some time in all, and longer the more it takes."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._left = _TAKING_SECONDS
+
+    async def body(self, chunk: bytes) -> None:
+        for at in range(0, len(chunk), _PIECE):
+            piece = chunk[at : at + _PIECE] if len(chunk) > _PIECE else chunk
+            await self.send({"type": "http.response.body", "body": piece, "more_body": True})
+            self._left = min(self._left + len(piece) / _TAKING_BYTES, _TAKING_SECONDS)
+
+    async def send(self, message: Message) -> None:
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        try:
+            async with asyncio.timeout(max(self._left, 0)):
+                await self._send(message)
+        except TimeoutError:
+            raise ClientGone("the client takes the answer too slowly") from None
+        self._left -= clock() - began
+
+
+def _ending(format: Format, error: PipitError) -> bytes:
+    """Why the answer ends here, on a line of its own, which none of the text formats can hold as a row of the query.
+
+    Behind JSON it is one more reason why no parser takes the half of a document; CSV, TSV and NDJSON would otherwise
+    look whole where they are cut at a line's end. Binary formats get nothing: Parquet ends with its index, the others
+    in the middle of a block.
+    """
+    if format.binary:
+        return b""
+    return f"\n{EXCEPTION_MARK} {error.code}: {' '.join(error.message.split())}\n".encode()

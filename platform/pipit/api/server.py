@@ -22,6 +22,7 @@ from pipit.engine import Engine, open_engine
 from pipit.errors import Unavailable
 from pipit.ingest import Ingest
 from pipit.jobs import Jobs
+from pipit.query.held import Store
 from pipit.query.limits import Limits
 from pipit.query.read import Reader
 
@@ -93,7 +94,13 @@ async def open_server(config: Config) -> AsyncIterator[Server]:
                 config,
                 engine,
                 catalog,
-                Reader(engine, config.limits, sink=read_log.add, make_services=services.make),
+                Reader(
+                    engine,
+                    config.limits,
+                    store=Store(config.data_dir / "answers"),
+                    sink=read_log.add,
+                    make_services=services.make,
+                ),
                 ingest,
                 deployer,
                 Authenticator(),

@@ -54,8 +54,11 @@ class Engine(Protocol):
         format: str | None = None,
         query_id: str | None = None,
         counts: Counts | None = None,
+        most: int = 0,
     ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
         """The result as it comes. Leaving the context early cancels the query in the engine.
+
+        One that is known to be larger than `most` bytes is TooLarge on entering; who takes it counts the others.
 
         An error before the first byte raises on entering; one after it raises from the iterator, never as
         data. `counts` is told what the engine counted until it began to answer; that is all, if it held the answer

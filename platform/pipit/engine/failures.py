@@ -115,3 +115,7 @@ def engine_error(code: int | None, text: str, name: str = "") -> PipitError:
 
 def engine_away() -> Unavailable:
     return Unavailable("The engine is not available", hint="It is being started again; try in a moment")
+
+
+def result_too_large(most: int) -> TooLarge:
+    return TooLarge(f"The result is larger than {most:,} bytes", hint="Ask for fewer rows or columns.")

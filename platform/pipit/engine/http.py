@@ -26,7 +26,7 @@ from clickhouse_connect.driver.exceptions import Error as ClientError
 
 from pipit.engine.binding import bind
 from pipit.engine.client import Counts, ParamValue, Settings
-from pipit.engine.failures import code_of, engine_away, engine_error
+from pipit.engine.failures import code_of, engine_away, engine_error, result_too_large
 from pipit.engine.tail import Tail
 from pipit.errors import PipitError, SqlError
 from pipit.sql.literals import quote_string
@@ -115,8 +115,12 @@ class HttpEngine:
         format: str | None = None,
         query_id: str | None = None,
         counts: Counts | None = None,
+        most: int = 0,
     ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
-        return self._stream(sql.encode(), _fields(params, settings, database, format, query_id), counts)
+        fields = _fields(params, settings, database, format, query_id)
+        if self.embedded:
+            fields["exception_tag"] = "1"  # a server always sends one
+        return self._stream(sql.encode(), fields, counts, most)
 
     async def rows(
         self,
@@ -203,31 +207,40 @@ class HttpEngine:
 
     @asynccontextmanager
     async def _stream(
-        self, body: bytes, fields: dict[str, str], counts: Counts | None
+        self, body: bytes, fields: dict[str, str], counts: Counts | None, most: int
     ) -> AsyncIterator[AsyncIterator[bytes]]:
         client, response = await self._send(body, fields)
         if counts is not None:
             counts(_summary(response.headers.get("X-ClickHouse-Summary", "")))
+        if most and (response.content_length or 0) > most:
+            response.close()
+            _release(response)
+            raise result_too_large(most)
         tag = response.headers.get("X-ClickHouse-Exception-Tag")
         tail = Tail(tag) if tag else None
         finished = False
 
         async def blocks() -> AsyncIterator[bytes]:
             nonlocal finished
+            broken: Exception | None = None
             try:
                 async for block in response.content.iter_any():
                     if tail is None:
                         yield block
-                    elif data := tail.feed(block):
+                        continue
+                    for data in tail.feed(block):
                         yield data
             except (aiohttp.ClientError, TimeoutError) as error:
-                if tail is None or not tail.message:
-                    raise await self._broken(client) from error
+                broken = error
+            last = tail.end() if tail is not None else b""
+            if tail is not None and tail.message:
+                finished = True
+                raise engine_error(code_of(tail.message), tail.message)
+            if broken is not None:
+                raise await self._broken(client) from broken
             finished = True
-            if tail is not None:
-                if tail.message:
-                    raise engine_error(code_of(tail.message), tail.message)
-                yield tail.end()
+            if last:
+                yield last
 
         try:
             yield blocks()

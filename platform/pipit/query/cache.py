@@ -44,6 +44,7 @@ _BYTES_OF_AN_ENTRY = 512  # its key and what holds it
 _OF_THE_STATEMENT = (SqlError, QueryTimeout, TooLarge)
 
 Run = Callable[[], AbstractAsyncContextManager[AsyncIterator[bytes]]]
+Hand = Callable[[bytes], AbstractAsyncContextManager[AsyncIterator[bytes]]]
 
 
 class _Landed(Enum):
@@ -77,16 +78,23 @@ class Cache:
         return int(self._answers.currsize)
 
     @asynccontextmanager
-    async def open(self, key: bytes, seconds: int, run: Run) -> AsyncIterator[AsyncIterator[bytes]]:
-        """The answer under this key: kept, from a run that is under way, or from `run`. Raises what `run` raises."""
+    async def open(
+        self, key: bytes, seconds: int, run: Run, hand: Hand | None = None
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        """The answer under this key: kept, from a run that is under way, or from `run`. Raises what `run` raises.
+
+        `hand`: how a whole answer becomes a stream; who waits for a slow client counts what it holds.
+        """
+        hand = hand or _handed
         while True:
             kept = self._answers.get(key)
             if kept is not None:
-                yield once(kept[0])
+                async with hand(kept[0]) as whole:
+                    yield whole
                 return
             flight = self._flights.get(key)
             if flight is None:
-                async with self._lead(key, seconds, run) as chunks:
+                async with self._lead(key, seconds, run, hand) as chunks:
                     yield chunks
                 return
             await asyncio.wait((flight,))  # not awaited itself: who leaves here must not cancel it
@@ -94,7 +102,8 @@ class Cache:
             if isinstance(landed, PipitError):
                 raise copy.copy(landed)
             if isinstance(landed, bytes):
-                yield once(landed)
+                async with hand(landed) as whole:
+                    yield whole
                 return
             if landed is _Landed.TOO_LARGE:
                 async with run() as chunks:
@@ -102,7 +111,7 @@ class Cache:
                 return
 
     @asynccontextmanager
-    async def _lead(self, key: bytes, seconds: int, run: Run) -> AsyncIterator[AsyncIterator[bytes]]:
+    async def _lead(self, key: bytes, seconds: int, run: Run, hand: Hand) -> AsyncIterator[AsyncIterator[bytes]]:
         flight: _Flight = asyncio.get_running_loop().create_future()
         self._flights[key] = flight
 
@@ -130,7 +139,8 @@ class Cache:
             raise
         finally:
             land(_Landed.GIVEN_UP)
-        yield once(body)
+        async with hand(body) as whole:
+            yield whole
 
     def _keep(self, key: bytes, body: bytes, seconds: int) -> None:
         with suppress(ValueError):  # larger than the whole cache
@@ -170,6 +180,11 @@ def _reader(security: SecurityContext, pipe: str) -> str:
 async def once(body: bytes) -> AsyncIterator[bytes]:
     """A whole answer as a stream of one chunk."""
     yield body
+
+
+@asynccontextmanager
+async def _handed(body: bytes) -> AsyncIterator[AsyncIterator[bytes]]:
+    yield once(body)
 
 
 async def _chained(parts: list[bytes], rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

@@ -17,12 +17,13 @@ class Format:
     name: str  # ClickHouse's
     content_type: str
     statistics: bool = False  # the format carries row counts of its own
+    binary: bool = False  # a line of text behind it would be taken for data, or not be seen
 
 
 JSON = Format("JSON", "application/json; charset=utf-8", statistics=True)
 CSV = Format("CSVWithNames", "text/csv; charset=utf-8; header=present")
 NDJSON = Format("JSONEachRow", "application/x-ndjson; charset=utf-8")
-PARQUET = Format("Parquet", "application/vnd.apache.parquet")
+PARQUET = Format("Parquet", "application/vnd.apache.parquet", binary=True)
 
 # GET /v0/pipes/<name>.<extension>
 EXTENSIONS = {
@@ -55,8 +56,8 @@ SQL_FORMATS = {
         Format("JSONCompact", "application/json; charset=utf-8", statistics=True),
         Format("JSONCompactEachRow", "application/x-ndjson; charset=utf-8"),
         Format("JSONCompactEachRowWithNamesAndTypes", "application/x-ndjson; charset=utf-8"),
-        Format("Native", "application/octet-stream"),
-        Format("RowBinaryWithNamesAndTypes", "application/octet-stream"),
+        Format("Native", "application/octet-stream", binary=True),
+        Format("RowBinaryWithNamesAndTypes", "application/octet-stream", binary=True),
         Format("Markdown", "text/markdown; charset=utf-8"),
     )
 }

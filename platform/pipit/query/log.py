@@ -195,12 +195,17 @@ def record(
     )
 
 
+class ClientGone(Exception):
+    """Whoever takes the answer raises it inside of the read: the client left, or was left because it is too slow."""
+
+
 def status_of(error: BaseException | None) -> int:
     if error is None:
         return 200
     if isinstance(error, PipitError):
         return error.status
-    return 499 if isinstance(error, (asyncio.CancelledError, GeneratorExit)) else 500  # 499: the client left
+    gone = isinstance(error, (asyncio.CancelledError, GeneratorExit, ClientGone))
+    return 499 if gone else 500  # 499: the client left
 
 
 def log_line(

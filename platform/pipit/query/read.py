@@ -17,6 +17,7 @@ from pipit.access.context import SecurityContext
 from pipit.access.params import RequestParams, merge
 from pipit.catalog.snapshot import CompiledNode, CompiledPipe, Snapshot
 from pipit.engine.client import Engine, ParamValue
+from pipit.engine.failures import result_too_large
 from pipit.errors import (
     BadRequest,
     Forbidden,
@@ -27,15 +28,15 @@ from pipit.errors import (
     RateLimited,
     ReadRefused,
     SqlError,
-    TooLarge,
     Unavailable,
 )
 from pipit.query import tenant_sql
-from pipit.query.cache import Cache, Run, key_of, once
+from pipit.query.cache import Cache, Run, key_of
 from pipit.query.compose import Composed, Composer
 from pipit.query.examine import Examined, Examiner, check_strict
 from pipit.query.fences import NO_FENCES, Fences, Used, fences_for
 from pipit.query.formats import Format, split_format
+from pipit.query.held import Held, Store
 from pipit.query.limits import (
     FILTER_FIRST,
     MAX_SQL_BYTES,
@@ -49,7 +50,7 @@ from pipit.query.limits import (
 from pipit.query.log import QUERY_API, Counts, Origin, Sink, log_line, record, status_of
 from pipit.query.plan import Plan
 from pipit.query.secure import check_filters, check_scopes, filter_setting, filters_for
-from pipit.query.slots import Slots
+from pipit.query.slots import Slots, name_of, places
 from pipit.query.stuck import Stuck
 from pipit.templates import Binder, RequestValue, Template
 
@@ -115,14 +116,19 @@ class Reader:
         limits: Limits | None = None,
         slots: Slots | None = None,
         *,
+        store: Store | None = None,
         cache: Cache | None = None,
         sink: Sink | None = None,
         make_services: MakeServices | None = None,
     ) -> None:
-        """`sink` takes the record of every read; `make_services` makes a database's service tables if need be."""
+        """`store` holds answers that wait for their clients; `sink` takes the record of every read; `make_services`
+        makes a database's service tables if need be.
+        """
         self._engine = engine
         self._limits = limits or Limits()
         self._slots = slots or Slots()
+        self._places = places()
+        self._store = store or Store()
         self._cache = cache or Cache()
         self._sink = sink
         self._make_services = make_services
@@ -153,8 +159,9 @@ class Reader:
             running = run
             if plan.cache_seconds and isinstance(query, PipeQuery):
                 key = key_of(snapshot, security, plan, query.pipe)
-                running = partial(self._cache.open, key, plan.cache_seconds, run)
-            async with running() as chunks:
+                hand = partial(self._store.hand, name_of(security))
+                running = partial(self._cache.open, key, plan.cache_seconds, run, hand)
+            async with self._places.held(security), running() as chunks:
                 yield Answer(plan.format, chunks)
         except PipitError as caught:
             error = caught
@@ -230,8 +237,11 @@ class Reader:
         """The bytes of a plan's answer: whole under filters, else as they come."""
         if plan.filters or plan.tenants_text:
             async with self._slots.held(security):
-                body = await self._run_filtered(snapshot, security, query, plan, request_id, counts)
-            yield once(body)
+                held = await self._run_filtered(snapshot, security, query, plan, request_id, counts)
+            try:
+                yield held.pieces()
+            finally:
+                held.close()
         else:
             async with (
                 self._slots.held(security),
@@ -240,10 +250,11 @@ class Reader:
                     plan.params,
                     settings=plan.settings,
                     counts=counts.take,
+                    most=self._limits.result_bytes,
                     **_where(snapshot, plan, request_id),
                 ) as chunks,
             ):
-                yield self._counted(chunks)
+                yield _counted(chunks, self._limits.result_bytes)
 
     async def _run_filtered(
         self,
@@ -253,7 +264,7 @@ class Reader:
         plan: Plan,
         request_id: str,
         counts: Counts,
-    ) -> bytes:
+    ) -> Held:
         """The whole answer of a read under filters, or its error.
 
         The engine may evaluate the pipe's conditions on rows that the filter hides, and fail on another tenant's value:
@@ -262,39 +273,36 @@ class Reader:
         That run is slower; the first one nearly always answers.
         """
         try:
-            return await self._whole(snapshot, plan, plan.settings, request_id, counts)
+            return await self._whole(snapshot, security, plan, plan.settings, request_id, counts)
         except SqlError:
             if plan.tenants_text:
                 raise  # the filter came first already
             again = await self.plan(snapshot, security, query, fenced=True)
             slow = again.settings | FILTER_FIRST
-            return await self._whole(snapshot, again, slow, f"{request_id}-f" if request_id else "", counts)
+            id = f"{request_id}-f" if request_id else ""
+            return await self._whole(snapshot, security, again, slow, id, counts)
 
     async def _whole(
-        self, snapshot: Snapshot, plan: Plan, settings: SettingsDict, request_id: str, counts: Counts
-    ) -> bytes:
+        self,
+        snapshot: Snapshot,
+        security: SecurityContext,
+        plan: Plan,
+        settings: SettingsDict,
+        request_id: str,
+        counts: Counts,
+    ) -> Held:
         """The engine holds the answer back until it is whole; here it is counted while it comes."""
         settings = settings | {"wait_end_of_query": 1}
+        most = self._limits.tenant_sql.result_bytes if plan.tenants_text else self._limits.result_bytes
         async with self._engine.stream(
             plan.composed.sql,
             plan.params,
             settings=settings,
             counts=counts.take,
+            most=most,
             **_where(snapshot, plan, request_id),
         ) as chunks:
-            most = self._limits.tenant_sql.result_bytes if plan.tenants_text else 0
-            return b"".join([chunk async for chunk in self._counted(chunks, most)])
-
-    async def _counted(self, chunks: AsyncIterator[bytes], most: int = 0) -> AsyncIterator[bytes]:
-        """The engine bounds what a result takes in its memory, where a value repeated in every row takes next to
-        nothing. What is handed on is counted here."""
-        most = most or self._limits.result_bytes
-        size = 0
-        async for chunk in chunks:
-            size += len(chunk)
-            if size > most:
-                raise TooLarge(f"The result is larger than {most:,} bytes", hint="Ask for fewer rows or columns.")
-            yield chunk
+            return await self._store.take(_counted(chunks, most), name_of(security))
 
     async def plan(
         self, snapshot: Snapshot, security: SecurityContext, query: Query, *, fenced: bool = False
@@ -423,6 +431,17 @@ class Reader:
         if not security.is_admin:
             grants.read_sql(security, composed.names)
         return composed, binder, format
+
+
+async def _counted(chunks: AsyncIterator[bytes], most: int) -> AsyncIterator[bytes]:
+    """The engine bounds what a result takes in its memory, where a value repeated in every row takes next to nothing.
+    What is handed on is counted here."""
+    size = 0
+    async for chunk in chunks:
+        size += len(chunk)
+        if size > most:
+            raise result_too_large(most)
+        yield chunk
 
 
 def render_text(text: str, values: Mapping[str, RequestValue], binder: Binder, secrets: Mapping[str, str]) -> str:

@@ -1,5 +1,7 @@
 """How many reads run at once: of one token name, and in all. So that one token's slow queries leave room for others.
 
+A slot is for the engine's work; a place (`places`) is kept until the client has the last byte of its answer.
+
 The engine works its queries off first come, first served; without this a token with many slow ones is everybody's
 delay. Who finds no slot waits in its token's line; free slots go to the lines in turn. A line is short in time: who
 has waited too long gets RateLimited if its own token is the reason, else Unavailable. For one event loop.
@@ -24,8 +26,26 @@ _LINE = 500  # who waits is held in memory; more than so many are refused at onc
 Name = tuple[str, str, str]  # workspace, environment, token
 
 
+def name_of(security: SecurityContext) -> Name:
+    return (security.workspace_id, security.environment, security.name)
+
+
+def places() -> Slots:
+    """For reads whose answers are not taken to the last byte yet: each holds some memory of this process."""
+    return Slots(of_one=48, in_all=192, what="answers that it has not read yet")
+
+
 class Slots:
-    def __init__(self, *, of_one: int = _OF_ONE, in_all: int = _IN_ALL, patience: float = _PATIENCE) -> None:
+    def __init__(
+        self,
+        *,
+        of_one: int = _OF_ONE,
+        in_all: int = _IN_ALL,
+        patience: float = _PATIENCE,
+        what: str = "queries running",
+    ) -> None:
+        """`what` there may be so many of, in the words of a refusal."""
+        self._what = what
         self._of_one = of_one
         self._in_all = in_all
         self._patience = patience
@@ -36,7 +56,7 @@ class Slots:
     @asynccontextmanager
     async def held(self, security: SecurityContext) -> AsyncIterator[None]:
         """A slot until the context ends. Raises RateLimited, Unavailable."""
-        name = (security.workspace_id, security.environment, security.name)
+        name = name_of(security)
         # Nobody who waits is overtaken: where there is a line of this name, or a slot that is another's by turn.
         if name not in self._lines and self._is_free(name):
             self._take(name)
@@ -105,7 +125,7 @@ class Slots:
     def _refusal(self, name: Name, shown: str) -> RateLimited | Unavailable:
         if self._running.get(name, 0) >= self._of_one:
             return RateLimited(
-                f"The token '{shown}' has {self._of_one} queries running, which is as many as it may",
+                f"The token '{shown}' has {self._of_one} {self._what}, which is as many as it may",
                 hint="Try again when they are done, and make them faster.",
                 headers={"Retry-After": "1"},
             )

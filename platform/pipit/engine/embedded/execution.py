@@ -11,7 +11,9 @@ import re
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from tempfile import SpooledTemporaryFile
+from typing import IO, Any, cast
 
 from pipit.engine.embedded.connections import Connections
 from pipit.engine.embedded.failure import Failure
@@ -22,6 +24,7 @@ from pipit.sql.literals import quote_string
 _SETTING_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _KILL = re.compile(rb"\s*kill\s+query\b", re.IGNORECASE)
 _STREAMED = (b"select", b"with")
+_IN_MEMORY = 8 * 1024 * 1024  # of an answer that is held back
 _QUERY_ID = re.compile(rb"\bquery_id\b", re.IGNORECASE)
 
 
@@ -146,16 +149,24 @@ class Execution:
         except RuntimeError as error:
             raise Failure.of(error) from None
 
-    def rest(self) -> bytes:
-        """All blocks that are left, for a client that wants the answer whole or not at all."""
+    def rest(self, folder: Path) -> IO[bytes]:
+        """All blocks that are left, for a client that wants the answer whole or not at all; a large one is in a file.
+
+        The file has no name, and is gone with its reader.
+        """
+        kept: SpooledTemporaryFile[bytes] = SpooledTemporaryFile(_IN_MEMORY, dir=str(folder))  # noqa: SIM115
         try:
-            parts = []
             while (block := self._fetch()) is not None:
-                parts.append(block)
+                kept.write(block)
             self.close()
-            return b"".join(parts)
+            kept.seek(0)
         except RuntimeError as error:
+            kept.close()
             raise Failure.of(error) from None
+        except BaseException:
+            kept.close()
+            raise
+        return cast(IO[bytes], kept)
 
     def _fetch(self) -> bytes | None:
         if self._stream is None:

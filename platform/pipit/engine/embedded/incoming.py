@@ -42,6 +42,7 @@ _PROTOCOL = frozenset(
         "buffer_size",
         "wait_end_of_query",
         "client_protocol_version",
+        "exception_tag",  # Pipit's own: the client knows what stands behind X-ClickHouse-Exception-Tag
         # ClickHouse's own HTTP server reads these. Here no progress is sent, and a lost client always ends its query.
         "send_progress_in_http_headers",
         "http_headers_progress_interval_ms",
@@ -58,6 +59,7 @@ _CHUNK_BYTES = 1 << 20
 class Incoming:
     task: Task
     whole: bool  # the client wants the answer whole or an error
+    tagged: bool  # it looks for an error behind the data
     insert: Insert | None  # set: an INSERT whose data are `first` and then `body`
     first: bytes
     body: Body
@@ -88,10 +90,11 @@ async def read_request(
     described = {name: (url.pop(f"{name}_format", DEFAULT_FORMAT), _structure(url, name)) for name in tables}
     task = _task(request, url, query_id)
     whole = url.get("wait_end_of_query", "0") not in ("0", "false")
+    tagged = url.get("exception_tag", "0") not in ("0", "false")
     insert = insert_head(text) if first_word(text) == b"insert" else None
     if insert is not None and not insert.selects:
         body.drop_peeked()
-        return Incoming(task, whole, insert, text[insert.data :], body)
+        return Incoming(task, whole, tagged, insert, text[insert.data :], body)
     if insert is not None and call_span(insert.statement.encode(), b"input"):
         body.drop_peeked()
         path = await ending.enter_async_context(spool.keep(text[insert.data :], body.chunk))
@@ -104,7 +107,7 @@ async def read_request(
         text = with_table(text, name, path, *described[name])
     if not text.strip():
         raise Failure(62, "Syntax error: Empty query")
-    return Incoming(replace(task, text=text), whole, None, b"", body)
+    return Incoming(replace(task, text=text), whole, tagged, None, b"", body)
 
 
 def _task(request: web.BaseRequest, url: Mapping[str, str], query_id: str) -> Task:

@@ -1,9 +1,9 @@
 """ClickHouse's HTTP protocol on loopback, over Execution: what a request says, and how an answer leaves.
 
 Promises: one statement and one engine connection per request; a result streams where its format allows; an
-error before the first byte is ClickHouse's header and body, an error after it aborts the connection, so that
-it is never taken for data; a client that goes away has its query killed. Nobody without the password gets
-further than `/ping`.
+error before the first byte is ClickHouse's header and body, an error after it ends the connection, and is never taken
+for data; a client that goes away has its query killed. Nobody without the
+password gets further than `/ping`.
 """
 
 from __future__ import annotations
@@ -11,10 +11,12 @@ from __future__ import annotations
 import base64
 import hmac
 import logging
+import secrets
 import uuid
 from collections.abc import Mapping
-from contextlib import AsyncExitStack
-from dataclasses import dataclass, replace
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass
+from typing import IO
 
 from aiohttp import web
 
@@ -24,13 +26,15 @@ from pipit.engine.embedded.connections import Connections
 from pipit.engine.embedded.execution import Execution, Task
 from pipit.engine.embedded.failure import Failure
 from pipit.engine.embedded.guard import Guard
-from pipit.engine.embedded.incoming import read_request, url_fields
+from pipit.engine.embedded.incoming import Incoming, read_request, url_fields
 from pipit.engine.embedded.running import Running, Threads
 from pipit.engine.embedded.spool import Spool
 from pipit.engine.embedded.statement import Insert
 
 log = logging.getLogger(__name__)
 
+_PIECE = 256 * 1024
+_MESSAGE_BYTES = 8 * 1024
 _LINE_BYTES = 4 << 20  # request line and header fields: filters travel in the URL
 _CONTENT_TYPES = {
     "json": "application/json; charset=UTF-8",
@@ -152,7 +156,7 @@ class Server:
             execution = Execution(self._connections, self._guard, incoming.task)
             if incoming.insert is not None:
                 return await self._insert(execution, incoming.insert, incoming.first, incoming.body, headers)
-            return await self._read(request, execution, headers, whole=incoming.whole)
+            return await self._read(request, execution, headers, incoming)
 
     async def _insert(
         self, execution: Execution, insert: Insert, first: bytes, body: Body, headers: dict[str, str]
@@ -170,12 +174,13 @@ class Server:
         return web.Response(body=b"", headers=headers)
 
     async def _read(
-        self, request: web.BaseRequest, execution: Execution, headers: dict[str, str], *, whole: bool
+        self, request: web.BaseRequest, execution: Execution, headers: dict[str, str], incoming: Incoming
     ) -> web.StreamResponse:
-        async with Running(self._threads, execution) as running:
+        async with Running(self._threads, execution) as running, AsyncExitStack() as ending:
             result = await running.step(execution.run)
-            if result.more and whole:
-                result = replace(result, body=result.body + await running.step(execution.rest), more=False)
+            rest: IO[bytes] | None = None
+            if result.more and incoming.whole:
+                rest = ending.enter_context(await running.step(execution.rest, self._spool.folder))
             if result.format:
                 headers["X-ClickHouse-Format"] = result.format
                 headers["Content-Type"] = _CONTENT_TYPES.get(result.format.lower(), _TSV)
@@ -188,21 +193,45 @@ class Server:
                 if encoder is not None:
                     payload = encoder.feed(payload) + encoder.finish()
                 return web.Response(body=payload, headers=headers)
+            tag = secrets.token_hex(8) if incoming.tagged and rest is None else ""
+            if tag:
+                headers["X-ClickHouse-Exception-Tag"] = tag
             response = web.StreamResponse(headers=headers)
             await response.prepare(request)
             try:
                 block: bytes | None = result.body
-                while block is not None:
+                while block:
                     await response.write(encoder.feed(block) if encoder else block)
-                    block = await running.step(execution.next)
+                    block = await running.step(execution.next) if rest is None else rest.read(_PIECE)
                 if encoder is not None:
                     await response.write(encoder.finish())
                 await response.write_eof()
-            except (Failure, ValueError, MemoryError) as failure:
-                log.info("query %s failed while streaming: %s", execution.task.tag, type(failure).__name__)
-                if request.transport is not None:
-                    request.transport.abort()
+            except (Failure, ValueError, MemoryError) as error:
+                log.info("query %s failed while streaming: %s", execution.task.tag, type(error).__name__)
+                await self._break_off(request, response, tag, error, encoder)
             return response
+
+    async def _break_off(
+        self,
+        request: web.BaseRequest,
+        response: web.StreamResponse,
+        tag: str,
+        error: Exception,
+        encoder: Encoder | None,
+    ) -> None:
+        """The connection ends before the last chunk. A client that asked for a tag finds the error behind the data, as
+        a server writes it; no other one ever sees it there, where it could take it for data."""
+        if not tag:
+            if request.transport is not None:
+                request.transport.abort()
+            return
+        failure = error if isinstance(error, Failure) else _unexpected(error)
+        message = failure.body(self._identity.version)[:_MESSAGE_BYTES].strip()
+        ending = b"\r\n__exception__\r\n%b\r\n%b\r\n" % (tag.encode(), message)
+        with suppress(ConnectionError):
+            await response.write(encoder.feed(ending) + encoder.finish() if encoder else ending)
+        if request.transport is not None:
+            request.transport.close()
 
     def _encoder(self, request: web.BaseRequest, task: Task) -> Encoder | None:
         if task.settings.get("enable_http_compression", "0") in ("0", "false"):
