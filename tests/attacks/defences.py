@@ -403,8 +403,8 @@ DEFENCES: tuple[Defence, ...] = (
     Defence(
         "no hidden lines",
         "sql/precheck.py",
-        "    if hidden_line(shape) is not None:",
-        "    if False:",
+        "    at = hidden_line(shape)",
+        "    at = None",
         ("tests/sql/test_tree.py", f"{_OUTPUTS}::test_a_columns_name_holds_no_control_character"),
     ),
     Defence(

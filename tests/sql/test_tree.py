@@ -42,6 +42,12 @@ SELECT a, grouping(a) FROM {d}.d1_t GROUP BY ROLLUP(a)
 SELECT x FROM {d}.d1_t ARRAY JOIN arr AS x
 SELECT * EXCEPT (a) REPLACE (upper(s) AS s) APPLY (x -> x) FROM {d}.d1_t
 SELECT COLUMNS('a|s') APPLY (toString) FROM {d}.d1_t
+SELECT replaceAll(s, '\n', ' '), '\n', arrayStringConcat(arr, ',\n') FROM {d}.d1_t WHERE s LIKE 'a\n%' OR s ILIKE '\tb'
+SELECT a FROM {d}.d1_t WHERE s IN ('\n', 'a\tb') AND s NOT IN (SELECT '\r') ORDER BY a, s || '\n'
+SELECT trim(BOTH '\n' FROM s), position('\n' IN s), splitByChar('\t', s) FROM {d}.d1_t
+SELECT * EXCEPT (a) REPLACE (replaceAll(s, '\n', '') AS s) FROM {d}.d1_t
+SELECT * EXCEPT (a, arr) APPLY (x -> replaceAll(x, '\n', '')) FROM {d}.d1_t
+SELECT a FROM {d}.d1_t UNION ALL SELECT length(concat('a', '\n'))
 SELECT t.a, z.a FROM {d}.d1_t AS t ANY LEFT JOIN {d}.d1_t AS z USING a
 SELECT number FROM numbers(10) UNION ALL SELECT a FROM {d}.d1_t INTERSECT SELECT 1
 WITH p1 AS (WITH a1 AS (SELECT 1 AS a), b AS (SELECT a FROM a1) SELECT * FROM b), p2 AS (WITH a1 AS (SELECT * FROM p1), b AS (SELECT * FROM a1) SELECT * FROM b) SELECT * FROM p2
@@ -119,6 +125,15 @@ SELECT * FROM {d}.d1_t AS `x\n  JOIN TREE`
 SELECT a AS "x\x0a", 1 FROM {d}.d1_t
 SELECT COLUMNS('a|\n  WHERE') FROM {d}.d1_t
 SELECT * EXCEPT 'a|\n  WHERE' FROM {d}.d1_t
+SELECT * EXCEPT('a|\n  WHERE') FROM {d}.d1_t
+SELECT * EXCEPT STRICT('a|\n  WHERE') FROM {d}.d1_t
+SELECT d1_t.COLUMNS('a|\n  WHERE') FROM {d}.d1_t
+SELECT * LIKE 'a\n%' FROM {d}.d1_t
+SELECT * NOT ILIKE 'a\n%' FROM {d}.d1_t
+SELECT * APPLY(toString, 'a\n  WHERE') FROM {d}.d1_t
+SELECT 1 FROM {d}.d1_t, 'x\nTABLE id: 1'
+SELECT 1 FROM {d}.d1_t JOIN 'x\nTABLE id: 1' ON 1
+SELECT 1 FROM 'x\nTABLE id: 1'
 WITH `c\nTABLE id: 9, table_name: y` AS (SELECT 1) SELECT * FROM `c\nTABLE id: 9, table_name: y`
 SELECT 1 FROM {d}.d1_t AS `x, identifier: system.one`
 SELECT a FROM `{d}.d1_u`
@@ -201,3 +216,10 @@ async def test_types_named_by_hostile_text(tables: Any) -> None:
 def test_an_unknown_tree_is_refused(text: str) -> None:
     with pytest.raises(ReadRefused):
         check_reads(parse_query_tree(text), allowed_tables=frozenset({"a.b", "c.d"}))
+
+
+def test_what_hides_a_line_is_named() -> None:
+    with pytest.raises(ReadRefused, match=r"The text 'a\\n' at character 18 holds a line break"):
+        check_text("SELECT * EXCEPT ('a\\n') FROM t")
+    with pytest.raises(ReadRefused, match=r"The name `a\\u\{a\}b` at character 13 holds"):
+        check_text("SELECT 1 AS `a\nb`")

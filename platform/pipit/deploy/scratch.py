@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from pipit.catalog.snapshot import Snapshot
+from pipit.catalog.written import as_written
 from pipit.engine.client import Engine
 from pipit.sql.identifiers import quote
 
@@ -30,7 +31,4 @@ async def scratch_database(engine: Engine) -> AsyncIterator[str]:
 
 def logical(message: str, snapshot: Snapshot | None = None) -> str:
     """The engine's message with the project's names in place of physical ones, with or without their database."""
-    for table in snapshot.tables.values() if snapshot else ():
-        if table.physical in message:
-            message = re.sub(rf"(?:`?\b{table.database}`?\.)?\b{table.physical}\b", table.name, message)
-    return _PHYSICAL.sub("", message)
+    return _PHYSICAL.sub("", as_written(message, snapshot) if snapshot else message)

@@ -20,7 +20,7 @@ from pipit.errors import PipitError, Unavailable
 from pipit.ingest.match import Match, is_checked, matched
 from pipit.query.compose import Composer
 from pipit.sql.identifiers import quote
-from pipit.sql.references import find_tables, single_statement
+from pipit.sql.references import first_table
 from pipit.templates import Binder
 
 log = logging.getLogger("pipit.deploy")
@@ -137,8 +137,5 @@ def names_with_sources(names: TableNames, new: Snapshot, views: Mapping[str, Vie
 def trigger(snapshot: Snapshot, view: View) -> str:
     """The data source whose inserts fire the view: the left-most table of its query, through nodes and pipes."""
     physical = {f"{t.database}.{t.physical}": name for name, t in snapshot.tables.items()}
-    for reference in find_tables(single_statement(view.sql)):
-        name = physical.get(f"{reference.database}.{reference.name}")
-        if name is not None:
-            return name
-    return ""
+    first = first_table(view.sql)
+    return physical.get(f"{first.database}.{first.name}", "") if first else ""

@@ -16,6 +16,7 @@ from cachetools import LRUCache
 
 from pipit.catalog import services
 from pipit.catalog.snapshot import CompiledNode, CompiledPipe, NodeTarget, Snapshot, TableTarget, Target
+from pipit.catalog.written import cte_name
 from pipit.errors import SqlError, UnknownResource
 from pipit.query.fences import NO_FENCES, Fences
 from pipit.sql.allowed import ALLOWED_SETTINGS, ALLOWED_TABLE_FUNCTIONS
@@ -164,7 +165,7 @@ class Composer:
         key = (snapshot.workspace.place, snapshot.deployment, names, top.sql, *(p.sql for p in parts.values()))
         found = self._joined.get(key)
         if found is None:
-            found = with_ctes(top.sql, [(_cte_name(*name), part.sql) for name, part in parts.items()])
+            found = with_ctes(top.sql, [(cte_name(*name), part.sql) for name, part in parts.items()])
             remember(self._joined, key, found)
         return found
 
@@ -236,9 +237,10 @@ def prepare(
         else:
             nodes[(target.pipe.name, target.node.name)] = target
             names.add(target.pipe.name)
-            new = quote(_cte_name(target.pipe.name, target.node.name))
+            new = quote(cte_name(target.pipe.name, target.node.name))
         replacements[reference.start] = new
-    return Prepared(rename(sql, replacements), frozenset(tables), tuple(nodes.values()), frozenset(names), own_settings)
+    renamed = rename(sql, replacements, home=snapshot.workspace.name)
+    return Prepared(renamed, frozenset(tables), tuple(nodes.values()), frozenset(names), own_settings)
 
 
 def _not_found(reference: TableReference, full: str) -> UnknownResource:
@@ -255,11 +257,6 @@ def _not_found(reference: TableReference, full: str) -> UnknownResource:
     else:
         hint = "It is not a data source, a pipe or a node of this pipe in the workspace."
     return UnknownResource(f"Resource '{full}' not found", hint=hint)
-
-
-def _cte_name(pipe: str, node: str) -> str:
-    """One name for each pair: the length keeps pipe `a` node `b_c` and pipe `a_b` node `c` apart."""
-    return f"_{len(pipe)}_{pipe}_{node}"
 
 
 def remember(cache: LRUCache[Any, Any], key: object, value: object) -> None:

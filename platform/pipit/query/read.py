@@ -16,6 +16,7 @@ from pipit.access import grants
 from pipit.access.context import SecurityContext
 from pipit.access.params import RequestParams, merge
 from pipit.catalog.snapshot import CompiledNode, CompiledPipe, Snapshot
+from pipit.catalog.written import as_written
 from pipit.engine.client import Engine, ParamValue
 from pipit.engine.failures import result_too_large
 from pipit.errors import (
@@ -167,7 +168,7 @@ class Reader:
             error = caught
             if isinstance(caught, QueryTimeout) and caught.stuck:
                 self._stuck.add(security, asked)
-            told = _for_reader(caught, security, query, request_id)
+            told = _for_reader(caught, snapshot, security, query, request_id)
             raise told from None
         except BaseException as caught:
             error = caught
@@ -462,10 +463,14 @@ def _cache_seconds(snapshot: Snapshot, query: Query, composed: Composed) -> int:
     return composed.cache_seconds or snapshot.pipes[query.pipe].pipe.cache or 0
 
 
-def _for_reader(error: PipitError, security: SecurityContext, query: Query, request_id: str) -> PipitError:
+def _for_reader(
+    error: PipitError, snapshot: Snapshot, security: SecurityContext, query: Query, request_id: str
+) -> PipitError:
     """A tenant gets one text for all that the engine says, which may quote a row (ATTACKS E04). Of a text of its own it
     is told what its token lacks, and else nothing: bounds that it met, too, depend on rows that are not its own."""
     if not security.is_tenant:
+        if isinstance(error, SqlError) and error.engine_code is not None:
+            return SqlError(as_written(error.message, snapshot), hint=error.hint, engine_code=error.engine_code)
         return error
     if isinstance(query, SqlQuery):
         told = isinstance(error, (Forbidden, NotFound, Unavailable, RateLimited)) and not isinstance(error, ReadRefused)

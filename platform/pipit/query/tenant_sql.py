@@ -71,7 +71,7 @@ def compose(
         tables[f"{table.database}.{table.physical}"] = table
         replacements[reference.start] = fences.place_of(table.database, table.physical, reference.kind)
     names = frozenset(table.name for table in tables.values())
-    return Composed(rename(sql, replacements), frozenset(tables), {}, names), format
+    return Composed(rename(sql, replacements, home=snapshot.workspace.name), frozenset(tables), {}, names), format
 
 
 def filters(snapshot: Snapshot, security: SecurityContext, composed: Composed) -> Mapping[str, str]:

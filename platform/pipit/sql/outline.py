@@ -10,6 +10,7 @@ that they can be replaced.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from pipit.sql.lexer import Token
@@ -56,6 +57,8 @@ class Query:
 
     start: int
     with_start: int = -1  # where what follows WITH [RECURSIVE] begins; -1 without a WITH
+    joined: bool = False  # a bracket with a list of joined tables, and no SELECT
+    prewhere: bool = False
     recursive: bool = False
     ctes: list[Cte] = field(default_factory=list)
     aliases: set[str] = field(default_factory=set)  # of expressions, at any depth of this query's own
@@ -93,3 +96,19 @@ class Outline:
     functions: list[Token]  # every word followed by an opening bracket
     tokens: list[Token]  # significant ones
     parallel: bool = False  # statements joined by PARALLEL WITH
+
+
+def all_tables(union: Union) -> Iterator[TableItem]:
+    """The FROM items of all its queries, at any depth."""
+    pending: list[Query | Union] = [union]
+    while pending:
+        part = pending.pop()
+        if isinstance(part, Union):
+            pending.extend(part.parts)
+            continue
+        pending.extend(cte.body for cte in part.ctes)
+        pending.extend(part.nested)
+        for item in part.tables:
+            yield item
+            if item.body is not None:
+                pending.append(item.body)

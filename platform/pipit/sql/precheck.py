@@ -17,14 +17,15 @@ import re
 
 from pipit.errors import ReadRefused
 from pipit.sql.allowed import ALLOWED_SETTINGS, OBJECT_FUNCTIONS
-from pipit.sql.lexer import TokenKind, identifier_name, string_value
-from pipit.sql.outline import Outline
+from pipit.sql.lexer import Token, TokenKind, identifier_name, string_value
+from pipit.sql.outline import Outline, all_tables
 from pipit.sql.outputs import unsupported_parameters
 from pipit.sql.references import single_statement
 from pipit.sql.scanner import outline
 
-# After these a string is a pattern or a table's name, which the tree prints as it is.
-_PATTERN_WORDS = frozenset({"COLUMNS", "EXCEPT", "STRICT", "LIKE", "ILIKE", "FROM", "JOIN", ","})
+# What chooses columns by a pattern, or names them anew by a prefix: the tree prints the string as it is. Elsewhere a
+# string is a value, which the tree prints with its control characters escaped.
+_CHOOSES_COLUMNS = frozenset({"COLUMNS", "EXCEPT", "STRICT", "APPLY"})
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\u0085\u2028\u2029]")
 
 
@@ -42,23 +43,49 @@ def check_text(sql: str) -> None:
         raise ReadRefused(f"This query cannot be examined: {reason}.")
     if not object_arguments_are_literal(shape):
         raise ReadRefused("A dictionary or Join table must be named by a plain string.")
-    if hidden_line(shape) is not None:
-        raise ReadRefused("A name or pattern in this query holds a line break or another control character.")
+    at = hidden_line(shape)
+    if at is not None:
+        token = next(token for token in shape.tokens if token.start == at)
+        raise ReadRefused(
+            f"The {_what(token)} {_visible(token.text)} at character {at + 1} holds a line break or another control "
+            "character, which a name of a table or column and a pattern for columns cannot."
+        )
 
 
 def hidden_line(shape: Outline) -> int | None:
-    """The offset of the first name, pattern or setting that would break the tree's lines; None when there is none."""
+    """The offset of the first name, pattern or setting that would break the tree's lines; None when there is none.
+
+    A string is one only where it names a table, chooses columns, or stands in a clause like SETTINGS.
+    """
     clauses = [(clause.start, clause.end) for clause in shape.clauses]
-    before = previous = ""
+    tables = {item.start for item in all_tables(shape.union)}
+    brackets: list[bool] = []  # whether what stands in the bracket chooses columns
+    previous = before = ""
     for token in shape.tokens:
-        if token.kind is TokenKind.QUOTED_IDENTIFIER and _CONTROL.search(identifier_name(token)):
+        chooses = previous in _CHOOSES_COLUMNS
+        if token.kind is TokenKind.OPEN:
+            brackets.append(chooses or (previous == "(" and bool(brackets) and brackets[-1]))
+        elif token.kind is TokenKind.CLOSE:
+            brackets.pop()
+        elif token.kind is TokenKind.QUOTED_IDENTIFIER and _CONTROL.search(identifier_name(token)):
             return token.start
-        if token.kind is TokenKind.STRING and _CONTROL.search(string_value(token.text)):
-            as_pattern = previous in _PATTERN_WORDS or (previous == "(" and before in _PATTERN_WORDS)
-            if as_pattern or any(start <= token.start < end for start, end in clauses):
+        elif token.kind is TokenKind.STRING and _CONTROL.search(string_value(token.text)):
+            in_list = bool(brackets) and brackets[-1]
+            like_all = previous in ("LIKE", "ILIKE") and before == "*"  # `* LIKE 'a%'`
+            in_clause = any(start <= token.start < end for start, end in clauses)
+            if chooses or in_list or like_all or in_clause or token.start in tables:
                 return token.start
-        before, previous = previous, token.text.upper()
+        if token.text.upper() != "NOT":
+            before, previous = previous, token.text.upper()
     return None
+
+
+def _what(token: Token) -> str:
+    return "text" if token.kind is TokenKind.STRING else "name"
+
+
+def _visible(text: str) -> str:
+    return _CONTROL.sub(lambda found: f"\\u{{{ord(found[0]):x}}}", _shown(text))
 
 
 def object_arguments_are_literal(shape: Outline) -> bool:

@@ -32,24 +32,10 @@ from dataclasses import dataclass
 from pipit.errors import SqlError
 from pipit.sql.identifiers import quote
 from pipit.sql.lexer import TokenKind, string_value
-from pipit.sql.outline import Clause, Query, TableItem, Union
+from pipit.sql.outline import Clause, Outline, Query, TableItem, Union, all_tables
+from pipit.sql.qualifiers import Place, substituted
+from pipit.sql.qualifiers import TableReference as TableReference
 from pipit.sql.scanner import outline
-
-
-@dataclass(frozen=True, slots=True)
-class TableReference:
-    """`name` at [start, end) of the text. `kind`: "from" (FROM, JOIN) or "in" (a bare name after IN).
-
-    `modifiers`: from where to where FINAL and SAMPLE stand behind it and its alias.
-    """
-
-    database: str | None
-    name: str
-    start: int
-    end: int
-    has_alias: bool
-    kind: str
-    modifiers: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,60 +47,52 @@ class TableFunctionReference:
 
 def find_tables(sql: str) -> tuple[TableReference, ...]:
     """The tables that the text names, in the order of the text."""
-    found: list[TableReference] = []
-    _union(outline(sql).union, frozenset(), frozenset(), found)
-    return tuple(sorted(found, key=lambda reference: reference.start))
+    return tuple(place.reference for place in _places(outline(sql)))
+
+
+def first_table(sql: str) -> TableReference | None:
+    """The left-most table of the FROM, through subqueries and CTEs: the one whose rows the query goes along."""
+    shape = outline(sql)
+    tables = {place.reference.start: place.reference for place in _places(shape)}
+    ctes: dict[str, Union] = {}
+    part: Query | Union | None = shape.union
+    while part is not None:
+        if isinstance(part, Union):
+            part = part.parts[0] if part.parts else None
+            continue
+        ctes.update((cte.name, cte.body) for cte in part.ctes)
+        item = part.tables[0] if part.tables else None
+        if item is not None and item.start in tables:
+            return tables[item.start]
+        # Each is followed once: a CTE that names itself means what stands outside of it.
+        part = (item.body or ctes.pop(item.parts[-1] if item.parts else "", None)) if item else None
+    return None
 
 
 def find_table_functions(sql: str) -> tuple[TableFunctionReference, ...]:
     """The table functions called after FROM and JOIN; start and end enclose the call."""
-    found: list[TableFunctionReference] = []
-    pending: list[Query | Union] = [outline(sql).union]
-    while pending:
-        part = pending.pop()
-        if isinstance(part, Union):
-            pending.extend(part.parts)
-            continue
-        pending.extend(cte.body for cte in part.ctes)
-        pending.extend(part.nested)
-        for item in part.tables:
-            if item.body is not None:
-                pending.append(item.body)
-            if item.kind == "function":
-                found.append(TableFunctionReference(item.parts[-1], item.start, item.end))
+    found = [
+        TableFunctionReference(item.parts[-1], item.start, item.end)
+        for item in all_tables(outline(sql).union)
+        if item.kind == "function"
+    ]
     return tuple(sorted(found, key=lambda reference: reference.start))
 
 
-def rename(sql: str, replacements: Mapping[int, str | tuple[str, str]]) -> str:
-    """The text with each reference that starts at a key replaced. A key that is no reference's start is an
-    error.
+def rename(sql: str, replacements: Mapping[int, str | tuple[str, str]], *, home: str | None = None) -> str:
+    """The text with each reference that starts at a key replaced. A key that is no reference's start is an error.
+    `home` is the database that bare names are in.
 
-    A table without an alias keeps its name for the columns: FROM `events` becomes FROM <replacement> AS
-    `events`. Of a pair, what comes behind the table (FINAL, SAMPLE) moves between its two halves.
+    Columns may go on to be qualified by the table's own name, as the engine has it, beside an alias too: what
+    stands for it is decided in `sql.qualifiers`. Of a pair, what comes behind the table (FINAL, SAMPLE) moves between
+    its two halves.
     """
     if not replacements:
         return sql
-    references = {reference.start: reference for reference in find_tables(sql)}
-    pieces: list[str] = []
-    position = 0
-    for start in sorted(replacements):
-        reference = references[start]
-        pieces.append(sql[position:start])
-        replacement = replacements[start]
-        behind = (0, 0)
-        if isinstance(replacement, tuple):
-            behind = reference.modifiers or behind
-            before, after = replacement
-            replacement = f"{before} {sql[slice(*behind)]}".rstrip() + after
-        pieces.append(replacement)
-        if reference.kind == "from" and not reference.has_alias:
-            pieces.append(f" AS {quote(reference.name)}")
-        position = reference.end
-        if behind[1]:
-            pieces.append(sql[position : behind[0]])
-            position = behind[1]
-    pieces.append(sql[position:])
-    return "".join(pieces)
+    shape = outline(sql)
+    found = {place.reference.start: place for place in _places(shape)}
+    chosen = [found[start] for start in sorted(replacements)]
+    return substituted(sql, shape.tokens, chosen, replacements, home=home)
 
 
 def with_ctes(sql: str, ctes: Sequence[tuple[str, str]]) -> str:
@@ -195,24 +173,33 @@ def strip_settings(sql: str) -> tuple[str, dict[str, str]]:
 _Names = frozenset[str]
 
 
+def _places(shape: Outline) -> list[Place]:
+    found: list[Place] = []
+    _union(shape.union, frozenset(), frozenset(), found)
+    return sorted(found, key=lambda place: place.reference.start)
+
+
 def _union(
-    union: Union, scope: _Names, hidden: _Names, found: list[TableReference], passed: _Names | None = None
+    union: Union, scope: _Names, hidden: _Names, found: list[Place], passed: tuple[_Names, Query] | None = None
 ) -> None:
     """`scope`: the CTEs that are seen. `hidden`: aliases that come before tables after IN.
 
-    `passed`: what an outer union's first SELECT hands on; it goes before what this one's first would.
+    `passed`: what an outer union's first SELECT hands on, and that SELECT; it goes before what this one's first would.
     """
     first = union.parts[0] if union.parts else None
     if passed is None and isinstance(first, Query) and first.with_start >= 0:
-        passed = frozenset(cte.name for cte in first.ctes)
+        passed = frozenset(cte.name for cte in first.ctes), first
     for part in union.parts:
         if isinstance(part, Union):
             _union(part, scope, hidden, found, passed)
+        elif part.with_start >= 0 or passed is None:
+            _query(part, part, scope, hidden, found)
         else:
-            _query(part, scope if part.with_start >= 0 else scope | (passed or frozenset()), hidden, found)
+            _query(part, passed[1], scope | passed[0], hidden, found)
 
 
-def _query(query: Query, outer: _Names, hidden: _Names, found: list[TableReference]) -> None:
+def _query(query: Query, giver: Query, outer: _Names, hidden: _Names, found: list[Place]) -> None:
+    """`giver`: the SELECT whose WITH this one sees; itself, unless it has none and another one hands its own on."""
     scope = outer | {cte.name for cte in query.ctes}
     hidden = hidden | query.aliases
     for cte in query.ctes:
@@ -227,22 +214,22 @@ def _query(query: Query, outer: _Names, hidden: _Names, found: list[TableReferen
         if item.body is not None:
             _union(item.body, scope, hidden, found)
         elif item.kind == "from":
-            _report(item, scope | aliases, found)
+            _report(item, query, giver, scope | aliases, found)
     for item in query.members:
-        _report(item, scope | aliases | hidden, found)
+        _report(item, query, giver, scope | aliases | hidden, found)
     for body in query.nested:
         _union(body, scope, hidden, found)
 
 
-def _report(item: TableItem, not_tables: _Names, found: list[TableReference]) -> None:
+def _report(item: TableItem, query: Query, giver: Query, not_tables: _Names, found: list[Place]) -> None:
     if len(item.parts) == 1 and item.parts[0] not in not_tables:
         database, name = None, item.parts[0]
     elif len(item.parts) == 2:
         database, name = item.parts
     else:
         return
-    has_alias = item.alias is not None
-    found.append(TableReference(database, name, item.start, item.end, has_alias, item.kind, item.modifiers))
+    reference = TableReference(database, name, item.start, item.end, item.alias is not None, item.kind, item.modifiers)
+    found.append(Place(reference, item.alias, query, giver))
 
 
 def _insert_ctes(union: Union, covered: bool, elements: str, inserts: list[tuple[int, str]]) -> None:

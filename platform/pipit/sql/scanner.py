@@ -244,7 +244,7 @@ class Scanner:
                 item.body, _ = self.union(index + 1, close)
             else:  # a list of joined tables: (t JOIN u USING a); it is a SELECT * of its own
                 item.kind = "subquery"
-                inner = Query(start=self.tokens[index].start)
+                inner = Query(start=self.tokens[index].start, joined=True)
                 self.deeper()
                 at = self.tables(inner, index + 1, close)
                 self.clauses_of(inner, at, close, "on")

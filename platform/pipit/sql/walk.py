@@ -366,6 +366,7 @@ class Walk:
         if word in ("GROUP", "ORDER") and next_word == "BY":
             return self.enter("group" if word == "GROUP" else "order", index + 2)
         if word in CLAUSES and self.clause != "with":
+            self.query.prewhere |= word == "PREWHERE"
             return self.enter(CLAUSES[word], index + 1)
         if word == "WITH":
             return index + 2

@@ -1,0 +1,32 @@
+"""The project's names in place of those of the engine: nobody wrote `d1_events` or `_5_pages_daily`."""
+
+from __future__ import annotations
+
+import re
+
+from pipit.catalog.snapshot import Snapshot
+
+_CTE = re.compile(r"\b_(\d{1,3})_(\w+)\b")
+
+
+def cte_name(pipe: str, node: str) -> str:
+    """One name for each pair: the length keeps pipe `a` node `b_c` and pipe `a_b` node `c` apart."""
+    return f"_{len(pipe)}_{pipe}_{node}"
+
+
+def as_written(message: str, snapshot: Snapshot) -> str:
+    """The engine's message with names of data sources, pipes and nodes as people wrote them."""
+    for table in (*snapshot.tables.values(), *snapshot.services.values()):
+        for physical, name in ((table.physical, table.name), (table.quarantine, f"{table.name}_quarantine")):
+            if physical and physical in message:
+                message = re.sub(rf"(?:`?\b{table.database}`?\.)?(?<!\w)`?{physical}`?(?!\w)", name, message)
+    return _CTE.sub(lambda found: _node(found, snapshot), message)
+
+
+def _node(found: re.Match[str], snapshot: Snapshot) -> str:
+    length, names = int(found[1]), found[2]
+    pipe = snapshot.pipes.get(names[:length])
+    node = pipe.nodes.get(names[length + 1 :]) if pipe else None
+    if pipe is None or node is None:
+        return found[0]
+    return pipe.name if node is pipe.readable else node.name

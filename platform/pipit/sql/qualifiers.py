@@ -1,0 +1,200 @@
+"""The names by which columns are qualified, once other tables stand in the places of those that a text names.
+
+To the engine a table answers to its alias and to its own name: `FROM people AS p` is asked for `p.id`, `people.id` and
+`db.people.id` (measured on 26.9). Another table in its place has another name, so it needs the old one:
+- without an alias, the old name becomes its alias;
+- with an alias, and where the text does qualify by the old name, the old name becomes that of a CTE in front, whose
+  alias stays: a CTE answers to both too, and columns of the answer are called as they would be. FINAL and SAMPLE move
+  into it, where alone they are allowed. (Not in a query with PREWHERE, which reads no CTE);
+- `db.people.id` has no such way: it becomes `people.id`, or where the text has another table `people`,
+  `` `db.people`.id ``, with a dotted name of its own for that table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from pipit.sql.identifiers import quote
+from pipit.sql.lexer import Token, TokenKind, identifier_name
+from pipit.sql.outline import Query, TableItem, Union
+
+_Table = tuple[str | None, str]  # database (None: the home), name
+_Edit = tuple[int, int, str]
+_NAMES = (TokenKind.WORD, TokenKind.QUOTED_IDENTIFIER)
+
+
+@dataclass(frozen=True, slots=True)
+class TableReference:
+    """`name` at [start, end) of the text. `kind`: "from" (FROM, JOIN) or "in" (a bare name after IN).
+
+    `modifiers`: from where to where FINAL and SAMPLE stand behind it and its alias.
+    """
+
+    database: str | None
+    name: str
+    start: int
+    end: int
+    has_alias: bool
+    kind: str
+    modifiers: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A reference, the query that it stands in, and the query whose WITH that one sees (its own, mostly)."""
+
+    reference: TableReference
+    alias: str | None
+    query: Query
+    giver: Query
+
+
+@dataclass(frozen=True, slots=True)
+class _Qualifier:
+    """`name.` or `database.name.` before a column, at [start, end) without the last dot."""
+
+    table: _Table
+    start: int
+    end: int
+    whole: bool = False  # with its database
+
+
+def substituted(
+    sql: str,
+    tokens: Sequence[Token],
+    places: Sequence[Place],
+    replacements: Mapping[int, str | tuple[str, str]],
+    *,
+    home: str | None = None,
+) -> str:
+    """The text with what `replacements` has for the start of each place. `home`: the database of bare names."""
+    work = _Substitution(tokens, places, home)
+    edits = work.qualifiers()
+    for place in places:
+        edits += work.place(sql, place, replacements[place.reference.start])
+    return _edited(sql, edits + work.ctes())
+
+
+class _Substitution:
+    def __init__(self, tokens: Sequence[Token], places: Sequence[Place], home: str | None) -> None:
+        self._home = home
+        self._sources = [place for place in places if place.reference.kind == "from"]
+        self._qualifiers = [replace(q, table=self._at_home(q.table)) for q in _qualifiers(tokens)]
+        self._bare = {q.table[1] for q in self._qualifiers if not q.whole}
+        self._whole = {q.table for q in self._qualifiers if q.whole}
+        self._names = self._named()
+        self._ctes: dict[int, tuple[bool, dict[str, str]]] = {}  # where: whether in a WITH that is there; name -> table
+
+    def qualifiers(self) -> list[_Edit]:
+        """`db.people.` becomes the table's one name."""
+        return [
+            (q.start, q.end, quote(self._names[q.table]))
+            for q in self._qualifiers
+            if q.whole and q.table in self._names
+        ]
+
+    def place(self, sql: str, place: Place, replacement: str | tuple[str, str]) -> list[_Edit]:
+        reference = place.reference
+        before, after = replacement if isinstance(replacement, tuple) else (replacement, "")
+        if reference.kind != "from":
+            return [(reference.start, reference.end, before + after)]
+        name = self._name(place)
+        behind = f" {sql[slice(*reference.modifiers)]}" if reference.modifiers else ""
+        if self._needs_cte(place, name) and self._has_cte(place, name, before + behind + after):
+            edits = [(reference.start, reference.end, quote(name))]
+        else:
+            behind = behind if isinstance(replacement, tuple) else ""
+            alias = "" if reference.has_alias else f" AS {quote(name)}"
+            edits = [(reference.start, reference.end, before + behind + after + alias)]
+            if not behind:
+                return edits
+        return [*edits, (*reference.modifiers, "")] if reference.modifiers else edits
+
+    def ctes(self) -> list[_Edit]:
+        edits: list[_Edit] = []
+        for at, (in_with, tables) in self._ctes.items():
+            elements = ", ".join(f"{quote(name)} AS (SELECT * FROM {table})" for name, table in tables.items())
+            edits.append((at, at, f"{elements}, " if in_with else f"WITH {elements} "))
+        return edits
+
+    def _at_home(self, table: _Table) -> _Table:
+        return (None, table[1]) if table[0] == self._home else table
+
+    def _table(self, place: Place) -> _Table:
+        return self._at_home((place.reference.database, place.reference.name))
+
+    def _name(self, place: Place) -> str:
+        return self._names[self._table(place)]
+
+    def _named(self) -> dict[_Table, str]:
+        """What each table is called from now on: its name, or with the database where something else has that too."""
+        names: dict[_Table, str] = {}
+        at = {place.reference.start: self._table(place) for place in self._sources}
+        for place in self._sources:
+            table = self._table(place)
+            database, name = place.reference.database, table[1]
+            if database is not None and (table in self._whole or place.alias is None):
+                reach = _items(place.query) if table in self._whole else place.query.tables
+                others = (item for item in reach if at.get(item.start) != table)
+                if any(name == item.alias or item.parts[-1:] == (name,) for item in others):
+                    names[table] = f"{database}.{name}"
+            names.setdefault(table, name)
+        return names
+
+    def _needs_cte(self, place: Place, name: str) -> bool:
+        """Whether an alias cannot do it: there is one already, or another table of the query has the name too."""
+        if place.query.prewhere or place.query.joined:
+            return False
+        same = [other for other in self._sources if other.query is place.query and other is not place]
+        unaliased = {self._name(other) for other in same if other.alias is None}
+        taken = unaliased | {item.alias for item in place.query.tables if item.start != place.reference.start}
+        if place.alias is None:
+            return name in taken
+        asked = name in self._bare or self._table(place) in self._whole
+        return asked and name != place.alias and name not in taken
+
+    def _has_cte(self, place: Place, name: str, table: str) -> bool:
+        """Whether the query can have this CTE: no other table of the same name stands in the same WITH."""
+        in_with = place.giver.with_start >= 0
+        at = place.giver.with_start if in_with else place.query.start
+        if any(cte.name == name for cte in place.giver.ctes):
+            return False
+        return self._ctes.setdefault(at, (in_with, {}))[1].setdefault(name, table) == table
+
+
+def _qualifiers(tokens: Sequence[Token]) -> Iterator[_Qualifier]:
+    """Whatever looks like one, anywhere: a column's own dots too."""
+    index = 0
+    while index < len(tokens):
+        end = index
+        while tokens[end].kind in _NAMES and end + 2 < len(tokens) and tokens[end + 1].kind is TokenKind.DOT:
+            end += 2
+        names = [identifier_name(token) for token in tokens[index:end:2]]
+        if names:
+            yield _Qualifier((None, names[0]), tokens[index].start, tokens[index].end)
+        if len(names) > 1:
+            yield _Qualifier((names[0], names[1]), tokens[index].start, tokens[index + 2].end, whole=True)
+        index = end + 1
+
+
+def _items(query: Query) -> Iterator[TableItem]:
+    """The tables of a query, and of what its expressions may use them in."""
+    yield from query.tables
+    pending: list[Query | Union] = list(query.nested)
+    while pending:
+        part = pending.pop()
+        if isinstance(part, Union):
+            pending.extend(part.parts)
+        else:
+            yield from _items(part)
+
+
+def _edited(sql: str, edits: Sequence[_Edit]) -> str:
+    pieces: list[str] = []
+    position = 0
+    for start, end, text in sorted(edits):
+        pieces += [sql[position:start], text]
+        position = end
+    pieces.append(sql[position:])
+    return "".join(pieces)
