@@ -12,10 +12,10 @@ PORT ?= 7181
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check lint types imports browser docs conformance neuter clean
+.PHONY: help install demo test check lint types imports browser docs conformance neuter differential clean
 
 help:  ## this list
-	@awk 'BEGIN {FS = ":.*  ## "} /^[a-z]+:.*  ## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*  ## "} /^[a-z]+:.*  ## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(RUNTIME)  ## the environment only, in .venv (gives .venv/bin/pipit)
 
@@ -45,6 +45,9 @@ conformance: $(DEV)  ## how much of a folder of Tinybird projects works here, un
 
 neuter: $(DEV)  ## takes each defence out in a copy and lists the tests that notice (minutes; NAMES="part of a name")
 	@$(BIN)/python tests/attacks/neuter.py $(if $(NAMES),"$(NAMES)")
+
+differential: $(DEV)  ## every function, clause and setting of the engine tried for leaks between tenants (an hour; ARGS=--help)
+	@PYTHONPATH=tests $(BIN)/python tests/differential/run.py $(ARGS)
 
 docs: $(DEV)  ## the documentation as a site in build/site; a dead link is an error
 	@echo "==> docs"
