@@ -153,6 +153,9 @@ def test_a_pipe_that_does_not_exist_is_one_sentence(shop: Shell, served: Serving
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("Error: ") and "nothing" in done.stderr
     assert "Traceback" not in done.stderr
+    assert "Hint:  There is totals. `pipit deploy`" in done.stderr
+    for arguments in ([], ["--as", "tenant=a"], ["--diff", "admin"]):
+        assert "Hint:  Did you mean totals?" in shop("query", "total", *arguments).stderr
 
 
 def test_sql(shop: Shell, served: Serving) -> None:
@@ -230,7 +233,9 @@ def test_append_counts_and_explains_bad_rows(shop: Shell, served: Serving) -> No
 
 
 def test_append_to_nothing_and_from_nothing(shop: Shell, served: Serving) -> None:
-    assert shop("datasource", "append", "nothing", "sales.ndjson").returncode == 1
+    nothing = shop("datasource", "append", "nothing", "sales.ndjson")
+    assert nothing.returncode == 1 and "Hint:  There is sales" in nothing.stderr
+    assert "Hint:  Did you mean sales?" in shop("datasource", "append", "sale", "sales.ndjson").stderr
     missing = shop("datasource", "append", "sales", "missing.ndjson")
     assert missing.returncode == 1 and "missing.ndjson cannot be read" in missing.stderr
     (shop.folder / "not.ndjson.gz").write_text("plain text")

@@ -130,8 +130,8 @@ TYPE endpoint
   expected_result: |
     {"item":"hat","amount":5}
 - name: a_misspelt_key
-  az: {tenant: b}
-  expected_http_code: 200
+  ass: {tenant: b}
+  expected_http_statuss: 200
   parameters: least=9
   expected_result: |
     {"item":"cup","amount":9}
@@ -203,8 +203,8 @@ def test_what_has_no_effect_is_told(report: Report) -> None:
             "neither 'items' nor what it reads has a parameter 'leest': is 'least' meant?",
         ),
         "items: a_misspelt_key": (
-            "`az` is no key of a case and does nothing: is `as` meant?",
-            "`expected_http_code` is no key of a case and does nothing: is `expected_http_status` meant?",
+            "`ass` is no key of a case and does nothing: is `as` meant?",
+            "`expected_http_statuss` is no key of a case and does nothing: is `expected_http_status` meant?",
         ),
         "of_tenant: fixes_what_is_not_there": (
             "neither 'of_tenant' nor what it reads has a parameter 'tenent': is 'tenant' meant?",

@@ -7,7 +7,6 @@ token names may be deployed later, and a branch that nobody asks for may be all 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from difflib import get_close_matches
 
 from pipit.access import grants
 from pipit.access.context import Scope, SecurityContext
@@ -18,6 +17,7 @@ from pipit.catalog.snapshot import CompiledPipe, Snapshot
 from pipit.errors import Forbidden, PipitError
 from pipit.query.reached import tables_reached
 from pipit.query.secure import filters_for
+from pipit.suggest import closest
 
 
 def warnings_of(server: Server, token: str) -> list[str]:
@@ -88,5 +88,5 @@ def _sentence(error: PipitError) -> str:
 
 
 def _meant(name: str, known: Iterable[str]) -> str:
-    near = get_close_matches(name, list(known), 1)
-    return f" (is '{near[0]}' meant?)" if near else ""
+    near = closest(name, known)
+    return f" (is '{near}' meant?)" if near else ""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from difflib import get_close_matches
 from typing import Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-_ALIKE = 0.75  # `open` is not `token`
+from pipit.suggest import closest
+
 # Words that other tools have for one thing. Whichever of a line is a command here is meant by the others.
 _MEANINGS = (
     {"init", "new", "create", "start-project"},
@@ -61,9 +61,9 @@ class Commands(typer.Typer):
 def suggestion(word: str, known: Iterable[str]) -> str:
     """The known command that somebody means: one that is written like it, or that other tools call so. '' else."""
     names = sorted(known)
-    near = get_close_matches(word.lower(), names, 1, _ALIKE)
+    near = closest(word, names)
     if near:
-        return near[0]
+        return near
     lines = [line for line in _MEANINGS if word.lower() in line]
     return next((name for line in lines for name in names if name in line), "")
 

@@ -21,7 +21,8 @@ from pipit.cli.commands import Commands
 from pipit.cli.options import DataOption, HostOption, Options, TokenOption, examples, resolve
 from pipit.cli.output import count, err, line, note, out
 from pipit.cli.target import connect, run
-from pipit.errors import BadRequest, PipitError, RateLimited, TooLarge, Unavailable
+from pipit.errors import BadRequest, NotFound, PipitError, RateLimited, TooLarge, Unavailable
+from pipit.suggest import did_you_mean
 
 app = Commands(help="Data sources: put rows into them.")
 
@@ -29,6 +30,7 @@ _CHUNK_BYTES = 8 * 1024 * 1024  # below the server's 10 MB a request
 _JSON_BYTES = 512 * 1024 * 1024  # a JSON array is read as a whole
 _ATTEMPTS = 8
 _EXIT_QUARANTINED = 1
+_SHOWN_NAMES = 8
 _TO_NDJSON = "Convert it to NDJSON: one JSON object a line."
 
 
@@ -80,7 +82,8 @@ def append(
         if sent.successful:
             line(err, (f"{count(sent.quarantined, 'row')} did not fit and went to {name}_quarantine", "bold yellow"))
         else:
-            none = f"No row of {file} fits {name}: {count(sent.quarantined, 'row')} went to {name}_quarantine"
+            source_name = "standard input" if file == "-" else file
+            none = f"No row of {source_name} fits {name}: {count(sent.quarantined, 'row')} went to {name}_quarantine"
             line(err, ("Error: ", "bold red"), none)
         line(err, f'Why: pipit sql "SELECT c__error, c__record FROM {name}_quarantine LIMIT 10"')
         if strict or not sent.successful:
@@ -100,11 +103,23 @@ async def _append(options: Options, name: str, file: str, source: IO[bytes], siz
                     advance(piece.position)
             if not sent.successful and not sent.quarantined:
                 await _check_target(client, name)
+        except NotFound as error:
+            raise NotFound(error.message, hint=await _what_there_is(client, name) or error.hint) from None
         except PipitError:
             if sent.successful or sent.quarantined:
                 note(f"{count(sent.successful, 'row')} of {file} had been added to {name} before this error:")
             raise
     return sent
+
+
+async def _what_there_is(client: Client, name: str) -> str:
+    """The data source that may be meant, or a few that are deployed; nothing for a token that may not see them."""
+    try:
+        found = sorted(str(one["name"]) for one in (await client.get("/v0/datasources"))["datasources"])
+    except PipitError:
+        return ""
+    shown = ", ".join(found[:_SHOWN_NAMES]) + (" and more" if len(found) > _SHOWN_NAMES else "")
+    return did_you_mean(name, found) or (f"There is {shown}. `pipit deploy` makes the project's live." if found else "")
 
 
 async def _check_target(client: Client, name: str) -> None:

@@ -113,6 +113,8 @@ def _show_next(folder: Path, content: Mapping[str, bytes]) -> None:
     endpoints = [pipe.name for pipe in project.pipes.values() if pipe.endpoint is not None]
     for name in endpoints[-1:]:
         line(out, (f"  pipit query {name}", "cyan"))
+    if any(name.startswith("tests/") for name in content):
+        line(out, ("  pipit test", "cyan"))
 
 
 def _templates() -> Traversable:

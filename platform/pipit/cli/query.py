@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from enum import StrEnum
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -22,10 +22,13 @@ from pipit.cli.output import count, err, line, out, printable, show_table, write
 from pipit.cli.target import connect, run
 from pipit.cli.tokens import mint
 from pipit.errors import BadRequest, NotFound, PipitError, Unavailable
+from pipit.suggest import did_you_mean
 
 _PANEL = "Data"
 # A table on a screen is for eyes; the other formats print everything.
 _SHOWN_ROWS = 1_000
+_SHOWN_NAMES = 8
+_NOT_DEPLOYED = "`pipit deploy` makes the project's pipes live."
 _VIEW_SECONDS = 300
 
 
@@ -131,20 +134,19 @@ async def _query(
     show_sql: bool,
     format: Format,
 ) -> None:
-    async with connect(options) as client:
-        with _endpoint():
-            token = await _tenant_token(client, pipe, tenant, environment) if tenant else ""
-            if show_sql:
-                asked = {"pipe": pipe, "parameters": sent, "token": token}
-                _show_plan(await client.post("/v1/explain", json=asked), aside=format is not Format.TABLE)
-            path = f"/v0/pipes/{quote(pipe, safe='')}.{'json' if format is Format.TABLE else format.value}"
-            started = time.monotonic()
-            async with client.open("GET", path, params=sent, token=token) as response:
-                if format is Format.TABLE:
-                    _show_rows(await response.read(), time.monotonic() - started)
-                else:
-                    async for chunk in response.content.iter_chunked(2**20):
-                        write_bytes(chunk)
+    async with connect(options) as client, _endpoint(client, pipe):
+        token = await _tenant_token(client, pipe, tenant, environment) if tenant else ""
+        if show_sql:
+            asked = {"pipe": pipe, "parameters": sent, "token": token}
+            _show_plan(await client.post("/v1/explain", json=asked), aside=format is not Format.TABLE)
+        path = f"/v0/pipes/{quote(pipe, safe='')}.{'json' if format is Format.TABLE else format.value}"
+        started = time.monotonic()
+        async with client.open("GET", path, params=sent, token=token) as response:
+            if format is Format.TABLE:
+                _show_rows(await response.read(), time.monotonic() - started)
+            else:
+                async for chunk in response.content.iter_chunked(2**20):
+                    write_bytes(chunk)
 
 
 async def _diff(
@@ -156,9 +158,8 @@ async def _diff(
     show_sql: bool,
     format: Format,
 ) -> None:
-    async with connect(options) as client:
-        with _endpoint():
-            first, second = [await _view(client, pipe, tenant, sent, environment) for tenant in tenants]
+    async with connect(options) as client, _endpoint(client, pipe):
+        first, second = [await _view(client, pipe, tenant, sent, environment) for tenant in tenants]
     if format is Format.JSON:
         compare.as_json(pipe, first, second)
     else:
@@ -184,15 +185,26 @@ async def _view(
     return compare.View(name, plan, columns, tuple(found["data"]))
 
 
-@contextmanager
-def _endpoint() -> Iterator[None]:
-    """Around requests for a pipe: one that is not there is said with what to do."""
+@asynccontextmanager
+async def _endpoint(client: Client, pipe: str) -> AsyncIterator[None]:
+    """Around requests for a pipe: one that is not there is said with what there is, and with what to do."""
     try:
         yield
     except NotFound as error:
-        raise NotFound(
-            error.message, hint=error.hint or "Is it deployed? `pipit deploy` makes the project's pipes live."
-        ) from None
+        raise NotFound(error.message, hint=error.hint or await _what_there_is(client, pipe)) from None
+
+
+async def _what_there_is(client: Client, pipe: str) -> str:
+    """The endpoint that may be meant, or a few that are deployed."""
+    try:
+        found = (await client.get("/v0/pipes"))["pipes"]
+    except PipitError:
+        return _NOT_DEPLOYED
+    names = sorted(str(one["name"]) for one in found if one.get("endpoint"))
+    if not names:
+        return f"No endpoint is deployed. {_NOT_DEPLOYED}"
+    shown = ", ".join(names[:_SHOWN_NAMES]) + (" and more" if len(names) > _SHOWN_NAMES else "")
+    return did_you_mean(pipe, names) or f"There is {shown}. {_NOT_DEPLOYED}"
 
 
 async def _tenant_token(client: Client, pipe: str, tenant: dict[str, Any], environment: str) -> str:

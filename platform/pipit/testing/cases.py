@@ -12,12 +12,13 @@ import json
 import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
 import yaml
+
+from pipit.suggest import closest
 
 CASE_KEYS = ("name", "description", "parameters", "as", "fixed", "expected_result", "expected_http_status")
 ADMIN = "admin"  # `as: admin`, in a file that says who asks in its other cases
@@ -263,8 +264,8 @@ def _tenant(own: _Asking, of_file: _Asking) -> Tenant | None:
 
 
 def _unknown(key: str) -> str:
-    near = get_close_matches(key, CASE_KEYS, 1, 0.5)
-    meant = f"is `{near[0]}` meant?" if near else f"a case has {', '.join(CASE_KEYS)}"
+    near = closest(key, CASE_KEYS)
+    meant = f"is `{near}` meant?" if near else f"a case has {', '.join(CASE_KEYS)}"
     return f"`{key}` is no key of a case and does nothing: {meant}"
 
 

@@ -7,13 +7,13 @@ import secrets
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
 from enum import StrEnum
 from pathlib import Path
 
 from pipit.catalog.snapshot import CompiledPipe, Snapshot
 from pipit.jobs import schedule
 from pipit.query.reached import tables_reached
+from pipit.suggest import closest
 from pipit.testing.asking import ask, order_of, parameters_of
 from pipit.testing.cases import Case, Classic, Command, Quality, Skipped, Test
 from pipit.testing.compare import Match, difference, plain_slashes, same_rows
@@ -212,8 +212,8 @@ def _unknown(snapshot: Snapshot, pipe: CompiledPipe, case: Case) -> Iterator[str
     """A value that no template asks for changes nothing, and the test shows less than its name says."""
     known, unknown = parameters_of(snapshot, pipe, case)
     for name in unknown:
-        near = get_close_matches(name, known, 1)
-        meant = f": is '{near[0]}' meant?" if near else ""
+        near = closest(name, known)
+        meant = f": is '{near}' meant?" if near else ""
         yield f"neither '{pipe.name}' nor what it reads has a parameter '{name}'{meant}"
 
 
