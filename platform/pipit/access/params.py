@@ -1,19 +1,20 @@
 """What a request sent and what its token fixes become the values of one render. The token wins, silently.
 
 Names are compared exactly: `Tenant_ID` and `tenant_id[]` are other names than `tenant_id`, which a template
-that does not know them ignores. A tenant's request that says one thing twice is refused (two programs could
-read it differently); a workspace's own token has the dialect's way: the last one counts.
+that does not know them ignores. A list may be sent as one value or as several of one name, in order: `ids=a&ids=b`.
+Anything else that a request says twice is refused, whatever the token: two programs could read it differently.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 
-from pipit.access.context import Scalar, SecurityContext
+from pipit.access.context import Scalar
 from pipit.errors import BadRequest, TooLarge
 from pipit.templates import RequestValue
+from pipit.templates.parameters import is_reserved
 
 MAX_PARAMETERS = 1_000
 MAX_NAME_CHARACTERS = 1_024
@@ -36,33 +37,41 @@ class RequestParams:
     sent: tuple[Parameter, ...] = ()
 
 
-def merge(
-    request: RequestParams, fixed: Mapping[str, Scalar], security: SecurityContext
-) -> dict[str, RequestValue]:
-    """Name -> the value that the template sees. Raises BadRequest, TooLarge."""
+def merge(request: RequestParams, fixed: Mapping[str, Scalar], lists: Container[str] = ()) -> dict[str, RequestValue]:
+    """Name -> the value that the template sees; `lists` names the parameters that take several. Raises BadRequest,
+    TooLarge."""
     if len(request.sent) > MAX_PARAMETERS:
         raise BadRequest(f"The request has more than {MAX_PARAMETERS} parameters")
-    values: dict[str, RequestValue] = {}
-    seen: set[str] = set()
+    sent: dict[str, list[RequestValue | None]] = {}
     for parameter in request.sent:
         name = parameter.name
         if len(name) > MAX_NAME_CHARACTERS:
             raise BadRequest(f"The name of a parameter is longer than {MAX_NAME_CHARACTERS} characters")
         if name in fixed:
             continue
-        if name in seen and security.is_tenant:
+        if name in sent and name not in lists and not is_reserved(name):
             raise BadRequest(
                 f"The parameter '{_shown(name)}' is given more than once",
-                hint="Send it once, in the URL or in the body. An array is one value: a,b,c.",
+                hint="Send it once, in the URL or in the body. Only an Array takes several values.",
             )
-        seen.add(name)
-        value = _request_value(name, parameter.value)
-        if value is None:
-            values.pop(name, None)  # JSON's null is the dialect's absent
-        else:
+        sent.setdefault(name, []).append(_request_value(name, parameter.value))
+    values: dict[str, RequestValue] = {}
+    for name, found in sent.items():
+        value = found[0] if len(found) == 1 else _joined(name, found) if name in lists else found[-1]
+        if value is not None:  # JSON's null is the dialect's absent
             values[name] = value
     values.update(fixed)
     return values
+
+
+def _joined(name: str, values: Sequence[RequestValue | None]) -> RequestValue:
+    """Several values of one list: each a single element, also if a comma is in it; a list of JSON adds its elements."""
+    whole: list[RequestValue] = []
+    for value in values:
+        whole += value if isinstance(value, list) else [] if value is None else [value]
+    if len(json.dumps(whole)) > MAX_VALUE_BYTES:
+        raise _too_large(name)
+    return whole
 
 
 def _request_value(name: str, value: object) -> RequestValue | None:

@@ -33,7 +33,7 @@ async def run_copy(request: Request) -> Response:
     sent, controls = await parameters(request, server.config.max_body_bytes, reserved=("_mode", "q", "format"))
     name = pipe_of(snapshot, request.path_params["name"])
     job = await server.jobs.copy(
-        snapshot, name, merge(sent, {}, security), mode=controls.get("_mode", ""), asked_by=security.name
+        snapshot, name, merge(sent, {}, snapshot.lists), mode=controls.get("_mode", ""), asked_by=security.name
     )
     pipe = snapshot.pipes[name]
     shown = {"id": job.pipe_id, "name": pipe.name, "description": pipe.pipe.description}

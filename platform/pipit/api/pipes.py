@@ -17,7 +17,7 @@ from pipit.api.requests import authenticate, parameters, server_of
 from pipit.api.responses import ReadResponse
 from pipit.catalog.snapshot import CompiledPipe, Snapshot
 from pipit.errors import BadRequest, NotFound
-from pipit.query.formats import EXTENSIONS
+from pipit.query.formats import EXTENSIONS, output_settings
 from pipit.query.read import PipeQuery
 
 
@@ -40,7 +40,8 @@ async def endpoint(request: Request) -> Response:
             hint=f"Use one of {', '.join(sorted(EXTENSIONS))}.",
         )
     params, controls = await parameters(request, server.config.max_body_bytes)
-    query = PipeQuery(pipe_of(snapshot, name), params, format, controls.get("q", ""))
+    settings = output_settings((p.name, p.value) for p in params.sent)
+    query = PipeQuery(pipe_of(snapshot, name), params, format, controls.get("q", ""), settings)
     return ReadResponse(
         server.reader,
         snapshot,

@@ -7,20 +7,14 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from pipit.api.origin import log_refusals
-from pipit.api.requests import authenticate, parameters, query_pairs, read_body, server_of
+from pipit.api.requests import authenticate, parameters, read_body, server_of
 from pipit.api.responses import ReadResponse
 from pipit.errors import BadRequest
 from pipit.query import tenant_sql
-from pipit.query.formats import JSON, TSV
+from pipit.query.formats import JSON, TSV, output_settings
 from pipit.query.log import QUERY_API
 from pipit.query.read import SqlQuery
 
-# The dialect's own switches of the output; everything else in a URL is a template parameter.
-_OUTPUT_SETTINGS = (
-    "output_format_json_quote_64bit_integers",
-    "output_format_json_quote_denormals",
-    "output_format_parquet_string_as_string",
-)
 _FORM_TYPES = ("application/x-www-form-urlencoded", "multipart/form-data", "application/json")
 
 
@@ -47,7 +41,7 @@ async def sql(request: Request) -> Response:
         request_parameters,
         default,
         pipeline=controls.get("pipeline", ""),
-        settings={k: _switch(k, v) for k, v in query_pairs(request) if k in _OUTPUT_SETTINGS},
+        settings=output_settings((p.name, p.value) for p in request_parameters.sent),
     )
     return ReadResponse(
         server.reader,
@@ -57,12 +51,6 @@ async def sql(request: Request) -> Response:
         request_id=request.state.request_id,
         headers=dict(request.state.rate_headers),
     )
-
-
-def _switch(name: str, value: str) -> str:
-    if value not in ("0", "1"):
-        raise BadRequest(f"The parameter '{name}' must be 0 or 1")
-    return value
 
 
 def _text(raw: bytes) -> str:

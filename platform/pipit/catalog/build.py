@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import lru_cache
 
 from pipit.access.policy import Policy
-from pipit.catalog.lineage import derived, fixed_params, references
+from pipit.catalog.lineage import derived, fixed_params, lists, references
 from pipit.catalog.snapshot import CompiledNode, CompiledPipe, NodeTarget, Snapshot, Table, Workspace
 from pipit.catalog.state import TableNames
 from pipit.datafiles import MERGING, key_items
@@ -60,7 +60,9 @@ def build_snapshot(
     return replace(
         snapshot,
         tables={n: replace(t, sources=sources[n]) for n, t in tables.items()},
-        pipes={n: replace(p, fixed_params=fixed_params(snapshot, p)) for n, p in pipes.items()},
+        pipes={
+            n: replace(p, fixed_params=fixed_params(snapshot, p), lists=lists(snapshot, p)) for n, p in pipes.items()
+        },
     )
 
 

@@ -77,6 +77,12 @@ def fixed_params(snapshot: Snapshot, pipe: CompiledPipe) -> tuple[str, ...]:
     return tuple(found)
 
 
+def lists(snapshot: Snapshot, pipe: CompiledPipe) -> frozenset[str]:
+    """The parameters of the pipe, and of those that it reads, of which a request may send several values."""
+    read = {owner.name: owner for node in pipe.nodes.values() for owner, _ in nodes_read(snapshot, pipe, node)}
+    return frozenset(p.name for one in (pipe, *read.values()) for p in one.parameters if p.is_list)
+
+
 def computes_names(snapshot: Snapshot, pipe: CompiledPipe, node: CompiledNode) -> bool:
     """Whether a template on the way to this node's rows may print a name of a table or column that is not in it."""
     return any(

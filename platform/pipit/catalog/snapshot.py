@@ -97,6 +97,7 @@ class CompiledPipe:
     nodes: Mapping[str, CompiledNode]
     parameters: tuple[Parameter, ...] = ()  # of its own nodes, in order of appearance
     fixed_params: tuple[str, ...] = ()  # FIXED_PARAMS of its own, and of the pipes that it reads
+    lists: frozenset[str] = frozenset()  # parameters that take several values, its own and of the pipes that it reads
 
     @property
     def name(self) -> str:
@@ -236,6 +237,11 @@ class Snapshot:
         for table in self.services.values():
             found[f"{table.database}.{table.physical}"] = TableTarget(table)
         return found
+
+    @cached_property
+    def lists(self) -> frozenset[str]:
+        """Parameters of any pipe that take several values: a text of its own may read all of them."""
+        return frozenset(name for pipe in self.pipes.values() for name in pipe.lists)
 
     @cached_property
     def mixed_columns(self) -> Mapping[str, tuple[tuple[str, str], ...]]:

@@ -6,6 +6,7 @@ or settings.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pipit.errors import BadRequest
@@ -61,6 +62,30 @@ SQL_FORMATS = {
         Format("Markdown", "text/markdown; charset=utf-8"),
     )
 }
+
+
+# What a client may say of the output, as parameters of a request: how a value is written, never which. Each is 0 or 1.
+OUTPUT_SETTINGS = (
+    "output_format_json_quote_64bit_integers",
+    "output_format_json_quote_64bit_floats",
+    "output_format_json_quote_decimals",
+    "output_format_json_quote_denormals",
+    "output_format_json_escape_forward_slashes",
+    "output_format_json_named_tuples_as_objects",
+    "output_format_parquet_string_as_string",
+)
+_SWITCH = {"0": "0", "1": "1", "false": "0", "true": "1"}
+
+
+def output_settings(sent: Iterable[tuple[str, object]]) -> dict[str, str]:
+    """Those of a request's parameters that are settings of the output; the last one counts. Raises BadRequest."""
+    found: dict[str, str] = {}
+    for name, value in sent:
+        if name in OUTPUT_SETTINGS:
+            if isinstance(value, (list, dict)) or str(value).lower() not in _SWITCH:
+                raise BadRequest(f"The parameter '{name}' must be 0 or 1")
+            found[name] = _SWITCH[str(value).lower()]
+    return found
 
 
 def split_format(text: str, default: Format) -> tuple[str, Format]:

@@ -64,6 +64,7 @@ class PipeQuery:
     params: RequestParams
     format: Format
     over: str = ""
+    settings: Mapping[str, str] = field(default_factory=dict)  # of the output
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,8 +324,7 @@ class Reader:
         check_filters(snapshot, security, reads, filters)
         settings = settings_for(self._limits)
         settings |= composed.settings
-        if isinstance(query, SqlQuery):
-            settings |= query.settings
+        settings |= query.settings
         # Confined by a filter or by parameters that the token fixes: statistics would count others' rows.
         if filters or self._is_confined(security, query):
             settings |= STRICT
@@ -401,7 +401,7 @@ class Reader:
                 else f"The pipe '{query.pipe}' does not have an endpoint yet"
             )
         binder.fixed = frozenset(fixed)
-        values = merge(query.params, fixed, security)
+        values = merge(query.params, fixed, pipe.lists)
         if query.over:
             if security.is_tenant:
                 raise Forbidden("A JWT cannot use 'q': only workspace tokens may send SQL")
@@ -418,7 +418,7 @@ class Reader:
         self, snapshot: Snapshot, security: SecurityContext, query: SqlQuery, binder: Binder, fences: Fences
     ) -> tuple[Composed, Binder, Format]:
         _check_sql_size(query.sql)
-        values = merge(query.params, {}, security)
+        values = merge(query.params, {}, snapshot.lists | _lists_of(query.sql))
         pipeline: tuple[CompiledPipe, CompiledNode] | None = None
         if query.pipeline:
             pipe = snapshot.pipes.get(query.pipeline)
@@ -443,6 +443,12 @@ async def _counted(chunks: AsyncIterator[bytes], most: int) -> AsyncIterator[byt
         if size > most:
             raise result_too_large(most)
         yield chunk
+
+
+def _lists_of(text: str) -> frozenset[str]:
+    if not text.lstrip().startswith("%"):
+        return frozenset()
+    return frozenset(p.name for p in Template.compile(text, name="q").parameters if p.is_list)
 
 
 def render_text(text: str, values: Mapping[str, RequestValue], binder: Binder, secrets: Mapping[str, str]) -> str:

@@ -43,6 +43,11 @@ class Parameter:
     guards: tuple[str, ...] = ()
     line: int = 0
 
+    @property
+    def is_list(self) -> bool:
+        """Whether a request may send several values of it."""
+        return self.type.startswith("Array")
+
 
 @dataclass(frozen=True, slots=True)
 class Use:
