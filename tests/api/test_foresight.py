@@ -64,6 +64,9 @@ def source(kind: str, name: str, **more: Any) -> dict[str, Any]:
         ([source("APPEND", "opens")], {}, ["There is no data source 'opens' (is 'open' meant?)"]),
         ([source("APPEND", "open", fixed_values={"tenent": "a"})], {}, ["'open' has no column 'tenent'"]),
         ([source("APPEND", "open", fixed_values={"tenant": "a"})], {}, []),
+        ([source("APPEND", "sales", fixed_values={"tenant": "a"})], {}, []),
+        ([source("APPEND", "sales")], {}, ["Events for 'sales' will be refused: A JWT that appends to 'sales' must set"]),
+        ([source("APPEND", "sales", fixed_values={"team": 1})], {}, ["Events for 'sales' will be refused: "]),
     ],
 )  # fmt: skip
 async def test_a_jwt_is_told_what_it_will_not_open(

@@ -1,7 +1,8 @@
 """What a token that was just made will not be able to do: told to whoever made it, who can still mend it.
 
-The decisions are a read's own (`grants.read_pipe`, `filters_for`), asked beforehand. Nothing is refused here: what a
-token names may be deployed later, and a branch that nobody asks for may be all that is wrong.
+The decisions are those of reads and appends (`grants.read_pipe`, `filters_for`, `writes.check`), asked beforehand.
+Nothing is refused here: what a token names may be deployed later, and a branch that nobody asks for may be all that is
+wrong.
 """
 
 from __future__ import annotations
@@ -20,14 +21,27 @@ from pipit.query.secure import filters_for
 from pipit.suggest import closest
 
 
-def warnings_of(server: Server, token: str) -> list[str]:
+async def warnings_of(server: Server, token: str) -> list[str]:
     """One text for each thing that the token's requests will be refused, or that its scopes say in vain."""
     try:
         security, snapshot = viewer_of(server, token)
     except Forbidden as refused:  # its environment is not there
         return [_sentence(refused)]
-    found = [text for scope in security.scopes for text in _of_scope(snapshot, security, scope)]
-    return list(dict.fromkeys(found))
+    found: dict[str, None] = {}
+    for scope in security.scopes:
+        found |= dict.fromkeys(_of_scope(snapshot, security, scope))
+        found |= dict.fromkeys(await _of_append(server, snapshot, security, scope))
+    return list(found)
+
+
+async def _of_append(server: Server, snapshot: Snapshot, security: SecurityContext, scope: Scope) -> list[str]:
+    table = snapshot.datasource(scope.resource) if scope.type == "DATASOURCES:APPEND" else None
+    try:
+        if table is not None:
+            await server.deployer.writes.check(snapshot, table, security, scope.fixed_values)
+    except Forbidden as refused:
+        return [f"Events for '{scope.resource}' will be refused: {_sentence(refused)}"]
+    return []
 
 
 def _of_scope(snapshot: Snapshot, security: SecurityContext, scope: Scope) -> Iterator[str]:

@@ -135,7 +135,7 @@ async def create_token(request: Request) -> Response:
     if "expiration_time" in wanted.fields:
         grants.require_admin(security)
         made = _minted(snapshot, wanted)
-        return JSONResponse({"token": made} | _warnings(request, made))
+        return JSONResponse({"token": made} | await _warnings(request, made))
     for name in ("context", "limits"):
         if name in wanted.document:
             raise BadRequest(f"A static token takes no '{name}'", hint="For a JWT give 'expiration_time'.")
@@ -153,12 +153,12 @@ async def create_token(request: Request) -> Response:
         description=wanted.text("description") or "",
         environment=wanted.text("environment") or "",
     )
-    return JSONResponse(_object(row) | _warnings(request, row.token))
+    return JSONResponse(_object(row) | await _warnings(request, row.token))
 
 
-def _warnings(request: Request, made: str) -> dict[str, object]:
+async def _warnings(request: Request, made: str) -> dict[str, object]:
     asked = ("check", "true") in query_pairs(request)
-    return {"warnings": warnings_of(server_of(request), made)} if asked else {}
+    return {"warnings": await warnings_of(server_of(request), made)} if asked else {}
 
 
 async def token(request: Request) -> Response:
