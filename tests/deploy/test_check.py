@@ -33,7 +33,9 @@ async def test_errors_of_every_stage_come_together_and_sorted(engine: Engine) ->
         worse__datasource="SCHEMA >\n    `a` Strin\n",
         a_view__pipe=pipe("SELECT nam FROM events", "TYPE materialized\nDATASOURCE totals\n"),
         totals__datasource=TOTALS,
-        b_view__pipe=pipe("%\nSELECT name, {{UInt64(n, 1)}} AS n FROM events", "TYPE materialized\nDATASOURCE totals\n"),
+        b_view__pipe=pipe(
+            "%\nSELECT name, {{UInt64(n, 1)}} AS n FROM events", "TYPE materialized\nDATASOURCE totals\n"
+        ),
         parse__pipe="NODE e\nSQL SELECT 1\nSQL >\n    SELECT 1\n",
         template__pipe=pipe("%\nSELECT {{String(a}}"),
         unclosed__pipe=pipe("%\nSELECT 1 {% if defined(a) %}"),

@@ -384,7 +384,9 @@ async def test_a_database_goes_though_tables_are_made_in_it(workspace: Workspace
     async def make() -> None:
         for number in range(60):
             with suppress(SqlError):  # the database is gone
-                await server.engine.command(f"CREATE TABLE `{made.database}`.t{number} (a Int8) ENGINE = MergeTree ORDER BY a")
+                await server.engine.command(
+                    f"CREATE TABLE `{made.database}`.t{number} (a Int8) ENGINE = MergeTree ORDER BY a"
+                )
 
     making = asyncio.create_task(make())
     await asyncio.sleep(0)

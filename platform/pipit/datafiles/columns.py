@@ -15,6 +15,7 @@ from pipit.datafiles.jsonpaths import EACH, parse_jsonpath
 from pipit.datafiles.resources import Column
 from pipit.datafiles.source import Report
 from pipit.sql.lexer import unescape
+from pipit.sql.literals import quote_string
 
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _DIRECTIVE = re.compile(r"[A-Z][A-Z_]{2,}(?=\s|$)")
@@ -41,6 +42,19 @@ _HOLDS_ARRAY = re.compile(r"\b(Array|Nested|JSON|Object|Dynamic|Variant)\b")
 def read_columns(report: Report, start: int, end: int) -> tuple[Column, ...]:
     """The columns that stand in `report.text[start:end]`. What cannot be read is noted, and reading goes on."""
     return _Reader(report, start, end).columns()
+
+
+_LOW = "LowCardinality("
+_ZERO_FOR_EMPTY = re.compile(r"(?:Nullable\()?(?:Date|Time|U?Int\d|Float|BFloat|Decimal|UUID|IPv[46]|Bool)")
+_NO_NULL = re.compile(r"(?:Array|Map|Tuple|Nested|AggregateFunction|JSON|Dynamic|Variant)\b")
+
+
+def _bare(type_: str) -> str:
+    """Without LowCardinality and Nullable around it."""
+    for wrapper in (_LOW, "Nullable("):
+        if type_.startswith(wrapper) and type_.endswith(")"):
+            type_ = type_[len(wrapper) : -1]
+    return type_
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,11 +140,28 @@ class _Reader:
             raise self._refuse("Column name and either type or DEFAULT are required", draft.at, "`name` Type")
         type_ = draft.type or ""
         default = draft.default
-        if default is not None and default.upper() == "NULL" and type_.startswith(_NULLABLE):
-            default = None
+        if default is not None and default.upper() == "NULL":
+            if type_ and not type_.startswith(_NULLABLE):
+                type_ = self._nullable(draft, type_)
+            default = default if not type_ else None
+        elif default in ("''", '""') and _ZERO_FOR_EMPTY.match(plain := _bare(type_)):
+            # Published files say so; the engine reads no such value from an empty text.
+            default = f"defaultValueOfTypeName({quote_string(plain)})"
         if draft.jsonpath is not None:
             self._check_path(draft)
         return Column(draft.name, type_, draft.jsonpath, default, draft.codec, self.report.position(draft.at))
+
+    def _nullable(self, draft: _Draft, type_: str) -> str:
+        """The type of a column with DEFAULT NULL: the engine makes it Nullable, so the file is taken to say that."""
+        if _NO_NULL.match(type_):
+            message = f"The DEFAULT of '{draft.name}' is NULL, and {type_} cannot be Nullable"
+            self.report.error(message, draft.at, "Leave DEFAULT out.")
+            return type_
+        low = type_.startswith(_LOW)
+        written = f"{_LOW}Nullable({type_[len(_LOW) : -1]}))" if low else f"Nullable({type_})"
+        message = f"'{draft.name}' is {type_} with DEFAULT NULL: it is taken as {written}"
+        self.report.warn(message, draft.at, f"Write {written}.")
+        return written
 
     def _name(self) -> str:
         start, char = self.i, self.text[self.i]

@@ -115,5 +115,7 @@ def _cannot_fill(view: View, source: str) -> DatafileError:
         file=place.file or view.pipe.pipe.file,
         line=place.line,
         column=place.column,
-        hint=f"Write BACKFILL skip in {view.target.datasource.file} to start with new rows, or use a new target.",
+        hint=f"Write BACKFILL skip in {view.target.datasource.file} and deploy: new rows come from then on. Then "
+        f"`pipit populate {view.pipe.name} --truncate` fills '{view.target.name}' anew from all rows of '{source}', in "
+        "one step, if this view is all that fills it. Or use a new target.",
     )

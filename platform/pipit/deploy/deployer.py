@@ -30,6 +30,7 @@ from pipit.datafiles.resources import Warning as ProjectWarning
 from pipit.deploy.apply import Objects, drop
 from pipit.deploy.commit import became_live, insist
 from pipit.deploy.environments import EnvironmentOutcome, Environments, tables_of
+from pipit.deploy.equal import same_tables
 from pipit.deploy.plan import Plan, make_plan, rename_views
 from pipit.deploy.scratch import SCRATCH_NAME
 from pipit.deploy.targets import with_targets
@@ -234,6 +235,7 @@ class Deployer:
             existing=existing,
             allow_destructive=allow_destructive,
             allow_weaker=allow_weaker,
+            same=await same_tables(self._engine, live, project),
         )
         tokens = self._tokens(workspace_id, project)
         self._catalog.credentials.check_free(workspace_id, (token.name for token in tokens))

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pipit.catalog.catalog import Catalog
 from pipit.catalog.snapshot import Snapshot
 from pipit.datafiles.resources import Project
+from pipit.deploy.equal import same_tables
 from pipit.deploy.plan import Plan, make_plan
 from pipit.engine.client import Engine
 from pipit.errors import PipitError, ProjectError, Unavailable
@@ -93,7 +94,9 @@ class Environments:
             if not self._engine.available:  # each would wait for it, one after the other
                 raise Unavailable("The engine is away")
             # What goes was approved for the workspace; the environment has only what the workspace had.
-            plan = make_plan(live, project, existing=tables[live.workspace.database], allow_destructive=True)
+            same = await same_tables(self._engine, live, project)
+            existing = tables[live.workspace.database]
+            plan = make_plan(live, project, existing=existing, allow_destructive=True, same=same)
             if plan.errors:
                 raise ProjectError(plan.errors)
             if not check:

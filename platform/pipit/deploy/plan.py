@@ -7,7 +7,7 @@ pipes, a new view. Everything else is an error that names what will do it later,
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 
 from msgspec import structs
@@ -69,14 +69,18 @@ def make_plan(
     existing: frozenset[str],
     allow_destructive: bool,
     allow_weaker: bool = False,
+    same: Mapping[str, DataSource] | None = None,
 ) -> Plan:
-    """Compares. `existing` are the tables that the workspace's database has now, whatever deployment made them."""
+    """Compares. `existing` are the tables that the workspace's database has now, whatever deployment made them. `same`
+    are data sources whose tables are the same in other words (`equal.py`), in the live text's words.
+    """
     old = live.project
     errors: list[DatafileError] = []
     columns: list[NewColumn] = []
     changed: list[str] = []
     for name, datasource in project.datasources.items():
         before = old.datasources.get(name)
+        datasource = (same or {}).get(name, datasource)
         if before is None or _meaning(before) == _meaning(datasource):
             continue
         changed.append(name)
@@ -117,7 +121,7 @@ def make_plan(
         new_columns=tuple(columns),
         new_views=new_views,
         gone_views=gone_views,
-        warnings=project.warnings,
+        warnings=project.warnings + tuple(_no_longer_filled(live, project, gone_views)),
         errors=tuple(errors),
     )
 
@@ -132,6 +136,34 @@ def _unguarded(project: Project, names: TableNames) -> Iterator[DatafileError]:
                 file=datasource.file,
                 hint=f"Give '{name}' a ROW_POLICY of its own (`ROW_POLICY 0`: tenants see no row), or delete it too.",
             )
+
+
+def _no_longer_filled(live: Snapshot, project: Project, gone: tuple[str, ...]) -> Iterator[ProjectWarning]:
+    """Deleting a view deletes no row; from then on its target stands still."""
+    for key in gone:
+        pipe, _, name = key.partition(".")
+        before = live.pipes[pipe].nodes[name].node if pipe in live.pipes else None
+        target = before.datasource if before else ""
+        if target not in project.datasources or before is None:
+            continue
+        sources = sorted(live.tables[target].sources) if target in live.tables else []
+        what = f" from {', '.join(repr(s) for s in sources)}" if sources else ""
+        place = before.position
+        yield ProjectWarning(
+            place.file or live.pipes[pipe].pipe.file,
+            f"The materialized node '{name}' of '{pipe}' is deleted: it stops filling '{target}'{what}",
+            place.line,
+            place.column,
+            f"The rows of '{target}' stay as they are. {undo_hint(target, pipe)}",
+        )
+
+
+def undo_hint(target: str, pipe: str) -> str:
+    """How a view comes back to a target that is live."""
+    return (
+        f"To have it back later: the node again, BACKFILL skip in '{target}', deploy, and then "
+        f"`pipit populate {pipe} --truncate`, which fills the target anew from all rows of its source."
+    )
 
 
 def _meaning(datasource: DataSource) -> DataSource:

@@ -20,8 +20,10 @@ from pipit.datafiles.resources import NodeType, Project
 from pipit.datafiles.resources import Warning as ProjectWarning
 from pipit.deploy import ddl
 from pipit.deploy.columns import differences
+from pipit.deploy.defaults import wrong_defaults
 from pipit.deploy.differences import as_patterns
 from pipit.deploy.gate import checked
+from pipit.deploy.heed import heeds
 from pipit.deploy.policies import try_policies
 from pipit.deploy.scratch import logical, scratch_database
 from pipit.deploy.services import make_services
@@ -64,6 +66,9 @@ async def validate(
         errors += bad_policies
         errors += switched_off(snapshot)
         warnings = _unreadable(snapshot) + _reserved(snapshot) + _bad_expressions(snapshot)
+        wrong_queries, cautions = await heeds(engine, snapshot)
+        errors += wrong_queries
+        warnings += cautions
         if workspace.settings.unfixed_appends:
             warnings += unfixed_appends(snapshot, await needs_of(engine, snapshot))
         if workspace.settings.require_policies:
@@ -106,8 +111,12 @@ async def _create_tables(engine: Engine, snapshot: Snapshot) -> tuple[list[Dataf
             errors += refused
             continue
         try:
-            statement = ddl.create_table(table.datasource, table.database, table.physical)
-            await engine.command(await checked(engine, statement))
+            statement = await checked(engine, ddl.create_table(table.datasource, table.database, table.physical))
+            if wrong := await wrong_defaults(engine, table.datasource):
+                broken.add(table.name)
+                errors += wrong
+                continue
+            await engine.command(statement)
             await engine.command(create_quarantine(table.datasource, table.database, table.quarantine))
         except Unavailable:
             raise

@@ -1,0 +1,95 @@
+"""What a project's author should know of its data sources. Only a FORWARD_QUERY that is no SQL is an error."""
+
+from __future__ import annotations
+
+from pipit.catalog.snapshot import Snapshot, Table
+from pipit.datafiles.resources import NodeType
+from pipit.datafiles.resources import Warning as ProjectWarning
+from pipit.deploy.ddl import place_of
+from pipit.engine.client import Engine
+from pipit.errors import DatafileError, PipitError, SqlError, Unavailable
+from pipit.sql.references import single_statement, trailing_clauses
+
+
+async def heeds(engine: Engine, snapshot: Snapshot) -> tuple[list[DatafileError], list[ProjectWarning]]:
+    """Raises Unavailable."""
+    errors: list[DatafileError] = []
+    warnings: list[ProjectWarning] = []
+    written = {
+        node.node.datasource if node.node.type is NodeType.MATERIALIZED else node.node.target_datasource
+        for pipe in snapshot.pipes.values()
+        for node in pipe.nodes.values()
+        if node.node.type in (NodeType.MATERIALIZED, NodeType.COPY)
+    }
+    for table in snapshot.tables.values():
+        if table.datasource.forward_query:
+            wrong, said = await _forward_query(engine, table)
+            errors += wrong
+            warnings += said
+        warnings += _unsorted(table)
+        warnings += _unfilled(table, written)
+        warnings += _unreadable_for_tenants(snapshot, table)
+    return errors, warnings
+
+
+def _warn(table: Table, word: str, message: str, hint: str) -> ProjectWarning:
+    place = place_of(table.datasource, word)
+    return ProjectWarning(place.file or table.datasource.file, message, place.line or 1, place.column or 1, hint)
+
+
+async def _forward_query(engine: Engine, table: Table) -> tuple[list[DatafileError], list[ProjectWarning]]:
+    source = table.datasource
+    place = place_of(source, "FORWARD_QUERY")
+
+    def refuse(message: str, hint: str) -> list[DatafileError]:
+        return [
+            DatafileError(
+                f"FORWARD_QUERY: {message}",
+                file=place.file or source.file,
+                line=place.line or 1,
+                column=place.column or 1,
+                hint=hint,
+            )
+        ]
+
+    hint = "A SELECT that gives the new columns from the old ones, such as SELECT id, toString(code) AS code."
+    try:
+        sql = single_statement(source.forward_query)
+        if sql.split(None, 1)[0].upper() not in ("SELECT", "WITH") or trailing_clauses(sql):
+            return refuse("it is not a SELECT", hint), []
+        await engine.query(f"EXPLAIN AST {sql}", settings={"readonly": 1})
+    except Unavailable:
+        raise
+    except (SqlError, IndexError) as error:
+        return refuse(error.message if isinstance(error, PipitError) else "it is empty", hint), []
+    message = f"The FORWARD_QUERY of '{source.name}' is not applied yet: this version changes no rows that are there"
+    return [], [_warn(table, "FORWARD_QUERY", message, "Take it out, or keep it for a version that does.")]
+
+
+def _unsorted(table: Table) -> list[ProjectWarning]:
+    engine = table.datasource.engine
+    if not engine.name.endswith("MergeTree") or engine.sorting_key.replace(" ", "") not in ("", "tuple()", "()"):
+        return []
+    message = f"'{table.name}' has no sorting key: every read scans all of its rows"
+    hint = "ENGINE_SORTING_KEY customer_id, timestamp: the columns by which it is read, those with few values first."
+    return [_warn(table, "ENGINE", message, hint)]
+
+
+def _unfilled(table: Table, written: set[str]) -> list[ProjectWarning]:
+    if table.name in written or not any("AggregateFunction(" in c.type for c in table.datasource.columns):
+        return []
+    if any(c.jsonpath is not None for c in table.datasource.columns) or table.datasource.vendor:
+        return []
+    message = f"Nothing fills '{table.name}': no materialized node and no copy writes it, and events cannot"
+    return [_warn(table, "SCHEMA", message, "If a view was deleted: its rows stay as they are, and no new ones come.")]
+
+
+def _unreadable_for_tenants(snapshot: Snapshot, table: Table) -> list[ProjectWarning]:
+    """A read by a tenant of what derives from a policed table and has no policy is refused."""
+    policed = sorted(s for s in table.sources if (t := snapshot.tables.get(s)) is not None and t.policy is not None)
+    if table.policy is not None or not policed:
+        return []
+    message = (
+        f"Tenants cannot read '{table.name}': it is made from '{policed[0]}', which has a ROW_POLICY, and has none"
+    )
+    return [_warn(table, "SCHEMA", message, f"Give '{table.name}' a ROW_POLICY over a column that it has.")]
