@@ -16,6 +16,7 @@ from pipit.datafiles.connection import read_connection
 from pipit.datafiles.datasource import read_datasource
 from pipit.datafiles.includes import Includes
 from pipit.datafiles.pipe import read_pipe
+from pipit.datafiles.published import callable_pipes, is_classic, published
 from pipit.datafiles.resources import Connection, DataSource, Node, NodeType, Pipe, Project, versioned
 from pipit.datafiles.source import Report
 from pipit.errors import ProjectError
@@ -75,6 +76,7 @@ class _Reading:
     """A project while its files are read."""
 
     def __init__(self, files: Mapping[str, str]) -> None:
+        self._files = files
         self._includes = Includes(files)
         self.reports: dict[str, Report] = {}
         self.datasources: dict[str, DataSource] = {}
@@ -150,7 +152,30 @@ class _Reading:
             self._check_source(source)
         for name, pipe in self.pipes.items():
             report = self.reports[pipe.file]
-            self.pipes[name] = replace(pipe, nodes=tuple(self._checked(report, node) for node in pipe.nodes))
+            self.pipes[name] = replace(pipe, nodes=tuple(self._checked(report, pipe, node) for node in pipe.nodes))
+        self._publish()
+
+    def _publish(self) -> None:
+        """Pipes without TYPE: Classic's endpoints, or one warning of them all."""
+        pipes = callable_pipes(self.pipes.values())
+        if not pipes:
+            return
+        report = self.reports[pipes[0].file]
+        names = ", ".join(pipe.name for pipe in pipes)
+        if is_classic(self._files):
+            self.pipes.update((pipe.name, published(pipe)) for pipe in pipes)
+            report.warn(
+                f"Published as in Tinybird Classic, without TYPE: {names}",
+                None,
+                "TYPE endpoint under the node's SQL says it for good.",
+            )
+            return
+        report.warn(
+            f"No endpoint answers for these pipes without TYPE, and no pipe reads them: {names}",
+            None,
+            "TYPE endpoint under a node's SQL publishes it. So does the folder: mkdir -p endpoints && git mv "
+            f"{' '.join(pipe.file for pipe in pipes)} endpoints/",
+        )
 
     def _check_source(self, source: DataSource) -> None:
         report = self.reports[source.file]
@@ -168,11 +193,11 @@ class _Reading:
         ):
             self._check_connection(report, settings.get(word, ""), word, 0)
 
-    def _checked(self, report: Report, node: Node) -> Node:
+    def _checked(self, report: Report, pipe: Pipe, node: Node) -> Node:
         """The node with its target by its own name, where the pipe wrote it with a version."""
         at = report.offset(node.position)
         other = self.datasources.get(node.name) or self.pipes.get(node.name)
-        if other is not None:
+        if other is not None and other is not pipe:  # its own pipe's name means the node, inside of the pipe
             what = "data source" if isinstance(other, DataSource) else "pipe"
             report.error(
                 f"Node '{node.name}' has the name of a {what}, {other.file}", at, "Give the node another name."
