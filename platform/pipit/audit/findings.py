@@ -35,7 +35,7 @@ CODES: Mapping[str, str] = {
     "or copies make of its rows those of a table with a ROW_POLICY",
     "goes_around": "a construct that row filters do not reach: a dictionary, a table function, a setting, an engine",
     "definer": "SQL that runs with its definer's rights",
-    "tells_of_others": "a function or virtual column that tells of rows which a filter hides",
+    "tells_of_others": "a function, virtual column or SAMPLE that tells of rows which a filter hides",
     "quarantine": "an endpoint reads a quarantine: rows that were not parsed cannot be filtered",
     "open_table": "an endpoint reads tables with a ROW_POLICY and one about which nothing is said",
     "guarded_filter": "the condition on a fixed parameter is gone when the parameter is left out or empty",

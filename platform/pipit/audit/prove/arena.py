@@ -28,7 +28,7 @@ from pipit.audit.prove.knowledge import Reach
 from pipit.audit.prove.rows import Row
 from pipit.audit.prove.tenants import View
 from pipit.catalog.catalog import Catalog
-from pipit.catalog.snapshot import CompiledPipe, Snapshot, Table
+from pipit.catalog.snapshot import CompiledPipe, Snapshot, Table, mixed_columns
 from pipit.deploy import Deployer
 from pipit.deploy.ddl import column_definition
 from pipit.deploy.views import View as MaterializedView
@@ -44,6 +44,7 @@ from pipit.query.limits import REPEATABLE, Limits
 from pipit.query.nested import subquery
 from pipit.query.read import PipeQuery, Reader
 from pipit.sql.identifiers import quote
+from pipit.sql.mixed import settled
 from pipit.templates import Binder
 
 log = logging.getLogger("pipit.prove")
@@ -259,7 +260,7 @@ class Place:
             await engine.command(f"CREATE TABLE {scratch} ({columns}) ENGINE = Memory")
             try:
                 await engine.insert(scratch, [{**r.values, "_pipit_row": r.id} for r in held], settings=_INSERT)
-                condition = table.policy.filter_for(security)
+                condition = settled(table.policy.filter_for(security), mixed_columns(table.datasource))
                 seen = await engine.rows(f"SELECT _pipit_row AS id FROM {scratch} WHERE {condition}")
                 found |= {int(row["id"]) for row in seen}
             finally:
