@@ -377,3 +377,63 @@ def test_what_is_classic_is_read_and_said() -> None:
     assert any("TOKEN ... CREATE is Classic" in message for message in said)
     assert any("ENGINE in a pipe is Classic" in message for message in said)
     assert project.pipes["p"].cache == 60
+
+
+@pytest.mark.parametrize(
+    ("written", "word", "at"),
+    [
+        ("TOKEN one READ READ", "READ", 11),
+        ("TOKEN read pipes token READ", "token", 18),
+        ("TOKEN one APPEND READ", "APPEND", 11),
+        ("TOKEN a b read READ", "read", 11),
+        ("TOKEN one CREATE READ", "CREATE", 11),
+    ],
+)
+def test_a_permission_inside_of_a_tokens_name_is_pointed_at(written: str, word: str, at: int) -> None:
+    project = parse_project({"x.pipe": f"{written}\nNODE n\nSQL >\n    SELECT 1\nTYPE endpoint\n"})
+    (warning,) = [w for w in project.warnings if "token's name" in w.message]
+    assert (warning.line, warning.column) == (1, at) and warning.message.startswith(f"'{word}' stands inside")
+
+
+@pytest.mark.parametrize("written", ["TOKEN one READ", 'TOKEN "one READ" READ', "TOKEN my own reader READ", "TOKEN read READ"])
+def test_names_of_tokens_that_are_no_question(written: str) -> None:
+    project = parse_project({"x.pipe": f"{written}\nNODE n\nSQL >\n    SELECT 1\nTYPE endpoint\n"})
+    assert not [w for w in project.warnings if "token's name" in w.message]
+
+
+@pytest.mark.parametrize(
+    ("engine", "hint"),
+    [
+        ("ReplacingMergetre", "Did you mean ReplacingMergeTree?"),
+        ("ReplacingMergTree", "Did you mean ReplacingMergeTree?"),
+        ("CollapsingMegreTree", "Did you mean CollapsingMergeTree?"),
+        ("Distributed", ""),
+        ("Foo", ""),
+    ],
+)
+@pytest.mark.parametrize("options", ["ENGINE_VER b", "ENGINE_SIGN b", "ENGINE_VERSION b", "ENGINE_COLUMNS b", ""])
+def test_an_engine_that_is_misspelt_is_one_error(engine: str, hint: str, options: str) -> None:
+    fits = {"ReplacingMergeTree": ("ENGINE_VER b", "ENGINE_VERSION b", ""), "CollapsingMergeTree": ("ENGINE_SIGN b",)}
+    meant = hint.removeprefix("Did you mean ").removesuffix("?")
+    if options not in fits.get(meant, (options,)):
+        return  # an option of another engine is an error of its own
+    text = f"SCHEMA >\n    `a` String,\n    `b` Int8\n\nENGINE {engine}\nENGINE_SORTING_KEY a\n{options}\n"
+    error = only_error("x.datasource", text)
+    assert error.message.startswith(f"Engine {engine} is not supported") and error.hint == hint
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("select", "SELECT is a word of SQL: after FROM or JOIN it would not be read as a name. Rename it, for example to "
+         "select_data, here and where it is read."),
+        ("default", "'default' is a database or a name that the server keeps for itself. Rename it, for example to default_data, "
+         "here and where it is read."),
+        ("a-b", "A name has letters of a to z, digits and _, and no '-'. Rename it, for example to a_b, here and where it is "
+         "read."),
+        ("2nd", "A name begins with a letter or _, not with a digit. Rename it, for example to _2nd, here and where it is read."),
+    ],
+)  # fmt: skip
+def test_a_name_that_cannot_be_says_why_and_what_to_do(name: str, hint: str) -> None:
+    error = only_error(f"{name}.datasource", "SCHEMA >\n    `a` String\n")
+    assert error.message == f"'{name}' cannot be the name of a resource" and error.hint == hint

@@ -151,3 +151,43 @@ async def test_what_a_request_may_do_without_is_warned_of_with_its_place(engine:
         ("branch.pipe", 8, 20): (f"node 'e': Invalid method name: uper{end}", warned[("branch.pipe", 8, 20)][1]),
         ("loop.pipe", 4, 44): (f"node 'e': Invalid expression: Attribute{end}", ""),
     }
+
+
+async def test_a_parameter_with_two_types_or_defaults_is_warned_of_with_both_places(engine: Engine) -> None:
+    two = (
+        "NODE a\nSQL >\n    %\n    SELECT {{Int32(n, 1)}} AS v, {{Int32(n, 1)}} AS w, {{Date(d, '2026-01-01')}} AS d\n\n"
+        "NODE b\nSQL >\n    %\n    SELECT v FROM a WHERE v > {{Int64(n, 2)}} OR {{Date(d)}} > '' OR {{defined(n)}}\n"
+        "    OR {{Int8(n, 3)}} > 0 OR {{Array(l, 'Int8', '1')}} = [1] OR {{Array(l, 'String', '1')}} = ['1']\nTYPE endpoint\n"
+    )
+    found = await checked(engine, events__datasource=EVENTS, two__pipe=two)
+    assert not found.errors, lines(found)
+    end = "at two.pipe:4:12: listings and OpenAPI show the first"
+    assert [(w.line, w.column, w.message) for w in found.warnings if "parameter" in w.message] == [
+        (9, 31, f"The parameter 'n' has the type Int64 here and Int32 {end}"),
+        (9, 31, f"The parameter 'n' has the default 2 here and 1 {end}"),
+        (10, 65, "The parameter 'l' has the type Array(String) here and Array(Int8) at two.pipe:10:30: "
+                 "listings and OpenAPI show the first"),
+    ]  # fmt: skip
+
+
+async def test_what_was_meant(engine: Engine) -> None:
+    """Tables, functions, types and engines that are misspelt, each with one error and a suggestion that fits, or none."""
+    found = await checked(
+        engine,
+        events__datasource=EVENTS,
+        typed__datasource="SCHEMA >\n    `a` Strin\n\nENGINE MergeTree\nENGINE_SORTING_KEY a\n",
+        other__datasource="SCHEMA >\n    `a` Colour\n\nENGINE MergeTree\nENGINE_SORTING_KEY a\n",
+        tables__pipe=pipe("SELECT name FROM evnts"),
+        nodes__pipe="NODE first_one\nSQL >\n    SELECT 1 AS v\n\n" + pipe("SELECT v FROM frst_one"),
+        nothing__pipe=pipe("SELECT name FROM something_else"),
+        functions__pipe=pipe("SELECT toStartOfHuor(at) AS h FROM events"),
+        aggregate__pipe=pipe("SELECT cuont() AS n FROM events"),
+        unknown__pipe=pipe("SELECT frobnicate(name) AS n FROM events"),
+    )
+    hints = {error.file: error.hint for error in found.errors}
+    assert len(hints) == len(found.errors) == 8, lines(found)
+    assert hints["tables.pipe"] == "Did you mean events?" and hints["nodes.pipe"] == "Did you mean first_one?"
+    assert hints["functions.pipe"] == "Did you mean toStartOfHour?" and hints["aggregate.pipe"] == "Did you mean count?"
+    assert "Did you mean" not in hints["unknown.pipe"] + hints["nothing.pipe"] + hints["other.datasource"]
+    typed = next(error for error in found.errors if error.file == "typed.datasource")
+    assert "String" in typed.hint + typed.message, typed

@@ -168,6 +168,13 @@ def test_execution_settings() -> None:
     assert text.endswith("-- cache_ttl 5s\n")
 
 
+@pytest.mark.parametrize("given", ["1", "4", "1024", "007", 4])
+def test_threads_may_be_the_requests_digits(given: Any) -> None:
+    binder = Binder()
+    text = Template.compile("%{{max_threads(n)}}SELECT 1").render({"n": given}, binder)
+    assert binder.settings == {"max_threads": str(int(given))} and text.strip() == f"-- max_threads {int(given)}\nSELECT 1"
+
+
 def test_the_secrets_that_a_template_needs() -> None:
     source = (
         "%SELECT {{tb_secret('a')}}, {{Int32(tb_secret(\"b\"))}} {% if tb_var('c') == 'x' %} {{tb_secret('a')}} {% end %}"
@@ -407,7 +414,8 @@ def test_parameters_may_be_called_anything(name: str) -> None:
          "invalid date format in function `date_diff_in_hours`: the dates must have the format %Y-%m-%d %H:%M:%S"),
         ("{{activate(a)}}", {"a": "readonly"}, "'activate' takes one of: analyzer, parallel_replicas, "
          "optimize_aggregation_in_order"),
-        ("{{max_threads(a)}}", {"a": "4"}, "max_threads() takes a number from 1 to 1024"),
+        *(("{{max_threads(a)}}", {"a": a}, "max_threads() takes a number from 1 to 1024")
+          for a in ("0", "1025", "99999", "-4", "+4", " 4", "4;", "４", "", "4\n", "x", "4 SETTINGS x", True, 4.0, [4])),
         ("{{int(a)}}", {"a": "１"}, "not a number: '１'"),
         ("{{custom_error({'a': tb_secret('k', a)}, a)}}", {"a": "4"},
          "The status of custom_error() is a number from 400 to 599"),

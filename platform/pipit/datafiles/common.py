@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from pipit.datafiles import values
 from pipit.datafiles.directives import Directive
@@ -78,6 +78,7 @@ def tokens(report: Report, directives: Iterable[Directive], kind: str) -> tuple[
         name = " ".join(word for word, _ in parts[:-1])
         permission, at = parts[-1]
         place = directive.first + at
+        _check_name(report, directive, parts[:-1], permission)
         if permission.upper() == "CREATE":
             report.warn("TOKEN ... CREATE is Classic and ignored", directive.offset, "Deployments create data sources.")
         elif permission.upper() not in ("READ", "APPEND"):
@@ -87,6 +88,21 @@ def tokens(report: Report, directives: Iterable[Directive], kind: str) -> tuple[
         else:
             found[TokenGrant(name, permission.upper())] = None
     return tuple(found)
+
+
+def _check_name(report: Report, directive: Directive, words: Sequence[tuple[str, int]], permission: str) -> None:
+    """A name of several bare words is taken, but a permission or `token` among them is hardly meant as a part of it."""
+    if len(words) < 2:
+        return
+    name = " ".join(word for word, _ in words)
+    for word, at in words[1:]:
+        if word.upper() in ("READ", "APPEND", "CREATE", "TOKEN"):
+            report.warn(
+                f"'{word}' stands inside of the token's name, which is '{name}' here",
+                directive.first + at,
+                f'Take the word out, or write TOKEN "{name}" {permission.upper()} if that is the name.',
+            )
+            return
 
 
 def one_of(

@@ -7,13 +7,13 @@ with `#` is a comment everywhere; in a one-line value ` #` starts one too. One p
 
 from __future__ import annotations
 
-import difflib
 import re
 from dataclasses import dataclass
 
 from pipit.datafiles import values, vocabulary
 from pipit.datafiles.source import MAX_FILE_CHARACTERS, Report
 from pipit.datafiles.vocabulary import Kind
+from pipit.suggest import did_you_mean
 
 _SWALLOWED = re.compile(
     r"((?:SQL|SCHEMA|INDEXES|ROW_POLICY)[ \t]*>"
@@ -180,7 +180,5 @@ def _suggestion(word: str, name: str, kind: Kind) -> str:
     homes = [other for other, options in vocabulary.OPTIONS.items() if name in options]
     if homes:
         return f"{name} belongs in {' and '.join(f'.{home}' for home in homes)} files."
-    close = difflib.get_close_matches(name[:64], sorted(vocabulary.OPTIONS[kind]), n=1, cutoff=0.75)
-    if close:
-        return f"Did you mean {close[0]}?"
-    return "Lines of a block are indented, and a directive starts its line."
+    close = did_you_mean(name, vocabulary.OPTIONS[kind])
+    return close or "Lines of a block are indented, and a directive starts its line."

@@ -9,6 +9,7 @@ from pipit.datafiles import values
 from pipit.datafiles.directives import Directive
 from pipit.datafiles.resources import Column, Engine, Position
 from pipit.datafiles.source import Report
+from pipit.suggest import closest, did_you_mean
 
 SUPPORTED = (
     "MergeTree",
@@ -46,7 +47,7 @@ def build_engine(
 ) -> Engine:
     """The engine of these directives. `implicit`: a connector adds columns that the schema need not list."""
     main = given.get("ENGINE")
-    name = _name(report, main)
+    name, known = _name(report, main)
     if name == "ReplacingMergeTree" and "ENGINE_VERSION" in given and "ENGINE_VER" not in given:
         report.warn(
             "ENGINE_VERSION is of VersionedCollapsingMergeTree: it is taken as ENGINE_VER here",
@@ -70,7 +71,8 @@ def build_engine(
         settings=_settings(report, given.get("ENGINE_SETTINGS")),
         position=report.position(main.offset) if main else Position(),
     )
-    _check(report, engine, given, columns, implicit=implicit)
+    if known:
+        _check(report, engine, given, columns, implicit=implicit)
     return engine
 
 
@@ -93,13 +95,14 @@ def _balanced(text: str) -> bool:
     return depth == 0
 
 
-def _name(report: Report, directive: Directive | None) -> str:
+def _name(report: Report, directive: Directive | None) -> tuple[str, bool]:
+    """The engine, and whether it is known which one is meant: else nothing can be said of its options."""
     if directive is None:
-        return "MergeTree"
+        return "MergeTree", True
     name = values.unquoted(directive.text) or ""
     known = {engine.lower(): engine for engine in SUPPORTED}
     if name.lower() in known:
-        return known[name.lower()]
+        return known[name.lower()], True
     listed = ", ".join(SUPPORTED)
     if not name:
         report.error("ENGINE needs a name", directive.offset, f"One of {listed}.")
@@ -107,15 +110,17 @@ def _name(report: Report, directive: Directive | None) -> str:
         report.error(
             f"Engine {name} is not supported, supported engines include: {listed}", directive.first, _hint(name)
         )
-    return "MergeTree"
+    meant = closest(name, SUPPORTED)
+    return meant or "MergeTree", bool(meant)
 
 
 def _hint(name: str) -> str:
+    """What to write instead."""
     if name.startswith("Replicated"):
         return f"Write {name.removeprefix('Replicated')}: replication is the server's business."
     if "(" in name:
         return "Options of an engine have lines of their own, such as ENGINE_VER."
-    return ""
+    return did_you_mean(name, SUPPORTED)
 
 
 def _bare(name: str) -> str:

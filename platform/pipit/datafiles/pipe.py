@@ -18,6 +18,7 @@ from pipit.datafiles.engines import MERGING, build_engine, key_items
 from pipit.datafiles.resources import Engine, Node, NodeType, Pipe
 from pipit.datafiles.schedules import is_cron
 from pipit.datafiles.source import Report
+from pipit.suggest import did_you_mean
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _OF_A_PIPE = frozenset({"TOKEN", "TAGS", "VERSION", "FIXED_PARAMS", "CACHE"})
@@ -133,6 +134,7 @@ def _type(report: Report, name: str, directive: Directive | None) -> NodeType | 
         report.error(
             f"Invalid node ''{name}'' of type ({value}). Allowed node types: {{copy, materialized, sink, endpoint}}",
             directive.first,
+            did_you_mean(value, NodeType),
         )
         return None
 

@@ -20,12 +20,11 @@ from pipit.datafiles.published import callable_pipes, is_classic, published
 from pipit.datafiles.resources import Connection, DataSource, Node, NodeType, Pipe, Project, versioned
 from pipit.datafiles.source import Report
 from pipit.errors import ProjectError
-from pipit.sql.identifiers import is_resource_name
+from pipit.sql.identifiers import is_resource_name, name_problem
 
 KINDS = (".datasource", ".connection", ".pipe")  # pipes last: they are read knowing which data sources have files
 _SERVICES = ("tinybird", "organization")  # what only the service itself puts before a dot
 _SHARED_HINT = "vendor/<workspace>/<name>.datasource: both of letters, digits and _, and no word of SQL."
-_NAME_HINT = "A file's name is its resource's: letters, digits and _, not starting with a digit, and no word of SQL."
 
 
 def parse_datasource(text: str, *, file: str) -> DataSource:
@@ -102,7 +101,7 @@ class _Reading:
             self._add_shared(report, name, vendor)
             return
         if not is_resource_name(name):
-            report.error(f"'{name}' cannot be the name of a resource", hint=_NAME_HINT)
+            report.error(f"'{name}' cannot be the name of a resource", hint=name_problem(name))
         if kind == ".connection":
             connection = read_connection(report, name)
             if self._is_new(report, name, self.connections):
@@ -230,7 +229,7 @@ class _Reading:
             hint = f"Add a file {target}.datasource with the columns of this node."
             report.error(f"Data Source '{target}' does not exist", place, hint)
         elif not is_resource_name(target):
-            report.error(f"'{target}' cannot be the name of a resource", place, _NAME_HINT)
+            report.error(f"'{target}' cannot be the name of a resource", place, name_problem(target))
         return target  # a deploy makes it, from the columns of the node and its engine
 
     def _known(self, name: str) -> DataSource | None:

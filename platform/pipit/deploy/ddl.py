@@ -52,6 +52,7 @@ def problems(datasource: DataSource) -> list[DatafileError]:
                     file=position.file or datasource.file,
                     line=position.line or 1,
                     column=position.column or 1,
+                    hint=error.hint,
                 )
             )
     return found

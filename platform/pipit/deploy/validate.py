@@ -20,10 +20,12 @@ from pipit.datafiles.resources import NodeType, Project
 from pipit.datafiles.resources import Warning as ProjectWarning
 from pipit.deploy import ddl
 from pipit.deploy.columns import differences
+from pipit.deploy.declared import declared_twice
 from pipit.deploy.defaults import wrong_defaults
 from pipit.deploy.differences import as_patterns
 from pipit.deploy.gate import checked
 from pipit.deploy.heed import heeds
+from pipit.deploy.meant import meant
 from pipit.deploy.policies import try_policies
 from pipit.deploy.scratch import logical, scratch_database
 from pipit.deploy.services import make_services
@@ -69,6 +71,7 @@ async def validate(
         wrong_queries, cautions = await heeds(engine, snapshot)
         errors += wrong_queries
         warnings += cautions
+        warnings += declared_twice(snapshot)
         if workspace.settings.unfixed_appends:
             warnings += unfixed_appends(snapshot, await needs_of(engine, snapshot))
         if workspace.settings.require_policies:
@@ -312,7 +315,12 @@ def _place(pipe: CompiledPipe, node: CompiledNode, error: PipitError, snapshot: 
     kind = "materialized node" if node.node.type is NodeType.MATERIALIZED else "node"
     line, column = _where(node.node.sql, message)
     return node_error(
-        pipe.pipe, node.node, f"{kind} '{node.name}': {message}", line=line, column=column, hint=error.hint
+        pipe.pipe,
+        node.node,
+        f"{kind} '{node.name}': {message}",
+        line=line,
+        column=column,
+        hint=meant(error, snapshot, pipe) or error.hint,
     )
 
 

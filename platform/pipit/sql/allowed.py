@@ -18,6 +18,7 @@ of the server. Settings are never a tenant's.
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 REVIEWED = Path(__file__).with_name("reviewed")
@@ -105,6 +106,13 @@ def function_verdict(name: str, *, tenant: bool = False) -> str:
 def is_function(name: str) -> bool:
     """Whether the engine has a function of this name, allowed or not."""
     return name in _FUNCTIONS or name.lower() in _ANY_CASE
+
+
+@cache
+def function_names() -> frozenset[str]:
+    """The names that may be written, the usual combinations of aggregates among them: for suggestions."""
+    combined = {f"{name}{suffix}" for name in AGGREGATE_FUNCTIONS for suffix in ("If", "State", "Merge", "Array")}
+    return ALLOWED_FUNCTIONS | {name for name in combined if not function_verdict(name)}
 
 
 def table_function_allowed(name: str) -> bool:

@@ -15,8 +15,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from enum import StrEnum
 
-from pipit.sql.allowed import AGGREGATE_FUNCTIONS, ALLOWED_MERGE_TREE_SETTINGS, TYPES, function_verdict, is_function
+from pipit.sql.allowed import (
+    AGGREGATE_FUNCTIONS,
+    ALLOWED_MERGE_TREE_SETTINGS,
+    TYPES,
+    function_verdict,
+    is_function,
+    read_reviewed,
+)
 from pipit.sql.lexer import Token, TokenKind, identifier_name, significant, tokenize
+from pipit.suggest import did_you_mean
 
 MAX_CHARACTERS = 65_536
 MAX_FILTER_CHARACTERS = 16_384
@@ -67,10 +75,11 @@ class Kind(StrEnum):
 
 
 class ExpressionError(ValueError):
-    """Why a text is refused. `offset` is where, in characters."""
+    """Why a text is refused, and what may have been meant. `offset` is where, in characters."""
 
-    def __init__(self, message: str, offset: int = 0) -> None:
+    def __init__(self, message: str, offset: int = 0, *, hint: str = "") -> None:
         super().__init__(message)
+        self.hint = hint
         self.message = message
         self.offset = offset
 
@@ -130,12 +139,16 @@ def check_column_name(name: str) -> None:
         raise ExpressionError("a name holds a character that cannot be printed")
 
 
+def _no_type(name: str, offset: int) -> ExpressionError:
+    return ExpressionError(f"'{name[:80]}' is not a type", offset, hint=did_you_mean(name, read_reviewed("types")))
+
+
 def check_type(text: str) -> None:
     """One data type: `Name` or `Name(arguments)`, every name with arguments a known type or an aggregate function."""
     tokens = _tokens(text)
     _check_brackets(tokens, lists=False)
     if tokens[0].kind is not TokenKind.WORD or tokens[0].text.lower() not in TYPES:
-        raise ExpressionError(f"'{tokens[0].text[:80]}' is not a type", tokens[0].start)
+        raise _no_type(tokens[0].text, tokens[0].start)
     _check_one_call(tokens, "a type")
     for index, token in enumerate(tokens):
         allowed = token.kind in (*NAMES, *_LITERALS, TokenKind.COMMA, TokenKind.DOT)
@@ -145,7 +158,7 @@ def check_type(text: str) -> None:
             name = identifier_name(token)
             aggregate = _of_aggregate(tokens, index) and not function_verdict(name)
             if name.lower() not in TYPES and not aggregate:
-                raise ExpressionError(f"'{name[:80]}' is not a type", token.start)
+                raise _no_type(name, token.start)
         elif token.kind in NAMES and _of_aggregate(tokens, index) and _is_first_name(tokens, index):
             if function_verdict(identifier_name(token)):
                 raise ExpressionError(f"'{token.text[:80]}' is not a function that may aggregate", token.start)

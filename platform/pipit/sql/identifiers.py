@@ -19,7 +19,8 @@ _KEYWORDS = (
     "prewhere right sample select semi set settings table then union using values when where window with"
 )
 
-RESERVED_NAMES: frozenset[str] = frozenset(f"{_WORKSPACE_NAMES} {_KEYWORDS}".split())
+_OF_THE_WORKSPACE = frozenset(_WORKSPACE_NAMES.split())
+RESERVED_NAMES: frozenset[str] = _OF_THE_WORKSPACE | frozenset(_KEYWORDS.split())
 
 _RESOURCE_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*\Z")
 _ESCAPES = {
@@ -47,3 +48,24 @@ def quote(name: str) -> str:
 def is_resource_name(name: str) -> bool:
     """Whether a data source, pipe, node, connection or workspace may have this name."""
     return _RESOURCE_NAME.match(name) is not None and name.lower() not in RESERVED_NAMES
+
+
+def name_problem(name: str) -> str:
+    """Why a resource cannot have this name, and what to do; '' when it can."""
+    if is_resource_name(name):
+        return ""
+    if name.lower() in _OF_THE_WORKSPACE:
+        why = f"'{name}' is a database or a name that the server keeps for itself"
+    elif name.lower() in RESERVED_NAMES:
+        why = f"{name.upper()} is a word of SQL: after FROM or JOIN it would not be read as a name"
+    elif not name:
+        return "The file has no name before its ending. Give it one."
+    elif name[0].isdigit():
+        why = "A name begins with a letter or _, not with a digit"
+    else:
+        strange = next((c for c in name if not (c.isascii() and (c.isalnum() or c == "_"))), "")
+        why = f"A name has letters of a to z, digits and _, and no {strange!r}"
+    other = re.sub(r"[^A-Za-z0-9_]+", "_", name)
+    other = f"_{other}" if other[:1].isdigit() else other
+    other = other if is_resource_name(other) else f"{other}_data"
+    return f"{why}. Rename it, for example to {other}, here and where it is read."

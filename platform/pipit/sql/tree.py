@@ -31,8 +31,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pipit.errors import ReadRefused
-from pipit.sql.allowed import ALLOWED_SETTINGS, OBJECT_FUNCTIONS, function_verdict, table_function_allowed
+from pipit.sql.allowed import (
+    ALLOWED_SETTINGS,
+    OBJECT_FUNCTIONS,
+    function_names,
+    function_verdict,
+    is_function,
+    table_function_allowed,
+)
 from pipit.sql.words import IN_FUNCTIONS
+from pipit.suggest import did_you_mean
 
 EXPLAIN_RESOLVED = "EXPLAIN QUERY TREE run_passes = 1, passes = 1 "
 EXPLAIN_RAW = "EXPLAIN QUERY TREE run_passes = 0 "
@@ -199,7 +207,8 @@ def check_reads(reads: Reads, *, allowed_tables: frozenset[str], allowed_objects
     for name in sorted(reads.functions):
         reason = function_verdict(name)
         if reason and not (name in OBJECT_FUNCTIONS and reads.objects and reads.objects <= allowed_objects):
-            raise ReadRefused(f"The function {name} is not allowed: {reason}.")
+            hint = "" if is_function(name) else did_you_mean(name, function_names())
+            raise ReadRefused(f"The function {name} is not allowed: {reason}.", hint=hint)
     for name in sorted(reads.settings - ALLOWED_SETTINGS):
         raise ReadRefused(f"The setting {name} is not allowed.")
 

@@ -532,6 +532,7 @@ class _Translator:
                 default=shown,
                 describing={str(key): constant(value) for key, value in said.items()},
                 identifier=function.identifier,
+                declares=name in PARSERS or name == "Array",
                 needed=not has_default and not optional and not any(parameter in g for g in self.scope.guarded),
             )
         )
@@ -539,7 +540,7 @@ class _Translator:
     def use(self, use: Use) -> None:
         if use.name in self.scope.assigned:
             return
-        self.scope.uses.append(replace(use, guards=tuple(self.scope.guards), line=self.line))
+        self.scope.uses.append(replace(use, guards=tuple(self.scope.guards), line=self.line, column=self.column))
 
 
 def assign(names: list[str], target: ast.expr, value: nodes.Expr) -> nodes.Call:

@@ -31,6 +31,7 @@ _TABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)?\Z")
 _FUNCTION = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _NO_NAME = re.compile(r"[\x00-\x1f\x7f]|/\*|\*/")
 _DIGITS = re.compile(r"[A-Za-z0-9+\-. \t\r\n]{0,1100}\Z")
+_THREADS = re.compile(r"[0-9]{1,4}\Z", re.ASCII)
 _CACHE_SECONDS = {"5s": 5, "1m": 60, "5m": 300, "30m": 1800, "1h": 3600}
 _FEATURES = ("analyzer", "parallel_replicas", "optimize_aggregation_in_order")
 
@@ -234,8 +235,10 @@ def _shown(value: Any) -> Any:
 
 
 def max_threads(state: State, threads: Any) -> Sql:
-    if state.binder.placeholder and threads == 0:  # stands for a parameter that is not there
+    if state.binder.placeholder and threads in (0, None, "__no_value__"):  # stands for a parameter that is not there
         return Sql("-- max_threads\n")
+    if isinstance(threads, str) and _THREADS.match(threads):  # `max_threads(n)`: the request's digits, within bounds
+        threads = int(threads)
     if isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= 1024:
         raise value_error("max_threads() takes a number from 1 to 1024")
     state.binder.settings["max_threads"] = str(int(threads))

@@ -60,8 +60,10 @@ class Use:
     identifier: bool = False
     needed: bool = False
     asks: bool = False  # `defined(name)`: no use of the value
+    declares: bool = False  # a type function: what it says of type and default is about the parameter itself
     guards: tuple[str, ...] = ()
     line: int = 0
+    column: int = 0
 
 
 def merge(uses: list[Use]) -> tuple[Parameter, ...]:
