@@ -26,15 +26,15 @@ _REASON = 500  # characters
 
 async def find(engine: Engine, segment: Segment, reader: Reader, known: Sequence[Refused] = ()) -> list[Refused]:
     """In order, none of them twice, and none that is known. Not those of a taker that refuses even an empty insert, nor
-    of a broken view.
+    of a broken view. The table is asked where the views have no answer: what it refuses too, the next search finds.
     """
     refused: list[Refused] = []
     async with opened(engine, segment, reader) as probe:
         await probe.stage()
-        async for taker in probe.takers():
-            if taker.broken is None:
-                search = _Search(probe, taker, segment, _without([*known, *refused]))
-                refused += await search.run()
+        async for view in probe.views():
+            refused += await _Search(probe, view, segment, _without([*known, *refused])).run()
+        if not refused:
+            refused = await _Search(probe, await probe.itself(), segment, _without(known)).run()
     return sorted(refused)
 
 
@@ -53,21 +53,28 @@ class _Search:
     taker: Taker
     segment: Segment
     without: str
-    taken: bool = False  # some of the rows are
+    taken: bool = False  # it takes some rows, of the segment or of the table
+    asked: bool = False  # whether it takes any of the table's
 
     async def run(self) -> list[Refused]:
         starts = [*self.segment.starts, self.segment.rows]
         whole = await self._refuses(0, self.segment.rows)
-        if whole is None:
+        if whole is None or await self.probe.is_broken(self.taker):
             return []
-        sure = not self.taker.view or await self.probe.works(self.taker)
-        found = await self._of_requests(starts, whole, sure)
-        return found if sure or self.taken else []
+        found = await self._of_requests(starts, whole)
+        return found if await self._takes_some() else []
 
-    async def _of_requests(self, starts: Sequence[int], whole: str, sure: bool) -> list[Refused]:
+    async def _takes_some(self) -> bool:
+        """Else it is a broken view, and no row is to blame."""
+        if not (self.taken or self.asked) and self.taker.view:
+            self.asked = True
+            self.taken = await self.probe.works(self.taker)
+        return self.taken or not self.taker.view
+
+    async def _of_requests(self, starts: Sequence[int], whole: str) -> list[Refused]:
         requests = deque([(0, len(starts) - 1, whole)])
         parts: deque[Refused] = deque()
-        tries = limits.TRIES_TO_SEE_A_VIEW_WORK
+        tries = 0
         while requests:
             first, end, reason = requests.popleft()
             if end - first == 1:
@@ -79,32 +86,31 @@ class _Search:
             right = await self._refuses(starts[middle], starts[end]) if left is not None else reason
             requests += [(first, middle, left)] if left is not None else []
             requests += [(middle, end, right)] if right is not None else []
-            tries -= 1
-            if not (sure or self.taken or tries):
+            tries += 1
+            if tries == limits.TRIES_TO_SEE_A_VIEW_WORK and not await self._takes_some():
                 return []
-        return await self._of_rows(parts, sure)
+        return await self._of_rows(parts)
 
-    async def _of_rows(self, parts: deque[Refused], sure: bool) -> list[Refused]:
+    async def _of_rows(self, parts: deque[Refused]) -> list[Refused]:
         found: list[Refused] = []
-        tries = limits.TRIES_TO_FIND_ROWS
+        tries = 0
         while parts:  # in turns, so that no request uses up the tries of the others
-            if not (sure or self.taken or tries > limits.TRIES_TO_FIND_ROWS - limits.TRIES_TO_SEE_A_VIEW_WORK):
-                return []
             start, stop, reason = parts.popleft()
             if stop - start == 1:
                 alone = await self._refuses(start, stop)  # a row is refused for what it is, not beside others
-                if alone is not None:
-                    found.append((start, stop, alone))
+                found += [(start, stop, alone)] if alone is not None else []
                 continue
-            if tries <= 0:
+            if tries >= limits.TRIES_TO_FIND_ROWS:
                 found.append((start, stop, f"one of {stop - start} rows that were not told apart: {reason}"[:_REASON]))
                 continue
-            tries -= 2
             half = (start + stop) // 2
             left = await self._refuses(start, half)
             right = await self._refuses(half, stop) if left is not None else reason
             parts += [(start, half, left)] if left is not None else []
             parts += [(half, stop, right)] if right is not None else []
+            tries += 2
+            if tries == 2 * limits.TRIES_TO_SEE_A_VIEW_WORK and not await self._takes_some():
+                return []
         return found
 
     async def _refuses(self, start: int, stop: int) -> str | None:

@@ -1,0 +1,124 @@
+"""What another sender's bad rows cost: the time until A's events are readable in a view, with B's bad ones beside them.
+
+Each round sends the same requests twice, in turn: A's with B's good rows, and A's with B's bad ones (one row of a
+hundred, in one request), which the view refuses. The clock runs from the first byte to the last answer of A with
+`wait=true`. Then A sends alone, and beside B, who sends bad events only, each waiting for its answer.
+
+    .venv/bin/python bench/isolation.py [--rows 200 20000 200000] [--rounds 5] [--bad 60]
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+from pipit.datafiles.resources import Column, DataSource
+from pipit.engine import Engine, open_engine
+from pipit.ingest import Ingest, Target, create_quarantine, table_settings
+
+COLUMNS = tuple(
+    Column(name, type, f"$.{name}")
+    for name, type in (
+        ("tenant", "LowCardinality(String)"),
+        ("at", "DateTime('UTC')"),
+        ("page", "String"),
+        ("amount", "String"),
+        ("latency", "Float32"),
+        ("id", "UInt64"),
+    )
+)
+TARGET = Target("bench", "d1_events", "q1_events", COLUMNS)
+
+
+async def make(engine: Engine) -> None:
+    settings = ", ".join(f"{k} = {v}" for k, v in table_settings().items())
+    columns = ", ".join(f"{c.name} {c.type}" for c in COLUMNS)
+    for statement in (
+        "CREATE DATABASE bench",
+        f"CREATE TABLE bench.d1_events ({columns}) ENGINE = MergeTree ORDER BY (tenant, at) SETTINGS {settings}",
+        create_quarantine(DataSource("events", "", COLUMNS), "bench", "q1_events"),
+        "CREATE TABLE bench.d1_daily (tenant LowCardinality(String), day Date, total UInt64) "
+        f"ENGINE = SummingMergeTree ORDER BY (tenant, day) SETTINGS {settings}",
+        "CREATE MATERIALIZED VIEW bench.m1_daily TO bench.d1_daily AS SELECT tenant, toDate(at) AS day, "
+        "sum(toUInt32(amount)) AS total FROM bench.d1_events GROUP BY tenant, day",
+    ):
+        await engine.command(statement)
+
+
+def body(tenant: str, rows: int, amount: str = "5") -> bytes:
+    row = {"tenant": tenant, "at": "2026-03-09 10:00:00", "page": "/a/longer/page?with=more", "amount": amount}
+    return b"".join(json.dumps(row | {"latency": n % 7, "id": n}).encode() + b"\n" for n in range(rows))
+
+
+async def together(ingest: Ingest, mine: list[bytes], theirs: bytes, bad: int) -> float:
+    """Seconds until the last of A's requests is answered; all are in one segment."""
+    began = time.perf_counter()
+    other = asyncio.create_task(ingest.append(TARGET, theirs, wait=True))
+    answers = await asyncio.gather(*(ingest.append(TARGET, one, wait=True) for one in mine))
+    took = time.perf_counter() - began
+    assert all(answer.loaded and not answer.quarantined_rows for answer in answers)
+    assert (await other).quarantined_rows == bad
+    return took
+
+
+async def mixed(ingest: Ingest, rows: int, rounds: int) -> None:
+    bad = max(rows // 100, 1)
+    mine = [body("a", rows // 10) for _ in range(10)]
+    good_ones, bad_ones = body("b", bad), body("b", bad, "none")
+    pairs = []
+    for _ in range(rounds + 1):
+        clean = await together(ingest, mine, good_ones, 0)
+        pairs.append((clean, await together(ingest, mine, bad_ones, bad)))
+    clean, dirty = (statistics.median(one) for one in zip(*pairs[1:], strict=True))
+    ratio = statistics.median(b / a for a, b in pairs[1:])
+    print(f"{rows:>8} rows, {bad} bad  {clean * 1000:9.1f} ms  {dirty * 1000:9.1f} ms  {ratio:5.2f}")
+
+
+async def flood(ingest: Ingest, requests: int) -> None:
+    async def mine(until: asyncio.Event | None) -> list[float]:
+        took: list[float] = []
+        while len(took) < 10 or (until and not until.is_set()):
+            began = time.perf_counter()
+            await ingest.append(TARGET, body("a", 100), wait=True)
+            took.append(time.perf_counter() - began)
+        return took
+
+    alone = await mine(None)
+    over = asyncio.Event()
+    beside = asyncio.create_task(mine(over))
+    await asyncio.gather(*(ingest.append(TARGET, body("b", 1, f"none {n}"), wait=True) for n in range(requests)))
+    for n in range(10):  # and one by one
+        await ingest.append(TARGET, body("b", 1, f"none {n}"), wait=True)
+    over.set()
+    disturbed = await beside
+    print(
+        f"{requests} bad requests    {statistics.median(alone) * 1000:9.1f} ms  "
+        f"{statistics.median(disturbed) * 1000:9.1f} ms  {max(disturbed) * 1000:9.1f} ms at most"
+    )
+
+
+async def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rows", type=int, nargs="+", default=[200, 20_000, 200_000])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--bad", type=int, default=60)
+    chosen = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        async with open_engine(Path(folder)) as engine:
+            await make(engine)
+            ingest = Ingest(engine, Path(folder), wait_seconds=60)
+            await ingest.start()
+            print(f"{'':22}  {'without':>9}     {'with bad':>9}     ratio")
+            for rows in chosen.rows:
+                await mixed(ingest, rows, chosen.rounds)
+            await flood(ingest, chosen.bad)
+            await ingest.close()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
