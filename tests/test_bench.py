@@ -48,3 +48,9 @@ def test_a_deploy_is_measured_against_the_engine() -> None:
 def test_two_versions_are_measured_against_each_other() -> None:
     said = bench("versions.py", str(ROOT), "--only", "read.py", "--seconds", "0.1", "--rounds", "1", "--connections", "1")
     assert re.search(r"^read.py pipit +1 +[\d.]+ +[\d.]+ +[\d.]+ +[\d.]+ +[\d.]+$", said, re.MULTILINE), said
+
+
+def test_what_anothers_bad_rows_cost_is_measured() -> None:
+    said = bench("isolation.py", "--rows", "200", "--rounds", "1", "--bad", "3")
+    assert re.search(r"^ +200 rows, 2 bad +[\d.]+ ms +[\d.]+ ms +[\d.]+$", said, re.MULTILINE), said
+    assert re.search(r"^3 bad requests +[\d.]+ ms ", said, re.MULTILINE), said

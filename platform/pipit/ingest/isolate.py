@@ -91,13 +91,15 @@ class _Search:
                 return []
         return await self._of_rows(parts)
 
-    async def _of_rows(self, parts: deque[Refused]) -> list[Refused]:
+    async def _of_rows(self, requests: deque[Refused]) -> list[Refused]:
         found: list[Refused] = []
         tries = 0
+        parts = deque((*part, False) for part in requests)
         while parts:  # in turns, so that no request uses up the tries of the others
-            start, stop, reason = parts.popleft()
+            start, stop, reason, asked = parts.popleft()
             if stop - start == 1:
-                alone = await self._refuses(start, stop)  # a row is refused for what it is, not beside others
+                # A row is refused for what it is, not beside others.
+                alone = reason if asked else await self._refuses(start, stop)
                 found += [(start, stop, alone)] if alone is not None else []
                 continue
             if tries >= limits.TRIES_TO_FIND_ROWS:
@@ -106,8 +108,8 @@ class _Search:
             half = (start + stop) // 2
             left = await self._refuses(start, half)
             right = await self._refuses(half, stop) if left is not None else reason
-            parts += [(start, half, left)] if left is not None else []
-            parts += [(half, stop, right)] if right is not None else []
+            parts += [(start, half, left, True)] if left is not None else []
+            parts += [(half, stop, right, left is not None)] if right is not None else []
             tries += 2
             if tries == 2 * limits.TRIES_TO_SEE_A_VIEW_WORK and not await self._takes_some():
                 return []

@@ -29,7 +29,7 @@ MAX_BLOCKS_BEHIND_FAILED = DEDUPLICATION_WINDOW // 2
 MAX_PARTITIONS_OF_VIEWS = DEDUPLICATION_WINDOW // 2
 
 # Inserts into a copy of a table or view, to tell the rows that it refuses from the others in the same requests
-TRIES_TO_FIND_ROWS = 500
+TRIES_TO_FIND_ROWS = 200
 # and to see whether a view takes any row at all, when those that the table has do not show it.
 TRIES_TO_SEE_A_VIEW_WORK = 8
 REFUSED_ROWS_AT_ONCE = 500  # into the quarantine, each with its reason

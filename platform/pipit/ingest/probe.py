@@ -220,8 +220,9 @@ class Probe:
             "AND replaceRegexpOne(name, {form:String}, '') = {table:String} ORDER BY engine = 'MaterializedView' DESC",
             {"database": self._database, "prefix": _PREFIX, "form": f"^{_PREFIX}[0-9]+_", "table": self._landing},
         )
-        for row in rows:
-            await self.engine.command(f"DROP TABLE IF EXISTS {self._place(row['name'])} SYNC")
+        if rows:
+            listed = ", ".join(self._place(row["name"]) for row in rows)
+            await self.engine.command(f"DROP TABLE IF EXISTS {listed} SYNC")
 
 
 def _between(start: int, stop: int) -> str:
