@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from pipit.api.deployments import deployment_object
 from pipit.deploy.check import Checked, check_files
 from pipit.engine import Engine
 from pipit.ingest import match
@@ -183,6 +184,7 @@ async def test_a_live_view_is_made_again_with_its_rows(workspace: Workspace, mon
     planned = await workspace.deploy(files, check=True)
     assert planned.plan.rechecked_views == ("fill.m",)
     outcome = await workspace.deploy(files)
+    assert deployment_object(outcome)["changed_pipe_names"] == ["fill"]
     assert outcome.result == "success" and any("'n' is Int64" in w.message for w in outcome.warnings)
     assert outcome.snapshot.names.views != before
     await workspace.send("clicks", [{**ROW, "v": 3}])

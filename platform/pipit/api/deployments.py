@@ -117,7 +117,7 @@ def deployment_object(outcome: Outcome) -> dict[str, Any]:
         "changed_datasource_names": list(plan.changed_datasources),
         "deleted_datasource_names": list(plan.deleted_datasources),
         "new_pipe_names": list(plan.new_pipes),
-        "changed_pipe_names": list(plan.changed_pipes),
+        "changed_pipe_names": _changed_pipes(plan),
         "deleted_pipe_names": list(plan.deleted_pipes),
         "new_data_connector_names": list(plan.new_connections),
         "changed_data_connector_names": list(plan.changed_connections),
@@ -164,6 +164,12 @@ def _feedback(warning: ProjectWarning) -> dict[str, Any]:
         "column": warning.column,
         "text": warning.message,
     }
+
+
+def _changed_pipes(plan: Plan) -> list[str]:
+    """Those whose text changes, and those whose views are made again."""
+    again = (key.partition(".")[0] for key in plan.rechecked_views)
+    return list(dict.fromkeys([*plan.changed_pipes, *(name for name in again if name not in plan.new_pipes)]))
 
 
 def _changes(plan: Plan) -> list[dict[str, str]]:
