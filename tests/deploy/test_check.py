@@ -81,6 +81,17 @@ async def test_a_table_that_cannot_be_made_is_told_once(engine: Engine) -> None:
     assert [(e.file, e.line) for e in found.errors] == [("event.datasource", 3), ("other.pipe", 3)], lines(found)
 
 
+async def test_views_that_read_a_table_that_cannot_be_made_say_nothing_of_their_own(engine: Engine) -> None:
+    found = await checked(
+        engine,
+        events__datasource=EVENTS + "ENGINE_TTL nothing + INTERVAL 1 DAY\n",
+        totals__datasource=TOTALS,
+        v__pipe="NODE a\nSQL >\n    SELECT name, 1 AS n FROM events\nNODE b\nSQL >\n    SELECT name, n FROM a\n"
+        "TYPE materialized\nDATASOURCE totals\n",
+    )
+    assert [error.file for error in found.errors] == ["events.datasource"]
+
+
 async def test_a_message_has_the_names_that_people_wrote(engine: Engine) -> None:
     files = {"vendor/sales/orders.datasource": EVENTS, "a.pipe": pipe("SELECT t.nam FROM sales.orders AS t")}
     (error,) = (await check_files(engine, files)).errors

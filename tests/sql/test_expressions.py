@@ -18,6 +18,11 @@ from pipit.sql.expressions import (
 )
 from pipit.sql.lexer import TokenKind, significant, tokenize
 
+COLUMNS = (
+    *("ttl", "group", "set", "to", "recompress", "order", "index", "default", "codec", "delete", "where", "primary"),
+    *("partition", "sample", "settings", "comment", "engine", "limit", "having", "union", "format", "first", "interval"),
+)
+
 
 @pytest.mark.parametrize(
     ("kind", "text"),
@@ -38,6 +43,11 @@ from pipit.sql.lexer import TokenKind, significant, tokenize
         (Kind.INDEX_TYPE, "bloom_filter(0.01)"),
         (Kind.INDEX_TYPE, "text(tokenizer = ngrams(3), preprocessor = lower(x))"),
         (Kind.TTL, "toDateTime(ts) + INTERVAL 3 MONTH"),
+        # Words of the grammar where a column is due.
+        *((Kind.TTL, f"{word} + INTERVAL 1 DAY DELETE WHERE b > {word}") for word in COLUMNS),
+        *((Kind.TTL, f"toDate({word}) + toIntervalDay(1)") for word in (*COLUMNS, "select", "as", "in")),
+        *((Kind.KEY, f"toYYYYMM({word}), {word}, id - {word}") for word in (*COLUMNS, "as", "in")),
+        (Kind.KEY, "select, id"),
         (Kind.TTL, "ts + toIntervalDay(1) DELETE WHERE (x = 'a') AND f_x > 1, day + INTERVAL 1 YEAR"),
     ],
 )
@@ -79,6 +89,17 @@ def test_allowed(kind: Kind, text: str) -> None:
         (Kind.INDEX_TYPE, "set(sleep(1))", "'sleep'"),
         (Kind.TTL, "ts GROUP BY x SET y = max(y)", "GROUP"),
         (Kind.TTL, "ts TO DISK 'a'", "TO"),
+        (Kind.TTL, "ttl + INTERVAL 1 DAY TO DISK 'a'", "TO"),
+        (Kind.TTL, "and GROUP BY x SET y = max(y)", "GROUP"),
+        (Kind.TTL, "ts + group GROUP BY x SET y = max(y)", "GROUP"),
+        (Kind.TTL, "interval GROUP BY x SET y = max(y)", "GROUP"),
+        (Kind.TTL, "not RECOMPRESS 1", "RECOMPRESS"),
+        (Kind.TTL, "delete WHERE x", "WHERE without"),
+        (Kind.KEY, "a NOT IN t", "IN needs"),
+        (Kind.KEY, "in(a, t)", "values only"),
+        (Kind.KEY, "select -1", "SELECT"),
+        (Kind.KEY, "(select 1)", "SELECT"),
+        (Kind.KEY, "a AS b", "AS"),
         (Kind.TTL, "ts TO VOLUME 'a'", "TO"),
         (Kind.TTL, "ts RECOMPRESS CODEC(ZSTD(1))", "CODEC"),
         (Kind.TTL, "ts SETTINGS disk = 'a'", "SETTINGS"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -65,6 +66,9 @@ def show_error(error: PipitError) -> None:
         line(err, ("Hint:  ", "bold"), error.hint)
 
 
+_NAMED = re.compile(r"'[^'\n]*'|`[^`\n]*`|\b\d+\b")
+
+
 def show_errors(errors: Iterable[DatafileError], console: Console = err) -> None:
     """`file:line:column: message`, the lines around it, the hint; as an editor or a CI can read it."""
     for error in errors:
@@ -76,11 +80,18 @@ def show_errors(errors: Iterable[DatafileError], console: Console = err) -> None
 
 
 def show_warnings(warnings: Iterable[ProjectWarning], console: Console = err) -> None:
+    """One for each kind, with the places of all of its kind: what differs by names and numbers only is one kind."""
+    kinds: dict[tuple[str, str], list[ProjectWarning]] = {}
     for warning in warnings:
-        place = _place(warning.file, warning.line, warning.column)
-        line(console, (place, "bold"), ("warning: ", "bold yellow"), warning.message)
-        if warning.hint:
-            line(console, ("    hint: ", "bold"), warning.hint)
+        kinds.setdefault((_NAMED.sub("", warning.message), _NAMED.sub("", warning.hint)), []).append(warning)
+    for first, *others in kinds.values():
+        place = _place(first.file, first.line, first.column)
+        line(console, (place, "bold"), ("warning: ", "bold yellow"), first.message)
+        if others:
+            places = dict.fromkeys(_place(w.file, w.line, w.column).rstrip(": ") for w in others)
+            line(console, (f"    {len(others)} more: ", "bold"), ", ".join(places))
+        if first.hint:
+            line(console, ("    hint: ", "bold"), first.hint)
 
 
 def show_table(table: Table) -> None:

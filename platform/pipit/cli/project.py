@@ -203,8 +203,8 @@ def check(
 ) -> None:
     """Parses a project and tries it in a throw-away engine. Needs no server and changes nothing.
 
-    Prints every error and warning as file:line:column: message, in the order of the files. Exit code 1 if there is an
-    error; warnings alone are 0.
+    Prints every error as file:line:column: message, in the order of the files, and each kind of warning once with all
+    its places (--format json: each for itself). Exit code 1 if there is an error; warnings alone are 0.
     """
     files = read_files(folder)
     with waiting("Trying it in the engine..."):

@@ -208,8 +208,10 @@ async def _create_views(
             errors.append(_place(pipe, node, error, snapshot))
     selects: dict[str, str] = {}
     for number, view in enumerate(views):
-        if view.target.name in broken:
-            continue
+        known = snapshot.physical_tables
+        reads = {known[table].table.name for table in view.tables if table in known}
+        if view.target.name in broken or not broken.isdisjoint(reads):
+            continue  # that is the table's error
         try:
             selects[view.key] = await _try_view(engine, snapshot, view, f"m{number}", warnings)
         except Unavailable:

@@ -61,6 +61,7 @@ _CLAUSES = frozenset(
     | {"ENGINE", "UNION", "INTERSECT", "EXCEPT", "FORMAT", "INTO", "EMPTY", "CLONE", "LIMIT", "HAVING", "ALTER", "ADD"}
     | {"MODIFY", "DROP", "UPDATE", "FIRST", "AFTER"}
 )
+_BEFORE_OPERANDS = frozenset({"AND", "OR", "WHERE", "LIKE", "ILIKE", "BETWEEN", "DIV", "MOD"})
 
 
 class Kind(StrEnum):
@@ -259,11 +260,13 @@ def _check_name(tokens: Sequence[Token], index: int, kind: Kind) -> None:
     queries = opened and word in ("FROM", "WITH", "EXPLAIN") and not _ends(tokens, index)
     filtering = kind is Kind.FILTER
     queries = queries or (filtering and word in _NOT_IN_FILTERS)
-    if word == "SELECT" or queries or (word == "EXISTS" and _opens(tokens, index)):
+    named = _is_due(tokens, index)  # the name of a column then, whatever it spells
+    select = word == "SELECT" and not (named and _ends(tokens, index))
+    if select or queries or (word == "EXISTS" and _opens(tokens, index)):
         raise ExpressionError(f"it has {word}: it may only use columns of its own row, no query", token.start)
-    if word == "AS" and not _in_cast(tokens, index):
+    if word == "AS" and not named and not _in_cast(tokens, index):
         raise ExpressionError("it has AS: nothing can be named here", token.start)
-    if word == "IN":
+    if word == "IN" and not (named and not _opens(tokens, index)):
         _check_in(tokens, index)
     elif _opens(tokens, index):
         if word in _OPERATOR_WORDS or (word in ("DELETE", "WHERE") and kind is Kind.TTL):
@@ -301,14 +304,19 @@ def _check_in(tokens: Sequence[Token], index: int) -> None:
 
 
 def _check_ttl(tokens: Sequence[Token]) -> None:
-    """`expression [DELETE [WHERE condition]]`, several with commas."""
-    depth, after_delete = 0, False
+    """`expression [DELETE [WHERE condition]]`, several with commas. A word is a clause's only where no operand is due:
+    a column may be called `ttl`, `group` or `delete`."""
+    depth, after_delete, due = 0, False, True
     for token in tokens:
         depth += (token.kind is TokenKind.OPEN) - (token.kind is TokenKind.CLOSE)
-        if depth or token.kind is not TokenKind.WORD:
-            after_delete = after_delete and token.kind is not TokenKind.COMMA
+        if token.kind is not TokenKind.WORD or depth:
+            due = not depth and token.kind in (TokenKind.OPERATOR, TokenKind.COMMA, TokenKind.DOT)
+            after_delete = after_delete and (depth > 0 or token.kind is not TokenKind.COMMA)
             continue
         word = token.text.upper()
+        if due:
+            due = False
+            continue
         if word in _CLAUSES:
             raise ExpressionError(
                 f"it has {word}: a TTL can only delete rows: `column + INTERVAL 1 DAY [DELETE WHERE condition]`",
@@ -317,6 +325,15 @@ def _check_ttl(tokens: Sequence[Token]) -> None:
         after_delete = after_delete or word == "DELETE"
         if word == "WHERE" and not after_delete:
             raise ExpressionError("it has WHERE without DELETE", token.start)
+        due = word in _BEFORE_OPERANDS
+
+
+def _is_due(tokens: Sequence[Token], index: int) -> bool:
+    """Whether an operand is due, as what stands before it tells for certain."""
+    before = tokens[index - 1] if index else None
+    if before is None or before.kind in (TokenKind.OPEN, TokenKind.COMMA):
+        return True
+    return before.kind is TokenKind.OPERATOR and before.text not in ("*", "::")
 
 
 def _opens(tokens: Sequence[Token], index: int) -> bool:
