@@ -573,7 +573,7 @@ DEFENCES: tuple[Defence, ...] = (
     Defence(
         "a column of other rows is no tenant's",
         "sql/origins.py",
-        '                if attribute_of(one, "function_type") != "ordinary":',
+        '                if not ordinary or name not in self.deterministic | {_ROWS_OF_ITS_ARGUMENT}:',
         "                if False:",
         (f"{_WRITTEN}::test_k21_what_no_token_can_fix_is_not_appended_to",),
     ),

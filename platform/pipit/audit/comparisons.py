@@ -36,6 +36,8 @@ greater lessorequals greaterorequals in notin indexof hastoken multisearchany po
 _STOPS = _OPERATOR_WORDS | frozenset(_STOPS_TEXT.split())
 _CALLS = frozenset(_CALLS_TEXT.split())
 _JSON = re.compile(r"(?:json(?:extract|_value|has|type|length)|simplejson|visitparam)\w*", re.IGNORECASE)
+_CASTS = frozenset({"cast", "accuratecast", "accuratecastornull", "accuratecastordefault"})
+_CONVERTS = re.compile(r"to(U?Int\d+|B?Float\d+|Decimal\d+|Date(?:Time)?(?:32|64)?|Bool|Interval\w+)(?:Or\w+)?")
 _WORDS = re.compile(r"[A-Za-z_]\w*")
 _TEXTS = re.compile(r"'((?:[^'\\]|\\.)*)'|\"((?:[^\"\\]|\\.)*)\"")
 _NUMBERS = re.compile(r"(?<![\w.])-?\d+(?:\.\d+)?(?![\w.])")
@@ -65,6 +67,8 @@ class Mined:
     comparisons: list[Comparison] = field(default_factory=list)
     aliases: dict[str, set[Chain]] = field(default_factory=lambda: defaultdict(set))
     json: dict[Chain, str] = field(default_factory=dict)  # place inside a JSON text -> the function that takes it out
+    dotted: set[Chain] = field(default_factory=set)  # every `a.b.c`
+    casts: dict[Chain, str] = field(default_factory=dict)  # a column, or a place in one -> the type it is turned into
     keys: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))  # column -> constants in its brackets
     tested: dict[str, set[Literal]] = field(default_factory=lambda: defaultdict(set))  # parameter -> the template's own
 
@@ -73,6 +77,8 @@ class Mined:
         for name, chains in other.aliases.items():
             self.aliases[name] |= chains
         self.json |= other.json
+        self.dotted |= other.dotted
+        self.casts |= other.casts
         for name, keys in other.keys.items():
             self.keys[name] |= keys
         for name, literals in other.tested.items():
@@ -99,6 +105,7 @@ def mine(sql: str, parameters: frozenset[str] = frozenset()) -> Mined:
     text, marks = _without_template(sql, parameters, found)
     reader = _Reader(significant(tokenize(text)), marks, found)
     reader.read()
+    reader.read_chains()
     return found
 
 
@@ -156,10 +163,39 @@ class _Reader:
                     self.found.aliases[identifier_name(self.tokens[at + 1])].add(side.names[0])
             elif token.kind is TokenKind.WORD and self._text(at + 1) == "(":
                 self._call(at, token.text)
+                self._cast(at, token.text)
             elif token.kind in _NAMES and self._text(at + 1) == "[" and at + 2 < len(self.tokens):
                 key = self.tokens[at + 2]
                 if key.kind is TokenKind.STRING:
                     self.found.keys[identifier_name(token)].add(string_value(key.text))
+
+    def read_chains(self) -> None:
+        """`a.b.c`, and what `::`, `.:` and CAST make of a column or of a place in one."""
+        at = 0
+        while at < len(self.tokens):
+            if self.tokens[at].kind not in _NAMES or self._text(at + 1) == "(":
+                at += 1
+                continue
+            chain, after = self._chain(at, len(self.tokens))
+            if len(chain) > 1:
+                self.found.dotted.add(chain)
+            type = after + 1 if self._text(after) == "::" else after + 2
+            if self._text(after) == "::" or (self._text(after) == "." and self._text(after + 1) == ":"):
+                text = self._text(type)
+                self.found.casts[chain] = identifier_name(self.tokens[type]) if text.startswith("`") else text
+            at = after
+
+    def _cast(self, at: int, name: str) -> None:
+        arguments = self._arguments(at + 1)
+        if not arguments or self.tokens[arguments[0][0]].kind not in _NAMES:
+            return
+        chain, after = self._chain(*arguments[0])
+        if name.lower() in _CASTS and len(arguments) == 2 and after == arguments[0][1]:
+            self.found.casts[chain] = self._text(arguments[1][0]).strip("'")
+        elif name.lower() == "cast" and self._text(after).upper() == "AS":
+            self.found.casts[chain] = self._text(after + 1)
+        elif (converts := _CONVERTS.fullmatch(name)) and after == arguments[0][1]:
+            self.found.casts[chain] = converts[1]
 
     def _call(self, at: int, name: str) -> None:
         if name.lower() in _CALLS:

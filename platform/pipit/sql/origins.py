@@ -182,10 +182,9 @@ class _Walk:
                 found = self.column(one, by_id)
             elif one.name == "FUNCTION":
                 name = function_of(one)
-                if attribute_of(one, "function_type") != "ordinary":
-                    found = Origin(why=f"{name} takes it from other rows too")
-                elif name not in self.deterministic and name != _ROWS_OF_ITS_ARGUMENT:
-                    found = Origin(why=f"{name} depends on more than its arguments")
+                ordinary = attribute_of(one, "function_type") == "ordinary"
+                if not ordinary or name not in self.deterministic | {_ROWS_OF_ITS_ARGUMENT}:
+                    found = Origin(why=f"{name} takes it from more than the row's own columns")
             elif one.name not in ("CONSTANT", "LIST"):
                 found = Origin(_places_inside(one, by_id), "a query, a lambda or a window stands in it")
             places |= found.places

@@ -18,8 +18,8 @@ from pipit.catalog.snapshot import CompiledNode, CompiledPipe, NodeTarget, Snaps
 from pipit.datafiles.resources import NodeType
 from pipit.templates import Parameter
 
-_SIZES = re.compile(r"(?:\bLIMIT\s|[<>]=?)\s*(\d{1,4})\b", re.IGNORECASE)
-_COUNTS = re.compile(r"\bcount|\bLIMIT\b|\buniq|\bsum", re.IGNORECASE)
+_SIZES = re.compile(r"(?:\bLIMIT\s|\bSAMPLE\s|[<>]=?)\s*(\d{1,4})\b", re.IGNORECASE)
+_COUNTS = re.compile(r"\bcount|\bLIMIT\b|\bSAMPLE\b|\buniq|\bsum", re.IGNORECASE)
 _LARGEST = 1000
 _PLAIN = ("=", "==", "IN", "!=", "<>", "has", "hasany", "in", "notin", "equals", "notequals", "indexof", "hasall")
 
@@ -46,6 +46,7 @@ class Knowledge:
     mined: Mined = field(default_factory=Mined)
     constants: dict[str, list[Literal]] = field(default_factory=lambda: defaultdict(list))
     json: dict[str, dict[Chain, str]] = field(default_factory=lambda: defaultdict(dict))  # column -> place -> function
+    casts: dict[Chain, str] = field(default_factory=dict)  # a column, or a place in one -> the type it is turned into
     by_node: dict[tuple[str, str], Mined] = field(default_factory=dict)
     _leader: dict[str, str] = field(default_factory=dict)
 
@@ -86,10 +87,30 @@ def learn(snapshot: Snapshot, tenancy: Tenancy) -> Knowledge:
         known.json[place[0]][place] = function
     for chain in _dotted(known.mined):
         known.json.setdefault(chain[0], {}).setdefault(chain, "")
+    _places(known)
     _defaults(known)
     for values in known.constants.values():
         values[:] = list(dict.fromkeys(values))[:40]
     return known
+
+
+def _places(known: Knowledge) -> None:
+    """The places in columns of free types that the SQL names, behind a table's name or not, and what it makes of them."""
+    columns = {c.name for table in known.snapshot.tables.values() for c in table.datasource.columns}
+    free = {
+        column.name
+        for table in known.snapshot.tables.values()
+        for column in table.datasource.columns
+        if column.type.startswith(("JSON", "Object"))
+    }
+    for chain in known.mined.dotted:
+        for start in (0, 1):
+            if len(chain) > start + 1 and chain[start] in free:
+                known.json.setdefault(chain[start], {}).setdefault(chain[start:], "")
+    for chain, type in known.mined.casts.items():
+        for start in (0, 1):
+            if len(chain) > start and chain[start] in columns:
+                known.casts[chain[start:]] = type
 
 
 def constants_of_keys(known: Knowledge) -> tuple[Literal, ...]:

@@ -114,6 +114,7 @@ class Maker:
         fixtures = self.fixtures.get(datasource.name, ())
         like = random.choice(fixtures) if fixtures and random.random() < _FIXTURE else {}
         found: dict[str, Any] = {}
+        sampled = _words(datasource.engine.sampling_key)  # many values, or all rows are in the sample or none
         for column in datasource.columns:
             if _computed(column):
                 continue
@@ -122,6 +123,10 @@ class Maker:
                 found[column.name] = 1
             elif column.name in like and not _is_time(type) and random.random() < 0.85:
                 found[column.name] = like[column.name]
+            elif column.name in sampled and type.name == "String":
+                found[column.name] = f"{column.name}_{random.randint(1, 1_000_000)}"
+            elif column.name in sampled and type.name.startswith(("Int", "UInt")):
+                found[column.name] = random.randint(1, 100)
             else:
                 found[column.name] = self.values.of(type, column.name, tenant)
         owner = tenant
@@ -176,6 +181,10 @@ def _computed(column: Column) -> bool:
         return not column.type
     words = [t for t in significant(tokenize(column.default)) if t.kind is TokenKind.WORD]
     return any(word.text.lower() not in ("now", "now64", "null", "true", "false", "today") for word in words)
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(t.text.strip("`") for t in significant(tokenize(text)))
 
 
 def _is_time(type: Type) -> bool:

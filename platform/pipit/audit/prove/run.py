@@ -129,7 +129,7 @@ class Prover:
         self.known: Knowledge = learn(snapshot, found)
         self.tenants = Tenants(found, snapshot, constants_of_keys(self.known))
         self.endpoints = self._endpoints()
-        self.values = Values(self.known, seeded(options.seed), self.now)
+        self.values = Values(self.known, seeded(options.seed), self.now, strange=found.policies)
         self.judge = Judge(full, alone, self.values.canaries, seeded(options.seed, "judge"))
         self.shrunk = 0
         self.by_hand: frozenset[str] = frozenset()

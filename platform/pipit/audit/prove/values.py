@@ -18,12 +18,14 @@ from typing import Any
 
 from pipit.audit.comparisons import Chain, Literal
 from pipit.audit.prove.knowledge import Knowledge
-from pipit.audit.prove.tenants import as_text
+from pipit.audit.prove.tenants import NAMES, as_text
 from pipit.ingest.types import Type, parse
 
 _DATE = re.compile(r"\d{4}-\d\d-\d\d")
 _BITS = re.compile(r"U?Int(\d+)")
 _TIMES = re.compile(r"time|date|_at$|At$|^ts$|since|until|created|updated|seen|^day$|^hour$")
+_NUMERIC = ("Int", "UInt", "Float", "BFloat", "Decimal", "Interval")
+_STRANGE = 0.25
 _AGES = (60, 400, 3_000, 3_700, 10_000, 30_000, 90_000, 100_000, 200_000, 300_000, 700_000, 1_000_000, 2_000_000)
 _RARE_AGES = (8_000_000, 34_000_000, 95_000_000, -4_000, -100_000)  # seconds; below zero: to come
 _AFTER = (0, 3600, 50_000, 90_000, -90_000, 700_000, 3_000_000, 9_000_000)  # a date that stands in the SQL
@@ -58,6 +60,7 @@ class Values:
     random: random.Random
     now: datetime
     canaries: dict[str, set[str]] = field(default_factory=dict)  # tenant -> texts that only its rows hold
+    strange: bool = False  # policies hold: others' rows may have values of other kinds
     focus: Mapping[str, Sequence[Literal]] = field(default_factory=dict)  # what one endpoint asks for, for some rows
     _count: int = 0
 
@@ -67,13 +70,19 @@ class Values:
         match type.name:
             case "Nullable":
                 return None if self.random.random() < 0.12 else self.of(type.inner, name, tenant, chain)
-            case "LowCardinality" | "SimpleAggregateFunction" | "Variant":
+            case "LowCardinality" | "SimpleAggregateFunction":
                 return self.of(type.inner, name, tenant, chain)
+            case "Variant":
+                return self._variant(type, name, tenant, chain)
+            case "Dynamic":
+                return self._free(chain, name, tenant)
             case "Array" | "Ring" | "Polygon":
                 return [self.of(type.inner, name, tenant, chain) for _ in range(self.random.choice((0, 1, 1, 2, 3)))]
             case "Map":
                 keys = sorted(self.known.mined.keys.get(name, ())) or ["k1", "k2"]
                 chosen = [k for k in keys if self.random.random() < 0.8] or keys[:1]
+                if self._is_strange(tenant) and parse(type.arguments[0]).name in ("String", "LowCardinality"):
+                    chosen.append(self._canary(name, tenant))
                 return {k: self.of(type.inner, k, tenant) for k in chosen}
             case "Tuple":
                 elements = type.elements()
@@ -81,7 +90,7 @@ class Values:
                     return {key: self.of(inner, key, tenant) for key, inner in elements}
                 return [self.of(inner, name, tenant) for _, inner in elements]
             case "JSON" | "Object":
-                return self._json(chain, tenant)
+                return self._json(chain, tenant, type)
             case "AggregateFunction":
                 raise ValueError("a state is filled by a view")
             case _:
@@ -174,6 +183,10 @@ class Values:
         if kind == "FixedString":
             size = int(type.arguments[0])
             return self.text(name, tenant, canary=False)[:size].ljust(size, "x")
+        cast = self.known.casts.get(chain, "")
+        if cast.startswith(_NUMERIC):
+            # A text that is no number stops a view, or a query, that turns the column into one.
+            return self._canary(name, tenant) if self._is_strange(tenant) else str(abs(self.number(name, 32)))
         if self.known.json.get(name) and chain == (name,):
             return json.dumps(self._json(chain, tenant), separators=(",", ":"))
         return self.text(name, tenant)
@@ -190,13 +203,56 @@ class Values:
         age = self.random.choice(ages) + self.random.choice((0, 0, 30, 60, 600))
         return self.now - timedelta(seconds=age)
 
-    def _json(self, chain: Chain, tenant: str) -> dict[str, Any]:
-        """An object with a value at every place that the SQL takes out of it."""
+    def _is_strange(self, tenant: str) -> bool:
+        """Whether a value of this row may be of another kind than the tenant's that is looked at: its own are such that
+        its queries work, and stay so whatever others send."""
+        return self.strange and tenant in NAMES[1:] and self.random.random() < _STRANGE
+
+    def _free(self, chain: Chain, name: str, tenant: str) -> Any:
+        """For a place that takes a value of any type."""
+        if self._is_strange(tenant):
+            text = self._canary(name, tenant)
+            return self.random.choice(([1], [text], {"k1": text}, text, True, 0.5, [{"k1": 1}]))
+        cast = self.known.casts.get(chain, "")
+        if cast.startswith(("Float", "BFloat", "Decimal")):
+            return self.random.randint(1, 400) / 4
+        if cast.startswith(_NUMERIC):
+            return self.number(name, 32)
+        if cast.startswith("Date"):
+            return self._moment(name).strftime("%Y-%m-%d" if cast in ("Date", "Date32") else "%Y-%m-%d %H:%M:%S")
+        if cast == "Bool":
+            return self.random.random() < 0.5
+        if cast.startswith("Array"):
+            return [self.text(name, tenant)]
+        numbers = [c for c in self.known.constants_of(name) if not isinstance(c, str)]
+        return self.number(name, 64) if numbers else self.text(name, tenant)
+
+    def _variant(self, type: Type, name: str, tenant: str, chain: Chain) -> Any:
+        """Of the member that the SQL asks for, else the first; others' of any member."""
+        members = [parse(argument) for argument in type.arguments]
+        cast = self.known.casts.get(chain, "")
+        asked = [m for m in members if m.name == cast or (cast.startswith(_NUMERIC) and m.name.startswith(_NUMERIC))]
+        if self._is_strange(tenant):
+            asked = members
+        return self.of(self.random.choice(asked or members[:1]), name, tenant, chain)
+
+    def _json(self, chain: Chain, tenant: str, type: Type | None = None) -> dict[str, Any]:
+        """An object with a value at every place that the SQL takes out of it; in a JSON column of others also with keys
+        that only they have."""
         found: dict[str, Any] = {}
+        typed = _typed_paths(type) if type is not None else {}
+        if type is not None and self._is_strange(tenant):
+            found[self._canary("key", tenant)] = self.random.choice((1, "x", [1], {"k1": 1}))
+        for path, inner in typed.items():
+            put(found, path, self.of(inner, path[-1], tenant))
         for place, function in sorted(self.known.json.get(chain[0], {}).items()):
             if place[: len(chain)] != chain or len(place) == len(chain) or self.random.random() < 0.08:
                 continue
-            put(found, place[len(chain) :], self._of_function(function, place[-1], tenant))
+            path = place[len(chain) :]
+            if type is None:
+                put(found, path, self._of_function(function, place[-1], tenant))
+            elif not any(path[: len(one)] == one or one[: len(path)] == path for one in typed):
+                put(found, path, self._free(place, place[-1], tenant))
         return found or {"k1": self.text("k1", tenant)}
 
     def _of_function(self, function: str, name: str, tenant: str) -> Any:
@@ -224,6 +280,16 @@ def put(into: dict[str, Any], path: Sequence[str], value: Any) -> None:
         into = inner
     if not (isinstance(into.get(path[-1]), dict) and not isinstance(value, dict)):
         into[path[-1]] = value
+
+
+def _typed_paths(type: Type) -> dict[Chain, Type]:
+    """The places for which a JSON column's own type says the type: `JSON(a.b UInt32, SKIP c)`."""
+    found: dict[Chain, Type] = {}
+    for argument in type.arguments:
+        name, _, rest = argument.partition(" ")
+        if rest and "=" not in argument and name.upper() != "SKIP":
+            found[tuple(name.replace("`", "").split("."))] = parse(rest)
+    return found
 
 
 def plain_text(name: str) -> str:

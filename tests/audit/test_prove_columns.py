@@ -1,0 +1,109 @@
+"""What the engine knows of all rows of a table: the proof finds it on an endpoint of each kind, once the defence is out.
+
+Keys and types in JSON, Dynamic and Variant columns, and samples by a number of rows. The data for it: others' rows have
+keys of their own and values of other kinds, so that the tenant's own queries work and only the others' could stop them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+
+from pipit.audit.prove.arena import Arena, open_arena
+from pipit.audit.prove.model import CounterExample, Options, Verdict
+from pipit.audit.prove.run import prove_in
+from pipit.audit.prove.tenants import SUBJECT
+from pipit.query import examine, fences, read
+
+pytestmark = pytest.mark.anyio
+
+Patch = pytest.MonkeyPatch
+TABLE = """
+SCHEMA >
+    `customer_id` String,
+    `at` DateTime,
+    `user_id` UInt64,
+    `data` JSON,
+    `hinted` JSON(kind String, SKIP secret),
+    `free` Dynamic,
+    `either` Variant(String, UInt64),
+    `labels` Map(String, String),
+    `amount` String
+
+ENGINE MergeTree
+ENGINE_SORTING_KEY customer_id, intHash32(user_id)
+ENGINE_SAMPLING_KEY intHash32(user_id)
+
+ROW_POLICY >
+    customer_id = {{String(context.customer_id)}}
+"""
+
+
+def project(sql: str) -> dict[str, str]:
+    text = f"NODE endpoint\nSQL >\n    %\n    {sql}\n\nTYPE endpoint\n"
+    return {"datasources/rows.datasource": TABLE, "pipes/planted.pipe": text}
+
+
+def parts_answer(patch: Patch) -> None:
+    """Functions are answered from what a part knows of a column."""
+    patch.setattr(read, "WHOLE_COLUMNS", {})
+
+
+def no_fences(patch: Patch) -> None:
+    patch.setattr(fences, "fenced", lambda *_: None)
+
+
+def any_sample(patch: Patch) -> None:
+    patch.setattr(examine, "counted_sample", lambda sql: "")
+
+
+# SQL of an endpoint -> what keeps it from telling of others.
+TELLING: dict[str, Callable[[Patch], None]] = {
+    "SELECT distinctJSONPaths(data) AS found FROM rows": parts_answer,
+    "SELECT sum(data.amount::Float64) AS found FROM rows": no_fences,
+    "SELECT sum(CAST(r.data.deep.size, 'UInt32')) AS found FROM rows AS r": no_fences,
+    "SELECT max(toDate(data.day)) AS found FROM rows": no_fences,
+    "SELECT sum(toInt64(free)) AS found FROM rows": no_fences,
+    "SELECT count() AS found FROM rows SAMPLE 50": any_sample,
+    "SELECT count() AS found FROM rows SAMPLE {{Int32(k, 20)}}": any_sample,
+}
+# Nothing of others is in these, whatever others send.
+SILENT = (
+    "SELECT sum(data.amount::Float64) AS found FROM rows",
+    "SELECT distinctJSONPaths(data) AS found FROM rows",
+    "SELECT distinctJSONPathsAndTypes(hinted) AS found FROM rows",
+    "SELECT sum(either::UInt64) AS found, distinctDynamicTypes(free) AS types FROM rows",
+    "SELECT count() AS found FROM rows SAMPLE 1/2",
+    "SELECT arrayDistinct(arrayFlatten(groupArray(mapKeys(labels)))) AS found FROM rows",
+    "SELECT sum(toUInt32(amount)) AS found FROM rows WHERE toUInt32(amount) >= 0",
+)
+
+
+@pytest.fixture(scope="module")
+async def arena(anyio_backend: str) -> AsyncIterator[Arena]:
+    async with open_arena() as opened:
+        yield opened
+
+
+@pytest.mark.parametrize("sql", TELLING)
+async def test_it_is_found_with_an_example(sql: str, arena: Arena, monkeypatch: Patch) -> None:
+    TELLING[sql](monkeypatch)
+
+    proof = await prove_in(arena, project(sql), Options(endpoints=("planted",), rounds=1))
+
+    (result,) = proof.of(Verdict.LEAK)
+    example = result.counter_example
+    assert isinstance(example, CounterExample)
+    assert example.others and all(row.tenant != SUBJECT for row in example.others)
+    assert example.alone.ok and example.alone.holds != example.with_others.holds
+    if "SAMPLE" not in sql:  # how much is a sample depends on many rows
+        assert len(example.others) + len(example.own) <= 4
+
+
+@pytest.mark.parametrize("sql", SILENT)
+async def test_with_the_defences_in_place_it_is_proved(sql: str, arena: Arena) -> None:
+    proof = await prove_in(arena, project(sql), Options(endpoints=("planted",), rounds=1))
+
+    (result,) = proof.results
+    assert (result.verdict, result.reason) == (Verdict.PROVED, "")
