@@ -10,9 +10,9 @@ from pipit.access import grants
 from pipit.access.context import Scope, SecurityContext
 from pipit.access.tokens import digest
 from pipit.api.requests import authenticate, bounded, query_pairs, server_of, token_of
-from pipit.catalog.snapshot import Table
+from pipit.deploy.writes import target_of
 from pipit.errors import BadRequest, NotFound
-from pipit.ingest import Target, read_body
+from pipit.ingest import read_body
 
 _TRUE = frozenset({"true", "1", "yes"})
 
@@ -70,18 +70,6 @@ def _sender(security: SecurityContext, token: str) -> str:
 
 def _narrows(scope: Scope) -> bool:
     return bool(scope.filter or scope.fixed_params)
-
-
-def target_of(table: Table) -> Target:
-    """The table as the writers see it."""
-    return Target(
-        database=table.database,
-        table=table.physical,
-        quarantine_table=table.quarantine,
-        columns=table.datasource.columns,
-        partition_key=table.datasource.engine.partition_key,
-        name=table.datasource.name,
-    )
 
 
 routes = [Route("/v0/events", events, methods=["POST"])]

@@ -22,6 +22,7 @@ from pipit.datafiles.resources import NodeType
 from pipit.datafiles.resources import Warning as ProjectWarning
 from pipit.engine.client import Engine
 from pipit.errors import Forbidden, PipitError, Unavailable
+from pipit.ingest import Target
 from pipit.jobs import schedule
 from pipit.query.compose import Composer
 from pipit.query.examine import Examiner
@@ -116,6 +117,18 @@ def _check_need(table: Table, need: Need, fixed: Mapping[str, FixedValue]) -> No
 
 def _listed(names: Sequence[str]) -> str:
     return ", ".join(repr(name) for name in names)
+
+
+def target_of(table: Table) -> Target:
+    """The table as the writers of events see it."""
+    return Target(
+        database=table.database,
+        table=table.physical,
+        quarantine_table=table.quarantine,
+        columns=table.datasource.columns,
+        partition_key=table.datasource.engine.partition_key,
+        name=table.datasource.name,
+    )
 
 
 def unfixed_appends(snapshot: Snapshot, needs: Mapping[str, Sequence[Need]]) -> list[ProjectWarning]:

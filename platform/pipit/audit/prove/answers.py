@@ -28,6 +28,12 @@ class Answer:
             return None
 
     @property
+    def _table(self) -> dict[str, Any] | None:
+        """Of an answer with rows; None of an error, and of the answer to an append."""
+        tree = self._tree
+        return tree if self.ok and isinstance(tree, dict) and "data" in tree else None
+
+    @property
     def late(self) -> bool:
         """It took too long: a matter of the machine, not of rows."""
         return self.status == 408
@@ -38,20 +44,20 @@ class Answer:
 
     @cached_property
     def columns(self) -> tuple[tuple[str, str], ...]:
-        tree = self._tree
-        return tuple((c["name"], c["type"]) for c in tree["meta"]) if self.ok and isinstance(tree, dict) else ()
+        tree = self._table
+        return tuple((c["name"], c["type"]) for c in tree["meta"]) if tree else ()
 
     @cached_property
     def rows(self) -> tuple[str, ...]:
         """Each row as JSON text."""
-        tree = self._tree
-        return tuple(map(_text, tree["data"])) if self.ok and isinstance(tree, dict) else ()
+        tree = self._table
+        return tuple(map(_text, tree["data"])) if tree else ()
 
     @cached_property
     def beside(self) -> str:
         """All that stands beside columns and rows, without the time that it took."""
-        tree = self._tree
-        if not (self.ok and isinstance(tree, dict)):
+        tree = self._table
+        if tree is None:
             return self.body.decode("utf-8", "replace")
         rest = {k: v for k, v in tree.items() if k not in ("meta", "data")}
         if isinstance(rest.get("statistics"), dict):
@@ -60,8 +66,8 @@ class Answer:
 
     @cached_property
     def table(self) -> list[dict[str, Any]]:
-        tree = self._tree
-        return list(tree["data"]) if self.ok and isinstance(tree, dict) else []
+        tree = self._table
+        return list(tree["data"]) if tree else []
 
     @property
     def holds(self) -> str:

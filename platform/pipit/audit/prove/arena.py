@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import logging
 import re
 import shutil
@@ -19,13 +20,16 @@ from pathlib import Path
 
 import msgspec
 
+from pipit.access import grants
 from pipit.access.authenticate import Authenticator
+from pipit.access.context import Scope
 from pipit.access.jwt import mint
 from pipit.access.tokens import make_token
 from pipit.audit.prove.answers import Answer
+from pipit.audit.prove.appends import Append
 from pipit.audit.prove.cases import Case
 from pipit.audit.prove.knowledge import Reach
-from pipit.audit.prove.rows import Row
+from pipit.audit.prove.rows import Row, event
 from pipit.audit.prove.tenants import View
 from pipit.catalog.catalog import Catalog
 from pipit.catalog.snapshot import CompiledPipe, Snapshot, Table, mixed_columns
@@ -33,8 +37,9 @@ from pipit.deploy import Deployer
 from pipit.deploy.ddl import column_definition
 from pipit.deploy.views import View as MaterializedView
 from pipit.deploy.views import columns_of, trigger, views_of
+from pipit.deploy.writes import Writes, target_of
 from pipit.engine import Engine, open_engine
-from pipit.errors import DatafileError, PipitError, ProjectError, Unavailable
+from pipit.errors import DatafileError, PipitError, ProjectError, SqlError, Unavailable
 from pipit.ingest import Ingest
 from pipit.ingest.match import Match
 from pipit.query.cache import MAX_SECONDS, Cache
@@ -61,21 +66,27 @@ _INSERT = {
     "parallel_view_processing": 0,
 }
 _ATTEMPTS = 12
+_PATIENCE = 2.0  # seconds that events which failed are waited for
 _SECONDS = 4  # of one request: over a few dozen rows, one that takes longer makes its own rows
 
 
 class Arena:
-    def __init__(self, engine: Engine, catalog: Catalog, deployer: Deployer, folder: Path) -> None:
+    def __init__(self, engine: Engine, catalog: Catalog, deployer: Deployer, ingest: Ingest, folder: Path) -> None:
         self.engine = engine
         self.folder = folder
         self.numbers = itertools.count()
         self.catalog = catalog
+        self.ingest = ingest
         self._deployer = deployer
         self._age = 0.0
         self.reader = Reader(engine, Limits(steady=REPEATABLE), cache=Cache(clock=lambda: time.monotonic() + self._age))
         self.authenticator = Authenticator()
         self.composer = Composer()
         self.asked = 0
+
+    @property
+    def writes(self) -> Writes:
+        return self._deployer.writes
 
     def forget(self) -> None:
         """No answer that was kept is given again: the cache's clock goes on by more than anything is kept for."""
@@ -298,6 +309,46 @@ class Place:
         except PipitError as error:
             return Answer(error.status, f"{error.code}: {error.message}".encode())
 
+    async def append(self, sent: Append) -> Answer:
+        """What the sender gets for these events, once they are in the table: the one way in, with its checks."""
+        arena, table = self.arena, self.snapshot.tables[sent.table]
+        try:
+            security = arena.authenticator.check(self._sender(sent), arena.catalog.keyring)
+            fixed = grants.append(security, table.name)
+            await arena.writes.check(self.snapshot, table, security, fixed)
+            body = b"".join(json.dumps(event(row, table.datasource)).encode() + b"\n" for row in sent.rows)
+            result = await arena.ingest.append(target_of(table), body, wait=True, fixed_values=fixed)
+        except Unavailable:
+            raise
+        except PipitError as error:
+            hidden = isinstance(error, SqlError) and bool(error.engine_code)
+            return Answer(error.status, error.code.encode() if hidden else json.dumps(error.body()).encode())
+        counts = {"successful_rows": result.successful_rows, "quarantined_rows": result.quarantined_rows}
+        return Answer(200, json.dumps(counts).encode())
+
+    def _sender(self, sent: Append) -> str:
+        """The token of a tenant, as the team's backend would make it; the workspace's own for nobody."""
+        workspace = self.snapshot.workspace
+        if not sent.tenant:
+            return workspace.admin_token
+        return mint(
+            workspace.id,
+            workspace.admin_token,
+            name=sent.tenant,
+            scopes=[Scope("DATASOURCES:APPEND", sent.table, fixed_values=sent.fixed)],
+            expires_at=int(time.time()) + _TOKEN_SECONDS,
+        )
+
+    def waits(self, name: str) -> bool:
+        """Whether events of this data source are still to be inserted: what was appended failed."""
+        table = self.snapshot.tables[name]
+        return self.arena.ingest.pending(table.database, table.physical).rows > 0
+
+    async def drained(self, name: str) -> None:
+        """Waits a little for what failed to be tried again."""
+        table = self.snapshot.tables[name]
+        await self.arena.ingest.drain(table.database, table.physical, _PATIENCE)
+
     async def _columns(self, view: MaterializedView, binder: Binder) -> Match:
         return await columns_of(self.arena.engine, view, binder.params)
 
@@ -315,7 +366,7 @@ async def open_arena() -> AsyncIterator[Arena]:
             ingest = Ingest(engine, folder)
             await ingest.start()
             try:
-                yield Arena(engine, catalog, Deployer(engine, catalog, ingest), rows)
+                yield Arena(engine, catalog, Deployer(engine, catalog, ingest), ingest, rows)
             finally:
                 await ingest.close()
     finally:

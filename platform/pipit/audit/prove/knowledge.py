@@ -95,7 +95,7 @@ def learn(snapshot: Snapshot, tenancy: Tenancy) -> Knowledge:
 
 
 def _places(known: Knowledge) -> None:
-    """The places in columns of free types that the SQL names, behind a table's name or not, and what it makes of them."""
+    """The places in JSON columns that the SQL names, behind a table's name or not; what types it makes of columns."""
     columns = {c.name for table in known.snapshot.tables.values() for c in table.datasource.columns}
     free = {
         column.name

@@ -8,6 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from pipit.audit.prove.answers import Answer
+from pipit.audit.prove.appends import Append
 from pipit.audit.prove.cases import Case
 from pipit.audit.prove.rows import Row
 from pipit.audit.prove.tenants import View
@@ -50,6 +51,7 @@ class CounterExample:
     with_others: Answer
     alone: Answer
     other: View | None = None  # who asked the same first, where the leak needs that
+    sent: tuple[Append, ...] = ()  # what was appended at one moment, where the leak needs that: the tenant's own first
 
     @property
     def after_others_asked(self) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from pipit.audit.prove.answers import Answer
+from pipit.audit.prove.appends import Append
 from pipit.audit.prove.model import CounterExample, Proof, Result, Verdict
 from pipit.audit.prove.reproduce import lines
 from pipit.audit.prove.rows import Row
@@ -112,6 +113,7 @@ def _result(result: Result, proof: Proof, folder: str) -> dict[str, Any]:
             "answer_alone": _answer(example.alone),
             "answer_with_others": _answer(example.with_others),
             "after_others_asked": example.after_others_asked,
+            "appended": [_sent(one) for one in example.sent],
             "commands": lines(example, proof.datasources, folder),
         }
     return found
@@ -136,11 +138,15 @@ def _example(result: Result, example: CounterExample, proof: Proof, folder: str)
     query = "&".join(f"{name}={value}" for name, value in example.case.params)
     claims = [f"context {json.dumps(_plain(example.view.context))}"] if example.view.context else []
     claims += [f"fixed_params {json.dumps(_plain(example.view.fixed))}"] if example.view.fixed else []
+    asked = example.pipe if example.kind == "append" else f"GET /v0/pipes/{example.pipe}.json"
     found = [
         f"LEAK {result.endpoint}: {result.reason}",
-        f"  request  GET /v0/pipes/{example.pipe}.json" + (f"?{query}" if query else ""),
+        f"  request  {asked}" + (f"?{query}" if query else ""),
         f"  token    {tenant}'s, {', '.join(claims)}",
     ]
+    if example.sent:
+        found.append("  appended at one moment")
+        found += [f"    {_sent(one)}" for one in example.sent]
     for title, rows in (
         ("rows that are shared", example.shared),
         (f"rows of {tenant}", example.own),
@@ -159,6 +165,13 @@ def _example(result: Result, example: CounterExample, proof: Proof, folder: str)
     found.append("  to see it")
     found += [f"    {line}" for line in lines(example, proof.datasources, folder)]
     return found
+
+
+def _sent(one: Append) -> str:
+    if not one.tenant:
+        return f"{one.table}: {len(one.rows)} rows, by a token of the workspace"
+    values = {name: list(value) if isinstance(value, tuple) else value for name, value in one.fixed.items()}
+    return f"{one.table}: {len(one.rows)} rows, by {one.tenant}'s token, fixed_values {json.dumps(values)}"
 
 
 def _cut(row: Row) -> str:

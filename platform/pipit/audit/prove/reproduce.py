@@ -4,39 +4,18 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping
 from urllib.parse import quote, urlencode
 
 from pipit.access.context import Scalar
 from pipit.audit.prove.model import CounterExample
-from pipit.audit.prove.rows import Row
+from pipit.audit.prove.rows import Row, event
 from pipit.audit.prove.tenants import View
-from pipit.audit.prove.values import put
 from pipit.datafiles.resources import DataSource
 
 PORT = 7199
 _DATA = '"$LEAK"'
 _URL = '"http://127.0.0.1:$PORT'  # the rest is percent-encoded: nothing in it is the shell's
-
-
-def event(row: Row, datasource: DataSource) -> dict[str, Any]:
-    """The row as the events API takes it: every value at its column's jsonpath."""
-    found: dict[str, Any] = {}
-    with_paths = any(c.jsonpath for c in datasource.columns)
-    for column in datasource.columns:
-        if column.name not in row.values or (with_paths and not column.jsonpath):
-            continue
-        path = (column.jsonpath or f"$.{column.name}").removeprefix("$").strip(".")
-        value = row.values[column.name]
-        if not path:
-            found |= value if isinstance(value, dict) else _tree(value)
-        elif "[:]" in path:
-            before, _, after = path.partition("[:]")
-            _put_each(found, before.split("."), [s for s in after.split(".") if s], value)
-        else:
-            put(found, [_plain(step) for step in path.split(".")], value)
-    return found
 
 
 def lines(example: CounterExample, datasources: Mapping[str, DataSource], folder: str) -> list[str]:
@@ -46,8 +25,11 @@ def lines(example: CounterExample, datasources: Mapping[str, DataSource], folder
         f"pipit serve --project {shlex.quote(folder)} --data {_DATA} --port $PORT &",
         f'until curl -sf {_URL}/v0/health" > /dev/null; do sleep 0.5; done',
         f"ADMIN=$(cat {_DATA}/admin_token)",
-        f"TOKEN=$(pipit --data {_DATA} {_token(example.view, example.pipe)})",
     ]
+    if example.kind != "append":
+        found.append(f"TOKEN=$(pipit --data {_DATA} {_token(example.view, example.pipe)})")
+    if example.sent:
+        return found + _together(example, datasources)
     query = urlencode(example.case.params, quote_via=quote)
     url = f"{_URL}/v0/pipes/{example.pipe}.json" + (f'?{query}"' if query else '"')
     ask = f'curl -s {url} -H "Authorization: Bearer $TOKEN"'
@@ -61,6 +43,29 @@ def lines(example: CounterExample, datasources: Mapping[str, DataSource], folder
         ]
     found += [f"{ask}   # the same request, with the others' rows there", f"kill %1; wait; rm -r {_DATA}"]
     return found
+
+
+def _together(example: CounterExample, datasources: Mapping[str, DataSource]) -> list[str]:
+    """What was appended at one moment, with the tokens of those who did; then the tenant's request."""
+    found = _sends(example.shared, datasources)
+    found.append("# What follows up to `wait` comes in together. Without the others' lines it is the tenant alone.")
+    for number, one in enumerate(example.sent):
+        who = '"Authorization: Bearer $ADMIN"'
+        if one.tenant:
+            words = ["token", "create", "jwt", one.tenant, "--ttl", "1h", "--append", one.table]
+            for name, value in one.fixed.items():
+                words += ["--fixed-value", _pair(name, value)]
+            found.append(f"SENDER{number}=$(pipit --data {_DATA} {shlex.join(words)})")
+            who = f'"Authorization: Bearer $SENDER{number}"'
+        body = "\n".join(json.dumps(event(row, datasources[one.table]), ensure_ascii=False) for row in one.rows)
+        url = f'{_URL}/v0/events?name={one.table}&wait=true"'
+        found.append(f"curl -s {url} -H {who} --data-binary {shlex.quote(body)} &")
+    found.append("wait $(jobs -p | tail -n +2)")
+    if example.kind != "append":
+        query = urlencode(example.case.params, quote_via=quote)
+        url = f"{_URL}/v0/pipes/{example.pipe}.json" + (f'?{query}"' if query else '"')
+        found.append(f'curl -s {url} -H "Authorization: Bearer $TOKEN"   # {example.view.tenant} asks')
+    return [*found, f"kill %1; wait; rm -r {_DATA}"]
 
 
 def token_words(view: View, pipe: str) -> list[str]:
@@ -92,28 +97,3 @@ def _sends(rows: Iterable[Row], datasources: Mapping[str, DataSource]) -> list[s
         url = f'{_URL}/v0/events?name={name}&wait=true"'
         found.append(f'curl -s {url} -H "Authorization: Bearer $ADMIN" --data-binary {shlex.quote(body)}')
     return found
-
-
-def _plain(step: str) -> str:
-    return step.removeprefix("['").removesuffix("']")
-
-
-def _tree(value: object) -> dict[str, Any]:
-    try:
-        tree = json.loads(value) if isinstance(value, str) else value
-    except ValueError:
-        return {}
-    return tree if isinstance(tree, dict) else {}
-
-
-def _put_each(into: dict[str, Any], before: Sequence[str], after: Sequence[str], values: object) -> None:
-    """`$.items[:].name`: a list of objects, one for each value."""
-    items = values if isinstance(values, list) else []
-    for step in before[:-1]:
-        into = into.setdefault(step, {})
-    listed = into.setdefault(before[-1], [{} for _ in items] if after else [])
-    if not after:
-        listed.extend(items)
-        return
-    for item, value in zip(listed, items, strict=False):
-        put(item, after, value)

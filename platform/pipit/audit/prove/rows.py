@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -164,8 +165,6 @@ class Maker:
 
 
 def _in_json(text: str, path: Sequence[str], value: Any) -> str:
-    import json
-
     try:
         tree = json.loads(text)
     except ValueError:
@@ -191,3 +190,47 @@ def _is_time(type: Type) -> bool:
     while type.name in ("Nullable", "LowCardinality", "SimpleAggregateFunction"):
         type = type.inner
     return type.name.startswith(("Date", "Time"))
+
+
+def event(row: Row, datasource: DataSource) -> dict[str, Any]:
+    """The row as the events API takes it: every value at its column's jsonpath."""
+    found: dict[str, Any] = {}
+    with_paths = any(c.jsonpath for c in datasource.columns)
+    for column in datasource.columns:
+        if column.name not in row.values or (with_paths and not column.jsonpath):
+            continue
+        path = (column.jsonpath or f"$.{column.name}").removeprefix("$").strip(".")
+        value = row.values[column.name]
+        if not path:
+            found |= value if isinstance(value, dict) else _tree(value)
+        elif "[:]" in path:
+            before, _, after = path.partition("[:]")
+            _put_each(found, before.split("."), [s for s in after.split(".") if s], value)
+        else:
+            put(found, [_step(step) for step in path.split(".")], value)
+    return found
+
+
+def _step(step: str) -> str:
+    return step.removeprefix("['").removesuffix("']")
+
+
+def _tree(value: object) -> dict[str, Any]:
+    try:
+        tree = json.loads(value) if isinstance(value, str) else value
+    except ValueError:
+        return {}
+    return tree if isinstance(tree, dict) else {}
+
+
+def _put_each(into: dict[str, Any], before: Sequence[str], after: Sequence[str], values: object) -> None:
+    """`$.items[:].name`: a list of objects, one for each value."""
+    items = values if isinstance(values, list) else []
+    for step in before[:-1]:
+        into = into.setdefault(step, {})
+    listed = into.setdefault(before[-1], [{} for _ in items] if after else [])
+    if not after:
+        listed.extend(items)
+        return
+    for item, value in zip(listed, items, strict=False):
+        put(item, after, value)

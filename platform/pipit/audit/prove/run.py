@@ -13,6 +13,7 @@ from pipit.audit import tenancy
 from pipit.audit.comparisons import Literal
 from pipit.audit.prove.answers import Answer, difference
 from pipit.audit.prove.arena import Arena, Place, open_arena
+from pipit.audit.prove.arrivals import Arrivals
 from pipit.audit.prove.cases import Case, Cases, seeded
 from pipit.audit.prove.fixtures import read_fixtures
 from pipit.audit.prove.judge import LEAK, PASSED, UNDETERMINED, Judge
@@ -132,6 +133,8 @@ class Prover:
         self.values = Values(self.known, seeded(options.seed), self.now, strange=found.policies)
         self.judge = Judge(full, alone, self.values.canaries, seeded(options.seed, "judge"))
         self.shrunk = 0
+        self.last: tuple[Maker, list[Row], list[Row]] | None = None  # with the rows of the last look with required keys
+        self.appends: dict[str, CounterExample] = {}  # data source's path -> a leak of the answer to an append
         self.by_hand: frozenset[str] = frozenset()
         self.silent: frozenset[str] = frozenset()  # targets whose views did not do what they say
 
@@ -155,6 +158,30 @@ class Prover:
         also: frozenset[str] = frozenset()
         for number in range(self.options.rounds if self.endpoints else 0):
             also = await self._round(number, also)
+        await self._arrivals()
+
+    async def _arrivals(self) -> None:
+        """Rows that come in as events, with tokens, after all looks: what failed may wait in a segment."""
+        if not self.tenants.tenancy.policies or self.last is None:
+            return
+        maker, own, others = self.last
+        only = None
+        if self.options.endpoints:
+            only = frozenset().union(*(endpoint.reach.above for endpoint in self.endpoints))
+        self.say("events of several tenants at one moment")
+        arrivals = Arrivals(
+            self.full, self.alone, self.known, self.tenants, self.values, maker, own, others, only
+        )
+        sound = [e for e in self.endpoints if e.touches and not (e.done or e.unsure)]
+        asked = {endpoint.name: (endpoint.reach, endpoint.cases) for endpoint in sound}
+        by_name = {endpoint.name: endpoint for endpoint in self.endpoints}
+        for leak in await arrivals.leaks(asked):
+            if leak.endpoint:
+                by_name[leak.endpoint].leak = by_name[leak.endpoint].leak or leak.example
+            else:
+                self.appends.setdefault(leak.example.pipe, leak.example)
+        for name in arrivals.held:
+            by_name[name].held += 1
 
     async def _round(self, number: int, also: frozenset[str]) -> frozenset[str]:
         """`also`: targets that get rows by hand: that shows leaks of who reads them, and proves nothing."""
@@ -173,7 +200,7 @@ class Prover:
             if not open_ones:
                 break
             self.say(f"round {number + 1} of {options.rounds}, {view.label or 'no key'}: {len(open_ones)} endpoints")
-            await self._look(number, place, view, rows, replaced, open_ones)
+            await self._look(number, place, view, maker, rows, replaced, open_ones)
         return also | await self._left_empty(rows)
 
     def _focused(self) -> dict[str, list[dict[str, list[Literal]]]]:
@@ -190,12 +217,21 @@ class Prover:
         return found
 
     async def _look(
-        self, number: int, place: int, view: View, rows: list[Row], replaced: list[Row], endpoints: list[Endpoint]
+        self,
+        number: int,
+        place: int,
+        view: View,
+        maker: Maker,
+        rows: list[Row],
+        replaced: list[Row],
+        endpoints: list[Endpoint],
     ) -> None:
         """One look at the data: everything that this token may see, with and without the rest."""
         seen = await self._seen(rows, view)
         own = [row for row in rows if row.id in seen]
         foreign = [row for row in rows if row.id not in seen]
+        if place == 0:
+            self.last = (maker, own, foreign)
         strange = await self._seen(replaced, view)
         later = [row for row in replaced if row.id not in strange]
         others = [self.tenants.views(name)[place] for name in NAMES if name != SUBJECT]
@@ -346,7 +382,11 @@ class Prover:
         return frozenset(found)
 
     def results(self) -> list[Result]:
-        return [self._result(endpoint) for endpoint in self.endpoints]
+        appends = [
+            Result(path, Verdict.LEAK, _WHAT["append"], tuple({one.table for one in leak.sent}), 1, 1, leak)
+            for path, leak in self.appends.items()
+        ]
+        return [self._result(endpoint) for endpoint in self.endpoints] + appends
 
     def _result(self, endpoint: Endpoint) -> Result:
         verdict, reason = Verdict.PROVED, ""
@@ -390,6 +430,7 @@ _WHAT = {
     "columns": "the types of its columns change with another tenant's rows",
     "status": "whether it answers changes with another tenant's rows",
     "error": "the text of its error changes with another tenant's rows",
+    "append": "what a tenant's append is answered changes with another tenant's rows",
 }
 
 

@@ -26,6 +26,7 @@ _BITS = re.compile(r"U?Int(\d+)")
 _TIMES = re.compile(r"time|date|_at$|At$|^ts$|since|until|created|updated|seen|^day$|^hour$")
 _NUMERIC = ("Int", "UInt", "Float", "BFloat", "Decimal", "Interval")
 _STRANGE = 0.25
+_SELDOM = 0.03  # rows that a view may refuse are looked for one by one
 _AGES = (60, 400, 3_000, 3_700, 10_000, 30_000, 90_000, 100_000, 200_000, 300_000, 700_000, 1_000_000, 2_000_000)
 _RARE_AGES = (8_000_000, 34_000_000, 95_000_000, -4_000, -100_000)  # seconds; below zero: to come
 _AFTER = (0, 3600, 50_000, 90_000, -90_000, 700_000, 3_000_000, 9_000_000)  # a date that stands in the SQL
@@ -186,7 +187,8 @@ class Values:
         cast = self.known.casts.get(chain, "")
         if cast.startswith(_NUMERIC):
             # A text that is no number stops a view, or a query, that turns the column into one.
-            return self._canary(name, tenant) if self._is_strange(tenant) else str(abs(self.number(name, 32)))
+            strange = self._is_strange(tenant, _SELDOM)
+            return self._canary(name, tenant) if strange else str(abs(self.number(name, 32)))
         if self.known.json.get(name) and chain == (name,):
             return json.dumps(self._json(chain, tenant), separators=(",", ":"))
         return self.text(name, tenant)
@@ -203,10 +205,10 @@ class Values:
         age = self.random.choice(ages) + self.random.choice((0, 0, 30, 60, 600))
         return self.now - timedelta(seconds=age)
 
-    def _is_strange(self, tenant: str) -> bool:
+    def _is_strange(self, tenant: str, often: float = _STRANGE) -> bool:
         """Whether a value of this row may be of another kind than the tenant's that is looked at: its own are such that
         its queries work, and stay so whatever others send."""
-        return self.strange and tenant in NAMES[1:] and self.random.random() < _STRANGE
+        return self.strange and tenant in NAMES[1:] and self.random.random() < often
 
     def _free(self, chain: Chain, name: str, tenant: str) -> Any:
         """For a place that takes a value of any type."""

@@ -1,0 +1,140 @@
+"""What comes in as events, with tokens: the proof finds who writes in another's name, and whose bad row stops others.
+
+Each project is tried with the defence taken out, which it must find with an example, and with it in place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+
+from pipit.audit.prove.arena import Arena, open_arena
+from pipit.audit.prove.model import CounterExample, Options, Verdict
+from pipit.audit.prove.report import to_json, to_junit, to_text
+from pipit.audit.prove.run import prove_in
+from pipit.audit.prove.tenants import SUBJECT
+from pipit.deploy.writes import Writes
+from pipit.errors import SqlError
+from pipit.ingest import load
+from pipit.ingest.probe import Probe
+
+pytestmark = pytest.mark.anyio
+
+Patch = pytest.MonkeyPatch
+POLICY = "\nROW_POLICY >\n    customer_id = {{String(context.customer_id)}}\n"
+LANDING = """
+SCHEMA >
+    `tenant` String,
+    `amount` String,
+    `n` UInt32
+
+ENGINE MergeTree
+ENGINE_SORTING_KEY tenant
+"""
+EVENTS = LANDING.replace("tenant", "customer_id") + POLICY
+ROLLUP = """
+SCHEMA >
+    `customer_id` String,
+    `n` UInt64
+
+ENGINE SummingMergeTree
+ENGINE_SORTING_KEY customer_id
+"""
+
+
+def endpoint(table: str) -> str:
+    sql = f"SELECT customer_id, sum(n) AS n FROM {table} GROUP BY customer_id"
+    return f"NODE endpoint\nSQL >\n    {sql}\n\nTYPE endpoint\n"
+
+
+def view(sql: str, target: str = "rollup") -> str:
+    return f"NODE mv\nSQL >\n    {sql}\nTYPE materialized\nDATASOURCE {target}\n"
+
+
+def no_lineage(patch: Patch) -> None:
+    async def nothing(*_: Any) -> dict[str, Any]:
+        return {}
+
+    patch.setattr(Writes, "needs", nothing)
+
+
+def no_isolation(patch: Patch) -> None:
+    """A row that a view refuses keeps all that came with it out of the view."""
+    patch.setattr(Probe, "_views", lambda *_: [])
+
+
+def quoted(patch: Patch) -> None:
+    """And the answer to everybody's append quotes it."""
+    no_isolation(patch)
+
+    class Quoting(load.ViewFailed):
+        def __init__(self, failure: SqlError, bad: list[int]) -> None:
+            super().__init__(failure, bad)
+            self.message = failure.message
+
+    patch.setattr(load, "ViewFailed", Quoting)
+
+
+THROUGH_A_VIEW = {
+    "datasources/landing.datasource": LANDING,
+    "datasources/rollup.datasource": ROLLUP + POLICY,
+    "pipes/flow.pipe": view("SELECT tenant AS customer_id, sum(n) AS n FROM landing GROUP BY customer_id"),
+    "pipes/planted.pipe": endpoint("rollup"),
+}
+BAD_ROWS = {
+    "datasources/events.datasource": EVENTS,
+    "datasources/rollup.datasource": ROLLUP + POLICY,
+    "pipes/flow.pipe": view("SELECT customer_id, sum(toUInt64(amount)) AS n FROM events GROUP BY customer_id"),
+    "pipes/planted.pipe": endpoint("rollup"),
+}
+# Tokens that fix nothing share their segments.
+ANSWERS = {
+    "datasources/events.datasource": EVENTS,
+    "datasources/landing.datasource": LANDING,
+    "datasources/rollup.datasource": ROLLUP,
+    "pipes/flow.pipe": view("SELECT tenant AS customer_id, sum(toUInt64(amount)) AS n FROM landing GROUP BY tenant"),
+    "pipes/planted.pipe": endpoint("events"),
+}
+LEAKS: dict[str, tuple[dict[str, str], Callable[[Patch], None], str]] = {
+    "through a view": (THROUGH_A_VIEW, no_lineage, "planted"),
+    "bad rows": (BAD_ROWS, no_isolation, "planted"),
+    "answers": (ANSWERS, quoted, "POST /v0/events?name=landing"),
+}
+
+
+@pytest.fixture
+async def arena(anyio_backend: str) -> AsyncIterator[Arena]:
+    """One for each: what a broken view leaves waiting is not another test's."""
+    async with open_arena() as opened:
+        yield opened
+
+
+@pytest.mark.parametrize("name", LEAKS)
+async def test_it_is_found_with_an_example(name: str, arena: Arena, monkeypatch: Patch) -> None:
+    files, take_out, where = LEAKS[name]
+    take_out(monkeypatch)
+
+    proof = await prove_in(arena, files, Options(rounds=1))
+
+    leaks = {result.endpoint: result for result in proof.of(Verdict.LEAK)}
+    example = leaks[where].counter_example
+    assert proof.exit_code == 1
+    assert isinstance(example, CounterExample)
+    assert example.view.tenant == SUBJECT
+    assert example.own and example.others and all(row.tenant != SUBJECT for row in example.others)
+    assert {one.tenant for one in example.sent} - {SUBJECT}
+    assert example.alone.holds != example.with_others.holds
+    text = to_text(proof)
+    assert f"LEAK {where}" in text and "appended at one moment" in text and "curl" in text
+    assert where in to_json(proof) and "failure" in to_junit(proof)
+
+
+@pytest.mark.parametrize("name", LEAKS)
+async def test_with_the_defences_in_place_it_is_proved(name: str, arena: Arena) -> None:
+    proof = await prove_in(arena, LEAKS[name][0], Options(rounds=1))
+
+    assert [(result.endpoint, result.verdict, result.reason) for result in proof.results] == [
+        ("planted", Verdict.PROVED, "")
+    ]
