@@ -37,6 +37,7 @@ _PYTHON = "tests/templates/test_python.py"
 _OUTPUTS = "tests/attacks/test_outputs.py"
 _CONTROL = "tests/attacks/test_control.py"
 _HTTP = "tests/attacks/test_http.py"
+_SECRETS = "tests/attacks/test_secrets.py"
 _MEMORY = "tests/attacks/test_memory.py"
 _ENVIRONMENTS = "tests/attacks/test_environments.py"
 _CACHE = "tests/attacks/test_cache.py"
@@ -1080,6 +1081,49 @@ DEFENCES: tuple[Defence, ...] = (
         (f"{_HTTP}::test_the_address_of_a_request_changes_nothing",),
     ),
     # --- demo: the look inside of `pipit serve --demo`
+    Defence(
+        "demo: not through a proxy",
+        "demo/guard.py",
+        ' or not (host == "localhost" or _is_loopback(host)) or not straight:',
+        ' or not (host == "localhost" or _is_loopback(host)):',
+        (f"{_DEMO}::test_i14_another_site_is_refused_even_with_the_admin_token",),
+    ),
+    Defence(
+        "an error does not quote a secret",
+        "query/read.py",
+        "        if not holds_secret(params):\n",
+        "        if True:\n",
+        (f"{_SECRETS}::test_an_error_does_not_quote_a_secret",),
+    ),
+    Defence(
+        "an open data directory is closed",
+        "cli/instance.py",
+        "        path.chmod(stat.S_IMODE(found.st_mode) & 0o700)",
+        "        pass",
+        (f"{_SECRETS}::test_a_folder_is_closed_when_it_is_held",),
+    ),
+    Defence(
+        "the server's files are its owner's",
+        "cli/instance.py",
+        "    os.umask(0o077)",
+        "    pass",
+        (f"{_SECRETS}::test_a_data_directory_that_is_open_is_closed",),
+    ),
+    Defence(
+        "the engine's files are its owner's",
+        "engine/embedded/child.py",
+        "    os.umask(0o077)",
+        "    pass",
+        (f"{_SECRETS}::test_a_data_directory_that_is_open_is_closed",),
+        together_with=("the server's files are its owner's",),
+    ),
+    Defence(
+        "a part of an admin token is no token",
+        "cli/instance.py",
+        "        _check_whole(path, text)\n",
+        "",
+        (f"{_SECRETS}::test_a_part_of_an_admin_token_is_no_token",),
+    ),
     Defence(
         "demo: loopback only",
         "demo/page.py",

@@ -24,6 +24,7 @@ from pipit.errors import BadRequest
 MIN_SECRET_BYTES = 32
 HOST = "local"
 _VISIBLE = re.compile(r"[!-~]*")
+_SIGNATURE = re.compile(r"[A-Za-z0-9_-]{43}")  # 32 bytes
 
 # Scope type -> whether it names a resource.
 SCOPE_TYPES: dict[str, bool] = {
@@ -53,6 +54,11 @@ def make_token(*, owner: str, id: str = "", host: str = HOST) -> str:
     payload = _base64url(body.encode())
     signature = hmac.new(secrets.token_bytes(32), payload.encode(), hashlib.sha256).digest()
     return f"p.{payload}.{_base64url(signature)}"
+
+
+def is_made(token: str) -> bool:
+    """Whether `make_token` could have made it, from its first to its last byte."""
+    return bool(token_id(token)) and _SIGNATURE.fullmatch(token.rpartition(".")[2]) is not None
 
 
 def token_id(token: str) -> str:

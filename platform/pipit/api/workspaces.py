@@ -145,7 +145,7 @@ def _variable_object(row: SecretRow) -> dict[str, Any]:
         "name": row.name,
         "type": "secret",
         "created_at": row.created_at,
-        "updated_at": row.created_at,
+        "updated_at": row.updated_at,
         "edited_by": "",
     }
 

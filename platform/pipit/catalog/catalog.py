@@ -253,11 +253,11 @@ class Catalog:
         """Sets a secret. Pipes see it at once; datafiles at the next deploy, as the dialect says."""
         if not _SECRET_NAME.fullmatch(name):
             raise BadRequest(f"'{name[:80]}' is not a valid secret name", hint="Letters, digits, '_', '.' and '-'.")
-        names = {s.name for s in self.secrets(workspace_id)}
-        if name not in names and len(names) >= MAX_SECRETS:
+        known = {s.name: s.created_at for s in self.secrets(workspace_id)}
+        if name not in known and len(known) >= MAX_SECRETS:
             raise BadRequest(f"A workspace has at most {MAX_SECRETS} secrets", hint="Delete one that is not used.")
         async with self._changing:
-            await self.state.put_secret(workspace_id, name, value)
+            await self.state.put_secret(workspace_id, name, value, created_at=known.get(name, ""))
             await self._reload_secrets(workspace_id)
         return next(s for s in self.secrets(workspace_id) if s.name == name)
 

@@ -143,6 +143,7 @@ class SecretRow:
     name: str
     value: str
     created_at: str
+    updated_at: str
 
 
 def now() -> str:
@@ -245,18 +246,22 @@ class State:
     async def secrets(self, workspace_id: str) -> list[SecretRow]:
         rows = await self._latest(
             "secrets",
-            "value, toString(created_at) AS created_at",
+            "value, toString(created_at) AS created_at, "
+            "toString(fromUnixTimestamp64Micro(version::Int64, 'UTC')) AS updated_at",
             where="NOT deleted",
             workspace_id=workspace_id,
         )
-        return [SecretRow(r["name"], r["value"], r["created_at"]) for r in rows]
+        return [SecretRow(r["name"], r["value"], r["created_at"], r["updated_at"]) for r in rows]
 
-    async def put_secret(self, workspace_id: str, name: str, value: str, *, deleted: bool = False) -> None:
+    async def put_secret(
+        self, workspace_id: str, name: str, value: str, *, created_at: str = "", deleted: bool = False
+    ) -> None:
+        """`created_at`: of the secret that gets another value; now, if it is new."""
         row = {
             "workspace_id": workspace_id,
             "name": name,
             "value": value,
-            "created_at": now(),
+            "created_at": created_at or now(),
             "deleted": deleted,
         }
         await self._append("secrets", [row])

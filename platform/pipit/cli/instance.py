@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import logging
 import os
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,8 +19,10 @@ from pathlib import Path
 
 import msgspec
 
-from pipit.access.tokens import check_admin_token, make_token
-from pipit.errors import EngineStartError, PipitError
+from pipit.access.tokens import check_admin_token, is_made, make_token
+from pipit.errors import BadRequest, EngineStartError, PipitError
+
+log = logging.getLogger("pipit.cli")
 
 SERVER_FILE = "server.json"
 TOKEN_FILE = "admin_token"
@@ -46,6 +50,7 @@ def hold(data: Path, *, patience: float = 0.0) -> Iterator[None]:
     since a command without a server holds it for a moment only.
     """
     make_private(data)
+    os.umask(0o077)  # whatever this process makes from here on is its owner's alone
     try:
         descriptor = os.open(data / _LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
@@ -111,11 +116,22 @@ def server_token(data: Path) -> tuple[str, str]:
         return check_admin_token(given), "PIPIT_ADMIN_TOKEN"
     path = data / TOKEN_FILE
     text = _read_token(path)
-    if text:
+    if text or path.exists():
+        _check_whole(path, text)
         return check_admin_token(text, of=str(path)), TOKEN_FILE
     token = make_token(owner="default")
     keep_token(data, token)
     return token, TOKEN_FILE
+
+
+def _check_whole(path: Path, text: str) -> None:
+    """A file that lost its end is another token, which would sign JWTs from now on."""
+    if not text or (text.startswith("p.") and not is_made(text)):
+        raise BadRequest(
+            f"{path} is damaged: it holds {'nothing' if not text else 'a part of a token'}",
+            hint="Put the token back, from a copy or from where it is used. To have a new one made, remove the file: "
+            "then all JWTs that were signed with the old one are void.",
+        )
 
 
 def keep_token(data: Path, token: str) -> None:
@@ -129,13 +145,31 @@ def local_token(data: Path) -> str:
 
 
 def make_private(folder: Path) -> None:
-    """Makes the folder, for its owner's eyes only; one that is there stays as it is."""
+    """Makes the folder, for its owner's eyes only; one that is there is closed to others.
+
+    Where it is somebody else's, such as a volume that is mounted, what is ours in it is closed."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not _close(folder):
+            log.warning("%s is open to other users of this machine, and not ours to close", folder)
+            for entry in folder.iterdir():
+                _close(entry)
     except OSError as error:
         raise EngineStartError(
             f"The data directory {folder} cannot be made: {error.strerror}", hint="Choose another one with --data."
         ) from None
+
+
+def _close(path: Path) -> bool:
+    """Takes the rights of others away. False: it is not ours."""
+    found = path.lstat()
+    if stat.S_ISLNK(found.st_mode) or not found.st_mode & 0o077:
+        return True
+    try:
+        path.chmod(stat.S_IMODE(found.st_mode) & 0o700)
+    except OSError:
+        return False
+    return True
 
 
 def _lock(descriptor: int, data: Path, patience: float) -> None:

@@ -105,8 +105,6 @@ def serve(
 
     Deploys the project first if it changed. The engine (ClickHouse) is built in; its data is in the data directory.
     """
-    from pipit.datafiles import read_project
-
     if workers > 1:
         raise typer.BadParameter(
             "this version runs one API process per data directory: events that are not yet in a table are in its hands",
@@ -115,7 +113,7 @@ def serve(
     if project is not None and not project.is_dir():
         raise typer.BadParameter(f"{project} is not a folder", param_hint="--project")
     options = resolve(context, data, project=project)
-    if project is None and read_project(Path()):
+    if project is None and _is_project_here():
         project = Path()
     if watch and project is None:
         raise typer.BadParameter("there is no project in the current folder to watch; name one with --project")
@@ -123,10 +121,30 @@ def serve(
         raise typer.BadParameter("the demo needs its project: run it in a clone of the repository (make demo)")
     if project is not None:
         project = project.resolve()
+        note(f"Project: {project}")
     with hold(options.data, patience=_PATIENCE_SECONDS):
         code = run(_serve(Settings(options, project, host, port, watch, demo, weaker)))
     if code:
         raise typer.Exit(code)
+
+
+def _is_project_here() -> bool:
+    """Whether the current folder is a project itself. One that is further down has to be named: it may be anybody's."""
+    from pipit.datafiles import read_project
+    from pipit.datafiles.layout import FOLDERS
+
+    here = Path.cwd()
+    if here == here.parent:
+        return False  # the whole disk
+    files = read_project(here)
+    if not files or any("/" not in name or name.split("/")[0] in FOLDERS for name in files):
+        return bool(files)
+    below = sorted({name.split("/")[0] for name in files})
+    raise typer.BadParameter(
+        f"the current folder is no project; there are datafiles in {', '.join(below[:5])}. Name the project: "
+        f"--project {below[0]}",
+        param_hint="--project",
+    )
 
 
 async def _serve(settings: Settings) -> int:
@@ -165,7 +183,7 @@ async def _serve(settings: Settings) -> int:
             token_from=token_from,
             started_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         )
-        write_server(options.data, where)
+        _write_server(options.data, where)
         stack.callback(remove_server, options.data)
         _greet(settings, server, url, token_from, time.monotonic() - started)
         async with _beside(server, publisher, settings, url, stop):
@@ -187,6 +205,17 @@ async def _open(stack: AsyncExitStack, settings: Settings, token: str, token_fro
     )
     with naming(settings.options.clickhouse_url):
         return await stack.enter_async_context(open_server(config))
+
+
+def _write_server(data: Path, where: ServerFile) -> None:
+    """Commands find the server by this file; reads and what is acknowledged do not need it."""
+    try:
+        write_server(data, where)
+    except OSError as error:
+        note(
+            f"{data} cannot be written ({error.strerror}): reads are served, events will be refused until there is "
+            f"room. Commands find this server with --host {where.url}."
+        )
 
 
 def _app(server: Server, settings: Settings) -> Starlette:

@@ -17,7 +17,13 @@ from starlette.requests import Request
 
 from pipit.errors import Forbidden
 
-_FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via")
+# What a browser or a command on this machine sends. A proxy adds headers of its own (Forwarded, CF-Connecting-IP,
+# True-Client-IP, ...), and nobody knows all of them: whatever is not here came from one.
+_STRAIGHT = frozenset(
+    {"accept", "accept-encoding", "accept-language", "authorization", "cache-control", "connection", "content-length"}
+    | {"content-type", "cookie", "dnt", "host", "origin", "pragma", "priority", "referer", "te", "transfer-encoding"}
+    | {"upgrade-insecure-requests", "user-agent"}
+)
 
 
 def check_site(request: Request, *, name: str = "") -> None:
@@ -39,7 +45,8 @@ def check_local(request: Request) -> None:
     check_site(request)
     host = _host_name(request)
     local = request.client is not None and _is_loopback(request.client.host)
-    if not local or not (host == "localhost" or _is_loopback(host)) or any(h in request.headers for h in _FORWARDED):
+    straight = all(name in _STRAIGHT or name.startswith("sec-") for name in request.headers)
+    if not local or not (host == "localhost" or _is_loopback(host)) or not straight:
         raise Forbidden("This part of the demo is for this machine only")
 
 

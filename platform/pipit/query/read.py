@@ -7,8 +7,8 @@ where a filter is applied. Result bytes pass through untouched (rule 5).
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -18,7 +18,7 @@ from pipit.access.params import RequestParams, merge
 from pipit.catalog.snapshot import CompiledNode, CompiledPipe, Snapshot
 from pipit.catalog.written import as_written
 from pipit.engine.client import Engine, ParamValue
-from pipit.engine.failures import result_too_large
+from pipit.engine.failures import result_too_large, without_values
 from pipit.errors import (
     BadRequest,
     Forbidden,
@@ -54,6 +54,7 @@ from pipit.query.secure import check_filters, check_scopes, filter_setting, filt
 from pipit.query.slots import Slots, name_of, places
 from pipit.query.stuck import Stuck
 from pipit.templates import Binder, RequestValue, Template
+from pipit.templates.binder import holds_secret
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,8 +164,9 @@ class Reader:
                 key = key_of(snapshot, security, plan, query.pipe)
                 hand = partial(self._store.hand, name_of(security))
                 running = partial(self._cache.open, key, plan.cache_seconds, run, hand)
-            async with self._places.held(security), running() as chunks:
-                yield Answer(plan.format, chunks)
+            with _no_secret_quoted(plan.params):
+                async with self._places.held(security), running() as chunks:
+                    yield Answer(plan.format, chunks)
         except PipitError as caught:
             error = caught
             if isinstance(caught, QueryTimeout) and caught.stuck:
@@ -345,11 +347,13 @@ class Reader:
         tables = plain.composed.tables
         if self._make_services is not None and not snapshot.service_tables.isdisjoint(tables):
             await self._make_services(snapshot.workspace.database)
-        examined = await self._examiner.examine(snapshot, plain.composed, plain.binder)
+        with _no_secret_quoted(plain.binder.params):
+            examined = await self._examiner.examine(snapshot, plain.composed, plain.binder)
         if not fenced:
             return _Statement(plain.composed, plain.binder.params, plain.format, examined)
         behind = self._statement(snapshot, security, query, fences_for(snapshot, tables, examined.columns))
-        examined = await self._examiner.examine(snapshot, behind.composed, behind.binder)
+        with _no_secret_quoted(behind.binder.params):
+            examined = await self._examiner.examine(snapshot, behind.composed, behind.binder)
         return _Statement(behind.composed, behind.binder.params, behind.format, examined)
 
     def _statement(
@@ -432,6 +436,19 @@ class Reader:
         if not security.is_admin:
             grants.read_sql(security, composed.names)
         return composed, binder, format
+
+
+@contextmanager
+def _no_secret_quoted(params: Mapping[str, ParamValue]) -> Iterator[None]:
+    """The engine quotes values that it cannot convert. Where one may be a secret, its words are told to nobody, and
+    are in no log: only what is wrong with the text, or the error's name."""
+    try:
+        yield
+    except SqlError as error:
+        if not holds_secret(params):
+            raise
+        text = without_values(error.message)
+        raise SqlError(text, engine_code=error.engine_code, hint="A secret is in this query.") from None
 
 
 async def _counted(chunks: AsyncIterator[bytes], most: int) -> AsyncIterator[bytes]:

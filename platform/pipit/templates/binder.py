@@ -12,6 +12,7 @@ the value, printed by the one printer (rule 2). A secret is never printed.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Literal, NamedTuple
 
@@ -32,6 +33,11 @@ _QUOTED = (TokenKind.STRING, TokenKind.QUOTED_IDENTIFIER, TokenKind.ERROR)
 class _Entry(NamedTuple):
     type: str
     value: object
+
+
+def holds_secret(params: Iterable[str]) -> bool:
+    """Whether a secret is among these bound values: what the engine says of the statement may quote it."""
+    return any(name.startswith("s") for name in params)
 
 
 class Binder:

@@ -38,6 +38,7 @@ _LOG_FILES = 4
 
 
 def main() -> None:
+    os.umask(0o077)  # the engine makes its folders open to everybody
     orders = msgspec.json.decode(sys.stdin.buffer.readline(), type=Orders)
     _raise_file_limit()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is the parent's to handle

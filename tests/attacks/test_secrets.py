@@ -1,0 +1,101 @@
+"""K43: a secret is in no error, whoever asks, and in no log; K44: what the data directory holds is its owner's alone."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from pipit.access.tokens import make_token
+from pipit.cli.instance import TOKEN_FILE, hold, server_token
+from pipit.errors import BadRequest
+from processes import Served, served
+from serving import Workspace
+
+pytestmark = pytest.mark.anyio
+
+SECRET = "zqsecret-4711"
+FAILS = {
+    "a cast": "SELECT toUInt8({{tb_secret('k')}}) AS n",
+    "a cast of rows": "SELECT toUInt8(concat({{tb_secret('k')}}, toString(number))) AS n FROM numbers(3)",
+    "a date": "SELECT toDate({{tb_secret('k')}}) AS d",
+    "another form of it": "SELECT toUInt8(upper({{tb_secret('k')}})) AS n",
+    "a name": "SELECT toTypeName(CAST(1, {{tb_secret('k')}})) AS n",
+    "a part of it": "SELECT toFloat64(substring({{tb_secret('k')}}, 3)) AS n",
+}
+
+
+@pytest.mark.parametrize("kind", FAILS)
+async def test_an_error_does_not_quote_a_secret(
+    workspace: Workspace, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """K43: with a static token that may read the endpoint, with the workspace's own, and with a tenant's."""
+    assert (await workspace.post(f"/v0/variables?name=k&value={SECRET}")).status == 200
+    good = "NODE n\nSQL >\n    %\n    {% if defined(go) %}" + FAILS[kind] + "{% else %}SELECT 1 AS n{% end %}\nTYPE endpoint\n"
+    await workspace.deploy({"pipes/fails.pipe": good})
+    made = await workspace.post("/v0/tokens?name=reads&scope=PIPES:READ:fails")
+    scope = {"type": "PIPES:READ", "resource": "fails"}
+    for token in (made.json["token"], workspace.admin_token, workspace.jwt(scope)):
+        reply = await workspace.get("/v0/pipes/fails.json?go=1", token=token)
+        assert reply.status == 400, reply.text
+        assert not any(part in reply.text.lower() for part in ("zqsecret", "4711", "secret-"))
+    assert not any(part in caplog.text.lower() for part in ("zqsecret", "4711"))
+
+
+async def test_an_error_without_a_secret_says_what_is_wrong(workspace: Workspace) -> None:
+    await workspace.deploy(
+        {"pipes/fails.pipe": "NODE n\nSQL >\n    %\n    SELECT toUInt8({{String(go, '1')}}) AS n\nTYPE endpoint\n"}
+    )
+    reply = await workspace.get("/v0/pipes/fails.json?go=abc")
+    assert reply.status == 400 and "abc" in reply.json["error"]
+
+
+def test_a_data_directory_that_is_open_is_closed(tmp_path: Path) -> None:
+    """K44: nothing that either process makes can be read by another user, whatever the umask was."""
+    before = os.umask(0o022)
+    try:
+        (tmp_path / "data").mkdir(mode=0o755)
+        with served(tmp_path) as server:
+            assert server.send(range(3), wait=True) == 200
+            found = _open_to_others(server)
+    finally:
+        os.umask(before)
+    assert found == []
+
+
+def _open_to_others(server: Served) -> list[str]:
+    paths = [server.data, *server.data.rglob("*")]
+    return [str(path) for path in paths if path.exists() and not path.is_symlink() and stat.S_IMODE(path.stat().st_mode) & 0o077]
+
+
+@pytest.mark.parametrize("kept", [0, 1, 40, 80, -30, -1])
+def test_a_part_of_an_admin_token_is_no_token(tmp_path: Path, kept: int) -> None:
+    """K45: a file that lost its end would sign every JWT from now on."""
+    token = make_token(owner="default")
+    (tmp_path / TOKEN_FILE).write_text(token[:kept])
+    with pytest.raises(BadRequest, match=r"damaged|shorter"):
+        server_token(tmp_path)
+    assert (tmp_path / TOKEN_FILE).read_text() == token[:kept]
+
+
+def test_whole_admin_tokens_are_taken(tmp_path: Path) -> None:
+    for token in (make_token(owner="default"), "x" * 64):
+        (tmp_path / TOKEN_FILE).write_text(token + "\n")
+        assert server_token(tmp_path) == (token, TOKEN_FILE)
+    (tmp_path / TOKEN_FILE).unlink()
+    made, _ = server_token(tmp_path)
+    assert server_token(tmp_path) == (made, TOKEN_FILE)
+
+
+def test_a_folder_is_closed_when_it_is_held(tmp_path: Path) -> None:
+    """K44"""
+    before = os.umask(0o022)
+    try:
+        tmp_path.chmod(0o755)
+        with hold(tmp_path):
+            assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o700
+            assert stat.S_IMODE((tmp_path / "pipit.lock").stat().st_mode) == 0o600
+    finally:
+        os.umask(before)
