@@ -53,6 +53,7 @@ from pipit.query.plan import Plan
 from pipit.query.secure import check_filters, check_scopes, filter_setting, filters_for
 from pipit.query.slots import Slots, name_of, places
 from pipit.query.stuck import Stuck
+from pipit.query.utf8 import repaired
 from pipit.templates import Binder, RequestValue, Template
 from pipit.templates.binder import holds_secret
 
@@ -258,7 +259,7 @@ class Reader:
                     **_where(snapshot, plan, request_id),
                 ) as chunks,
             ):
-                yield _counted(chunks, self._limits.result_bytes)
+                yield _counted(repaired(plan.format, chunks), self._limits.result_bytes)
 
     async def _run_filtered(
         self,
@@ -306,7 +307,7 @@ class Reader:
             most=most,
             **_where(snapshot, plan, request_id),
         ) as chunks:
-            return await self._store.take(_counted(chunks, most), name_of(security))
+            return await self._store.take(_counted(repaired(plan.format, chunks), most), name_of(security))
 
     async def plan(
         self, snapshot: Snapshot, security: SecurityContext, query: Query, *, fenced: bool = False
