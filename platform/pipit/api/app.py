@@ -36,6 +36,7 @@ from pipit.api import (
     workspaces,
 )
 from pipit.api.broken import BrokenOff
+from pipit.api.compress import Compressed
 from pipit.api.refusals import hides, shown_to
 from pipit.api.requests import MAX_URL_BYTES, Viewer, whole_number
 from pipit.api.server import Config, Server, open_server
@@ -109,6 +110,7 @@ def app_with(lifespan: Any, extra_routes: Sequence[BaseRoute]) -> Starlette:
                 max_age=86400,
             ),
             Middleware(RequestFrame),
+            Middleware(Compressed),
             Middleware(keys.KeysFirst),
         ],
         exception_handlers={
