@@ -1888,7 +1888,7 @@ DEFENCES: tuple[Defence, ...] = (
         "templates/python.py",
         "if conversion or not _FIELD.match(field):",
         "if False:",
-        (f"{_PYTHON}::test_formats_read_nothing_and_stay_small",),
+        (f"{_PYTHON}::test_a_field_of_a_format_is_a_number_or_a_name",),
     ),
     Defence(
         "a format of a text takes no width from a value",

@@ -279,3 +279,10 @@ def test_a_width_is_refused_before_the_text_is_made() -> None:
     for name in ("zfill", "ljust", "rjust", "center"):
         with pytest.raises(TemplateError, match="larger than"):
             Template.compile("%{% set x = a." + name + "(10**13) %}").render({"a": "x"}, Binder())
+
+
+@pytest.mark.parametrize("field", ["{0!r}", "{0!s}", "{!a}", "{a.b}", "{0.real}", "{a[0]}"])
+def test_a_field_of_a_format_is_a_number_or_a_name(field: str) -> None:
+    """C06, K72."""
+    with pytest.raises(TemplateError, match=r"A field of format\(\) is a number or a name"):
+        Template.compile("%{% set x = '" + field + "'.format(5, a=7) %}").render({}, Binder())
