@@ -198,7 +198,8 @@ def _replaced(name: str, parameters: str, arguments: Sequence[str]) -> Iterator[
     if not arguments:
         yield Call(name, parameters, (), ())
     places = [holes] if len(holes) > 1 else []
-    places += [[at, *holes] if holes and at not in holes else [at] for at in range(min(len(arguments), _POSITIONS))]
+    single = [at for at in range(min(len(arguments), _POSITIONS)) if "->" not in arguments[at]]
+    places += [[at, *holes] if holes and at not in holes else [at] for at in single]
     for places_of_one in places:
         for column in _candidates(arguments[places_of_one[0]]) if places_of_one[0] == 0 else _FEW:
             given = list(arguments)

@@ -19,7 +19,7 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -283,7 +283,10 @@ async def run(server: Server, options: argparse.Namespace) -> int:
                 told = time.monotonic()
                 print(f"{number + 1} of {len(units)}, {world.asked} texts, {told - started:.0f} s: {names[0]}", flush=True)
         chance = len(world.by_chance)
-    return _report(options, version, done, time.monotonic() - started, chance)
+    if options.write:
+        TRIED.write_text(tried_text(functions, done), encoding="utf-8")
+        print(f"wrote {TRIED}")
+    return _report(version, done, time.monotonic() - started, chance)
 
 
 def _keep(path: Path, state: dict[str, object]) -> None:
@@ -293,7 +296,7 @@ def _keep(path: Path, state: dict[str, object]) -> None:
     part.replace(path)
 
 
-def _report(options: argparse.Namespace, version: str, done: dict[str, dict[str, object]], seconds: float, chance: int) -> int:
+def _report(version: str, done: dict[str, dict[str, object]], seconds: float, chance: int) -> int:
     texts = sum(int(str(one["texts"])) for one in done.values())
     differing = {name: one["differences"] for name, one in done.items() if one["differences"]}
     functions = {name: one for name, one in done.items() if name not in ("clauses", "settings")}
@@ -307,16 +310,15 @@ def _report(options: argparse.Namespace, version: str, done: dict[str, dict[str,
         print(f"  {name}")
         for line in found if isinstance(found, list) else ():
             print(f"    {line}")
-    if options.write:
-        TRIED.write_text(tried_text(functions), encoding="utf-8")
-        print(f"wrote {TRIED}")
     return 1 if differing else 0
 
 
-def tried_text(functions: dict[str, dict[str, object]]) -> str:
+def tried_text(functions: Iterable[Function], done: Mapping[str, Mapping[str, object]]) -> str:
     """The lines of reviewed/tried.txt: name, outcome, expressions answered, texts, columns."""
     lines = []
-    for name, one in sorted(functions.items()):
+    for function in sorted(functions, key=lambda function: function.name):
+        name = function.name
+        one = done.get(name) or vars(Tried(outcome="not tried yet"))
         columns = one["columns"]
         listed = " ".join(map(str, columns)) if isinstance(columns, list) else ""
         lines.append(f"{name}\t{one['outcome']}\t{one['answered']}\t{one['texts']}\t{listed}".rstrip())
