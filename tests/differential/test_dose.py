@@ -111,7 +111,7 @@ UNTRIED = {
 
 
 # Allowed functions that no run has come to yet, most of them other names of functions that were tried: it only falls.
-NOT_TRIED_YET = 266
+NOT_TRIED_YET = 157
 
 
 def test_the_list_says_of_every_function_how_it_was_tried() -> None:
