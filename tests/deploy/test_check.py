@@ -202,3 +202,21 @@ async def test_what_was_meant(engine: Engine) -> None:
     assert "Did you mean" not in hints["unknown.pipe"] + hints["nothing.pipe"] + hints["other.datasource"]
     typed = next(error for error in found.errors if error.file == "typed.datasource")
     assert "String" in typed.hint + typed.message, typed
+
+
+async def test_a_syntax_error_shows_the_sql_that_it_means_once(engine: Engine) -> None:
+    found = await checked(
+        engine,
+        events__datasource=EVENTS,
+        broken__pipe="NODE a\nSQL >\n    %\n    SELECT name\n    FROM events\n    WHERE 1 AND AND name = {{String(x)}}\n"
+        "NODE e\nSQL >\n    SELECT * FROM a\nTYPE endpoint\n",
+        short__pipe=pipe("SELECT name FROM events WHERE"),
+        late__pipe=pipe("%\nSELECT name FROM events {% if defined(x) %} WHERE name = {{String(x)}} {{String(x)}} {% end %}"),
+    )
+    first, short = found.errors
+    assert (first.file, first.line) == ("broken.pipe", 6) and "after: WHERE 1 AND AND" in first.message
+    assert "`name =` {p" in first.message
+    assert "at the end of: " in short.message and short.message.endswith("`events` WHERE")
+    (late,) = [w for w in found.warnings if w.file == "late.pipe"]
+    assert "cannot be read at" in late.message
+    assert not any("__no_value__" in told.message for told in (*found.errors, *found.warnings))

@@ -37,6 +37,7 @@ from pipit.errors import CustomError, DatafileError, PipitError, SqlError, Templ
 from pipit.ingest import create_quarantine, problems
 from pipit.query.compose import Composer
 from pipit.query.examine import Examiner
+from pipit.sql.tree import EXPLAIN_RAW
 from pipit.templates import Binder, is_reserved
 from pipit.templates.failures import PREFIX, BadExpression
 
@@ -83,8 +84,12 @@ async def validate(
             for pipe in snapshot.pipes.values()
             for node in pipe.nodes.values()
         ]
+        said: set[tuple[str, str]] = set()
         for errors_of_node, warnings_of_node in await together(tried, _AT_ONCE):
-            errors += errors_of_node
+            for error in errors_of_node:  # a node that reads a broken one breaks by the same
+                if (key := (error.file, error.message.partition(": ")[2])) not in said:
+                    said.add(key)
+                    errors.append(error)
             warnings += warnings_of_node
         warnings += as_patterns(snapshot)
         wrong = {error.file for error in errors}
@@ -182,7 +187,7 @@ async def _try_node(
     except SqlError as error:
         # The placeholder's value, not the SQL: `toInt64('__no_value__')`. Names and types were resolved by then.
         if not (binder.params and error.engine_code in VALUE_ERRORS):
-            raise
+            raise _with_sql(error, composed.sql) from None
 
 
 async def _create_views(
@@ -313,7 +318,7 @@ def _needs_value(error: TemplateError) -> bool:
 
 
 def _place(pipe: CompiledPipe, node: CompiledNode, error: PipitError, snapshot: Snapshot) -> DatafileError:
-    message = logical(error.message, snapshot)
+    message = _PLACEHOLDER.sub("a parameter's value", logical(error.message, snapshot))
     kind = "materialized node" if node.node.type is NodeType.MATERIALIZED else "node"
     line, column = _where(node.node.sql, message)
     return node_error(
@@ -327,6 +332,34 @@ def _place(pipe: CompiledPipe, node: CompiledNode, error: PipitError, snapshot: 
 
 
 _WORD = re.compile(r"\w+")
+_PLACEHOLDER = re.compile(r"'__no_value__'|\b__no_value__\b")
+_AT = re.compile(r"failed at position (\d+)(?: \(line (\d+), col (\d+)\))?")
+_SHOWN = 60  # characters of SQL on either side of what cannot be read
+_SYNTAX_ERROR = 62
+
+
+def _with_sql(error: SqlError, sql: str) -> SqlError:
+    """A syntax error with the SQL that it means, which nobody sees otherwise: the template's result, with names of
+    parameters in place of their values."""
+    found = _AT.search(error.message)
+    if error.engine_code != _SYNTAX_ERROR or not found:
+        return error
+    line, column = (int(found[2]), int(found[3])) if found[2] else (1, int(found[1]))
+    lines = sql.splitlines()
+    if line > len(lines):
+        return error
+    text = lines[line - 1]
+    at = column - 1 - (len(EXPLAIN_RAW) if line == 1 else 0)
+    if not 0 <= at <= len(text):
+        return error
+    if at == len(text):
+        near = f"at the end of: {text[-_SHOWN:].strip()}"
+    else:
+        here = text[at : at + _SHOWN].strip()
+        written = here.partition("{")[0].strip()  # as the node has it: looked for there (`_where`)
+        near = f"at `{written}`{here[len(written) :]}" if written and "`" not in written else f"at: {here}"
+        near += f" (after: {text[max(0, at - _SHOWN) : at].strip() or 'nothing'})"
+    return SqlError(f"{error.message[: found.start()].rstrip()} cannot be read {near}", engine_code=_SYNTAX_ERROR)
 _NAMED = re.compile(r"`([^`\n]+)`|'([^'\n]+)'|\bfunction (\w+)", re.IGNORECASE)
 
 
