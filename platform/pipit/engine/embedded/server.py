@@ -219,8 +219,9 @@ class Server:
         error: Exception,
         encoder: Encoder | None,
     ) -> None:
-        """The connection ends before the last chunk. A client that asked for a tag finds the error behind the data, as
-        a server writes it; no other one ever sees it there, where it could take it for data."""
+        """The connection ends before the last chunk, and the error is never taken for data. A client that asked for a
+        tag finds the error behind the data, as a server writes it, and the answer ends in order: what a client has not
+        read yet of a connection that breaks is lost to it."""
         if not tag:
             if request.transport is not None:
                 request.transport.abort()
@@ -230,8 +231,7 @@ class Server:
         ending = b"\r\n__exception__\r\n%b\r\n%b\r\n" % (tag.encode(), message)
         with suppress(ConnectionError):
             await response.write(encoder.feed(ending) + encoder.finish() if encoder else ending)
-        if request.transport is not None:
-            request.transport.close()
+            await response.write_eof()
 
     def _encoder(self, request: web.BaseRequest, task: Task) -> Encoder | None:
         if task.settings.get("enable_http_compression", "0") in ("0", "false"):
