@@ -43,6 +43,7 @@ _ENVIRONMENTS = "tests/attacks/test_environments.py"
 _CACHE = "tests/attacks/test_cache.py"
 _KEY = "tests/query/test_cache.py"
 _LOG = "tests/query/test_log.py"
+_NEIGHBOURS = "tests/ingest/test_neighbours.py"
 _CLASSIC = "tests/deploy/test_classic.py"
 _WRITTEN = "tests/attacks/test_written_through.py"
 
@@ -1924,6 +1925,34 @@ DEFENCES: tuple[Defence, ...] = (
         "        if method is None or (type(tree) in _WIDE and not self.wide):",
         "        if method is None:",
         (f"{_PYTHON}::test_what_is_printed_keeps_the_list",),
+    ),
+    Defence(
+        "a text in a JSON column stays a text",
+        "ingest/limits.py",
+        '{"input_format_try_infer_dates": 0, "input_format_try_infer_datetimes": 0}',
+        "{}",
+        (f"{_NEIGHBOURS}::test_a_json_value_does_not_hang_on_its_neighbours[without_lists]",),
+    ),
+    Defence(
+        "each JSON value has a type of its own",
+        "ingest/limits.py",
+        '{"max_dynamic_subcolumns_in_json_type_parsing": 0}',
+        "{}",
+        (f"{_NEIGHBOURS}::test_a_json_value_does_not_hang_on_its_neighbours[lists]",),
+    ),
+    Defence(
+        "lists are seen in texts that a view parses",
+        "ingest/segment.py",
+        r'(b"[", b"\\u005b", b"\\u005B")',
+        '(b"[",)',
+        (f"{_NEIGHBOURS}::test_a_json_value_does_not_hang_on_its_neighbours[escaped]",),
+    ),
+    Defence(
+        "each Dynamic value has a type of its own",
+        "ingest/cast.py",
+        "Dynamic(max_types=0)",
+        "Dynamic",
+        (f"{_NEIGHBOURS}::test_variant_and_dynamic_values_do_not_hang_on_their_neighbours",),
     ),
 )
 

@@ -65,6 +65,8 @@ def wide(type: Type) -> str:
         return f"Tuple({_wide_elements(inner)})"
     if inner.name == "Nested":
         return f"Array(Tuple({_wide_elements(inner)}))"
+    if inner.name == "Dynamic":
+        return "Dynamic(max_types=0)"  # else a value gets the type of another row's where that fits
     return inner.text if inner.name in _AS_THEY_ARE else _TEXT
 
 
@@ -157,6 +159,8 @@ def prepared(type: Type, x: str) -> str | None:
 def finished(type: Type, x: str, p: str) -> str:
     """The typed value or NULL; `p` is what was prepared."""
     name = type.name
+    if name == "Dynamic":
+        return f"CAST({x}, {quote_string(type.text)})"
     if name == "String" or name in _AS_THEY_ARE:
         return x
     truth = f"{x} IN {_TRUTH}, CAST({x} = 'true', {quote_string(f'Nullable({type.text})')})"

@@ -78,7 +78,7 @@ class Field:
 
     @property
     def _has_cast(self) -> bool:
-        return strip(self.type)[0].name not in ("String", "Dynamic", "Variant")
+        return strip(self.type)[0].name not in ("String", "Variant")
 
     @property
     def _refused(self) -> str:
@@ -214,7 +214,7 @@ class Field:
         default = self.column.default
         if self.compound:
             value = self._array_of_null(cast.value(self.type, self.x))
-        elif self.nullable or (not self._has_cast and strip(self.type)[0].name != "String"):
+        elif self.nullable or strip(self.type)[0].name in ("Dynamic", "Variant"):
             value = self._cast
         else:
             value = f"assumeNotNull({self._cast})"

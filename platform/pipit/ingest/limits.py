@@ -53,6 +53,15 @@ STATEMENT_SETTINGS: Mapping[str, str | int] = {
 }
 
 
+# A text in a JSON column stays a text. Left to itself, the engine makes a date of one that looks like it, and reads
+# the texts of other rows at the same key as dates too (measured: "2.5" became 2026-05-02 00:00:00).
+JSON_SETTINGS: Mapping[str, str | int] = {"input_format_try_infer_dates": 0, "input_format_try_infer_datetimes": 0}
+# Each value of a JSON column gets a type of its own. Left to itself, the engine gives a list the type of other rows'
+# lists at the same key where it fits (`[null]` became `[[]]`). Parsing takes three times as long this way, and reads
+# of a key are slower until the part is merged, so it is for rows with lists only.
+JSON_LIST_SETTINGS: Mapping[str, str | int] = {"max_dynamic_subcolumns_in_json_type_parsing": 0}
+
+
 def table_settings() -> Mapping[str, str]:
     """MergeTree settings for landing tables, quarantine tables and targets of materialized views alike."""
     return {
@@ -78,5 +87,6 @@ def insert_settings() -> Mapping[str, str | int]:
         "materialized_views_ignore_errors": 0,
         "insert_null_as_default": 1,
         "async_insert": 0,
+        **JSON_SETTINGS,
         **STATEMENT_SETTINGS,
     }

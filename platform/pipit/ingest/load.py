@@ -100,6 +100,8 @@ def meta(
 async def load(engine: Engine, segment: Segment) -> list[int]:
     """Inserts the segment; returns the bad rows of each of its requests. After any error, try it again."""
     job = _Job.of(segment)
+    if await asyncio.to_thread(segment.may_hold_lists):
+        job = replace(job, settings={**job.settings, **limits.JSON_LIST_SETTINGS})
     failure: SqlError | None = None
     if not segment.notes.refused:
         failure = await _try(engine, job, job.reader.good_rows(strict=True), segment.token)

@@ -34,6 +34,7 @@ SUFFIX = ".segment"
 NOTES = ".notes"
 SCRATCH = ".scratch"  # files that mean nothing after a restart
 _MARK = b"\x1e"
+_LIST_BEGINS = (b"[", b"\\u005b", b"\\u005B")  # as it is, and escaped in a JSON string
 
 
 _SHORT = {"length": "n", "rows": "r", "crc": "c", "key": "k", "digest": "d"}
@@ -119,6 +120,12 @@ class Segment:
         data = self.path.read_bytes()[: self.size]
         mark = self.mark.encode()
         return [line + b"\n" for line in data.split(b"\n")[:-1] if not line.startswith(mark)]
+
+    def may_hold_lists(self) -> bool:
+        """Whether its rows hold a JSON list, also in a text that a view may parse. Blocks: call it in a thread."""
+        data = self.path.read_bytes()
+        rows = data.find(b"\n", 0, self.size) + 1  # the header holds lists of its own
+        return any(data.find(bracket, rows, self.size) >= 0 for bracket in _LIST_BEGINS)
 
     def scratch(self, purpose: str) -> Path:
         return self.path.with_suffix(f".{purpose}{SCRATCH}")

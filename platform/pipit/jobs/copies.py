@@ -18,7 +18,7 @@ from pipit.catalog.build import node_error
 from pipit.catalog.snapshot import CompiledNode, CompiledPipe, Snapshot, Table, staging_of
 from pipit.engine.client import Engine, ParamValue
 from pipit.errors import BadRequest, Conflict, PipitError
-from pipit.ingest import Ingest
+from pipit.ingest import Ingest, limits
 from pipit.ingest.match import matched
 from pipit.jobs import schedule
 from pipit.query.compose import Composer
@@ -34,6 +34,9 @@ _SETTINGS: Mapping[str, str | int | float] = {
     "insert_deduplicate": 0,  # the same rows copied twice are there twice
     "max_execution_time": 3600,
     "wait_end_of_query": 1,
+    # What a copy parses as JSON are rows of many tenants.
+    **limits.JSON_SETTINGS,
+    **limits.JSON_LIST_SETTINGS,
 }
 
 

@@ -18,6 +18,7 @@ from pipit.catalog.snapshot import Snapshot, Table
 from pipit.datafiles.resources import NodeType
 from pipit.errors import PipitError, SqlError
 from pipit.ingest import cast
+from pipit.ingest.limits import JSON_SETTINGS
 from pipit.ingest.types import parse, strip
 from pipit.sql.identifiers import quote
 from pipit.sql.literals import quote_string
@@ -32,6 +33,7 @@ _LOADING: dict[str, str | int | float] = {
     "input_format_defaults_for_omitted_fields": 1,
     "input_format_parquet_allow_missing_columns": 1,
     "input_format_skip_unknown_fields": 1,
+    **JSON_SETTINGS,
 }
 # A line that cannot be taken apart is skipped, and counted.
 _PAST_ERRORS = {"input_format_allow_errors_num": 1_000_000_000, "input_format_allow_errors_ratio": 1}
