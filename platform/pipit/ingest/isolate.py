@@ -13,10 +13,9 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pipit.engine.client import Engine
 from pipit.ingest import limits
-from pipit.ingest.parse import NUMBER, Reader
-from pipit.ingest.probe import Probe, Taker, opened
+from pipit.ingest.parse import NUMBER
+from pipit.ingest.probe import Probe, Taker
 from pipit.ingest.segment import Segment
 
 Refused = tuple[int, int, str]  # first row, end, reason
@@ -24,21 +23,20 @@ Refused = tuple[int, int, str]  # first row, end, reason
 _REASON = 500  # characters
 
 
-async def find(engine: Engine, segment: Segment, reader: Reader, known: Sequence[Refused] = ()) -> list[Refused]:
-    """In order, none of them twice, and none that is known. Not those of a taker that refuses even an empty insert, nor
+async def find(probe: Probe, known: Sequence[Refused] = ()) -> list[Refused]:
+    """In order, none of them twice, and none that is known. Not those of a table that refuses even an empty insert, nor
     of a broken view. The table is asked where the views have no answer: what it refuses too, the next search finds.
     """
     refused: list[Refused] = []
-    async with opened(engine, segment, reader) as probe:
-        await probe.stage()
-        async for view in probe.views():
-            refused += await _Search(probe, view, segment, _without([*known, *refused])).run()
-        if not refused:
-            refused = await _Search(probe, await probe.itself(), segment, _without(known)).run()
+    await probe.stage()
+    async for view in probe.views():
+        refused += await _Search(probe, view, probe.segment, without([*known, *refused])).run()
+    if not refused:
+        refused = await _Search(probe, await probe.itself(), probe.segment, without(known)).run()
     return sorted(refused)
 
 
-def _without(refused: Sequence[Refused]) -> str:
+def without(refused: Sequence[Refused]) -> str:
     """The condition that leaves out rows that one before refuses."""
     single = [str(a) for a, b, _ in refused if b - a == 1]
     listed = f" AND {NUMBER} NOT IN ({', '.join(single)})" if single else ""
@@ -59,8 +57,8 @@ class _Search:
     async def run(self) -> list[Refused]:
         starts = [*self.segment.starts, self.segment.rows]
         whole = await self._refuses(0, self.segment.rows)
-        if whole is None or await self.probe.is_broken(self.taker):
-            return []
+        if whole is None or (not self.taker.view and await self.probe.is_broken(self.taker)):
+            return []  # a broken view shows later, in that it takes no row
         found = await self._of_requests(starts, whole)
         return found if await self._takes_some() else []
 

@@ -19,6 +19,8 @@ insert.
 from __future__ import annotations
 
 import asyncio
+import re
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
@@ -31,6 +33,7 @@ from pipit.errors import NotFound, QueryTimeout, SqlError, Unavailable, Unproces
 from pipit.ingest import isolate, limits, parse, probe, quarantine
 from pipit.ingest.field import FixedValue
 from pipit.ingest.parse import Reader
+from pipit.ingest.probe import Probe
 from pipit.ingest.segment import Notes, Segment
 from pipit.sql.identifiers import quote
 
@@ -107,7 +110,8 @@ async def load(engine: Engine, segment: Segment) -> list[int]:
         failure = await _try(engine, job, job.reader.good_rows(strict=True), segment.token)
         if failure is None:
             return [0] * len(segment.frames)
-    if not await _exists(engine, segment):
+    views = await _views(engine, segment)
+    if views is None:
         raise NotFound("The data source was deleted")
     if failure is not None:
         _raise_if_short_of_means(failure)
@@ -117,14 +121,15 @@ async def load(engine: Engine, segment: Segment) -> list[int]:
         await _quarantine(engine, job, job.reader.bad_rows(segment.name), "bad")
         if sum(bad) == segment.rows:
             return bad
-    if not segment.notes.refused and await _stored(engine, job, bad, failure):
-        return bad
-    while (found := await _load_without_refused(engine, job)) is None:
-        pass  # more are refused: each time there are fewer left
+    async with probe.opened(engine, segment, job.reader, job.settings) as copies:
+        if not segment.notes.refused and await _stored(engine, job, copies, bad, failure):
+            return bad
+        while (found := await _load_without_refused(engine, job, copies, bad)) is None:
+            pass  # more are refused: each time there are fewer left
     return found
 
 
-async def _stored(engine: Engine, job: _Job, bad: list[int], failure: SqlError | None) -> bool:
+async def _stored(engine: Engine, job: _Job, copies: Probe, bad: list[int], failure: SqlError | None) -> bool:
     """Puts the good rows into the table and its views. False: some are to blame, and that is written down now.
 
     `failure`: of their first attempt, when it was made.
@@ -143,10 +148,10 @@ async def _stored(engine: Engine, job: _Job, bad: list[int], failure: SqlError |
             failure = await _try(engine, job, select, token, **wide)
             if failure is None:
                 return True
-    views = await _feeds_views(engine, job.segment)
+    views = await _views(engine, job.segment)
     # Without some rows the groups would be others under the same tokens: it is asked before any of them is stored.
     if not notes.whole and (len(inserts) == 1 or views):
-        if await _note_refused(engine, job):
+        if await _note_refused(job, copies):
             return False
         if len(inserts) > 1:
             notes.whole = True
@@ -187,14 +192,14 @@ def _of_table(failure: SqlError) -> SqlError | Unavailable:
     return failure
 
 
-async def _note_refused(engine: Engine, job: _Job) -> bool:
+async def _note_refused(job: _Job, copies: Probe) -> bool:
     """Finds what the table or a view refuses. Once that is on the disk, it stays refused: every replay is the same,
     whatever they take by then. False where no row is to blame, or no more than those that are known.
     """
     notes = job.segment.notes
     known = len(notes.refused)
     try:
-        refused = await isolate.find(engine, job.segment, job.reader, notes.refused)
+        refused = await isolate.find(copies, notes.refused)
     except SqlError as error:
         raise _of_table(error) from None
     if refused:
@@ -215,29 +220,35 @@ async def _save_notes(segment: Segment) -> None:
         raise Unavailable("The disk of the server refuses to be written") from None
 
 
-async def _load_without_refused(engine: Engine, job: _Job) -> list[int] | None:
-    """The rest into the tables, under the segment's own token: what has it already keeps what it has. Then the refused
-    rows into the quarantine. None when more of them were found.
+async def _load_without_refused(engine: Engine, job: _Job, copies: Probe, read: list[int]) -> list[int] | None:
+    """The rest into the tables, under the segment's own token: what has it already keeps what it has. Then who sent
+    none of the refused rows is answered, and these go into the quarantine. None when more of them were found.
+
+    `read`: the rows of each request that do not read well, in all of it.
     """
     segment = job.segment
     rows = await asyncio.to_thread(segment.lines)
     path = segment.scratch("rest")
-    left = rows.copy()
-    for a, b, _ in segment.notes.refused:
-        left[a:b] = [b""] * (b - a)
-    counts = [sum(map(bool, left[s : s + f.rows])) for s, f in zip(segment.starts, segment.frames, strict=True)]
+    rest = replace(job, path=path)
     failed: ViewFailed | None = None
     try:
-        await asyncio.to_thread(path.write_bytes, b"".join(left))
-        rest = replace(job, path=path)
-        wrong = await _count_bad(engine, rest, counts)
-        bad = [f.rows - n + w for f, n, w in zip(segment.frames, counts, wrong, strict=True)]
-        if sum(bad) < segment.rows:
-            try:
-                if not await _stored(engine, rest, bad, None):
-                    return None
-            except ViewFailed as error:
-                failed = error
+        bad = await _rest_from_copy(job, copies, read)
+        if bad is None:
+            left = rows.copy()
+            for a, b, _ in segment.notes.refused:
+                left[a:b] = [b""] * (b - a)
+            counts = [sum(map(bool, left[s : s + f.rows])) for s, f in zip(segment.starts, segment.frames, strict=True)]
+            await asyncio.to_thread(path.write_bytes, b"".join(left))
+            wrong = await _count_bad(engine, rest, counts)
+            bad = [f.rows - n + w for f, n, w in zip(segment.frames, counts, wrong, strict=True)]
+            if sum(bad) < segment.rows:
+                try:
+                    if not await _stored(engine, rest, copies, bad, None):
+                        return None
+                except ViewFailed as error:
+                    failed = error
+        if failed is None:
+            segment.answer({index: 0 for index, number in enumerate(bad) if not number})
         for number, some in enumerate(_at_once(segment.notes)):
             await asyncio.to_thread(path.write_bytes, b"".join(b"".join(rows[a:b]) for a, b, _ in some))
             select = quarantine.refused_rows(job.reader, segment.name, [reason for _, _, reason in some])
@@ -249,6 +260,27 @@ async def _load_without_refused(engine: Engine, job: _Job) -> list[int] | None:
         raise Unavailable("The disk of the server refuses to be written") from None
     finally:
         path.unlink(missing_ok=True)
+
+
+async def _rest_from_copy(job: _Job, copies: Probe, read: list[int]) -> list[int] | None:
+    """The rest is inserted from the rows that were parsed for the search: the same rows, and cheaper. Returns the bad
+    rows of each request. None: nothing was parsed, or it failed in any way, and the file is asked.
+    """
+    notes = job.segment.notes
+    if not copies.staged or notes.whole or any(b - a > 1 for a, b, _ in notes.refused):
+        return None
+    if any(re.search("JSON|Dynamic", f.column.type) for f in job.reader.fields):
+        return None  # what is stored of such a value could hang on the way that it takes
+    bad = read.copy()
+    for a, _, _ in notes.refused:
+        bad[bisect_right(job.segment.starts, a) - 1] += 1
+    try:
+        if sum(bad) < job.segment.rows:
+            settings = {**job.settings, "insert_deduplication_token": job.segment.token}
+            await copies.insert(job.table, isolate.without(notes.refused), settings)
+    except SqlError:
+        return None
+    return bad
 
 
 def _at_once(notes: Notes) -> Iterator[Sequence[isolate.Refused]]:
@@ -367,17 +399,11 @@ async def _select(engine: Engine, job: _Job, select: str) -> list[dict[str, Any]
     )
 
 
-async def _exists(engine: Engine, segment: Segment) -> bool:
-    return bool(await _table_rows(engine, segment, "name"))
-
-
-async def _feeds_views(engine: Engine, segment: Segment) -> bool:
-    rows = await _table_rows(engine, segment, "length(dependencies_table) AS views")
-    return bool(rows and rows[0]["views"])
-
-
-async def _table_rows(engine: Engine, segment: Segment, columns: str) -> list[dict[str, Any]]:
-    return await engine.rows(
-        f"SELECT {columns} FROM system.tables WHERE database = {{database:String}} AND name = {{table:String}}",
+async def _views(engine: Engine, segment: Segment) -> int | None:
+    """How many the table feeds. None: there is no such table."""
+    rows = await engine.rows(
+        "SELECT length(dependencies_table) AS views FROM system.tables "
+        "WHERE database = {database:String} AND name = {table:String}",
         {"database": segment.header.database, "table": segment.header.table},
     )
+    return int(rows[0]["views"]) if rows else None

@@ -2,14 +2,16 @@
 
 Whether a row is refused is asked of these copies, so nothing is stored while it is looked for, and no message of the
 engine's decides. The rows are parsed once, into a table in memory, each with its number in the segment; a question is
-then one small insert from there into a copy. Everything is dropped in the end, or by the next search of the same table,
-which has one writer.
+then one small insert from there into a copy. The rest of a segment can be read from there too: it is not parsed again.
+Everything is dropped in the end. What a kill left is dropped before the writer of the table does anything else, or at
+the end of its next search.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import re
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -37,6 +39,7 @@ _COPY_SETTINGS = {
 }
 _PLAIN_KEY = re.compile(r"[\w`, ]*")  # names of columns
 _PREFIX = "probe"  # of no form that a project could name
+_numbers = itertools.count(1)  # no name comes again: what is left of a search is in nobody's way
 _SAMPLE_PARTS, _SAMPLE_ROWS = 8, 4  # rows of the table that show whether a view takes any
 
 
@@ -53,13 +56,18 @@ class Probe:
     engine: Engine
     segment: Segment
     reader: Reader
+    settings: Mapping[str, str | int]  # of the segment's inserts
+    staged: bool = False
     _stage: str = ""
-    _count: int = 0
     _names: dict[str, str] = field(default_factory=dict)  # of a copy: what it is a copy of
 
     @property
     def _database(self) -> str:
         return self.segment.header.database
+
+    @property
+    def used(self) -> bool:
+        return bool(self._names)
 
     @property
     def _landing(self) -> str:
@@ -69,8 +77,7 @@ class Probe:
         return f"{quote(self._database)}.{quote(name)}"
 
     def _name(self, of: str) -> str:
-        self._count += 1
-        name = f"{_PREFIX}{self._count}_{self._landing}"
+        name = f"{_PREFIX}{next(_numbers)}_{self._landing}"
         self._names[name] = of
         return name
 
@@ -78,15 +85,17 @@ class Probe:
         """Parses the segment: the rows that read well, with their numbers. From a file without frames: the engine may
         number lines before it leaves out those that are no rows.
         """
+        if self.staged:
+            return
         path = self.segment.scratch("probe")
         try:
             await asyncio.to_thread(lambda: path.write_bytes(b"".join(self.segment.lines())))
             await self._parse(path, replace(self.reader, frame=""))
         finally:
             path.unlink(missing_ok=True)
+        self.staged = True
 
     async def _parse(self, path: Path, reader: Reader) -> None:
-        await self.drop()
         self._stage = self._name("rows")
         source = f"null({quote_string(parse.STRUCTURE)})"
         select = reader.numbered_rows()
@@ -104,7 +113,7 @@ class Probe:
 
     @property
     def _settings(self) -> Mapping[str, str | int]:
-        return {**self.segment.header.meta["settings"], "max_partitions_per_insert_block": 0}
+        return {**self.settings, "max_partitions_per_insert_block": 0}
 
     async def views(self) -> AsyncIterator[Taker]:
         """Each of the table's views, while it is asked; not one that cannot even be copied."""
@@ -129,6 +138,14 @@ class Probe:
     async def refuses(self, taker: Taker, start: int, stop: int, without: str = "") -> SqlError | None:
         """Why it does not take the rows from `start` to before `stop` (those that read well, and not `without`)."""
         return await self._refuses(taker.table, _between(start, stop) + without)
+
+    async def insert(self, into: str, without: str, settings: Mapping[str, str | int]) -> None:
+        """The rows that read well, but for those `without`."""
+        names, last = self.reader.names, self.segment.rows
+        await self.engine.command(
+            f"INSERT INTO {into} ({names}) SELECT {names} FROM {self._place(self._stage)} {_between(0, last)}{without}",
+            settings=settings,
+        )
 
     async def count(self, start: int, stop: int, without: str = "") -> int:
         """How many rows a question asks for."""
@@ -214,15 +231,17 @@ class Probe:
     def _is(self, database: str | None, name: str, source: str) -> bool:
         return name == source and database in (None, self._database)
 
-    async def drop(self) -> None:
-        rows = await self.engine.rows(
-            "SELECT name FROM system.tables WHERE database = {database:String} AND startsWith(name, {prefix:String}) "
-            "AND replaceRegexpOne(name, {form:String}, '') = {table:String} ORDER BY engine = 'MaterializedView' DESC",
-            {"database": self._database, "prefix": _PREFIX, "form": f"^{_PREFIX}[0-9]+_", "table": self._landing},
-        )
-        if rows:
-            listed = ", ".join(self._place(row["name"]) for row in rows)
-            await self.engine.command(f"DROP TABLE IF EXISTS {listed} SYNC")
+
+async def drop(engine: Engine, database: str, table: str) -> None:
+    """All copies that were made for searches of the table."""
+    rows = await engine.rows(
+        "SELECT name FROM system.tables WHERE database = {database:String} AND startsWith(name, {prefix:String}) "
+        "AND replaceRegexpOne(name, {form:String}, '') = {table:String} ORDER BY engine = 'MaterializedView' DESC",
+        {"database": database, "prefix": _PREFIX, "form": f"^{_PREFIX}[0-9]+_", "table": table},
+    )
+    if rows:
+        listed = ", ".join(f"{quote(database)}.{quote(row['name'])}" for row in rows)
+        await engine.command(f"DROP TABLE IF EXISTS {listed} SYNC")
 
 
 def _between(start: int, stop: int) -> str:
@@ -230,17 +249,20 @@ def _between(start: int, stop: int) -> str:
 
 
 @contextlib.asynccontextmanager
-async def opened(engine: Engine, segment: Segment, reader: Reader) -> AsyncIterator[Probe]:
-    probe = Probe(engine, segment, reader)
+async def opened(
+    engine: Engine, segment: Segment, reader: Reader, settings: Mapping[str, str | int]
+) -> AsyncIterator[Probe]:
+    probe = Probe(engine, segment, reader, settings)
     try:
         yield probe
     finally:
-        await asyncio.shield(asyncio.create_task(_dropped(probe)))
+        if probe.used:
+            await asyncio.shield(asyncio.create_task(_dropped(probe)))
 
 
 async def _dropped(probe: Probe) -> None:
     with contextlib.suppress(PipitError):  # the next search drops it
-        await probe.drop()
+        await drop(probe.engine, probe.segment.header.database, probe.segment.header.table)
 
 
 # Its names are plain (catalog): the engine prints them without quotes, or with.

@@ -127,6 +127,13 @@ class Segment:
         rows = data.find(b"\n", 0, self.size) + 1  # the header holds lists of its own
         return any(data.find(bracket, rows, self.size) >= 0 for bracket in _LIST_BEGINS)
 
+    def answer(self, bad: Mapping[int, int]) -> None:
+        """Tells who waits for these requests how many of their rows are bad; all others are in the table."""
+        for index, number in bad.items():
+            waiter = self.waiters.pop(index, None)
+            if waiter is not None and not waiter.done():
+                waiter.set_result(number)
+
     def scratch(self, purpose: str) -> Path:
         return self.path.with_suffix(f".{purpose}{SCRATCH}")
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 from pipit.engine.client import Engine
 from pipit.errors import NotFound, PipitError, QueryTimeout, SqlError, Unavailable, UnprocessableWrite
-from pipit.ingest import limits
+from pipit.ingest import limits, probe
 from pipit.ingest.keys import Keys
 from pipit.ingest.load import VIEW_FAILED, ViewFailed, blocks, load
 from pipit.ingest.log import Log, TableKey
@@ -43,6 +43,7 @@ class Writer:
         self._engine, self._log, self._keys, self._table = engine, log, keys, table
         self._failed: list[_Failed] = []
         self._timeouts: dict[str, int] = {}  # attempts that ran out of time, by segment
+        self._clean = False  # nothing is left of a search that was killed
         self._turn = asyncio.Lock()  # held for one attempt; a deployment holds it to keep the writer still
         self._idle = asyncio.Event()
         self._task = asyncio.create_task(self._run(), name=f"pipit writer {'.'.join(table)}")
@@ -89,6 +90,9 @@ class Writer:
             try:
                 async with self._turn:
                     self._log.trim(segment)
+                    if not self._clean:
+                        await probe.drop(self._engine, *self._table)
+                        self._clean = True
                     late = await self._too_late(segment)
                     bad = [] if late else await load(self._engine, segment)
                 if late:
@@ -148,10 +152,7 @@ class Writer:
         self._timeouts.pop(segment.name, None)
 
     async def _loaded(self, segment: Segment, bad: list[int]) -> None:
-        for index, waiter in segment.waiters.items():
-            if not waiter.done():
-                waiter.set_result(bad[index])
-        segment.waiters.clear()
+        segment.answer(dict(enumerate(bad)))
         await self._settle(segment, bad)
         self._log.remove(segment)
         self._drop(segment)
