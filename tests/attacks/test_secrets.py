@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -99,3 +101,108 @@ def test_a_folder_is_closed_when_it_is_held(tmp_path: Path) -> None:
             assert stat.S_IMODE((tmp_path / "pipit.lock").stat().st_mode) == 0o600
     finally:
         os.umask(before)
+
+
+KEY = "the key of the tests"
+KINDS = {"secret": "zqsecret-4711", "other": "zqother-4712", "old": "zqold-4713"}
+
+
+def _start(server: Served, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIPIT_SECRETS_KEY", key)
+    server.start()
+
+
+def _refused(server: Served, key: str, monkeypatch: pytest.MonkeyPatch, *command: str) -> str:
+    """What a command says that does not start."""
+    monkeypatch.setenv("PIPIT_SECRETS_KEY", key)
+    program = str(Path(sys.executable).with_name("pipit"))
+    asked = command or ("serve", "--project", str(server.folder / "project"), "--port", str(server.port))
+    done = subprocess.run([program, *asked, "--data", str(server.data)], capture_output=True, text=True, timeout=60)
+    assert done.returncode != 0
+    assert "Traceback" not in done.stderr and "fault of pipit" not in done.stderr
+    return done.stderr
+
+
+def _holding(folder: Path, *texts: str) -> list[str]:
+    """The files in which one of the texts stands. What is compressed (LZ4) has a text as it is where it stands first."""
+    found = []
+    for path in folder.rglob("*"):
+        if path.is_file():
+            held = path.read_bytes()
+            found += [f"{text} in {path}" for text in texts if text.encode() in held]
+    return found
+
+
+def _set(server: Served, name: str, value: str) -> None:
+    status, reply = server.request(f"/v0/variables?name={name}&value={value}", b"")
+    assert status == 200, reply
+
+
+def _read(server: Served) -> tuple[int, str]:
+    status, reply = server.get("/v0/pipes/shows.json")
+    return status, reply["data"][0]["s"] if status == 200 else reply["error"]
+
+
+SHOWS = "NODE n\nSQL >\n    %\n    SELECT lower({{tb_secret('secret', 'none')}}) AS s, count() AS n FROM events\nTYPE endpoint\n"
+
+
+def test_secrets_are_encrypted_at_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """K47: who reads the disk, or a copy of it, reads no secret and no token, if the key is kept elsewhere."""
+    (tmp_path / "project/pipes").mkdir(parents=True)
+    (tmp_path / "project/pipes/shows.pipe").write_text(SHOWS)
+    monkeypatch.setenv("PIPIT_SECRETS_KEY", KEY)
+    with served(tmp_path) as server:
+        for name, value in KINDS.items():
+            _set(server, name, value)
+        _set(server, "old", "zqnewer-4714")
+        tokens = [server.request("/v0/tokens?name=t&scope=PIPES:READ:shows", b"")[1]["token"]]
+        tokens.append(server.request("/v1/workspaces?name=second", b"")[1]["token"])
+        assert _read(server) == (200, KINDS["secret"])
+        assert server.send(range(3), wait=True) == 200
+        assert server.request("/v0/sql?q=SELECT+throwIf(1)")[0] == 400
+        assert server.request("/v0/workspace/environments?name=acme", b"")[0] == 200
+        children = server.children()
+        environments = [Path(f"/proc/{pid}/environ").read_bytes() for pid in children]
+        assert children and not any(KEY.encode() in environment for environment in environments)
+        server.stop()
+        assert _holding(server.data, *KINDS.values(), "zqnewer-4714", *tokens, KEY) == []
+
+        # No key and another one: said at the start, and nothing is changed.
+        assert "PIPIT_SECRETS_KEY is not set" in _refused(server, "", monkeypatch)
+        assert "another key" in _refused(server, "another key that is long enough", monkeypatch)
+        assert "too short" in _refused(server, "short", monkeypatch)
+        assert "PIPIT_SECRETS_KEY is not set" in _refused(server, "", monkeypatch, "secret", "ls")
+
+        # A new key in front of the old one: from then on the old one opens nothing.
+        newer = "a newer key of the tests"
+        _start(server, f"{newer},{KEY}", monkeypatch)
+        assert _read(server) == (200, KINDS["secret"])
+        server.stop()
+        assert "another key" in _refused(server, KEY, monkeypatch)
+        _start(server, newer, monkeypatch)
+        assert _read(server) == (200, KINDS["secret"])
+        assert server.request("/v0/tokens/t")[1]["token"] == tokens[0]
+        server.stop()
+        assert _holding(server.data, *KINDS.values(), "zqnewer-4714", *tokens, KEY, newer) == []
+
+
+def test_what_was_kept_plainly_is_encrypted_at_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """K47: a key that is set later is for all that was written before it, too."""
+    (tmp_path / "project/pipes").mkdir(parents=True)
+    (tmp_path / "project/pipes/shows.pipe").write_text(SHOWS)
+    monkeypatch.delenv("PIPIT_SECRETS_KEY", raising=False)
+    with served(tmp_path) as server:
+        _set(server, "secret", KINDS["old"])
+        _set(server, "secret", KINDS["secret"])
+        _set(server, "other", KINDS["other"])
+        updated = server.get("/v0/variables/other")[1]["updated_at"]
+        token = server.request("/v0/tokens?name=t&scope=PIPES:READ:shows", b"")[1]["token"]
+        server.stop()
+        assert _holding(server.data, KINDS["other"])
+        _start(server, KEY, monkeypatch)
+        assert _read(server) == (200, KINDS["secret"])
+        assert server.get("/v0/variables/other")[1]["updated_at"] == updated
+        assert server.request("/v0/tokens/t")[1]["token"] == token
+        server.stop()
+        assert _holding(server.data, *KINDS.values(), token) == []
+        assert "PIPIT_SECRETS_KEY is not set" in _refused(server, "", monkeypatch)

@@ -86,6 +86,19 @@ def test_it_opens_serves_and_goes_on(upgraded: Upgraded) -> None:
     check_what_was_added(upgraded.start(), now)
 
 
+def test_its_secrets_are_encrypted_by_a_key_that_is_new(upgraded: Upgraded, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIPIT_SECRETS_KEY", "the key of the tests")
+    for _ in range(2):
+        server = upgraded.start()
+        assert server.ask("GET", "/v0/variables/a_secret")["name"] == "a_secret"
+        assert sorted(token["name"] for token in server.ask("GET", "/v0/tokens")["tokens"]) == upgraded.kept["tokens"]
+        assert server.ask("GET", "/v0/pipes/latest.json", token=upgraded.kept["reader"])["rows"]
+        server.stop()
+    held = [path for path in upgraded.data.rglob("*") if path.is_file() and b"a_secret\x04kept" in path.read_bytes()]
+    tokens = [path for path in upgraded.data.rglob("*") if path.is_file() and upgraded.kept["reader"].encode() in path.read_bytes()]
+    assert (held, tokens) == ([], [])
+
+
 def check_what_was_added(server: Server, before: dict[str, Any]) -> None:
     def users(customer: str, **claims: Any) -> list[str]:
         data = server.ask("GET", "/v0/pipes/latest.json", token=tenant(server, customer, **claims))["data"]

@@ -15,6 +15,7 @@ from pipit.api.job_log import job_log
 from pipit.api.read_log import ReadLog
 from pipit.catalog.catalog import Catalog
 from pipit.catalog.lease import only_server
+from pipit.catalog.sealing import NO_SEALS, Seals
 from pipit.deploy import Deployer
 from pipit.deploy.populate import work_again
 from pipit.deploy.services import ServiceTables
@@ -43,6 +44,7 @@ class Config:
     file_roots: tuple[Path, ...] = ()  # folders that rows may be loaded from besides the events' own
     # Writes a new admin token to where this one was found; None: it was given from outside and is changed there.
     keep_admin_token: Callable[[str], None] | None = None
+    seals: Seals = NO_SEALS  # what the state's secrets are encrypted with
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,9 @@ async def open_server(config: Config) -> AsyncIterator[Server]:
     async with open_engine(
         config.data_dir, config.clickhouse_url, file_roots=config.file_roots
     ) as engine, only_server(engine):
-        catalog = Catalog(engine, config.admin_token, keep_admin_token=config.keep_admin_token)
+        catalog = Catalog(
+            engine, config.admin_token, keep_admin_token=config.keep_admin_token, seals=config.seals
+        )
         await _load(catalog)
         ingest = Ingest(engine, config.data_dir)
         services = ServiceTables(engine)

@@ -23,6 +23,7 @@ from pipit.access.tokens import make_token
 from pipit.catalog.build import build_snapshot, placed
 from pipit.catalog.credentials import Credentials
 from pipit.catalog.required import unpoliced
+from pipit.catalog.sealing import NO_SEALS, Seals
 from pipit.catalog.snapshot import Snapshot, Workspace
 from pipit.catalog.state import (
     DEFAULT_WORKSPACE,
@@ -57,14 +58,19 @@ class Catalog:
     of registrations (`Credentials`) and of a deployment that is given up (`deploy/commit.py`)."""
 
     def __init__(
-        self, engine: Engine, admin_token: str, *, keep_admin_token: Callable[[str], None] | None = None
+        self,
+        engine: Engine,
+        admin_token: str,
+        *,
+        keep_admin_token: Callable[[str], None] | None = None,
+        seals: Seals = NO_SEALS,
     ) -> None:
         """`keep_admin_token` writes a new admin token of the default workspace to where the server found the old one;
         None where it was given from outside, so that it can only be changed there."""
         self._engine = engine
         self._admin_token = admin_token  # the default workspace's
         self._keep_admin_token = keep_admin_token
-        self.state = State(engine)
+        self.state = State(engine, seals)
         self.credentials = Credentials(self.state)
         self._snapshots: Mapping[Place, Snapshot] = {}
         self._broken: Mapping[Place, Workspace] = {}  # those whose deployment cannot be read

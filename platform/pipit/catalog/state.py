@@ -3,7 +3,7 @@
 Rows are only ever appended; of the rows of a key the one with the highest `version` counts (`ORDER BY version DESC
 LIMIT 1 BY key`); only jobs are forgotten after a while. A deployment is live when its one row says so, and that row
 holds all of it: files, names of tables, tokens. There is no second step that could be lost. Nothing here is cached;
-`Catalog` holds what was read.
+`Catalog` holds what was read. What opens something (secrets, tokens) is encrypted where the server has keys (`Seals`).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 
 import msgspec
 
+from pipit.catalog.sealing import NO_SEALS, Seals
 from pipit.engine.client import Engine
 from pipit.errors import Conflict
 
@@ -52,6 +53,14 @@ _KEYS: Mapping[str, str] = {
     "jobs": "place, id",
     "paused_copies": "place, pipe",
 }
+# The column of a table that is sealed (`Seals`), with the id of its key beside it in `key_id`.
+_SEALED: Mapping[str, str] = {
+    "workspaces": "admin_token",
+    "deployments": "tokens",
+    "secrets": "value",
+    "tokens": "value",
+}
+_RESEALED_ROWS = 20  # at once: a deployment's row has all of its files
 # State rows are few and must be on disk when the call returns.
 _DURABLE_TABLE = "fsync_after_insert=1, fsync_part_directory=1"
 
@@ -61,7 +70,7 @@ class WorkspaceRow:
     id: str
     name: str
     database: str
-    admin_token: str
+    admin_token: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +150,7 @@ class PausedRow:
 @dataclass(frozen=True, slots=True)
 class SecretRow:
     name: str
-    value: str
+    value: str = field(repr=False)
     created_at: str
     updated_at: str
 
@@ -154,12 +163,13 @@ def now() -> str:
 class State:
     """Reads and appends state rows. Errors are the engine's: Unavailable while it is away."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, seals: Seals = NO_SEALS) -> None:
         self._engine = engine
+        self._seals = seals
         self._last_version = 0
 
     async def prepare(self) -> None:
-        """Creates what is missing; safe to repeat."""
+        """Creates what is missing; safe to repeat. Raises BadRequest where secrets are sealed with keys not given."""
         await self._engine.command(f"CREATE DATABASE IF NOT EXISTS `{DATABASE}`")
         for table, columns in _TABLES.items():
             await self._engine.command(
@@ -171,6 +181,36 @@ class State:
             self._last_version = max(self._last_version, int(newest[0]["version"]))
         # Of a state that an earlier version made.
         await self._engine.command(f"ALTER TABLE `{DATABASE}`.deployments ADD COLUMN IF NOT EXISTS tokens String")
+        stale: dict[str, bool] = {}
+        for table in _SEALED:
+            await self._engine.command(f"ALTER TABLE `{DATABASE}`.`{table}` ADD COLUMN IF NOT EXISTS key_id String")
+            found = await self._engine.rows(f"SELECT DISTINCT key_id FROM `{DATABASE}`.`{table}` WHERE {_kept(table)}")
+            for row in found:
+                self._seals.check(row["key_id"])
+            stale[table] = any(row["key_id"] != self._seals.first for row in found)
+        for table in _SEALED:
+            await self._engine.command(f"DROP TABLE IF EXISTS {_being_sealed(table)} SYNC")
+            if stale[table]:
+                await self._seal_again(table)
+
+    async def _seal_again(self, table: str) -> None:
+        """Writes the rows of no key and of older keys anew, into another table that takes this one's place.
+
+        A row that is only deleted stays readable on the disk for minutes; a table that is dropped is gone. Until they
+        change places nothing is changed; what a start that broke off left behind is dropped by the next one.
+        """
+        current, made = f"`{DATABASE}`.`{table}`", _being_sealed(table)
+        stale = f"(key_id != '{self._seals.first}' AND {_kept(table)})"
+        await self._engine.command(f"CREATE TABLE {made} AS {current}")
+        await self._engine.command(f"INSERT INTO {made} SELECT * FROM {current} WHERE NOT {stale}")
+        version = 0
+        while rows := await self._engine.rows(
+            f"SELECT * FROM {current} WHERE {stale} AND version > {version} ORDER BY version LIMIT {_RESEALED_ROWS}"
+        ):
+            version = int(rows[-1]["version"])
+            await self._engine.insert(made, [self._sealed(table, self._opened(table, row)) for row in rows])
+        await self._engine.command(f"EXCHANGE TABLES {current} AND {made}")
+        await self._engine.command(f"DROP TABLE {made} SYNC")
 
     async def workspaces(self) -> list[WorkspaceRow]:
         rows = await self._latest("workspaces", "name, database, admin_token", where="NOT deleted")
@@ -201,7 +241,7 @@ class State:
     async def deployment(self, workspace_id: str) -> DeploymentRow | None:
         """The live deployment: the newest one that was not given up."""
         rows = await self._engine.rows(
-            "SELECT id, toString(created_at) AS created_at, files, tables, tokens "
+            "SELECT workspace_id, id, toString(created_at) AS created_at, files, tables, tokens, key_id "
             f"FROM `{DATABASE}`.deployments WHERE workspace_id = {{workspace:String}} AND live "
             f"AND (id, version) IN (SELECT id, max(version) FROM `{DATABASE}`.deployments "
             "WHERE workspace_id = {workspace:String} GROUP BY id) ORDER BY version DESC LIMIT 1",
@@ -209,7 +249,7 @@ class State:
         )
         if not rows:
             return None
-        row = rows[0]
+        row = self._opened("deployments", rows[0])
         return DeploymentRow(
             id=int(row["id"]),
             created_at=row["created_at"],
@@ -353,18 +393,46 @@ class State:
         """The newest row of each key, if `where` holds for it."""
         key = _KEYS[table]
         scope = "WHERE workspace_id = {workspace:String} " if workspace_id is not None else ""
-        return await self._engine.rows(
+        columns = f"{columns}, key_id" if table in _SEALED else columns
+        rows = await self._engine.rows(
             f"SELECT {key}, {columns} FROM (SELECT * FROM `{DATABASE}`.`{table}` {scope}"
             f"ORDER BY version DESC LIMIT 1 BY {key}) WHERE {where} ORDER BY {key}",
             {"workspace": workspace_id} if workspace_id is not None else None,
         )
+        return [self._opened(table, row) for row in rows]
 
     async def _append(self, table: str, rows: Sequence[Mapping[str, object]]) -> None:
         if not rows:
             return
-        versioned = [dict(row) | {"version": self._next_version()} for row in rows]
+        versioned = [self._sealed(table, row) | {"version": self._next_version()} for row in rows]
         await self._engine.insert(f"`{DATABASE}`.`{table}`", versioned)
+
+    def _sealed(self, table: str, row: Mapping[str, Any]) -> dict[str, Any]:
+        column = _SEALED.get(table, "")
+        if not row.get(column):
+            return dict(row)
+        text, key_id = self._seals.seal(row[column], _place(table, row))
+        return dict(row) | {column: text, "key_id": key_id}
+
+    def _opened(self, table: str, row: Mapping[str, Any]) -> dict[str, Any]:
+        column = _SEALED.get(table, "")
+        if not row.get(column):
+            return dict(row)
+        return dict(row) | {column: self._seals.open(row[column], row["key_id"], _place(table, row))}
 
     def _next_version(self) -> int:
         self._last_version = max(self._last_version + 1, time.time_ns() // 1000)
         return self._last_version
+
+
+def _being_sealed(table: str) -> str:
+    return f"`{DATABASE}`.`{table}_being_sealed`"
+
+
+def _kept(table: str) -> str:
+    """Where there is something to seal."""
+    return f"{_SEALED[table]} != ''"
+
+
+def _place(table: str, row: Mapping[str, Any]) -> list[str]:
+    return [table, *(str(row[key]) for key in _KEYS[table].split(", "))]

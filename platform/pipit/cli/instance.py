@@ -16,11 +16,15 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from pipit.access.tokens import check_admin_token, is_made, make_token
 from pipit.errors import BadRequest, EngineStartError, PipitError
+
+if TYPE_CHECKING:
+    from pipit.catalog.sealing import Seals
 
 log = logging.getLogger("pipit.cli")
 
@@ -122,6 +126,13 @@ def server_token(data: Path) -> tuple[str, str]:
     token = make_token(owner="default")
     keep_token(data, token)
     return token, TOKEN_FILE
+
+
+def given_seals() -> Seals:
+    """The keys that the environment has for the secrets of the state. Raises BadRequest."""
+    from pipit.catalog.sealing import VARIABLE, read_seals
+
+    return read_seals(os.environ.get(VARIABLE, ""))
 
 
 def _check_whole(path: Path, text: str) -> None:

@@ -21,7 +21,16 @@ import typer
 
 from pipit import __version__
 from pipit.cli.changes import live, show_changes, show_environments
-from pipit.cli.instance import TOKEN_FILE, ServerFile, hold, keep_token, remove_server, server_token, write_server
+from pipit.cli.instance import (
+    TOKEN_FILE,
+    ServerFile,
+    given_seals,
+    hold,
+    keep_token,
+    remove_server,
+    server_token,
+    write_server,
+)
 from pipit.cli.logs import log_to
 from pipit.cli.options import DataOption, Options, examples, resolve
 from pipit.cli.output import count, err, line, note, show_error, show_warnings, waiting
@@ -34,6 +43,7 @@ if TYPE_CHECKING:
 
     from pipit.api.listen import Listener
     from pipit.api.server import Server
+    from pipit.catalog.sealing import Seals
     from pipit.catalog.snapshot import Snapshot
     from pipit.datafiles.resources import Project as Files
 
@@ -156,11 +166,12 @@ async def _serve(settings: Settings) -> int:
     listening = bind(settings.host, settings.port)
     url = f"http://{settings.client_host}:{port_of(listening)}"
     token, token_from = server_token(options.data)
+    seals = given_seals()
     log_to(options.data / "logs", hide=[token])
     async with AsyncExitStack() as stack:
         stack.callback(listening.close)
         with waiting("Starting the engine..."):
-            server = await _open(stack, settings, token, token_from)
+            server = await _open(stack, settings, token, token_from, seals)
         if stop.is_set():
             return 0
         publisher = None
@@ -193,7 +204,7 @@ async def _serve(settings: Settings) -> int:
     return 0
 
 
-async def _open(stack: AsyncExitStack, settings: Settings, token: str, token_from: str) -> Server:
+async def _open(stack: AsyncExitStack, settings: Settings, token: str, token_from: str, seals: Seals) -> Server:
     from pipit.api.server import Config, open_server
 
     data = settings.options.data
@@ -202,6 +213,7 @@ async def _open(stack: AsyncExitStack, settings: Settings, token: str, token_fro
         admin_token=token,
         clickhouse_url=settings.options.clickhouse_url or None,
         keep_admin_token=partial(keep_token, data) if token_from == TOKEN_FILE else None,
+        seals=seals,
     )
     with naming(settings.options.clickhouse_url):
         return await stack.enter_async_context(open_server(config))

@@ -21,6 +21,7 @@ from pipit.cli.instance import (
     TOKEN_FILE,
     ServerFile,
     find_server,
+    given_seals,
     hold,
     is_data_directory,
     keep_token,
@@ -168,12 +169,14 @@ async def _own(options: Options) -> AsyncIterator[Client]:
     from pipit.api.server import Config, open_server
 
     token, token_from = server_token(options.data)
+    seals = given_seals()
     log_to(options.data / "logs", hide=[token], to_terminal=logging.ERROR)
     config = Config(
         data_dir=options.data,
         admin_token=token,
         clickhouse_url=options.clickhouse_url or None,
         keep_admin_token=partial(keep_token, options.data) if token_from == TOKEN_FILE else None,
+        seals=seals,
     )
     async with AsyncExitStack() as stack:
         with waiting("Starting the engine..."), naming(options.clickhouse_url):
