@@ -46,7 +46,7 @@ class Leak:
 
     name: str
     files: dict[str, str]
-    fixed: tuple[str, ...] = ()
+    endpoint: str = "planted"
     take_out: Callable[[Patch], None] | None = None
     kinds: tuple[str, ...] = ("rows",)
     refused: str = ""  # what the product says with its defence in place
@@ -56,8 +56,8 @@ def _pipe(sql: str) -> dict[str, str]:
     return demo() | {"pipes/planted.pipe": endpoint(sql)}
 
 
-def _open(sql: str) -> dict[str, str]:
-    return without_policies(demo()) | {"pipes/planted.pipe": endpoint(sql)}
+def _open(name: str, sql: str) -> dict[str, str]:
+    return without_policies(demo()) | {f"pipes/{name}.pipe": endpoint(sql)}
 
 
 def _view() -> dict[str, str]:
@@ -164,20 +164,6 @@ LEAKS = (
         take_out=_inner_settings,
         refused="additional_table_filters",
     ),
-    Leak("guarded filter", _open(f"%\n    SELECT count() AS n FROM events {_ALL}"), ("customer_id",)),
-    Leak(
-        "default value",
-        _open("%\n    SELECT count() AS n FROM events WHERE {{String(customer, 'all')}} IN ('all', customer_id)"),
-        ("customer_id",),
-    ),
-    Leak(
-        "union",
-        _open(
-            "%\n    SELECT count() AS n FROM (SELECT * FROM events WHERE customer_id = {{String(customer_id)}} "
-            "UNION ALL SELECT * FROM events WHERE status >= 500)"
-        ),
-        ("customer_id",),
-    ),
     Leak(
         "cache key",
         _pipe("%\n    {{cache_ttl('1h')}} SELECT feature, count() AS n FROM events GROUP BY feature ORDER BY feature"),
@@ -189,21 +175,48 @@ LEAKS = (
         take_out=_statistics,
         kinds=("counts",),
     ),
+)
+# Nothing but the SQL of an endpoint, where tokens fix a parameter: no defence could be there.
+OPEN = (
+    Leak(
+        "guarded filter",
+        _open("guarded_filter", f"%\n    SELECT count() AS n FROM events {_ALL}"),
+        endpoint="guarded_filter",
+    ),
+    Leak(
+        "default value",
+        _open(
+            "default_value",
+            "%\n    SELECT count() AS n FROM events WHERE {{String(customer, 'all')}} IN ('all', customer_id)",
+        ),
+        endpoint="default_value",
+    ),
+    Leak(
+        "union",
+        _open(
+            "united",
+            "%\n    SELECT count() AS n FROM (SELECT * FROM events WHERE customer_id = {{String(customer_id)}} "
+            "UNION ALL SELECT * FROM events WHERE status >= 500)",
+        ),
+        endpoint="united",
+    ),
     Leak(
         "wrong table's column",
         _open(
+            "wrong_tables_column",
             "%\n    SELECT e.feature AS feature, count() AS n FROM events AS e "
             "INNER JOIN contracts AS c ON c.plan = e.plan WHERE c.customer_id = {{String(customer_id)}} "
-            "GROUP BY feature ORDER BY feature"
+            "GROUP BY feature ORDER BY feature",
         ),
-        ("customer_id",),
+        endpoint="wrong_tables_column",
     ),
     Leak(
         "share of all",
         _open(
+            "share_of_all",
             "%\n    SELECT round(count() / (SELECT count() FROM events), 3) AS share FROM events "
-            "WHERE customer_id = {{String(customer_id)}}"
+            "WHERE customer_id = {{String(customer_id)}}",
         ),
-        ("customer_id",),
+        endpoint="share_of_all",
     ),
 )

@@ -5,6 +5,7 @@ Each project is tried with the defence taken out, which it must find with an exa
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -116,7 +117,7 @@ async def test_it_is_found_with_an_example(name: str, arena: Arena, monkeypatch:
     files, take_out, where = LEAKS[name]
     take_out(monkeypatch)
 
-    proof = await prove_in(arena, files, Options(rounds=1))
+    proof = await prove_in(arena, files, Options(rounds=1, patience=math.inf))
 
     leaks = {result.endpoint: result for result in proof.of(Verdict.LEAK)}
     example = leaks[where].counter_example
@@ -133,7 +134,7 @@ async def test_it_is_found_with_an_example(name: str, arena: Arena, monkeypatch:
 
 @pytest.mark.parametrize("name", LEAKS)
 async def test_with_the_defences_in_place_it_is_proved(name: str, arena: Arena) -> None:
-    proof = await prove_in(arena, LEAKS[name][0], Options(rounds=1))
+    proof = await prove_in(arena, LEAKS[name][0], Options(rounds=1, patience=math.inf))
 
     assert [(result.endpoint, result.verdict, result.reason) for result in proof.results] == [
         ("planted", Verdict.PROVED, "")

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator
 
 import pytest
 
-from audit.leaks import LEAKS, Leak
+from audit.leaks import LEAKS, OPEN, Leak
 from pipit.audit.prove.arena import Arena, open_arena
-from pipit.audit.prove.model import CounterExample, Options, Verdict
+from pipit.audit.prove.model import CounterExample, Options, Proof, Verdict
 from pipit.audit.prove.report import to_text
 from pipit.audit.prove.run import prove_in
 from pipit.audit.prove.tenants import SUBJECT
 
 pytestmark = pytest.mark.anyio
+
+# No clock decides what a test finds. Plain values are tested in test_prove.py, events that come in in
+# test_prove_appends.py.
+OPTIONS = Options(endpoints=("planted",), rounds=1, appends=False, plain=False, patience=math.inf)
 
 
 @pytest.fixture(scope="module")
@@ -22,18 +27,19 @@ async def arena(anyio_backend: str) -> AsyncIterator[Arena]:
         yield opened
 
 
-@pytest.mark.parametrize("leak", LEAKS, ids=lambda leak: leak.name)
-async def test_a_planted_leak_is_found_with_an_example(
-    leak: Leak, arena: Arena, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if leak.take_out is not None:
-        leak.take_out(monkeypatch)
-    options = Options(fixed=leak.fixed, endpoints=("planted",), rounds=1)
+@pytest.fixture(scope="module")
+async def open_ones(arena: Arena) -> Proof:
+    """One project for all leaks that are nothing but an endpoint's SQL."""
+    files = {path: text for leak in OPEN for path, text in leak.files.items()}
+    names = tuple(leak.endpoint for leak in OPEN)
+    return await prove_in(
+        arena, files, Options(("customer_id",), 1, endpoints=names, appends=False, plain=False, patience=math.inf)
+    )
 
-    proof = await prove_in(arena, leak.files, options)
 
-    assert proof.exit_code == 1
-    (result,) = proof.of(Verdict.LEAK)
+def shows(proof: Proof, leak: Leak) -> None:
+    (result,) = (one for one in proof.results if one.endpoint == leak.endpoint)
+    assert result.verdict is Verdict.LEAK, result
     example = result.counter_example
     assert isinstance(example, CounterExample)
     assert example.kind in leak.kinds
@@ -42,16 +48,33 @@ async def test_a_planted_leak_is_found_with_an_example(
     assert all(row.tenant != SUBJECT for row in example.others)
     assert len(example.others) + len(example.own) <= 4
     assert example.alone.holds != example.with_others.holds
+    assert proof.exit_code == 1
     text = to_text(proof)
-    assert "LEAK planted" in text
+    assert f"LEAK {leak.endpoint}" in text
     assert "curl" in text
+
+
+@pytest.mark.parametrize("leak", LEAKS, ids=lambda leak: leak.name)
+async def test_a_planted_leak_is_found_with_an_example(
+    leak: Leak, arena: Arena, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if leak.take_out is not None:
+        leak.take_out(monkeypatch)
+
+    proof = await prove_in(arena, leak.files, OPTIONS)
+
+    assert len(proof.of(Verdict.LEAK)) == 1
+    shows(proof, leak)
+
+
+@pytest.mark.parametrize("leak", OPEN, ids=lambda leak: leak.name)
+async def test_a_leak_of_an_endpoint_without_policies_is_found_with_an_example(leak: Leak, open_ones: Proof) -> None:
+    shows(open_ones, leak)
 
 
 @pytest.mark.parametrize("leak", [leak for leak in LEAKS if leak.refused], ids=lambda leak: leak.name)
 async def test_with_its_defences_the_product_refuses_the_planted_project(leak: Leak, arena: Arena) -> None:
-    options = Options(fixed=leak.fixed, endpoints=("planted",), rounds=1)
-
-    proof = await prove_in(arena, leak.files, options)
+    proof = await prove_in(arena, leak.files, OPTIONS)
 
     assert proof.exit_code == 2
     (result,) = proof.of(Verdict.UNPROVED)
@@ -59,8 +82,10 @@ async def test_with_its_defences_the_product_refuses_the_planted_project(leak: L
     assert leak.refused in result.reason
 
 
-@pytest.mark.parametrize("leak", [leak for leak in LEAKS if leak.name in ("cache key", "side statistics")], ids=lambda leak: leak.name)
-async def test_with_its_defences_in_place_the_same_project_is_proved(leak: Leak, arena: Arena) -> None:
-    proof = await prove_in(arena, leak.files, Options(endpoints=("planted",), rounds=1))
+@pytest.mark.parametrize("name", ["cache key", "side statistics"])
+async def test_with_its_defences_in_place_the_same_project_is_proved(name: str, arena: Arena) -> None:
+    (leak,) = (leak for leak in LEAKS if leak.name == name)
+
+    proof = await prove_in(arena, leak.files, OPTIONS)
 
     assert [result.verdict for result in proof.results] == [Verdict.PROVED]

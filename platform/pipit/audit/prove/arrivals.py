@@ -35,7 +35,6 @@ _OWN = 4  # rows of the tenant in each request
 _TRIED = 16  # rows of the other among which bad ones are looked for
 _ODD: tuple[object, ...] = (0, -1, 255, 10**9)
 _CASES = 4
-_SECONDS = 60.0  # for finding out which of them it takes
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +64,7 @@ class Arrivals:
     own: Sequence[Row]  # what is there before: all that the tenant may see,
     others: Sequence[Row]  # and, in the one place, what it may not
     only: frozenset[str] | None = None  # these data sources; None: all
+    seconds: float = 60.0  # for finding out which of them it takes
     held: set[str] = field(default_factory=set)  # endpoints that showed what the tenant had appended
     _until: float = 0.0
     _mark: Iterator[int] = field(default_factory=lambda: count(1))
@@ -74,7 +74,7 @@ class Arrivals:
         batches = await self._batches()
         if not batches:
             return []
-        self._until = time.monotonic() + _SECONDS
+        self._until = time.monotonic() + self.seconds
         view = self.tenants.views(SUBJECT)[0]
         policed = {name for name, table in self.full.snapshot.tables.items() if table.policy is not None}
         judged = {name: (reach, cases[:_CASES]) for name, (reach, cases) in endpoints.items()}

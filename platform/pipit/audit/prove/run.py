@@ -32,6 +32,7 @@ _AT_ONCE = 4
 _CASES_OF_SHARED = 4
 _FOCUS_MOST = 20
 _SLOW = 1.5  # seconds: such a request is tried once, not often
+_FINDING_OUT = 60.0  # seconds: what of the events that came in makes the difference
 _SHRUNK_WELL = 6  # leaks that get all the time that shrinking may take; later ones get less
 
 
@@ -74,9 +75,11 @@ async def prove_in(arena: Arena, files: Mapping[str, str], options: Options, *, 
     say("deploying")
     number = len(arena.catalog.snapshots)
     full, left, refused = await arena.deploy(f"everyone_{number}", files)
-    alone, _, _ = await arena.deploy(f"one_tenant_{number}", left)
-    empty, _, _ = await arena.deploy(f"nobody_{number}", left)
     absent = _not_deployed(files, refused, options)
+    alone = empty = full
+    if not options.endpoints or set(options.endpoints) - {result.endpoint for result in absent}:
+        alone, _, _ = await arena.deploy(f"one_tenant_{number}", left)
+        empty, _, _ = await arena.deploy(f"nobody_{number}", left)
     prover = Prover(arena, full, alone, empty, options, say, frozenset(result.endpoint for result in absent))
     await prover.prove()
     results = prover.results() + absent
@@ -162,7 +165,7 @@ class Prover:
 
     async def _arrivals(self) -> None:
         """Rows that come in as events, with tokens, after all looks: what failed may wait in a segment."""
-        if not self.tenants.tenancy.policies or self.last is None:
+        if not self.options.appends or not self.tenants.tenancy.policies or self.last is None:
             return
         maker, own, others = self.last
         only = None
@@ -170,7 +173,16 @@ class Prover:
             only = frozenset().union(*(endpoint.reach.above for endpoint in self.endpoints))
         self.say("events of several tenants at one moment")
         arrivals = Arrivals(
-            self.full, self.alone, self.known, self.tenants, self.values, maker, own, others, only
+            self.full,
+            self.alone,
+            self.known,
+            self.tenants,
+            self.values,
+            maker,
+            own,
+            others,
+            only,
+            _FINDING_OUT * self.options.patience,
         )
         sound = [e for e in self.endpoints if e.touches and not (e.done or e.unsure)]
         asked = {endpoint.name: (endpoint.reach, endpoint.cases) for endpoint in sound}
@@ -276,7 +288,7 @@ class Prover:
         async def ask(case: Case) -> bool:
             started = time.monotonic()
             answer = await self.alone.ask(endpoint.name, view, case, endpoint.reach)
-            slow = time.monotonic() - started > _SLOW
+            slow = time.monotonic() - started > _SLOW * self.options.patience
             if answer.late or (slow and endpoint.cases):
                 return False
             nothing = await self.empty.ask(endpoint.name, view, case, endpoint.reach) if endpoint.touches else answer
@@ -339,7 +351,8 @@ class Prover:
             endpoint.reach,
             found.kind,
             probes=30 if hurry else 80,
-            seconds=10.0 if hurry else 90.0,
+            plain=self.options.plain,
+            seconds=(10.0 if hurry else 90.0) * self.options.patience,
         )
         alone, full = self.alone.loaded, self.full.loaded
         example = await shrinker.shrink(case, own, foreign)

@@ -29,6 +29,7 @@ class Shrinker:
     others: Sequence[View]
     reach: Reach
     kind: str
+    plain: bool = True  # also values
     probes: int = 70
     seconds: float = 25.0
     _until: float = 0.0
@@ -55,7 +56,8 @@ class Shrinker:
             shorter = Case(tuple(pair for pair in case.params if pair[0] != name))
             if await self._leaks(shorter, own, foreign):
                 case = shorter
-        own, foreign = await self._plainer(case, own, foreign)
+        if self.plain:
+            own, foreign = await self._plainer(case, own, foreign)
         asked = self.others
         self.others = ()
         quiet = await self._leaks(case, own, foreign, free=True)
