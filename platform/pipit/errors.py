@@ -124,6 +124,11 @@ class SqlError(BadRequest):
         super().__init__(message, hint=hint, detail=detail)
         self.engine_code = engine_code
 
+    @property
+    def is_engines(self) -> bool:
+        """Whether the engine said it: its words may quote anybody's rows."""
+        return self.engine_code != 0
+
 
 class UnknownResource(SqlError):
     """A name in a query is no data source, pipe or node of the workspace."""

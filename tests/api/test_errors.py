@@ -235,3 +235,10 @@ async def test_a_500_says_nothing_but_its_id_and_a_browser_may_read_it(
     assert sent[0]["status"] == 500 and body["code"] == "internal_error"
     assert headers["access-control-allow-origin"] == "*" and headers["x-request-id"] in body["hint"]
     assert "secret" not in sent[1]["body"].decode() and headers["x-request-id"] in caplog.text
+
+
+async def test_what_pipit_itself_says_keeps_the_name_that_was_asked_for(deployed: Workspace) -> None:
+    """The engine's names become people's in the engine's messages alone: `events` is there, `d1_events` is nothing."""
+    physical = deployed.server.catalog.snapshot(deployed.id).tables["events"].physical
+    reply = await deployed.get(f"/v0/sql?q=SELECT%20*%20FROM%20{physical}")
+    assert (reply.status, reply.json["error"]) == (400, f"Resource '{physical}' not found")

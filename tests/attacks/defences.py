@@ -1405,7 +1405,7 @@ DEFENCES: tuple[Defence, ...] = (
     Defence(
         "audit log: not the engine's text",
         "query/log.py",
-        "    if isinstance(error, SqlError) and error.engine_code:",
+        "    if isinstance(error, SqlError) and error.is_engines:",
         "    if False:",
         (f"{_CACHE}::test_j17_no_token_no_sql_no_row_of_anybody",),
     ),

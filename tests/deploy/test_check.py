@@ -220,3 +220,14 @@ async def test_a_syntax_error_shows_the_sql_that_it_means_once(engine: Engine) -
     (late,) = [w for w in found.warnings if w.file == "late.pipe"]
     assert "cannot be read at" in late.message
     assert not any("__no_value__" in told.message for told in (*found.errors, *found.warnings))
+
+
+async def test_nodes_that_are_broken_each_by_itself_are_all_told(engine: Engine) -> None:
+    """Only a node that reads a broken one breaks by the same; another one with the same mistake has to be mended too."""
+    found = await checked(
+        engine,
+        events__datasource=EVENTS,
+        two__pipe="NODE a\nSQL >\n    SELECT name FROM evnts\nNODE b\nSQL >\n    SELECT at FROM evnts\n"
+        "NODE e\nSQL >\n    SELECT name FROM a\nTYPE endpoint\n",
+    )
+    assert [error.message.partition(":")[0] for error in found.errors] == ["node 'a'", "node 'b'"]

@@ -10,7 +10,7 @@ import pytest
 
 from pipit.access.context import SecurityContext, TokenKind
 from pipit.errors import RateLimited, Unavailable
-from pipit.query.slots import Slots
+from pipit.query.slots import Slots, places
 from projects import TENANTS
 from serving import Workspace
 
@@ -32,6 +32,20 @@ async def test_a_token_has_its_own_bound() -> None:
             pass
     async with slots.held(token("a")), slots.held(token("a")):
         pass
+
+
+async def test_a_token_whose_answers_nobody_reads_is_told_to_read_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    unread = places()
+    monkeypatch.setattr(unread, "_patience", 0.01)
+    async with AsyncExitStack() as waiting:
+        for name in "abcd":
+            for _ in range(48):
+                await waiting.enter_async_context(unread.held(token(name)))
+        with pytest.raises(RateLimited, match="'a' has 48 answers that it has not read yet") as caught:
+            await waiting.enter_async_context(unread.held(token("a")))
+        assert "Read them" in caught.value.hint and "faster" not in caught.value.hint
+        with pytest.raises(Unavailable, match="have not read their answers"):
+            await waiting.enter_async_context(unread.held(token("e")))
 
 
 async def test_the_server_has_a_bound() -> None:

@@ -1,4 +1,4 @@
-"""An error as the holder of a token may see it: the last thing that every refusal passes (design, rule 1).
+"""An error as the holder of a token may see it: the last thing that every refusal passes.
 
 What the engine says of a statement or of rows may quote anybody's rows: a segment holds the events of many senders, a
 view joins other tables. So such texts go to the log under the request's id, and to tokens that may read every row of
@@ -24,7 +24,7 @@ def shown_to(error: PipitError, security: SecurityContext | None, request_id: st
 
 def hides(error: PipitError, security: SecurityContext | None) -> bool:
     """Whether the whole message is the engine's, and not for this reader."""
-    return isinstance(error, SqlError) and bool(error.engine_code) and (security is None or security.is_tenant)
+    return isinstance(error, SqlError) and error.is_engines and (security is None or security.is_tenant)
 
 
 def _without_detail(error: PipitError, security: SecurityContext | None, request_id: str) -> dict[str, object]:

@@ -12,7 +12,7 @@ from pipit.catalog.snapshot import Snapshot
 from pipit.deploy.ddl import column_definition, create_table
 from pipit.deploy.gate import checked
 from pipit.deploy.plan import Plan
-from pipit.deploy.views import View, columns_of, trigger
+from pipit.deploy.views import View, match_of, trigger
 from pipit.engine.client import Engine
 from pipit.errors import DatafileError, ProjectError
 from pipit.ingest import create_quarantine, quarantine_column
@@ -82,7 +82,7 @@ class Objects:
     async def _create_views(self, views: Mapping[str, View]) -> None:
         fills: list[tuple[View, Match]] = []
         for key, view in views.items():
-            columns = await columns_of(self._engine, view)
+            columns = await match_of(self._engine, view)
             physical = self._new.names.views[key]
             self.selects[key] = columns.text
             self._made.append(physical)

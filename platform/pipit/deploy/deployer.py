@@ -36,7 +36,7 @@ from pipit.deploy.scratch import SCRATCH_NAME
 from pipit.deploy.targets import with_targets
 from pipit.deploy.tokens import datafile_tokens
 from pipit.deploy.validate import validate
-from pipit.deploy.views import View, names_with_sources, rechecked, trigger, unchecked, views_of
+from pipit.deploy.views import View, must_make_views_again, names_with_sources, trigger, views_of, views_to_make_again
 from pipit.deploy.writes import Writes
 from pipit.engine.client import Engine
 from pipit.errors import Conflict, DatafileError, ProjectError, SqlError, Unavailable
@@ -241,14 +241,14 @@ class Deployer:
         self._catalog.credentials.check_free(workspace_id, (token.name for token in tokens))
         tokens_changed = tokens != self._catalog.tokens(workspace_id)
         unchanged = plan.is_empty and not plan.errors and not tokens_changed and bool(live.deployment)
-        if unchanged and not await unchecked(self._engine, live):
+        if unchanged and not await must_make_views_again(self._engine, live):
             foreseen = await self._environments.foresee(workspace_id, live.project) if check else ()
             return Outcome("no_changes", plan, live, plan.warnings, environments=foreseen)
         findings = await validate(self._engine, live.workspace, project, secrets=live.secrets)
         if plan.errors or findings.errors:
             raise ProjectError(plan.errors + findings.errors)
         warnings = plan.warnings + findings.warnings
-        plan = replace(plan, rechecked_views=rechecked(live, findings.selects))
+        plan = replace(plan, rechecked_views=views_to_make_again(live, findings.selects))
         if check:
             foreseen = await self._environments.foresee(workspace_id, project)
             return Outcome("success", plan, live, warnings, environments=foreseen)
@@ -283,7 +283,9 @@ class Deployer:
         new = built()
         new_views, live_views = views_of(new, Composer()), views_of(live, Composer())
         if environment:
-            plan = replace(plan, rechecked_views=rechecked(live, self._catalog.snapshot(workspace.id).names.selects))
+            plan = replace(
+                plan, rechecked_views=views_to_make_again(live, self._catalog.snapshot(workspace.id).names.selects)
+            )
         changed = _changed_views(live_views, new_views)
         # The same view with other conversions: the rows that are there stay.
         anew = tuple(k for k in plan.rechecked_views if k in live_views and k in new_views and k not in changed)

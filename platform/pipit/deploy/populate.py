@@ -3,7 +3,7 @@
 Promises that each row is counted once: whatever feeds the source waits meanwhile (events stay in their segments), so a
 row is there before the populate or goes through the view after it. Only rows that the target has already, from the view
 itself, come twice, unless `truncate` asks for a target that starts anew; readers see its old rows until the new ones
-are all there. Source: tinybird.md 3.4, `population`.
+are all there.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from pipit.catalog.snapshot import Snapshot, Table
 from pipit.datafiles.resources import NodeType
-from pipit.deploy.views import View, columns_of, trigger, views_of
+from pipit.deploy.views import View, match_of, trigger, views_of
 from pipit.engine.client import Engine
 from pipit.errors import BadRequest, NotFound
 from pipit.ingest import Ingest
@@ -113,7 +113,7 @@ def work_again(engine: Engine, ingest: Ingest) -> Callable[[Snapshot, Job], Awai
 async def run(engine: Engine, ingest: Ingest, populate: Populate) -> copies.Written:
     """To the end; cancelled, it may leave rows behind in the target, unless it was to start anew."""
     view, target = populate.view, populate.view.target
-    columns = await columns_of(engine, view)
+    columns = await match_of(engine, view)
     filters = {f"{populate.source.database}.{populate.source.physical}": populate.condition}
     settings = {"additional_table_filters": filter_setting(filters)} if populate.condition else {}
     async with AsyncExitStack() as stack:

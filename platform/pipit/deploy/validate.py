@@ -7,11 +7,12 @@ values. All errors come back at once, each with its place in a file.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from pipit.catalog import services
 from pipit.catalog.build import build_snapshot, node_error
+from pipit.catalog.lineage import nodes_read
 from pipit.catalog.names import first_names
 from pipit.catalog.required import unpoliced
 from pipit.catalog.snapshot import CompiledNode, CompiledPipe, Snapshot, Workspace
@@ -30,7 +31,7 @@ from pipit.deploy.policies import try_policies
 from pipit.deploy.scratch import logical, scratch_database
 from pipit.deploy.services import make_services
 from pipit.deploy.together import together
-from pipit.deploy.views import View, columns_of, views_of
+from pipit.deploy.views import View, match_of, views_of
 from pipit.deploy.writes import needs_of, unfixed_appends
 from pipit.engine.client import Engine
 from pipit.errors import CustomError, DatafileError, PipitError, SqlError, TemplateError, Unavailable, UnknownResource
@@ -40,6 +41,7 @@ from pipit.query.examine import Examiner
 from pipit.sql.tree import EXPLAIN_RAW
 from pipit.templates import Binder, is_reserved
 from pipit.templates.failures import PREFIX, BadExpression
+from pipit.templates.values import NO_VALUE
 
 # ClickHouse's codes for a value that cannot be used: parse and cast errors, bad arguments, out of range, throwIf.
 VALUE_ERRORS = frozenset({6, 26, 27, 36, 38, 41, 69, 70, 72, 130, 153, 190, 321, 349, 376, 395, 407, 441, 675, 676})
@@ -79,24 +81,38 @@ async def validate(
             errors += unpoliced(snapshot)
         composer, examiner = Composer(), Examiner(engine)
         missing = frozenset(names.datasources[name] for name in broken)
-        tried = [
-            _try_both_sides(snapshot, pipe, node, composer, examiner, missing)
-            for pipe in snapshot.pipes.values()
-            for node in pipe.nodes.values()
-        ]
-        said: set[tuple[str, str]] = set()
-        for errors_of_node, warnings_of_node in await together(tried, _AT_ONCE):
-            for error in errors_of_node:  # a node that reads a broken one breaks by the same
-                if (key := (error.file, error.message.partition(": ")[2])) not in said:
-                    said.add(key)
-                    errors.append(error)
-            warnings += warnings_of_node
+        nodes = [(pipe, node) for pipe in snapshot.pipes.values() for node in pipe.nodes.values()]
+        tried = await together(
+            [_try_both_sides(snapshot, pipe, node, composer, examiner, missing) for pipe, node in nodes], _AT_ONCE
+        )
+        for found in tried:
+            warnings += found[1]
+        errors += _of_their_own(snapshot, zip(nodes, (found[0] for found in tried), strict=True))
         warnings += as_patterns(snapshot)
         wrong = {error.file for error in errors}
         sound = [pipe for pipe in snapshot.pipes.values() if pipe.pipe.file not in wrong]
         selects = await _create_views(engine, snapshot, composer, sound, broken, errors, warnings)
         warnings += await _try_copies(engine, snapshot, composer, sound, broken)
     return Findings(tuple(errors), tuple(warnings), selects)
+
+
+def _of_their_own(
+    snapshot: Snapshot, found: Iterable[tuple[tuple[CompiledPipe, CompiledNode], list[DatafileError]]]
+) -> list[DatafileError]:
+    """The errors of nodes, without those that a node has because another one of its file, which it reads, has them."""
+    by_node = {(pipe.name, node.name): (pipe, node, errors) for (pipe, node), errors in found}
+    own: list[DatafileError] = []
+    for key, (pipe, node, errors) in by_node.items():
+        read = [(owner.name, inner.name) for owner, inner in nodes_read(snapshot, pipe, node)] if errors else []
+        inner_errors = [one for name in read if name != key and name in by_node for one in by_node[name][2]]
+        known = {(one.file, _without_node(one)) for one in inner_errors}
+        own += [error for error in errors if (error.file, _without_node(error)) not in known]
+    return own
+
+
+def _without_node(error: DatafileError) -> str:
+    """The message without the name of the node, which `_place` puts in front."""
+    return error.message.partition(": ")[2]
 
 
 async def prepare(engine: Engine, snapshot: Snapshot) -> tuple[list[DatafileError], list[DatafileError], set[str]]:
@@ -230,7 +246,7 @@ async def _try_view(
     engine: Engine, snapshot: Snapshot, view: View, physical: str, warnings: list[ProjectWarning]
 ) -> str:
     """What it selects of its query."""
-    columns = await columns_of(engine, view)
+    columns = await match_of(engine, view)
     warnings += differences(view.pipe, view.node, view.target, columns)
     await engine.command(view.create(snapshot.workspace.database, physical, columns))
     if view.target.datasource.engine.name != "Null":
@@ -252,7 +268,7 @@ async def _try_copies(
         try:
             composed = composer.pipe(snapshot, pipe, node, {}, binder)
             view = View("", pipe, node, target, composed.sql, composed.tables, composed.settings)
-            columns = await columns_of(engine, view, binder.params)
+            columns = await match_of(engine, view, binder.params)
         except Unavailable:
             raise
         except PipitError:
@@ -332,7 +348,7 @@ def _place(pipe: CompiledPipe, node: CompiledNode, error: PipitError, snapshot: 
 
 
 _WORD = re.compile(r"\w+")
-_PLACEHOLDER = re.compile(r"'__no_value__'|\b__no_value__\b")
+_PLACEHOLDER = re.compile(rf"'{NO_VALUE}'|\b{NO_VALUE}\b")
 _AT = re.compile(r"failed at position (\d+)(?: \(line (\d+), col (\d+)\))?")
 _SHOWN = 60  # characters of SQL on either side of what cannot be read
 _SYNTAX_ERROR = 62
@@ -360,6 +376,8 @@ def _with_sql(error: SqlError, sql: str) -> SqlError:
         near = f"at `{written}`{here[len(written) :]}" if written and "`" not in written else f"at: {here}"
         near += f" (after: {text[max(0, at - _SHOWN) : at].strip() or 'nothing'})"
     return SqlError(f"{error.message[: found.start()].rstrip()} cannot be read {near}", engine_code=_SYNTAX_ERROR)
+
+
 _NAMED = re.compile(r"`([^`\n]+)`|'([^'\n]+)'|\bfunction (\w+)", re.IGNORECASE)
 
 

@@ -87,7 +87,7 @@ def views_of(snapshot: Snapshot, composer: Composer, *, pipes: Iterable[Compiled
     return views
 
 
-async def columns_of(engine: Engine, view: View, params: Mapping[str, ParamValue] | None = None) -> Match:
+async def match_of(engine: Engine, view: View, params: Mapping[str, ParamValue] | None = None) -> Match:
     """The view's query against its target, as the engine has it."""
     target = view.target
     return await matched(
@@ -101,7 +101,7 @@ async def columns_of(engine: Engine, view: View, params: Mapping[str, ParamValue
     )
 
 
-def rechecked(live: Snapshot, selects: Mapping[str, str]) -> tuple[str, ...]:
+def views_to_make_again(live: Snapshot, selects: Mapping[str, str]) -> tuple[str, ...]:
     """The live views that would take something else of their query: `selects`, what each view is to take now."""
     known = live.names.selects
     return tuple(
@@ -111,18 +111,18 @@ def rechecked(live: Snapshot, selects: Mapping[str, str]) -> tuple[str, ...]:
     )
 
 
-async def unchecked(engine: Engine, live: Snapshot) -> bool:
+async def must_make_views_again(engine: Engine, live: Snapshot) -> bool:
     """Whether one of the live views takes something else of its query than it would if it were made now."""
     selects: dict[str, str] = {}
     try:
         for key, view in views_of(live, Composer()).items():
-            selects[key] = (await columns_of(engine, view)).text
+            selects[key] = (await match_of(engine, view)).text
     except Unavailable:
         raise
     except PipitError as error:  # it was valid when it was deployed
         log.warning("the columns of a view cannot be looked at: %s", error)
         return False
-    return bool(rechecked(live, selects))
+    return bool(views_to_make_again(live, selects))
 
 
 def names_with_sources(names: TableNames, new: Snapshot, views: Mapping[str, View]) -> TableNames:

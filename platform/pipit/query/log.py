@@ -295,7 +295,7 @@ def _masked(name: str, value: object) -> object:
 
 def _message(error: BaseException | None, hidden: Iterable[str]) -> str:
     """Why it failed, in Pipit's words. The engine's own text may quote rows and SQL: of it only its name is kept."""
-    if isinstance(error, SqlError) and error.engine_code:
+    if isinstance(error, SqlError) and error.is_engines:
         name = _ERROR_NAME.findall(error.message)
         return f"The engine refused the query: code {error.engine_code}{f' ({name[-1]})' if name else ''}"
     if isinstance(error, PipitError):

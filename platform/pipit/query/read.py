@@ -493,7 +493,7 @@ def _for_reader(
     """A tenant gets one text for all that the engine says, which may quote a row (ATTACKS E04). Of a text of its own it
     is told what its token lacks, and else nothing: bounds that it met, too, depend on rows that are not its own."""
     if not security.is_tenant:
-        if isinstance(error, SqlError) and error.engine_code is not None:
+        if isinstance(error, SqlError) and error.is_engines:
             return SqlError(as_written(error.message, snapshot), hint=error.hint, engine_code=error.engine_code)
         return error
     if isinstance(query, SqlQuery):

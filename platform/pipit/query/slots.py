@@ -22,6 +22,10 @@ _OF_ONE = 16
 _IN_ALL = 48
 _PATIENCE = 5.0  # seconds
 _LINE = 500  # who waits is held in memory; more than so many are refused at once
+# Answers that clients have not read to the end: three (one token) and four (all) times as many as may run at once. Each
+# holds up to 256 KB of what is sent, beside what `query.held` counts.
+_UNREAD_OF_ONE = 48
+_UNREAD_IN_ALL = 192
 
 Name = tuple[str, str, str]  # workspace, environment, token
 
@@ -32,7 +36,13 @@ def name_of(security: SecurityContext) -> Name:
 
 def places() -> Slots:
     """For reads whose answers are not taken to the last byte yet: each holds some memory of this process."""
-    return Slots(of_one=48, in_all=192, what="answers that it has not read yet")
+    return Slots(
+        of_one=_UNREAD_OF_ONE,
+        in_all=_UNREAD_IN_ALL,
+        what="answers that it has not read yet",
+        busy="The server waits for too many clients that have not read their answers yet",
+        hint="Read them to the end, or close their connections.",
+    )
 
 
 class Slots:
@@ -43,9 +53,13 @@ class Slots:
         in_all: int = _IN_ALL,
         patience: float = _PATIENCE,
         what: str = "queries running",
+        busy: str = "The server is busy with other queries",
+        hint: str = "Try again when they are done, and make them faster.",
     ) -> None:
-        """`what` there may be so many of, in the words of a refusal."""
+        """For a refusal: `what` there may be so many of for one token, that all are taken (`busy`), and what to do."""
         self._what = what
+        self._busy = busy
+        self._hint = hint
         self._of_one = of_one
         self._in_all = in_all
         self._patience = patience
@@ -126,7 +140,7 @@ class Slots:
         if self._running.get(name, 0) >= self._of_one:
             return RateLimited(
                 f"The token '{shown}' has {self._of_one} {self._what}, which is as many as it may",
-                hint="Try again when they are done, and make them faster.",
+                hint=self._hint,
                 headers={"Retry-After": "1"},
             )
-        return Unavailable("The server is busy with other queries", hint="Try again in a second.")
+        return Unavailable(self._busy, hint="Try again in a second.")

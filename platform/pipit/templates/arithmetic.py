@@ -9,7 +9,7 @@ from pipit.templates.sizes import Weighed, weigh
 from pipit.templates.state import State, limited
 from pipit.templates.values import Sql
 
-_MAX_BITS = 1024
+MAX_COMPUTED_BITS = 1024
 
 
 def plus(state: State, left: Any, right: Any) -> Any:
@@ -40,7 +40,11 @@ def times(state: State, left: Any, right: Any) -> Any:
             count = max(int(other), 0)
             state.made(weight * count)
             return Weighed(list(one) * count, weight * count, depth) if isinstance(one, list) else one * count
-    if isinstance(left, int) and isinstance(right, int) and left.bit_length() + right.bit_length() > 2 * _MAX_BITS:
+    if (
+        isinstance(left, int)
+        and isinstance(right, int)
+        and left.bit_length() + right.bit_length() > 2 * MAX_COMPUTED_BITS
+    ):
         raise LimitReached("The template makes a number that is too large")
     return _number(left * right)
 
@@ -51,6 +55,6 @@ def _refuse_sql(operator: str, left: Any, right: Any) -> None:
 
 
 def _number(value: Any) -> Any:
-    if isinstance(value, int) and value.bit_length() > _MAX_BITS:
+    if isinstance(value, int) and value.bit_length() > MAX_COMPUTED_BITS:
         raise LimitReached("The template makes a number that is too large")
     return value

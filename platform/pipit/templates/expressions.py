@@ -36,7 +36,7 @@ _ARITHMETIC: dict[type[ast.operator], str] = {ast.Add: "plus", ast.Sub: "minus",
 _WIDE_ARITHMETIC: dict[type[ast.operator], str] = {
     **_ARITHMETIC, ast.Sub: "subtract", ast.Div: "divide", ast.FloorDiv: "floor", ast.Mod: "modulo", ast.Pow: "power",
 }  # fmt: skip
-_BOTH: dict[type[ast.operator], str] = {ast.BitOr: "|", ast.BitAnd: "&", ast.BitXor: "^"}
+_BITWISE: dict[type[ast.operator], str] = {ast.BitOr: "|", ast.BitAnd: "&", ast.BitXor: "^"}
 # What `{% %}` takes and `{{ }}` does not.
 _WIDE = frozenset(
     {ast.Set, ast.JoinedStr, ast.FormattedValue, ast.ListComp, ast.GeneratorExp, ast.SetComp, ast.DictComp}
@@ -258,8 +258,8 @@ class _Translator:
 
     def visit_BinOp(self, tree: ast.BinOp) -> nodes.Expr:
         kind = type(tree.op)
-        if self.wide and kind in _BOTH:
-            return call("both", nodes.Const(_BOTH[kind]), self.visit(tree.left), self.visit(tree.right))
+        if self.wide and kind in _BITWISE:
+            return call("bitwise", nodes.Const(_BITWISE[kind]), self.visit(tree.left), self.visit(tree.right))
         function = (_WIDE_ARITHMETIC if self.wide else _ARITHMETIC).get(kind)
         if function is None:
             raise self.fail(f"Invalid BinOp: {ast.dump(tree.op)}")

@@ -21,7 +21,7 @@ from pipit.templates.runtime import as_list, as_text, emit
 from pipit.templates.sizes import weigh
 from pipit.templates.state import State
 from pipit.templates.types import NEVER_MISSING, PARSERS, PLAIN, form_of, parse, parse_list, stand_in
-from pipit.templates.values import Secret, Sql
+from pipit.templates.values import NO_VALUE, Secret, Sql
 
 # Arguments of the type functions that only describe. They are read at compile time and never evaluated.
 DESCRIBING = ("description", "required", "format", "enum", "example")
@@ -111,7 +111,7 @@ def array(
 def split_to_array(
     state: State, name: str | None, value: Any, default: Any = None, *, separator: Any = ",", defined: Any = True
 ) -> Any:
-    found = _or_default(state, name, value, default, defined, "__no_value__")
+    found = _or_default(state, name, value, default, defined, NO_VALUE)
     if found is None:
         return None
     if isinstance(found, (list, tuple)):
@@ -235,7 +235,7 @@ def _shown(value: Any) -> Any:
 
 
 def max_threads(state: State, threads: Any) -> Sql:
-    if state.binder.placeholder and threads in (0, None, "__no_value__"):  # stands for a parameter that is not there
+    if state.binder.placeholder and threads in (0, None, NO_VALUE):  # stands for a parameter that is not there
         return Sql("-- max_threads\n")
     if isinstance(threads, str) and _THREADS.match(threads):  # `max_threads(n)`: the request's digits, within bounds
         threads = int(threads)
@@ -278,7 +278,7 @@ def secret(state: State, name: Any, default: Any = None) -> Any:
     if default is not None:
         return default
     if state.placeholder:
-        return "__no_value__"
+        return NO_VALUE
     raise value_error(
         f"Cannot access secret '{name}'. Check the secret exists in the Workspace",
         hint=f"Set it with `pipit secret set {name} ...`.",

@@ -12,16 +12,17 @@ import string
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from pipit.templates.arithmetic import plus
+from pipit.templates.arithmetic import MAX_COMPUTED_BITS, plus
 from pipit.templates.failures import LimitReached, value_error
 from pipit.templates.runtime import as_list, lookup_local, method
 from pipit.templates.sizes import Weighed, weigh
 from pipit.templates.state import State, limited
 from pipit.templates.types import text_of
-from pipit.templates.values import Sql
+from pipit.templates.values import NO_VALUE, Sql
 
 _PAIRS = 2
 _MAX_WIDTH = 999
+_MAX_DIGITS = 999  # that round() may be asked for
 _HASHED = 60  # bits of a whole number that is its own hash
 _FEW = 5_000
 _TEXT: dict[str, Callable[..., Any]] = {
@@ -156,7 +157,7 @@ def bool_(state: State, value: Any = False, /) -> bool:
 
 
 def round_(state: State, value: Any, ndigits: Any = None) -> Any:
-    if ndigits is not None and not (isinstance(ndigits, int) and abs(ndigits) < _MAX_WIDTH):
+    if ndigits is not None and not (isinstance(ndigits, int) and abs(ndigits) < _MAX_DIGITS):
         raise value_error("round() takes a small whole number of digits")
     return _number(round(_numeric(state, value), ndigits))
 
@@ -236,7 +237,7 @@ def modulo(state: State, left: Any, right: Any) -> Any:
 
 def power(state: State, left: Any, right: Any) -> Any:
     base, exponent = _numeric(state, left), _numeric(state, right)
-    if isinstance(base, int) and isinstance(exponent, int) and base.bit_length() * max(exponent, 0) > _MAX_BITS:
+    if isinstance(base, int) and isinstance(exponent, int) and base.bit_length() * max(exponent, 0) > MAX_COMPUTED_BITS:
         raise value_error("The number is too large")
     found = base**exponent
     if isinstance(found, complex):
@@ -244,16 +245,13 @@ def power(state: State, left: Any, right: Any) -> Any:
     return _number(found)
 
 
-_MAX_BITS = 1024
-
-
-def both(state: State, operator: str, left: Any, right: Any) -> Any:
+def bitwise(state: State, operator: str, left: Any, right: Any) -> Any:
     """`|`, `&` and `^` of sets and whole numbers."""
     if isinstance(left, Distinct) and isinstance(right, (Distinct, list)):
         return combined(state, operator, left, right)
     if isinstance(left, dict) and isinstance(right, dict) and operator == "|":
         return dict_(state, {**left, **right})
-    if not all(isinstance(value, int) and value.bit_length() <= _MAX_BITS for value in (left, right)):
+    if not all(isinstance(value, int) and value.bit_length() <= MAX_COMPUTED_BITS for value in (left, right)):
         raise value_error(f"'{operator}' works on sets and whole numbers")
     one, other = int(left), int(right)
     return one | other if operator == "|" else one & other if operator == "&" else one ^ other
@@ -286,7 +284,7 @@ def _numeric(state: State, value: Any) -> Any:
     if value is None and state.placeholder:
         return 0
     if not isinstance(value, (int, float)):
-        if state.placeholder and value == "__no_value__":
+        if state.placeholder and value == NO_VALUE:
             return 0
         raise value_error("A number is needed here")
     if isinstance(value, bool):
@@ -295,7 +293,7 @@ def _numeric(state: State, value: Any) -> Any:
 
 
 def _number(value: Any) -> Any:
-    if isinstance(value, int) and value.bit_length() > _MAX_BITS:
+    if isinstance(value, int) and value.bit_length() > MAX_COMPUTED_BITS:
         raise value_error("The number is too large")
     return value
 
@@ -547,7 +545,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
 INTERNAL: dict[str, Callable[..., Any]] = {
     function.__name__: function
     for function in (
-        *(divide, floor, modulo, power, both, subtract, is_kind, mapped, filtered, made_set, shaped, joined),
+        *(divide, floor, modulo, power, bitwise, subtract, is_kind, mapped, filtered, made_set, shaped, joined),
         *(method_of, change, comprehend, collect),
     )
 }

@@ -14,7 +14,7 @@ from pipit.templates.failures import bad_expression, explain, value_error
 from pipit.templates.sizes import make_dict, make_list, make_tuple
 from pipit.templates.state import Branch, State, limited
 from pipit.templates.types import text_of
-from pipit.templates.values import Sql
+from pipit.templates.values import NO_VALUE, Sql
 
 TEMPLATE_FAILURES: tuple[type[Exception], ...] = (
     CustomError,
@@ -59,7 +59,7 @@ def lookup(state: State, name: str) -> Any:
     """A bare name that no `set` touches: the request's value, or None."""
     state.tick()
     value = state.values.get(name)
-    return "__no_value__" if value is None and state.placeholder and state.binder.defined else value
+    return NO_VALUE if value is None and state.placeholder and state.binder.defined else value
 
 
 def lookup_local(state: State, name: str) -> Any:
@@ -117,7 +117,7 @@ def emit(state: State, value: Any, source: str, key: str | None) -> str:
     if value is None:
         if not state.placeholder:
             raise value_error(f'expression "{source}" evaluated to null')
-        value = "__no_value__"
+        value = NO_VALUE
     text = state.binder.bind(value, key)
     state.wrote(len(text))
     return text

@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable
 
 from pipit.templates.failures import explain, value_error
-from pipit.templates.values import FLOATING, SIZED, Floating, Sized
+from pipit.templates.values import FLOATING, NO_VALUE, SIZED, Floating, Sized
 
 _INTEGER = re.compile(r"[+-]?[0-9]{1,80}\Z")
 _FLOAT = re.compile(r"\s*[+-]?(([0-9]+(\.[0-9]*)?|\.[0-9]+)(e[+-]?[0-9]+)?|nan|inf|infinity)\s*\Z", re.I | re.A)
@@ -164,7 +164,7 @@ PLAIN: dict[str, Callable[[object], object]] = {"Boolean": plain_boolean}
 
 # What stands for an absent value when a template is rendered for validation only.
 STAND_INS: dict[str, object] = {
-    "String": "__no_value__",
+    "String": NO_VALUE,
     "Boolean": "0",
     "Date": "2019-01-01",
     "DateTime": "2019-01-01 00:00:00",

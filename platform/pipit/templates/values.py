@@ -17,6 +17,7 @@ from pipit.templates.failures import value_error
 RequestValue = str | int | float | bool | None | Sequence["RequestValue"] | dict[str, Any]
 ParamValue = str | int | float | bool | None | Sequence["ParamValue"]
 
+NO_VALUE = "__no_value__"  # stands for an absent text when a template is rendered for validation only
 MAX_BITS = 256
 _INTERVAL = re.compile(r"-?[0-9]{1,9} +(?:second|minute|hour|day|week|month|quarter|year)s?", re.IGNORECASE)
 

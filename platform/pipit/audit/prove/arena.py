@@ -37,7 +37,7 @@ from pipit.catalog.snapshot import CompiledPipe, Snapshot, Table, mixed_columns
 from pipit.deploy import Deployer
 from pipit.deploy.ddl import column_definition
 from pipit.deploy.views import View as MaterializedView
-from pipit.deploy.views import columns_of, trigger, views_of
+from pipit.deploy.views import match_of, trigger, views_of
 from pipit.deploy.writes import Writes, target_of
 from pipit.engine import Engine, open_engine
 from pipit.errors import DatafileError, PipitError, ProjectError, SqlError, Unavailable
@@ -345,7 +345,7 @@ class Place:
         except Unavailable:
             raise
         except PipitError as error:
-            hidden = isinstance(error, SqlError) and bool(error.engine_code)
+            hidden = isinstance(error, SqlError) and error.is_engines
             return Answer(error.status, error.code.encode() if hidden else json.dumps(error.body()).encode())
         counts = {"successful_rows": result.successful_rows, "quarantined_rows": result.quarantined_rows}
         return Answer(200, json.dumps(counts).encode())
@@ -374,7 +374,7 @@ class Place:
         await self.arena.ingest.drain(table.database, table.physical, _PATIENCE)
 
     async def _columns(self, view: MaterializedView, binder: Binder) -> Match:
-        return await columns_of(self.arena.engine, view, binder.params)
+        return await match_of(self.arena.engine, view, binder.params)
 
 
 @asynccontextmanager
