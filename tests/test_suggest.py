@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipit.suggest import closest, did_you_mean
+from pipit.suggest import closest, did_you_mean, listed
 
 ENGINES = ["MergeTree", "ReplacingMergeTree", "SummingMergeTree", "CollapsingMergeTree", "Null"]
 COMMANDS = ["check", "copy", "deploy", "init", "ls", "plan", "query", "serve", "sql", "test", "token"]
@@ -39,3 +39,8 @@ FUNCTIONS = ["count", "countIf", "max", "min", "sum", "sumIf", "toStartOfHour", 
 def test_closest(word: str, known: list[str], meant: str) -> None:
     assert closest(word, known) == meant
     assert did_you_mean(word, known) == (f"Did you mean {meant}?" if meant else "")
+
+
+def test_a_list_of_names_is_a_sentence_and_not_longer_than_a_line() -> None:
+    assert listed([]) == "" and listed(["b"]) == "There is b." and listed(["b", "a"]) == "There are a, b."
+    assert listed("jihgfedcba") == "There are a, b, c, d, e, f, g, h and more."

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 _CUTOFF = 0.75  # `open` is not `copy`, and `sum2` is no `min2`
 _LONGEST = 64
 _MOST = 20_000
+_LISTED = 8
 
 
 def closest(word: str, known: Iterable[str]) -> str:
@@ -27,3 +28,12 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     """`Did you mean X?`, or ''."""
     found = closest(word, known)
     return f"Did you mean {found}?" if found else ""
+
+
+def listed(known: Iterable[str]) -> str:
+    """`There are X, Y and more.`; '' where there is none."""
+    names = sorted(known)
+    if not names:
+        return ""
+    shown = ", ".join(names[:_LISTED]) + (" and more" if len(names) > _LISTED else "")
+    return f"There {'is' if len(names) == 1 else 'are'} {shown}."

@@ -4,7 +4,7 @@ A case is named by its number in a test file: in a docstring, a comment or a tes
 The catalogue (G is ingestion's, and has its own tests):
 
 A tokens, B parameters, C templates, D ad-hoc SQL, E side channels, F caches and shared state, H outputs and budgets,
-I HTTP, J control plane and semantic layer, K what using Pipit showed.
+I HTTP, J control plane and semantic layer, K found while using Pipit.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ CODES: Mapping[str, str] = {
     "merges_tenants": "an engine may make one row of two tenants' rows, for the key lacks the tenant's column",
     "mixes_tenants": "a view or copy fills a policed or confined table, and not with each row's own tenant",
     "appends_through": "a JWT that appends to a data source needs more `fixed_values`, or may not append at all: views "
-    "or copies make of its rows those of a table with a ROW_POLICY",
+    "or copies write its rows into a table with a ROW_POLICY",
     "goes_around": "a construct that row filters do not reach: a dictionary, a table function, a setting, an engine",
     "definer": "SQL that runs with its definer's rights",
     "tells_of_others": "a function, virtual column or SAMPLE that tells of rows which a filter hides",
@@ -166,7 +166,9 @@ def _append(snapshot: Snapshot, table: Table, need: Need, columns: Sequence[str]
         hint = f"Put {named} into the 'fixed_values' of each JWT with DATASOURCES:APPEND:{table.name}."
     static = ", ".join(f"'{t.name}'" for t in table.datasource.tokens if t.permission == "APPEND")
     hint += f" Static tokens ({static}) are the workspace's own: nothing changes for them." if static else ""
-    hint += "" if open_ else " For one version, `pipit workspace settings unfixed_appends=true` lets it be as it was."
+    hint += (
+        "" if open_ else " For one version, `pipit workspace settings unfixed_appends=true` keeps the old behaviour."
+    )
     severity = Severity.ERROR if open_ else Severity.WARNING
     return Finding("appends_through", severity, place.file, place.line, place.column, what, hint)
 

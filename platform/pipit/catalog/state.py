@@ -105,7 +105,8 @@ class WorkspaceSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
 
     require_policies: bool = False  # every table that a tenant can reach has a ROW_POLICY, or says why not
     tenant_sql: bool = False  # JWTs with DATASOURCES:READ may send their own SELECT to /v0/sql
-    # JWTs may append without fixing the columns that views and copies hand on to tables with a policy: as it was once.
+    # JWTs may append without fixing the columns that views and copies hand on to tables with a policy. For workspaces
+    # whose JWTs were made before that was asked of them.
     unfixed_appends: bool = False
 
 

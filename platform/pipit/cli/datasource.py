@@ -22,7 +22,7 @@ from pipit.cli.options import DataOption, HostOption, Options, TokenOption, exam
 from pipit.cli.output import count, err, line, note, out
 from pipit.cli.target import connect, run
 from pipit.errors import BadRequest, NotFound, PipitError, RateLimited, TooLarge, Unavailable
-from pipit.suggest import did_you_mean
+from pipit.suggest import did_you_mean, listed
 
 app = Commands(help="Data sources: put rows into them.")
 
@@ -30,7 +30,6 @@ _CHUNK_BYTES = 8 * 1024 * 1024  # below the server's 10 MB a request
 _JSON_BYTES = 512 * 1024 * 1024  # a JSON array is read as a whole
 _ATTEMPTS = 8
 _EXIT_QUARANTINED = 1
-_SHOWN_NAMES = 8
 _TO_NDJSON = "Convert it to NDJSON: one JSON object a line."
 
 
@@ -115,11 +114,10 @@ async def _append(options: Options, name: str, file: str, source: IO[bytes], siz
 async def _what_there_is(client: Client, name: str) -> str:
     """The data source that may be meant, or a few that are deployed; nothing for a token that may not see them."""
     try:
-        found = sorted(str(one["name"]) for one in (await client.get("/v0/datasources"))["datasources"])
+        found = [str(one["name"]) for one in (await client.get("/v0/datasources"))["datasources"]]
     except PipitError:
         return ""
-    shown = ", ".join(found[:_SHOWN_NAMES]) + (" and more" if len(found) > _SHOWN_NAMES else "")
-    return did_you_mean(name, found) or (f"There is {shown}. `pipit deploy` makes the project's live." if found else "")
+    return did_you_mean(name, found) or (f"{listed(found)} `pipit deploy` makes the project's live." if found else "")
 
 
 async def _check_target(client: Client, name: str) -> None:

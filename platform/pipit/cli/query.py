@@ -22,12 +22,11 @@ from pipit.cli.output import count, err, line, out, printable, show_table, write
 from pipit.cli.target import connect, run
 from pipit.cli.tokens import mint
 from pipit.errors import BadRequest, NotFound, PipitError, Unavailable
-from pipit.suggest import did_you_mean
+from pipit.suggest import did_you_mean, listed
 
 _PANEL = "Data"
 # A table on a screen is for eyes; the other formats print everything.
 _SHOWN_ROWS = 1_000
-_SHOWN_NAMES = 8
 _NOT_DEPLOYED = "`pipit deploy` makes the project's pipes live."
 _VIEW_SECONDS = 300
 
@@ -200,11 +199,8 @@ async def _what_there_is(client: Client, pipe: str) -> str:
         found = (await client.get("/v0/pipes"))["pipes"]
     except PipitError:
         return _NOT_DEPLOYED
-    names = sorted(str(one["name"]) for one in found if one.get("endpoint"))
-    if not names:
-        return f"No endpoint is deployed. {_NOT_DEPLOYED}"
-    shown = ", ".join(names[:_SHOWN_NAMES]) + (" and more" if len(names) > _SHOWN_NAMES else "")
-    return did_you_mean(pipe, names) or f"There is {shown}. {_NOT_DEPLOYED}"
+    names = [str(one["name"]) for one in found if one.get("endpoint")]
+    return did_you_mean(pipe, names) or f"{listed(names) or 'No endpoint is deployed.'} {_NOT_DEPLOYED}"
 
 
 async def _tenant_token(client: Client, pipe: str, tenant: dict[str, Any], environment: str) -> str:

@@ -1,4 +1,4 @@
-"""Pipes without any TYPE that no rule of one file publishes (`pipe`): whether the project says that they are to be.
+"""Which pipes without a TYPE are endpoints: those of a project in the form of Tinybird Classic.
 
 Tinybird Classic had no TYPE endpoint: such a pipe is called by its name. A project is Classic in form when something in
 it is Classic's alone and nothing is newer; then its pipes are published, by the node called `endpoint`, else by the

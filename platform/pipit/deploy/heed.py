@@ -90,6 +90,7 @@ def _unreadable_for_tenants(snapshot: Snapshot, table: Table) -> list[ProjectWar
     if table.policy is not None or not policed:
         return []
     message = (
-        f"Tenants cannot read '{table.name}': it is made from '{policed[0]}', which has a ROW_POLICY, and has none"
+        f"Tenants cannot read '{table.name}': it is made from '{policed[0]}', which has a ROW_POLICY, and it has no "
+        "ROW_POLICY of its own"
     )
     return [_warn(table, "SCHEMA", message, f"Give '{table.name}' a ROW_POLICY over a column that it has.")]

@@ -1,9 +1,9 @@
 """What a tenant that appends to one data source writes into others: through views at once, through copies later.
 
 A row policy says whose a row is by its columns. A view or a copy makes those columns of its sources' columns, so a
-tenant's token must fix those, or its holder writes rows in another tenant's name (design, section 3, check e). Which
-they are is read from the engine's own resolved tree of each view and copy (`sql/origins.py`), once per deployment.
-What cannot be told is a refusal: a token of the workspace may append all the same.
+tenant's token must fix those, or its holder writes rows in another tenant's name. Which they are is read from the
+engine's own resolved tree of each view and copy (`sql/origins.py`), once per deployment. What cannot be told is a
+refusal: a token of the workspace may append all the same.
 """
 
 from __future__ import annotations
@@ -109,8 +109,8 @@ def _check_need(table: Table, need: Need, fixed: Mapping[str, FixedValue]) -> No
         )
     if missing:
         raise Forbidden(
-            f"A JWT that appends to '{table.name}' must set 'fixed_values' for {_listed(missing)}: {need.through} "
-            f"makes '{need.column}' of '{need.target}' of it, which has a row policy",
+            f"A JWT that appends to '{table.name}' must set 'fixed_values' for {_listed(missing)}: through "
+            f"{need.through} they become '{need.column}' of '{need.target}', which has a row policy",
             hint="Without them its holder could write another tenant's rows. `pipit audit` shows all such ways.",
         )
 

@@ -38,6 +38,12 @@ _MOMENTS = frozenset({"Date", "Date32", "DateTime", "DateTime64"})
 _DAYS = frozenset({"Date", "Date32"})
 _COMPOUND = frozenset({"Array", "Tuple", "Map", "Nested"})
 _ANYTHING = frozenset({"Dynamic", "Variant"})
+# The ends of the engine's moments, in whole seconds since 1970. Precision 9 and 8 end where 64 bits do.
+_LAST_DATETIME = 4294967295  # 2106-02-07 06:28:15
+_LAST_OF_9, _FIRST_OF_9 = 9223372035, -9223372036  # 2262-04-11, 1677-09-21
+_LAST_OF_8 = 92233720367  # the year 4892
+_YEAR_0 = -62167219200
+_LAST_DATE = 65535  # days: 2149-06-06
 # Read from text inside of an array: text stands in quotes there, numbers do not.
 _READ_AS = {"Bool": "Bool"} | dict.fromkeys(_MANTISSA, "Float64") | dict.fromkeys(_INTEGERS.keys() - {"Bool"}, "Int256")
 _ENUM_NUMBER = re.compile(r"=\s*(-?\d+)\s*\Z")
@@ -379,11 +385,11 @@ def _moment(s: Type, t: Type, x: str) -> _Leaf:
         if t.name == "DateTime" and s.name in _DAYS:
             inside = f"toDate32(CAST({x}, {typed})) = toDate32({x})"
         elif t.name == "DateTime":
-            inside = f"{second} BETWEEN 0 AND 4294967295" if s.name != "DateTime" else ""
+            inside = f"{second} BETWEEN 0 AND {_LAST_DATETIME}" if s.name != "DateTime" else ""
         elif precision == 9:
-            inside = f"{second} BETWEEN -9223372036 AND 9223372035" if s.name not in ("DateTime", "Date") else ""
+            inside = f"{second} BETWEEN {_FIRST_OF_9} AND {_LAST_OF_9}" if s.name not in ("DateTime", "Date") else ""
         else:
-            inside = f"{second} <= 92233720367" if precision == 8 and s.name == "DateTime64" else ""
+            inside = f"{second} <= {_LAST_OF_8}" if precision == 8 and s.name == "DateTime64" else ""
     if not inside:
         return _Leaf(loses=frozenset(loses))
     return _Leaf(f"CAST(if({inside}, {x}, NULL), {typed})", frozenset({REFUSED, *loses}))
@@ -401,7 +407,7 @@ def _number_as_moment(s: Type, t: Type, x: str) -> _Leaf:
     typed = quote_string(f"Nullable({t.text})")
     if t.name in _DAYS:
         inside = _range(s)
-        if t.name == "Date" and inside and inside[0] >= 0 and inside[1] <= 65535:
+        if t.name == "Date" and inside and inside[0] >= 0 and inside[1] <= _LAST_DATE:
             return _FITS
         whole = _accurate(number, "Int64")
         day = f"CAST({whole}, {typed})"
@@ -410,12 +416,11 @@ def _number_as_moment(s: Type, t: Type, x: str) -> _Leaf:
         return _refusing(f"if({shown} = {whole} OR {seconds}, {day}, NULL)")
     inside = _range(s)
     if t.name == "DateTime":
-        if inside and inside[0] >= 0 and inside[1] <= 4294967295:
+        if inside and inside[0] >= 0 and inside[1] <= _LAST_DATETIME:
             return _FITS
-        first, last = 0, 4294967295
+        first, last = 0, _LAST_DATETIME
     else:
-        ends = (9223372035, 9223372035) if int(t.arguments[0]) == 9 else (62167219200, 92233720367)
-        first, last = -ends[0], ends[1]
+        first, last = (-_LAST_OF_9, _LAST_OF_9) if int(t.arguments[0]) == 9 else (_YEAR_0, _LAST_OF_8)
         if inside and first <= inside[0] and inside[1] <= last:
             return _FITS
     loses = {REFUSED} | ({SECONDS_ONLY} if not inside else set())

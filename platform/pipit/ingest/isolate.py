@@ -1,5 +1,5 @@
 """Which rows of a segment the table or one of its views cannot take, though they read well: a DEFAULT, a constraint, a
-partition key or a view's SELECT throws on them (design, rule 3: one client's row stops nobody else's).
+partition key or a view's SELECT throws on them. One client's row stops nobody else's.
 
 Nothing is stored while they are looked for (`probe`). First requests are told apart, then the rows of those that fail.
 A request that has too many such rows is refused as a whole: it delays nobody for ever. A view is asked about single

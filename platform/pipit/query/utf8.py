@@ -14,8 +14,8 @@ from pipit.query.formats import Format
 
 def repaired(format: Format, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     """The chunks of an answer in this format."""
-    is_text = "charset=utf-8" in format.content_type and not format.name.startswith("JSON")
-    return _as_utf8(chunks) if is_text else chunks
+    is_left_to_us = not format.binary and not format.name.startswith("JSON")
+    return _as_utf8(chunks) if is_left_to_us else chunks
 
 
 async def _as_utf8(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
-from pipit.sql.tree import Node, query_tree
+from pipit.sql.tree import Node, descendants, query_tree
 
 _COLUMN = re.compile(r"column_name: (?P<name>.*), result_type: (?P<type>.*), source_id: (?P<source>\d+)\Z")
 _TABLE = re.compile(r"(?:.*, )?table_name: ([A-Za-z0-9_.]+)(?:,.*)?\Z")
@@ -22,7 +22,7 @@ def columns_read(raw: str, resolved: str) -> Mapping[str, Mapping[str, str]] | N
         return None
     tables: dict[str, str] = {}
     columns: list[re.Match[str]] = []
-    for node in _walk(tree):
+    for node in descendants(tree):
         if not node.is_node:
             continue
         if node.name == "TABLE":
@@ -50,16 +50,8 @@ def _has_star(root: Node) -> bool:
         if node.is_node and node.name == "MATCHER":
             return True
         if node.name == "FUNCTION" and _COUNT.match(node.attributes):
-            below = [child for child in _walk(node) if child.is_node and child is not node and child.name != "LIST"]
-            if [child.name for child in below] == ["MATCHER"]:
+            inside = [one for one in descendants(node) if one.is_node and one is not node and one.name != "LIST"]
+            if [one.name for one in inside] == ["MATCHER"]:
                 continue
         pending.extend(node.children)
     return False
-
-
-def _walk(root: Node) -> Iterator[Node]:
-    pending = [root]
-    while pending:
-        node = pending.pop()
-        yield node
-        pending.extend(node.children)

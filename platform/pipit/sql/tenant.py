@@ -22,7 +22,7 @@ from pipit.sql.fence import FENCE_FUNCTIONS
 from pipit.sql.lexer import Token, TokenKind, identifier_name, tokenize
 from pipit.sql.outline import Outline, Query, Union
 from pipit.sql.scanner import outline
-from pipit.sql.tree import Node, parse_query_tree, query_tree
+from pipit.sql.tree import Node, descendants, parse_query_tree, query_tree
 
 MAX_TABLES = 16
 _NAME = re.compile(r"[^\W\d][\w .:/%+-]*", re.UNICODE)  # of a quoted identifier: no quotes, commas, brackets
@@ -79,7 +79,7 @@ def check_tenant_trees(
     tree = query_tree(resolved)
     if tree is None:
         raise SqlError("It cannot be examined")
-    _check_nodes(list(_walk(tree)), columns)
+    _check_nodes(list(descendants(tree)), columns)
 
 
 def _check_token(token: Token) -> None:
@@ -112,14 +112,6 @@ def _items(shape: Outline) -> Iterator[object]:
             yield item
             if item.body is not None:
                 pending.append(item.body)
-
-
-def _walk(root: Node) -> Iterator[Node]:
-    pending = [root]
-    while pending:
-        node = pending.pop()
-        yield node
-        pending.extend(node.children)
 
 
 def _check_nodes(nodes: list[Node], columns: Mapping[str, frozenset[str]]) -> None:
