@@ -115,7 +115,7 @@ async def test_a_short_answer_says_its_length(given: list[bytes], length: bytes)
 async def test_a_query_that_fails_after_its_first_bytes_sends_nothing(size: int) -> None:
     async def chunks() -> AsyncIterator[bytes]:
         yield b"1" * size
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(0.2)  # how long it takes decides nothing: only how much there is
         raise SqlError("no")
 
     client = Client()

@@ -7,12 +7,12 @@ learns of it before.
 from __future__ import annotations
 
 import re
-from difflib import get_close_matches
 
 from pipit.catalog.build import node_error
 from pipit.catalog.snapshot import CompiledNode, CompiledPipe, Table
 from pipit.datafiles.resources import Warning as ProjectWarning
 from pipit.ingest.match import Match
+from pipit.suggest import closest
 
 _STATES = ("AggregateFunction(", "SimpleAggregateFunction(")
 
@@ -30,9 +30,9 @@ def differences(pipe: CompiledPipe, node: CompiledNode, target: Table, found: Ma
         given.append(warn(one.name, message, f"Convert it in the query, or let '{target.name}' have {one.source}."))
     lacking = [name for name, type in found.missing if _needs_value(target, name, type)]
     for name in found.unknown:
-        close = get_close_matches(name, lacking, 1, 0.6)
+        close = closest(name, lacking)
         if close:
-            hint = f"'{target.name}' has '{close[0]}' ({_where(target, close[0])}): is that what it means?"
+            hint = f"Did you mean '{close}' of '{target.name}' ({_where(target, close)})?"
         else:
             hint = f"The columns of '{target.name}' are in {target.datasource.file}."
         message = f"The query gives '{name}', which '{target.name}' does not have; it is dropped"

@@ -135,6 +135,7 @@ class _Converter:
             wide = f"CAST({x}, {quote_string(cast.wide(t))})"
             bad, value = cast.bad(t, wide), cast.value(t, wide)
             wrong = f"isNull({x})" if bad == "false" else f"(isNull({x}) OR {bad})"
+            # An array, a map or a tuple cannot be NULL, so both branches are the value; the first is never reached.
             chosen = f"if(throwIf({wrong}, {quote_string(self.message)}), {value}, {value})"
             return _Found(chosen, frozenset({REFUSED, NO_NULL}))
         if (s.name, t.name) == ("Map", "Array"):
