@@ -233,6 +233,10 @@ class Unavailable(PipitError):
         self.retry_after = retry_after
 
 
+class DiskFull(Unavailable):
+    """The disk has no room for what is to be written."""
+
+
 class EngineStartError(Unavailable):
     """The engine process cannot start; the message is for the person who starts Pipit."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import secrets
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -49,6 +50,7 @@ log = logging.getLogger("pipit.api")
 _DRAIN_BYTES = 32 * 1024 * 1024
 _DRAIN_SECONDS = 2.0
 _SMALL_BYTES = 1024 * 1024
+_ROOM_BYTES = 1024 * 1024  # with less on the disk events are refused, or will be soon
 
 # What a browser's script may read besides the body.
 _EXPOSED = [
@@ -122,7 +124,8 @@ def app_with(lifespan: Any, extra_routes: Sequence[BaseRoute]) -> Starlette:
 
 
 async def health(request: Request) -> Response:
-    """Whether the API lives: 200 also while the engine is away, since events are accepted without it.
+    """Whether the API lives: 200 also while the engine is away, since events are accepted without it, and on a full
+    disk, since reads are answered: starting the server again would help with neither.
 
     Needs no token and says nothing about anybody's data.
     """
@@ -140,7 +143,20 @@ async def ready(request: Request) -> Response:
 def _engine_state(request: Request) -> dict[str, object]:
     server: Server = request.app.state.server
     there = server.engine.available
+    if there and _is_disk_full(server):
+        return {"status": "disk_full", "engine": there}
     return {"status": "ok" if there else "engine_unavailable", "engine": there}
+
+
+def _is_disk_full(server: Server) -> bool:
+    """Reads are answered, and what has to be stored is refused."""
+    if server.ingest.disk_refuses:
+        return True
+    try:
+        found = os.statvfs(server.config.data_dir)
+    except OSError:
+        return False
+    return found.f_bavail * found.f_frsize < _ROOM_BYTES
 
 
 async def version(request: Request) -> Response:

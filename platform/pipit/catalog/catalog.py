@@ -333,7 +333,7 @@ class Catalog:
     async def _load_workspace(self, row: WorkspaceRow, environments: tuple[EnvironmentRow, ...]) -> None:
         settings = await self.state.settings(row.id)
         workspace = Workspace(row.id, row.name, row.database, row.admin_token or self._admin_token, settings)
-        await self._engine.command(f"CREATE DATABASE IF NOT EXISTS {quote(row.database)}")
+        await self._make_database(row.database)
         secrets = tuple(await self.state.secrets(row.id))
         self._secrets = dict(self._secrets) | {row.id: secrets}
         values = {s.name: s.value for s in secrets}
@@ -355,7 +355,7 @@ class Catalog:
         own = self._snapshots.get((row.workspace_id, ""))
         workspace = own.workspace if own else self._broken[(row.workspace_id, "")]
         workspace = replace(workspace, database=row.database, environment=row.name, environment_id=row.id)
-        await self._engine.command(f"CREATE DATABASE IF NOT EXISTS {quote(row.database)}")
+        await self._make_database(row.database)
         snapshot: Snapshot | None = None
         try:
             deployment = await self.state.deployment(row.id)
@@ -372,6 +372,11 @@ class Catalog:
         known = [known for known in self.environments(row.workspace_id) if known.id != row.id]
         self._environments = dict(self._environments) | {row.workspace_id: (*known, row)}
         self._place((row.workspace_id, row.name), snapshot, None if snapshot else workspace)
+
+    async def _make_database(self, name: str) -> None:
+        """Unless it is there: on a full disk a server has to start, and no definition can be written."""
+        if not await self._engine.rows("SELECT 1 FROM system.databases WHERE name = {name:String}", {"name": name}):
+            await self._engine.command(f"CREATE DATABASE IF NOT EXISTS {quote(name)}")
 
     async def _free_database(self, wanted: str) -> str:
         """A name that no database of Pipit has or ever had.

@@ -8,6 +8,7 @@ holds all of it: files, names of tables, tokens. There is no second step that co
 
 from __future__ import annotations
 
+import logging
 import time
 import uuid
 from collections.abc import Mapping, Sequence
@@ -19,7 +20,9 @@ import msgspec
 
 from pipit.catalog.sealing import NO_SEALS, Seals
 from pipit.engine.client import Engine
-from pipit.errors import Conflict
+from pipit.errors import Conflict, DiskFull
+
+log = logging.getLogger("pipit.catalog")
 
 DATABASE = "pipit"
 DEFAULT_WORKSPACE = "default"
@@ -60,6 +63,7 @@ _SEALED: Mapping[str, str] = {
     "secrets": "value",
     "tokens": "value",
 }
+_BEING_SEALED = "_being_sealed"  # behind the name of the table that takes a table's place
 _RESEALED_ROWS = 20  # at once: a deployment's row has all of its files
 # State rows are few and must be on disk when the call returns.
 _DURABLE_TABLE = "fsync_after_insert=1, fsync_part_directory=1"
@@ -171,28 +175,46 @@ class State:
 
     async def prepare(self) -> None:
         """Creates what is missing; safe to repeat. Raises BadRequest where secrets are sealed with keys not given."""
-        await self._engine.command(f"CREATE DATABASE IF NOT EXISTS `{DATABASE}`")
+        there = await self._columns()
+        if not there:
+            await self._engine.command(f"CREATE DATABASE IF NOT EXISTS `{DATABASE}`")
         for table, columns in _TABLES.items():
-            await self._engine.command(
-                f"CREATE TABLE IF NOT EXISTS `{DATABASE}`.`{table}` ({columns}, version UInt64) "
-                f"ENGINE = MergeTree ORDER BY ({_KEYS[table]}, version) SETTINGS {_DURABLE_TABLE}"
-            )
+            if table not in there:
+                await self._engine.command(
+                    f"CREATE TABLE IF NOT EXISTS `{DATABASE}`.`{table}` ({columns}, version UInt64) "
+                    f"ENGINE = MergeTree ORDER BY ({_KEYS[table]}, version) SETTINGS {_DURABLE_TABLE}"
+                )
             newest = await self._engine.rows(f"SELECT max(version) AS version FROM `{DATABASE}`.`{table}`")
             # A clock that was set back must not make new rows older than those that are there.
             self._last_version = max(self._last_version, int(newest[0]["version"]))
-        # Of a state that an earlier version made.
-        await self._engine.command(f"ALTER TABLE `{DATABASE}`.deployments ADD COLUMN IF NOT EXISTS tokens String")
+        await self._add_column(there, "deployments", "tokens")
         stale: dict[str, bool] = {}
         for table in _SEALED:
-            await self._engine.command(f"ALTER TABLE `{DATABASE}`.`{table}` ADD COLUMN IF NOT EXISTS key_id String")
+            await self._add_column(there, table, "key_id")
             found = await self._engine.rows(f"SELECT DISTINCT key_id FROM `{DATABASE}`.`{table}` WHERE {_kept(table)}")
             for row in found:
                 self._seals.check(row["key_id"])
             stale[table] = any(row["key_id"] != self._seals.first for row in found)
         for table in _SEALED:
-            await self._engine.command(f"DROP TABLE IF EXISTS {_being_sealed(table)} SYNC")
+            if f"{table}{_BEING_SEALED}" in there:
+                await self._engine.command(f"DROP TABLE IF EXISTS {_being_sealed(table)} SYNC")
             if stale[table]:
                 await self._seal_again(table)
+
+    async def _columns(self) -> dict[str, set[str]]:
+        """Of each table that is there."""
+        found: dict[str, set[str]] = {}
+        for row in await self._engine.rows(f"SELECT table, name FROM system.columns WHERE database = '{DATABASE}'"):
+            found.setdefault(row["table"], set()).add(row["name"])
+        return found
+
+    async def _add_column(self, there: Mapping[str, set[str]], table: str, column: str) -> None:
+        """To a table that an earlier version made. A statement that has nothing to do is not sent: the engine writes
+        the table's definition anew all the same, which loses it on a full disk."""
+        if column not in there.get(table, ()):
+            await self._engine.command(
+                f"ALTER TABLE `{DATABASE}`.`{table}` ADD COLUMN IF NOT EXISTS `{column}` String"
+            )
 
     async def _seal_again(self, table: str) -> None:
         """Writes the rows of no key and of older keys anew, into another table that takes this one's place.
@@ -354,9 +376,14 @@ class State:
     async def jobs(self, *, since: datetime) -> list[tuple[str, dict[str, Any]]]:
         """Place and fields of each job that was written to since then, oldest first; older ones are forgotten."""
         first = int(since.timestamp() * 1_000_000)
-        await self._engine.command(
-            f"ALTER TABLE `{DATABASE}`.jobs DELETE WHERE version < {first}", settings={"mutations_sync": 1}
-        )
+        old = f"FROM `{DATABASE}`.jobs WHERE version < {first}"
+        if await self._engine.rows(f"SELECT 1 {old} LIMIT 1"):
+            try:
+                await self._engine.command(
+                    f"ALTER TABLE `{DATABASE}`.jobs DELETE WHERE version < {first}", settings={"mutations_sync": 1}
+                )
+            except DiskFull as error:
+                log.warning("jobs of long ago stay in the state: %s", error.message)
         rows = await self._latest("jobs", "value", where=f"version >= {first}")
         found = [(row["place"], msgspec.json.decode(row["value"])) for row in rows]
         return sorted(found, key=lambda one: str(one[1]["created_at"]))
@@ -427,7 +454,7 @@ class State:
 
 
 def _being_sealed(table: str) -> str:
-    return f"`{DATABASE}`.`{table}_being_sealed`"
+    return f"`{DATABASE}`.`{table}{_BEING_SEALED}`"
 
 
 def _kept(table: str) -> str:

@@ -63,8 +63,7 @@ def hold(data: Path, *, patience: float = 0.0) -> Iterator[None]:
         ) from None
     try:
         _lock(descriptor, data, patience)
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+        _say_holder(descriptor)
         remove_server(data)  # whoever wrote it is gone
         yield
     finally:
@@ -124,7 +123,12 @@ def server_token(data: Path) -> tuple[str, str]:
         _check_whole(path, text)
         return check_admin_token(text, of=str(path)), TOKEN_FILE
     token = make_token(owner="default")
-    keep_token(data, token)
+    try:
+        keep_token(data, token)
+    except OSError as error:
+        raise EngineStartError(
+            f"{path} cannot be written: {error.strerror}", hint="Make room on the disk, or set PIPIT_ADMIN_TOKEN."
+        ) from None
     return token, TOKEN_FILE
 
 
@@ -226,6 +230,16 @@ def _holder(data: Path) -> int:
     except OSError:
         return 0
     return int(text) if text.isdigit() else 0
+
+
+def _say_holder(descriptor: int) -> None:
+    """In place: what is there already takes no room of a full disk. Without it commands do not find the server."""
+    text = str(os.getpid()).encode()
+    try:
+        os.pwrite(descriptor, text, 0)
+        os.ftruncate(descriptor, len(text))
+    except OSError as error:
+        log.warning("%s cannot be written: %s", _LOCK_FILE, error.strerror)
 
 
 def _write_private(path: Path, content: bytes) -> None:

@@ -9,10 +9,13 @@ from __future__ import annotations
 import logging
 import os
 import re
+import sys
 from collections.abc import Iterable
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import IO
+
+from pipit.errors import EngineStartError
 
 _FILE_BYTES = 10 * 1024 * 1024
 _FILES = 5
@@ -25,7 +28,10 @@ _TOKENS = re.compile(
 
 def log_to(folder: Path, *, hide: Iterable[str], to_terminal: int = logging.WARNING) -> None:
     """Everything from INFO on into the file, from `to_terminal` on to standard error too. `hide`: secrets to blank."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise EngineStartError(f"{folder} cannot be made: {error.strerror}", hint="Make room on the disk.") from None
     file = _PrivateFile(folder / "pipit.log", maxBytes=_FILE_BYTES, backupCount=_FILES, encoding="utf-8")
     file.setFormatter(_Blanking(hide, _FORMAT))
     file.setLevel(logging.INFO)
@@ -63,6 +69,17 @@ class _Sentence(_Blanking):
 
 
 class _PrivateFile(RotatingFileHandler):
+    """What the disk does not take is not logged: that is said once on standard error, not with each line."""
+
+    _said = False
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
+        elif not self._said:
+            self._said = True
+            print(f"The log {self.baseFilename} cannot be written: {sys.exc_info()[1]}", file=sys.stderr)
+
     def _open(self) -> IO[str]:  # type: ignore[override]
         descriptor = os.open(self.baseFilename, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         return open(descriptor, "a", encoding=self.encoding)

@@ -52,6 +52,7 @@ log = logging.getLogger("pipit.cli")
 DEFAULT_PORT = 7181
 # A command that holds the directory for a moment is waited for; a server is not.
 _PATIENCE_SECONDS = 15.0
+_WRITE_AGAIN_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,10 +195,12 @@ async def _serve(settings: Settings) -> int:
             token_from=token_from,
             started_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         )
-        _write_server(options.data, where)
+        written = _write_server(options.data, where)
         stack.callback(remove_server, options.data)
         _greet(settings, server, url, token_from, time.monotonic() - started)
         async with _beside(server, publisher, settings, url, stop):
+            if not written:
+                stack.callback(asyncio.create_task(_write_later(options.data, where)).cancel)
             await _until_stopped(serving, stop)
         note("Stopping...")
         await _drain(listener, serving)
@@ -219,15 +222,28 @@ async def _open(stack: AsyncExitStack, settings: Settings, token: str, token_fro
         return await stack.enter_async_context(open_server(config))
 
 
-def _write_server(data: Path, where: ServerFile) -> None:
-    """Commands find the server by this file; reads and what is acknowledged do not need it."""
+def _write_server(data: Path, where: ServerFile) -> bool:
+    """Commands find the server by this file; reads and what is acknowledged do not need it. False: not now."""
     try:
         write_server(data, where)
     except OSError as error:
+        log.warning("%s cannot be written: %s", data, error.strerror)
         note(
             f"{data} cannot be written ({error.strerror}): reads are served, events will be refused until there is "
             f"room. Commands find this server with --host {where.url}."
         )
+        return False
+    return True
+
+
+async def _write_later(data: Path, where: ServerFile) -> None:
+    """As soon as there is room."""
+    while True:
+        await asyncio.sleep(_WRITE_AGAIN_SECONDS)
+        with suppress(OSError):
+            write_server(data, where)
+            log.info("%s can be written again", data)
+            return
 
 
 def _app(server: Server, settings: Settings) -> Starlette:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from pipit.errors import PipitError, QueryTimeout, SqlError, TooLarge, Unavailable
+from pipit.errors import DiskFull, PipitError, QueryTimeout, SqlError, TooLarge, Unavailable
 
 STUCK = "Pipit: the engine cannot interrupt this statement"  # what the embedded engine's process says of it
 _TIMEOUTS = frozenset({159, 160, 209})
@@ -16,6 +16,7 @@ _TOO_LARGE = frozenset({158, 307, 396})
 _AWAY = frozenset({202, 210, 425, 194, 516, 192, 193})
 _INNER = frozenset({49, 1001, 1002})  # its own bugs, in words for its developers
 MEMORY_LIMIT = 241
+NOT_ENOUGH_SPACE = 243
 
 _BODY = re.compile(r"Code: \d+\. DB::(?:\w+)?Exception: ")
 _TRAILER = re.compile(r"[\s.]*(?:\(version [^()]*(?:\([^()]*\))?[^()]*\)|\(([A-Z][A-Z0-9_]{2,})\))[\s.]*\Z")
@@ -102,6 +103,8 @@ def engine_error(code: int | None, text: str, name: str = "") -> PipitError:
         return TooLarge("The query reads or returns more than it may", hint="Ask for less, for instance with LIMIT")
     if code in _AWAY:
         return Unavailable("The engine takes no queries now", hint="Try again in a moment")
+    if code == NOT_ENOUGH_SPACE:
+        return DiskFull("The disk is full: nothing can be written", hint="Make room on the disk; reads go on.")
     if code == MEMORY_LIMIT:
         return SqlError(
             "The query needs more memory than it may use (MEMORY_LIMIT_EXCEEDED)",

@@ -115,6 +115,7 @@ class Log:
         self._folders: set[Path] = set()  # that are known to be on the disk
         self._lock = -1
         self._threads = ThreadPoolExecutor(8, thread_name_prefix="pipit-log")
+        self.refused = ""  # why the disk took the last batch not; empty when it did
         self.syncs = 0  # how many fdatasyncs were made: group commit is seen here
 
     def open(self) -> list[Segment]:
@@ -315,6 +316,9 @@ class Log:
                     open_.seal = True  # after a failed sync the file is not written again
             else:
                 self.syncs += 1
+                if self.refused:
+                    self.refused = ""
+                    _log.warning("the disk takes events again")
                 assert open_.segment is not None
                 table.bytes += open_.segment.size if created else 0
                 for append, line in zip(batch, lines, strict=True):
@@ -353,7 +357,9 @@ class Log:
             yield append
 
     def _refuse(self, table: _Table, batch: Sequence[_Append], error: OSError) -> None:
-        _log.error("cannot write events: %s", error.strerror)
+        if not self.refused:
+            self.refused = error.strerror or type(error).__name__
+            _log.error("events are refused until the disk takes them again: %s", self.refused)
         for append in batch:
             table.bytes -= len(append.payload)
             if not append.written.done():

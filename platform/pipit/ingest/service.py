@@ -67,6 +67,11 @@ class Ingest:
         self._open = False
         self._discarded: set[str] = set()
 
+    @property
+    def disk_refuses(self) -> str:
+        """Why the disk did not take the last events; empty while it takes them."""
+        return self._log.refused
+
     async def start(self) -> None:
         """Finds what a process before left and loads it. Raises Unavailable when the directory is taken."""
         segments = await asyncio.to_thread(self._log.open)

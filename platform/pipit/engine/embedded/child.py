@@ -80,6 +80,7 @@ def _die_with(parent: int) -> None:
 
 
 def _log_to(folder: Path) -> None:
+    logging.raiseExceptions = False  # a line that a full disk does not take is no reason for another one
     folder.mkdir(parents=True, exist_ok=True)
     handler = logging.handlers.RotatingFileHandler(folder / "engine.log", maxBytes=_LOG_BYTES, backupCount=_LOG_FILES)
     handler.setFormatter(logging.Formatter("%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s"))
@@ -96,7 +97,7 @@ def _raise_file_limit() -> None:
 
 def _lock(data: Path) -> Any:
     """The lock of the data directory, held until the process ends; the file tells who holds it."""
-    file = open(data / "engine.lock", "a+")  # noqa: SIM115 - it must stay open
+    file = open(os.open(data / "engine.lock", os.O_RDWR | os.O_CREAT, 0o600), "r+")  # noqa: SIM115 - it must stay open
     deadline = time.monotonic() + _LOCK_SECONDS
     while True:
         try:
@@ -112,10 +113,27 @@ def _lock(data: Path) -> Any:
             f"another Pipit process (engine process {holder}) uses the data directory {data}: stop it, or choose "
             "another one with --data"
         )
-    file.truncate(0)
-    file.write(str(os.getpid()))
-    file.flush()
+    told = str(os.getpid()).encode()
+    with contextlib.suppress(OSError):  # on a full disk: who holds it is then not told, and it is held all the same
+        os.pwrite(file.fileno(), told, 0)
+        os.ftruncate(file.fileno(), len(told))
     return file
+
+
+def _write_config(path: Path, text: str) -> None:
+    """Whole or not at all: on a full disk the engine starts with what is there."""
+    if path.exists() and path.read_text(encoding="utf-8") == text:
+        return
+    made = path.with_suffix(".new")
+    try:
+        made.write_text(text, encoding="utf-8")
+        made.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            made.unlink(missing_ok=True)
+        if not path.exists():
+            raise StartError(f"{path} cannot be written: {error.strerror}") from None
+        log.warning("%s stays as it was: %s", path, error.strerror)
 
 
 async def _serve(orders: Orders, data: Path) -> None:
@@ -128,9 +146,7 @@ async def _serve(orders: Orders, data: Path) -> None:
     folder.mkdir(exist_ok=True)
     total = orders.memory or server_limit(memory_bytes())
     config = data / "engine.xml"
-    config.write_text(
-        f"<clickhouse><max_server_memory_usage>{total}</max_server_memory_usage></clickhouse>\n", encoding="utf-8"
-    )
+    _write_config(config, f"<clickhouse><max_server_memory_usage>{total}</max_server_memory_usage></clickhouse>\n")
     path = str(folder)
     mend(folder)
     try:
@@ -140,7 +156,7 @@ async def _serve(orders: Orders, data: Path) -> None:
         raise StartError(f"the engine cannot open {folder}: {error or 'another process has it open'}") from None
     version, timezone = keeper.query("SELECT version(), timezone()", "TSV").bytes().decode().strip().split("\t")
     spool = Spool(data / "spool")
-    guard = Guard([*map(Path, orders.file_roots), spool.folder])
+    guard = Guard([*map(Path, orders.file_roots), spool.folder], folder)
     # A request's filters are one SET, which has to be read before any setting of the request holds.
     base = orders.settings | {
         "max_memory_usage": str(query_limit(total)),

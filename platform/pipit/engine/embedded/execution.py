@@ -107,6 +107,8 @@ class Execution:
             connection = self._open()
             reads = self._guard.check(connection, task.text, readonly=task.readonly)
             text = task.text
+            if not reads:
+                self._guard.check_room(text)
             if not reads and _KILL.match(text):
                 # The engine gives ids of its own; ours is in the comment.
                 text = _QUERY_ID.sub(b"Settings['log_comment']", text)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pipit.engine.embedded.failure import Failure
-from pipit.engine.embedded.statement import code_tokens
+from pipit.engine.embedded.statement import code_tokens, first_word
 
 _SUSPECTS = (b"file", b"python", b"apply")
 _FILE_WORDS = frozenset({b"file", b"filecluster"})
@@ -23,13 +23,20 @@ _ESCAPE = re.compile(rb"\\([\\'])")
 _OTHER_ESCAPE = re.compile(rb"(?<!\\)(?:\\\\)*\\[^\\']")
 _KEPT = 2000
 _KEPT_BYTES = 16_384
+# What must be free for a change of definitions. Each writes some kilobytes; others write meanwhile.
+ROOM_BYTES = 8 << 20
+_ROOM_FILES = 100
+_DEFINING = frozenset({b"alter", b"create", b"replace", b"rename", b"exchange", b"attach", b"detach"})
 ACCESS_DENIED = 291
+NOT_ENOUGH_SPACE = 243
 SYNTAX_ERROR = 62
 READONLY = 164
 
 
 class Guard:
-    def __init__(self, roots: Sequence[Path]) -> None:
+    def __init__(self, roots: Sequence[Path], folder: Path | None = None) -> None:
+        """`folder`: where the engine keeps its files."""
+        self._folder = folder
         self._roots = tuple(os.path.realpath(root) + os.sep for root in roots)
         self._passed: dict[tuple[bytes, bool], bool] = {}
 
@@ -48,6 +55,18 @@ class Guard:
                     self._passed.clear()
                 self._passed[key] = reads
         return reads
+
+    def check_room(self, text: bytes) -> None:
+        """Raises Failure for a statement that writes a definition where there is hardly any room.
+
+        The engine puts a new file of a definition in the old one's place also when the disk had no room for what is in
+        it: the table is lost, and the database does not open again. (DROP makes room and is not stopped.)
+        """
+        if self._folder is None or first_word(text) not in _DEFINING:
+            return
+        found = os.statvfs(self._folder)
+        if found.f_bavail * found.f_frsize < ROOM_BYTES or (found.f_files and found.f_favail < _ROOM_FILES):
+            raise Failure(NOT_ENOUGH_SPACE, "The disk has too little room for changes")
 
     def _check_statement(self, connection: Any, text: bytes, *, readonly: bool) -> bool:
         """One statement, by the engine's own parser; a reading one with `readonly`. True: it only reads."""

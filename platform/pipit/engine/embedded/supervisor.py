@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import os
 import secrets
@@ -156,7 +157,9 @@ class Supervisor:
             # The engine's own last words at a crash; the child's log proper is engine.log.
             output = _words_file(self._data / "logs" / "engine.err")
         except OSError as error:
-            raise EngineStartError(f"the data directory {self._data} cannot be used: {error.strerror}") from None
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise EngineStartError(f"the data directory {self._data} cannot be used: {error.strerror}") from None
+            output = _words_file(Path(os.devnull))
         read_fd, write_fd = os.pipe()
         password = secrets.token_urlsafe(32)
         orders = Orders(
