@@ -60,7 +60,7 @@ async def arena(anyio_backend: str) -> AsyncIterator[Arena]:
 @pytest.fixture(scope="module")
 async def proof(arena: Arena) -> Proof:
     files = {f"pipes/{name}.pipe": endpoint(sql) for name, sql in LEAKS.items()}
-    options = Options(fixed=("org",), patience=math.inf)
+    options = Options(fixed=("org",), plain=False, patience=math.inf)
     return await prove_in(arena, {"datasources/visits.datasource": VISITS, **files}, options)
 
 
