@@ -23,11 +23,19 @@ from pipit.ingest.quarantine import create_table
 COLUMNS = (Column("id", "UInt64", "$.id"), Column("day", "Date", "$.day"))
 TARGET = Target("crash", "d1_events", "q1_events", COLUMNS, "toYYYYMM(day)")
 BATCH = 20
+VIEW = (
+    "CREATE TABLE IF NOT EXISTS crash.d1_view (id UInt64) ENGINE = MergeTree ORDER BY id SETTINGS SETTINGS_OF_TABLES",
+    "CREATE MATERIALIZED VIEW IF NOT EXISTS crash.m1_view TO crash.d1_view AS SELECT id FROM crash.d1_events",
+)
 PICKY = (
     "CREATE TABLE IF NOT EXISTS crash.d1_picky (id UInt64) ENGINE = MergeTree ORDER BY id SETTINGS SETTINGS_OF_TABLES",
     "CREATE MATERIALIZED VIEW IF NOT EXISTS crash.m1_picky TO crash.d1_picky AS SELECT id FROM crash.d1_events "
     f"WHERE throwIf(id % {BATCH} = {BATCH - 2}) = 0",
 )
+
+
+# With `-only` it is the one view, and refuses a row of the batches of one client.
+ONLY = (PICKY[0], PICKY[1].replace(f"id % {BATCH}", f"id % {4 * BATCH}"))
 
 
 async def send(ingest: Ingest) -> None:
@@ -63,8 +71,7 @@ async def main(data: Path, mode: str) -> None:
             "CREATE TABLE IF NOT EXISTS crash.d1_events (id UInt64, day Date) ENGINE = MergeTree "
             f"PARTITION BY toYYYYMM(day) ORDER BY id SETTINGS {settings}",
             create_table("crash", "q1_events", COLUMNS),
-            f"CREATE TABLE IF NOT EXISTS crash.d1_view (id UInt64) ENGINE = MergeTree ORDER BY id SETTINGS {settings}",
-            "CREATE MATERIALIZED VIEW IF NOT EXISTS crash.m1_view TO crash.d1_view AS SELECT id FROM crash.d1_events",
+            *(ONLY if mode.endswith("-only") else VIEW),
             *(PICKY if mode.endswith("-picky") else ()),
         ):
             await engine.command(statement.replace("SETTINGS_OF_TABLES", settings))
@@ -75,11 +82,16 @@ async def main(data: Path, mode: str) -> None:
             await send(ingest)
         drained = await ingest.drain("crash", "d1_events")
         found: dict[str, Any] = {"drained": drained}
-        for table in ("d1_events", "d1_view", *(["d1_picky"] if mode.endswith("-picky") else [])):
+        views = {"-only": ["d1_picky"], "-picky": ["d1_view", "d1_picky"]}.get(
+            mode[len(mode.split("-")[0]) :], ["d1_view"]
+        )
+        for table in ("d1_events", *views):
             rows = await engine.rows(f"SELECT id, count() AS n FROM crash.{table} GROUP BY id")
             found[table] = {str(row["id"]): row["n"] for row in rows}
         (row,) = await engine.rows("SELECT count() AS n FROM crash.q1_events")
         found["bad"] = row["n"]
+        left = await engine.rows("SELECT name FROM system.tables WHERE database = 'crash' AND name LIKE 'probe%'")
+        found["left"] = [row["name"] for row in left]
         print(json.dumps(found), flush=True)
         await ingest.close()
 

@@ -21,7 +21,6 @@ def gzipped(data: bytes) -> bytes:
     return gzip.compress(data, mtime=0)
 
 
-
 async def chunks(data: bytes, size: int = 77) -> AsyncIterator[bytes]:
     for start in range(0, len(data), size):
         yield data[start : start + size]

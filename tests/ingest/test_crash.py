@@ -157,3 +157,39 @@ def test_kills_while_rows_that_a_view_refuses_are_told_from_the_others(tmp_path:
             acknowledged |= {int(line.split()[0]) for line in lines if line.count(" ") == 1}
     with Process(tmp_path, "count-picky") as process:
         check_picky(json.loads(process.finish()[-1]), acknowledged)
+
+
+def check_only(found: dict[str, Any], acknowledged: set[int]) -> None:
+    """As above, where the view refuses a row of each fourth batch."""
+    assert found["drained"]
+    batches = {int(i) // 20 * 20 for i in found["d1_picky"]}
+    assert acknowledged <= batches
+    good = {str(b + n) for b in batches for n in range(19) if (b + n) % 80 != 18}
+    for table in ("d1_events", "d1_picky"):
+        assert set(found[table].values()) == {1}
+        assert {i for i in found[table] if int(i) % 80 != 18} == good
+    assert not {i for i in found["d1_picky"] if int(i) % 80 == 18}
+    assert found["bad"] == len(batches) + sum(b % 80 == 0 for b in batches)
+    assert found["left"] == []
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_kills_between_the_others_rows_and_those_of_held_requests(tmp_path: Path, whole: bool) -> None:
+    """The others' rows are in the view first, under a token of their own."""
+    acknowledged: set[int] = set()
+    for turn in range(4):
+        with Process(tmp_path, "send-only") as process:
+            seen = 0
+            while seen < 5 + 2 * turn:
+                first, _ = process.read().split()
+                acknowledged.add(int(first))
+                seen += 1
+            if not whole:
+                process.kill_engine()
+                lines = process.finish()[:-1]
+            else:
+                process.kill_all()
+                lines = process.rest()
+            acknowledged |= {int(line.split()[0]) for line in lines if line.count(" ") == 1}
+    with Process(tmp_path, "count-only") as process:
+        check_only(json.loads(process.finish()[-1]), acknowledged)

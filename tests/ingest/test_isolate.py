@@ -11,7 +11,7 @@ import pytest
 from pipit.datafiles.resources import Column
 from pipit.engine import Engine
 from pipit.errors import UnprocessableWrite
-from pipit.ingest import Ingest, Target, limits
+from pipit.ingest import Ingest, Target, isolate, limits
 from pipit.ingest.quarantine import create_table
 
 from .test_service import SETTINGS, Place, lines
@@ -313,3 +313,70 @@ async def test_a_bad_row_of_a_view_in_a_segment_over_many_partitions(
         assert [(r.successful_rows, r.quarantined_rows) for r in told] == [(35, 0), (0, 1)]
     assert await values(place, "d1_view") == [r["x"] for r in many]
     assert await values(place, "q1_events") == ["bad"]
+
+
+async def test_the_others_are_answered_before_single_rows_of_a_request_are_looked_for(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """K30: however long that takes, and wherever the process ends meanwhile."""
+    place = await make_viewed(engine, tmp_path, VIEW)
+    find, go, looking = isolate.find, asyncio.Event(), asyncio.Event()
+
+    async def slow(*args: Any, **more: Any) -> Any:
+        looking.set()
+        await go.wait()
+        return await find(*args, **more)
+
+    monkeypatch.setattr(isolate, "find", slow)
+    bodies: list[list[Any]] = [
+        [{"x": "a1"}, {"x": "a2"}],
+        [{"x": "c1"}, {"x": "bad", "n": 13}, "no json", {"x": "c2"}],
+        [{"x": "b1"}, "no json"],
+        [{"x": "worse", "n": 13}],
+    ]
+    async with place.ingest() as ingest:
+        async with ingest.paused(place.database, "d1_events"):
+            waiting = []
+            for number, body in enumerate(bodies, 1):
+                waiting.append(asyncio.create_task(ingest.append(place.target, lines(*body), wait=True)))
+                while ingest.pending(place.database, "d1_events").rows < sum(map(len, bodies[:number])):
+                    await asyncio.sleep(0.01)
+        await looking.wait()
+        told = await asyncio.gather(waiting[0], waiting[2])
+        assert [(r.successful_rows, r.quarantined_rows, r.loaded) for r in told] == [(2, 0, True), (1, 1, True)]
+        assert await values(place, "d1_view") == ["a1", "a2", "b1"]
+        assert not waiting[1].done() and not waiting[3].done()
+        kept = {path: path.read_bytes() for path in place.folder.glob("segments/*/*/*") if path.is_file()}
+        assert any(path.suffix == ".notes" for path in kept)
+        go.set()
+        told = await asyncio.gather(waiting[1], waiting[3])
+        assert [(r.successful_rows, r.quarantined_rows, r.loaded) for r in told] == [(2, 2, True), (0, 1, True)]
+    for _ in range(2):
+        assert await values(place, "d1_view") == ["a1", "a2", "b1", "c1", "c2"]
+        assert await values(place) == ["a1", "a2", "b1", "bad", "c1", "c2", "worse"]
+        assert await place.count("q1_events") == 4
+        for path, content in kept.items():  # as if it had died while it looked
+            path.write_bytes(content)
+        async with place.ingest() as ingest:
+            assert await ingest.drain(place.database, "d1_events")
+    assert {name for name in await tables(place) if name.startswith("probe")} == set()
+
+
+async def test_rows_at_the_end_of_a_segment_that_is_read_in_pieces_are_stored_once(
+    engine: Engine, tmp_path: Path
+) -> None:
+    place = await make_viewed(engine, tmp_path, VIEW)
+    many = [{"x": f"{n:05}"} for n in range(limits.ONE_PIECE_ROWS + 5)]
+    async with place.ingest() as ingest:
+        told, _ = await together(place, ingest, many, [{"x": "a"}, {"x": "bad", "n": 13}, {"x": "b"}])
+        assert [(r.successful_rows, r.quarantined_rows) for r in told] == [(len(many), 0), (2, 1)]
+    assert (await place.count(), await place.count("d1_view")) == (len(many) + 3, len(many) + 2)
+
+
+async def test_copies_that_a_kill_left_are_dropped_by_the_next_start(engine: Engine, tmp_path: Path) -> None:
+    place = await make_viewed(engine, tmp_path, VIEW)
+    await place.command("CREATE TABLE DB.probe7_d1_events AS DB.d1_events ENGINE = Null")
+    await place.command(f"{VIEW.replace('m1_of__x', 'probe9_d1_events').replace('FROM DB.d1_', 'FROM DB.probe7_d1_')}")
+    async with place.ingest() as ingest:
+        assert (await ingest.append(place.target, lines({"x": "1"}), wait=True)).loaded
+    assert {name for name in await tables(place) if name.startswith("probe")} == set()

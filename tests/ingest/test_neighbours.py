@@ -98,7 +98,9 @@ async def test_a_json_value_does_not_hang_on_its_neighbours(workspace: Workspace
         answers = []
         for sends in ([rows[0], rows[1]], ["".join(rows)], ["".join(reversed(rows))]):
             for name in ("js", "parsed", "copied"):
-                await workspace.server.engine.command(f"TRUNCATE TABLE `{workspace.database}`.`{physical(workspace, name)}`")
+                await workspace.server.engine.command(
+                    f"TRUNCATE TABLE `{workspace.database}`.`{physical(workspace, name)}`"
+                )
             for body in sends:
                 reply = await workspace.post("/v0/events?name=js&wait=true", data=body.encode())
                 assert (reply.status, reply.json["quarantined_rows"]) == (200, 0), reply.text
@@ -127,7 +129,9 @@ async def test_a_text_in_a_json_column_stays_a_text(workspace: Workspace) -> Non
     await workspace.deploy(FILES)
     row = '{"i": 1, "data": {"day": "2024-01-01", "at": "2024-01-01T10:00:00.5Z"}, "raw": "{}"}'
     assert (await workspace.post("/v0/events?name=js&wait=true", data=row.encode())).status == 200
-    columns = "toJSONString(data), dynamicType(data.day), toDate(data.day), toYear(parseDateTimeBestEffort(data.at::String))"
+    columns = (
+        "toJSONString(data), dynamicType(data.day), toDate(data.day), toYear(parseDateTimeBestEffort(data.at::String))"
+    )
     assert await stored(workspace, "js", columns) == [
         ['{"at":"2024-01-01T10:00:00.5Z","day":"2024-01-01"}', "String", "2024-01-01", 2024]
     ]

@@ -23,17 +23,44 @@ Refused = tuple[int, int, str]  # first row, end, reason
 _REASON = 500  # characters
 
 
-async def find(probe: Probe, known: Sequence[Refused] = ()) -> list[Refused]:
+async def find(probe: Probe, known: Sequence[Refused] = (), *, works: bool = False) -> list[Refused]:
     """In order, none of them twice, and none that is known. Not those of a table that refuses even an empty insert, nor
-    of a broken view. The table is asked where the views have no answer: what it refuses too, the next search finds.
+    of a broken view (`works`: it is known that none is). The table is asked where the views have no answer: what it
+    refuses too, the next search finds.
     """
     refused: list[Refused] = []
     await probe.stage()
     async for view in probe.views():
-        refused += await _Search(probe, view, probe.segment, without([*known, *refused])).run()
+        refused += await _Search(probe, view, probe.segment, without([*known, *refused]), works).run()
     if not refused:
         refused = await _Search(probe, await probe.itself(), probe.segment, without(known)).run()
     return sorted(refused)
+
+
+async def requests(probe: Probe) -> tuple[Taker, list[tuple[int, int]]] | None:
+    """The table's only view, and the requests that it refuses rows of: it takes those of all others together.
+
+    None where it takes none, or cannot be fed directly.
+    """
+    await probe.stage()
+    async for view in probe.views():
+        found = await _Search(probe, view, probe.segment, "").requests()
+        takes_rest = found and await probe.refuses(view, 0, probe.segment.rows, without(found)) is None
+        if not takes_rest or not await probe.count(0, probe.segment.rows, without(found)):
+            return None
+        held = sorted((a, b) for a, b, _ in found)
+        if not await probe.prepare(view.name, without(found)):
+            return None
+        return view, held
+    return None
+
+
+def others(rows: int, held: Sequence[tuple[int, int]]) -> list[Refused]:
+    """The rows of all requests but these, as what a question leaves out."""
+    if not held:
+        return []
+    gaps = zip([0, *(b for _, b in held)], [*(a for a, _ in held), rows], strict=True)
+    return [(a, b, "") for a, b in gaps if a < b]
 
 
 def without(refused: Sequence[Refused]) -> str:
@@ -55,12 +82,16 @@ class _Search:
     asked: bool = False  # whether it takes any of the table's
 
     async def run(self) -> list[Refused]:
+        found = await self._of_rows(deque(await self.requests()))
+        return found if found and await self._takes_some() else []
+
+    async def requests(self) -> list[Refused]:
+        """Those that hold such rows."""
         starts = [*self.segment.starts, self.segment.rows]
         whole = await self._refuses(0, self.segment.rows)
         if whole is None or (not self.taker.view and await self.probe.is_broken(self.taker)):
             return []  # a broken view shows later, in that it takes no row
-        found = await self._of_requests(starts, whole)
-        return found if await self._takes_some() else []
+        return await self._of_requests(starts, whole)
 
     async def _takes_some(self) -> bool:
         """Else it is a broken view, and no row is to blame."""
@@ -87,7 +118,7 @@ class _Search:
             tries += 1
             if tries == limits.TRIES_TO_SEE_A_VIEW_WORK and not await self._takes_some():
                 return []
-        return await self._of_rows(parts)
+        return list(parts)
 
     async def _of_rows(self, requests: deque[Refused]) -> list[Refused]:
         found: list[Refused] = []

@@ -32,6 +32,10 @@ MAX_PARTITIONS_OF_VIEWS = DEDUPLICATION_WINDOW // 2
 TRIES_TO_FIND_ROWS = 200
 # and to see whether a view takes any row at all, when those that the table has do not show it.
 TRIES_TO_SEE_A_VIEW_WORK = 8
+# A segment up to here is read as one piece. The engine's token of an insert holds the number of the first piece with a
+# row in it, so a larger one could be stored twice if rows were left out at its beginning, or it was read another way.
+ONE_PIECE_ROWS = 65_536  # max_block_size
+ONE_PIECE_BYTES = 8 << 20  # the engine cuts files at 10 MiB, to parse them in parallel
 REFUSED_ROWS_AT_ONCE = 500  # into the quarantine, each with its reason
 
 # Attempts of a segment that ran out of time, until later segments go on without it,

@@ -8,7 +8,9 @@ rows counted, and what the engine's tables say, not its messages, decides: bad r
 the rest is inserted; too many partitions are inserted in groups; a table that is gone is NotFound. If that fails
 too, the rows that the table or one of its views refuses are looked for (`isolate`) and written down: they go to the
 quarantine, and the rest in, under the same token. Each table then has each row that it takes, once: what has the
-token already, from an attempt before, keeps what it has; so the table may hold a row that its view refuses. What fails
+token already, from an attempt before, keeps what it has; so the table may hold a row that its view refuses. Where a
+table has one simple view, the requests that it refuses rows of are held back first: the others' rows go into the view's
+target directly, under a token of their own, and are answered; then the rows of the held ones are looked at. What fails
 without any row being to blame is a broken view (422: the rows are stored) if the table takes them without its views. A
 full disk, too little memory and too many parts are nobody's rows: Unavailable or QueryTimeout.
 
@@ -20,7 +22,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
@@ -105,8 +107,9 @@ async def load(engine: Engine, segment: Segment) -> list[int]:
     job = _Job.of(segment)
     if await asyncio.to_thread(segment.may_hold_lists):
         job = replace(job, settings={**job.settings, **limits.JSON_LIST_SETTINGS})
+    notes, first_time, segment.tried = segment.notes, not segment.tried, True
     failure: SqlError | None = None
-    if not segment.notes.refused:
+    if not (notes.refused or notes.held):
         failure = await _try(engine, job, job.reader.good_rows(strict=True), segment.token)
         if failure is None:
             return [0] * len(segment.frames)
@@ -122,14 +125,18 @@ async def load(engine: Engine, segment: Segment) -> list[int]:
         if sum(bad) == segment.rows:
             return bad
     async with probe.opened(engine, segment, job.reader, job.settings) as copies:
-        if not segment.notes.refused and await _stored(engine, job, copies, bad, failure):
+        if not (notes.refused or notes.held) and await _stored(engine, job, copies, bad, failure, first_time):
             return bad
+        if notes.held:
+            await _feed_others(job, copies, bad)
         while (found := await _load_without_refused(engine, job, copies, bad)) is None:
             pass  # more are refused: each time there are fewer left
     return found
 
 
-async def _stored(engine: Engine, job: _Job, copies: Probe, bad: list[int], failure: SqlError | None) -> bool:
+async def _stored(
+    engine: Engine, job: _Job, copies: Probe, bad: list[int], failure: SqlError | None, first_time: bool = False
+) -> bool:
     """Puts the good rows into the table and its views. False: some are to blame, and that is written down now.
 
     `failure`: of their first attempt, when it was made.
@@ -151,6 +158,8 @@ async def _stored(engine: Engine, job: _Job, copies: Probe, bad: list[int], fail
     views = await _views(engine, job.segment)
     # Without some rows the groups would be others under the same tokens: it is asked before any of them is stored.
     if not notes.whole and (len(inserts) == 1 or views):
+        if first_time and views == 1 and len(inserts) == 1 and await _hold_back(job, copies):
+            return False
         if await _note_refused(job, copies):
             return False
         if len(inserts) > 1:
@@ -199,7 +208,8 @@ async def _note_refused(job: _Job, copies: Probe) -> bool:
     notes = job.segment.notes
     known = len(notes.refused)
     try:
-        refused = await isolate.find(copies, notes.refused)
+        others = isolate.others(job.segment.rows, notes.held)
+        refused = await isolate.find(copies, [*notes.refused, *others], works=bool(notes.held))
     except SqlError as error:
         raise _of_table(error) from None
     if refused:
@@ -211,6 +221,62 @@ async def _note_refused(job: _Job, copies: Probe) -> bool:
             notes.refused, notes.found = notes.refused[:known], notes.found[:-1]
             raise
     return bool(refused)
+
+
+async def _hold_back(job: _Job, copies: Probe) -> bool:
+    """Whether the requests that the table's only view refuses rows of are told apart and written down, so that the
+    others need not wait until single rows are. The table has all rows then, under the segment's token, and the view
+    none: that is sure only in the first attempt, where the view refused all of them before and after, and hangs on
+    nothing else.
+    """
+    segment, settings = job.segment, {**job.settings, "insert_deduplication_token": job.segment.token}
+    if len(segment.frames) == 1 or not _may_be_read_from_copy(job):
+        return False
+    try:
+        found = await isolate.requests(copies)
+        if found is None:
+            return False
+        await copies.insert(job.table, "", {**settings, "materialized_views_ignore_errors": 1})
+        view, held = found
+        if await copies.refuses(view, 0, segment.rows) is None:
+            return False
+    except SqlError:
+        return False  # the usual way will tell
+    notes = segment.notes
+    notes.fed, notes.held = view.name, held
+    try:
+        await _save_notes(segment)
+    except Unavailable:
+        notes.fed, notes.held = "", []
+        raise
+    return True
+
+
+async def _feed_others(job: _Job, copies: Probe, bad: list[int]) -> None:
+    """Their rows into the view, once; they are answered. `bad`: the rows of each request that do not read well."""
+    segment, notes = job.segment, job.segment.notes
+    if not copies.prepared:
+        held = [(a, b, "") for a, b in notes.held]
+        await copies.stage()
+        if not await copies.prepare(notes.fed, isolate.without(held), again=True):
+            raise ViewFailed(SqlError("The view's rows cannot be prepared"), bad)
+    failure = await copies.feed(notes.fed, f"{segment.token}-others")
+    if failure is not None:
+        _raise_if_short_of_means(failure)
+        raise ViewFailed(failure, bad)
+    held_starts = {a for a, _ in notes.held}
+    segment.answer({i: bad[i] for i, start in enumerate(segment.starts) if start not in held_starts})
+    if not notes.refused:
+        await _note_refused(job, copies)
+
+
+def _may_be_read_from_copy(job: _Job) -> bool:
+    """Whether the rows are the same from there, under the same token. What is stored of a JSON value could hang on the
+    way that it takes.
+    """
+    segment = job.segment
+    one_piece = segment.rows <= limits.ONE_PIECE_ROWS and segment.size <= limits.ONE_PIECE_BYTES
+    return one_piece and not any(re.search("JSON|Dynamic", f.column.type) for f in job.reader.fields)
 
 
 async def _save_notes(segment: Segment) -> None:
@@ -235,13 +301,17 @@ async def _load_without_refused(engine: Engine, job: _Job, copies: Probe, read: 
         bad = await _rest_from_copy(job, copies, read)
         if bad is None:
             left = rows.copy()
-            for a, b, _ in segment.notes.refused:
+            others = isolate.others(segment.rows, segment.notes.held)
+            for a, b, _ in [*segment.notes.refused, *others]:
                 left[a:b] = [b""] * (b - a)
             counts = [sum(map(bool, left[s : s + f.rows])) for s, f in zip(segment.starts, segment.frames, strict=True)]
             await asyncio.to_thread(path.write_bytes, b"".join(left))
             wrong = await _count_bad(engine, rest, counts)
             bad = [f.rows - n + w for f, n, w in zip(segment.frames, counts, wrong, strict=True)]
-            if sum(bad) < segment.rows:
+            for a, b, _ in others:  # in the tables already
+                for index in range(bisect_left(segment.starts, a), bisect_left(segment.starts, b)):
+                    bad[index] = read[index]
+            if sum(counts) > sum(wrong):
                 try:
                     if not await _stored(engine, rest, copies, bad, None):
                         return None
@@ -267,17 +337,21 @@ async def _rest_from_copy(job: _Job, copies: Probe, read: list[int]) -> list[int
     rows of each request. None: nothing was parsed, or it failed in any way, and the file is asked.
     """
     notes = job.segment.notes
-    if not copies.staged or notes.whole or any(b - a > 1 for a, b, _ in notes.refused):
+    if (
+        not copies.staged
+        or notes.whole
+        or not _may_be_read_from_copy(job)
+        or any(b - a > 1 for a, b, _ in notes.refused)
+    ):
         return None
-    if any(re.search("JSON|Dynamic", f.column.type) for f in job.reader.fields):
-        return None  # what is stored of such a value could hang on the way that it takes
     bad = read.copy()
     for a, _, _ in notes.refused:
         bad[bisect_right(job.segment.starts, a) - 1] += 1
     try:
         if sum(bad) < job.segment.rows:
             settings = {**job.settings, "insert_deduplication_token": job.segment.token}
-            await copies.insert(job.table, isolate.without(notes.refused), settings)
+            others = isolate.others(job.segment.rows, notes.held)
+            await copies.insert(job.table, isolate.without([*notes.refused, *others]), settings)
     except SqlError:
         return None
     return bad

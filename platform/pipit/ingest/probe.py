@@ -21,6 +21,7 @@ from typing import Any
 from pipit.engine.client import Engine
 from pipit.errors import PipitError, SqlError
 from pipit.ingest import parse
+from pipit.ingest.limits import MAX_PARTITIONS_OF_VIEWS
 from pipit.ingest.parse import NUMBER, Reader
 from pipit.ingest.segment import Segment
 from pipit.sql.identifiers import quote
@@ -49,6 +50,7 @@ class Taker:
 
     table: str
     view: str = ""
+    name: str = ""  # of the view, as the engine knows it
 
 
 @dataclass(slots=True)
@@ -59,6 +61,7 @@ class Probe:
     settings: Mapping[str, str | int]  # of the segment's inserts
     staged: bool = False
     _stage: str = ""
+    _ready: str = ""  # rows for `feed`
     _names: dict[str, str] = field(default_factory=dict)  # of a copy: what it is a copy of
 
     @property
@@ -126,7 +129,7 @@ class Probe:
                 if error.engine_code in NOT_THE_ROWS:
                     raise
                 continue
-            yield Taker(front, shown(view))
+            yield Taker(front, shown(view), view)
 
     async def itself(self) -> Taker:
         return Taker(await self._clone(self._landing))
@@ -146,6 +149,60 @@ class Probe:
             f"INSERT INTO {into} ({names}) SELECT {names} FROM {self._place(self._stage)} {_between(0, last)}{without}",
             settings=settings,
         )
+
+    @property
+    def prepared(self) -> bool:
+        return bool(self._ready)
+
+    async def prepare(self, view: str, without: str, *, again: bool = False) -> bool:
+        """Whether the view can be fed directly, and its answer to the rows hangs on nothing else; these are then ready.
+        Its target must take or refuse a block as a whole, and feed no other view.
+        """
+        if not again and not self._is_simple(view, await self._tables()):
+            return False
+        with contextlib.suppress(SqlError):
+            ready = self._name(self._landing)
+            await self.engine.command(
+                f"CREATE TABLE {self._place(ready)} AS {self._place(self._landing)} ENGINE = Memory"
+            )
+            await self.insert(self._place(ready), without, self._settings)
+            self._ready = ready
+        return bool(self._ready)
+
+    def _is_simple(self, view: str, known: Mapping[str, Mapping[str, Any]]) -> bool:
+        target = target_of(known[view]["created"]) if view in known else None
+        if target is None or target not in known or known[target]["views"] or not _is_plain(known[target]):
+            return False
+        return all(self._is(r.database, r.name, self._landing) for r in find_tables(known[view]["as_select"]))
+
+    async def feed(self, view: str, token: str) -> SqlError | None:
+        """Puts what the view makes of the prepared rows into its target, under a token of its own."""
+        known = await self._tables()
+        if view not in known:
+            return None  # it was deleted since
+        target = target_of(known[view]["created"])
+        assert target is not None
+        columns = await self.engine.rows(
+            "SELECT name FROM system.columns WHERE database = {database:String} AND table = {view:String} AND name IN "
+            "(SELECT name FROM system.columns WHERE database = {database:String} AND table = {target:String} "
+            "AND default_kind NOT IN ('MATERIALIZED', 'ALIAS')) ORDER BY position",
+            {"database": self._database, "view": view, "target": target},
+        )
+        names = ", ".join(quote(column["name"]) for column in columns)
+        select = known[view]["as_select"]
+        read = {r.start: self._place(self._ready) for r in find_tables(select)}
+        try:
+            await self.engine.command(
+                f"INSERT INTO {self._place(target)} ({names}) SELECT {names} FROM ({rename(select, read)})",
+                settings={
+                    **self.settings,
+                    "max_partitions_per_insert_block": MAX_PARTITIONS_OF_VIEWS,
+                    "insert_deduplication_token": token,
+                },
+            )
+        except SqlError as error:
+            return error
+        return None
 
     async def count(self, start: int, stop: int, without: str = "") -> int:
         """How many rows a question asks for."""
@@ -214,7 +271,7 @@ class Probe:
         if target is None:
             raise SqlError(f"The view {view} has no target")
         # Where a key is an expression it may throw, and is asked; a part costs more than the rest of the question.
-        plain = all(_PLAIN_KEY.fullmatch(known.get(target, {}).get(key, "(")) for key in ("partition", "sorting"))
+        plain = _has_plain_keys(known.get(target, {}))
         into = await (self._without_rows(target) if plain else self._clone(target))
         for behind in self._views(target, known):
             await self._attach(behind, target, into, known)
@@ -242,6 +299,15 @@ async def drop(engine: Engine, database: str, table: str) -> None:
     if rows:
         listed = ", ".join(f"{quote(database)}.{quote(row['name'])}" for row in rows)
         await engine.command(f"DROP TABLE IF EXISTS {listed} SYNC")
+
+
+def _has_plain_keys(table: Mapping[str, Any]) -> bool:
+    return all(_PLAIN_KEY.fullmatch(table.get(key, "(")) for key in ("partition", "sorting"))
+
+
+def _is_plain(table: Mapping[str, Any]) -> bool:
+    """Nothing of it is computed while its parts are written, one after the other."""
+    return _has_plain_keys(table) and not re.search(r"\b(TTL|INDEX|PROJECTION)\b", table["created"])
 
 
 def _between(start: int, stop: int) -> str:

@@ -63,7 +63,9 @@ class Notes(msgspec.Struct):
     had come then (`load.blocks`). `bad`: the bad rows of each request, once its rows are stored. `refused`: the
     rows (first, end, reason) that the table or a view cannot take, fixed before any of its rows is inserted without
     them. `found`: how many of these each search found, where there was more than one. `whole`: its rows are being
-    stored in groups, and none may be left out of them any more.
+    stored in groups, and none may be left out of them any more. `held`: the requests (first row, end) that the view
+    `fed` refuses rows of. The table has all rows then; the view gets those of the other requests at once and under a
+    token apart, and what is left of the held ones later, under the segment's own.
     """
 
     blocks: dict[str, int] = msgspec.field(default_factory=dict)
@@ -72,6 +74,8 @@ class Notes(msgspec.Struct):
     refused: list[tuple[int, int, str]] = msgspec.field(default_factory=list)
     found: list[int] = msgspec.field(default_factory=list)
     whole: bool = False
+    held: list[tuple[int, int]] = msgspec.field(default_factory=list)
+    fed: str = ""
 
 
 class Damaged(Exception):
@@ -90,6 +94,7 @@ class Segment:
     frames: list[Frame] = field(default_factory=list)
     waiters: dict[int, asyncio.Future[Any]] = field(default_factory=dict)  # by request; the loader's to resolve
     notes: Notes = field(default_factory=Notes)
+    tried: bool = False  # perhaps: some of its rows may be stored
     _chain: Any = field(default_factory=lambda: hashlib.blake2b(digest_size=16))
 
     @property
@@ -191,7 +196,7 @@ def recover(path: Path) -> Segment:
         header = msgspec.json.decode(text, type=Header)
     except msgspec.DecodeError:
         raise Damaged(f"The segment {path.name} has no readable header") from None
-    segment = Segment(path, nonce, header, size=end)
+    segment = Segment(path, nonce, header, size=end, tried=True)
     while segment.size < len(data):
         start = segment.size
         end = data.find(b"\n", start) + 1
