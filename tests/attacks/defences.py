@@ -1116,8 +1116,7 @@ DEFENCES: tuple[Defence, ...] = (
         "engine/embedded/child.py",
         "    os.umask(0o077)",
         "    pass",
-        (f"{_SECRETS}::test_a_data_directory_that_is_open_is_closed",),
-        together_with=("the server's files are its owner's",),
+        (f"{_SECRETS}::test_the_engine_closes_its_files_itself",),
     ),
     Defence(
         "a part of an admin token is no token",

@@ -12,6 +12,7 @@ import pytest
 
 from pipit.access.tokens import make_token
 from pipit.cli.instance import TOKEN_FILE, hold, server_token
+from pipit.engine import open_engine
 from pipit.errors import BadRequest
 from processes import Served, served
 from serving import Workspace
@@ -67,8 +68,25 @@ def test_a_data_directory_that_is_open_is_closed(tmp_path: Path) -> None:
     assert found == []
 
 
+async def test_the_engine_closes_its_files_itself(tmp_path: Path) -> None:
+    """K44: whoever starts it."""
+    before = os.umask(0o022)
+    try:
+        async with open_engine(tmp_path) as engine:
+            await engine.command("CREATE TABLE t (x UInt8) ENGINE = MergeTree ORDER BY x")
+            await engine.insert("t", [{"x": 1}])
+            found = _open_below(tmp_path / "engine") + _open_below(tmp_path / "spool")
+    finally:
+        os.umask(before)
+    assert found == []
+
+
 def _open_to_others(server: Served) -> list[str]:
-    paths = [server.data, *server.data.rglob("*")]
+    return _open_below(server.data)
+
+
+def _open_below(folder: Path) -> list[str]:
+    paths = [folder, *folder.rglob("*")]
     return [str(path) for path in paths if path.exists() and not path.is_symlink() and stat.S_IMODE(path.stat().st_mode) & 0o077]
 
 
