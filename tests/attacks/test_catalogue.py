@@ -28,7 +28,7 @@ CATALOGUE = {
             "20 21 22 23 24 25 26 27",  # writes through views, idempotency keys, names of environments
             "30 31 32 33 39",  # writes
             "40 41 42 43 44 45 46 47",  # the server
-            "70 71 72 73 74 75",  # templates
+            "70 71 72 73 74 75 79",  # templates
         )
     ),
 }

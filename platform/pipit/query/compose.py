@@ -51,6 +51,7 @@ class Prepared:
     tables: frozenset[str]
     nodes: tuple[NodeTarget, ...]
     names: frozenset[str] = frozenset()  # the resources it names, as a token's scopes name them
+    written: frozenset[str] = frozenset()  # the same as they stand in the text
     settings: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -64,6 +65,7 @@ class Composed:
     names: frozenset[str] = frozenset()  # data sources and pipes that the outermost text names
     cache_seconds: int = 0  # what a `cache_ttl` of the pipe's own nodes says; 0: none does
     pipes: frozenset[str] = frozenset()  # those whose nodes stand in it
+    chosen: frozenset[str] = frozenset()  # resources that a request's value named, and no author's text
 
 
 class Composer:
@@ -85,6 +87,7 @@ class Composer:
         fences: Fences = NO_FENCES,
     ) -> Composed:
         """The statement of a pipe's node. `over` is SQL over `_`, which then means this node's result."""
+        binder.identifiers.clear()
         top = over if over is not None else render(snapshot, node, values, binder)
         under = "_" if over is not None else None
         return self._compose(snapshot, pipe, node, top, values, binder, under_name=under, fences=fences)
@@ -123,6 +126,7 @@ class Composer:
         underscore = NodeTarget(pipe, node) if under_name and pipe and node else None
         owner = None if adhoc else pipe
         top = self._prepare(snapshot, owner, text, fences, under=underscore)
+        chosen = set() if adhoc or node is None else _chosen(top, node, binder)
         parts: dict[tuple[str, str], Prepared] = {}
         path: list[tuple[str, str]] = []
         if node is not None and pipe is not None and under_name is None:
@@ -140,6 +144,7 @@ class Composer:
             if target.pipe is not pipe:
                 binder.cache_seconds = said  # the pipe that is asked decides whether its answers are kept
             prepared = self._prepare(snapshot, target.pipe, rendered, fences)
+            chosen.update(_chosen(prepared, target.node, binder))
             for inner in prepared.nodes:
                 visit(inner)
             path.pop()
@@ -155,7 +160,8 @@ class Composer:
         settings |= {**top.settings, **binder.settings}
         tables = top.tables.union(*(p.tables for p in parts.values()))
         pipes = frozenset(name for name, _ in parts)
-        return Composed(self._join(snapshot, top, parts), tables, settings, top.names, binder.cache_seconds, pipes)
+        text = self._join(snapshot, top, parts)
+        return Composed(text, tables, settings, top.names, binder.cache_seconds, pipes, frozenset(chosen))
 
     def _join(self, snapshot: Snapshot, top: Prepared, parts: Mapping[tuple[str, str], Prepared]) -> str:
         """The outermost text with the other nodes before it."""
@@ -192,7 +198,14 @@ def render(snapshot: Snapshot, node: CompiledNode, values: Mapping[str, RequestV
     """A node's SQL with its values bound."""
     if node.template is None:
         return node.node.sql
+    binder.identifiers.clear()
     return node.template.render(values, binder, secrets=snapshot.secrets)
+
+
+def _chosen(prepared: Prepared, node: CompiledNode, binder: Binder) -> set[str]:
+    """The resources of a text that were printed as identifiers just now, and are no word of its author's."""
+    words = node.template.words if node.template is not None else frozenset()
+    return (binder.identifiers & prepared.written) - words
 
 
 def prepare(
@@ -215,6 +228,7 @@ def prepare(
             raise SqlError(f"The table function '{function.name}' is not allowed")
     tables: set[str] = set()
     names: set[str] = set()
+    written: set[str] = set()
     nodes: dict[tuple[str, str], NodeTarget] = {}
     replacements: dict[int, str | tuple[str, str]] = {}
     for reference in find_tables(sql):
@@ -230,6 +244,7 @@ def prepare(
                 continue  # `x IN name` may be a column or an alias; a table would be seen in the engine's tree
             full = f"{reference.database}.{reference.name}" if reference.database else reference.name
             raise _not_found(reference, full)
+        written.add(reference.name)
         if isinstance(target, TableTarget):
             tables.add(f"{target.table.database}.{target.physical}")
             names.add(target.table.name)
@@ -240,7 +255,8 @@ def prepare(
             new = quote(cte_name(target.pipe.name, target.node.name))
         replacements[reference.start] = new
     renamed = rename(sql, replacements, home=snapshot.workspace.name)
-    return Prepared(renamed, frozenset(tables), tuple(nodes.values()), frozenset(names), own_settings)
+    listed = frozenset(names), frozenset(written)
+    return Prepared(renamed, frozenset(tables), tuple(nodes.values()), *listed, own_settings)
 
 
 def _not_found(reference: TableReference, full: str) -> UnknownResource:

@@ -50,7 +50,7 @@ from pipit.query.limits import (
 )
 from pipit.query.log import QUERY_API, Counts, Origin, Sink, log_line, record, status_of
 from pipit.query.plan import Plan
-from pipit.query.secure import check_filters, check_scopes, filter_setting, filters_for
+from pipit.query.secure import check_chosen, check_filters, check_scopes, filter_setting, filters_for
 from pipit.query.slots import Slots, name_of, places
 from pipit.query.stuck import Stuck
 from pipit.query.utf8 import repaired
@@ -413,6 +413,7 @@ class Reader:
             _check_sql_size(query.over)
         over = query.over or None
         composed = self._composer.pipe(snapshot, pipe, pipe.endpoint, values, binder, over=over, fences=fences)
+        check_chosen(snapshot, security, composed.chosen)
         # Also of pipes that a template named only now.
         grants.fixes(security, query.pipe, fixed, (n for p in composed.pipes for n in snapshot.pipes[p].fixed_params))
         if query.over and not security.is_admin:

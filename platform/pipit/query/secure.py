@@ -15,7 +15,7 @@ physical name, as text printed by the one literal printer.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from pipit.access.context import SecurityContext
 from pipit.access.filters import jwt_filter
@@ -70,6 +70,19 @@ def check_services(snapshot: Snapshot, security: SecurityContext) -> None:
     if security.is_tenant and (policed or scoped or security.context):
         raise ReadRefused(
             "A tenant's token cannot read the workspace's log (tinybird.*)", hint="Use a token of the workspace."
+        )
+
+
+def check_chosen(snapshot: Snapshot, security: SecurityContext, chosen: Collection[str]) -> None:
+    """In a project with row policies, which tables a tenant's request reads is its author's to say.
+
+    `chosen`: the data sources and pipes that only the request named. A deploy refuses a parameter that stands in
+    `table(...)` itself; what becomes a name on a longer way (`{% set t = x %}`, a loop, a method) is seen here.
+    """
+    if chosen and security.is_tenant and any(table.policy is not None for table in snapshot.tables.values()):
+        raise ReadRefused(
+            "A parameter of the request chooses a table, in a project with row policies",
+            hint="The pipe's author names the tables: {% if x == 'a' %} a {% else %} b {% end %}.",
         )
 
 

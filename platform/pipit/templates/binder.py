@@ -55,6 +55,7 @@ class Binder:
         self.fixed = fixed
         self.params: dict[str, ParamValue] = {}
         self.settings: dict[str, str] = {}
+        self.identifiers: set[str] = set()  # that table(), symbol(), column() and columns() printed in one rendering
         self.visited: set[Branch] = set()  # filled by traced templates only
         self.seconds = 0.0  # that renderings with this binder took
         self.cache_seconds = 0  # the shortest `cache_ttl` that was rendered; 0: none

@@ -61,6 +61,7 @@ class Scope:
     guarded: list[Set[str]] = field(default_factory=list)  # the names that each of them asks defined() of
     uses: list[Use] = field(default_factory=list)
     secrets: list[str] = field(default_factory=list)  # those without a default
+    texts: set[str] = field(default_factory=set)  # the author's string literals
     problems: list[BadExpression] = field(default_factory=list)  # in branches that a request may not take
     macros: list[nodes.Macro] = field(default_factory=list)  # the comprehensions, to stand before everything else
     conditional: int = 0  # blocks around that a request may not come to
@@ -101,6 +102,9 @@ def parse_statement(text: str, scope: Scope, line: int, column: int, *, head: st
         raise syntax_error(f"Invalid expression: {text[:100]}", line, column) from error
     if len(body) != 1:
         raise syntax_error(f"Invalid expression: {text[:100]}", line, column)
+    scope.texts.update(
+        part.value for part in ast.walk(body[0]) if isinstance(part, ast.Constant) and isinstance(part.value, str)
+    )
     return body[0]
 
 

@@ -130,7 +130,7 @@ def defined(state: State, name: str | None, value: Any) -> bool:
 
 def column(state: State, name: str | None, value: Any, default: Any = None) -> Sql:
     found = _or_default(state, name, value, default, True, None)
-    return Sql("NULL") if found is None else _dotted(as_text(found))
+    return Sql("NULL") if found is None else _dotted(state, as_text(found))
 
 
 def columns(state: State, name: str | None, value: Any, default: Any = None, *, fn: Any = None) -> Sql:
@@ -143,7 +143,7 @@ def columns(state: State, name: str | None, value: Any, default: Any = None, *, 
         )
     if isinstance(found, (list, tuple)):
         raise value_error("The 'columns' function expects a String not an Array")
-    names = [_dotted(part.strip()) for part in as_text(found).split(",")]
+    names = [_dotted(state, part.strip()) for part in as_text(found).split(",")]
     if fn is None:
         return Sql(",".join(names))
     if not isinstance(fn, str) or not _FUNCTION.match(fn):
@@ -153,21 +153,22 @@ def columns(state: State, name: str | None, value: Any, default: Any = None, *, 
 
 def symbol(state: State, name: str | None, value: Any, default: Any = None) -> Sql:
     found = _or_default(state, name, value, default, True, None)
-    return Sql("NULL") if found is None else _name(as_text(found).replace('"', ""))
+    return Sql("NULL") if found is None else _name(state, as_text(found).replace('"', ""))
 
 
 def table(state: State, name: str | None, value: Any, default: Any = None) -> Sql:
     found = as_text(_or_default(state, name, value, default, True, None) or "")
     if not _TABLE.match(found):
         raise value_error("The 'table' function expects the name of a Data Source or Pipe")
+    state.binder.identifiers.update(found.split("."))
     return Sql(found)
 
 
-def _dotted(text: str) -> Sql:
-    return Sql(".".join(_name(part) for part in text.split(".")))
+def _dotted(state: State, text: str) -> Sql:
+    return Sql(".".join(_name(state, part) for part in text.split(".")))
 
 
-def _name(text: str) -> Sql:
+def _name(state: State, text: str) -> Sql:
     """A name in backquotes. What could close a comment, or what no column is called, is refused."""
     if not text or _NO_NAME.search(text) or len(text) > 500:
         raise value_error("Not the name of a column")
@@ -175,6 +176,7 @@ def _name(text: str) -> Sql:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
         raise value_error("Not the name of a column") from error
+    state.binder.identifiers.add(text)
     return Sql(quote(text))
 
 

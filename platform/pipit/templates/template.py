@@ -11,6 +11,7 @@ and braces in it are an error.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
@@ -47,6 +48,7 @@ _FAILURES: tuple[type[BaseException], ...] = (*TEMPLATE_FAILURES, jinja2.Templat
 _NO_SECRETS: Mapping[str, str] = MappingProxyType({})
 _MAX_SOURCE = 1_000_000
 _MAX_BLOCKS = 5_000  # each takes some time to compile
+_WORD = re.compile(r"\w+")
 _PLACE = "pipit"  # what stands for an expression while its place is looked at
 
 
@@ -75,7 +77,7 @@ class Template:
 
     __slots__ = (
         "_code", "_render", "branches", "is_template", "name", "parameters", "problems", "secrets", "source", "text",
-        "uses",
+        "uses", "words",
     )  # fmt: skip
 
     name: str
@@ -86,6 +88,7 @@ class Template:
     secrets: tuple[str, ...]  # the names of those that it needs: used somewhere without a default
     uses: tuple[Use, ...]  # each place in which it reads a parameter
     problems: tuple[BadExpression, ...]  # expressions that would fail, in branches that a request may not take
+    words: frozenset[str]  # that its author wrote, in SQL and in string literals
     branches: tuple[Branch, ...]  # all there are; only known where it was compiled with `traced`
     _render: jinja2.Template | None
     _code: str
@@ -103,6 +106,7 @@ class Template:
         self.branches = ()
         self.uses = ()
         self.problems = ()
+        self.words = frozenset()
         self._render, self._code = None, ""
         start = len(source) - len(source.lstrip())
         self.is_template = source.startswith("%", start)
@@ -124,6 +128,8 @@ class Template:
         self.branches = tuple(scope.branches or ())
         self.uses = tuple(scope.uses)
         self.problems = tuple(scope.problems)
+        written = (*scope.texts, *(part.text for part in parts if part.kind is PartKind.TEXT))
+        self.words = frozenset(word for text in written for word in _WORD.findall(text))
         if len(parts) == 1 and parts[0].kind is PartKind.TEXT:
             self.text = parts[0].text
             return self
