@@ -160,7 +160,7 @@ async def test_what_a_request_may_do_without_is_warned_of_with_its_place(engine:
         ("branch.pipe", 6, 13): (f"node 'e': Invalid function name: foo{end}", ""),
         ("branch.pipe", 6, 24): (f"node 'e': Invalid function name: Strng{end}", "Did you mean String?"),
         ("branch.pipe", 8, 20): (f"node 'e': Invalid method name: uper{end}", warned[("branch.pipe", 8, 20)][1]),
-        ("loop.pipe", 4, 44): (f"node 'e': Invalid expression: Attribute{end}", ""),
+        ("loop.pipe", 4, 44): (f"node 'e': Invalid expression: loop.first{end}", ""),
     }
 
 

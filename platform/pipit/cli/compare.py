@@ -84,9 +84,16 @@ def show(first: View, second: View, *, sql: bool) -> None:
             ("Row filters", "filters", "none: every row is visible to both"),
             ("Settings", "settings", "none"),
         ):
-            _show_values(title, first.plan[key], second.plan[key], nothing, all=sql or key != "settings")
+            values = (filters(view.plan) if key == "filters" else view.plan[key] for view in (first, second))
+            _show_values(title, *values, nothing, all=sql or key != "settings")
         line(out, "")
     _show_rows(first, second)
+
+
+def filters(plan: Mapping[str, Any]) -> dict[str, Any]:
+    """A plan's row filters under the names of the project's data sources."""
+    names = plan.get("tables", {})
+    return {names.get(table, table): value for table, value in plan["filters"].items()}
 
 
 def as_json(pipe: str, first: View, second: View) -> None:

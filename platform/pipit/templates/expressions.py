@@ -198,7 +198,7 @@ class _Translator:
     def visit(self, tree: ast.expr) -> nodes.Expr:
         method = getattr(self, f"visit_{type(tree).__name__}", None)
         if method is None or (type(tree) in _WIDE and not self.wide):
-            raise self.fail(f"Invalid expression: {type(tree).__name__}")
+            raise self.fail(f"Invalid expression: {_said(tree)}")
         found: nodes.Expr = method(tree)
         return found
 
@@ -368,11 +368,11 @@ class _Translator:
     def visit_Call(self, tree: ast.Call) -> nodes.Expr:
         starred = any(isinstance(argument, ast.Starred) for argument in tree.args)
         if starred or any(k.arg is None for k in tree.keywords):
-            raise self.fail("Invalid expression: Starred")
+            raise self.fail("Invalid expression: * or ** in a call")
         if isinstance(tree.func, ast.Attribute):
             return self.method(tree, tree.func)
         if not isinstance(tree.func, ast.Name):
-            raise self.fail(f"Invalid expression: a call of {type(tree.func).__name__}")
+            raise self.fail(f"Invalid expression: a call of {_said(tree.func)}")
         name = keywords.show(tree.func.id)
         function = FUNCTIONS.get(name)
         if function is not None:
@@ -551,6 +551,38 @@ def assign(names: list[str], target: ast.expr, value: nodes.Expr) -> nodes.Call:
     if isinstance(target, ast.Name):
         return call("assign", nodes.Const(names[0]), value)
     return call("assign_all", nodes.List([nodes.Const(name) for name in names]), value)
+
+
+_WORDS: dict[type[ast.expr], str] = {
+    ast.Call: "a call",
+    ast.Constant: "a constant",
+    ast.Dict: "{key: value}",
+    ast.DictComp: "{key: value for ...}",
+    ast.GeneratorExp: "(... for ...)",
+    ast.JoinedStr: "f'...'",
+    ast.Lambda: "lambda",
+    ast.List: "[...]",
+    ast.ListComp: "[... for ...]",
+    ast.NamedExpr: ":=",
+    ast.Set: "{...}",
+    ast.SetComp: "{... for ...}",
+    ast.Slice: "a slice",
+    ast.Starred: "*",
+    ast.Subscript: "x[...]",
+    ast.Yield: "yield",
+    ast.YieldFrom: "yield from",
+}
+
+
+def _said(tree: ast.expr) -> str:
+    """What kind of expression it is, as it is written. Names only: who sends a request did not write the values."""
+    if isinstance(tree, ast.Attribute):
+        owner = tree.value
+        before = _said(owner) if isinstance(owner, ast.Attribute) else ""
+        if isinstance(owner, ast.Name):
+            before = keywords.show(owner.id)
+        return f"{before}.{keywords.show(tree.attr)}"
+    return _WORDS.get(type(tree), type(tree).__name__)
 
 
 def _bad(error: BadExpression) -> nodes.Expr:
