@@ -68,3 +68,21 @@ async def test_a_token_that_names_ids_is_explained_as_it_is_served(workspace: Wo
     assert (await workspace.get("/v0/pipes/totals.json", token=token)).status == 200
     reply = await workspace.post("/v1/explain", json={"pipe": id, "token": token})
     assert reply.status == 200 and reply.json["as"] == {"kind": "jwt", "name": "tenant"}, reply.text
+
+
+@pytest.mark.parametrize(
+    ("sql", "said"),
+    [
+        ("SELECT amount FROM sales ORDER amount", "at `amount`, position 32"),
+        ("SELECT amount FROM sales WHERE tenant = '' AND AND 1", "at `1`, position 52"),
+        ("SELECT 'ä' AS a\nFROM sales\nORDER a", "at `a`, position 34"),
+        ("SELECT total FROM totals GROUP total", "at `total`, position 32"),
+        ("SELECT amount FROM sales WHERE", "at the end of the query"),
+    ],
+)
+async def test_a_syntax_error_of_ones_own_sql_has_its_place_there(workspace: Workspace, sql: str, said: str) -> None:
+    """Not in the statement that is sent to the engine, which nobody sees."""
+    await workspace.deploy(FILES)
+    reply = await workspace.post("/v0/sql", data=sql)
+    assert reply.status == 400 and f"Syntax error: cannot be read {said} (SYNTAX_ERROR)" in reply.text, reply.text
+    assert "d1_" not in reply.text and "failed at" not in reply.text

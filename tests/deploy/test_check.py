@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from pipit.deploy.check import Checked, check_files
@@ -216,10 +218,41 @@ async def test_a_syntax_error_shows_the_sql_that_it_means_once(engine: Engine) -
     first, short = found.errors
     assert (first.file, first.line) == ("broken.pipe", 6) and "after: WHERE 1 AND AND" in first.message
     assert "`name =` {p" in first.message
-    assert "at the end of: " in short.message and short.message.endswith("`events` WHERE")
+    assert "at the end of: " in short.message and short.message.endswith("SELECT name FROM events WHERE")
     (late,) = [w for w in found.warnings if w.file == "late.pipe"]
     assert "cannot be read at" in late.message
     assert not any("__no_value__" in told.message for told in (*found.errors, *found.warnings))
+
+
+@pytest.mark.parametrize(
+    ("sql", "place", "said"),
+    [
+        ("SELECT id FROM ev WHERE who = '' AND AND 1", (3, 42), "at `1` (after: SELECT id FROM ev WHERE who = '' AND AND)"),
+        ("SELECT id FROM ev ORDER id", (3, 25), "at `id` (after: SELECT id FROM ev ORDER)"),
+        ("SELECT 'ä' AS id FROM ev ORDER id", (3, 32), "at `id` (after: SELECT 'ä' AS id FROM ev ORDER)"),
+        ("WITH x AS (SELECT id FROM ev) SELECT id FROM x, ev WHERE id id", (3, 61), "at `id`"),
+        ("SELECT id FROM ev AS e WHERE who = 'a long text that goes on' AND who != 'b' AND AND 1", (3, 86), "at `1` (after: "),
+        ("SELECT id FROM\n    ev\n    GROUP id", (5, 11), "at `id` (after: GROUP)"),
+        ("SELECT id FROM one ORDER id", (6, 26), "at `id` (after: SELECT id FROM one ORDER)"),
+        ("SELECT id FROM ev WHERE", (3, 24), "at the end of: SELECT id FROM ev WHERE"),
+    ],
+)
+async def test_a_syntax_error_is_told_where_it_is_in_the_projects_names(
+    engine: Engine, sql: str, place: tuple[int, int], said: str
+) -> None:
+    """Also where its word stands earlier in the text too, and where the text is cut."""
+    one = "NODE one\nSQL >\n    SELECT id FROM ev\n" if "one" in sql else ""
+    found = await checked(
+        engine,
+        ev__datasource="SCHEMA >\n    `id` Int32,\n    `who` String\nENGINE MergeTree\nENGINE_SORTING_KEY id\n",
+        e__pipe=f"{one}NODE e\nSQL >\n    {sql}\nTYPE endpoint\n",
+    )
+    (error,) = found.errors
+    assert f"cannot be read {said}" in error.message
+    assert not re.search(r"ck_|[0-9a-f]{8}|d\d+_|_\d_|AS `ev`|`\.", error.message), error.message
+    after = error.message.partition("(after: ")[2]
+    assert not after or after.removesuffix(")").split()[0] in sql.split(), error.message
+    assert (error.line, error.column) == (place[0], place[1] + 4 * (place[0] < 5 or bool(one))), error
 
 
 async def test_nodes_that_are_broken_each_by_itself_are_all_told(engine: Engine) -> None:

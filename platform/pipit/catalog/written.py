@@ -23,6 +23,14 @@ def as_written(message: str, snapshot: Snapshot) -> str:
     return _CTE.sub(lambda found: _node(found, snapshot), message)
 
 
+_SAME = re.compile(r"`?\b([A-Za-z_]\w*)`? AS `\1`")
+
+
+def text_as_written(sql: str, snapshot: Snapshot) -> str:
+    """A statement's text so, without the aliases that only say a table's name again."""
+    return _SAME.sub(r"\1", as_written(sql, snapshot))
+
+
 def _node(found: re.Match[str], snapshot: Snapshot) -> str:
     length, names = int(found[1]), found[2]
     pipe = snapshot.pipes.get(names[:length])

@@ -84,8 +84,8 @@ def show(first: View, second: View, *, sql: bool) -> None:
             ("Row filters", "filters", "none: every row is visible to both"),
             ("Settings", "settings", "none"),
         ):
-            values = (filters(view.plan) if key == "filters" else view.plan[key] for view in (first, second))
-            _show_values(title, *values, nothing, all=sql or key != "settings")
+            one, other = (filters(view.plan) if key == "filters" else view.plan[key] for view in (first, second))
+            _show_values(title, one, other, nothing, all=sql or key != "settings")
         line(out, "")
     _show_rows(first, second)
 

@@ -17,6 +17,7 @@ from pipit.catalog.names import first_names
 from pipit.catalog.required import unpoliced
 from pipit.catalog.snapshot import CompiledNode, CompiledPipe, Snapshot, Workspace
 from pipit.catalog.switched import switched_off
+from pipit.catalog.written import text_as_written
 from pipit.datafiles.resources import NodeType, Project
 from pipit.datafiles.resources import Warning as ProjectWarning
 from pipit.deploy import ddl
@@ -38,7 +39,7 @@ from pipit.errors import CustomError, DatafileError, PipitError, SqlError, Templ
 from pipit.ingest import create_quarantine, problems
 from pipit.query.compose import Composer
 from pipit.query.examine import Examiner
-from pipit.sql.tree import EXPLAIN_RAW
+from pipit.sql.unread import Unread, place_in
 from pipit.templates import Binder, is_reserved
 from pipit.templates.failures import PREFIX, BadExpression
 from pipit.templates.values import NO_VALUE
@@ -203,7 +204,7 @@ async def _try_node(
     except SqlError as error:
         # The placeholder's value, not the SQL: `toInt64('__no_value__')`. Names and types were resolved by then.
         if not (binder.params and error.engine_code in VALUE_ERRORS):
-            raise _with_sql(error, composed.sql) from None
+            raise
 
 
 async def _create_views(
@@ -334,9 +335,13 @@ def _needs_value(error: TemplateError) -> bool:
 
 
 def _place(pipe: CompiledPipe, node: CompiledNode, error: PipitError, snapshot: Snapshot) -> DatafileError:
-    message = _PLACEHOLDER.sub("a parameter's value", logical(error.message, snapshot))
+    place: tuple[int, int] | None = None
+    message = logical(error.message, snapshot)
+    if isinstance(error, Unread):
+        message, place = _read_so_far(error, node.node.sql, snapshot)
+    message = _PLACEHOLDER.sub("a parameter's value", message)
     kind = "materialized node" if node.node.type is NodeType.MATERIALIZED else "node"
-    line, column = _where(node.node.sql, message)
+    line, column = place or _where(node.node.sql, message)
     return node_error(
         pipe.pipe,
         node.node,
@@ -349,33 +354,33 @@ def _place(pipe: CompiledPipe, node: CompiledNode, error: PipitError, snapshot: 
 
 _WORD = re.compile(r"\w+")
 _PLACEHOLDER = re.compile(rf"'{NO_VALUE}'|\b{NO_VALUE}\b")
-_AT = re.compile(r"failed at position (\d+)(?: \(line (\d+), col (\d+)\))?")
 _SHOWN = 60  # characters of SQL on either side of what cannot be read
-_SYNTAX_ERROR = 62
 
 
-def _with_sql(error: SqlError, sql: str) -> SqlError:
-    """A syntax error with the SQL that it means, which nobody sees otherwise: the template's result, with names of
-    parameters in place of their values."""
-    found = _AT.search(error.message)
-    if error.engine_code != _SYNTAX_ERROR or not found:
-        return error
-    line, column = (int(found[2]), int(found[3])) if found[2] else (1, int(found[1]))
-    lines = sql.splitlines()
-    if line > len(lines):
-        return error
-    text = lines[line - 1]
-    at = column - 1 - (len(EXPLAIN_RAW) if line == 1 else 0)
-    if not 0 <= at <= len(text):
-        return error
-    if at == len(text):
-        near = f"at the end of: {text[-_SHOWN:].strip()}"
+def _read_so_far(error: Unread, sql: str, snapshot: Snapshot) -> tuple[str, tuple[int, int] | None]:
+    """What cannot be read, with the SQL around it, which nobody sees otherwise: the template's result, with names of
+    parameters in the place of their values. And line and column in the node's own text."""
+    before = logical(text_as_written(error.before, snapshot), snapshot)
+    here = logical(text_as_written(error.here, snapshot), snapshot)
+    found = place_in(sql, before, here)
+    place = (sql.count("\n", 0, found[0]) + 1, found[0] - sql.rfind("\n", 0, found[0])) if found else None
+    shown = _last(before)
+    if not here.strip():
+        near = f"at the end of: {shown}"
     else:
-        here = text[at : at + _SHOWN].strip()
-        written = here.partition("{")[0].strip()  # as the node has it: looked for there (`_where`)
-        near = f"at `{written}`{here[len(written) :]}" if written and "`" not in written else f"at: {here}"
-        near += f" (after: {text[max(0, at - _SHOWN) : at].strip() or 'nothing'})"
-    return SqlError(f"{error.message[: found.start()].rstrip()} cannot be read {near}", engine_code=_SYNTAX_ERROR)
+        first = (here.splitlines() or [""])[0][:_SHOWN].strip()
+        written = first.partition("{")[0].strip()
+        near = f"at `{written}`{first[len(written) :]}" if written and "`" not in written else f"at: {first}"
+        near += f" (after: {shown or 'nothing'})"
+    return f"Syntax error: cannot be read {near}", place
+
+
+def _last(text: str) -> str:
+    """The end of the last line, from the beginning of a word on."""
+    line = (text.rstrip().splitlines() or [""])[-1]
+    if len(line) <= _SHOWN:
+        return line.strip()
+    return line[-_SHOWN - 1 :].partition(" ")[2].strip() or line[-_SHOWN:]
 
 
 _NAMED = re.compile(r"`([^`\n]+)`|'([^'\n]+)'|\bfunction (\w+)", re.IGNORECASE)

@@ -19,7 +19,7 @@ from cachetools import LRUCache
 
 from pipit.catalog.snapshot import Snapshot
 from pipit.engine.client import Engine
-from pipit.errors import ReadRefused
+from pipit.errors import ReadRefused, SqlError
 from pipit.query.compose import CACHE_CHARACTERS, SYSTEM_TABLES, Composed, remember
 from pipit.query.fences import Used
 from pipit.query.limits import EXAMINE_SETTINGS, SettingsDict
@@ -31,6 +31,7 @@ from pipit.sql.precheck import check_text
 from pipit.sql.samples import counted_sample
 from pipit.sql.tenant import check_tenant_trees
 from pipit.sql.tree import EXPLAIN_RAW, EXPLAIN_RESOLVED, Reads, check_reads, parse_query_tree
+from pipit.sql.unread import unread
 from pipit.templates import Binder
 
 # What the analyzer itself puts into the RESOLVED tree. A text that calls it shows it in the RAW one, and is refused.
@@ -119,13 +120,13 @@ class Examiner:
         # One filter per table of the workspace: '0' lets no row through, whichever of them a scalar subquery reads.
         nothing = filter_setting(dict.fromkeys(snapshot.physical_tables, "0"))
         settings = {**composed.settings, **(limits or {}), **EXAMINE_SETTINGS, "additional_table_filters": nothing}
-        reply = await self._engine.query(
-            explain + composed.sql,
-            binder.params,
-            settings=settings,
-            database=snapshot.workspace.database,
-            format="TSVRaw",
-        )
+        text = explain + composed.sql
+        try:
+            reply = await self._engine.query(
+                text, binder.params, settings=settings, database=snapshot.workspace.database, format="TSVRaw"
+            )
+        except SqlError as error:
+            raise unread(error, text, len(explain)) from None
         return reply.decode("utf-8", "surrogateescape")
 
 

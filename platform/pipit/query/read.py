@@ -16,7 +16,7 @@ from pipit.access import grants
 from pipit.access.context import SecurityContext
 from pipit.access.params import RequestParams, merge
 from pipit.catalog.snapshot import CompiledNode, CompiledPipe, Snapshot
-from pipit.catalog.written import as_written
+from pipit.catalog.written import as_written, text_as_written
 from pipit.engine.client import Engine, ParamValue
 from pipit.engine.failures import result_too_large, without_values
 from pipit.errors import (
@@ -54,6 +54,7 @@ from pipit.query.secure import check_chosen, check_filters, check_scopes, filter
 from pipit.query.slots import Slots, name_of, places
 from pipit.query.stuck import Stuck
 from pipit.query.utf8 import repaired
+from pipit.sql.unread import Unread, place_in, without_place
 from pipit.templates import Binder, RequestValue, Template
 from pipit.templates.binder import holds_secret
 
@@ -309,9 +310,7 @@ class Reader:
         ) as chunks:
             return await self._store.take(_counted(repaired(plan.format, chunks), most), name_of(security))
 
-    async def plan(
-        self, snapshot: Snapshot, security: SecurityContext, query: Query, *, fenced: bool = False
-    ) -> Plan:
+    async def plan(self, snapshot: Snapshot, security: SecurityContext, query: Query, *, fenced: bool = False) -> Plan:
         """Everything up to running: decides, composes, examines, filters. Raises what a client should see."""
         if security.workspace_id != snapshot.workspace.id:
             raise Forbidden("The token belongs to another workspace")
@@ -495,7 +494,9 @@ def _for_reader(
     is told what its token lacks, and else nothing: bounds that it met, too, depend on rows that are not its own."""
     if not security.is_tenant:
         if isinstance(error, SqlError) and error.is_engines:
-            return SqlError(as_written(error.message, snapshot), hint=error.hint, engine_code=error.engine_code)
+            own = query.sql if isinstance(query, SqlQuery) else ""
+            message = as_written(_placed(error, own, snapshot), snapshot)
+            return SqlError(message, hint=error.hint, engine_code=error.engine_code)
         return error
     if isinstance(query, SqlQuery):
         told = isinstance(error, (Forbidden, NotFound, Unavailable, RateLimited)) and not isinstance(error, ReadRefused)
@@ -503,6 +504,19 @@ def _for_reader(
     if not isinstance(error, SqlError):
         return error
     return SqlError("The query of this endpoint failed", hint=f"Quote the request id {request_id} to its owner.")
+
+
+def _placed(error: SqlError, own: str, snapshot: Snapshot) -> str:
+    """The message, with the place of a syntax error in the reader's own text, or with none: the engine's is in ours."""
+    rest = without_place(error)
+    if not own or not isinstance(error, Unread):
+        return rest
+    found = place_in(own, text_as_written(error.before, snapshot), text_as_written(error.here, snapshot))
+    if found is None:
+        return rest
+    at, word = found
+    where = f"at `{word}`, position {at + 1}" if word else "at the end of the query"
+    return rest.replace("Syntax error", f"Syntax error: cannot be read {where}", 1)
 
 
 def _check_sql_size(sql: str) -> None:
