@@ -14,7 +14,7 @@ from pipit.errors import UnprocessableWrite
 from pipit.ingest import Ingest, Target, isolate, limits
 from pipit.ingest.quarantine import create_table
 
-from .test_service import SETTINGS, Place, lines
+from .test_service import SETTINGS, Place, lines, make_place
 
 pytestmark = pytest.mark.anyio
 
@@ -380,3 +380,69 @@ async def test_copies_that_a_kill_left_are_dropped_by_the_next_start(engine: Eng
     async with place.ingest() as ingest:
         assert (await ingest.append(place.target, lines({"x": "1"}), wait=True)).loaded
     assert {name for name in await tables(place) if name.startswith("probe")} == set()
+
+
+@pytest.mark.parametrize(
+    ("columns", "bad", "taken"),
+    [
+        # A default that reads another column's: it sees that one's default.
+        ((("s", "String", "'abc'"), ("c", "Array(String)", "[s]")), {}, ["abc"]),
+        ((("s", "String", "'abc'"), ("c", "Array(String)", "[concat(s, 'x')]")), {}, ["abcx"]),
+        ((("u", "UInt16", "7"), ("c", "Array(UInt16)", "[u]")), {}, [7]),
+        ((("u", "UInt16", "7"), ("s", "UInt16", "`u` + 1"), ("c", "Array(UInt16)", "[s, `u`]")), {}, [8, 7]),
+        ((("s", "String", "'abc'"), ("c", "Nullable(String)", "upper(s)")), {}, "ABC"),
+        ((("s", "String", "'abc'"), ("c", "Map(String, UInt8)", "map(s, 1)")), {}, {"abc": 1}),
+        # A default that throws while the rows are read.
+        ((("s", "String", "'4'"), ("c", "Array(UInt8)", "[toUInt8(s)]")), {}, [4]),
+        ((("s", "String", "'4'"), ("c", "Array(UInt8)", "[toUInt8(s)]")), {"s": "bad"}, None),
+        ((("s", "String", ""), ("c", "Array(UInt8)", "[toUInt8(s)]")), {"s": "bad"}, None),
+        ((("s", "String", ""), ("c", "Nullable(UInt8)", "toUInt8(s)")), {"s": "bad"}, None),
+        ((("s", "Nullable(String)", ""), ("c", "Array(String)", "[s]")), {}, None),
+    ],
+)
+async def test_a_default_that_reads_another_column_withholds_nobody_elses_rows(
+    engine: Engine, tmp_path: Path, columns: Any, bad: dict[str, Any], taken: Any
+) -> None:
+    schema = (Column("id", "UInt32", "$.i"), *(Column(n, t, _path(n, t), d or None) for n, t, d in columns))
+    place = await make_place(engine, tmp_path, columns=schema)
+    async with place.ingest() as ingest:
+        good = [{"i": n, "s": "4", "u": 4} for n in range(50)]
+        mixed: list[Any] = [{"i": 901, "s": "5", "u": 5}, {"i": 902, **bad}, {"i": "none", **bad}, "no json"]
+        told, _ = await asyncio.wait_for(together(place, ingest, good, [{"i": 900, **bad}], mixed), 60)
+    one = int(taken is not None)
+    assert [(r.successful_rows, r.quarantined_rows, r.loaded) for r in told] == [
+        (50, 0, True),
+        (one, 1 - one, True),
+        (1 + one, 3 - one, True),
+    ]
+    rows = await engine.rows(f"SELECT c FROM `{place.database}`.d1_events WHERE id IN (900, 902)")
+    assert [r["c"] for r in rows] == [taken] * 2 * one
+    assert (await place.count(), await place.count("q1_events")) == (51 + 2 * one, 4 - 2 * one)
+    assert {name for name in await tables(place) if name.startswith("probe")} == set()
+
+
+async def test_a_default_that_throws_and_a_view_that_refuses(engine: Engine, tmp_path: Path) -> None:
+    schema = (
+        Column("id", "UInt32", "$.i"),
+        Column("s", "String", "$.s"),
+        Column("c", "Array(UInt8)", "$.c[:]", "[toUInt8(s)]"),
+    )
+    place = await make_place(engine, tmp_path, columns=schema)
+    await place.command(f"CREATE TABLE DB.d1_view (id UInt32) ENGINE = MergeTree ORDER BY id SETTINGS {SETTINGS}")
+    view = "CREATE MATERIALIZED VIEW DB.m1_of__x TO DB.d1_view AS SELECT id FROM DB.d1_events WHERE throwIf(id = 13) = 0"
+    await place.command(view)
+    async with place.ingest() as ingest:
+        told, _ = await asyncio.wait_for(
+            together(place, ingest, [{"i": 1, "s": "1"}], [{"i": 2, "s": "bad"}], [{"i": 13, "s": "1"}]), 60
+        )
+    assert [(r.successful_rows, r.quarantined_rows) for r in told] == [(1, 0), (0, 1), (0, 1)]
+    reasons = await engine.rows(f"SELECT id, c__error[1] AS why FROM `{place.database}`.q1_events ORDER BY toUInt8(id)")
+    assert [(r["id"], r["why"].split(" does not take")[0]) for r in reasons] == [
+        ("2", "the table"),
+        ("13", "the materialized view 'of.x'"),
+    ]
+    assert await place.count("d1_view") == 1
+
+
+def _path(name: str, type: str) -> str:
+    return f"$.{name}[:]" if type.startswith("Array") else f"$.{name}"

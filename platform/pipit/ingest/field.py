@@ -238,6 +238,11 @@ class Field:
         return f"if(empty({self.x}), arrayResize({nothing}, {call('JSONLength', self.steps)}), {value})"
 
     @property
+    def has_own_default(self) -> bool:
+        """`value` has the default in it: the engine would put it in place of what is sent as null, or empty."""
+        return self.column.default is not None and (self.compound or self.nullable)
+
+    @property
     def filled(self) -> str:
         """As `value`, with the default in it: for expressions over the row, such as the partition key."""
         default = self.column.default

@@ -25,14 +25,18 @@ _REASON = 500  # characters
 
 async def find(probe: Probe, known: Sequence[Refused] = (), *, works: bool = False) -> list[Refused]:
     """In order, none of them twice, and none that is known. Not those of a table that refuses even an empty insert, nor
-    of a broken view (`works`: it is known that none is). The table is asked where the views have no answer: what it
-    refuses too, the next search finds.
+    of a broken view (`works`: it is known that none is). The table is asked where the views have no answer, or before
+    them where a row cannot even be read; what the others refuse too, the next search finds.
     """
     refused: list[Refused] = []
     await probe.stage()
+    if probe.as_lines:
+        refused = await _Search(probe, await probe.itself(), probe.segment, without(known)).run()
+        if refused:
+            return sorted(refused)
     async for view in probe.views():
         refused += await _Search(probe, view, probe.segment, without([*known, *refused]), works).run()
-    if not refused:
+    if not refused and not probe.as_lines:
         refused = await _Search(probe, await probe.itself(), probe.segment, without(known)).run()
     return sorted(refused)
 
@@ -43,6 +47,8 @@ async def requests(probe: Probe) -> tuple[Taker, list[tuple[int, int]]] | None:
     None where it takes none, or cannot be fed directly.
     """
     await probe.stage()
+    if probe.as_lines:
+        return None
     async for view in probe.views():
         found = await _Search(probe, view, probe.segment, "").requests()
         takes_rest = found and await probe.refuses(view, 0, probe.segment.rows, without(found)) is None

@@ -339,6 +339,7 @@ async def _rest_from_copy(job: _Job, copies: Probe, read: list[int]) -> list[int
     notes = job.segment.notes
     if (
         not copies.staged
+        or copies.as_lines
         or notes.whole
         or not _may_be_read_from_copy(job)
         or any(b - a > 1 for a, b, _ in notes.refused)

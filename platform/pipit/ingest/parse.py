@@ -13,7 +13,7 @@ counts (a Map keeps every pair).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 
 from pipit.datafiles.resources import Column
@@ -22,6 +22,7 @@ from pipit.ingest import fault
 from pipit.ingest.field import LINE, ROW, Field, FixedValue, Tree, array_hint, call, fixed_field, json_field, steps_of
 from pipit.ingest.types import parse, strip
 from pipit.sql.identifiers import quote
+from pipit.sql.lexer import TokenKind, identifier_name, tokenize
 from pipit.sql.literals import quote_string
 
 FORMAT = "LineAsString"
@@ -39,6 +40,7 @@ class Reader:
     fields: tuple[Field, ...]
     row_type: str  # the tuple that a line is extracted into; '' when no column needs it
     frame: str = ""
+    filled: frozenset[str] = frozenset()  # columns whose default is put in here, since another's reads it
 
     @property
     def names(self) -> str:
@@ -63,17 +65,22 @@ class Reader:
 
     def good_rows(self, *, strict: bool) -> str:
         """The rows for the table. `strict`: a bad row raises, so that one pass both checks and inserts."""
-        values = ", ".join(f"{f.value} AS {quote(f.column.name)}" for f in self.fields)
         condition = f"throwIf({BAD}, {quote_string(BAD_ROW)}) = 0" if strict else f"NOT {BAD}"
-        checked = f"{self._with()}SELECT {values}, {self.bad} AS {BAD} FROM {self._rows()}"
+        checked = f"{self._with()}SELECT {self._values}, {self.bad} AS {BAD} FROM {self._rows()}"
         return f"SELECT {self.names} FROM ({checked}) WHERE {condition}"
 
     def numbered_rows(self) -> str:
         """The good rows with their numbers among all rows. Read it with one thread."""
-        values = ", ".join(f"{f.value} AS {quote(f.column.name)}" for f in self.fields)
+        return self._numbered(self._values, self.names)
+
+    def numbered_lines(self) -> str:
+        """The lines of the good rows, with the same numbers. No default is computed."""
+        return self._numbered(LINE, LINE)
+
+    def _numbered(self, values: str, names: str) -> str:
         checked = f"{self._with()}SELECT {values}, {self.bad} AS {BAD} FROM {self._rows()}"
-        numbered = f"SELECT {self.names}, {BAD}, rowNumberInAllBlocks() AS {NUMBER} FROM ({checked})"
-        return f"SELECT {self.names}, {NUMBER} FROM ({numbered}) WHERE NOT {BAD}"
+        numbered = f"SELECT {names}, {BAD}, rowNumberInAllBlocks() AS {NUMBER} FROM ({checked})"
+        return f"SELECT {names}, {NUMBER} FROM ({numbered}) WHERE NOT {BAD}"
 
     def good_rows_of_group(self, partition: str, group: int, size: int) -> str:
         """The good rows whose partition is among the group-th `size` partitions of the segment."""
@@ -120,6 +127,12 @@ class Reader:
         frame = f" WHERE NOT startsWith({LINE}, {quote_string(self.frame)})" if self.frame else ""
         row = f", JSONExtract({LINE}, {quote_string(self.row_type)}) AS {ROW}" if self.row_type else ""
         return f"(SELECT {LINE}{row} FROM {{source}}{frame})"
+
+    @property
+    def _values(self) -> str:
+        return ", ".join(
+            f"{f.filled if f.column.name in self.filled else f.value} AS {quote(f.column.name)}" for f in self.fields
+        )
 
     def _with(self, *more: str) -> str:
         """Every name that a field speaks of: the statement stays short, and costs half as much to analyse."""
@@ -195,7 +208,31 @@ def reader(columns: Sequence[Column], fixed: Mapping[str, FixedValue] | None = N
     order = {c.name: n for n, c in enumerate(columns)}
     fields.sort(key=lambda f: order[f.column.name])
     fields = [replace(f, number=n) for n, f in enumerate(fields)]
-    return Reader(tuple(fields), str(tree) if tree else "", frame)
+    return Reader(tuple(fields), str(tree) if tree else "", frame, _read_by_defaults(fields, known))
+
+
+def _read_by_defaults(fields: Sequence[Field], columns: Set[str]) -> frozenset[str]:
+    """The columns that are read by a default which is computed here: it must see their defaults, as in the engine. Not
+    one whose own default reads what only the table knows.
+    """
+    reads = {f.column.name: _names_in(f.column.default) & columns for f in fields if f.column.default is not None}
+    todo = [name for f in fields if f.has_own_default for name in reads[f.column.name]]
+    found: set[str] = set()
+    while todo:
+        name = todo.pop()
+        if name in reads and name not in found:
+            found.add(name)
+            todo += reads[name]
+    here = {f.column.name for f in fields}
+    unknown = {name for name in found if not reads[name] <= here}
+    while more := {name for name in found - unknown if reads[name] & unknown}:
+        unknown |= more
+    return frozenset(found - unknown)
+
+
+def _names_in(expression: str) -> frozenset[str]:
+    kinds = (TokenKind.WORD, TokenKind.QUOTED_IDENTIFIER)
+    return frozenset(identifier_name(token) for token in tokenize(expression) if token.kind in kinds)
 
 
 def is_filled_by_view(columns: Sequence[Column]) -> bool:

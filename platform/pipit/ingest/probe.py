@@ -3,6 +3,7 @@
 Whether a row is refused is asked of these copies, so nothing is stored while it is looked for, and no message of the
 engine's decides. The rows are parsed once, into a table in memory, each with its number in the segment; a question is
 then one small insert from there into a copy. The rest of a segment can be read from there too: it is not parsed again.
+Where parsing throws on a row, the lines are kept in memory instead, and each question parses those that it asks about.
 Everything is dropped in the end. What a kill left is dropped before the writer of the table does anything else, or at
 the end of its next search.
 """
@@ -21,6 +22,7 @@ from typing import Any
 from pipit.engine.client import Engine
 from pipit.errors import PipitError, SqlError
 from pipit.ingest import parse
+from pipit.ingest.field import LINE
 from pipit.ingest.limits import MAX_PARTITIONS_OF_VIEWS
 from pipit.ingest.parse import NUMBER, Reader
 from pipit.ingest.segment import Segment
@@ -60,6 +62,7 @@ class Probe:
     reader: Reader
     settings: Mapping[str, str | int]  # of the segment's inserts
     staged: bool = False
+    as_lines: bool = False  # the copy holds lines, not rows: reading these throws on one of them, as in a default
     _stage: str = ""
     _ready: str = ""  # rows for `feed`
     _names: dict[str, str] = field(default_factory=dict)  # of a copy: what it is a copy of
@@ -93,19 +96,25 @@ class Probe:
         path = self.segment.scratch("probe")
         try:
             await asyncio.to_thread(lambda: path.write_bytes(b"".join(self.segment.lines())))
-            await self._parse(path, replace(self.reader, frame=""))
+            reader = replace(self.reader, frame="")
+            try:
+                await self._parse(path, reader.numbered_rows(), reader.names)
+            except SqlError as error:
+                if error.engine_code in NOT_THE_ROWS:
+                    raise
+                await self._parse(path, reader.numbered_lines(), LINE)
+                self.as_lines = True
         finally:
             path.unlink(missing_ok=True)
         self.staged = True
 
-    async def _parse(self, path: Path, reader: Reader) -> None:
+    async def _parse(self, path: Path, select: str, names: str) -> None:
         self._stage = self._name("rows")
         source = f"null({quote_string(parse.STRUCTURE)})"
-        select = reader.numbered_rows()
         stage = self._place(self._stage)
         await self.engine.command(f"CREATE TABLE {stage} ENGINE = Memory EMPTY AS {select.replace('{source}', source)}")
         await self.engine.insert_file(
-            f"{stage} ({reader.names}, {NUMBER})",
+            f"{stage} ({names}, {NUMBER})",
             select,
             path,
             format=parse.FORMAT,
@@ -144,11 +153,15 @@ class Probe:
 
     async def insert(self, into: str, without: str, settings: Mapping[str, str | int]) -> None:
         """The rows that read well, but for those `without`."""
-        names, last = self.reader.names, self.segment.rows
-        await self.engine.command(
-            f"INSERT INTO {into} ({names}) SELECT {names} FROM {self._place(self._stage)} {_between(0, last)}{without}",
-            settings=settings,
-        )
+        rows = self._rows(_between(0, self.segment.rows) + without)
+        await self.engine.command(f"INSERT INTO {into} ({self.reader.names}) {rows}", settings=settings)
+
+    def _rows(self, where: str) -> str:
+        stage = self._place(self._stage)
+        if not self.as_lines:
+            return f"SELECT {self.reader.names} FROM {stage} {where}"
+        read = replace(self.reader, frame="").good_rows(strict=False)
+        return read.replace("{source}", f"(SELECT {LINE} FROM {stage} {where})")
 
     @property
     def prepared(self) -> bool:
@@ -229,7 +242,7 @@ class Probe:
         try:
             await self.engine.command(
                 f"INSERT INTO {self._place(table)} ({names}) "
-                f"SELECT {names} FROM {source or self._place(self._stage)} {where}",
+                + (f"SELECT {names} FROM {source} {where}" if source else self._rows(where)),
                 settings=self._settings,
             )
         except SqlError as error:
