@@ -117,7 +117,7 @@ def test_a_tenant_beside_the_workspace_itself(shop: Shell, served: Serving) -> N
     assert "+ admin (the workspace itself)" in said
     assert "Statement: the template gives them different texts" in said
     assert any(text.startswith("- AND tenant = {") for text in said), said
-    assert "+ pipit_default.d1_sales = (none)" in said
+    assert "+ sales = (none)" in said
     assert {"a 11", "+ b 100"} <= set(said)
     assert "0 rows only for tenant=a, 1 only for admin, 1 the same for both" in done.stderr
 

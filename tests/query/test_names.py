@@ -256,6 +256,27 @@ def test_messages_name_what_people_wrote(both: Both) -> None:
 
 
 @pytest.mark.parametrize(
+    ("meant", "told"),
+    [
+        ("['d1_visits.n']", ""),
+        ("['d1_visits.n', 'v.n']", ". Maybe you meant: ['v.n']"),
+        ("['v.n']", ". Maybe you meant: ['v.n']"),
+    ],
+)
+def test_the_name_that_is_not_found_is_not_suggested(both: Both, meant: str, told: str) -> None:
+    for quoted in ("`visits.n`", "'visits.n'"):
+        message = f"Identifier {quoted} cannot be resolved. Maybe you meant: {meant} (UNKNOWN_IDENTIFIER)"
+        assert as_written(message, both.snapshot) == f"Identifier {quoted} cannot be resolved{told} (UNKNOWN_IDENTIFIER)"
+
+
+async def test_a_prewhere_by_the_tables_own_name_beside_an_alias_is_not_answered_with_that_name(both: Both) -> None:
+    error = await both.ours("SELECT v.n FROM visits AS v PREWHERE visits.n > 1", NO_FENCES)
+    if isinstance(error, PipitError):
+        said = as_written(error.message, both.snapshot)
+        assert "visits.n" in said and "'visits." not in said.partition("Maybe")[2], said
+
+
+@pytest.mark.parametrize(
     ("sql", "first"),
     [
         ("SELECT 1 FROM a.x JOIN a.y ON 1", "x"),

@@ -6,6 +6,7 @@ import re
 
 from pipit.catalog.snapshot import Snapshot
 
+_SUGGESTED = re.compile(r"\.?\s*Maybe you meant: \[([^\]]*)\]")
 _CTE = re.compile(r"\b_(\d{1,3})_(\w+)\b")
 
 
@@ -20,7 +21,21 @@ def as_written(message: str, snapshot: Snapshot) -> str:
         for physical, name in ((table.physical, table.name), (table.quarantine, f"{table.name}_quarantine")):
             if physical and physical in message:
                 message = re.sub(rf"(?:`?\b{table.database}`?\.)?(?<!\w)`?{physical}`?(?!\w)", name, message)
-    return _CTE.sub(lambda found: _node(found, snapshot), message)
+    return _without_same(_CTE.sub(lambda found: _node(found, snapshot), message))
+
+
+def _without_same(message: str) -> str:
+    """Without suggestions of the name that is not found: with the project's names in them, two can be the same."""
+    found = _SUGGESTED.search(message)
+    if found is None:
+        return message
+    before = message[: found.start()]
+    names = re.findall(r"'([^']+)'", found[1])
+    others = [name for name in names if not re.search(rf"[`']{re.escape(name)}[`']", before)]
+    if others == names:
+        return message
+    shown = f". Maybe you meant: [{', '.join(repr(name) for name in others)}]" if others else ""
+    return f"{before}{shown}{message[found.end() :]}"
 
 
 _SAME = re.compile(r"`?\b([A-Za-z_]\w*)`? AS `\1`")

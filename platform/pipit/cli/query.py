@@ -276,7 +276,7 @@ def _show_plan(plan: dict[str, Any], *, aside: bool) -> None:
     for text in plan["sql"].splitlines():
         line(console, f"  {text}")
     section("Values", plan["parameters"], "none are bound")
-    section("Row filters", compare.filters(plan), "none: every row is visible to this token")
+    section("Row filters", plan["filters"], "none: every row is visible to this token")
     section("Settings", plan["settings"], "none")
     line(console, "")
 
