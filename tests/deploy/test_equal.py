@@ -36,6 +36,16 @@ EQUAL = {
         table("ENGINE_SORTING_KEY a", "ENGINE_PARTITION_KEY toYYYYMM(b)"),
         table("ENGINE_SORTING_KEY a", "ENGINE_PARTITION_KEY (toYYYYMM(`b`))"),
     ),
+    "no partition": (table("ENGINE_SORTING_KEY a"), table("ENGINE_SORTING_KEY a", "ENGINE_PARTITION_KEY tuple()")),
+    "no partition and no key": (table(), table("ENGINE_PARTITION_KEY tuple()", "ENGINE_SORTING_KEY tuple()")),
+    "a default setting": (
+        table("ENGINE_SORTING_KEY a"),
+        table("ENGINE_SORTING_KEY a", "ENGINE_SETTINGS index_granularity=8192, min_rows_for_wide_part=0"),
+    ),
+    "a default setting beside another": (
+        table("ENGINE_SORTING_KEY a", "ENGINE_SETTINGS min_bytes_for_wide_part=1"),
+        table("ENGINE_SORTING_KEY a", "ENGINE_SETTINGS index_granularity=8192, min_bytes_for_wide_part=1"),
+    ),
     "ttl": (
         table("ENGINE_SORTING_KEY a", "ENGINE_TTL b + INTERVAL 30 DAY"),
         table("ENGINE_SORTING_KEY a", "ENGINE_TTL b + toIntervalDay(30)"),
@@ -100,3 +110,39 @@ async def test_what_else_changes_with_the_words_is_a_change(workspace: Workspace
     described = "DESCRIPTION more\n\n" + table("ENGINE_SORTING_KEY (a, b)")
     outcome = await workspace.deploy({"datasources/t.datasource": described})
     assert (outcome.result, outcome.plan.changed_datasources) == ("success", ("t",))
+
+
+FULL = ("ENGINE_PARTITION_KEY tuple()", "ENGINE_SETTINGS index_granularity=8192")
+OLD = table("ENGINE_SORTING_KEY a", "ENGINE_TTL b + INTERVAL 30 DAY", indexes=INDEX.format("a + 1"))
+NEW = table("ENGINE_SORTING_KEY (a)", "ENGINE_TTL b + toIntervalDay(30)", *FULL, indexes=INDEX.format("plus(a, 1)"))
+CHANGES = {
+    "the sorting key": ("KEY (a)", "KEY (a, b)", "The sorting key changes"),
+    "the primary key": ("KEY (a)\n", "KEY (a)\nENGINE_PRIMARY_KEY tuple()\n", "The primary key changes"),
+    "the partition key": ("ENGINE_PARTITION_KEY tuple()", "ENGINE_PARTITION_KEY a", "The partition key changes"),
+    "the TTL": ("toIntervalDay(30)", "toIntervalDay(31)", "The TTL changes"),
+    "a setting": ("granularity=8192", "granularity=1024", "ENGINE_SETTINGS change"),
+    "an index": ("plus(a, 1)", "plus(a, 2)", "The indexes change"),
+    "a default": ("DEFAULT 1 + 1", "DEFAULT 1 + 2", "The DEFAULT of 'a' changes"),
+    "a type": ("`c` String", "`c` FixedString(3)", "The type of 'c' changes from String to FixedString(3)"),
+    "a column": (",\n    `c` String `json:$.c`", "", "The column 'c' is removed"),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+async def test_a_change_is_told_alone(workspace: Workspace, name: str) -> None:
+    """Everything else in the file is written in other words, and is no change for that."""
+    before, after, message = CHANGES[name]
+    assert before in NEW
+    await workspace.deploy({"datasources/t.datasource": OLD})
+    with pytest.raises(ProjectError) as caught:
+        await workspace.deploy({"datasources/t.datasource": NEW.replace(before, after)})
+    assert [error.message.partition(". ")[0] for error in caught.value.errors] == [message]
+
+
+async def test_a_new_column_beside_other_words_is_added(workspace: Workspace) -> None:
+    await workspace.deploy({"datasources/t.datasource": OLD})
+    more = NEW.replace("`c` String `json:$.c`", "`c` VARCHAR `json:$.c`,\n    `d` Nullable(String) `json:$.d`")
+    outcome = await workspace.deploy({"datasources/t.datasource": more})
+    assert outcome.result == "success"
+    again = await workspace.deploy({"datasources/t.datasource": more})
+    assert again.result == "no_changes"

@@ -8,11 +8,11 @@ are compared.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from pipit.catalog.snapshot import Snapshot
-from pipit.datafiles.resources import DataSource, Project
+from pipit.datafiles.resources import Column, DataSource, Project
 from pipit.deploy import ddl
 from pipit.deploy.gate import checked
 from pipit.deploy.scratch import scratch_database
@@ -24,18 +24,31 @@ _HEAD = re.compile(r"^(.*?)(?: PARTITION BY | PRIMARY KEY | ORDER BY | SAMPLE BY
 _TTL = re.compile(r" TTL (.*?)(?: SETTINGS .*)?$", re.DOTALL)
 
 
+# What of the engine's line the engine describes together, before its keys.
+_HEAD_FIELDS = ("name", "ver", "is_deleted", "sign", "version", "columns")
+_KEYS = ("partition_key", "sorting_key", "primary_key", "sampling_key")
+
+
+@dataclass(frozen=True, slots=True)
+class _Column:
+    type: str
+    default: tuple[str, str]  # its kind, and what the engine reads in the expression
+    codec: str
+
+
 @dataclass(frozen=True, slots=True)
 class _Image:
-    """A table as the engine describes it."""
+    """A table as the engine describes it, property by property."""
 
-    columns: tuple[tuple[str, ...], ...]
-    indexes: tuple[tuple[str, ...], ...]
-    engine: tuple[str, ...]
+    columns: Mapping[str, _Column]
+    indexes: Mapping[str, tuple[str, ...]]
+    head: str
+    clauses: Mapping[str, str]  # the keys and the TTL, by their fields' names
 
 
 async def same_tables(engine: Engine, live: Snapshot, project: Project) -> dict[str, DataSource]:
-    """The data sources that are written in another way than they are deployed and are the same tables, each with the
-    live text's words for what is the same. Raises Unavailable."""
+    """The data sources that are written in another way than they are deployed, each with the live text's words for
+    all that means the same: what then still differs is another table. Raises Unavailable."""
     changed = {
         name: (before, after)
         for name, after in project.datasources.items()
@@ -45,20 +58,17 @@ async def same_tables(engine: Engine, live: Snapshot, project: Project) -> dict[
         return {}
     same: dict[str, DataSource] = {}
     async with scratch_database(engine) as database:
+        defaults = await _default_settings(engine)
         for number, (name, (before, after)) in enumerate(changed.items()):
-            if _settings(before) != _settings(after):
-                continue
             try:
-                images = [
-                    await _image(engine, database, f"t{number}_{side}", source)
-                    for side, source in enumerate((before, after))
-                ]
+                old = await _image(engine, database, f"t{number}_0", before)
+                new = await _image(engine, database, f"t{number}_1", after)
             except Unavailable:
                 raise
             except PipitError:  # the validation says what is wrong with it
                 continue
-            if images[0] == images[1]:
-                same[name] = _in_words_of(before, after)
+            settings = _settings(before, defaults) == _settings(after, defaults)
+            same[name] = _in_words_of(before, after, old, new, settings=settings)
     return same
 
 
@@ -68,16 +78,44 @@ def _table(source: DataSource) -> DataSource:
     return DataSource("", "", tuple(replace(c, jsonpath=None) for c in bare.columns), bare.engine, indexes=bare.indexes)
 
 
-def _settings(source: DataSource) -> dict[str, str]:
-    return {name: value.strip("'\"") for name, value in source.engine.settings.items()}
+async def _default_settings(engine: Engine) -> dict[str, str]:
+    """What a table has that does not say it."""
+    rows = await engine.rows("SELECT name, value FROM system.merge_tree_settings")
+    return {str(row["name"]): str(row["value"]) for row in rows}
 
 
-def _in_words_of(before: DataSource, after: DataSource) -> DataSource:
-    columns = tuple(
-        replace(new, type=old.type, default=old.default, codec=old.codec)
-        for old, new in zip(before.columns, after.columns, strict=True)
+def _settings(source: DataSource, defaults: Mapping[str, str]) -> dict[str, str]:
+    """What it says, without what is so anyway."""
+    said = {name: value.strip("'\"") for name, value in source.engine.settings.items()}
+    return {name: value for name, value in said.items() if defaults.get(name) != value}
+
+
+def _in_words_of(before: DataSource, after: DataSource, old: _Image, new: _Image, *, settings: bool) -> DataSource:
+    """`after`, with the words of `before` for each property that is the same in both."""
+    columns = {column.name: column for column in before.columns}
+    engine = {name: getattr(before.engine, name) for name in new.clauses if old.clauses[name] == new.clauses[name]}
+    if old.head == new.head:
+        engine |= {name: getattr(before.engine, name) for name in _HEAD_FIELDS}
+    if settings:
+        engine["settings"] = before.engine.settings
+    return replace(
+        after,
+        columns=tuple(
+            _column(columns[c.name], c, old.columns[c.name], new.columns[c.name]) if c.name in columns else c
+            for c in after.columns
+        ),
+        engine=replace(after.engine, **engine),
+        indexes=before.indexes if old.indexes == new.indexes else after.indexes,
     )
-    return replace(after, columns=columns, engine=before.engine, indexes=before.indexes)
+
+
+def _column(before: Column, after: Column, old: _Column, new: _Column) -> Column:
+    return replace(
+        after,
+        type=before.type if old.type == new.type else after.type,
+        default=before.default if old.default == new.default else after.default,
+        codec=before.codec if old.codec == new.codec else after.codec,
+    )
 
 
 async def _image(engine: Engine, database: str, table: str, source: DataSource) -> _Image:
@@ -103,18 +141,31 @@ async def _image(engine: Engine, database: str, table: str, source: DataSource) 
     )
     full = str(made["engine_full"])
     head, ttl = _HEAD.match(full), _TTL.search(full)
-    keys = [str(made[key]) for key in ("partition_key", "sorting_key", "primary_key", "sampling_key")]
-    described = [head[1] if head else ""]
-    described += [await _tree(engine, text) for text in (*keys, ttl[1] if ttl else "")]
-    for column in columns:
-        column["default_expression"] = await _tree(engine, str(column["default_expression"]))
-    for index in indexes:
-        index["expr"] = await _tree(engine, str(index["expr"]))
-    return _Image(_rows(columns), _rows(indexes), tuple(described))
+    clauses = {key: await _tree(engine, _key(str(made[key]))) for key in _KEYS}
+    clauses["ttl"] = await _tree(engine, ttl[1] if ttl else "")
+    return _Image(
+        {
+            str(column["name"]): _Column(
+                str(column["type"]),
+                (str(column["default_kind"]), await _tree(engine, str(column["default_expression"]))),
+                str(column["compression_codec"]),
+            )
+            for column in columns
+        },
+        {
+            str(index["name"]): (
+                str(index["type_full"]), await _tree(engine, str(index["expr"])), str(index["granularity"])
+            )
+            for index in indexes
+        },
+        head[1] if head else "",
+        clauses,
+    )
 
 
-def _rows(rows: Collection[dict[str, object]]) -> tuple[tuple[str, ...], ...]:
-    return tuple(tuple(map(str, row.values())) for row in rows)
+def _key(text: str) -> str:
+    """`tuple()` is no key, as no line is."""
+    return "" if text.strip() == "tuple()" else text
 
 
 async def _tree(engine: Engine, expression: str) -> str:
