@@ -395,7 +395,7 @@ def test_parameters_may_be_called_anything(name: str) -> None:
         ("{{Array(a,'Int32')}}", {"a": "1,b"}, "Error validating [1,b][1] (b) to type Int32"),
         ("{{Array(a,'Int32')}}", {"a": ""}, "Error validating [][0] (empty string) to type Int32"),
         ("{{columns(a)}}", {}, "Missing columns() default value, use `columns(parameter, 'column_a,column_b')`"),
-        ("{{columns(a,'x')}}", {"a": ["x"]}, "The 'columns' function expects a String not an Array"),
+        ("{{columns(a,'x')}}", {"a": []}, "columns() needs a column, and the list is empty"),
         ("{{day_diff(a,b)}}", {"a": "x", "b": "y"}, "invalid date format in function `day_diff`: "
          "it must be ISO format date YYYY-MM-DD, for instance 2018-09-26"),
         ("{{cache_ttl('2m')}}", {}, "Invalid TTL cache expression, valid expressions are ('5s', '1m', '5m', '30m', '1h')"),

@@ -86,6 +86,36 @@ def test_what_is_a_list(given: Any, items: list[str]) -> None:
     assert value("Array(st)", st=given) == items
 
 
+@pytest.mark.parametrize("separator", [",", "|", "]"])
+@pytest.mark.parametrize("items", [["a", "b"], ["a,b", "c|d"], [" a "], ["x", 1, True], []], ids=repr)
+def test_a_list_is_the_same_list_for_every_function_that_takes_one(items: list[Any], separator: str) -> None:
+    texts = value("Array(st)", st=items)
+    for given in (items, json.dumps(items), f" {json.dumps(items)} "):
+        assert value(f"split_to_array(st, separator='{separator}')", st=given) == texts
+
+
+@pytest.mark.parametrize("given", [["a", "b.c"], '["a","b.c"]', ' ["a", "b.c"]', "a,b.c", " a , b.c"], ids=repr)
+def test_columns_takes_a_list(given: Any) -> None:
+    binder = Binder()
+    assert Template.compile("%SELECT {{columns(c)}}").render({"c": given}, binder).strip() == "SELECT `a`,`b`.`c`"
+    for bad in (["a", None], ["a", ["b"]], '["a",{}]', [""], ["a", "b */ c"]):
+        with pytest.raises(TemplateError):
+            Template.compile("%SELECT {{columns(c)}}").render({"c": bad}, Binder())
+
+
+@pytest.mark.parametrize(
+    ("expression", "several"),
+    [
+        ("Array(x, 'Int8')", True), ("split_to_array(x)", True), ("split_to_array(x, '', separator='|')", True),
+        ("columns(x, 'a')", True), ("columns(x, 'a', fn='sum')", True), ("String(x)", False), ("column(x, 'a')", False),
+        ("x", False), ("defined(x)", False),
+    ],
+)  # fmt: skip
+def test_what_may_be_sent_several_times(expression: str, several: bool) -> None:
+    (parameter,) = Template.compile("%SELECT {{" + expression + "}}").parameters
+    assert parameter.is_list is several
+
+
 @pytest.mark.parametrize("type", [t for t in PARSERS if t not in ("JSON", "String")])
 @pytest.mark.parametrize("given", [[], ["1"], [1], [[1]], {}, {"a": 1}], ids=repr)
 def test_a_scalar_is_no_list_and_no_object(type: str, given: Any) -> None:

@@ -52,7 +52,8 @@ def merge(request: RequestParams, fixed: Mapping[str, Scalar], lists: Container[
         if name in sent and name not in lists and not is_reserved(name):
             raise BadRequest(
                 f"The parameter '{_shown(name)}' is given more than once",
-                hint="Send it once, in the URL or in the body. Only an Array takes several values.",
+                hint="Send it once, in the URL or in the body. "
+                "Only a list (Array, split_to_array, columns) takes several values.",
             )
         sent.setdefault(name, []).append(_request_value(name, parameter.value))
     values: dict[str, RequestValue] = {}

@@ -154,7 +154,9 @@ async def _image(engine: Engine, database: str, table: str, source: DataSource) 
         },
         {
             str(index["name"]): (
-                str(index["type_full"]), await _tree(engine, str(index["expr"])), str(index["granularity"])
+                str(index["type_full"]),
+                await _tree(engine, str(index["expr"])),
+                str(index["granularity"]),
             )
             for index in indexes
         },

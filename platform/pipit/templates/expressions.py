@@ -536,6 +536,7 @@ class _Translator:
                 default=shown,
                 describing={str(key): constant(value) for key, value in said.items()},
                 identifier=function.identifier,
+                takes_list=function.takes_list,
                 declares=name in PARSERS or name == "Array",
                 needed=not has_default and not optional and not any(parameter in g for g in self.scope.guarded),
             )

@@ -20,7 +20,7 @@ from pipit.templates.failures import value_error
 from pipit.templates.runtime import as_list, as_text, emit
 from pipit.templates.sizes import weigh
 from pipit.templates.state import State
-from pipit.templates.types import NEVER_MISSING, PARSERS, PLAIN, form_of, parse, parse_list, stand_in
+from pipit.templates.types import NEVER_MISSING, PARSERS, PLAIN, form_of, parse, parse_list, stand_in, written_list
 from pipit.templates.values import NO_VALUE, Secret, Sql
 
 # Arguments of the type functions that only describe. They are read at compile time and never evaluated.
@@ -43,6 +43,7 @@ class Function:
     type: str = ""  # of the parameter it takes, in listings
     identifier: bool = False  # the value becomes a name in the SQL
     describes: bool = False  # takes DESCRIBING arguments
+    takes_list: bool = False  # a request may send several values of its parameter
 
 
 def _or_default(state: State, name: str | None, value: Any, default: Any, defined: Any, stand: Any) -> Any:
@@ -114,12 +115,23 @@ def split_to_array(
     found = _or_default(state, name, value, default, defined, NO_VALUE)
     if found is None:
         return None
-    if isinstance(found, (list, tuple)):
-        return array(state, name, found)
     if not isinstance(separator, str) or not separator:
         raise value_error("The separator of split_to_array() is a text")
+    listed = _written_texts(state, name, found, is_default=value is None)
+    if listed is not None:
+        return listed
     state.made(len(as_text(found)))
     return [part.strip() for part in as_text(found).split(separator)]
+
+
+def _written_texts(state: State, name: str | None, found: Any, *, is_default: bool) -> list[Any] | None:
+    """The texts of a list that is one as it stands, by the rule of Array()."""
+    if isinstance(found, str):
+        state.made(len(found))
+    listed = written_list(found)
+    if listed is None:
+        return None
+    return list(array(state, name, None, default=listed) if is_default else array(state, name, listed))
 
 
 def defined(state: State, name: str | None, value: Any) -> bool:
@@ -141,9 +153,10 @@ def columns(state: State, name: str | None, value: Any, default: Any = None, *, 
         raise value_error(
             "Missing columns() default value, use `columns(parameter, 'column_a,column_b')`", anchor="columns"
         )
-    if isinstance(found, (list, tuple)):
-        raise value_error("The 'columns' function expects a String not an Array")
-    names = [_dotted(state, part.strip()) for part in as_text(found).split(",")]
+    listed = _written_texts(state, name, found, is_default=value is None)
+    names = [_dotted(state, part.strip()) for part in (as_text(found).split(",") if listed is None else listed)]
+    if not names:
+        raise value_error("columns() needs a column, and the list is empty")
     if fn is None:
         return Sql(",".join(names))
     if not isinstance(fn, str) or not _FUNCTION.match(fn):
@@ -329,11 +342,13 @@ def _extreme(function: Callable[..., Any]) -> Callable[..., Any]:
 
 FUNCTIONS: dict[str, Function] = {
     **{name: Function(_typed(name), takes_name=True, type=name, describes=True) for name in PARSERS},
-    "Array": Function(array, takes_name=True, type="Array", describes=True),
-    "split_to_array": Function(split_to_array, takes_name=True, type="String", describes=True),
+    "Array": Function(array, takes_name=True, type="Array", describes=True, takes_list=True),
+    "split_to_array": Function(split_to_array, takes_name=True, type="String", describes=True, takes_list=True),
     "defined": Function(defined, takes_name=True, type=""),
     "column": Function(column, takes_name=True, type="String", identifier=True, describes=True),
-    "columns": Function(columns, takes_name=True, type="String", identifier=True, describes=True),
+    "columns": Function(
+        columns, takes_name=True, type="String", identifier=True, describes=True, takes_list=True
+    ),
     "symbol": Function(symbol, takes_name=True, type="String", identifier=True, describes=True),
     "table": Function(table, takes_name=True, type="String", identifier=True, describes=True),
     "TABLE": Function(table, takes_name=True, type="String", identifier=True, describes=True),

@@ -42,11 +42,7 @@ class Parameter:
     typed: bool = False
     guards: tuple[str, ...] = ()
     line: int = 0
-
-    @property
-    def is_list(self) -> bool:
-        """Whether a request may send several values of it."""
-        return self.type.startswith("Array")
+    is_list: bool = False  # a request may send several values of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +55,7 @@ class Use:
     describing: dict[str, object] | None = None
     identifier: bool = False
     needed: bool = False
+    takes_list: bool = False
     asks: bool = False  # `defined(name)`: no use of the value
     declares: bool = False  # a type function: what it says of type and default is about the parameter itself
     guards: tuple[str, ...] = ()
@@ -91,6 +88,7 @@ def merge(uses: list[Use]) -> tuple[Parameter, ...]:
             enum=known.enum or (tuple(enum) if isinstance(enum, (list, tuple)) else ()),
             example=said.get("example") if known.example is None else known.example,
             identifier=known.identifier or use.identifier,
+            is_list=known.is_list or use.takes_list,
             needed=known.needed or use.needed,
         )
     return tuple(

@@ -213,16 +213,21 @@ def items_of(value: object) -> list[object]:
     """The one rule of what a list's elements are, for every way in which a request says one: a repeated parameter or
     a list of a JSON body has its elements, and so has the text of a JSON list (`["a","b"]`); any other text has what
     stands between its commas. Raises ValueError where there is no list."""
+    written = written_list(value)
+    return list(text_of(value).split(",")) if written is None else written
+
+
+def written_list(value: object) -> list[object] | None:
+    """The elements of what is a list as it stands; None for a text that may hold some between separators."""
     if isinstance(value, (list, tuple)):
         return list(value)
-    text = text_of(value)
-    bare = text.strip()
+    bare = value.strip() if isinstance(value, str) else ""
     if bare.startswith("[") and bare.endswith("]"):
         try:
             return list(json.loads(bare, parse_constant=_no_json))
         except (ValueError, RecursionError):
             pass  # `[a,b]` is a text with commas
-    return list(text.split(","))
+    return None
 
 
 def _no_json(text: str) -> float:
