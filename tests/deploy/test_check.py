@@ -264,3 +264,9 @@ async def test_nodes_that_are_broken_each_by_itself_are_all_told(engine: Engine)
         "NODE e\nSQL >\n    SELECT name FROM a\nTYPE endpoint\n",
     )
     assert [error.message.partition(":")[0] for error in found.errors] == ["node 'a'", "node 'b'"]
+
+
+@pytest.mark.parametrize("ttl", ["at + INTERVAL 3 DAYZ", "at + INTERVAL 3", "at at2 at3", "at + toIntervalDay(3) 4"])
+async def test_a_ttl_that_is_none_is_told_of_its_line(engine: Engine, ttl: str) -> None:
+    found = await checked(engine, events__datasource=f"{EVENTS}ENGINE_TTL {ttl}\n")
+    assert lines(found) == [f"events.datasource:7:1: The engine does not understand ENGINE_TTL {ttl}"]

@@ -18,7 +18,7 @@ from pipit.catalog.required import unpoliced
 from pipit.catalog.snapshot import CompiledNode, CompiledPipe, Snapshot, Workspace
 from pipit.catalog.switched import switched_off
 from pipit.catalog.written import text_as_written
-from pipit.datafiles.resources import NodeType, Project
+from pipit.datafiles.resources import DataSource, NodeType, Project
 from pipit.datafiles.resources import Warning as ProjectWarning
 from pipit.deploy import ddl
 from pipit.deploy.columns import differences
@@ -147,8 +147,24 @@ async def _create_tables(engine: Engine, snapshot: Snapshot) -> tuple[list[Dataf
             raise
         except PipitError as error:
             broken.add(table.name)
-            errors.append(DatafileError(logical(error.message, snapshot), file=table.datasource.file, line=1, column=1))
+            errors.append(_of_table(error, snapshot, table.datasource, table.database, table.physical))
     return errors, broken
+
+
+def _of_table(
+    error: PipitError, snapshot: Snapshot, source: DataSource, database: str, physical: str
+) -> DatafileError:
+    """The engine counts in a statement that nobody wrote: what it does not understand in a TTL is told of its line."""
+    failed = _FAILED_AT.search(error.message)
+    ttl = f"\nTTL {source.engine.ttl}" if source.engine.ttl else ""
+    if failed and ttl:
+        statement = f"EXPLAIN AST {ddl.create_table(source, database, physical)}".encode()
+        if int(failed[1]) > statement.rfind(ttl.encode()) >= 0:  # what follows it are settings, each a checked word
+            place = ddl.place_of(source, "ENGINE_TTL")
+            message = f"The engine does not understand ENGINE_TTL {source.engine.ttl[:200]}"
+            file = place.file or source.file
+            return DatafileError(message, file=file, line=place.line or 1, column=place.column or 1)
+    return DatafileError(logical(error.message, snapshot), file=source.file, line=1, column=1)
 
 
 def _unreadable(snapshot: Snapshot) -> list[ProjectWarning]:
@@ -353,6 +369,7 @@ def _place(pipe: CompiledPipe, node: CompiledNode, error: PipitError, snapshot: 
 
 
 _WORD = re.compile(r"\w+")
+_FAILED_AT = re.compile(r"failed at position (\d+)")
 _PLACEHOLDER = re.compile(rf"'{NO_VALUE}'|\b{NO_VALUE}\b")
 _SHOWN = 60  # characters of SQL on either side of what cannot be read
 
