@@ -18,6 +18,7 @@
     ├── UnprocessableWrite          unprocessable_write     422  rows landed, a materialized view failed
     ├── RateLimited                 rate_limited            429
     ├── Unavailable                 unavailable             503  the engine is away; try again
+    │   ├── DiskFull                    unavailable             503  the disk has no room for what is to be written
     │   └── EngineStartError        engine_start_error      503  the engine process cannot start
     ├── ProjectError                project_error           400  many DatafileError at once
     └── DatafileError               datafile_error          400  file:line:column, excerpt, hint
