@@ -270,3 +270,21 @@ async def test_nodes_that_are_broken_each_by_itself_are_all_told(engine: Engine)
 async def test_a_ttl_that_is_none_is_told_of_its_line(engine: Engine, ttl: str) -> None:
     found = await checked(engine, events__datasource=f"{EVENTS}ENGINE_TTL {ttl}\n")
     assert lines(found) == [f"events.datasource:7:1: The engine does not understand ENGINE_TTL {ttl}"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        ("ids, 'int32'", "Did you mean Int32?"), ("ids, 'Int23'", "Did you mean Int"), 
+        ("ids, 'Strng'", "Did you mean String?"),
+        ("ids, 'uint64', '1,2'", "Did you mean UInt64?"), ("ids, element='int32'", "Did you mean Int32?"),
+        ("ids, 'Int32'", ""), ("ids, Int32", ""), ("ids", ""), ("ids, \"'a', 'b'\"", ""), ("ids, 'paid,open'", ""),
+        ("ids, '1,2'", ""),
+    ],
+)  # fmt: skip
+async def test_an_elements_type_that_is_nearly_one_is_warned_of(engine: Engine, arguments: str, hint: str) -> None:
+    found = await checked(engine, a__pipe=pipe("%\nSELECT {{Array(" + arguments + ")}} AS x"))
+    assert not found.errors
+    told = [w for w in found.warnings if "no type of elements" in w.message]
+    assert [w.line for w in told] == ([4] if hint else [])
+    assert all((w.hint or "").startswith(hint) for w in told)

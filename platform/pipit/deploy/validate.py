@@ -190,13 +190,17 @@ def _reserved(snapshot: Snapshot) -> list[ProjectWarning]:
 
 
 def _bad_expressions(snapshot: Snapshot) -> list[ProjectWarning]:
-    """What the template language does not have, in branches that a request need not take."""
+    """What the template language does not have, in branches that a request need not take, and what it reads in another
+    way than it looks."""
     found: list[ProjectWarning] = []
     for pipe in snapshot.pipes.values():
         for node in pipe.nodes.values():
-            for problem in node.template.problems if node.template else ():
-                text = problem.message.removeprefix(PREFIX)
-                message = f"node '{node.name}': {text}; a request that takes this branch fails"
+            template = node.template
+            fails = "; a request that takes this branch fails"
+            told = [(problem, fails) for problem in template.problems] if template else []
+            told += [(doubt, "") for doubt in template.doubts] if template else []
+            for problem, then in told:
+                message = f"node '{node.name}': {problem.message.removeprefix(PREFIX)}{then}"
                 place = node_error(
                     pipe.pipe, node.node, message, line=problem.line, column=problem.column, hint=problem.hint
                 )

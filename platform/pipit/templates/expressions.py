@@ -63,6 +63,7 @@ class Scope:
     secrets: list[str] = field(default_factory=list)  # those without a default
     texts: set[str] = field(default_factory=set)  # the author's string literals
     problems: list[BadExpression] = field(default_factory=list)  # in branches that a request may not take
+    doubts: list[BadExpression] = field(default_factory=list)  # what runs, and is hardly what was meant
     macros: list[nodes.Macro] = field(default_factory=list)  # the comprehensions, to stand before everything else
     conditional: int = 0  # blocks around that a request may not come to
     branches: list[Branch] | None = None  # a list: the compiled template tells which branches a rendering took
@@ -526,6 +527,7 @@ class _Translator:
         if name == "Array":
             element = constant(_element(tree.args[1]) if len(tree.args) > 1 else given.get("element")) or "String"
             if element not in PARSERS:  # Array(x, "'a', 'b'"): the type is the default
+                self.doubt(parameter, element, has_default=default is not None)
                 shown, has_default, element = (element if default is None else shown), True, "String"
             type = f"Array({element})"
         optional = constant(given.get("defined")) is False or type in NEVER_MISSING
@@ -541,6 +543,13 @@ class _Translator:
                 needed=not has_default and not optional and not any(parameter in g for g in self.scope.guarded),
             )
         )
+
+    def doubt(self, parameter: str, element: object, *, has_default: bool) -> None:
+        """A default may be any text; one that is nearly the name of a type is a typing error."""
+        if isinstance(element, str) and (meant := did_you_mean(element, PARSERS)):
+            read = "the elements are read as String" if has_default else "it is read as the default, of String"
+            text = f"Array({parameter}, '{element[:64]}'): '{element[:64]}' is no type of elements, so {read}"
+            self.scope.doubts.append(bad_expression(text, self.line, self.column, hint=meant))
 
     def use(self, use: Use) -> None:
         if use.name in self.scope.assigned:

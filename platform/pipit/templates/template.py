@@ -76,8 +76,8 @@ class Template:
     """Compiled. Immutable: one instance serves all requests, from any thread."""
 
     __slots__ = (
-        "_code", "_render", "branches", "is_template", "name", "parameters", "problems", "secrets", "source", "text",
-        "uses", "words",
+        "_code", "_render", "branches", "doubts", "is_template", "name", "parameters", "problems", "secrets", "source",
+        "text", "uses", "words",
     )  # fmt: skip
 
     name: str
@@ -87,6 +87,7 @@ class Template:
     parameters: tuple[Parameter, ...]
     secrets: tuple[str, ...]  # the names of those that it needs: used somewhere without a default
     uses: tuple[Use, ...]  # each place in which it reads a parameter
+    doubts: tuple[BadExpression, ...]  # expressions that run, and are hardly what was meant
     problems: tuple[BadExpression, ...]  # expressions that would fail, in branches that a request may not take
     words: frozenset[str]  # that its author wrote, in SQL and in string literals
     branches: tuple[Branch, ...]  # all there are; only known where it was compiled with `traced`
@@ -105,6 +106,7 @@ class Template:
         self.secrets = ()
         self.branches = ()
         self.uses = ()
+        self.doubts = ()
         self.problems = ()
         self.words = frozenset()
         self._render, self._code = None, ""
@@ -127,6 +129,7 @@ class Template:
         self.secrets = tuple(dict.fromkeys(scope.secrets))
         self.branches = tuple(scope.branches or ())
         self.uses = tuple(scope.uses)
+        self.doubts = tuple({(e.message, e.line, e.column): e for e in scope.doubts}.values())
         self.problems = tuple(scope.problems)
         written = (*scope.texts, *(part.text for part in parts if part.kind is PartKind.TEXT))
         self.words = frozenset(word for text in written for word in _WORD.findall(text))
