@@ -588,6 +588,20 @@ DEFENCES: tuple[Defence, ...] = (
         (f"{_WRITTEN}::test_k23_a_copy_hands_on_what_was_appended",),
     ),
     Defence(
+        "every text of a copy counts",
+        "deploy/writes.py",
+        "        texts = _texts(snapshot, pipe, node)\n",
+        "        texts = None if computes_names(snapshot, pipe, node) else [snapshot]\n",
+        (f"{_WRITTEN}::test_k28_every_text_that_a_copy_may_have_counts",),
+    ),
+    Defence(
+        "a copy that computes its text is refused",
+        "templates/variants.py",
+        '            if word != "if":\n                raise _NotClear\n',
+        '            if word != "if":\n                self.at += 1\n                continue\n',
+        (f"{_WRITTEN}::test_k28_a_copy_that_computes_its_text_lets_no_jwt_append",),
+    ),
+    Defence(
         "a quarantine's rows were not parsed",
         "deploy/writes.py",
         "        self.follow(name + _QUARANTINE, dict.fromkeys(columns, bad), False, ())\n",

@@ -25,7 +25,7 @@ CATALOGUE = {
     "K": " ".join(
         (
             "01 02 03 04",  # what the engine knows of all rows of a table
-            "20 21 22 23 24 25 26 27",  # writes through views, idempotency keys, names of environments
+            "20 21 22 23 24 25 26 27 28",  # writes through views, idempotency keys, names of environments
             "30 31 32 33 39",  # writes
             "40 41 42 43 44 45 46 47",  # the server
             "70 71 72 73 74 75 79",  # templates

@@ -1,4 +1,4 @@
-"""K20 to K27: what a tenant appends ends in no other tenant's name, whatever views and copies make of it.
+"""K20 to K28: what a tenant appends ends in no other tenant's name, whatever views and copies make of it.
 
 `landing` has no policy, or one on another column; what is filled from it has one. A token must fix each column of which
 a policy's column below is made. Where nothing that it could fix decides that column, it cannot append at all.
@@ -234,6 +234,76 @@ async def test_k23_a_copy_whose_text_cannot_be_told(workspace: Workspace) -> Non
     await workspace.deploy(project | {"copies/flow.pipe": COPY.format(sql=sql)})
     reply = await append(workspace, token(workspace, tenant="a"))
     assert reply.status == 403 and "cannot be told" in reply.json["error"], reply.text
+
+
+# A copy's SQL, the column of `landing` that one of its texts takes (not the text with no parameters, nor that with all).
+CHOSEN = {
+    "by values": "SELECT {% if String(x, 'a') == 'q' %} site {% elif String(y, 'k') == 'z' %} other {% else %} tenant "
+    "{% end %} AS customer_id, n FROM landing",
+    "by two conditions": "WITH tenant AS t, {% if defined(x) %} site {% else %} t {% end %} AS a SELECT "
+    "{% if not defined(y) %} a {% else %} t {% end %} AS customer_id, n FROM landing",
+    "nested": "SELECT {% if defined(x) %} {% if not defined(y) %} site {% else %} tenant {% end %} {% else %} tenant {% end %} "
+    "AS customer_id, n FROM landing",
+    "an alias": "WITH {% if String(x, 'a') == 'q' %} site {% else %} tenant {% end %} AS w "
+    "SELECT w AS customer_id, n FROM landing",
+    "a comment": "SELECT tenant {% if String(x, '') == 'q' %} || site {% end %} AS customer_id, n FROM landing",
+}
+# The engine keeps one side of a condition on a value that it is given.
+FOLDED = {
+    "if": "SELECT if({{String(x, 'a')}} = 'q', site, tenant) AS customer_id, n FROM landing",
+    "value": "SELECT if({{UInt8(x, 0)}}, site, tenant) AS customer_id, n FROM landing",
+    "truth": "SELECT if({{Boolean(x, 0)}}, site, tenant) AS customer_id, n FROM landing",
+    "number": "SELECT if({{UInt8(x, 0)}} > 0 AND {{UInt8(y, 0)}} = 0, site, tenant) AS customer_id, n FROM landing",
+    "union": "SELECT tenant AS customer_id, n FROM landing WHERE n > 1 UNION ALL "
+    "SELECT if({{UInt8(x, 0)}}, site, tenant), n FROM landing",
+    "case": "SELECT CASE WHEN {{String(x, 'a')}} = 'q' THEN site ELSE tenant END AS customer_id, n FROM landing",
+    "ternary": "SELECT {{String(x, 'a')}} = 'q' ? site : tenant AS customer_id, n FROM landing",
+    "an alias": "WITH {{String(x, 'a')}} = 'q' AS c SELECT if(c, site, tenant) AS customer_id, n FROM landing",
+    "multiIf": "SELECT multiIf({{UInt8(x, 0)}} = 1, site, {{UInt8(y, 0)}} = 2, site, tenant) AS customer_id, n FROM landing",
+}
+# What computes its text.
+COMPUTED = {
+    "loop": "SELECT {% for one in Array(x, 'String', 'a,b') %} {% if one == 'q' %} site || {% end %} {% end %} tenant "
+    "AS customer_id, n FROM landing",
+    "set": "{% set w = String(x, 'a') %} SELECT {% if w == 'q' %} site {% else %} tenant {% end %} AS customer_id, n FROM landing",
+    "while": "{% set w = Int32(x, 0) %} SELECT {% while w > 7 %} site || {% set w = 0 %} {% end %} tenant AS customer_id, n "
+    "FROM landing",
+    "try": "SELECT {% try %} {{Int32(x, 1)}} {% except %} site {% else %} || tenant {% end %} AS customer_id, n FROM landing",
+    "condition of names": "SELECT tenant AS customer_id, n FROM landing WHERE {{sql_and(site=String(x, 'a'))}}",
+}
+
+
+async def _copies(workspace: Workspace, sql: str, nodes: str = "") -> None:
+    project = files(sql)
+    del project["materializations/flow.pipe"]
+    await workspace.deploy(project | {"copies/flow.pipe": nodes + COPY.format(sql=sql)})
+
+
+@pytest.mark.parametrize("sql", [*CHOSEN.values(), *FOLDED.values()], ids=[*CHOSEN, *(f"engine {n}" for n in FOLDED)])
+async def test_k28_every_text_that_a_copy_may_have_counts(workspace: Workspace, sql: str) -> None:
+    await _copies(workspace, f"%\n    {sql}")
+    reply = await append(workspace, token(workspace, tenant="a", other="a"))
+    assert reply.status == 403 and "'site'" in reply.json["error"], reply.text
+    reply = await append(workspace, token(workspace, tenant="a", site="a", other="a"))
+    assert reply.status == 200, reply.text
+    # The workspace's own token goes on as it was.
+    assert (await workspace.send("landing", [ROW])).json["successful_rows"] == 1
+
+
+@pytest.mark.parametrize("sql", COMPUTED.values(), ids=COMPUTED)
+async def test_k28_a_copy_that_computes_its_text_lets_no_jwt_append(workspace: Workspace, sql: str) -> None:
+    await _copies(workspace, f"%\n    {sql}")
+    reply = await append(workspace, token(workspace, tenant="a", site="a", other="a"))
+    assert reply.status == 403 and "copies/flow.pipe" in reply.json["error"], reply.text
+    assert (await workspace.send("landing", [ROW])).json["successful_rows"] == 1
+
+
+async def test_k28_branches_of_a_node_that_a_copy_reads(workspace: Workspace) -> None:
+    first = f"NODE first\nSQL >\n    %\n    {CHOSEN['by values']}\n\n"
+    await _copies(workspace, "SELECT customer_id, n FROM first", first)
+    reply = await append(workspace, token(workspace, tenant="a", other="a"))
+    assert reply.status == 403 and "'site'" in reply.json["error"], reply.text
+    assert (await append(workspace, token(workspace, tenant="a", site="a", other="a"))).status == 200
 
 
 async def test_k23_a_table_that_is_only_joined(workspace: Workspace) -> None:

@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from itertools import product
+from math import prod
 
 from cachetools import LRUCache
 
 from pipit.access.context import FixedValue, SecurityContext
-from pipit.catalog.lineage import computes_names, tables_read
+from pipit.catalog.lineage import computes_names, nodes_read, tables_read
 from pipit.catalog.snapshot import CompiledNode, CompiledPipe, Snapshot, Table
 from pipit.datafiles.resources import NodeType
 from pipit.datafiles.resources import Warning as ProjectWarning
@@ -27,9 +29,10 @@ from pipit.jobs import schedule
 from pipit.query.compose import Composer
 from pipit.query.examine import Examiner
 from pipit.sql.origins import Origins, Read, Way, origins_of
-from pipit.templates import Binder
+from pipit.templates import Binder, variants
 
 _REMEMBERED = 256  # deployments
+_MOST_TEXTS = 32  # of one copy; of more of them nothing is said
 _QUARANTINE = "_quarantine"
 
 
@@ -156,6 +159,7 @@ class _Filler:
     """A view or copy that writes rows into `target`. `origins`: one for each text that it may have; None: not known."""
 
     key: str
+    file: str
     target: Table
     reads: frozenset[str]
     origins: tuple[Origins, ...] | None
@@ -172,7 +176,8 @@ async def needs_of(engine: Engine, snapshot: Snapshot) -> dict[str, tuple[Need, 
     fillers: list[_Filler] = []
     for pipe, node, target in wanted:
         found = await _origins(snapshot, pipe, node, composer, examiner, deterministic)
-        fillers.append(_Filler(f"{pipe.name}.{node.name}", target, tables_read(snapshot, pipe, node), found))
+        reads = tables_read(snapshot, pipe, node)
+        fillers.append(_Filler(f"{pipe.name}.{node.name}", pipe.pipe.file, target, reads, found))
     graph = _Graph(snapshot, fillers)
     needs = {name: graph.needs(name) for name in snapshot.tables}
     return {name: found for name, found in needs.items() if found}
@@ -212,27 +217,60 @@ async def _origins(
     examiner: Examiner,
     deterministic: frozenset[str],
 ) -> tuple[Origins, ...] | None:
-    """Of the one text of a view; of a copy's texts without and with its parameters."""
-    binders = [Binder()]
+    """Of the one text of a view; of each text that a copy may have, without and with its parameters."""
+    binders: tuple[bool | None, ...] = (None,)
+    texts: Sequence[Snapshot] | None = (snapshot,)
     values = {}
     if node.node.type is NodeType.COPY:
-        if computes_names(snapshot, pipe, node):
-            return None
-        binders = [Binder(placeholder=True, defined=defined) for defined in (False, True)]
+        texts = _texts(snapshot, pipe, node)
+        binders = (False, True)
         values = {"job_timestamp": schedule.text_of(datetime.now(UTC))}
-    found: list[Origins] = []
-    for binder in binders:
+    if texts is None:
+        return None
+    found: dict[tuple[object, ...], Origins] = {}
+    for text, defined in product(texts, binders):
+        binder = Binder() if defined is None else Binder(placeholder=True, defined=defined)
+        owner = text.pipes[pipe.name]
         try:
-            composed = composer.pipe(snapshot, pipe, node, values, binder)
-            origins = origins_of(await examiner.resolved(snapshot, composed, binder), deterministic)
+            composed = composer.pipe(text, owner, owner.nodes[node.name], values, binder)
+            key = (composed.sql, tuple(sorted(composed.settings.items())))
+            if key in found:
+                continue
+            origins = origins_of(await examiner.resolved(text, composed, binder), deterministic)
         except Unavailable:
             raise
         except PipitError:
             return None
         if origins is None:
             return None
-        found.append(origins)
-    return tuple(found)
+        found[key] = origins
+    return tuple(found.values())
+
+
+def _texts(snapshot: Snapshot, pipe: CompiledPipe, node: CompiledNode) -> list[Snapshot] | None:
+    """The snapshot once for each choice of branches in the templates that the node reads, whatever their conditions:
+    a run may be sent any values. None where the texts cannot all be told."""
+    if computes_names(snapshot, pipe, node):
+        return None
+    read = [(owner, one, one.template) for owner, one in nodes_read(snapshot, pipe, node)]
+    choices: list[list[tuple[str, CompiledNode]]] = []
+    for owner, one, template in read:
+        if template is None:
+            continue
+        found = variants(template, _MOST_TEXTS)
+        if found is None:
+            return None
+        choices.append([(owner.name, replace(one, template=text)) for text in found])
+        if prod(len(choice) for choice in choices) > _MOST_TEXTS:
+            return None
+    return [_with(snapshot, chosen) for chosen in product(*choices)]
+
+
+def _with(snapshot: Snapshot, nodes: Sequence[tuple[str, CompiledNode]]) -> Snapshot:
+    pipes = dict(snapshot.pipes)
+    for name, node in nodes:
+        pipes[name] = replace(pipes[name], nodes={**pipes[name].nodes, node.name: node})
+    return replace(snapshot, pipes=pipes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,7 +330,7 @@ class _Graph:
         columns = [column.name for column in filler.target.datasource.columns]
         if filler.origins is None:
             if name.removesuffix(_QUARANTINE) in filler.reads or name in filler.reads:
-                unknown = _Made(why="it cannot be told from the SQL")
+                unknown = _Made(why=f"it cannot be told from the SQL of {filler.file}")
                 yield dict.fromkeys(columns, unknown), False
             return
         for origins in filler.origins:

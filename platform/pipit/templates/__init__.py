@@ -9,6 +9,7 @@ from pipit.templates.parameters import Parameter, is_reserved
 from pipit.templates.patterns import patterns
 from pipit.templates.template import Template
 from pipit.templates.values import ParamValue, RequestValue
+from pipit.templates.variants import variants
 
 __all__ = [
     "Binder",
@@ -20,4 +21,5 @@ __all__ = [
     "Template",
     "is_reserved",
     "patterns",
+    "variants",
 ]
