@@ -372,6 +372,8 @@ async def test_another_tenants_bad_row_breaks_nobody(workspace: Workspace) -> No
         "SELECT _block_number AS x FROM events",
         "SELECT count() AS x FROM events PREWHERE intDiv(1, amount - 987654321) >= 0",
         "SELECT byteSize(action) AS x FROM events",
+        "SELECT contingency(action, team) AS x FROM events",
+        "SELECT cramersVIf(action, team, 1) AS x FROM events",
     ],
 )
 async def test_what_tells_of_other_rows(workspace: Workspace, sql: str) -> None:

@@ -110,8 +110,8 @@ UNTRIED = {
 }
 
 
-# Allowed functions that no run has come to yet, most of them other names of functions that were tried: it only falls.
-NOT_TRIED_YET = 157
+# Allowed functions that no run has come to yet: a new version of the engine brings some. It only falls.
+NOT_TRIED_YET = 0
 
 
 def test_the_list_says_of_every_function_how_it_was_tried() -> None:

@@ -40,6 +40,10 @@ _REWRITTEN = frozenset({"__getScalar"})
 TELLING = frozenset({"throwIf", "byteSize", "isDynamicElementInSharedData"}) | {
     f"JSON{stored}Paths{types}" for stored in ("Dynamic", "SharedData") for types in ("", "WithTypes")
 }
+# These tell aggregate states apart by their addresses, which hang on the rows that were read before them (measured:
+# `contingency(state, state)` of the same rows differs with others in the part). With any combinator.
+_BY_ADDRESS = ("contingency", "cramersV", "cramersVBiasCorrected", "theilsU")
+TELLING |= frozenset(_BY_ADDRESS)
 # MergeTree's virtual columns: places and counts of all rows, not of the tenant's.
 _VIRTUAL = re.compile(
     r"_(part|part_.*|partition_.*|sample_factor|block_.*|row_exists|disk_name|table|database|distance|projection.*)"
@@ -143,8 +147,9 @@ def check_strict(examined: Examined) -> None:
 
 def _tells_of_others(sql: str, functions: frozenset[str]) -> str:
     """What in a text would tell of rows that a filter hides; empty: nothing."""
-    for function in sorted(functions & TELLING):
-        return f"The function {function}"
+    for function in sorted(functions):
+        if function in TELLING or function.startswith(_BY_ADDRESS):
+            return f"The function {function}"
     for token in tokenize(sql):
         if token.kind is TokenKind.WORD and token.text.upper() == "PREWHERE":
             return "PREWHERE (WHERE is as fast)"
