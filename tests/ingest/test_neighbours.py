@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
 from collections.abc import Sequence
@@ -76,8 +77,9 @@ async def stored(workspace: Workspace, table: str, columns: str, where: int | No
 
 async def copied(workspace: Workspace) -> None:
     job = (await workspace.post("/v0/pipes/copy_raw/copy")).json["job"]["job_id"]
-    while (state := (await workspace.get(f"/v0/jobs/{job}")).json["status"]) in ("waiting", "working"):
-        pass
+    async with asyncio.timeout(60):
+        while (state := (await workspace.get(f"/v0/jobs/{job}")).json["status"]) in ("waiting", "working"):
+            await asyncio.sleep(0.02)
     assert state == "done"
 
 
