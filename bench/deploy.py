@@ -20,7 +20,7 @@ from stand import pipit
 from pipit.api.server import Server
 from pipit.catalog.snapshot import Snapshot
 from pipit.deploy.ddl import create_table
-from pipit.deploy.views import common_columns, views_of
+from pipit.deploy.views import match_of, views_of
 from pipit.query.compose import Composer
 from pipit.sql.identifiers import quote
 from pipit.templates import Binder
@@ -100,7 +100,7 @@ async def by_hand(server: Server, snapshot: Snapshot) -> None:
     for table in snapshot.tables.values():
         await engine.command(create_table(table.datasource, database, table.physical))
     for number, view in enumerate(views_of(snapshot, Composer()).values()):
-        columns = ", ".join(map(quote, await common_columns(engine, view)))
+        columns = ", ".join(map(quote, (await match_of(engine, view)).columns))
         into = f"{quote(database)}.{quote(view.target.physical)}"
         name = f"{quote(database)}.{quote(f'm{number}')}"
         await engine.command(f"CREATE MATERIALIZED VIEW {name} TO {into} AS SELECT {columns} FROM ({view.sql})")

@@ -162,7 +162,6 @@ async def test_what_is_for_development_is_not_there_without_its_flag(workspace: 
         "/demo/inspect",
         "/v0/pipes?__dev__=1&debug=1",
         "/debug",
-        "/docs",
         "/redoc",
     ):
         for headers in ({}, {"X-Debug": "1", "X-Pipit-Demo": "1"}, {"Host": "localhost"}):

@@ -218,8 +218,11 @@ async def test_the_address_of_a_request_changes_nothing(raw: Raw, workspace: Wor
     assert [p["url"] for p in json.loads(listed.body)["pipes"]] == ["http://own.example/v0/pipes/latest.json"]
 
 
+PUBLIC = ("/", "/docs", "/cli/advanced-templates.html", "/v0/health", "/v0/ready", "/version")
+
+
 def public(path: str) -> bool:
-    return path in ("/v0/health", "/v0/ready", "/version") or path.startswith("/docs/")
+    return path in (*PUBLIC, "/docs/errors.html")
 
 
 async def test_no_method_of_no_route_answers_without_a_token(raw: Raw, server: Server, workspace: Workspace) -> None:
@@ -243,7 +246,7 @@ async def test_what_is_public_says_nothing_of_anybody(raw: Raw, server: Server, 
     await workspace.deploy(TENANTS)
     await workspace.send("events", ROWS)
     paths = {route.path for route in app_for(server).routes if isinstance(route, Route)}
-    assert sorted(filter(public, paths)) == ["/docs/errors.html", "/v0/health", "/v0/ready", "/version"]
+    assert sorted(filter(public, paths)) == sorted((*PUBLIC, "/docs/errors.html"))
     for path in filter(public, paths):
         answer = (await raw.send(b"GET %b HTTP/1.1\r\n" % path.encode() + HEAD + b"\r\n")).one
         assert answer.status == 200
