@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import itertools
 import json
 from collections.abc import Sequence
@@ -125,6 +126,27 @@ async def test_variant_and_dynamic_values_do_not_hang_on_their_neighbours(worksp
         reply = await workspace.post("/v0/events?name=mixed&wait=true", data="".join(order).encode())
         assert (reply.status, reply.json["quarantined_rows"]) == (200, 0), reply.text
         assert await stored(workspace, "mixed", columns) == alone
+
+
+async def test_what_a_view_decodes_does_not_hang_on_its_neighbours(workspace: Workspace) -> None:
+    """No bracket is seen in the rows."""
+    files = {
+        "datasources/coded.datasource": (
+            "SCHEMA >\n    `i` Int64 `json:$.i`,\n    `raw` String `json:$.raw`\n\n"
+            "ENGINE MergeTree\nENGINE_SORTING_KEY i\n"
+        ),
+        "datasources/parsed.datasource": FILES["datasources/parsed.datasource"],
+        "materializations/decode.pipe": (
+            "NODE decoding\nSQL >\n    SELECT i, CAST(base64Decode(raw) AS JSON) AS data FROM coded\n"
+            "TYPE materialized\nDATASOURCE parsed\n"
+        ),
+    }
+    await workspace.deploy(files)
+    texts = ['{"k": [[1]]}', '{"k": [null]}']
+    rows = [json.dumps({"i": n, "raw": base64.b64encode(text.encode()).decode()}) for n, text in enumerate(texts)]
+    reply = await workspace.post("/v0/events?name=coded&wait=true", data="\n".join(rows).encode())
+    assert reply.status == 200, reply.text
+    assert await stored(workspace, "parsed", "toJSONString(data)") == [['{"k":[[1]]}'], ['{"k":[null]}']]
 
 
 async def test_a_text_in_a_json_column_stays_a_text(workspace: Workspace) -> None:

@@ -102,10 +102,15 @@ def meta(
     }
 
 
+def _has_json(segment: Segment) -> bool:
+    return any("JSON" in (type or "") for _, type, _, _ in segment.header.meta["columns"])
+
+
 async def load(engine: Engine, segment: Segment) -> list[int]:
     """Inserts the segment; returns the bad rows of each of its requests. After any error, try it again."""
     job = _Job.of(segment)
-    if await asyncio.to_thread(segment.may_hold_lists):
+    # Only JSON columns of its own cost something. What a view parses may be decoded or put together there.
+    if not _has_json(segment) or await asyncio.to_thread(segment.may_hold_lists):
         job = replace(job, settings={**job.settings, **limits.JSON_LIST_SETTINGS})
     notes, first_time, segment.tried = segment.notes, not segment.tried, True
     failure: SqlError | None = None
