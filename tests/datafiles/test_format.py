@@ -177,8 +177,8 @@ def column(draw: st.DrawFn, name: str, type: str | None) -> str:
     if draw(st.booleans()):
         parts.append(f"`json:{draw(st.sampled_from(PATHS))}`")
     if draw(st.booleans()):
-        # An Array, Map or Tuple cannot be Nullable, so a NULL of it is an error.
-        defaults = [one for one in DEFAULTS if one != "NULL" or not type.startswith(("Array", "Map", "Tuple"))]
+        # These cannot be Nullable, so a NULL of them is an error.
+        defaults = [one for one in DEFAULTS if one != "NULL" or not type.startswith(("Array", "Map", "Tuple", "JSON"))]
         parts.append(f"{draw(st.sampled_from(['DEFAULT', 'default']))} {draw(st.sampled_from(defaults))}")
     if draw(st.booleans()):
         parts.append(draw(st.sampled_from(CODECS)))
