@@ -177,15 +177,15 @@ class MethodNotAllowed(PipitError):
 class QueryTimeout(PipitError):
     """The query ran longer than it may. Ask for less, or make the pipe cheaper.
 
-    `stuck`: the engine could not interrupt it, and has to be ended.
+    `hung`: the engine could not interrupt it, and has to be ended.
     """
 
     code = "query_timeout"
     status = 408
 
-    def __init__(self, message: str, *, hint: str = "", stuck: bool = False, detail: str = "") -> None:
+    def __init__(self, message: str, *, hint: str = "", hung: bool = False, detail: str = "") -> None:
         super().__init__(message, hint=hint, detail=detail)
-        self.stuck = stuck
+        self.hung = hung
 
 
 class Conflict(PipitError):

@@ -284,10 +284,10 @@ DEFENCES: tuple[Defence, ...] = (
     ),
     Defence(
         "reads at once of one token",
-        "query/slots.py",
+        "query/admission.py",
         "and self._running.get(name, 0) < self._of_one",
         "",
-        ("tests/query/test_slots.py::test_a_token_has_its_own_bound",),
+        ("tests/query/test_admission.py::test_a_token_has_its_own_bound",),
     ),
     # --- query/examine.py, sql/: what a statement may be
     Defence(
@@ -1085,7 +1085,7 @@ DEFENCES: tuple[Defence, ...] = (
     Defence(
         "an answer is counted until its last byte",
         "query/read.py",
-        "async with self._places.held(security), running() as chunks:",
+        "async with self._unread.held(security), running() as chunks:",
         "async with running() as chunks:",
         ("tests/query/test_held.py",),
     ),
@@ -1464,8 +1464,8 @@ DEFENCES: tuple[Defence, ...] = (
     Defence(
         "environment: statements are remembered for their place",
         "query/compose.py",
-        "key = (snapshot.workspace.place, snapshot.deployment, scope, fences.key, text)",
-        "key = (snapshot.workspace.id, snapshot.deployment, scope, fences.key, text)",
+        "key = (snapshot.workspace.place, snapshot.deployment, scope, barriers.key, text)",
+        "key = (snapshot.workspace.id, snapshot.deployment, scope, barriers.key, text)",
         (f"{_ENVIRONMENTS}::test_a_token_reads_its_own_environment",),
     ),
     Defence(
@@ -1599,8 +1599,8 @@ DEFENCES: tuple[Defence, ...] = (
         "and not _declared(found[1], columns[table])",
         "and False",
         (f"{_SQL}::test_d01_to_d32_what_a_text_may_not_be",),
-        # A table behind the fence has no other columns.
-        together_with=("tables behind a fence",),
+        # A table behind the barrier has no other columns.
+        together_with=("tables behind a barrier",),
     ),
     Defence(
         "FINAL only by the filter's key",
@@ -1654,66 +1654,66 @@ DEFENCES: tuple[Defence, ...] = (
     ),
     Defence(
         "no text beside a number in a policy",
-        "access/operands.py",
+        "access/policy_types.py",
         "if token.text in texts and (number := _number_beside(tokens, index, columns)):",
         "if False and (number := _number_beside(tokens, index, columns)):",
         ("tests/access/test_policy.py::test_a_number_is_not_compared_with_a_text",),
     ),
     Defence(
         "a policy's value stands beside comparisons only",
-        "access/operands.py",
+        "access/policy_types.py",
         "    if before not in _BEFORE or after not in _AFTER:",
         "    if False:",
-        ("tests/access/test_operands.py::test_a_value_stands_where_it_is_compared_as_what_it_is",),
+        ("tests/access/test_policy_types.py::test_a_value_stands_where_it_is_compared_as_what_it_is",),
     ),
     Defence(
         "a policy's value in reviewed functions only",
-        "access/operands.py",
+        "access/policy_types.py",
         "        if name not in FUNCTIONS:",
         "        if False:",
-        ("tests/access/test_operands.py::test_a_value_stands_where_it_is_compared_as_what_it_is",),
+        ("tests/access/test_policy_types.py::test_a_value_stands_where_it_is_compared_as_what_it_is",),
     ),
     Defence(
         "no text beside an Enum in a policy",
-        "access/operands.py",
+        "access/policy_types.py",
         "if texts and _ENUM.match(columns.get(name, \"\")) and not _is_text(tokens, index):",
         "if False:",
-        ("tests/access/test_operands.py::test_a_value_stands_where_it_is_compared_as_what_it_is",),
+        ("tests/access/test_policy_types.py::test_a_value_stands_where_it_is_compared_as_what_it_is",),
     ),
     Defence(
         "a policy's dates in the engine's range",
         "access/values.py",
         "        if not _DATE.fullmatch(text) or not _FIRST <= dt.datetime.fromisoformat(text) <= _LAST_DATE:",
         "        if False:",
-        ("tests/access/test_operands.py::test_a_value_that_would_become_another_one_is_refused",),
+        ("tests/access/test_policy_types.py::test_a_value_that_would_become_another_one_is_refused",),
     ),
     Defence(
         "a policy's fractions of a second",
         "access/values.py",
         "    if len(fraction) > digits or not _FIRST_64 <= moment < _LAST_64:",
         "    if False:",
-        ("tests/access/test_operands.py::test_a_value_that_would_become_another_one_is_refused",),
+        ("tests/access/test_policy_types.py::test_a_value_that_would_become_another_one_is_refused",),
     ),
     Defence(
         "a policy's whole numbers as floats",
         "access/values.py",
         "    if not exact:",
         "    if False:",
-        ("tests/access/test_operands.py::test_a_value_that_would_become_another_one_is_refused",),
+        ("tests/access/test_policy_types.py::test_a_value_that_would_become_another_one_is_refused",),
     ),
     Defence(
         "a policy's dates beside their own columns",
         "access/policy.py",
         "                if digits is None:",
         "                if False:",
-        ("tests/access/test_operands.py::test_a_date_stands_beside_a_column_that_holds_it",),
+        ("tests/access/test_policy_types.py::test_a_date_stands_beside_a_column_that_holds_it",),
     ),
     Defence(
         "policies are tried with texts that are not converted",
         "deploy/policies.py",
         "            if error.engine_code in _CONVERTED:",
         "            if False:",
-        ("tests/access/test_operands.py::test_a_text_that_the_engine_converts_is_found_at_deploy",),
+        ("tests/access/test_policy_types.py::test_a_text_that_the_engine_converts_is_found_at_deploy",),
     ),
     # --- the audit, and deploys that it stops
     Defence(
@@ -1776,9 +1776,9 @@ DEFENCES: tuple[Defence, ...] = (
     Defence(
         "what hung is not asked again at once",
         "query/read.py",
-        "            self._stuck.check(security, asked)",
+        "            self._breaker.check(security, asked)",
         "            pass",
-        ("tests/query/test_stuck.py",),
+        ("tests/query/test_hang_breaker.py",),
     ),
     Defence(
         "a scope is what it means",
@@ -1788,15 +1788,15 @@ DEFENCES: tuple[Defence, ...] = (
         ("tests/attacks/test_control.py::test_no_token_makes_itself_a_greater_one",),
     ),
     Defence(
-        "tables behind a fence",
-        "query/fences.py",
+        "tables behind a barrier",
+        "query/barriers.py",
         "        if all_of_it is not None:",
         "        if False:",
         ("tests/attacks/test_dictionaries.py", f"{_MIXED}::test_no_key_and_no_type_of_a_hidden_value_shows"),
     ),
     Defence(
         "values of several types are made anew",
-        "sql/fence.py",
+        "sql/barrier.py",
         "    return _MIXED.search(type) is not None and not type",
         "    return False and not type",
         (f"{_MIXED}::test_no_key_and_no_type_of_a_hidden_value_shows",),
@@ -1823,11 +1823,11 @@ DEFENCES: tuple[Defence, ...] = (
         (f"{_MIXED}::test_sample_by_a_number_of_rows_would_count_the_others",),
     ),
     Defence(
-        "tenants do not call what fences call",
+        "tenants do not call what barriers call",
         "sql/tenant.py",
-        "        if (name := identifier_name(function)) in FENCE_FUNCTIONS:",
+        "        if (name := identifier_name(function)) in BARRIER_FUNCTIONS:",
         "        if not (name := identifier_name(function)):",
-        (f"{_MIXED}::test_a_tenant_does_not_call_what_fences_call",),
+        (f"{_MIXED}::test_a_tenant_does_not_call_what_barriers_call",),
     ),
     Defence(
         "a parameter that is fixed cannot be switched off",

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import pytest
 
-from pipit.sql.fence import fenced, full_type
+from pipit.sql.barrier import behind_barrier, full_type
 from serving import Workspace
 
 pytestmark = pytest.mark.anyio
@@ -86,12 +86,12 @@ async def test_an_endpoint_meets_no_word_of_another_tenant(workspace: Workspace)
     assert sum(status == 200 for (status, _), _ in pairs) > len(texts) // 2
 
 
-def test_a_fence() -> None:
+def test_a_barrier() -> None:
     assert full_type("Map(LowCardinality(String), Array(LowCardinality(Nullable(FixedString(3)))))") == (
         "Map(String, Array(Nullable(FixedString(3))))"
     )
-    assert fenced("t", {"a": "String", "b": "AggregateFunction(count)"}) is None
-    assert fenced("t", {"a": "Int8", "b": "LowCardinality(String)"}) == (
+    assert behind_barrier("t", {"a": "String", "b": "AggregateFunction(count)"}) is None
+    assert behind_barrier("t", {"a": "Int8", "b": "LowCardinality(String)"}) == (
         "(SELECT * REPLACE (CAST(CAST(`b`, 'String'), 'LowCardinality(String)') AS `b`) FROM t",
         ")",
     )

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import pytest
 
-from pipit.sql.fence import fenced
+from pipit.sql.barrier import behind_barrier
 from pipit.sql.mixed import settled
 from pipit.sql.samples import counted_sample
 from pipit.sql.tenant import check_tenant_text
@@ -223,15 +223,15 @@ async def test_sample_by_a_number_of_rows_would_count_the_others(workspace: Work
         assert (await workspace.get(f"/v0/sql?q={quote(text)}", token=sql)).status == 400
 
 
-def test_what_a_fence_is_made_of() -> None:
+def test_what_a_barrier_is_made_of() -> None:
     made = "initializeAggregation('groupArray', tuple({}))[1].1 AS {}"
     columns = {"a": "Int8", "j": "JSON(k LowCardinality(String))", "d": "Dynamic"}
     whole = f"(SELECT * REPLACE ({made.format('`j`', '`j`')}, {made.format('`d`', '`d`')}) FROM t"
-    assert fenced("t", columns) == (whole, ")")
-    assert fenced("t", columns, {"j": "JSON", "j.x": "Dynamic"}) == (whole, ")")
-    assert fenced("t", columns, {"j.x[].y": "Array(Dynamic)"}) == (whole, ")")
+    assert behind_barrier("t", columns) == (whole, ")")
+    assert behind_barrier("t", columns, {"j": "JSON", "j.x": "Dynamic"}) == (whole, ")")
+    assert behind_barrier("t", columns, {"j.x[].y": "Array(Dynamic)"}) == (whole, ")")
     used = {"a": "Int8", "j.x.y": "Dynamic", "j.x.:`Int64`": "Nullable(Int64)", "j.k": "LowCardinality(String)"}
-    assert fenced("t", columns, used) == (
+    assert behind_barrier("t", columns, used) == (
         f"(SELECT * EXCEPT (`j`) REPLACE ({made.format('`d`', '`d`')}), "
         "CAST(CAST(`j`.`k`, 'String'), 'LowCardinality(String)') AS `j.k`, `j`.`x`.:`Int64` AS `j.x.:\\`Int64\\``, "
         f"{made.format('`j`.`x`.`y`', '`j.x.y`')} FROM t",
@@ -239,7 +239,7 @@ def test_what_a_fence_is_made_of() -> None:
     )
 
 
-def test_a_tenant_does_not_call_what_fences_call() -> None:
+def test_a_tenant_does_not_call_what_barriers_call() -> None:
     with pytest.raises(Exception, match="initializeAggregation"):
         check_tenant_text("SELECT initializeAggregation('groupArray', 1)")
 

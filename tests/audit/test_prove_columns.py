@@ -15,7 +15,7 @@ from pipit.audit.prove.arena import Arena, open_arena
 from pipit.audit.prove.model import CounterExample, Options, Proof, Verdict
 from pipit.audit.prove.run import prove_in
 from pipit.audit.prove.tenants import SUBJECT
-from pipit.query import examine, fences, read
+from pipit.query import barriers, examine, read
 
 pytestmark = pytest.mark.anyio
 
@@ -54,8 +54,8 @@ def parts_answer(patch: Patch) -> None:
     patch.setattr(read, "WHOLE_COLUMNS", {})
 
 
-def no_fences(patch: Patch) -> None:
-    patch.setattr(fences, "fenced", lambda *_: None)
+def no_barriers(patch: Patch) -> None:
+    patch.setattr(barriers, "behind_barrier", lambda *_: None)
 
 
 def any_sample(patch: Patch) -> None:
@@ -65,10 +65,10 @@ def any_sample(patch: Patch) -> None:
 # SQL of an endpoint -> what keeps it from telling of others.
 TELLING: dict[str, Callable[[Patch], None]] = {
     "SELECT distinctJSONPaths(data) AS found FROM rows": parts_answer,
-    "SELECT sum(data.amount::Float64) AS found FROM rows": no_fences,
-    "SELECT sum(CAST(r.data.deep.size, 'UInt32')) AS found FROM rows AS r": no_fences,
-    "SELECT max(toDate(data.day)) AS found FROM rows": no_fences,
-    "SELECT sum(toInt64(free)) AS found FROM rows": no_fences,
+    "SELECT sum(data.amount::Float64) AS found FROM rows": no_barriers,
+    "SELECT sum(CAST(r.data.deep.size, 'UInt32')) AS found FROM rows AS r": no_barriers,
+    "SELECT max(toDate(data.day)) AS found FROM rows": no_barriers,
+    "SELECT sum(toInt64(free)) AS found FROM rows": no_barriers,
     "SELECT count() AS found FROM rows SAMPLE 50": any_sample,
     "SELECT count() AS found FROM rows SAMPLE {{Int32(k, 20)}}": any_sample,
 }

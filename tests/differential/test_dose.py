@@ -11,7 +11,7 @@ from differential.clauses import SETTINGS, clause_texts, setting_texts
 from differential.run import Trial, functions_of, is_chosen
 from differential.world import World, answered_alone, two_workspaces
 from pipit.api.server import Server
-from pipit.query.fences import NO_FENCES
+from pipit.query.barriers import NO_BARRIERS
 from pipit.query.limits import REPEATABLE, Limits
 from pipit.query.read import Reader
 from pipit.sql.allowed import ALLOWED_FUNCTIONS, ALLOWED_SETTINGS, read_reviewed
@@ -47,9 +47,9 @@ async def test_no_text_of_a_small_dose_differs(world: World, check: Check) -> No
 
 CAUGHT = {
     "WHOLE_COLUMNS": ({}, "endpoint", "SELECT distinctJSONPaths(data) AS x FROM facts"),
-    "fences_for": (lambda *_: NO_FENCES, "endpoint", "SELECT sum(data.num::Float64) AS x FROM facts"),
-    "fences_for, for SQL": (lambda *_: NO_FENCES, "sql", "SELECT sum(d::Int64) AS x FROM facts"),
-    "fences_for, of dictionaries": (lambda *_: NO_FENCES, "sql", "SELECT toFixedString(lc_word, 3) AS x FROM facts ORDER BY n"),
+    "barriers_for": (lambda *_: NO_BARRIERS, "endpoint", "SELECT sum(data.num::Float64) AS x FROM facts"),
+    "barriers_for, for SQL": (lambda *_: NO_BARRIERS, "sql", "SELECT sum(d::Int64) AS x FROM facts"),
+    "barriers_for, of dictionaries": (lambda *_: NO_BARRIERS, "sql", "SELECT toFixedString(lc_word, 3) AS x FROM facts ORDER BY n"),
     "check_strict": (lambda _: None, "endpoint", "SELECT count() AS x FROM facts SAMPLE 10"),
     "FILTER_FIRST": ({}, "endpoint", "SELECT count() AS x FROM keyed WHERE i64 IN (1, 2, 4444) AND intDiv(1, i64 - 4444) < 9"),
     "STRICT": ({}, "endpoint", "SELECT n FROM facts ORDER BY n"),

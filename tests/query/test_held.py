@@ -11,10 +11,10 @@ import pytest
 
 from pipit.access.params import RequestParams
 from pipit.errors import RateLimited, SqlError, Unavailable
+from pipit.query.admission import Admission, Name
 from pipit.query.formats import JSON
 from pipit.query.held import Store
 from pipit.query.read import PipeQuery, Reader
-from pipit.query.slots import Name, Slots
 from serving import Workspace
 
 pytestmark = pytest.mark.anyio
@@ -90,8 +90,8 @@ async def test_a_read_is_counted_until_its_last_byte(workspace: Workspace) -> No
     server = workspace.server
     security = server.authenticator.check(workspace.tenant("mine", customer_id="a"), server.catalog.keyring)
     snapshot = server.catalog.snapshot(workspace.id)
-    reader = Reader(server.engine, slots=Slots(of_one=1, in_all=1, patience=10))
-    reader._places = Slots(of_one=2, in_all=2, patience=0.1)
+    reader = Reader(server.engine, admission=Admission(of_one=1, in_all=1, patience=10))
+    reader._unread = Admission(of_one=2, in_all=2, patience=0.1)
     query = PipeQuery("mine", RequestParams(()), JSON)
     async with AsyncExitStack() as open_reads:
         for _ in range(2):

@@ -23,8 +23,8 @@ from pipit.datafiles import parse_project
 from pipit.deploy import ddl
 from pipit.engine import Engine
 from pipit.errors import PipitError
+from pipit.query.barriers import NO_BARRIERS, Barriers, barriers_for
 from pipit.query.compose import Composer
-from pipit.query.fences import NO_FENCES, Fences, fences_for
 from pipit.sql.references import first_table
 from pipit.templates import Binder
 
@@ -58,12 +58,12 @@ class Both:
     async def plain(self, sql: str) -> object:
         return await self._ask(sql)
 
-    async def ours(self, sql: str, fences: Fences) -> object:
+    async def ours(self, sql: str, barriers: Barriers) -> object:
         pipe = self.snapshot.pipes["asked"]
         binder = Binder()
         try:
             prepared = self.composer._compose(
-                self.snapshot, pipe, pipe.nodes["top"], sql, {}, binder, under_name=None, fences=fences
+                self.snapshot, pipe, pipe.nodes["top"], sql, {}, binder, under_name=None, barriers=barriers
             )
         except PipitError as error:
             return error
@@ -81,9 +81,9 @@ class Both:
         """What ClickHouse answers, Pipit answers. `strict`: what it refuses, Pipit refuses, and columns that several
         tables have are called the same also where the text names a database."""
         expected = await self.plain(sql)
-        behind = fences_for(self.snapshot, self.snapshot.physical_tables, None)
-        for fences in (NO_FENCES, behind):
-            found = await self.ours(sql, fences)
+        behind = barriers_for(self.snapshot, self.snapshot.physical_tables, None)
+        for barriers in (NO_BARRIERS, behind):
+            found = await self.ours(sql, barriers)
             if not isinstance(expected, PipitError):
                 shown = str if strict or (".people" not in sql and "shop." not in sql) else _unqualified
                 assert _called(found, shown) == _called(expected, shown), sql
@@ -270,7 +270,7 @@ def test_the_name_that_is_not_found_is_not_suggested(both: Both, meant: str, tol
 
 
 async def test_a_prewhere_by_the_tables_own_name_beside_an_alias_is_not_answered_with_that_name(both: Both) -> None:
-    error = await both.ours("SELECT v.n FROM visits AS v PREWHERE visits.n > 1", NO_FENCES)
+    error = await both.ours("SELECT v.n FROM visits AS v PREWHERE visits.n > 1", NO_BARRIERS)
     if isinstance(error, PipitError):
         said = as_written(error.message, both.snapshot)
         assert "visits.n" in said and "'visits." not in said.partition("Maybe")[2], said

@@ -13,7 +13,7 @@ from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from pipit.access.context import SecurityContext
-from pipit.access.operands import Misplaced, check_operands
+from pipit.access.policy_types import Misplaced, check_policy_types
 from pipit.access.values import DATES, digits_of, typed
 from pipit.datafiles.resources import DataSource, RowPolicy
 from pipit.errors import DatafileError, TemplateError
@@ -293,7 +293,7 @@ class _Compiler:
         values = [part for part in parts if not isinstance(part, str)]
         types = {marker: value.type for marker, value in zip(markers, values, strict=True)}
         try:
-            check_operands(tokens, types, self.columns)
+            check_policy_types(tokens, types, self.columns)
         except Misplaced as error:
             raise self._error(error.message, line, column, error.hint) from None
         columns = columns_in(tokens, frozenset(self.columns))

@@ -15,7 +15,7 @@ from pipit.access.policy import Policy
 from pipit.catalog import services
 from pipit.catalog.state import TableNames, WorkspaceSettings
 from pipit.datafiles.resources import DataSource, Node, NodeType, Pipe, Project, versioned
-from pipit.sql.fence import is_mixed
+from pipit.sql.barrier import is_mixed
 from pipit.sql.references import TableReference
 from pipit.templates import Parameter, Template
 

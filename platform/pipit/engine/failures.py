@@ -95,9 +95,9 @@ def engine_error(code: int | None, text: str, name: str = "") -> PipitError:
     if code is None:
         return Unavailable("The engine did not answer properly", hint="Try again in a moment")
     if code in _TIMEOUTS:
-        stuck = STUCK in text
+        hung = STUCK in text
         return QueryTimeout(
-            "The query took longer than it may", hint="Ask for less data, or a narrower range", stuck=stuck
+            "The query took longer than it may", hint="Ask for less data, or a narrower range", hung=hung
         )
     if code in _TOO_LARGE:
         return TooLarge("The query reads or returns more than it may", hint="Ask for less, for instance with LIMIT")

@@ -18,7 +18,7 @@ from pipit.catalog import services
 from pipit.catalog.snapshot import CompiledNode, CompiledPipe, NodeTarget, Snapshot, TableTarget, Target
 from pipit.catalog.written import cte_name
 from pipit.errors import SqlError, UnknownResource
-from pipit.query.fences import NO_FENCES, Fences
+from pipit.query.barriers import NO_BARRIERS, Barriers
 from pipit.sql.allowed import ALLOWED_SETTINGS, ALLOWED_TABLE_FUNCTIONS
 from pipit.sql.identifiers import quote
 from pipit.sql.references import (
@@ -84,13 +84,13 @@ class Composer:
         binder: Binder,
         *,
         over: str | None = None,
-        fences: Fences = NO_FENCES,
+        barriers: Barriers = NO_BARRIERS,
     ) -> Composed:
         """The statement of a pipe's node. `over` is SQL over `_`, which then means this node's result."""
         binder.identifiers.clear()
         top = over if over is not None else render(snapshot, node, values, binder)
         under = "_" if over is not None else None
-        return self._compose(snapshot, pipe, node, top, values, binder, under_name=under, fences=fences)
+        return self._compose(snapshot, pipe, node, top, values, binder, under_name=under, barriers=barriers)
 
     def sql(
         self,
@@ -100,13 +100,13 @@ class Composer:
         binder: Binder,
         *,
         pipeline: tuple[CompiledPipe, CompiledNode] | None = None,
-        fences: Fences = NO_FENCES,
+        barriers: Barriers = NO_BARRIERS,
     ) -> Composed:
         """The statement of a workspace's own SQL (already rendered). `_` means the node of `pipeline`."""
         pipe, node = pipeline or (None, None)
         under = "_" if node else None
         return self._compose(
-            snapshot, pipe, node, text, values, binder, under_name=under, adhoc=True, fences=fences
+            snapshot, pipe, node, text, values, binder, under_name=under, adhoc=True, barriers=barriers
         )
 
     def _compose(
@@ -120,12 +120,12 @@ class Composer:
         *,
         under_name: str | None,
         adhoc: bool = False,
-        fences: Fences,
+        barriers: Barriers,
     ) -> Composed:
         # Rendered depth first, each node once: the order of binding, and so the text, depends on nothing but texts.
         underscore = NodeTarget(pipe, node) if under_name and pipe and node else None
         owner = None if adhoc else pipe
-        top = self._prepare(snapshot, owner, text, fences, under=underscore)
+        top = self._prepare(snapshot, owner, text, barriers, under=underscore)
         chosen = set() if adhoc or node is None else _chosen(top, node, binder)
         parts: dict[tuple[str, str], Prepared] = {}
         path: list[tuple[str, str]] = []
@@ -143,7 +143,7 @@ class Composer:
             rendered = render(snapshot, target.node, values, binder)
             if target.pipe is not pipe:
                 binder.cache_seconds = said  # the pipe that is asked decides whether its answers are kept
-            prepared = self._prepare(snapshot, target.pipe, rendered, fences)
+            prepared = self._prepare(snapshot, target.pipe, rendered, barriers)
             chosen.update(_chosen(prepared, target.node, binder))
             for inner in prepared.nodes:
                 visit(inner)
@@ -180,16 +180,16 @@ class Composer:
         snapshot: Snapshot,
         pipe: CompiledPipe | None,
         text: str,
-        fences: Fences,
+        barriers: Barriers,
         *,
         under: NodeTarget | None = None,
     ) -> Prepared:
         """Replaces the names in one rendered text. Raises SqlError on a name that is no resource of the workspace."""
         scope = f"{pipe.name if pipe else ''}\0{under.pipe.name + '.' + under.node.name if under else ''}"
-        key = (snapshot.workspace.place, snapshot.deployment, scope, fences.key, text)
+        key = (snapshot.workspace.place, snapshot.deployment, scope, barriers.key, text)
         found = self._prepared.get(key)
         if found is None:
-            found = prepare(snapshot, pipe, text, under=under, fences=fences)
+            found = prepare(snapshot, pipe, text, under=under, barriers=barriers)
             remember(self._prepared, key, found)
         return found
 
@@ -214,7 +214,7 @@ def prepare(
     text: str,
     *,
     under: NodeTarget | None = None,
-    fences: Fences = NO_FENCES,
+    barriers: Barriers = NO_BARRIERS,
 ) -> Prepared:
     """One text: a single SELECT, its SETTINGS hoisted, names of resources replaced, everything else refused."""
     sql, own_settings = strip_settings(single_statement(text))
@@ -248,7 +248,7 @@ def prepare(
         if isinstance(target, TableTarget):
             tables.add(f"{target.table.database}.{target.physical}")
             names.add(target.table.name)
-            new = fences.place_of(target.table.database, target.physical, reference.kind)
+            new = barriers.place_of(target.table.database, target.physical, reference.kind)
         else:
             nodes[(target.pipe.name, target.node.name)] = target
             names.add(target.pipe.name)

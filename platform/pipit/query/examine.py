@@ -20,12 +20,12 @@ from cachetools import LRUCache
 from pipit.catalog.snapshot import Snapshot
 from pipit.engine.client import Engine
 from pipit.errors import ReadRefused, SqlError
+from pipit.query.barriers import Used
 from pipit.query.compose import CACHE_CHARACTERS, SYSTEM_TABLES, Composed, remember
-from pipit.query.fences import Used
 from pipit.query.limits import EXAMINE_SETTINGS, SettingsDict
 from pipit.query.secure import filter_setting
+from pipit.sql.barrier import BARRIER_FUNCTIONS
 from pipit.sql.columns import columns_read
-from pipit.sql.fence import FENCE_FUNCTIONS
 from pipit.sql.lexer import TokenKind, identifier_name, tokenize
 from pipit.sql.precheck import check_text
 from pipit.sql.samples import counted_sample
@@ -84,7 +84,7 @@ class Examiner:
         columns: Mapping[str, frozenset[str]],
         limits: SettingsDict,
         *,
-        behind_fence: bool = False,
+        behind_barrier: bool = False,
     ) -> Examined:
         """What a tenant's own text reads, by stricter rules (`sql/tenant.py`). Raises as `examine` does.
 
@@ -96,7 +96,7 @@ class Examiner:
         reads = parse_query_tree(resolved)
         _check(parse_query_tree(raw), composed)
         _check(reads, composed)
-        check_tenant_trees(raw, resolved, columns, FENCE_FUNCTIONS if behind_fence else frozenset())
+        check_tenant_trees(raw, resolved, columns, BARRIER_FUNCTIONS if behind_barrier else frozenset())
         return Examined(reads.tables, columns=columns_read(raw, resolved))
 
     async def resolved(self, snapshot: Snapshot, composed: Composed, binder: Binder) -> str:

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import IO
 
 from pipit.errors import RateLimited, Unavailable
+from pipit.query.admission import Name
 from pipit.query.cache import once
-from pipit.query.slots import Name
 
 log = logging.getLogger("pipit.query")
 

@@ -32,11 +32,13 @@ from pipit.errors import (
     Unavailable,
 )
 from pipit.query import tenant_sql
+from pipit.query.admission import Admission, name_of, unread_answers
+from pipit.query.barriers import NO_BARRIERS, Barriers, Used, barriers_for
 from pipit.query.cache import Cache, Run, key_of
 from pipit.query.compose import Composed, Composer
 from pipit.query.examine import Examined, Examiner, check_strict
-from pipit.query.fences import NO_FENCES, Fences, Used, fences_for
 from pipit.query.formats import Format, split_format
+from pipit.query.hang_breaker import HangBreaker
 from pipit.query.held import Held, Store
 from pipit.query.limits import (
     FILTER_FIRST,
@@ -51,8 +53,6 @@ from pipit.query.limits import (
 from pipit.query.log import QUERY_API, Counts, Origin, Sink, log_line, record, status_of
 from pipit.query.plan import Plan
 from pipit.query.secure import check_chosen, check_filters, check_scopes, filter_setting, filters_for
-from pipit.query.slots import Slots, name_of, places
-from pipit.query.stuck import Stuck
 from pipit.query.utf8 import repaired
 from pipit.sql.unread import Unread, place_in, without_place
 from pipit.templates import Binder, RequestValue, Template
@@ -113,13 +113,13 @@ class _Statement:
 
 
 class Reader:
-    """Holds what all reads share: the engine, its slots, what is known of texts. Keeps nothing of any one request."""
+    """Holds what all reads share: the engine, admission, what is known of texts. Keeps nothing of any one request."""
 
     def __init__(
         self,
         engine: Engine,
         limits: Limits | None = None,
-        slots: Slots | None = None,
+        admission: Admission | None = None,
         *,
         store: Store | None = None,
         cache: Cache | None = None,
@@ -131,15 +131,15 @@ class Reader:
         """
         self._engine = engine
         self._limits = limits or Limits()
-        self._slots = slots or Slots()
-        self._places = places()
+        self._admission = admission or Admission()
+        self._unread = unread_answers()
         self._store = store or Store()
         self._cache = cache or Cache()
         self._sink = sink
         self._make_services = make_services
         self._composer = Composer()
         self._examiner = Examiner(engine)
-        self._stuck = Stuck()
+        self._breaker = HangBreaker()
 
     @asynccontextmanager
     async def open(
@@ -158,7 +158,7 @@ class Reader:
         counts = Counts()
         asked = query.pipe if isinstance(query, PipeQuery) else QUERY_API if security.is_tenant else query.sql
         try:
-            self._stuck.check(security, asked)
+            self._breaker.check(security, asked)
             plan = await self.plan(snapshot, security, query)
             run: Run = partial(self._run, snapshot, security, query, plan, request_id, counts)
             running = run
@@ -167,12 +167,12 @@ class Reader:
                 hand = partial(self._store.hand, name_of(security))
                 running = partial(self._cache.open, key, plan.cache_seconds, run, hand)
             with _no_secret_quoted(plan.params):
-                async with self._places.held(security), running() as chunks:
+                async with self._unread.held(security), running() as chunks:
                     yield Answer(plan.format, chunks)
         except PipitError as caught:
             error = caught
-            if isinstance(caught, QueryTimeout) and caught.stuck:
-                self._stuck.add(security, asked)
+            if isinstance(caught, QueryTimeout) and caught.hung:
+                self._breaker.add(security, asked)
             told = _for_reader(caught, snapshot, security, query, request_id)
             raise told from None
         except BaseException as caught:
@@ -242,7 +242,7 @@ class Reader:
     ) -> AsyncIterator[AsyncIterator[bytes]]:
         """The bytes of a plan's answer: whole under filters, else as they come."""
         if plan.filters or plan.tenants_text:
-            async with self._slots.held(security):
+            async with self._admission.held(security):
                 held = await self._run_filtered(snapshot, security, query, plan, request_id, counts)
             try:
                 yield held.pieces()
@@ -250,7 +250,7 @@ class Reader:
                 held.close()
         else:
             async with (
-                self._slots.held(security),
+                self._admission.held(security),
                 self._engine.stream(
                     plan.composed.sql,
                     plan.params,
@@ -275,7 +275,7 @@ class Reader:
 
         The engine may evaluate the pipe's conditions on rows that the filter hides, and fail on another tenant's value:
         an endpoint that anybody can break, and a way to ask for hidden values. So a failure counts only if it comes
-        back when the filter is applied before everything else and the tables stand behind a fence (`sql/fence.py`).
+        back when the filter is applied before everything else and the tables stand behind a barrier (`sql/barrier.py`).
         That run is slower; the first one nearly always answers.
         """
         try:
@@ -283,7 +283,7 @@ class Reader:
         except SqlError:
             if plan.tenants_text:
                 raise  # the filter came first already
-            again = await self.plan(snapshot, security, query, fenced=True)
+            again = await self.plan(snapshot, security, query, barred=True)
             slow = again.settings | FILTER_FIRST
             id = f"{request_id}-f" if request_id else ""
             return await self._whole(snapshot, security, again, slow, id, counts)
@@ -310,7 +310,7 @@ class Reader:
         ) as chunks:
             return await self._store.take(_counted(repaired(plan.format, chunks), most), name_of(security))
 
-    async def plan(self, snapshot: Snapshot, security: SecurityContext, query: Query, *, fenced: bool = False) -> Plan:
+    async def plan(self, snapshot: Snapshot, security: SecurityContext, query: Query, *, barred: bool = False) -> Plan:
         """Everything up to running: decides, composes, examines, filters. Raises what a client should see."""
         if security.workspace_id != snapshot.workspace.id:
             raise Forbidden("The token belongs to another workspace")
@@ -319,7 +319,7 @@ class Reader:
         if isinstance(query, SqlQuery) and security.is_tenant:
             return await self._plan_tenants_text(snapshot, security, query)
         check_scopes(snapshot, security)
-        statement = await self._examined(snapshot, security, query, fenced=fenced)
+        statement = await self._examined(snapshot, security, query, barred=barred)
         composed, examined = statement.composed, statement.examined
         reads = examined.tables | composed.tables
         filters = filters_for(snapshot, security, reads)
@@ -340,29 +340,29 @@ class Reader:
         return Plan(composed, statement.params, filters, settings, reads, statement.format, keep)
 
     async def _examined(
-        self, snapshot: Snapshot, security: SecurityContext, query: PipeQuery | SqlQuery, *, fenced: bool
+        self, snapshot: Snapshot, security: SecurityContext, query: PipeQuery | SqlQuery, *, barred: bool
     ) -> _Statement:
-        """The statement, composed and examined. `fenced`: its tables stand behind a fence."""
-        plain = self._statement(snapshot, security, query, NO_FENCES)
+        """The statement, composed and examined. `barred`: its tables stand behind a barrier."""
+        plain = self._statement(snapshot, security, query, NO_BARRIERS)
         tables = plain.composed.tables
         if self._make_services is not None and not snapshot.service_tables.isdisjoint(tables):
             await self._make_services(snapshot.workspace.database)
         with _no_secret_quoted(plain.binder.params):
             examined = await self._examiner.examine(snapshot, plain.composed, plain.binder)
-        if not fenced:
+        if not barred:
             return _Statement(plain.composed, plain.binder.params, plain.format, examined)
-        behind = self._statement(snapshot, security, query, fences_for(snapshot, tables, examined.columns))
+        behind = self._statement(snapshot, security, query, barriers_for(snapshot, tables, examined.columns))
         with _no_secret_quoted(behind.binder.params):
             examined = await self._examiner.examine(snapshot, behind.composed, behind.binder)
         return _Statement(behind.composed, behind.binder.params, behind.format, examined)
 
     def _statement(
-        self, snapshot: Snapshot, security: SecurityContext, query: PipeQuery | SqlQuery, fences: Fences
+        self, snapshot: Snapshot, security: SecurityContext, query: PipeQuery | SqlQuery, barriers: Barriers
     ) -> _Written:
         binder = Binder()
         if isinstance(query, PipeQuery):
-            return _Written(self._compose_pipe(snapshot, security, query, binder, fences), binder, query.format)
-        return _Written(*self._compose_sql(snapshot, security, query, binder, fences))
+            return _Written(self._compose_pipe(snapshot, security, query, binder, barriers), binder, query.format)
+        return _Written(*self._compose_sql(snapshot, security, query, binder, barriers))
 
     async def _plan_tenants_text(self, snapshot: Snapshot, security: SecurityContext, query: SqlQuery) -> Plan:
         """What the token may read is decided before the engine sees the text; what the text may do is decided after."""
@@ -373,13 +373,13 @@ class Reader:
         filters = tenant_sql.filters(snapshot, security, composed)
         limits = tenant_sql_settings(self._limits.tenant_sql, filtered=bool(filters))
         columns = tenant_sql.columns_of(snapshot, composed)
-        async with self._slots.held(security):  # the engine computes what is constant in a text already here
+        async with self._admission.held(security):  # the engine computes what is constant in a text already here
             used: Used | None = None
             if not composed.tables.isdisjoint(snapshot.mixed_columns):
                 used = (await self._examiner.examine_tenants(snapshot, composed, columns, limits)).columns
-            fences = fences_for(snapshot, composed.tables, used)
-            composed, _ = tenant_sql.compose(snapshot, security, query.sql, query.format, fences)
-            examined = await self._examiner.examine_tenants(snapshot, composed, columns, limits, behind_fence=True)
+            barriers = barriers_for(snapshot, composed.tables, used)
+            composed, _ = tenant_sql.compose(snapshot, security, query.sql, query.format, barriers)
+            examined = await self._examiner.examine_tenants(snapshot, composed, columns, limits, behind_barrier=True)
         reads = examined.tables | composed.tables
         check_filters(snapshot, security, reads, filters)
         settings = limits | dict(query.settings) | {"readonly": 1}
@@ -393,7 +393,7 @@ class Reader:
         return security.is_tenant and any(scope.fixed_params for scope in scopes)
 
     def _compose_pipe(
-        self, snapshot: Snapshot, security: SecurityContext, query: PipeQuery, binder: Binder, fences: Fences
+        self, snapshot: Snapshot, security: SecurityContext, query: PipeQuery, binder: Binder, barriers: Barriers
     ) -> Composed:
         pipe = snapshot.pipes.get(query.pipe)
         declared = pipe.fixed_params if pipe else ()
@@ -411,7 +411,7 @@ class Reader:
                 raise Forbidden("A JWT cannot use 'q': only workspace tokens may send SQL")
             _check_sql_size(query.over)
         over = query.over or None
-        composed = self._composer.pipe(snapshot, pipe, pipe.endpoint, values, binder, over=over, fences=fences)
+        composed = self._composer.pipe(snapshot, pipe, pipe.endpoint, values, binder, over=over, barriers=barriers)
         check_chosen(snapshot, security, composed.chosen)
         # Also of pipes that a template named only now.
         grants.fixes(security, query.pipe, fixed, (n for p in composed.pipes for n in snapshot.pipes[p].fixed_params))
@@ -420,7 +420,7 @@ class Reader:
         return composed
 
     def _compose_sql(
-        self, snapshot: Snapshot, security: SecurityContext, query: SqlQuery, binder: Binder, fences: Fences
+        self, snapshot: Snapshot, security: SecurityContext, query: SqlQuery, binder: Binder, barriers: Barriers
     ) -> tuple[Composed, Binder, Format]:
         _check_sql_size(query.sql)
         values = merge(query.params, {}, snapshot.lists | _lists_of(query.sql))
@@ -433,7 +433,7 @@ class Reader:
         # A token that sits in somebody's browser may send SQL; the workspace's secrets are not its to read.
         secrets = snapshot.secrets if security.manages_workspace else {}
         text, format = split_format(render_text(query.sql, values, binder, secrets), query.format)
-        composed = self._composer.sql(snapshot, text, values, binder, pipeline=pipeline, fences=fences)
+        composed = self._composer.sql(snapshot, text, values, binder, pipeline=pipeline, barriers=barriers)
         if not security.is_admin:
             grants.read_sql(security, composed.names)
         return composed, binder, format

@@ -19,8 +19,8 @@ from pipit.access.filters import columns_of_filter
 from pipit.catalog.snapshot import Snapshot, Table
 from pipit.datafiles import key_items
 from pipit.errors import Forbidden, ReadRefused, SqlError
+from pipit.query.barriers import NO_BARRIERS, Barriers
 from pipit.query.compose import Composed
-from pipit.query.fences import NO_FENCES, Fences
 from pipit.query.formats import Format, split_format
 from pipit.query.limits import MAX_SQL_BYTES
 from pipit.query.secure import check_scopes, filters_for
@@ -44,7 +44,7 @@ def require(snapshot: Snapshot, security: SecurityContext) -> None:
 
 
 def compose(
-    snapshot: Snapshot, security: SecurityContext, text: str, default: Format, fences: Fences = NO_FENCES
+    snapshot: Snapshot, security: SecurityContext, text: str, default: Format, barriers: Barriers = NO_BARRIERS
 ) -> tuple[Composed, Format]:
     """The statement over physical tables. Raises Forbidden and NotFound on rights, SqlError on the text."""
     if len(text.encode()) > MAX_SQL_BYTES:
@@ -69,7 +69,7 @@ def compose(
         if final:
             _check_final(security, table)
         tables[f"{table.database}.{table.physical}"] = table
-        replacements[reference.start] = fences.place_of(table.database, table.physical, reference.kind)
+        replacements[reference.start] = barriers.place_of(table.database, table.physical, reference.kind)
     names = frozenset(table.name for table in tables.values())
     return Composed(rename(sql, replacements, home=snapshot.workspace.name), frozenset(tables), {}, names), format
 

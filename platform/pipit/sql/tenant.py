@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 
 from pipit.errors import SqlError
 from pipit.sql.allowed import TENANT_TABLE_FUNCTIONS, function_verdict
-from pipit.sql.fence import FENCE_FUNCTIONS
+from pipit.sql.barrier import BARRIER_FUNCTIONS
 from pipit.sql.lexer import Token, TokenKind, identifier_name, tokenize
 from pipit.sql.outline import Outline, Query, Union
 from pipit.sql.scanner import outline
@@ -43,7 +43,7 @@ def check_tenant_text(sql: str) -> None:
         _check_token(token)
     shape = outline(sql)
     for function in shape.functions:
-        if (name := identifier_name(function)) in FENCE_FUNCTIONS:
+        if (name := identifier_name(function)) in BARRIER_FUNCTIONS:
             raise SqlError(f"The function {name} is not for tenants: {function_verdict(name, tenant=True)}")
     if shape.clauses:
         raise SqlError("SETTINGS, FORMAT and INTO OUTFILE are not for tenants")
@@ -57,12 +57,12 @@ def has_final(sql: str) -> bool:
 
 
 def check_tenant_trees(
-    raw: str, resolved: str, columns: Mapping[str, frozenset[str]], of_fences: frozenset[str] = frozenset()
+    raw: str, resolved: str, columns: Mapping[str, frozenset[str]], of_barriers: frozenset[str] = frozenset()
 ) -> None:
     """On the engine's trees of the very statement that will run. `columns`: of each table that it may read.
 
-    `of_fences`: functions that stand in it because a table stands behind a fence. `check_tenant_text` has refused them
-    in the tenant's own text.
+    `of_barriers`: functions that stand in it because a table stands behind a barrier. `check_tenant_text` has refused
+    them in the tenant's own text.
     """
     both = parse_query_tree(raw).merged(parse_query_tree(resolved))
     if both.unknown:
@@ -73,7 +73,7 @@ def check_tenant_trees(
         raise SqlError(f"It reads {table}")
     for name in sorted(both.table_functions - TENANT_TABLE_FUNCTIONS):
         raise SqlError(f"The table function {name} is not for tenants")
-    for name in sorted(both.functions - of_fences):
+    for name in sorted(both.functions - of_barriers):
         if why := function_verdict(name, tenant=True):
             raise SqlError(f"The function {name} is not for tenants: {why}")
     tree = query_tree(resolved)

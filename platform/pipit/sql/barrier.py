@@ -1,4 +1,4 @@
-"""A table behind a fence: the engine's own columns, without what they share with rows that a filter removed.
+"""A table behind a security barrier: the engine's own columns, without what they share with rows that a filter removed.
 
 Some columns keep a state that outlives the filter. The engine looks at all of it, whatever rows are left:
 
@@ -12,7 +12,7 @@ what they were. Dictionaries are made full and encoded again. Of the others each
 aggregate function, which holds that value and its own type, and nothing of the column that it came from.
 
 That costs about 2 us for a JSON object of five keys and 0.2 us for one key of it. So where a statement reads only some
-keys, the fence hands on only those, as columns of the same names (`data.amount`).
+keys, the barrier hands on only those, as columns of the same names (`data.amount`).
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ _ENCODED = re.compile(r"\bLowCardinality\(")
 _MIXED = re.compile(r"\b(?:JSON|Dynamic|Variant|Geometry)\b", re.IGNORECASE)
 # A key of a JSON column as the engine's tree names it, with its type maybe: data.a.b, data.a.:`Int64`.
 _KEY = re.compile(r"(?P<column>\w+)(?P<keys>(?:\.[^\W\d]\w*)+)(?P<type>\.:`\w+`)?", re.ASCII)
-# What the fence itself calls, beside CAST: `check_tenant_trees` lets these pass where a fence stands.
-FENCE_FUNCTIONS = frozenset({"initializeAggregation"})
+# What the barrier itself calls, beside CAST: `check_tenant_trees` lets these pass where a barrier stands.
+BARRIER_FUNCTIONS = frozenset({"initializeAggregation"})
 
 
 def is_mixed(type: str) -> bool:
@@ -37,7 +37,7 @@ def is_mixed(type: str) -> bool:
     return _MIXED.search(type) is not None and not type.startswith("AggregateFunction(")
 
 
-def fenced(
+def behind_barrier(
     table: str, columns: Mapping[str, str], used: Mapping[str, str] | None = None
 ) -> tuple[str, str] | None:
     """What stands before and after the table's modifiers (`FINAL`) in its place; None where no column needs it.
@@ -73,7 +73,7 @@ def _needs(type: str) -> bool:
 
 
 def _keys(columns: Mapping[str, str], used: Mapping[str, str]) -> dict[str, list[str]]:
-    """JSON column -> the keys of it that are read, as columns of the fence. Not of one that is read whole."""
+    """JSON column -> the keys of it that are read, as columns of the barrier. Not of one that is read whole."""
     found: dict[str, list[str]] = {}
     for name in (name for name, type in columns.items() if type.startswith("JSON") and name not in used):
         parts = {part: type for part, type in used.items() if part.startswith(f"{name}.")}

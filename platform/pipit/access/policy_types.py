@@ -49,7 +49,7 @@ class Misplaced(ValueError):
         self.hint = hint
 
 
-def check_operands(tokens: Sequence[Token], values: Mapping[str, str], columns: Mapping[str, str]) -> None:
+def check_policy_types(tokens: Sequence[Token], values: Mapping[str, str], columns: Mapping[str, str]) -> None:
     """`values`: the tokens' text that stand for values, with their types. Raises Misplaced."""
     texts = {text for text, type in values.items() if type == "String"}
     for index, token in enumerate(tokens):

@@ -22,7 +22,7 @@ _MOST = 10_000
 Key = tuple[str, str, str, str, str]  # workspace, environment, token, its claims, what it asked for
 
 
-class Stuck:
+class HangBreaker:
     def __init__(self, *, seconds: float = SECONDS, clock: Callable[[], float] = time.monotonic) -> None:
         self._seconds = seconds
         self._clock = clock

@@ -1,6 +1,6 @@
 """How many reads run at once: of one token name, and in all. So that one token's slow queries leave room for others.
 
-A slot is for the engine's work; a place (`places`) is kept until the client has the last byte of its answer.
+A slot is for the engine's work; one of `unread_answers` is kept until the client has the last byte of its answer.
 
 The engine works its queries off first come, first served; without this a token with many slow ones is everybody's
 delay. Who finds no slot waits in its token's line; free slots go to the lines in turn. A line is short in time: who
@@ -34,9 +34,9 @@ def name_of(security: SecurityContext) -> Name:
     return (security.workspace_id, security.environment, security.name)
 
 
-def places() -> Slots:
+def unread_answers() -> Admission:
     """For reads whose answers are not taken to the last byte yet: each holds some memory of this process."""
-    return Slots(
+    return Admission(
         of_one=_UNREAD_OF_ONE,
         in_all=_UNREAD_IN_ALL,
         what="answers that it has not read yet",
@@ -45,7 +45,7 @@ def places() -> Slots:
     )
 
 
-class Slots:
+class Admission:
     def __init__(
         self,
         *,

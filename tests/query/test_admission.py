@@ -9,7 +9,7 @@ import pytest
 
 from pipit.access.context import SecurityContext, TokenKind
 from pipit.errors import RateLimited, Unavailable
-from pipit.query.slots import Slots, places
+from pipit.query.admission import Admission, unread_answers
 from projects import TENANTS
 from serving import Workspace
 
@@ -21,20 +21,20 @@ def token(name: str, workspace: str = "w") -> SecurityContext:
 
 
 async def test_a_token_has_its_own_bound() -> None:
-    slots = Slots(of_one=2, in_all=10, patience=0.05)
-    async with slots.held(token("a")), slots.held(token("a")):
+    admission = Admission(of_one=2, in_all=10, patience=0.05)
+    async with admission.held(token("a")), admission.held(token("a")):
         with pytest.raises(RateLimited, match="'a' has 2 queries running") as caught:
-            async with slots.held(token("a")):
+            async with admission.held(token("a")):
                 pass
         assert caught.value.headers["Retry-After"] == "1"
-        async with slots.held(token("b")), slots.held(token("a", "another workspace")):
+        async with admission.held(token("b")), admission.held(token("a", "another workspace")):
             pass
-    async with slots.held(token("a")), slots.held(token("a")):
+    async with admission.held(token("a")), admission.held(token("a")):
         pass
 
 
 async def test_a_token_whose_answers_nobody_reads_is_told_to_read_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    unread = places()
+    unread = unread_answers()
     monkeypatch.setattr(unread, "_patience", 0.01)
     async with AsyncExitStack() as waiting:
         for name in "abcd":
@@ -48,28 +48,28 @@ async def test_a_token_whose_answers_nobody_reads_is_told_to_read_them(monkeypat
 
 
 async def test_the_server_has_a_bound() -> None:
-    slots = Slots(of_one=2, in_all=3, patience=0.05)
-    async with slots.held(token("a")), slots.held(token("a")), slots.held(token("b")):
+    admission = Admission(of_one=2, in_all=3, patience=0.05)
+    async with admission.held(token("a")), admission.held(token("a")), admission.held(token("b")):
         with pytest.raises(Unavailable) as caught:
-            async with slots.held(token("c")):
+            async with admission.held(token("c")):
                 pass
         assert caught.value.headers["Retry-After"] == "1"
         with pytest.raises(RateLimited):
-            async with slots.held(token("a")):
+            async with admission.held(token("a")):
                 pass
-    async with slots.held(token("c")):
+    async with admission.held(token("c")):
         pass
 
 
 async def test_lines_take_turns_and_those_who_leave_do_not_count() -> None:
-    slots = Slots(of_one=3, in_all=1, patience=10)
+    admission = Admission(of_one=3, in_all=1, patience=10)
     order: list[str] = []
 
     async def read(name: str) -> None:
-        async with slots.held(token(name)):
+        async with admission.held(token(name)):
             order.append(name)
 
-    async with slots.held(token("a")):
+    async with admission.held(token("a")):
         tasks = []
         for name in ("a", "a", "a", "gone", "b", "b", "c"):
             tasks.append(asyncio.create_task(read(name), name=name))
@@ -79,25 +79,25 @@ async def test_lines_take_turns_and_those_who_leave_do_not_count() -> None:
         assert order == []
     await asyncio.gather(*tasks, return_exceptions=True)
     assert order == ["a", "b", "c", "a", "b", "a"]
-    async with slots.held(token("d")):  # all of it was given back
+    async with admission.held(token("d")):  # all of it was given back
         pass
 
 
 async def test_a_slot_that_comes_as_its_reader_leaves_is_passed_on() -> None:
-    slots = Slots(of_one=1, in_all=1, patience=10)
+    admission = Admission(of_one=1, in_all=1, patience=10)
 
     async def read() -> None:
-        async with slots.held(token("a")):
+        async with admission.held(token("a")):
             await asyncio.Event().wait()
 
     async with AsyncExitStack() as first:
-        await first.enter_async_context(slots.held(token("a")))
+        await first.enter_async_context(admission.held(token("a")))
         waiting = asyncio.create_task(read())
         await asyncio.sleep(0)
         await first.aclose()
         waiting.cancel()
         await asyncio.wait([waiting])
-    async with asyncio.timeout(1), slots.held(token("b")):
+    async with asyncio.timeout(1), admission.held(token("b")):
         pass
 
 

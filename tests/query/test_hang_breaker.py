@@ -9,7 +9,7 @@ import pytest
 from pipit.access.context import Scope, SecurityContext, TokenKind
 from pipit.engine.failures import STUCK, engine_error
 from pipit.errors import QueryTimeout, RateLimited
-from pipit.query.stuck import Stuck
+from pipit.query.hang_breaker import HangBreaker
 from projects import TENANTS
 from serving import Workspace
 
@@ -20,30 +20,30 @@ TENANT = SecurityContext("w", TokenKind.JWT, "acme", ())
 
 def test_for_a_while_the_same_token_may_not_ask_the_same() -> None:
     now = 1000.0
-    stuck = Stuck(seconds=300, clock=lambda: now)
-    stuck.add(TENANT, "latest")
+    breaker = HangBreaker(seconds=300, clock=lambda: now)
+    breaker.add(TENANT, "latest")
     with pytest.raises(RateLimited) as caught:
-        stuck.check(TENANT, "latest")
+        breaker.check(TENANT, "latest")
     assert caught.value.headers == {"Retry-After": "300"}
-    stuck.check(TENANT, "other")
-    stuck.check(SecurityContext("w", TokenKind.JWT, "globex", ()), "latest")
-    stuck.check(SecurityContext("v", TokenKind.JWT, "acme", ()), "latest")
-    stuck.check(SecurityContext("w", TokenKind.JWT, "acme", (), context={"customer_id": "b"}), "latest")
+    breaker.check(TENANT, "other")
+    breaker.check(SecurityContext("w", TokenKind.JWT, "globex", ()), "latest")
+    breaker.check(SecurityContext("v", TokenKind.JWT, "acme", ()), "latest")
+    breaker.check(SecurityContext("w", TokenKind.JWT, "acme", (), context={"customer_id": "b"}), "latest")
     fixed = Scope("PIPES:READ", "latest", fixed_params={"customer_id": "b"})
-    stuck.check(SecurityContext("w", TokenKind.JWT, "acme", (fixed,)), "latest")
+    breaker.check(SecurityContext("w", TokenKind.JWT, "acme", (fixed,)), "latest")
     filtered = Scope("DATASOURCES:READ", "events", filter="customer_id = 'b'")
-    stuck.check(SecurityContext("w", TokenKind.JWT, "acme", (filtered,)), "latest")
+    breaker.check(SecurityContext("w", TokenKind.JWT, "acme", (filtered,)), "latest")
     now += 300
-    stuck.check(TENANT, "latest")
+    breaker.check(TENANT, "latest")
 
 
 def test_what_is_remembered_is_bounded() -> None:
-    stuck = Stuck()
+    breaker = HangBreaker()
     for number in range(10_100):
-        stuck.add(TENANT, str(number))
-    stuck.check(TENANT, "0")
+        breaker.add(TENANT, str(number))
+    breaker.check(TENANT, "0")
     with pytest.raises(RateLimited):
-        stuck.check(TENANT, "10099")
+        breaker.check(TENANT, "10099")
 
 
 async def test_the_read_is_refused_after_it_hung(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,7 +54,7 @@ async def test_the_read_is_refused_after_it_hung(workspace: Workspace, monkeypat
         workspace.jwt({"type": "PIPES:READ", "resource": "latest"}, name="globex", context={"customer_id": "b"}),
     )
     failure = engine_error(159, f"Code: 159. DB::Exception: {STUCK}")
-    assert isinstance(failure, QueryTimeout) and failure.stuck
+    assert isinstance(failure, QueryTimeout) and failure.hung
 
     def hangs(*_: Any, **__: Any) -> Any:
         raise failure

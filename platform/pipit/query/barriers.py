@@ -1,4 +1,4 @@
-"""Which tables of a statement stand behind a fence (`sql/fence.py`), and what stands in the place of each."""
+"""Which tables of a statement stand behind a barrier (`sql/barrier.py`), and what takes their places."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from pipit.catalog.snapshot import Snapshot
-from pipit.sql.fence import fenced
+from pipit.sql.barrier import behind_barrier
 from pipit.sql.identifiers import quote
 
 # Table (`database.table`) -> the columns and parts of columns that a statement reads of it, with their types.
@@ -14,7 +14,7 @@ Used = Mapping[str, Mapping[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
-class Fences:
+class Barriers:
     """What stands before and after each table that needs it, by its full physical name.
 
     `whole` is for a place where the table's columns are counted, not named: `x IN table`.
@@ -25,31 +25,31 @@ class Fences:
 
     @property
     def key(self) -> tuple[object, ...]:
-        """Equal for equal fences."""
+        """Equal for equal barriers."""
         return (*sorted(self.named.items()), *sorted(self.whole.items()))
 
     def place_of(self, database: str, physical: str, kind: str) -> str | tuple[str, str]:
         """What takes the place of a data source's name: for `rename`."""
-        fences = self.whole if kind == "in" else self.named
-        return fences.get(f"{database}.{physical}") or f"{quote(database)}.{quote(physical)}"
+        barriers = self.whole if kind == "in" else self.named
+        return barriers.get(f"{database}.{physical}") or f"{quote(database)}.{quote(physical)}"
 
 
-NO_FENCES = Fences()
+NO_BARRIERS = Barriers()
 
 
-def fences_for(snapshot: Snapshot, tables: Iterable[str], used: Used | None) -> Fences:
-    """Fences for those of the tables that need one. `used`: what the statement reads, where that is known."""
+def barriers_for(snapshot: Snapshot, tables: Iterable[str], used: Used | None) -> Barriers:
+    """Barriers for those of the tables that need one. `used`: what the statement reads, where that is known."""
     named, whole = {}, {}
     for physical in tables:
         columns = columns_of(snapshot, physical)
         database, _, name = physical.partition(".")
         place = f"{quote(database)}.{quote(name)}"
-        all_of_it = fenced(place, columns)
+        all_of_it = behind_barrier(place, columns)
         if all_of_it is not None:
             whole[physical] = all_of_it
-            part = fenced(place, columns, used[physical]) if used and physical in used else None
+            part = behind_barrier(place, columns, used[physical]) if used and physical in used else None
             named[physical] = part or all_of_it
-    return Fences(named, whole)
+    return Barriers(named, whole)
 
 
 def columns_of(snapshot: Snapshot, physical: str) -> Mapping[str, str]:
