@@ -682,14 +682,14 @@ DEFENCES: tuple[Defence, ...] = (
     ),
     Defence(
         "a definition's tree",
-        "deploy/gate.py",
+        "deploy/ddl_check.py",
         "    _check_tree(tree)\n    return statement",
         "    return statement",
         ("tests/attacks/test_ddl.py",),
     ),
     Defence(
         "a definition's tokens",
-        "deploy/gate.py",
+        "deploy/ddl_check.py",
         "    _check_tokens(statement)\n",
         "",
         ("tests/attacks/test_ddl.py",),

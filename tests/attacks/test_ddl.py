@@ -9,7 +9,7 @@ from __future__ import annotations
 import pytest
 
 from pipit.deploy.ddl import create_table
-from pipit.deploy.gate import checked
+from pipit.deploy.ddl_check import checked
 from pipit.engine import Engine
 from pipit.errors import BadRequest, PipitError, ProjectError
 from pipit.sql.identifiers import quote
@@ -184,7 +184,7 @@ INDEXES >
     await workspace.deploy({"datasources/d.datasource": after})
 
 
-# --- the gate alone: whatever the first layer lets through
+# --- the DDL check alone: whatever the first layer lets through
 
 STATEMENTS = [
     "CREATE TABLE a.b (x String) ENGINE = MergeTree ORDER BY x AS SELECT token AS x FROM pipit.tokens",

@@ -13,7 +13,7 @@ from starlette.routing import Route
 from pipit.access import grants
 from pipit.api.environments import outcome_object
 from pipit.api.requests import authenticate, bounded, server_of
-from pipit.audit.weaker import check_not_weaker
+from pipit.audit.policy_regression import check_not_weaker
 from pipit.catalog.snapshot import Snapshot
 from pipit.datafiles.resources import Warning as ProjectWarning
 from pipit.deploy import Outcome, Plan

@@ -23,8 +23,8 @@ from pipit.access.context import Scope, SecurityContext, TokenKind
 from pipit.access.jwt import mint
 from pipit.access.keyring import ADMIN_NAME
 from pipit.access.tokens import checked_scope, parse_scope, token_object
-from pipit.api.foresight import warnings_of
 from pipit.api.requests import authenticate, query_pairs, read_body, server_of, token_of, whole_number
+from pipit.api.token_warnings import warnings_of
 from pipit.catalog.snapshot import Snapshot
 from pipit.catalog.state import TokenRow
 from pipit.errors import BadRequest, Conflict, Forbidden

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import msgspec
 
 from pipit.access.policy import Policy
-from pipit.audit.carried import Carry, filled_by
+from pipit.audit.column_lineage import Carry, filled_by
 from pipit.catalog.build import build_snapshot
 from pipit.catalog.lineage import tables_read
 from pipit.catalog.names import first_names

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 
-from pipit.audit.carried import Carry, carry, fillers
+from pipit.audit.column_lineage import Carry, carry, fillers
 from pipit.audit.report import Finding, Severity, Unreached
 from pipit.catalog.build import node_error
 from pipit.catalog.required import unpoliced

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pipit.audit import findings as say
 from pipit.audit import tenancy
 from pipit.audit.branches import Inputs, Rendering, Renderings, render_all
-from pipit.audit.carried import Carry, carry, fillers
+from pipit.audit.column_lineage import Carry, carry, fillers
 from pipit.audit.confinement import Read, reads_of, sees
 from pipit.audit.report import Finding, Severity, Verdict
 from pipit.catalog.snapshot import CompiledPipe, Snapshot, Table

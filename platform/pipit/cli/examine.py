@@ -14,8 +14,8 @@ from pipit.errors import BadRequest
 if TYPE_CHECKING:
     from pipit.audit.certificate import Certificate
     from pipit.audit.examination import Options
+    from pipit.audit.policy_regression import Placed
     from pipit.audit.report import Decider, EndpointReport, Finding, Report, TableRead
-    from pipit.audit.weaker import Placed
 
 
 _LEGEND = "* chooses between texts of the query; a parameter without it is only compared with a column"
@@ -86,7 +86,7 @@ def _write(path: Path, content: bytes) -> None:
 
 def _weaker(before: Certificate, report: Report) -> list[Placed]:
     from pipit.audit.certificate import weakenings
-    from pipit.audit.weaker import place
+    from pipit.audit.policy_regression import place
 
     return [place(report.project, one) for one in weakenings(before, report.certificate)]
 

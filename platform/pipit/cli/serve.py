@@ -270,7 +270,7 @@ class Publisher:
     async def publish(self) -> bool:
         """Deploys the project if it changed; prints the plan, warnings and errors. False: it was refused."""
         from pipit.api.deployments import deployment_object
-        from pipit.audit.weaker import check_not_weaker
+        from pipit.audit.policy_regression import check_not_weaker
 
         self._seen = None
         catalog, deployer = self._server.catalog, self._server.deployer
@@ -312,7 +312,7 @@ class Publisher:
 
 
 def _tell_weaker(live: Snapshot, project: Files) -> None:
-    from pipit.audit.weaker import weaker_than_live
+    from pipit.audit.policy_regression import weaker_than_live
 
     show_warnings(one.warning() for one in weaker_than_live(live, project))
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from pipit.catalog.snapshot import Snapshot
 from pipit.deploy.ddl import column_definition, create_table
-from pipit.deploy.gate import checked
+from pipit.deploy.ddl_check import checked
 from pipit.deploy.plan import Plan
 from pipit.deploy.views import View, match_of, trigger
 from pipit.engine.client import Engine

@@ -30,8 +30,8 @@ from pipit.datafiles.resources import Warning as ProjectWarning
 from pipit.deploy.apply import Objects, drop
 from pipit.deploy.commit import became_live, insist
 from pipit.deploy.environments import EnvironmentOutcome, Environments, tables_of
-from pipit.deploy.equal import same_tables
 from pipit.deploy.plan import Plan, make_plan, rename_views
+from pipit.deploy.same_tables import same_tables
 from pipit.deploy.scratch import SCRATCH_NAME
 from pipit.deploy.targets import with_targets
 from pipit.deploy.tokens import datafile_tokens
@@ -101,7 +101,7 @@ class Deployer:
         """Raises ProjectError with everything that is wrong, Conflict when a deploy is under way.
 
         `compare` is asked whether the project may follow what is live, and raises if not: whether it confines less is
-        for `audit.weaker`. `allow_weaker` says that it may.
+        for `audit.policy_regression`. `allow_weaker` says that it may.
         """
         started = time.monotonic()
         async with self._alone(workspace_id):

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pipit.catalog.catalog import Catalog
 from pipit.catalog.snapshot import Snapshot
 from pipit.datafiles.resources import Project
-from pipit.deploy.equal import same_tables
 from pipit.deploy.plan import Plan, make_plan
+from pipit.deploy.same_tables import same_tables
 from pipit.engine.client import Engine
 from pipit.errors import PipitError, ProjectError, Unavailable
 

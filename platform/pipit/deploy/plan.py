@@ -72,7 +72,7 @@ def make_plan(
     same: Mapping[str, DataSource] | None = None,
 ) -> Plan:
     """Compares. `existing` are the tables that the workspace's database has now, whatever deployment made them. `same`
-    are data sources in the live text's words for all that means the same (`equal.py`).
+    are data sources in the live text's words for all that means the same (`same_tables.py`).
     """
     old = live.project
     errors: list[DatafileError] = []

@@ -18,7 +18,7 @@ from pipit.datafiles import parse_datasource, print_datasource
 from pipit.datafiles.resources import Column, DataSource, Engine, Node, NodeType, Pipe, Project
 from pipit.datafiles.resources import Warning as ProjectWarning
 from pipit.deploy import ddl
-from pipit.deploy.gate import checked
+from pipit.deploy.ddl_check import checked
 from pipit.deploy.scratch import logical, scratch_database
 from pipit.engine import Engine as Database
 from pipit.errors import DatafileError, PipitError, ProjectError, Unavailable

@@ -21,17 +21,17 @@ from pipit.catalog.written import text_as_written
 from pipit.datafiles.resources import DataSource, NodeType, Project
 from pipit.datafiles.resources import Warning as ProjectWarning
 from pipit.deploy import ddl
-from pipit.deploy.columns import differences
-from pipit.deploy.declared import declared_twice
+from pipit.deploy.column_warnings import column_warnings
+from pipit.deploy.concurrency import run_bounded
+from pipit.deploy.datasource_findings import datasource_findings
+from pipit.deploy.ddl_check import checked
 from pipit.deploy.defaults import wrong_defaults
-from pipit.deploy.differences import as_patterns
-from pipit.deploy.gate import checked
-from pipit.deploy.heed import heeds
-from pipit.deploy.meant import meant
+from pipit.deploy.like_warnings import like_warnings
+from pipit.deploy.name_suggestion import name_suggestion
+from pipit.deploy.parameter_conflicts import parameter_conflicts
 from pipit.deploy.policies import try_policies
 from pipit.deploy.scratch import logical, scratch_database
 from pipit.deploy.services import make_services
-from pipit.deploy.together import together
 from pipit.deploy.views import View, match_of, views_of
 from pipit.deploy.writes import needs_of, unfixed_appends
 from pipit.engine.client import Engine
@@ -72,10 +72,10 @@ async def validate(
         errors += bad_policies
         errors += switched_off(snapshot)
         warnings = _unreadable(snapshot) + _reserved(snapshot) + _bad_expressions(snapshot)
-        wrong_queries, cautions = await heeds(engine, snapshot)
+        wrong_queries, cautions = await datasource_findings(engine, snapshot)
         errors += wrong_queries
         warnings += cautions
-        warnings += declared_twice(snapshot)
+        warnings += parameter_conflicts(snapshot)
         if workspace.settings.unfixed_appends:
             warnings += unfixed_appends(snapshot, await needs_of(engine, snapshot))
         if workspace.settings.require_policies:
@@ -83,13 +83,13 @@ async def validate(
         composer, examiner = Composer(), Examiner(engine)
         missing = frozenset(names.datasources[name] for name in broken)
         nodes = [(pipe, node) for pipe in snapshot.pipes.values() for node in pipe.nodes.values()]
-        tried = await together(
+        tried = await run_bounded(
             [_try_both_sides(snapshot, pipe, node, composer, examiner, missing) for pipe, node in nodes], _AT_ONCE
         )
         for found in tried:
             warnings += found[1]
         errors += _of_their_own(snapshot, zip(nodes, (found[0] for found in tried), strict=True))
-        warnings += as_patterns(snapshot)
+        warnings += like_warnings(snapshot)
         wrong = {error.file for error in errors}
         sound = [pipe for pipe in snapshot.pipes.values() if pipe.pipe.file not in wrong]
         selects = await _create_views(engine, snapshot, composer, sound, broken, errors, warnings)
@@ -268,7 +268,7 @@ async def _try_view(
 ) -> str:
     """What it selects of its query."""
     columns = await match_of(engine, view)
-    warnings += differences(view.pipe, view.node, view.target, columns)
+    warnings += column_warnings(view.pipe, view.node, view.target, columns)
     await engine.command(view.create(snapshot.workspace.database, physical, columns))
     if view.target.datasource.engine.name != "Null":
         await engine.command(columns.insert(view.into, view.sql, view.settings, rows=False))
@@ -294,7 +294,7 @@ async def _try_copies(
             raise
         except PipitError:
             continue  # said of the node already
-        found += differences(pipe, node, target, columns)
+        found += column_warnings(pipe, node, target, columns)
         try:
             if columns.columns and target.datasource.engine.name != "Null":
                 text = columns.insert(view.into, view.sql, view.settings, rows=False)
@@ -368,7 +368,7 @@ def _place(pipe: CompiledPipe, node: CompiledNode, error: PipitError, snapshot: 
         f"{kind} '{node.name}': {message}",
         line=line,
         column=column,
-        hint=meant(error, snapshot, pipe) or error.hint,
+        hint=name_suggestion(error, snapshot, pipe) or error.hint,
     )
 
 

@@ -7,7 +7,7 @@ no parameter, no subquery and no name of a table, and calls only reviewed functi
 it stands in nor read anything but the row's own columns. Whether the engine understands it is the engine's to say: a
 query without its filter never runs.
 
-Judges text only; the engine's own parse of the whole statement is judged by `deploy/gate.py`.
+Judges text only; the engine's own parse of the whole statement is judged by `deploy/ddl_check.py`.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pipit.catalog.snapshot import Snapshot
 from pipit.datafiles.resources import Column, DataSource, Project
 from pipit.deploy import ddl
-from pipit.deploy.gate import checked
+from pipit.deploy.ddl_check import checked
 from pipit.deploy.scratch import scratch_database
 from pipit.engine.client import Engine
 from pipit.errors import PipitError, Unavailable

@@ -1,4 +1,4 @@
-"""What the author of a file may have meant by a name that nothing has: a hint for the reader, decided by nobody else.
+"""What the author of a file probably meant by a name that does not exist: a hint for the reader, and no decision.
 
 Only for who deploys: the names of a workspace's resources are not every reader's.
 """
@@ -19,7 +19,7 @@ _TYPE = re.compile(r"data type family: [`']?(\w+)")
 _RESOURCE = re.compile(r"Resource '([^']+)' not found")
 
 
-def meant(error: PipitError, snapshot: Snapshot, pipe: CompiledPipe | None = None) -> str:
+def name_suggestion(error: PipitError, snapshot: Snapshot, pipe: CompiledPipe | None = None) -> str:
     """`Did you mean X?`, for an unknown table, function or type; else ''."""
     if isinstance(error, UnknownResource):
         nodes = pipe.nodes if pipe else ()

@@ -1,4 +1,4 @@
-"""The gate before every statement that makes or changes a data source's table: the engine's own parse of it.
+"""The check of every statement that makes or changes a data source's table: the engine's own parse of it.
 
 `ddl.problems` has judged the pieces of the statement as text. Here the whole is judged as the engine reads it:
 `EXPLAIN AST` parses, executes nothing and resolves nothing. A statement passes only if its tree has the one shape

@@ -1,4 +1,4 @@
-"""A parameter that one pipe declares in two ways: listings show the first, and each place reads it its own way."""
+"""A parameter that one pipe declares twice, with different types or defaults: listings show the first of them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pipit.errors import DatafileError
 from pipit.templates.parameters import Use
 
 
-def declared_twice(snapshot: Snapshot) -> list[ProjectWarning]:
+def parameter_conflicts(snapshot: Snapshot) -> list[ProjectWarning]:
     """One warning for each parameter and each of type and default, at the second place, which names the first."""
     found: list[ProjectWarning] = []
     for pipe in snapshot.pipes.values():

@@ -9,13 +9,13 @@ from typing import Any, TypeVar
 Result = TypeVar("Result")
 
 
-async def together(work: Sequence[Coroutine[Any, Any, Result]], most: int) -> list[Result]:
+async def run_bounded(work: Sequence[Coroutine[Any, Any, Result]], most: int) -> list[Result]:
     """The results in the order of the work. The first that fails ends the others, and is raised."""
-    gate = asyncio.Semaphore(most)
+    admitted = asyncio.Semaphore(most)
 
     async def one(coroutine: Coroutine[Any, Any, Result]) -> Result:
         try:
-            async with gate:
+            async with admitted:
                 return await coroutine
         finally:
             coroutine.close()  # one that did not begin; of one that ended this is nothing

@@ -1,4 +1,4 @@
-"""What a token that was just made will not be able to do: told to whoever made it, who can still mend it.
+"""What a token that was just made cannot do: warnings for its issuer, who can still correct it.
 
 The decisions are those of reads and appends (`grants.read_pipe`, `filters_for`, `writes.check`), asked beforehand.
 Nothing is refused here: what a token names may be deployed later, and a branch that nobody asks for may be all that is

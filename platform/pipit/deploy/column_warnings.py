@@ -17,7 +17,7 @@ from pipit.suggest import closest
 _STATES = ("AggregateFunction(", "SimpleAggregateFunction(")
 
 
-def differences(pipe: CompiledPipe, node: CompiledNode, target: Table, found: Match) -> list[ProjectWarning]:
+def column_warnings(pipe: CompiledPipe, node: CompiledNode, target: Table, found: Match) -> list[ProjectWarning]:
     def warn(name: str, message: str, hint: str = "") -> ProjectWarning:
         line, column = _place(node.node.sql, name)
         place = node_error(pipe.pipe, node.node, message, line=line, column=column, hint=hint)

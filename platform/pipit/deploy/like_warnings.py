@@ -16,7 +16,7 @@ _HINT = (
 )
 
 
-def as_patterns(snapshot: Snapshot) -> list[ProjectWarning]:
+def like_warnings(snapshot: Snapshot) -> list[ProjectWarning]:
     """Text parameters used as patterns of LIKE, where a `%` in the value is a wildcard."""
     found: list[ProjectWarning] = []
     for pipe in snapshot.pipes.values():

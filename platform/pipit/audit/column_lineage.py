@@ -1,4 +1,4 @@
-"""Whether a view or copy hands the column that a policy compares on as it found it: then its rows stay their tenant's.
+"""Column lineage: whether a view or copy keeps the column that a policy compares, so that rows stay their tenant's.
 
 Read from the SQL's text, so that a deploy can ask without a query, and narrowly: one SELECT from one data source, or
 from one node that is such a SELECT, in which the column stands as it is and, where rows are aggregated, in the GROUP

@@ -1,4 +1,4 @@
-"""What a project's author should know of its data sources. Only a FORWARD_QUERY that is no SQL is an error."""
+"""Warnings about data sources for the author of a project. Only a FORWARD_QUERY that is no SQL is an error."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pipit.errors import DatafileError, PipitError, SqlError, Unavailable
 from pipit.sql.references import single_statement, trailing_clauses
 
 
-async def heeds(engine: Engine, snapshot: Snapshot) -> tuple[list[DatafileError], list[ProjectWarning]]:
+async def datasource_findings(engine: Engine, snapshot: Snapshot) -> tuple[list[DatafileError], list[ProjectWarning]]:
     """Raises Unavailable."""
     errors: list[DatafileError] = []
     warnings: list[ProjectWarning] = []
