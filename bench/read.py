@@ -26,9 +26,9 @@ from pipit.access.authenticate import Authenticator
 from pipit.access.context import Scope
 from pipit.access.jwt import mint
 from pipit.access.params import RequestParams
-from pipit.api.events import target_of
 from pipit.datafiles import read_project
 from pipit.demo.events import history
+from pipit.ingest import target_of
 from pipit.query.formats import JSON
 from pipit.query.read import PipeQuery
 

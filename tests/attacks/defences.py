@@ -539,7 +539,7 @@ DEFENCES: tuple[Defence, ...] = (
     ),
     Defence(
         "tenants append with fixed values",
-        "deploy/writes.py",
+        "deploy/append_check.py",
         "    if missing or not fixed:",
         "    if False:",
         ("tests/api/test_routes.py::test_a_tenant_appends_to_a_policed_table_only_with_fixed_values",),
@@ -547,7 +547,7 @@ DEFENCES: tuple[Defence, ...] = (
     ),
     Defence(
         "appends follow lineage",
-        "deploy/writes.py",
+        "deploy/append_check.py",
         "        for need in (await self.needs(snapshot)).get(table.name, ()):",
         "        for need in ():",
         (f"{_WRITTEN}::test_k20_the_columns_that_a_view_makes_a_policys_column_of_are_fixed",),
@@ -568,7 +568,7 @@ DEFENCES: tuple[Defence, ...] = (
     ),
     Defence(
         "what no token can fix is refused",
-        "deploy/writes.py",
+        "deploy/append_check.py",
         "    if need.why:\n        raise Forbidden(",
         "    if False:\n        raise Forbidden(",
         (f"{_WRITTEN}::test_k21_what_no_token_can_fix_is_not_appended_to",),
@@ -582,14 +582,14 @@ DEFENCES: tuple[Defence, ...] = (
     ),
     Defence(
         "copies hand on what was appended",
-        "deploy/writes.py",
+        "deploy/fillers.py",
         "    return node.node.target_datasource if node.node.type is NodeType.COPY else \"\"",
         "    return \"\"",
         (f"{_WRITTEN}::test_k23_a_copy_hands_on_what_was_appended",),
     ),
     Defence(
         "every text of a copy counts",
-        "deploy/writes.py",
+        "deploy/fillers.py",
         "        texts = _texts(snapshot, pipe, node)\n",
         "        texts = None if computes_names(snapshot, pipe, node) else [snapshot]\n",
         (f"{_WRITTEN}::test_k28_every_text_that_a_copy_may_have_counts",),
@@ -603,14 +603,14 @@ DEFENCES: tuple[Defence, ...] = (
     ),
     Defence(
         "a quarantine's rows were not parsed",
-        "deploy/writes.py",
+        "deploy/append_needs.py",
         "        self.follow(name + _QUARANTINE, dict.fromkeys(columns, bad), False, ())\n",
         "",
         (f"{_WRITTEN}::test_k22_a_view_of_the_quarantine",),
     ),
     Defence(
         "a joined table may say whose a row is",
-        "deploy/writes.py",
+        "deploy/append_needs.py",
         "        if not here and beside:",
         "        if beside:",
         (f"{_WRITTEN}::test_k23_a_table_that_is_joined_for_the_tenants_name",),

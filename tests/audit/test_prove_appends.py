@@ -16,7 +16,7 @@ from pipit.audit.prove.model import CounterExample, Options, Verdict
 from pipit.audit.prove.report import to_json, to_junit, to_text
 from pipit.audit.prove.run import prove_in
 from pipit.audit.prove.tenants import SUBJECT
-from pipit.deploy.writes import Writes
+from pipit.deploy.append_check import AppendCheck
 from pipit.errors import SqlError
 from pipit.ingest import load
 from pipit.ingest.probe import Probe
@@ -58,7 +58,7 @@ def no_lineage(patch: Patch) -> None:
     async def nothing(*_: Any) -> dict[str, Any]:
         return {}
 
-    patch.setattr(Writes, "needs", nothing)
+    patch.setattr(AppendCheck, "needs", nothing)
 
 
 def no_isolation(patch: Patch) -> None:

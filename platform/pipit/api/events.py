@@ -10,9 +10,8 @@ from pipit.access import grants
 from pipit.access.context import Scope, SecurityContext
 from pipit.access.tokens import digest
 from pipit.api.requests import authenticate, bounded, query_pairs, server_of, token_of
-from pipit.deploy.writes import target_of
 from pipit.errors import BadRequest, NotFound
-from pipit.ingest import read_body
+from pipit.ingest import read_body, target_of
 
 _TRUE = frozenset({"true", "1", "yes"})
 
@@ -34,7 +33,7 @@ async def events(request: Request) -> Response:
     values = grants.append(security, table.name if table else name, exists=table is not None)
     if table is None:
         raise NotFound(f'Data Source "{name[:200]}" does not exist', hint="Deploy it first.")
-    await server.deployer.writes.check(snapshot, table, security, values)
+    await server.deployer.appends.check(snapshot, table, security, values)
     wait = query.get("wait", "false").lower() in _TRUE
     limit = server.config.max_event_bytes
     stream = bounded(request, limit).stream()  # too long by its own word is refused before anything is sent

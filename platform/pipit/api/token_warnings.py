@@ -1,6 +1,6 @@
 """What a token that was just made cannot do: warnings for its issuer, who can still correct it.
 
-The decisions are those of reads and appends (`grants.read_pipe`, `filters_for`, `writes.check`), asked beforehand.
+The decisions are those of reads and appends (`grants.read_pipe`, `filters_for`, `appends.check`), asked beforehand.
 Nothing is refused here: what a token names may be deployed later, and a branch that nobody asks for may be all that is
 wrong.
 """
@@ -38,7 +38,7 @@ async def _of_append(server: Server, snapshot: Snapshot, security: SecurityConte
     table = snapshot.datasource(scope.resource) if scope.type == "DATASOURCES:APPEND" else None
     try:
         if table is not None:
-            await server.deployer.writes.check(snapshot, table, security, scope.fixed_values)
+            await server.deployer.appends.check(snapshot, table, security, scope.fixed_values)
     except Forbidden as refused:
         return [f"Events for '{scope.resource}' will be refused: {_sentence(refused)}"]
     return []

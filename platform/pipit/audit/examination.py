@@ -28,11 +28,11 @@ from pipit.catalog.snapshot import CompiledPipe, Snapshot, Workspace
 from pipit.catalog.state import WorkspaceSettings
 from pipit.datafiles import parse_project
 from pipit.datafiles.resources import Project
+from pipit.deploy.append_needs import needs_of
 from pipit.deploy.check import stand_ins
 from pipit.deploy.scratch import scratch_database
 from pipit.deploy.targets import with_targets, without_target
 from pipit.deploy.validate import VALUE_ERRORS, prepare
-from pipit.deploy.writes import needs_of
 from pipit.engine.client import Engine
 from pipit.errors import BadRequest, DatafileError, PipitError, ProjectError, SqlError, Unavailable
 from pipit.query.compose import Composer

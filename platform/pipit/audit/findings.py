@@ -17,7 +17,7 @@ from pipit.catalog.required import unpoliced
 from pipit.catalog.snapshot import CompiledNode, CompiledPipe, NodeTarget, Snapshot, Table
 from pipit.datafiles import MERGING, key_items
 from pipit.datafiles.resources import Engine
-from pipit.deploy.writes import Need
+from pipit.deploy.append_needs import Need
 from pipit.errors import DatafileError, PipitError
 from pipit.sql.lexer import TokenKind, significant, tokenize
 from pipit.templates.parts import PartKind, split

@@ -27,6 +27,7 @@ from pipit.catalog.state import DeploymentRow, TokenRow, now
 from pipit.datafiles import parse_project, with_secrets
 from pipit.datafiles.resources import Project
 from pipit.datafiles.resources import Warning as ProjectWarning
+from pipit.deploy.append_check import AppendCheck
 from pipit.deploy.apply import Objects, drop
 from pipit.deploy.commit import became_live, insist
 from pipit.deploy.environments import EnvironmentOutcome, Environments, tables_of
@@ -37,7 +38,6 @@ from pipit.deploy.targets import with_targets
 from pipit.deploy.tokens import datafile_tokens
 from pipit.deploy.validate import validate
 from pipit.deploy.views import View, must_make_views_again, names_with_sources, trigger, views_of, views_to_make_again
-from pipit.deploy.writes import Writes
 from pipit.engine.client import Engine
 from pipit.errors import Conflict, DatafileError, ProjectError, SqlError, Unavailable
 from pipit.ingest import Ingest
@@ -82,7 +82,7 @@ class Deployer:
         self._ingest = ingest
         self._jobs = jobs
         self._patience = patience
-        self.writes = Writes(engine)
+        self.appends = AppendCheck(engine)
         self._busy: set[str] = set()
         self._ending: dict[str, asyncio.Future[bool]] = {}  # what a deploy still has to finish or take back
         self._following: dict[str, asyncio.Future[tuple[EnvironmentOutcome, ...]]] = {}
@@ -170,7 +170,7 @@ class Deployer:
         for live in self._catalog.everywhere:
             if live.workspace.id == workspace_id:
                 try:
-                    await self.writes.needs(live)
+                    await self.appends.needs(live)
                 except Unavailable:
                     log.warning("the engine is away: what appends need is asked with the first one")
 

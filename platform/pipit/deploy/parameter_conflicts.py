@@ -40,9 +40,7 @@ def _default(use: Use) -> str:
     return "" if use.default is None else json.dumps(use.default, default=str, ensure_ascii=False)
 
 
-def _warning(
-    name: str, what: str, said: str, place: DatafileError, first: str, where: DatafileError
-) -> ProjectWarning:
+def _warning(name: str, what: str, said: str, place: DatafileError, first: str, where: DatafileError) -> ProjectWarning:
     message = (
         f"The parameter '{name}' has the {what} {said} here and {first} at {where.file}:{where.line}:{where.column}: "
         "listings and OpenAPI show the first"

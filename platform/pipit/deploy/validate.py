@@ -21,6 +21,8 @@ from pipit.catalog.written import text_as_written
 from pipit.datafiles.resources import DataSource, NodeType, Project
 from pipit.datafiles.resources import Warning as ProjectWarning
 from pipit.deploy import ddl
+from pipit.deploy.append_needs import needs_of
+from pipit.deploy.append_warnings import unfixed_appends
 from pipit.deploy.column_warnings import column_warnings
 from pipit.deploy.concurrency import run_bounded
 from pipit.deploy.datasource_findings import datasource_findings
@@ -33,7 +35,6 @@ from pipit.deploy.policies import try_policies
 from pipit.deploy.scratch import logical, scratch_database
 from pipit.deploy.services import make_services
 from pipit.deploy.views import View, match_of, views_of
-from pipit.deploy.writes import needs_of, unfixed_appends
 from pipit.engine.client import Engine
 from pipit.errors import CustomError, DatafileError, PipitError, SqlError, TemplateError, Unavailable, UnknownResource
 from pipit.ingest import create_quarantine, problems
@@ -151,9 +152,7 @@ async def _create_tables(engine: Engine, snapshot: Snapshot) -> tuple[list[Dataf
     return errors, broken
 
 
-def _of_table(
-    error: PipitError, snapshot: Snapshot, source: DataSource, database: str, physical: str
-) -> DatafileError:
+def _of_table(error: PipitError, snapshot: Snapshot, source: DataSource, database: str, physical: str) -> DatafileError:
     """The engine counts in a statement that nobody wrote: what it does not understand in a TTL is told of its line."""
     failed = _FAILED_AT.search(error.message)
     ttl = f"\nTTL {source.engine.ttl}" if source.engine.ttl else ""

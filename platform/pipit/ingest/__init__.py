@@ -7,6 +7,7 @@ from pipit.ingest.limits import DEDUPLICATION_WINDOW, table_settings
 from pipit.ingest.log import Pending
 from pipit.ingest.parse import problems
 from pipit.ingest.service import AppendResult, Ingest, Target
+from pipit.ingest.target import target_of
 from pipit.sql.identifiers import quote
 
 
@@ -31,4 +32,5 @@ __all__ = [
     "quarantine_column",
     "read_body",
     "table_settings",
+    "target_of",
 ]

@@ -35,13 +35,13 @@ from pipit.audit.prove.tenants import View
 from pipit.catalog.catalog import Catalog
 from pipit.catalog.snapshot import CompiledPipe, Snapshot, Table, mixed_columns
 from pipit.deploy import Deployer
+from pipit.deploy.append_check import AppendCheck
 from pipit.deploy.ddl import column_definition
 from pipit.deploy.views import View as MaterializedView
 from pipit.deploy.views import match_of, trigger, views_of
-from pipit.deploy.writes import Writes, target_of
 from pipit.engine import Engine, open_engine
 from pipit.errors import DatafileError, PipitError, ProjectError, SqlError, Unavailable
-from pipit.ingest import Ingest
+from pipit.ingest import Ingest, target_of
 from pipit.ingest.match import Match
 from pipit.query.cache import MAX_SECONDS, Cache
 from pipit.query.compose import Composer
@@ -85,8 +85,8 @@ class Arena:
         self.asked = 0
 
     @property
-    def writes(self) -> Writes:
-        return self._deployer.writes
+    def appends(self) -> AppendCheck:
+        return self._deployer.appends
 
     def forget(self) -> None:
         """No answer that was kept is given again: the cache's clock goes on by more than anything is kept for."""
@@ -339,7 +339,7 @@ class Place:
         try:
             security = arena.authenticator.check(self._sender(sent), arena.catalog.keyring)
             fixed = grants.append(security, table.name)
-            await arena.writes.check(self.snapshot, table, security, fixed)
+            await arena.appends.check(self.snapshot, table, security, fixed)
             body = b"".join(json.dumps(event(row, table.datasource)).encode() + b"\n" for row in sent.rows)
             result = await arena.ingest.append(target_of(table), body, wait=True, fixed_values=fixed)
         except Unavailable:

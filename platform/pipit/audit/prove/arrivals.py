@@ -213,7 +213,7 @@ class Arrivals:
         """What the team's backend fixes for this tenant: what the server says that a token needs."""
         found: dict[str, FixedValue] = {}
         wanted = [(table.name, column, {column}) for column in sorted(table.policy.columns if table.policy else ())]
-        needs = await self.full.arena.writes.needs(self.full.snapshot)
+        needs = await self.full.arena.appends.needs(self.full.snapshot)
         wanted += [(need.target, need.column, set(need.columns)) for need in needs.get(table.name, ()) if not need.why]
         for of, column, fixed in wanted:
             for key, chains in self.tenants.tenancy.columns.get(of, {}).items():
