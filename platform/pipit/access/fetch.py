@@ -10,13 +10,13 @@ names a key that is not known, but at most every `UNKNOWN_KEY_SECONDS`. Keys tha
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from time import time
 
 import aiohttp
 
+from pipit import jsontext
 from pipit.access.jwks import KeySet, check_url, read_keys
 from pipit.errors import BadRequest
 
@@ -53,7 +53,7 @@ async def fetch_json(url: str) -> object:
     except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
         raise BadRequest(f"it cannot be reached ({type(error).__name__})") from None
     try:
-        return json.loads(body)
+        return jsontext.exact(body)
     except (ValueError, RecursionError):
         raise BadRequest("its answer is not JSON") from None
 

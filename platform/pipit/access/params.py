@@ -7,10 +7,10 @@ Anything else that a request says twice is refused, whatever the token: two prog
 
 from __future__ import annotations
 
-import json
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 
+from pipit import jsontext
 from pipit.access.context import Scalar
 from pipit.errors import BadRequest, TooLarge
 from pipit.templates import RequestValue
@@ -70,7 +70,7 @@ def _joined(name: str, values: Sequence[RequestValue | None]) -> RequestValue:
     whole: list[RequestValue] = []
     for value in values:
         whole += value if isinstance(value, list) else [] if value is None else [value]
-    if len(json.dumps(whole)) > MAX_VALUE_BYTES:
+    if len(jsontext.text(whole)) > MAX_VALUE_BYTES:
         raise _too_large(name)
     return whole
 
@@ -82,7 +82,7 @@ def _request_value(name: str, value: object) -> RequestValue | None:
     if isinstance(value, str):
         return _check_text(name, value)
     if isinstance(value, list | dict):
-        _check_text(name, json.dumps(value, ensure_ascii=False))
+        _check_text(name, jsontext.text(value))
         return value
     raise BadRequest(f"The parameter '{_shown(name)}' has no value")
 

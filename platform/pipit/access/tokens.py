@@ -10,13 +10,13 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-import json
 import re
 import secrets
 import uuid
 from collections.abc import Iterable
 from functools import lru_cache
 
+from pipit import jsontext
 from pipit.access.context import Scope
 from pipit.errors import BadRequest
 
@@ -50,7 +50,7 @@ def make_token(*, owner: str, id: str = "", host: str = HOST) -> str:
     The last part is an HMAC under a key that is thrown away at once: the token can only be looked up, never
     computed.
     """
-    body = json.dumps({"u": owner, "id": id or str(uuid.uuid4()), "host": host}, separators=(",", ":"))
+    body = jsontext.text({"u": owner, "id": id or str(uuid.uuid4()), "host": host})
     payload = _base64url(body.encode())
     signature = hmac.new(secrets.token_bytes(32), payload.encode(), hashlib.sha256).digest()
     return f"p.{payload}.{_base64url(signature)}"
@@ -67,7 +67,7 @@ def token_id(token: str) -> str:
     if len(parts) != 3 or parts[0] != "p":
         return ""
     try:
-        body = json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
+        body = jsontext.exact(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
     except (ValueError, RecursionError):
         return ""
     found = body.get("id") if isinstance(body, dict) else None

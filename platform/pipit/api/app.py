@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -36,6 +36,7 @@ from pipit.api import (
     tokens,
     workspaces,
 )
+from pipit.api.answers import JSONResponse
 from pipit.api.broken import BrokenOff
 from pipit.api.compress import Compressed
 from pipit.api.refusals import hides, shown_to

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from pipit.access import grants
+from pipit.api.answers import JSONResponse
 from pipit.api.objects import attributes, datasource_object, datasource_of
 from pipit.api.requests import authenticate, server_of
 from pipit.catalog.snapshot import Snapshot

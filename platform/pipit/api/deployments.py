@@ -7,10 +7,11 @@ from urllib.parse import unquote
 
 from starlette.datastructures import UploadFile
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from pipit.access import grants
+from pipit.api.answers import JSONResponse
 from pipit.api.environments import outcome_object
 from pipit.api.requests import authenticate, bounded, server_of
 from pipit.audit.policy_regression import check_not_weaker

@@ -8,10 +8,11 @@ from __future__ import annotations
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from pipit.access import grants
+from pipit.api.answers import JSONResponse
 from pipit.api.requests import authenticate, parameters, server_of
 from pipit.api.server import Server
 from pipit.catalog.snapshot import Snapshot

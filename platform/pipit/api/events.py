@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from pipit.access import grants
 from pipit.access.context import Scope, SecurityContext
 from pipit.access.tokens import digest
+from pipit.api.answers import JSONResponse
 from pipit.api.requests import authenticate, bounded, query_pairs, server_of, token_of
 from pipit.errors import BadRequest, NotFound
 from pipit.ingest import read_body, target_of

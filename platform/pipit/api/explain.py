@@ -17,6 +17,7 @@ from starlette.routing import Route
 from pipit.access import grants
 from pipit.access.context import SecurityContext
 from pipit.access.params import Parameter, RequestParams
+from pipit.api.answers import JSONResponse
 from pipit.api.objects import pipe_of
 from pipit.api.requests import authenticate, read_body, server_of, viewer_of
 from pipit.catalog.snapshot import Snapshot
@@ -48,7 +49,7 @@ async def explain(request: Request) -> Response:
         if viewer.workspace_id != security.workspace_id:
             raise Forbidden("The token to explain for belongs to another workspace")
     plan = await server.reader.plan(snapshot, viewer, pipe_query(snapshot, asked.pipe, asked.parameters))
-    return Response(msgspec.json.encode(explained(plan, snapshot, viewer), enc_hook=str), media_type="application/json")
+    return JSONResponse(explained(plan, snapshot, viewer))
 
 
 def pipe_query(snapshot: Snapshot, pipe: str, parameters: Sequence[tuple[str, str]]) -> PipeQuery:

@@ -9,11 +9,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from pipit.access import grants
 from pipit.access.params import merge
+from pipit.api.answers import JSONResponse
 from pipit.api.objects import pipe_object, pipe_of
 from pipit.api.requests import authenticate, parameters, server_of
 from pipit.datafiles.resources import Node

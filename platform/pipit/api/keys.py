@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -17,6 +17,7 @@ from pipit.access import grants
 from pipit.access.claims import strict_object
 from pipit.access.issuers import Issuer, read_issuer
 from pipit.access.jwt import missing_keys
+from pipit.api.answers import JSONResponse
 from pipit.api.requests import authenticate, read_body, server_of, token_of
 from pipit.catalog.snapshot import Snapshot
 from pipit.errors import BadRequest, NotFound, PipitError

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from pipit.access import grants
 from pipit.access.context import SecurityContext
+from pipit.api.answers import JSONResponse
 from pipit.api.objects import attributes, pipe_object, pipe_of, tenant_pipe_object
 from pipit.api.openapi import document
 from pipit.api.origin import log_refusals

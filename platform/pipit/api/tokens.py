@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from pipit.access import grants
@@ -23,6 +23,7 @@ from pipit.access.context import Scope, SecurityContext, TokenKind
 from pipit.access.jwt import mint
 from pipit.access.keyring import ADMIN_NAME
 from pipit.access.tokens import checked_scope, parse_scope, token_object
+from pipit.api.answers import JSONResponse
 from pipit.api.requests import authenticate, query_pairs, read_body, server_of, token_of, whole_number
 from pipit.api.token_warnings import warnings_of
 from pipit.catalog.snapshot import Snapshot

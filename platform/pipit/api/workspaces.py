@@ -6,12 +6,13 @@ from typing import Any
 
 import msgspec
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from pipit.access import grants
 from pipit.access.claims import strict_object
 from pipit.access.context import SecurityContext
+from pipit.api.answers import JSONResponse
 from pipit.api.requests import authenticate, parameters, read_body, server_of
 from pipit.catalog.catalog import Catalog
 from pipit.catalog.snapshot import Workspace

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
+from pipit import jsontext
 from pipit.errors import DatafileError, NotFound, PipitError, ProjectError, RateLimited, Unavailable
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ def _nobody(url: str) -> Unavailable:
 
 def _parsed(body: bytes) -> Any:
     try:
-        return json.loads(body)
+        return jsontext.exact(body)
     except ValueError:
         return None
 

@@ -7,7 +7,6 @@ view is what `/v1/explain` and the endpoint answered for that viewer's token. A 
 from __future__ import annotations
 
 import difflib
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from pipit import jsontext
 from pipit.cli.output import count, err, line, out, printable, show_table, write_bytes
 
 Row = Mapping[str, Any]
@@ -46,7 +46,7 @@ class RowsDiff:
 
 def name_of(tenant: Mapping[str, Any]) -> str:
     """`customer_id=acme, team=sales`; the workspace itself has no tenant."""
-    texts = (f"{k}={v if isinstance(v, str) else json.dumps(v)}" for k, v in tenant.items())
+    texts = (f"{k}={v if isinstance(v, str) else jsontext.text(v)}" for k, v in tenant.items())
     return ", ".join(texts) or ADMIN
 
 
@@ -107,7 +107,7 @@ def as_json(pipe: str, first: View, second: View) -> None:
         "same_statement": bool(first.plan) and first.plan["sql"] == second.plan.get("sql"),
         "rows": {"first_only": found.first, "second_only": found.second, "both": found.both},
     }
-    write_bytes((json.dumps(body, ensure_ascii=False, indent=2) + "\n").encode())
+    write_bytes(jsontext.pretty(body))
 
 
 def _show_statement(first: str, second: str, whole: bool) -> None:
@@ -147,7 +147,7 @@ def _value(values: Mapping[str, Any], name: str) -> str:
     if name not in values:
         return "(none)"
     value = values[name]
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return value if isinstance(value, str) else jsontext.text(value)
 
 
 def _show_rows(first: View, second: View) -> None:
@@ -182,7 +182,7 @@ def _show_rows(first: View, second: View) -> None:
 def cell(value: Any, style: str = "") -> Text:
     if value is None:
         return Text("NULL", style="dim")
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    text = value if isinstance(value, str) else jsontext.text(value)
     return Text(printable(text, keep=""), style=style)
 
 
@@ -192,4 +192,4 @@ def _is_number(found: RowsDiff, name: str) -> bool:
 
 
 def _key(row: Row) -> str:
-    return json.dumps(row, ensure_ascii=False)
+    return jsontext.text(row)

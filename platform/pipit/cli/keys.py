@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -10,6 +9,7 @@ from urllib.parse import quote
 import typer
 from rich.table import Table
 
+from pipit import jsontext
 from pipit.cli.commands import Commands
 from pipit.cli.options import DataOption, HostOption, TokenOption, examples, pairs, resolve
 from pipit.cli.output import note, printable, show_table
@@ -131,7 +131,7 @@ def read_keys(path: Path, kid: str) -> dict[str, Any]:
     if content.lstrip().startswith(b"-----BEGIN"):
         return {"keys": [_jwk(path, content) | ({"kid": kid} if kid else {})]}
     try:
-        found = json.loads(content)
+        found = jsontext.exact(content)
     except ValueError:
         found = None
     if not isinstance(found, dict):

@@ -6,13 +6,14 @@ An option after the command wins over one before it, that over the environment (
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+from pipit import jsontext
 
 DATA_FOLDER = ".pipit"
 _PANEL = "Which server"
@@ -103,7 +104,7 @@ def pairs(texts: list[str], option: str) -> dict[str, Any]:
         if key.endswith(":"):
             key = key[:-1]
             try:
-                found[key] = json.loads(value)
+                found[key] = jsontext.exact(value)
             except ValueError:
                 raise typer.BadParameter(f"'{value}' is not JSON (after '{key}:=')", param_hint=option) from None
         else:

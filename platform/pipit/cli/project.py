@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from pipit import jsontext
 from pipit.cli.changes import live, show_changes, show_environments, summary
 from pipit.cli.options import DATA_FOLDER, DataOption, HostOption, Options, TokenOption, examples, resolve
 from pipit.cli.output import count, err, line, note, out, show_errors, show_warnings, waiting
@@ -238,7 +239,6 @@ async def _check(files: Mapping[str, str]) -> Checked:
 
 def _as_json(folder: Path, found: Checked) -> str:
     """`path` is from the current folder, for annotations; `file` from the project's."""
-    import json
 
     def listed(severity: str, items: Iterable[DatafileError | ProjectWarning]) -> list[dict[str, object]]:
         return [
@@ -255,7 +255,7 @@ def _as_json(folder: Path, found: Checked) -> str:
         "pipes": found.pipes,
         "endpoints": found.endpoints,
     }
-    return json.dumps(whole, indent=2) + "\n"
+    return jsontext.pretty(whole).decode()
 
 
 def plan(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -15,6 +14,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from pipit import jsontext
 from pipit.cli import compare
 from pipit.cli.client import Client
 from pipit.cli.options import DataOption, HostOption, Options, TokenOption, examples, pairs, resolve
@@ -175,7 +175,7 @@ async def _view(
         plan = await client.post("/v1/explain", json={"pipe": pipe, "parameters": sent, "token": token})
         path = f"/v0/pipes/{quote(pipe, safe='')}.json"
         async with client.open("GET", path, params=sent, token=token) as response:
-            found = json.loads(await response.read())
+            found = jsontext.exact(await response.read())
     except (NotFound, Unavailable):
         raise
     except PipitError as error:
@@ -245,7 +245,7 @@ async def _sql(options: Options, text: str, format: Format) -> None:
 
 
 def _show_rows(body: bytes, seconds: float) -> None:
-    found = json.loads(body)
+    found = jsontext.exact(body)
     table = Table()
     columns = [str(column["name"]) for column in found["meta"]]
     for column in found["meta"]:
@@ -266,7 +266,7 @@ def _show_plan(plan: dict[str, Any], *, aside: bool) -> None:
     def section(title: str, values: dict[str, Any], nothing: str) -> None:
         line(console, (title, "bold"))
         for name, value in values.items():
-            line(console, (f"  {name}", "cyan"), " = ", value if isinstance(value, str) else json.dumps(value))
+            line(console, (f"  {name}", "cyan"), " = ", value if isinstance(value, str) else jsontext.text(value))
         if not values:
             line(console, (f"  {nothing}", "dim"))
 
@@ -287,4 +287,4 @@ def _check_screen(format: Format) -> None:
 
 
 def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+    return value if isinstance(value, str) else jsontext.text(value)

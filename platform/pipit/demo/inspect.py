@@ -11,11 +11,13 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
 from pipit.access import grants
 from pipit.access.context import SecurityContext
+from pipit.api.answers import JSONResponse
 from pipit.api.explain import explained, pipe_query
 from pipit.api.requests import authenticate, read_body, server_of, viewer_of
 from pipit.api.server import Server
@@ -50,7 +52,7 @@ async def inspect(request: Request) -> Response:
     if any(viewer.workspace_id != security.workspace_id for viewer, _ in viewers):
         raise Forbidden("A viewer's token belongs to another workspace")
     views = [await _view(server, held, viewer, asked) for viewer, held in viewers]
-    return Response(msgspec.json.encode({"views": views}, enc_hook=str), media_type="application/json")
+    return JSONResponse({"views": views})
 
 
 async def _view(server: Server, snapshot: Snapshot, viewer: SecurityContext, asked: _Asked) -> dict[str, Any]:
@@ -64,7 +66,7 @@ async def _view(server: Server, snapshot: Snapshot, viewer: SecurityContext, ask
         raise
     except PipitError as error:
         return {"refused": {"status": error.status, "error": error.message}}
-    return {"plan": plan, "answer": msgspec.Raw(rows)}
+    return {"plan": plan, "answer": orjson.Fragment(rows)}
 
 
 __all__ = ["inspect"]

@@ -15,10 +15,11 @@ from importlib.resources import files
 from typing import Protocol
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from pipit.access.context import Scope
+from pipit.api.answers import JSONResponse
 from pipit.demo.events import CUSTOMERS
 from pipit.demo.guard import check_site
 from pipit.demo.inspect import inspect

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 
+from pipit import jsontext
 from pipit.catalog.build import node_error
 from pipit.catalog.snapshot import CompiledNode, CompiledPipe, Snapshot
 from pipit.datafiles.resources import Warning as ProjectWarning
@@ -37,7 +37,7 @@ def _declarations(pipe: CompiledPipe) -> Iterator[tuple[CompiledNode, Use]]:
 
 
 def _default(use: Use) -> str:
-    return "" if use.default is None else json.dumps(use.default, default=str, ensure_ascii=False)
+    return "" if use.default is None else jsontext.text(use.default, default=str)
 
 
 def _warning(name: str, what: str, said: str, place: DatafileError, first: str, where: DatafileError) -> ProjectWarning:

@@ -20,7 +20,6 @@ from __future__ import annotations
 import asyncio
 import copy
 import hashlib
-import json
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
@@ -29,6 +28,7 @@ from enum import Enum
 import msgspec
 from cachetools import TLRUCache
 
+from pipit import jsontext
 from pipit.access.context import SecurityContext
 from pipit.catalog.snapshot import Snapshot
 from pipit.engine.binding import bind
@@ -174,7 +174,7 @@ def _reader(security: SecurityContext, pipe: str) -> str:
     fixed = [sorted(scope.fixed_params.items()) for scope in security.scopes_for("PIPES:READ", pipe)]
     filters = sorted((scope.resource, scope.filter) for scope in security.scopes if scope.filter)
     name = "" if context or filters or any(fixed) else security.name
-    return json.dumps(["tenant", context, fixed, filters, name])
+    return jsontext.text(["tenant", context, fixed, filters, name])
 
 
 async def once(body: bytes) -> AsyncIterator[bytes]:

@@ -8,11 +8,11 @@ workspace's own token only for the same text. In memory: a restart of Pipit forg
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable
 
+from pipit import jsontext
 from pipit.access.context import SecurityContext
 from pipit.errors import RateLimited
 
@@ -55,5 +55,5 @@ def _key(security: SecurityContext, what: str) -> Key:
     claims = ""
     if security.is_tenant:
         scopes = sorted((s.type, s.resource, s.filter, sorted(s.fixed_params.items())) for s in security.scopes)
-        claims = json.dumps([sorted(security.context.items()), scopes], default=str)
+        claims = jsontext.text([sorted(security.context.items()), scopes], default=str)
     return (security.workspace_id, security.environment, security.name, claims, what)

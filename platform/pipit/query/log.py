@@ -8,7 +8,6 @@ row (ATTACKS A18, J17). Who writes the records down is not known here: a `Sink` 
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -19,6 +18,7 @@ from urllib.parse import unquote_plus
 
 import msgspec
 
+from pipit import jsontext
 from pipit.access.context import SecurityContext
 from pipit.catalog.snapshot import Snapshot
 from pipit.errors import PipitError, SqlError
@@ -137,7 +137,7 @@ class ReadRecord(msgspec.Struct, frozen=True):
             "request_id": self.request_id,
             "pipe_id": self.pipe_id,
             "pipe_name": self.pipe_name,
-            "params": msgspec.json.encode(self.parameters).decode(),
+            "params": jsontext.text(self.parameters),
             "url": self.url,
             "status_code": self.status_code,
             "error": self.error_message,
@@ -260,7 +260,7 @@ def _parameters(sent: Iterable[tuple[str, object]]) -> tuple[dict[str, str], lis
     for name, value in sent:
         if len(shown) >= _MAX_PARAMETERS or room < 0:
             break
-        text = value if isinstance(value, str) else json.dumps(value)
+        text = value if isinstance(value, str) else jsontext.text(value)
         if _is_secret(name):
             hidden.append(text)
             text = MASK
@@ -281,9 +281,9 @@ def _security_context(security: SecurityContext, pipe: str) -> str:
         found["fixed_params"] = fixed
         if filtered := sorted({scope.resource for scope in security.scopes if scope.filter}):
             found["filtered"] = filtered
-    text = json.dumps(found, ensure_ascii=False)
+    text = jsontext.text(found)
     if len(text) > _MAX_TEXT:  # still JSON
-        text = json.dumps({"kind": security.kind.value, "cut": text[:_MAX_TEXT]}, ensure_ascii=False)
+        text = jsontext.text({"kind": security.kind.value, "cut": text[:_MAX_TEXT]})
     return text
 
 

@@ -6,7 +6,6 @@ HTTP. All of it is gone when the context ends, and nothing of the user's data di
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -17,6 +16,7 @@ from typing import Any
 import aiohttp
 import yarl
 
+from pipit import jsontext
 from pipit.access.tokens import make_token
 from pipit.api.app import app_for
 from pipit.api.listen import listening
@@ -39,7 +39,7 @@ class Reply:
     def json(self) -> Any:
         """What the body says; None where it is no JSON."""
         try:
-            return json.loads(self.body)
+            return jsontext.exact(self.body)
         except ValueError:
             return None
 

@@ -8,11 +8,12 @@ their order.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
+
+from pipit import jsontext
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Answer:
     @cached_property
     def _tree(self) -> Any:
         try:
-            return json.loads(self.body)
+            return jsontext.exact(self.body)
         except ValueError:
             return None
 
@@ -105,4 +106,4 @@ def inversions(one: Answer, other: Answer) -> set[tuple[str, str]]:
 
 
 def _text(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, sort_keys=False, separators=(",", ":"))
+    return jsontext.text(value)

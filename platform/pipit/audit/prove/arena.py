@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import json
 import logging
 import re
 import shutil
@@ -21,6 +20,7 @@ from pathlib import Path
 
 import msgspec
 
+from pipit import jsontext
 from pipit.access import grants
 from pipit.access.authenticate import Authenticator
 from pipit.access.context import Scope
@@ -340,15 +340,15 @@ class Place:
             security = arena.authenticator.check(self._sender(sent), arena.catalog.keyring)
             fixed = grants.append(security, table.name)
             await arena.appends.check(self.snapshot, table, security, fixed)
-            body = b"".join(json.dumps(event(row, table.datasource)).encode() + b"\n" for row in sent.rows)
+            body = b"".join(jsontext.encode(event(row, table.datasource)) + b"\n" for row in sent.rows)
             result = await arena.ingest.append(target_of(table), body, wait=True, fixed_values=fixed)
         except Unavailable:
             raise
         except PipitError as error:
             hidden = isinstance(error, SqlError) and error.is_engines
-            return Answer(error.status, error.code.encode() if hidden else json.dumps(error.body()).encode())
+            return Answer(error.status, error.code.encode() if hidden else jsontext.encode(error.body()))
         counts = {"successful_rows": result.successful_rows, "quarantined_rows": result.quarantined_rows}
-        return Answer(200, json.dumps(counts).encode())
+        return Answer(200, jsontext.encode(counts))
 
     def _sender(self, sent: Append) -> str:
         """The token of a tenant, as the team's backend would make it; the workspace's own for nobody."""

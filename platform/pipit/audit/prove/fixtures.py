@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pipit import jsontext
 from pipit.catalog.snapshot import Snapshot
 from pipit.datafiles.resources import DataSource
 
@@ -40,7 +40,7 @@ def _ndjson(text: str, datasource: DataSource) -> list[Mapping[str, Any]]:
         if not line.strip():
             continue
         try:
-            tree = json.loads(line)
+            tree = jsontext.exact(line)
         except ValueError:
             break  # the file was cut here
         row: dict[str, Any] = {}
@@ -51,7 +51,7 @@ def _ndjson(text: str, datasource: DataSource) -> list[Mapping[str, Any]]:
                 value = value.get(step) if isinstance(value, dict) and "[" not in step else None
             if value is not None:
                 whole = isinstance(value, (dict, list)) and column.type.startswith(("String", "LowCardinality"))
-                row[column.name] = json.dumps(value, separators=(",", ":")) if whole else value
+                row[column.name] = jsontext.text(value) if whole else value
         if row:
             rows.append(row)
     return rows

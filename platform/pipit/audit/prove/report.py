@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 from xml.etree import ElementTree
 
+from pipit import jsontext
 from pipit.audit.prove.answers import Answer
 from pipit.audit.prove.appends import Append
 from pipit.audit.prove.model import CounterExample, Proof, Result, Verdict
@@ -56,7 +56,7 @@ def to_json(proof: Proof, folder: str = ".") -> str:
         "summary": {verdict.value: len(proof.of(verdict)) for verdict in _ORDER},
         "endpoints": [_result(result, proof, folder) for result in proof.results],
     }
-    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+    return jsontext.pretty(document).decode()
 
 
 def to_junit(proof: Proof, folder: str = ".") -> str:
@@ -136,8 +136,8 @@ def _answer(answer: Answer) -> dict[str, Any]:
 def _example(result: Result, example: CounterExample, proof: Proof, folder: str) -> list[str]:
     tenant = example.view.tenant
     query = "&".join(f"{name}={value}" for name, value in example.case.params)
-    claims = [f"context {json.dumps(_plain(example.view.context))}"] if example.view.context else []
-    claims += [f"fixed_params {json.dumps(_plain(example.view.fixed))}"] if example.view.fixed else []
+    claims = [f"context {jsontext.text(_plain(example.view.context))}"] if example.view.context else []
+    claims += [f"fixed_params {jsontext.text(_plain(example.view.fixed))}"] if example.view.fixed else []
     asked = example.pipe if example.kind == "append" else f"GET /v0/pipes/{example.pipe}.json"
     found = [
         f"LEAK {result.endpoint}: {result.reason}",
@@ -171,11 +171,11 @@ def _sent(one: Append) -> str:
     if not one.tenant:
         return f"{one.table}: {len(one.rows)} rows, by a token of the workspace"
     values = {name: list(value) if isinstance(value, tuple) else value for name, value in one.fixed.items()}
-    return f"{one.table}: {len(one.rows)} rows, by {one.tenant}'s token, fixed_values {json.dumps(values)}"
+    return f"{one.table}: {len(one.rows)} rows, by {one.tenant}'s token, fixed_values {jsontext.text(values)}"
 
 
 def _cut(row: Row) -> str:
-    return json.dumps(dict(row.values), ensure_ascii=False)
+    return jsontext.text(dict(row.values))
 
 
 def _table(answer: Answer) -> list[str]:
@@ -195,7 +195,7 @@ def _table(answer: Answer) -> list[str]:
 
 
 def _cell(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    text = value if isinstance(value, str) else jsontext.text(value)
     return text if len(text) <= _SHOWN_CELL else text[: _SHOWN_CELL - 1] + "…"
 
 

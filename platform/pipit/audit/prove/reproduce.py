@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Iterable, Mapping
 from urllib.parse import quote, urlencode
 
+from pipit import jsontext
 from pipit.access.context import Scalar
 from pipit.audit.prove.model import CounterExample
 from pipit.audit.prove.rows import Row, event
@@ -57,7 +57,7 @@ def _together(example: CounterExample, datasources: Mapping[str, DataSource]) ->
                 words += ["--fixed-value", _pair(name, value)]
             found.append(f"SENDER{number}=$(pipit --data {_DATA} {shlex.join(words)})")
             who = f'"Authorization: Bearer $SENDER{number}"'
-        body = "\n".join(json.dumps(event(row, datasources[one.table]), ensure_ascii=False) for row in one.rows)
+        body = "\n".join(jsontext.text(event(row, datasources[one.table])) for row in one.rows)
         url = f'{_URL}/v0/events?name={one.table}&wait=true"'
         found.append(f"curl -s {url} -H {who} --data-binary {shlex.quote(body)} &")
     found.append("wait $(jobs -p | tail -n +2)")
@@ -84,7 +84,7 @@ def _token(view: View, pipe: str) -> str:
 def _pair(key: str, value: Scalar | tuple[Scalar, ...]) -> str:
     if isinstance(value, str):
         return f"{key}={value}"
-    return f"{key}:={json.dumps(list(value) if isinstance(value, tuple) else value)}"
+    return f"{key}:={jsontext.text(list(value) if isinstance(value, tuple) else value)}"
 
 
 def _sends(rows: Iterable[Row], datasources: Mapping[str, DataSource]) -> list[str]:
@@ -93,7 +93,7 @@ def _sends(rows: Iterable[Row], datasources: Mapping[str, DataSource]) -> list[s
         by_table.setdefault(row.table, []).append(row)
     found: list[str] = []
     for name, held in by_table.items():
-        body = "\n".join(json.dumps(event(row, datasources[name]), ensure_ascii=False) for row in held)
+        body = "\n".join(jsontext.text(event(row, datasources[name])) for row in held)
         url = f'{_URL}/v0/events?name={name}&wait=true"'
         found.append(f'curl -s {url} -H "Authorization: Bearer $ADMIN" --data-binary {shlex.quote(body)}')
     return found

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from pipit import jsontext
 from pipit.audit.comparisons import Chain, Literal
 from pipit.audit.prove.knowledge import filled, plain
 from pipit.audit.prove.tenants import NAMES, SUBJECT, Tenants
@@ -166,12 +166,12 @@ class Maker:
 
 def _in_json(text: str, path: Sequence[str], value: Any) -> str:
     try:
-        tree = json.loads(text)
+        tree = jsontext.exact(text)
     except ValueError:
         return text
     if isinstance(tree, dict):
         put(tree, path, value)
-    return json.dumps(tree, separators=(",", ":"))
+    return jsontext.text(tree)
 
 
 def _computed(column: Column) -> bool:
@@ -217,7 +217,7 @@ def _step(step: str) -> str:
 
 def _tree(value: object) -> dict[str, Any]:
     try:
-        tree = json.loads(value) if isinstance(value, str) else value
+        tree = jsontext.exact(value) if isinstance(value, str) else value
     except ValueError:
         return {}
     return tree if isinstance(tree, dict) else {}

@@ -7,7 +7,6 @@ values that only one tenant has (`canaries`): those would tell a leak by themsel
 
 from __future__ import annotations
 
-import json
 import random
 import re
 import uuid
@@ -16,6 +15,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from pipit import jsontext
 from pipit.audit.comparisons import Chain, Literal
 from pipit.audit.prove.knowledge import Knowledge
 from pipit.audit.prove.tenants import NAMES, as_text
@@ -190,7 +190,7 @@ class Values:
             strange = self._is_strange(tenant, _SELDOM)
             return self._canary(name, tenant) if strange else str(abs(self.number(name, 32)))
         if self.known.json.get(name) and chain == (name,):
-            return json.dumps(self._json(chain, tenant), separators=(",", ":"))
+            return jsontext.text(self._json(chain, tenant))
         return self.text(name, tenant)
 
     def _moment(self, name: str) -> datetime:
