@@ -2,9 +2,9 @@
 FROM python:3.11-slim-bookworm
 
 WORKDIR /pipit
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY platform platform
-RUN pip install --no-cache-dir .
+RUN pip install --no-cache-dir -c constraints.txt .
 
 COPY datasources /project/datasources
 COPY pipes /project/pipes

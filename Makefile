@@ -12,7 +12,7 @@ PORT ?= 7181
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check lint types imports browser docs conformance neuter differential clean
+.PHONY: help install demo test check lint types imports browser docs conformance neuter differential lock clean
 
 help:  ## this list
 	@awk 'BEGIN {FS = ":.*  ## "} /^[a-z]+:.*  ## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +55,10 @@ docs: $(DEV)  ## the documentation as a site in build/site; a dead link is an er
 	@$(BIN)/python -m sphinx -W --keep-going -q -d build/doctrees docs build/site
 	@echo "build/site/index.html"
 
+lock: $(DEV)  ## the newest versions that pyproject.toml allows into constraints.txt, for every platform (then: make test)
+	@$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --all-extras --no-annotate \
+	  --custom-compile-command "make lock" --output-file constraints.txt pyproject.toml
+
 # The page at /demo is tested in a real browser: Debian's chromium, or the one that PIPIT_CHROMIUM names.
 browser:
 	@scripts/chromium
@@ -68,12 +72,12 @@ $(BIN)/python:
 	@echo "==> environment: $(VENV)"
 	@$(PYTHON) -m venv $(VENV)
 
-$(RUNTIME): pyproject.toml | $(BIN)/python
+$(RUNTIME): pyproject.toml constraints.txt | $(BIN)/python
 	@echo "==> packages (about 1 GB, nearly all of it the ClickHouse engine; about a minute)"
-	@$(PIP) install --progress-bar on -e .
+	@$(PIP) install --progress-bar on -c constraints.txt -e .
 	@touch $@
 
-$(DEV): pyproject.toml | $(BIN)/python
+$(DEV): pyproject.toml constraints.txt | $(BIN)/python
 	@echo "==> packages for development"
-	@$(PIP) install --progress-bar on -e '.[dev]'
+	@$(PIP) install --progress-bar on -c constraints.txt -e '.[dev]'
 	@touch $@ $(RUNTIME)

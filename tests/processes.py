@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+PIPIT = Path(sys.executable).with_name("pipit")
 FILES = {
     "datasources/events.datasource": "SCHEMA >\n    id UInt64 `json:$.id`\n\nENGINE MergeTree\nENGINE_SORTING_KEY id\n",
     "datasources/totals.datasource": (
@@ -45,8 +46,8 @@ class Served:
             self.port = probe.getsockname()[1]
         self.process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> None:
-        command = [str(Path(sys.executable).with_name("pipit")), "serve", "--project", str(self.folder / "project")]
+    def start(self, pipit: Path = PIPIT) -> None:
+        command = [str(pipit), "serve", "--project", str(self.folder / "project")]
         command += ["--data", str(self.data), "--port", str(self.port)]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         wait_for(lambda: self.get("/v0/health")[0] == 200, 30, "the server is up")
