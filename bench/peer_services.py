@@ -34,10 +34,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from pipit.api.server import Server
 from pipit.catalog.snapshot import Workspace
 from pipit.engine.embedded.supervisor import Endpoint as Address
 from pipit.errors import PipitError, ProjectError
+from pipit.server import Server
 
 A, B = "a", "b"
 CANARY = 987654321  # in every row of b and nowhere else

@@ -25,7 +25,7 @@ from peer_services import CANARY, B, ByHand, Filters, Peer, Pipit, Reply, Servic
 from peer_world import LATEST, TABLES, ddl, project, rows
 from stand import engine_of, pipit
 
-from pipit.api.server import Server
+from pipit.server import Server
 
 FILTERS, BY_HAND = "additional_table_filters", "WHERE by hand"
 SERVICES = (FILTERS, BY_HAND, Pipit.name)

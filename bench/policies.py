@@ -38,11 +38,11 @@ from pipit.access.context import Scope
 from pipit.access.jwt import mint
 from pipit.access.params import RequestParams
 from pipit.api.requests import viewer_of
-from pipit.api.server import Server
 from pipit.catalog.snapshot import Snapshot, Workspace
 from pipit.datafiles import read_project
 from pipit.query.formats import JSON
 from pipit.query.read import PipeQuery
+from pipit.server import Server
 
 ENVIRONMENT_ROWS = 20_000
 _POLICY = re.compile(r"^ROW_POLICY >\n(?:[ \t]+.*\n|\n)*|^ROW_POLICY.*\n", re.MULTILINE)

@@ -18,12 +18,12 @@ import uvicorn
 
 from pipit.access.tokens import make_token
 from pipit.api.app import app_for
-from pipit.api.server import Config, Server, open_server
 from pipit.catalog.snapshot import Snapshot
 from pipit.engine.binding import bind
 from pipit.engine.embedded.supervisor import Endpoint
 from pipit.engine.http import HttpEngine
 from pipit.query.plan import Plan
+from pipit.server import Config, Server, open_server
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -20,21 +20,12 @@ import pytest
 import uvicorn
 import yarl
 
-from pipit.access.authenticate import Authenticator
-from pipit.access.limits import RateLimiter
 from pipit.access.tokens import make_token
 from pipit.api.app import app_for
-from pipit.api.job_log import job_log
-from pipit.api.read_log import ReadLog
-from pipit.api.server import Config, Server
-from pipit.catalog.catalog import Catalog
-from pipit.deploy import Deployer, Outcome
-from pipit.deploy.services import ServiceTables
+from pipit.deploy import Outcome
 from pipit.engine import Engine
 from pipit.errors import Conflict
-from pipit.ingest import Ingest
-from pipit.jobs import Jobs
-from pipit.query.read import Reader
+from pipit.server import Config, Server, running
 
 _numbers = itertools.count(1)
 
@@ -157,21 +148,8 @@ async def serving(server: Server) -> AsyncIterator[str]:
 async def server(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Server]:
     data_dir = tmp_path_factory.mktemp("server-data")
     config = Config(data_dir=data_dir, admin_token=make_token(owner="tests"))
-    catalog = Catalog(engine, config.admin_token)
-    await catalog.load()
-    ingest = Ingest(engine, data_dir)
-    await ingest.start()
-    services = ServiceTables(engine)
-    jobs = Jobs(engine, catalog, ingest, log_job=job_log(ingest, services), make_services=services.make)
-    deployer = Deployer(engine, catalog, ingest, jobs=jobs)
-    read_log = ReadLog(catalog, ingest, services)
-    read_log.start()
-    reader = Reader(engine, sink=read_log.add, make_services=services.make)
-    await jobs.start()
-    yield Server(config, engine, catalog, reader, ingest, deployer, Authenticator(), RateLimiter(), read_log, jobs)
-    await jobs.close()
-    await read_log.close()
-    await ingest.close()
+    async with running(config, engine) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

@@ -17,9 +17,9 @@ import pytest
 
 from pipit.api.app import app_for
 from pipit.api.listen import listening
-from pipit.api.server import Server
 from pipit.query.limits import Limits
 from pipit.query.read import Reader
+from pipit.server import Server
 from serving import Workspace
 
 pytestmark = pytest.mark.anyio

@@ -13,7 +13,7 @@ from starlette.routing import Route
 
 from pipit.api import listen
 from pipit.api.app import app_for
-from pipit.api.server import Server
+from pipit.server import Server
 from projects import CANARY, ROWS, TENANTS, column
 from serving import Workspace
 

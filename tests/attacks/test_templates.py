@@ -9,8 +9,8 @@ from typing import Any
 import aiohttp
 import pytest
 
-from pipit.api.server import Server
 from pipit.errors import PipitError
+from pipit.server import Server
 from projects import CANARY, EVENTS, ROWS, TENANTS, column
 from serving import Reply, Workspace
 

@@ -23,9 +23,9 @@ import pytest
 
 from pipit.access.fetch import UNKNOWN_KEY_SECONDS
 from pipit.access.keyring import Keyring, WorkspaceKey
-from pipit.api.server import Server
 from pipit.cli.logs import log_to
 from pipit.errors import BadRequest
+from pipit.server import Server
 from projects import CANARY, ROWS, TENANTS, column
 from serving import Reply, Workspace
 from signing import Pair, Provider, b64, hmac_token, jwks, pair, providing, segment, small_rsa

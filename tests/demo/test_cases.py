@@ -15,7 +15,7 @@ import aiohttp
 import pytest
 import yaml
 
-from pipit.api.server import Server
+from pipit.server import Server
 from serving import Workspace
 
 pytestmark = pytest.mark.anyio

@@ -14,9 +14,9 @@ from typing import Any
 import aiohttp
 import pytest
 
-from pipit.api.server import Server
 from pipit.demo.events import CUSTOMERS, Event, contracts, history
 from pipit.demo.page import VIEWERS, Viewer
+from pipit.server import Server
 from serving import Workspace
 
 pytestmark = pytest.mark.anyio

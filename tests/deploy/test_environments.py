@@ -14,12 +14,12 @@ import pytest
 
 from deploy.test_halfway import Cut
 from pipit.access.tokens import make_token
-from pipit.api.server import Config, open_server
 from pipit.catalog.catalog import Catalog
 from pipit.catalog.state import DeploymentRow
 from pipit.datafiles import parse_project
 from pipit.deploy import Deployer, EnvironmentOutcome
 from pipit.errors import BadRequest, Conflict, NotFound, ProjectError, SqlError, Unavailable
+from pipit.server import Config, open_server
 from projects import DAILY_POLICY, DAILY_VIEW, EVENTS, LATEST, TENANTS, event
 from serving import Workspace
 

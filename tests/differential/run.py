@@ -30,9 +30,9 @@ from differential.clauses import clause_texts, setting_texts
 from differential.columns import COLUMNS
 from differential.world import Difference, World, answered_alone, two_workspaces
 from pipit.access.tokens import make_token
-from pipit.api.server import Config, Server, open_server
 from pipit.engine import Engine
 from pipit.query.examine import TELLING
+from pipit.server import Config, Server, open_server
 from pipit.sql.allowed import REVIEWED, function_verdict
 
 ROOT = Path(__file__).parents[2]

@@ -10,10 +10,10 @@ from differential.calls import Check, Function, calls_of
 from differential.clauses import SETTINGS, clause_texts, setting_texts
 from differential.run import Trial, functions_of, is_chosen
 from differential.world import World, answered_alone, two_workspaces
-from pipit.api.server import Server
 from pipit.query.barriers import NO_BARRIERS
 from pipit.query.limits import REPEATABLE, Limits
 from pipit.query.read import Reader
+from pipit.server import Server
 from pipit.sql.allowed import ALLOWED_FUNCTIONS, ALLOWED_SETTINGS, read_reviewed
 
 pytestmark = pytest.mark.anyio

@@ -17,13 +17,13 @@ from differential import columns
 from differential.calls import Check
 from pipit.access.context import Scope, SecurityContext, TokenKind
 from pipit.access.params import RequestParams
-from pipit.api.server import Server
 from pipit.catalog.snapshot import CompiledNode, CompiledPipe, Snapshot
 from pipit.catalog.state import WorkspaceSettings
 from pipit.errors import PipitError
 from pipit.query.formats import JSON, TSV
 from pipit.query.limits import REPEATABLE, Limits
 from pipit.query.read import PipeQuery, Query, Reader, SqlQuery
+from pipit.server import Server
 from pipit.sql.identifiers import quote
 
 _FILES = {

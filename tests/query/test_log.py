@@ -13,13 +13,13 @@ from urllib.parse import quote
 import pytest
 
 from pipit.access.context import Scope, SecurityContext, TokenKind
-from pipit.api.read_log import ReadLog
 from pipit.catalog.services import ENDPOINT_ERRORS, PIPE_STATS_RT, SERVICES, physical_name
 from pipit.catalog.state import WorkspaceSettings
 from pipit.deploy.services import ServiceTables
 from pipit.errors import ProjectError, TemplateError
 from pipit.ingest import Ingest
 from pipit.query.log import MASK, Origin, ReadRecord, record, shown_url, status_of
+from pipit.server.read_log import ReadLog
 from projects import ROWS, TENANTS, column
 from serving import Workspace
 

@@ -10,7 +10,7 @@ from urllib.parse import quote
 import aiohttp
 import pytest
 
-from pipit.api.server import Server
+from pipit.server import Server
 from serving import Reply, Workspace
 
 pytestmark = pytest.mark.anyio

@@ -41,8 +41,8 @@ from pipit.api.broken import BrokenOff
 from pipit.api.compress import Compressed
 from pipit.api.refusals import hides, shown_to
 from pipit.api.requests import MAX_URL_BYTES, Viewer, whole_number
-from pipit.api.server import Config, Server, open_server
 from pipit.errors import BadRequest, MethodNotAllowed, NotFound, PipitError, UriTooLong
+from pipit.server import Config, Server, open_server
 
 log = logging.getLogger("pipit.api")
 

@@ -14,11 +14,11 @@ from starlette.routing import Route
 from pipit.access import grants
 from pipit.api.answers import JSONResponse
 from pipit.api.requests import authenticate, parameters, server_of
-from pipit.api.server import Server
 from pipit.catalog.snapshot import Snapshot
 from pipit.catalog.state import EnvironmentRow
 from pipit.deploy import EnvironmentOutcome
 from pipit.errors import BadRequest, PipitError
+from pipit.server import Server
 
 
 async def environments(request: Request) -> Response:

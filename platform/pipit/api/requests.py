@@ -22,9 +22,9 @@ from pipit.access.context import SecurityContext
 from pipit.access.params import Parameter, RequestParams
 from pipit.access.tokens import digest
 from pipit.api.objects import datasource_of, is_resource_id, pipe_of
-from pipit.api.server import Server
 from pipit.catalog.snapshot import Snapshot
 from pipit.errors import BadRequest, TooLarge
+from pipit.server import Server
 
 MAX_URL_BYTES = 8 * 1024
 MAX_PARAMETERS = 1_000

@@ -12,12 +12,12 @@ from collections.abc import Iterable, Iterator
 from pipit.access import grants
 from pipit.access.context import Scope, SecurityContext
 from pipit.api.requests import viewer_of
-from pipit.api.server import Server
 from pipit.catalog.lineage import nodes_read
 from pipit.catalog.snapshot import CompiledPipe, Snapshot
 from pipit.errors import Forbidden, PipitError
 from pipit.query.reached import tables_reached
 from pipit.query.secure import filters_for
+from pipit.server import Server
 from pipit.suggest import closest
 
 

@@ -9,11 +9,11 @@ from typing import Any
 from starlette.routing import BaseRoute
 
 from pipit.access.jwt import mint
-from pipit.api.server import Server
 from pipit.cli.output import line, note, out
 from pipit.demo import banner, demo_routes, stream_events
 from pipit.demo.page import LOOPBACK, Mint
 from pipit.errors import BadRequest
+from pipit.server import Server
 
 _PROGRESS_SECONDS = 2.0
 

@@ -42,10 +42,10 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
 
     from pipit.api.listen import Listener
-    from pipit.api.server import Server
     from pipit.catalog.sealing import Seals
     from pipit.catalog.snapshot import Snapshot
     from pipit.datafiles.resources import Project as Files
+    from pipit.server import Server
 
 log = logging.getLogger("pipit.cli")
 
@@ -208,7 +208,7 @@ async def _serve(settings: Settings) -> int:
 
 
 async def _open(stack: AsyncExitStack, settings: Settings, token: str, token_from: str, seals: Seals) -> Server:
-    from pipit.api.server import Config, open_server
+    from pipit.server import Config, open_server
 
     data = settings.options.data
     config = Config(

@@ -166,7 +166,7 @@ async def _own(options: Options) -> AsyncIterator[Client]:
     """A server in this process. Only this command's requests reach it: nobody else knows its port and token."""
     from pipit.api.app import app_for
     from pipit.api.listen import listening
-    from pipit.api.server import Config, open_server
+    from pipit.server import Config, open_server
 
     token, token_from = server_token(options.data)
     seals = given_seals()

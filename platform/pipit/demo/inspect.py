@@ -20,11 +20,11 @@ from pipit.access.context import SecurityContext
 from pipit.api.answers import JSONResponse
 from pipit.api.explain import explained, pipe_query
 from pipit.api.requests import authenticate, read_body, server_of, viewer_of
-from pipit.api.server import Server
 from pipit.catalog.snapshot import Snapshot
 from pipit.demo.guard import check_local
 from pipit.demo.readable import readable
 from pipit.errors import BadRequest, Forbidden, PipitError, Unavailable
+from pipit.server import Server
 
 _BODY_BYTES = 64 * 1024
 

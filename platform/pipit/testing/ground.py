@@ -20,8 +20,8 @@ from pipit import jsontext
 from pipit.access.tokens import make_token
 from pipit.api.app import app_for
 from pipit.api.listen import listening
-from pipit.api.server import Config, Server, open_server
 from pipit.catalog.snapshot import Snapshot
+from pipit.server import Config, Server, open_server
 
 _SECONDS = 300.0  # of one request; the server's own limits are far below
 

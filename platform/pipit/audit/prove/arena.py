@@ -22,7 +22,6 @@ import msgspec
 
 from pipit import jsontext
 from pipit.access import grants
-from pipit.access.authenticate import Authenticator
 from pipit.access.context import Scope
 from pipit.access.jwt import mint
 from pipit.access.tokens import make_token
@@ -32,23 +31,21 @@ from pipit.audit.prove.cases import Case
 from pipit.audit.prove.knowledge import Reach
 from pipit.audit.prove.rows import Row, event
 from pipit.audit.prove.tenants import View
-from pipit.catalog.catalog import Catalog
 from pipit.catalog.snapshot import CompiledPipe, Snapshot, Table, mixed_columns
-from pipit.deploy import Deployer
 from pipit.deploy.append_check import AppendCheck
 from pipit.deploy.ddl import column_definition
 from pipit.deploy.views import View as MaterializedView
 from pipit.deploy.views import match_of, trigger, views_of
-from pipit.engine import Engine, open_engine
 from pipit.errors import DatafileError, PipitError, ProjectError, SqlError, Unavailable
-from pipit.ingest import Ingest, target_of
+from pipit.ingest import target_of
 from pipit.ingest.match import Match
-from pipit.query.cache import MAX_SECONDS, Cache
+from pipit.query.cache import MAX_SECONDS
 from pipit.query.compose import Composer
 from pipit.query.formats import JSON
 from pipit.query.limits import REPEATABLE, Limits
 from pipit.query.nested import subquery
-from pipit.query.read import PipeQuery, Reader
+from pipit.query.read import PipeQuery
+from pipit.server import Config, Server, open_server
 from pipit.sql.identifiers import quote
 from pipit.sql.mixed import settled
 from pipit.templates import Binder
@@ -70,17 +67,27 @@ _ATTEMPTS = 12
 _PATIENCE = 2.0  # seconds that events which failed are waited for
 
 
+class Clock:
+    """Goes as time does, and can be put forward."""
+
+    def __init__(self) -> None:
+        self.ahead = 0.0
+
+    def __call__(self) -> float:
+        return time.monotonic() + self.ahead
+
+
 class Arena:
-    def __init__(self, engine: Engine, catalog: Catalog, deployer: Deployer, ingest: Ingest, folder: Path) -> None:
-        self.engine = engine
+    def __init__(self, server: Server, cache_clock: Clock, folder: Path) -> None:
+        self.engine = server.engine
         self.folder = folder
         self.numbers = itertools.count()
-        self.catalog = catalog
-        self.ingest = ingest
-        self._deployer = deployer
-        self._age = 0.0
-        self.reader = Reader(engine, Limits(steady=REPEATABLE), cache=Cache(clock=lambda: time.monotonic() + self._age))
-        self.authenticator = Authenticator()
+        self.catalog = server.catalog
+        self.ingest = server.ingest
+        self.reader = server.reader
+        self.authenticator = server.authenticator
+        self._deployer = server.deployer
+        self._cache_clock = cache_clock
         self.composer = Composer()
         self.asked = 0
 
@@ -90,7 +97,7 @@ class Arena:
 
     def forget(self) -> None:
         """No answer that was kept is given again: the cache's clock goes on by more than anything is kept for."""
-        self._age += 2 * MAX_SECONDS
+        self._cache_clock.ahead += 2 * MAX_SECONDS
 
     async def deploy(self, name: str, files: Mapping[str, str]) -> tuple[Place, dict[str, str], dict[str, str]]:
         """A workspace with what of the files deploys; the files that did, and those that did not with the reason."""
@@ -384,15 +391,17 @@ async def open_arena() -> AsyncIterator[Arena]:
     try:
         rows = folder / "rows"
         rows.mkdir()
-        async with open_engine(folder, file_roots=[rows]) as engine:
-            catalog = Catalog(engine, make_token(owner="prove"))
-            await catalog.load()
-            ingest = Ingest(engine, folder)
-            await ingest.start()
-            try:
-                yield Arena(engine, catalog, Deployer(engine, catalog, ingest), ingest, rows)
-            finally:
-                await ingest.close()
+        clock = Clock()
+        config = Config(
+            data_dir=folder,
+            admin_token=make_token(owner="prove"),
+            file_roots=(rows,),
+            limits=Limits(steady=REPEATABLE),
+            background=False,
+            cache_clock=clock,
+        )
+        async with open_server(config) as server:
+            yield Arena(server, clock, rows)
     finally:
         await asyncio.shield(asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True))
 

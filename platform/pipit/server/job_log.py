@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import msgspec
 
-from pipit.api.read_log import target_of
 from pipit.catalog.services import JOBS_LOG
 from pipit.catalog.snapshot import Workspace
 from pipit.deploy.services import ServiceTables
 from pipit.ingest import Ingest
 from pipit.jobs.job import Job
 from pipit.jobs.service import Log
+from pipit.server.read_log import target_of
 
 
 def job_log(ingest: Ingest, tables: ServiceTables) -> Log:

@@ -1,0 +1,114 @@
+"""Everything that a running server holds, put together once at start."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from pipit.access.authenticate import Authenticator
+from pipit.access.limits import RateLimiter
+from pipit.catalog.catalog import Catalog
+from pipit.catalog.lease import only_server
+from pipit.deploy import Deployer
+from pipit.deploy.populate import work_again
+from pipit.deploy.services import ServiceTables
+from pipit.engine import Engine, open_engine
+from pipit.errors import Unavailable
+from pipit.ingest import Ingest
+from pipit.jobs import Jobs
+from pipit.query.cache import Cache
+from pipit.query.held import Store
+from pipit.query.read import Reader
+from pipit.server.config import Config
+from pipit.server.job_log import job_log
+from pipit.server.read_log import ReadLog
+
+log = logging.getLogger("pipit.server")
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    config: Config
+    engine: Engine
+    catalog: Catalog
+    reader: Reader
+    ingest: Ingest
+    deployer: Deployer
+    authenticator: Authenticator
+    limiter: RateLimiter
+    read_log: ReadLog
+    jobs: Jobs
+
+
+@asynccontextmanager
+async def open_server(config: Config) -> AsyncIterator[Server]:
+    """Starts or connects the engine, and a server on it. Leaves nothing running.
+
+    Raises Unavailable when the engine cannot be started or reached, Conflict when another server uses the same state.
+    """
+    config.data_dir.mkdir(parents=True, exist_ok=True)
+    opening = open_engine(config.data_dir, config.clickhouse_url, file_roots=config.file_roots)
+    async with opening as engine, only_server(engine), running(config, engine) as server:
+        yield server
+
+
+@asynccontextmanager
+async def running(config: Config, engine: Engine) -> AsyncIterator[Server]:
+    """A server on an engine that is open: reads the state back, replays segments, starts what runs in the background.
+
+    No other server may use the engine's state.
+    """
+    catalog = Catalog(engine, config.admin_token, keep_admin_token=config.keep_admin_token, seals=config.seals)
+    await _load(catalog)
+    ingest = Ingest(engine, config.data_dir)
+    services = ServiceTables(engine)
+    jobs = Jobs(
+        engine,
+        catalog,
+        ingest,
+        log_job=job_log(ingest, services),
+        make_services=services.make,
+        populates=work_again(engine, ingest),
+    )
+    deployer = Deployer(engine, catalog, ingest, jobs=jobs)
+    read_log = ReadLog(catalog, ingest, services)
+    reader = Reader(
+        engine,
+        config.limits,
+        store=Store(config.data_dir / "answers"),
+        cache=Cache(clock=config.cache_clock),
+        sink=read_log.add if config.background else None,
+        make_services=services.make,
+    )
+    await deployer.clean_up()
+    async with AsyncExitStack() as stack:  # ends in the other order: jobs first, ingest last
+        await ingest.start()
+        stack.push_async_callback(ingest.close)
+        stack.push_async_callback(read_log.close)
+        stack.push_async_callback(catalog.credentials.fetched.close)
+        if config.background:
+            read_log.start()
+            fetching = asyncio.create_task(catalog.credentials.fetched.run())
+            stack.callback(fetching.cancel)
+        stack.push_async_callback(jobs.close)
+        await deployer.catch_up()
+        if config.background:
+            await jobs.start()
+        yield Server(
+            config, engine, catalog, reader, ingest, deployer, Authenticator(), RateLimiter(), read_log, jobs
+        )
+
+
+async def _load(catalog: Catalog) -> None:
+    """An engine that has just started may still refuse; a server far away may blink."""
+    for attempt in range(20):
+        try:
+            await catalog.load()
+            return
+        except Unavailable:
+            if attempt == 19:
+                raise
+            await asyncio.sleep(0.5)
