@@ -52,6 +52,7 @@ differential: $(DEV)  ## every function, clause and setting of the engine tried 
 docs: $(DEV)  ## the documentation as a site in build/site; a dead link is an error
 	@echo "==> docs"
 	@$(BIN)/python scripts/reference.py
+	@$(BIN)/python scripts/packages.py
 	@$(BIN)/python -m sphinx -W --keep-going -q -d build/doctrees docs build/site
 	@echo "build/site/index.html"
 

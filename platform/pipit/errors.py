@@ -155,7 +155,7 @@ class Forbidden(PipitError):
 
 
 class ReadRefused(Forbidden):
-    """A filter cannot be applied to what this query reads, so it does not run (design, rule 1)."""
+    """A filter cannot be applied to what this query reads, so it does not run (rule 1)."""
 
     code = "read_refused"
 

@@ -1,4 +1,4 @@
-"""One token per request, remembered no longer than it counts (ATTACKS A10, A16, A17, F07, F08, F12)."""
+"""One token per request, remembered no longer than it counts (attacks A10, A16, A17, F07, F08, F12)."""
 
 from __future__ import annotations
 

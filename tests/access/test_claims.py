@@ -1,4 +1,4 @@
-"""Claims are typed strictly: nothing that could end as "no filter" gets through (ATTACKS A20, A23, A24, B21)."""
+"""Claims are typed strictly: nothing that could end as "no filter" gets through (attacks A20, A23, A24, B21)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What may be a row filter: one boolean expression over the table's own columns (ATTACKS D06, D08, D15, D17, D19)."""
+"""What may be a row filter: one boolean expression over the table's own columns (attacks D06, D08, D15, D17, D19)."""
 
 from __future__ import annotations
 

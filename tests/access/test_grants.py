@@ -1,4 +1,4 @@
-"""Who may do what, and what a no says (ATTACKS B16, B19, B21, B22, E08, G01, G02, J01)."""
+"""Who may do what, and what a no says (attacks B16, B19, B21, B22, E08, G01, G02, J01)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""JWTs: what is accepted, and every way to be refused (ATTACKS A01 to A26, B21)."""
+"""JWTs: what is accepted, and every way to be refused (attacks A01 to A26, B21)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`limits.rps`: counted per workspace and token name (ATTACKS E09)."""
+"""`limits.rps`: counted per workspace and token name (attack E09)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fixed parameters win, whatever the request does (ATTACKS B01 to B24)."""
+"""Fixed parameters win, whatever the request does (attacks B01 to B24)."""
 
 from __future__ import annotations
 

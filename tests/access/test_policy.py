@@ -1,4 +1,4 @@
-"""Row policies: only context values, typed strictly, printed by the one printer (ATTACKS A23 to A26, J16)."""
+"""Row policies: only context values, typed strictly, printed by the one printer (attacks A23 to A26, J16)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a context value may stand in a policy, and which values: none may meet another tenant's rows (ATTACKS A26)."""
+"""Where a context value may stand in a policy, and which values: none may meet another tenant's rows (attack A26)."""
 
 from __future__ import annotations
 

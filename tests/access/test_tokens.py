@@ -1,4 +1,4 @@
-"""Static tokens, scope strings, and secrets that are too weak (ATTACKS A22)."""
+"""Static tokens, scope strings, and secrets that are too weak (attack A22)."""
 
 from __future__ import annotations
 

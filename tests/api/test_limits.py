@@ -56,7 +56,7 @@ async def test_an_error_after_the_first_bytes_is_no_truncated_200(workspace: Wor
 
 
 async def test_a_client_that_leaves_ends_its_query(workspace: Workspace) -> None:
-    """ATTACKS H12."""
+    """Attack H12."""
     await workspace.deploy(TENANTS)
     marker = f"leaving_{time.time_ns()}"
 

@@ -1,4 +1,4 @@
-"""ATTACKS I04: the listener between clients that send nothing and clients that wait: a real socket, raw bytes."""
+"""Attack I04: the listener between clients that send nothing and clients that wait: a real socket, raw bytes."""
 
 from __future__ import annotations
 

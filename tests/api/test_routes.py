@@ -1,4 +1,4 @@
-"""The HTTP surface: formats, parameters, objects, CORS, secrets, workspaces (tinybird.md section 3)."""
+"""The HTTP surface: formats, parameters, objects, CORS, secrets, workspaces (Tinybird's HTTP API)."""
 
 from __future__ import annotations
 

@@ -723,7 +723,7 @@ DEFENCES: tuple[Defence, ...] = (
         "    if False:",
         ("tests/access/test_authenticate.py", "tests/attacks/test_tokens.py"),
     ),
-    # --- access/: what is a token (ATTACKS A)
+    # --- access/: what is a token (attacks A)
     Defence(
         "header fields of a JWT",
         "access/jwt.py",
@@ -1312,8 +1312,8 @@ DEFENCES: tuple[Defence, ...] = (
     Defence(
         "engine's own caches off",
         "query/limits.py",
-        'answer or time (ATTACKS E13, F11).\n    "use_query_cache": 0,\n    "use_query_condition_cache": 0,\n',
-        "answer or time (ATTACKS E13, F11).\n",
+        'answer or time (attacks E13, F11).\n    "use_query_cache": 0,\n    "use_query_condition_cache": 0,\n',
+        "answer or time (attacks E13, F11).\n",
         (
             f"{_CACHE}::test_f11_the_engines_query_cache_is_off",
             f"{_CACHE}::test_e13_the_query_condition_cache_carries_nothing_over",

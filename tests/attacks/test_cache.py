@@ -1,4 +1,4 @@
-"""ATTACKS F: caches and shared state; E10, E13; J17, what the audit log keeps. Rows of B must show nowhere."""
+"""Attacks F: caches and shared state; E10, E13; J17, what the audit log keeps. Rows of B must show nowhere."""
 
 from __future__ import annotations
 

@@ -458,7 +458,7 @@ LAYOUTS = {
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 async def test_no_layout_of_a_table_asks_for_hidden_values(workspace: Workspace, layout: str) -> None:
-    """The primary-key oracle (ATTACKS, c) and its kin."""
+    """The primary-key oracle (attack E01) and its kin."""
     table = (
         "SCHEMA >\n    customer_id String `json:$.customer_id`,\n    amount Int64 `json:$.amount`\n\n"
         f"ENGINE MergeTree\n{LAYOUTS[layout]}\nROW_POLICY customer_id = {{{{String(context.customer_id)}}}}\n"

@@ -1,4 +1,4 @@
-"""ATTACKS C07, K79: a request's value chooses no table, on whatever way it becomes a name."""
+"""Attacks C07, K79: a request's value chooses no table, on whatever way it becomes a name."""
 
 from __future__ import annotations
 

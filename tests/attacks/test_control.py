@@ -1,4 +1,4 @@
-"""ATTACKS J: what a token of one kind does with the routes of another, and what a deploy may be made of."""
+"""Attacks J: what a token of one kind does with the routes of another, and what a deploy may be made of."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The look inside of `pipit serve --demo` (ATTACKS I14, J05, J07): for the admin token, on this machine, for its own page."""
+"""The look inside of `pipit serve --demo` (attacks I14, J05, J07): for the admin token, on this machine, for its own page."""
 
 from __future__ import annotations
 

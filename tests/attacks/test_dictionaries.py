@@ -1,4 +1,4 @@
-"""ATTACKS E01, by dictionaries: a LowCardinality column keeps the words of rows that a filter removed, and functions run
+"""Attacks E01, by dictionaries: a LowCardinality column keeps the words of rows that a filter removed, and functions run
 over all of them. What a tenant gets must not depend on words that only others have."""
 
 from __future__ import annotations

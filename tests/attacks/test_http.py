@@ -1,4 +1,4 @@
-"""ATTACKS I: what an HTTP request may look like. Raw bytes, against the listener that `pipit serve` runs."""
+"""Attacks I: what an HTTP request may look like. Raw bytes, against the listener that `pipit serve` runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ATTACKS H and E: what an answer tells besides its rows, what its bytes do to a reader, what a read may cost."""
+"""Attacks H and E: what an answer tells besides its rows, what its bytes do to a reader, what a read may cost."""
 
 from __future__ import annotations
 

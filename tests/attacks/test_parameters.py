@@ -1,4 +1,4 @@
-"""ATTACKS B: whatever a request carries, a tenant's filter and its fixed parameters stand."""
+"""Attacks B: whatever a request carries, a tenant's filter and its fixed parameters stand."""
 
 from __future__ import annotations
 

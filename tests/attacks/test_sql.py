@@ -1,4 +1,4 @@
-"""Tenant SQL under attack (ATTACKS D, E01, E02, E04, E05): the holder of a JWT for A writes the text, B has the canary."""
+"""Tenant SQL under attack (attacks D, E01, E02, E04, E05): the holder of a JWT for A writes the text, B has the canary."""
 
 from __future__ import annotations
 

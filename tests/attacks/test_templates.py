@@ -1,4 +1,4 @@
-"""ATTACKS C: what a value, or a template's author, may do to the SQL of an endpoint that a tenant reads."""
+"""Attacks C: what a value, or a template's author, may do to the SQL of an endpoint that a tenant reads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ATTACKS A01 to A26 and F12 on a served workspace: no token but exactly the right one opens anything.
+"""Attacks A01 to A26 and F12 on a served workspace: no token but exactly the right one opens anything.
 
 Three kinds of tokens are attacked at once: those that the admin token signs, those of the team's own key pair, and
 those of an identity provider whose keys come from its URL. Every refusal is a 403 (or 400 where two tokens were sent),

@@ -1,4 +1,4 @@
-"""The certificate, what makes one weaker than another, and the deploys that this refuses (ATTACKS J04)."""
+"""The certificate, what makes one weaker than another, and the deploys that this refuses (attack J04)."""
 
 from __future__ import annotations
 

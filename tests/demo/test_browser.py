@@ -251,7 +251,7 @@ def test_the_admin_looks_inside(page: Page, served: Served, seen: Seen) -> None:
 
 
 def test_a_name_that_points_here_is_told_and_gets_nothing(page: Page, served: Served, seen: Seen) -> None:
-    """DNS rebinding (ATTACKS I14) in a real browser: another name, this machine's address."""
+    """DNS rebinding (attack I14) in a real browser: another name, this machine's address."""
     admin = (served.log.parent / "data" / "admin_token").read_text().strip()
     page.goto(served.url.replace("127.0.0.1", REBOUND) + "/demo")
     expect(page.locator("#notice")).to_contain_text("does not answer to this name")

@@ -115,7 +115,7 @@ async def test_other_sites_get_no_tokens(site: str) -> None:
 
 @pytest.mark.parametrize("host", ["evil.example:7181", "127.0.0.1.nip.io:7181", "localhost.evil.example", "", "[::1"])
 async def test_a_name_that_points_here_gets_no_tokens(host: str) -> None:
-    """ATTACKS I14: to the browser a rebound name is same-origin with the page; only Host tells."""
+    """Attack I14: to the browser a rebound name is same-origin with the page; only Host tells."""
     reply = await get("/demo/session.json", {"Host": host, "Sec-Fetch-Site": "same-origin"})
     assert reply.status == 403 and b"eyJ" not in reply.body
 

@@ -102,7 +102,7 @@ async def test_a_slot_that_comes_as_its_reader_leaves_is_passed_on() -> None:
 
 
 async def test_slow_queries_of_one_token_leave_another_tokens_reads_quick(workspace: Workspace) -> None:
-    """ATTACKS H09."""
+    """Attack H09."""
     await workspace.deploy(TENANTS)
     other = workspace.tenant("latest", customer_id="a")
 

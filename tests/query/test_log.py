@@ -27,7 +27,7 @@ pytestmark = pytest.mark.anyio
 
 STATS, ERRORS = PIPE_STATS_RT.name, ENDPOINT_ERRORS.name
 
-# tinybird.md, section 9; the last two are ours.
+# Tinybird's dialect; the last two are ours.
 COLUMNS = {
     "start_datetime": "DateTime",
     "pipe_id": "String",

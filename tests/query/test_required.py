@@ -69,7 +69,7 @@ async def test_from_a_policy_to_none_is_a_removal(workspace: Workspace) -> None:
 
 
 async def test_a_deploy_names_each_table_that_says_nothing(workspace: Workspace) -> None:
-    """ATTACKS J11. Through pipes (`chained` reads `latest`), templates and views' targets; a table that nobody reaches may
+    """Attack J11. Through pipes (`chained` reads `latest`), templates and views' targets; a table that nobody reaches may
     be bare."""
     await require(workspace)
     files = TENANTS | {"datasources/events.datasource": BARE, "datasources/daily.datasource": DAILY}

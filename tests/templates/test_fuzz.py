@@ -1,5 +1,5 @@
 """10,000 values of every type, hostile ones included, through a template into the real engine: what the engine sees is
-what was sent, and the statement's syntax tree is the same as for harmless values (design, rule 2; ATTACKS C01, C11, C13).
+what was sent, and the statement's syntax tree is the same as for harmless values (rule 2; attacks C01, C11, C13).
 """
 
 from __future__ import annotations

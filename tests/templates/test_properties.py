@@ -1,5 +1,5 @@
 """What holds for every template and every value: rendering is a function of both, it fails only as a template fails, and
-a value changes nothing of the statement but itself (design, rule 2; ATTACKS C)."""
+a value changes nothing of the statement but itself (rule 2; attacks C)."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """A request's token becomes a `SecurityContext`, or the request ends with 403.
 
-Exactly one token per request: two of them could be read differently by two programs (ATTACKS A17). A
+Exactly one token per request: two of them could be read differently by two programs (attack A17). A
 verified JWT is remembered, never longer than its own time and never under another keyring than the one that
 verified it: a revoked or changed secret counts from the next request on.
 """

@@ -49,7 +49,7 @@ def fixes(security: SecurityContext, pipe: str, fixed: Mapping[str, Scalar], dec
     if not security.is_tenant:
         return
     for name in declared:
-        # An empty text would pass `defined()` and could undo a filter: it fixes nothing (ATTACKS B19).
+        # An empty text would pass `defined()` and could undo a filter: it fixes nothing (attack B19).
         if fixed.get(name, "") == "":
             raise Forbidden(
                 f"The token '{security.name}' does not fix the parameter '{name}' of '{pipe}'",

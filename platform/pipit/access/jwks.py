@@ -1,7 +1,7 @@
 """Public keys as JWKs (RFC 7517): read strictly, each bound for good to one algorithm.
 
 A key's algorithm comes from the key (its `alg`, else the one of its type and curve) and never from a token: a token
-that names another is refused (ATTACKS A03, A04). Symmetric and private keys are no public keys, so they are never
+that names another is refused (attacks A03, A04). Symmetric and private keys are no public keys, so they are never
 taken. A token's `kid` is looked up exactly; an unknown one finds nothing, and there is no "first key" (A05).
 """
 

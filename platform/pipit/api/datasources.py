@@ -1,4 +1,4 @@
-"""/v0/datasources: what is deployed, with counts (tinybird.md 3.5)."""
+"""/v0/datasources: what is deployed, with counts (Tinybird's HTTP API)."""
 
 from __future__ import annotations
 

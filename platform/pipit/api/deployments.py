@@ -1,4 +1,4 @@
-"""POST /v1/deploy and its kin: a whole project as multipart files (tinybird.md 3.11)."""
+"""POST /v1/deploy and its kin: a whole project as multipart files (Tinybird's HTTP API)."""
 
 from __future__ import annotations
 

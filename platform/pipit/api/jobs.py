@@ -1,4 +1,4 @@
-"""Copies on demand and their schedules, populates, and jobs (shapes: tinybird.md 3.4 and 3.9). For admin tokens.
+"""Copies on demand and their schedules, populates, and jobs (shapes: Tinybird's HTTP API). For admin tokens.
 
 A token of an environment runs the copies of that environment and sees its jobs: rows never leave a database.
 """

@@ -1,6 +1,6 @@
 """The HTTP server around the application: sockets, limits on what comes before a body, a clean end.
 
-No access log: a token in a query string is never written anywhere (ATTACKS A18). A URL up to 64 KB reaches the
+No access log: a token in a query string is never written anywhere (attack A18). A URL up to 64 KB reaches the
 application, which answers 414 in our shape from 8 KB on; what is longer, and headers that never end, are refused here.
 
 A client that sends nothing holds no connection for long: it has a time for its headers and one for each piece of its
@@ -10,7 +10,7 @@ A client that does not read holds little memory, and not for long. One request o
 is pipelined behind it stays as bytes, and the connection is not read, until its answer is written and mostly taken. The
 bytes that wait so are bounded in all. Who takes nothing of an answer for a while is cut off.
 
-A request that two programs could cut at different places is refused, or cut as every proxy does (ATTACKS I01 to I03,
+A request that two programs could cut at different places is refused, or cut as every proxy does (attacks I01 to I03,
 I07): one Host, one Transfer-Encoding and that `chunked`, no HTTP/0.9, trailers are no headers, and an Upgrade, of which
 there is none to offer, changes nothing: not where the request's body ends either.
 """

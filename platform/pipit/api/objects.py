@@ -1,4 +1,4 @@
-"""The JSON objects of pipes, nodes and data sources (shapes: tinybird.md 3.4 and 3.5)."""
+"""The JSON objects of pipes, nodes and data sources (shapes: Tinybird's HTTP API)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""/v0/pipes: endpoints as data, and what is deployed as objects. Shapes: tinybird.md 3.4."""
+"""/v0/pipes: endpoints as data, and what is deployed as objects. Shapes: Tinybird's HTTP API."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ def viewer_of(server: Server, token: str) -> tuple[SecurityContext, Snapshot]:
 
 
 def _with_names(security: SecurityContext, snapshot: Snapshot) -> SecurityContext:
-    """Scopes may name resources by id (tinybird.md 3.7); from here on there are only names."""
+    """Scopes may name resources by id (Tinybird's HTTP API); from here on there are only names."""
     if not any(is_resource_id(scope.resource) for scope in security.scopes):
         return security
     scopes = tuple(

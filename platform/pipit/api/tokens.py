@@ -1,4 +1,4 @@
-"""Tokens over HTTP (tinybird.md 3.6, 3.7): static ones, and JWTs that the server signs.
+"""Tokens over HTTP (Tinybird's HTTP API): static ones, and JWTs that the server signs.
 
 Who may manage tokens without being an admin (scope TOKENS) neither sees, makes nor changes one that is an admin's: a
 token must not be able to make itself a greater one. Whoever asks for a token that is not there, or not theirs to see,

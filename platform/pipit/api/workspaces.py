@@ -1,4 +1,4 @@
-"""Workspaces, their settings and secrets: for admin tokens (tinybird.md 3.8, 3.10)."""
+"""Workspaces, their settings and secrets: for admin tokens (Tinybird's HTTP API)."""
 
 from __future__ import annotations
 

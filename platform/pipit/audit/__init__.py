@@ -1,0 +1,1 @@
+"""What each endpoint reads under which filters, and the proof that no tenant's answer depends on another's rows."""

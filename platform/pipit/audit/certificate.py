@@ -4,7 +4,7 @@ It is made from the project alone, without an engine: row policies, lineage and 
 endpoints in the engine adds which tables a fixed parameter confines. The same project gives the same bytes: sorted, no
 times, no paths of a machine.
 
-`weakenings` compares two of them, for `pipit audit --check` and for every deploy (ATTACKS J04). What cannot be shown to
+`weakenings` compares two of them, for `pipit audit --check` and for every deploy (attack J04). What cannot be shown to
 be at least as strict counts as weaker: a condition is the same text (white space aside) or gone, and only adding to a
 condition with AND keeps it.
 """

@@ -312,7 +312,7 @@ class _Audit:
             )
 
     def identifiers(self, one: _Endpoint, *, strict: bool) -> None:
-        """Names that a request may choose freely (ATTACKS C07), tried with one that no list can hold."""
+        """Names that a request may choose freely (attack C07), tried with one that no list can hold."""
         for name, parameter in one.inputs.parameters.items():
             if not parameter.identifier:
                 continue

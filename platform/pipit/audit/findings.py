@@ -1,6 +1,6 @@
 """What is wrong in a project, as findings: each with a stable code, its place, and what to do.
 
-Strictness is for tenants (design, section 3): a finding is an error where a table with a row policy, a pipe with
+Strictness is for tenants: a finding is an error where a table with a row policy, a pipe with
 FIXED_PARAMS or a parameter of `--fixed` is involved, and a warning elsewhere.
 """
 

@@ -1,7 +1,7 @@
 """Policy regressions: whether a project confines less than what is live. It then needs an explicit flag to deploy.
 
 Compares the certificates of both (`certificate.py`), which costs no query. This is the one rule about weakening
-(ATTACKS J04): whoever deploys for a person or a client gives it to `Deployer.deploy`, which asks it of what is live
+(attack J04): whoever deploys for a person or a client gives it to `Deployer.deploy`, which asks it of what is live
 then.
 """
 

@@ -116,7 +116,7 @@ _TABLE_OF = re.compile(
 
 
 def _tables_by_request(pipes: Iterable[CompiledPipe]) -> list[DatafileError]:
-    """Where there are row policies, which table is read is the author's to say (ATTACKS C07)."""
+    """Where there are row policies, which table is read is the author's to say (attack C07)."""
     errors: list[DatafileError] = []
     for pipe in pipes:
         for node in pipe.nodes.values():

@@ -1,6 +1,6 @@
 """Which tables a node's rows come from, and which data sources derive from which: the engine does not know.
 
-Row filters are keyed by table name and do not follow rows into a view's target or a copy (design, section 3, check a).
+Row filters are keyed by table name and do not follow rows into a view's target or a copy.
 What fed a table once counts as long as the table lives, so a deployment's row remembers it (`TableNames.sources`), with
 what the engine really got for each view. Only what is not remembered is read from the text here. A node without a
 template is read exactly, through pipes and CTEs. A template's text depends on the request, so every resource that

@@ -3,7 +3,7 @@
 Each database (a workspace's own, or an environment's) has its own copy of them, so what stands in one is of that
 workspace and environment alone. They are no resources of a project: no deploy makes, changes or drops them. A row
 tells of all tenants of its workspace, so who may read them is decided in one place, `query.secure`. Columns, types,
-keys and lifetimes are the dialect's (tinybird.md, section 9), and ours at the end.
+keys and lifetimes are Tinybird's, and ours at the end.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One workspace as it stands: an immutable picture that a request holds from start to end (design, section 3).
+"""One workspace as it stands: an immutable picture that a request holds from start to end.
 
 A deploy makes a new snapshot and swaps the reference; it never changes one. So a request can not mix new tables with
 old filters, whatever happens meanwhile.

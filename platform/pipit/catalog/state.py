@@ -1,4 +1,4 @@
-"""The state that outlives every process: append-only tables in the engine's database `pipit` (design, rule 6).
+"""The state that outlives every process: append-only tables in the engine's database `pipit` (rule 6).
 
 Rows are only ever appended; of the rows of a key the one with the highest `version` counts (`ORDER BY version DESC
 LIMIT 1 BY key`); only jobs are forgotten after a while. A deployment is live when its one row says so, and that row

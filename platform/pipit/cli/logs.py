@@ -1,6 +1,6 @@
 """Where the log goes: `logs/pipit.log` in the data directory, turned over by size, and what matters to the terminal.
 
-A token never stands in either (ATTACKS A18). The code logs none; the filter here is the second line: it blanks
+A token never stands in either (attack A18). The code logs none; the filter here is the second line: it blanks
 everything that looks like a token, the admin token, and any `token=` of a URL, in messages and in stack traces.
 """
 

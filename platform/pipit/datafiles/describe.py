@@ -1,6 +1,6 @@
 """Resources as text and as API objects: a `.datasource` printed again, `sql_schema`, the columns as the API has them.
 
-Canonical order of a column: back-quoted name, type, JSON path, DEFAULT, CODEC (tinybird.md, sections 1.3 and 3.5).
+Canonical order of a column: back-quoted name, type, JSON path, DEFAULT, CODEC (Tinybird's dialect).
 What `print_datasource` prints parses back to an equal resource, apart from its places and its text.
 """
 

@@ -1,6 +1,6 @@
 """The lexical layer: a file's text -> its directives, in order. What each one means is not known here.
 
-The rules are the dialect's (tinybird.md, section 1.1): the first word of a line is the directive; `WORD >` opens a
+The rules are Tinybird's: the first word of a line is the directive; `WORD >` opens a
 block, which ends at the first unindented line whose first word is a known directive; an unindented line that starts
 with `#` is a comment everywhere; in a one-line value ` #` starts one too. One pass over the text, no recursion.
 """

@@ -1,7 +1,7 @@
 """The DDL of a data source: pure text from typed resources. Names are quoted; expressions are the author's own, so
 `problems` judges each of them first, and none is printed where it could end the clause that it stands in.
 
-Every table carries a deduplication window (design, "A write": a replay must find its token in landing tables, targets
+Every table carries a deduplication window (a replay must find its token in landing tables, targets
 and quarantine alike), so the settings come from `ingest`, which knows how much can be pending.
 """
 

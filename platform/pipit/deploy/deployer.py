@@ -1,4 +1,4 @@
-"""The one way to change what is deployed (design, section 3, "A deploy").
+"""The one way to change what is deployed.
 
 Nothing is half-deployed: new objects are made beside the live ones under names that nothing refers to, then one row
 makes the deployment live, then what is no longer named is dropped. A crash in between leaves objects that no

@@ -1,4 +1,4 @@
-"""A workspace's environments follow what is live in the workspace's own database (design, section 3, "A deploy").
+"""A workspace's environments follow what is live in the workspace's own database.
 
 The project was validated and its deletions were approved for the workspace; here it is applied to the other databases,
 a few at once, each made live by its own one row. An environment that cannot take it stays whole on what it has: it is

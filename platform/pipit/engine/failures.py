@@ -1,7 +1,7 @@
 """The engine's errors become Pipit's: which class a code belongs to, and what of a message a reader may see.
 
 A message that leaves here holds no SQL text, no path, no version and no stack. `without_values` takes the
-quoted values out as well, for readers who must not learn of rows (design, rule 1).
+quoted values out as well, for readers who must not learn of rows (rule 1).
 """
 
 from __future__ import annotations

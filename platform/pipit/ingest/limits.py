@@ -1,8 +1,7 @@
-"""The numbers of ingestion in one place, and the table settings that every table which Pipit creates must
-carry.
+"""The numbers of ingestion in one place, and the settings that every table of Pipit must carry.
 
 They belong together: a segment is capped so that it is one insert of one block per partition, and the
-deduplication window is wider than all the blocks that can still be replayed (design, "A write", traps).
+deduplication window is wider than all the blocks that can still be replayed.
 """
 
 from __future__ import annotations

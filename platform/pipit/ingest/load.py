@@ -1,5 +1,4 @@
-"""One sealed segment into its tables: straight from the file, once however often it is tried (design, "A
-write").
+"""One sealed segment into its tables: straight from the file, once however often it is tried.
 
 Tokens are made of the segment's name and a hash over its content; good and bad rows have their own, so the
 outcome of an attempt that was cut off anywhere is completed by the next one, never doubled. The first

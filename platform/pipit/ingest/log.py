@@ -1,4 +1,4 @@
-"""The log: what was acknowledged and is not yet in ClickHouse, as segment files on disk (design, "A write").
+"""The log: what was acknowledged and is not yet in ClickHouse, as segment files on disk.
 
 `append` returns once its rows are on the disk: one `fdatasync`, in a thread, serves every request that came
 while the one before it ran. A request that fails leaves nothing behind: what it wrote is cut off again.

@@ -1,4 +1,4 @@
-"""The quarantine table of a data source: every refused row, with its reasons (design, rule 3).
+"""The quarantine table of a data source: every refused row, with its reasons (rule 3).
 
 The columns are the dialect's: each column of the data source as Nullable(String), `c__error_column`,
 `c__error`, `c__import_id` (the segment that brought the row), `insertion_date`. One is ours: `c__record`

@@ -1,7 +1,7 @@
 """The face of ingestion for the rest of Pipit: `Ingest.append` and what deployments need.
 
 202 when the rows are on the disk, 200 (`loaded`) when they are in the table. What was acknowledged is
-loaded after any crash, once, and what cannot be acknowledged leaves nothing behind (design, rule 3).
+loaded after any crash, once, and what cannot be acknowledged leaves nothing behind (rule 3).
 """
 
 from __future__ import annotations

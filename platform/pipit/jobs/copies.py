@@ -1,7 +1,7 @@
 """A copy pipe's work: `INSERT INTO target SELECT ...` of what its node gives, appended, or in the place of all rows.
 
 The statement is composed and examined like every other text of the project, and reads as the workspace itself: row
-policies are for tenants, and what a tenant may read of the target is the target's own policy (design, section 3).
+policies are for tenants, and what a tenant may read of the target is the target's own policy.
 A replacement is prepared in a table beside the target and takes its place in one step: no reader sees a half of it.
 """
 

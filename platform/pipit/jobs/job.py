@@ -1,4 +1,4 @@
-"""One job, as the state keeps it and as `GET /v0/jobs/<id>` shows it (shape: tinybird.md 3.9)."""
+"""One job, as the state keeps it and as `GET /v0/jobs/<id>` shows it (shape: Tinybird's HTTP API)."""
 
 from __future__ import annotations
 

@@ -2,13 +2,13 @@
 
 A request gets here with its finished plan: token, grants, fixed parameters, policies and the examination of its text
 have passed, as for every other request. Who may not read is refused before anything is looked up, and no refusal and no
-error is ever kept (ATTACKS F08).
+error is ever kept (attack F08).
 
 The key is a SHA-256 over everything that the engine would get, encoded so that no two plans have one encoding: the
 workspace, its database and deployment, statement, bound values as they are sent, filters, settings, format. A
 tenant's key holds what makes it that tenant as well: context, fixed parameters and filters of its token, or the
 token's name where it has none of them. So nobody can tell from the time of an answer what another tenant asked
-(ATTACKS F01, F02, E10). Nothing that a client calls an id or a key is part of it (F03).
+(attacks F01, F02, E10). Nothing that a client calls an id or a key is part of it (F03).
 
 The same request in flight twice runs once. If that run fails in the engine, all get the error; if it is given up
 for any other reason (its client left, its token had too many queries), the next one runs it. Memory is bounded, in

@@ -1,7 +1,7 @@
 """A pipe and a request's values become one statement over physical tables, and the list of what it reads.
 
 Nodes and pipes that a node reads become CTEs; names of data sources become `database`.`physical`, with the logical
-name as alias so that `events.user_id` still means something. No value enters the text here (design, rule 2): the
+name as alias so that `events.user_id` still means something. No value enters the text here (rule 2): the
 binder of the request holds them. The work on a text is done once: few texts exist, since values are bound.
 """
 
@@ -33,7 +33,7 @@ from pipit.sql.references import (
 )
 from pipit.templates import Binder, RequestValue
 
-# The engine's own tables that SQL may read (tinybird.md 3.3): they hold nothing of anybody.
+# The engine's own tables that SQL may read (Tinybird's dialect): they hold nothing of anybody.
 SYSTEM_TABLES = frozenset({"system.one", "system.numbers", "system.numbers_mt"})
 # Characters of SQL kept in memory by each cache, for all workspaces together. Counted in characters and not in
 # texts: a value printed into an unaliased column makes a text as long as its sender likes.

@@ -1,6 +1,6 @@
 """The formats of endpoints: a URL's extension or an SQL text's FORMAT -> ClickHouse's name and a content type.
 
-An allow-list: what is not here is refused (ATTACKS H06), because some formats of the engine read templates, schemas
+An allow-list: what is not here is refused (attack H06), because some formats of the engine read templates, schemas
 or settings.
 """
 

@@ -24,7 +24,7 @@ _BASE: SettingsDict = {
     "output_format_json_quote_64bit_integers": 0,
     "output_format_json_quote_denormals": 0,
     "output_format_json_validate_utf8": 1,  # formats that are not JSON: `query.utf8`
-    # Another query's cached conditions or results must not be visible in this one's answer or time (ATTACKS E13, F11).
+    # Another query's cached conditions or results must not be visible in this one's answer or time (attacks E13, F11).
     "use_query_cache": 0,
     "use_query_condition_cache": 0,
 }

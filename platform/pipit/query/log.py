@@ -2,7 +2,7 @@
 
 Made on the request's path and so small: what a record holds is masked and cut here, before it waits anywhere. It never
 holds a token, SQL, a parameter's value where the name says that it is secret, or text of the engine, which may quote a
-row (ATTACKS A18, J17). Who writes the records down is not known here: a `Sink` takes them and must not wait.
+row (attacks A18, J17). Who writes the records down is not known here: a `Sink` takes them and must not wait.
 """
 
 from __future__ import annotations

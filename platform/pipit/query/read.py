@@ -490,7 +490,7 @@ def _cache_seconds(snapshot: Snapshot, query: Query, composed: Composed) -> int:
 def _for_reader(
     error: PipitError, snapshot: Snapshot, security: SecurityContext, query: Query, request_id: str
 ) -> PipitError:
-    """A tenant gets one text for all that the engine says, which may quote a row (ATTACKS E04). Of a text of its own it
+    """A tenant gets one text for all that the engine says, which may quote a row (attack E04). Of a text of its own it
     is told what its token lacks, and else nothing: bounds that it met, too, depend on rows that are not its own."""
     if not security.is_tenant:
         if isinstance(error, SqlError) and error.is_engines:

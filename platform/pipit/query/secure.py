@@ -1,6 +1,6 @@
 """Which row filter stands on which table of a query, for one token: the one place where filters are applied (rule 4).
 
-Three checks are always true (design, section 3):
+Three checks are always true:
 
 (a) a tenant's read of a table whose rows derive from a filtered one, and which has no filter of its own, is refused,
     unless its author says `ROW_POLICY none REASON '...'`;

@@ -3,7 +3,7 @@
 It reads the data sources that the token's DATASOURCES:READ scopes name, and nothing else: no pipe, no quarantine, no
 table of the engine's. Each carries a filter, of its ROW_POLICY or of the scope, or says `ROW_POLICY none REASON`.
 The filter comes before everything else in the engine (`FILTER_FIRST`): no index, partition, PREWHERE, projection or
-count of rows may meet a row that it hides, so that no condition of the tenant's can ask for it (ATTACKS, c).
+count of rows may meet a row that it hides, so that no condition of the tenant's can ask for it (attack E01).
 
 What a tenant is told: which right its token lacks (403), by names that it sent; for everything else one text (400,
 `Reader.open`). Nothing is remembered of a tenant's text: who asked the same before is nobody's business.

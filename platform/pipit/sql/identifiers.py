@@ -1,4 +1,4 @@
-"""Names: how they are written into SQL, and which ones a project may give to its resources (tinybird.md 1.2).
+"""Names: how they are written into SQL, and which ones a project may give to its resources (Tinybird's dialect).
 
 A name reaches SQL text only through `quote`, and only when it comes from the catalog or another allow-list
 (rule 2).

@@ -1,4 +1,4 @@
-"""The one place that turns a value into SQL text (design, rule 2).
+"""The one place that turns a value into SQL text (rule 2).
 
 Promises: what `print_literal` returns is one expression that ClickHouse reads back as exactly the value given, of the
 type given, wherever an expression may stand with white space around it; or it raises ValueError. It takes values that

@@ -1,4 +1,4 @@
-"""Templated SQL and request values become SQL text and bound parameters (tinybird.md section 2, design rule 2).
+"""Templated SQL and request values become SQL text and bound parameters (rule 2).
 
 `Template.compile(source, name=...)` once, `template.render(values, binder, secrets=...)` for each request.
 """

@@ -1,6 +1,6 @@
 """`Template`: a node's SQL, compiled once, rendered for each request into SQL text and bound values.
 
-Promises (design, rule 2): no character of a request's value reaches the text, except as a checked identifier of
+Promises (rule 2): no character of a request's value reaches the text, except as a checked identifier of
 `column`, `columns`, `symbol` and `table`, or as a literal of the one printer; a value is never rendered again;
 rendering changes nothing that is shared, and is bounded in time, steps and size. What the language does not have
 fails in `compile`.
@@ -207,7 +207,7 @@ def _refuse_braces(source: str) -> None:
 
 
 def _check_places(parts: list[Part]) -> None:
-    """Refuses expressions inside of quotes (ATTACKS C08). In a comment they are harmless: bound like all others."""
+    """Refuses expressions inside of quotes (attack C08). In a comment they are harmless: bound like all others."""
     places: list[tuple[int, Part]] = []
     pieces: list[str] = []
     length = 0

@@ -1,7 +1,7 @@
 """The type functions' validation: a request's value becomes a value of that type, or ValueError.
 
 Values come from a query string or form (text; a list when repeated) or from JSON (numbers, true, false, lists). What
-is accepted follows tinybird.md 2.2; digits are ASCII digits only. Dates stay text, as in the dialect, once they look
+is accepted follows Tinybird's dialect; digits are ASCII digits only. Dates stay text, as in the dialect, once they look
 right.
 """
 

@@ -151,7 +151,7 @@ def plain(value: Any) -> ParamValue:
 
 
 def dialect_text(value: object, type: str) -> str:
-    """The value as the dialect prints it (tinybird.md 2.2): what a column without an alias is named after."""
+    """The value as the dialect prints it: what a column without an alias is named after."""
     try:
         if isinstance(value, Sized):
             return f"to{value.clickhouse}({quote_string(str(int(value)))})"

@@ -1,5 +1,4 @@
-"""What the child refuses whatever the settings say (`ENGINE.md`): the engine would do it even with
-`readonly=1`.
+"""What the child refuses whatever the settings say: the engine would do it even with `readonly=1`.
 
 One statement per request, by the engine's own parser. No OUTFILE, no INFILE. No `Python()`. `file`, as a
 function, a table function or an engine, only over a literal path without patterns under the folders given at

@@ -1,7 +1,7 @@
-"""Deduplication logs after a crash: the engine records a token before it publishes the part (`ENGINE.md`).
+"""Deduplication logs after a crash: the engine records a token before it publishes the part.
 
 A token whose part never appeared would make the replay of that insert a silent nothing, and its rows lost
-(design, rule 3). No SQL shows these records, so before the directory is opened those without a part are taken
+(rule 3). No SQL shows these records, so before the directory is opened those without a part are taken
 out of `store/*/*/deduplication_logs/*.txt`. A record is kept when its part is there, or another part covers
 it (a merge). It never adds a record, and touches no file that has nothing to mend.
 
