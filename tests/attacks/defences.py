@@ -192,7 +192,7 @@ DEFENCES: tuple[Defence, ...] = (
     Defence(
         "strict under fixed parameters",
         "query/read.py",
-        "if filters or self._is_confined(security, query):",
+        "if filters or confined:",
         "if filters:",
         ("tests/query/test_scopes.py::test_fixed_params_are_strict_too",),
     ),
@@ -331,6 +331,13 @@ DEFENCES: tuple[Defence, ...] = (
             f"{_CHECKS}::test_raising_functions_are_not_for_policed_tables",
             f"{_CHECKS}::test_what_tells_of_other_rows",
         ),
+    ),
+    Defence(
+        "functions of blocks behind fixed parameters",
+        "query/examine.py",
+        "if examined.of_blocks:",
+        "if examined.of_blocks and False:",
+        (f"{_CHECKS}::test_functions_of_blocks_are_for_those_who_read_all_rows",),
     ),
     Defence(
         "PREWHERE refusal",

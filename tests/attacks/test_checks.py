@@ -374,12 +374,30 @@ async def test_another_tenants_bad_row_breaks_nobody(workspace: Workspace) -> No
         "SELECT byteSize(action) AS x FROM events",
         "SELECT contingency(action, team) AS x FROM events",
         "SELECT cramersVIf(action, team, 1) AS x FROM events",
+        "SELECT rowNumberInBlock() AS x FROM events",
+        "SELECT rowNumberInAllBlocks() AS x FROM events",
+        "SELECT runningDifference(amount) AS x FROM events",
+        "SELECT neighbor(action, 1) AS x FROM events",
+        "SELECT blockSize() AS x FROM events",
+        "SELECT nowInBlock() AS x FROM events",
     ],
 )
 async def test_what_tells_of_other_rows(workspace: Workspace, sql: str) -> None:
     pipe = f"NODE n\nSQL >\n    {sql}\nTYPE endpoint\n"
     await deployed(workspace, {"endpoints/telling.pipe": pipe})
     reply = await workspace.get("/v0/pipes/telling.json", token=workspace.tenant("telling", customer_id="a"))
+    assert (reply.status, reply.json["code"]) == (403, "read_refused")
+
+
+@pytest.mark.parametrize("call", ["rowNumberInAllBlocks()", "runningDifference(amount)", "neighbor(amount, -1)"])
+async def test_functions_of_blocks_are_for_those_who_read_all_rows(workspace: Workspace, call: str) -> None:
+    """A condition on a fixed parameter hides rows as a filter does: where a block ends tells of them."""
+    bare = EVENTS.split("ROW_POLICY >")[0]
+    pipe = f"NODE n\nSQL >\n    %\n    SELECT {call} AS x FROM events WHERE team = {{{{String(team, 'red')}}}}\nTYPE endpoint\n"
+    await deployed(workspace, {"datasources/events.datasource": bare, "endpoints/numbers.pipe": pipe})
+    assert (await workspace.get("/v0/pipes/numbers.json")).status == 200
+    fixed = {"type": "PIPES:READ", "resource": "numbers", "fixed_params": {"team": "red"}}
+    reply = await workspace.get("/v0/pipes/numbers.json", token=workspace.jwt(fixed))
     assert (reply.status, reply.json["code"]) == (403, "read_refused")
 
 

@@ -44,6 +44,13 @@ TELLING = frozenset({"throwIf", "byteSize", "isDynamicElementInSharedData"}) | {
 # `contingency(state, state)` of the same rows differs with others in the part). With any combinator.
 _BY_ADDRESS = ("contingency", "cramersV", "cramersVBiasCorrected", "theilsU")
 TELLING |= frozenset(_BY_ADDRESS)
+# What these give hangs on the rows before, on where a block ends or on when it is read: where some rows are hidden, on
+# those. Not for a token with fixed parameters either: its condition hides rows as a filter does.
+OF_BLOCKS = frozenset(
+    {"neighbor", "runningAccumulate", "runningConcurrency", "runningDifference", "runningDifferenceStartingWithFirstValue"}
+    | {"blockNumber", "blockSize", "nowInBlock", "nowInBlock64", "rowNumberInAllBlocks", "rowNumberInBlock"}
+)
+TELLING |= OF_BLOCKS
 # MergeTree's virtual columns: places and counts of all rows, not of the tenant's.
 _VIRTUAL = re.compile(
     r"_(part|part_.*|partition_.*|sample_factor|block_.*|row_exists|disk_name|table|database|distance|projection.*)"
@@ -56,6 +63,7 @@ class Examined:
 
     tables: frozenset[str]
     tells_of_others: str = ""
+    of_blocks: str = ""  # a function of OF_BLOCKS that it calls
     characters: int = 0  # of the text
     columns: Used | None = None  # what it reads of each table; None: it cannot be told
 
@@ -113,10 +121,12 @@ class Examiner:
         resolved = parse_query_tree(tree)
         resolved = replace(resolved, functions=resolved.functions - _REWRITTEN)
         _check(resolved, composed)
-        telling = _tells_of_others(composed.sql, raw.merged(resolved).functions)
+        functions = raw.merged(resolved).functions
+        telling = _tells_of_others(composed.sql, functions)
         mixed = not composed.tables.isdisjoint(snapshot.mixed_columns)
         columns = columns_read(written, tree) if mixed else None
-        return Examined(resolved.tables, telling, len(composed.sql), columns)
+        of_blocks = min(functions & OF_BLOCKS, default="")
+        return Examined(resolved.tables, telling, of_blocks, len(composed.sql), columns)
 
     async def _tree(
         self, explain: str, snapshot: Snapshot, composed: Composed, binder: Binder, limits: SettingsDict | None = None
@@ -143,6 +153,15 @@ def check_strict(examined: Examined) -> None:
     if examined.tells_of_others:
         what = examined.tells_of_others
         raise ReadRefused(f"{what} cannot be used on a table with a row policy: it tells of other rows")
+
+
+def check_confined(examined: Examined) -> None:
+    """For a read whose parameters the token fixes."""
+    if examined.of_blocks:
+        raise ReadRefused(
+            f"The function {examined.of_blocks} cannot be used by a token with fixed parameters: it tells of other rows",
+            hint="row_number() OVER (ORDER BY ...), lagInFrame and leadInFrame see only the rows that are left.",
+        )
 
 
 def _tells_of_others(sql: str, functions: frozenset[str]) -> str:

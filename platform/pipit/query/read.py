@@ -36,7 +36,7 @@ from pipit.query.admission import Admission, name_of, unread_answers
 from pipit.query.barriers import NO_BARRIERS, Barriers, Used, barriers_for
 from pipit.query.cache import Cache, Run, key_of
 from pipit.query.compose import Composed, Composer
-from pipit.query.examine import Examined, Examiner, check_strict
+from pipit.query.examine import Examined, Examiner, check_confined, check_strict
 from pipit.query.formats import Format, split_format
 from pipit.query.hang_breaker import HangBreaker
 from pipit.query.held import Held, Store
@@ -328,7 +328,10 @@ class Reader:
         settings |= composed.settings
         settings |= query.settings
         # Confined by a filter or by parameters that the token fixes: statistics would count others' rows.
-        if filters or self._is_confined(security, query):
+        confined = self._is_confined(security, query)
+        if confined:
+            check_confined(examined)
+        if filters or confined:
             settings |= STRICT
             if not reads.isdisjoint(snapshot.mixed_columns):
                 settings |= WHOLE_COLUMNS
