@@ -33,6 +33,12 @@ def test_a_classic_project_publishes_what_nothing_reads() -> None:
     assert told(project) == ["Published as in Tinybird Classic, without TYPE: named, plain, whole"]
 
 
+def test_so_does_a_project_without_a_word_of_either_that_has_no_endpoint_otherwise() -> None:
+    project = parse_project({"datasources/visits.datasource": TABLE, "pipes/plain.pipe": PLAIN})
+    assert endpoints(project) == {"plain": "b"}
+    assert len(told(project)) == 1
+
+
 @pytest.mark.parametrize(
     "newer",
     [
@@ -40,7 +46,7 @@ def test_a_classic_project_publishes_what_nothing_reads() -> None:
         {"endpoints/new.pipe": "NODE n\nSQL >\n    SELECT 1 AS x\n"},
         {"datasources/safe.datasource": TABLE + "ROW_POLICY none REASON 'public'\n"},
         {"connections/k.connection": "TYPE s3\nS3_REGION a\nS3_ARN b\n"},
-        {"datasources/visits.datasource": TABLE, "pipes/named.pipe": PLAIN},  # nothing of Classic is left
+        {"datasources/visits.datasource": TABLE, "pipes/named.pipe": PLAIN, "pipes/new.pipe": "TOKEN t READ\n" + PLAIN},
     ],
 )
 def test_any_other_project_keeps_private_what_was_and_says_so_once(newer: dict[str, str]) -> None:

@@ -161,7 +161,7 @@ class _Reading:
             return
         report = self.reports[pipes[0].file]
         names = ", ".join(pipe.name for pipe in pipes)
-        if is_classic(self._files):
+        if is_classic(self._files, self.pipes.values()):
             self.pipes.update((pipe.name, published(pipe)) for pipe in pipes)
             report.warn(
                 f"Published as in Tinybird Classic, without TYPE: {names}",

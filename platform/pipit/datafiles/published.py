@@ -1,8 +1,9 @@
 """Which pipes without a TYPE are endpoints: those of a project in the form of Tinybird Classic.
 
-Tinybird Classic had no TYPE endpoint: such a pipe is called by its name. A project is Classic in form when something in
-it is Classic's alone and nothing is newer; then its pipes are published, by the node called `endpoint`, else by the
-last one. In any other project nothing is published that was private: one warning names the pipes that nothing reads.
+Tinybird Classic had no TYPE endpoint: such a pipe is called by its name. A project is Classic in form when nothing in
+it is newer, and something is Classic's alone or no pipe is an endpoint otherwise; then its pipes are published, by the
+node called `endpoint`, else by the last one. In any other project nothing is published that was private: one warning
+names the pipes that nothing reads.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ _ENGINE = re.compile(r"^[ \t]*ENGINE\b", re.I | re.M)
 _WORD = re.compile(r"\w+")
 
 
-def is_classic(files: Mapping[str, str]) -> bool:
-    classic = False
+def is_classic(files: Mapping[str, str], pipes: Iterable[Pipe]) -> bool:
+    classic = not any(pipe.endpoint for pipe in pipes)
     for file, text in files.items():
         path = PurePosixPath(file)
         if path.suffix == ".connection" or _NEWER_FOLDERS.intersection(path.parts[:-1]) or _NEWER.search(text):
