@@ -104,10 +104,12 @@ def _values(parameter: Parameter, source: str) -> list[Value]:
 
 
 def _compared(name: str, source: str) -> Iterator[str]:
-    whole = rf"(?:\b\w+\s*\(\s*)?\b{re.escape(name)}\b[^=!<>{{}}%]{{0,40}}?"
-    for found in re.finditer(rf"{whole}(?:==|!=)\s*(?:'([^'\n]*)'|\"([^\"\n]*)\"|(\d+))", source):
+    """The texts that the parameter itself is compared with: not those of a function of it, as in `day_diff(a, b) == 0`."""
+    bare = rf"(?<![.\w]){re.escape(name)}\b"
+    itself = rf"(?:\b[A-Z]\w*\(\s*{bare}[^()=!<>{{}}%]{{0,60}}\)|{bare})(?:\.\w+\(\))*\s*"
+    for found in re.finditer(rf"{itself}(?:==|!=)\s*(?:'([^'\n]*)'|\"([^\"\n]*)\"|(\d+))", source):
         yield next((group for group in found.groups() if group), "")
-    for found in re.finditer(rf"{whole}\bin\s*[\[(]([^\])\n]*)[\])]", source):
+    for found in re.finditer(rf"{itself}\b(?:not\s+)?in\s*[\[(]([^\])\n]*)[\])]", source):
         yield from (a or b for a, b in _TEXT.findall(found[1]))
 
 

@@ -60,3 +60,14 @@ async def test_values_come_from_what_the_template_says() -> None:
 
     source = "{% if String(mode, 'a') == 'b' %} {% elif mode in ['c', 'd'] %} {% elif mode != \"e\" %} {% elif other == 'x' %}"
     assert sorted(_compared("mode", source)) == ["b", "c", "d", "e"]
+
+
+async def test_what_a_function_of_a_parameter_is_compared_with_is_no_value_of_it() -> None:
+    from conformance.calls import _compared
+
+    source = (
+        "{% if day_diff(start, Date(end)) == 0 %} {% elif len(String(mode)) == 3 %} {% elif other.mode == 'z' %}"
+        " {% elif (mode == 'a') or String(mode, '').lower() == 'b' or mode not in ('c', 'd') %}"
+    )
+    assert sorted(_compared("mode", source)) == ["a", "b", "c", "d"]
+    assert [*_compared("start", source), *_compared("end", source)] == []
