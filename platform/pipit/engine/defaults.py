@@ -19,7 +19,7 @@ DEFAULTS: Final[dict[str, str]] = {
     "allow_dynamic_type_in_join_keys": "1",
     "allow_suspicious_types_in_group_by": "1",
     "allow_suspicious_types_in_order_by": "1",
-    # `neighbor`, `runningDifference`: older engines took them, so projects have them (not under a policy, `query/examine.py`).
+    # `neighbor`, `runningDifference`: projects have them from older engines (not under a policy, `query/examine.py`).
     "allow_deprecated_error_prone_window_functions": "1",
     # Dates as clients write them.
     "date_time_input_format": "best_effort",

@@ -47,7 +47,8 @@ TELLING |= frozenset(_BY_ADDRESS)
 # What these give hangs on the rows before, on where a block ends or on when it is read: where some rows are hidden, on
 # those. Not for a token with fixed parameters either: its condition hides rows as a filter does.
 OF_BLOCKS = frozenset(
-    {"neighbor", "runningAccumulate", "runningConcurrency", "runningDifference", "runningDifferenceStartingWithFirstValue"}
+    {"neighbor", "runningAccumulate", "runningConcurrency"}
+    | {"runningDifference", "runningDifferenceStartingWithFirstValue"}
     | {"blockNumber", "blockSize", "nowInBlock", "nowInBlock64", "rowNumberInAllBlocks", "rowNumberInBlock"}
 )
 TELLING |= OF_BLOCKS
@@ -159,7 +160,7 @@ def check_confined(examined: Examined) -> None:
     """For a read whose parameters the token fixes."""
     if examined.of_blocks:
         raise ReadRefused(
-            f"The function {examined.of_blocks} cannot be used by a token with fixed parameters: it tells of other rows",
+            f"The function {examined.of_blocks} is not for a token with fixed parameters: it tells of other rows",
             hint="row_number() OVER (ORDER BY ...), lagInFrame and leadInFrame see only the rows that are left.",
         )
 
