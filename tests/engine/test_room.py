@@ -8,8 +8,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from pipit.engine.codes import Code
 from pipit.engine.embedded.failure import Failure
-from pipit.engine.embedded.guard import NOT_ENOUGH_SPACE, ROOM_BYTES, Guard
+from pipit.engine.embedded.guard import ROOM_BYTES, Guard
 
 CHANGES = (
     b"ALTER TABLE t ADD COLUMN x Int8",
@@ -29,7 +30,7 @@ def test_changes_of_definitions_take_room(free: int, tmp_path: Path, monkeypatch
     for text in CHANGES:
         with pytest.raises(Failure) as caught:
             guard.check_room(text)
-        assert caught.value.code == NOT_ENOUGH_SPACE
+        assert caught.value.code == Code.NOT_ENOUGH_SPACE
     for text in OTHERS:
         guard.check_room(text)
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from pipit.datafiles.resources import Column, DataSource
 from pipit.engine.client import Engine
+from pipit.engine.codes import Code
 from pipit.errors import DatafileError, SqlError
 from pipit.ingest.convert import conversion
 from pipit.sql.literals import quote_string
 
-_THROWN = 395  # ClickHouse: throwIf
-_READS_COLUMNS = frozenset({47, 36})  # an unknown identifier
+_READS_COLUMNS = frozenset({Code.UNKNOWN_IDENTIFIER, Code.BAD_ARGUMENTS})
 _OUT_OF_RANGE = "does not fit"
 
 
@@ -56,7 +56,7 @@ async def _why_not(engine: Engine, column: Column) -> str:
             f"SELECT toString(CAST({value}, {typed})) AS v FROM (SELECT {expression} AS x)", settings=settings
         )
     except SqlError as error:
-        if error.engine_code == _THROWN:
+        if error.engine_code == Code.FUNCTION_THROW_IF_VALUE_IS_NON_ZERO:
             return f"{column.default} does not fit" if len(column.default or "") <= 80 else "it does not fit"
         return "" if error.engine_code in _READS_COLUMNS else error.message
     return ""

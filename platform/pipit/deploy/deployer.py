@@ -39,6 +39,7 @@ from pipit.deploy.tokens import datafile_tokens
 from pipit.deploy.validate import validate
 from pipit.deploy.views import View, must_make_views_again, names_with_sources, trigger, views_of, views_to_make_again
 from pipit.engine.client import Engine
+from pipit.engine.codes import Code
 from pipit.errors import Conflict, DatafileError, ProjectError, SqlError, Unavailable
 from pipit.ingest import Ingest
 from pipit.jobs import Jobs
@@ -48,7 +49,6 @@ from pipit.sql.identifiers import quote
 log = logging.getLogger("pipit.deploy")
 
 _PATIENCE_SECONDS = 30.0  # longer than an engine restart takes
-_DATABASE_NOT_EMPTY = 219  # ClickHouse: a table was made in it while it was dropped
 _DROP_PAUSES = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 0)  # seconds between attempts; after the last one it is an error
 _OWN_OBJECT = re.compile(rf"(?:{STAGING})?[dqm]\d+_[A-Za-z_][A-Za-z0-9_]*")
 
@@ -150,7 +150,7 @@ class Deployer:
                 await self._engine.command(f"DROP DATABASE IF EXISTS {quote(database)} SYNC")
                 return
             except SqlError as error:  # a log was just making its tables there; once it is done it makes no more
-                if not pause or error.engine_code != _DATABASE_NOT_EMPTY:
+                if not pause or error.engine_code != Code.DATABASE_NOT_EMPTY:
                     raise
                 await asyncio.sleep(pause)
             except Unavailable:

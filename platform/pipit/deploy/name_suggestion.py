@@ -9,11 +9,11 @@ import re
 from collections.abc import Iterable
 
 from pipit.catalog.snapshot import CompiledPipe, Snapshot
+from pipit.engine.codes import Code
 from pipit.errors import PipitError, SqlError, UnknownResource
 from pipit.sql.allowed import function_names, read_reviewed
 from pipit.suggest import did_you_mean
 
-_UNKNOWN_FUNCTION, _UNKNOWN_TYPE = 46, 50
 _FUNCTION = re.compile(r"[Ff]unction(?: with name)? [`']?(\w+)|Unknown (?:aggregate )?function (\w+)")
 _TYPE = re.compile(r"data type family: [`']?(\w+)")
 _RESOURCE = re.compile(r"Resource '([^']+)' not found")
@@ -24,9 +24,9 @@ def name_suggestion(error: PipitError, snapshot: Snapshot, pipe: CompiledPipe | 
     if isinstance(error, UnknownResource):
         nodes = pipe.nodes if pipe else ()
         return _closest(_RESOURCE, error.message, {*snapshot.tables, *snapshot.pipes, *nodes})
-    if isinstance(error, SqlError) and error.engine_code == _UNKNOWN_FUNCTION:
+    if isinstance(error, SqlError) and error.engine_code == Code.UNKNOWN_FUNCTION:
         return _closest(_FUNCTION, error.message, function_names())
-    if isinstance(error, SqlError) and error.engine_code == _UNKNOWN_TYPE:
+    if isinstance(error, SqlError) and error.engine_code == Code.UNKNOWN_TYPE:
         return _closest(_TYPE, error.message, read_reviewed("types"))
     return ""
 

@@ -12,6 +12,7 @@ from pipit.access.policy import Policy
 from pipit.catalog.snapshot import Snapshot, Table, mixed_columns
 from pipit.deploy.scratch import logical
 from pipit.engine import Engine
+from pipit.engine.codes import Code
 from pipit.errors import DatafileError, PipitError, SqlError, Unavailable
 from pipit.query.secure import filter_setting
 from pipit.sql.identifiers import quote
@@ -19,9 +20,20 @@ from pipit.sql.literals import quote_string
 from pipit.sql.mixed import settled
 
 # ILLEGAL_TYPE_OF_ARGUMENT, TYPE_MISMATCH, NO_COMMON_TYPE: a text stands where the engine has something else.
-_CONVERTED = frozenset({43, 53, 386})
+_CONVERTED = frozenset({Code.ILLEGAL_TYPE_OF_ARGUMENT, Code.TYPE_MISMATCH, Code.NO_COMMON_TYPE})
 # CANNOT_PARSE_TEXT, _NUMBER, _DATE, _DATETIME, _UUID and kin: the text was already on its way to another type.
-_PARSED = frozenset({6, 27, 38, 41, 72, 376, 675, 676})
+_PARSED = frozenset(
+    {
+        Code.CANNOT_PARSE_TEXT,
+        Code.CANNOT_PARSE_INPUT_ASSERTION_FAILED,
+        Code.CANNOT_PARSE_DATE,
+        Code.CANNOT_PARSE_DATETIME,
+        Code.CANNOT_PARSE_NUMBER,
+        Code.CANNOT_PARSE_UUID,
+        Code.CANNOT_PARSE_IPV4,
+        Code.CANNOT_PARSE_IPV6,
+    }
+)
 _MESSAGE = "the engine would read a text of the context as another type, maybe as another value"
 _HINT = "Give the value the column's own type, {{UInt64(context.key)}} and the like, or compare CAST(column AS String)."
 _AS_TEXT = ("UUID", "IPv4", "IPv6")  # a text is one address at most, and what is none is refused

@@ -36,17 +36,41 @@ from pipit.deploy.scratch import logical, scratch_database
 from pipit.deploy.services import make_services
 from pipit.deploy.views import View, match_of, views_of
 from pipit.engine.client import Engine
+from pipit.engine.codes import Code
+from pipit.engine.syntax_errors import Unread, place_in
 from pipit.errors import CustomError, DatafileError, PipitError, SqlError, TemplateError, Unavailable, UnknownResource
 from pipit.ingest import create_quarantine, problems
 from pipit.query.compose import Composer
 from pipit.query.examine import Examiner
-from pipit.sql.unread import Unread, place_in
 from pipit.templates import Binder, is_reserved
 from pipit.templates.failures import PREFIX, BadExpression
 from pipit.templates.values import NO_VALUE
 
 # ClickHouse's codes for a value that cannot be used: parse and cast errors, bad arguments, out of range, throwIf.
-VALUE_ERRORS = frozenset({6, 26, 27, 36, 38, 41, 69, 70, 72, 130, 153, 190, 321, 349, 376, 395, 407, 441, 675, 676})
+VALUE_ERRORS = frozenset(
+    {
+        Code.CANNOT_PARSE_TEXT,
+        Code.CANNOT_PARSE_QUOTED_STRING,
+        Code.CANNOT_PARSE_INPUT_ASSERTION_FAILED,
+        Code.BAD_ARGUMENTS,
+        Code.CANNOT_PARSE_DATE,
+        Code.CANNOT_PARSE_DATETIME,
+        Code.ARGUMENT_OUT_OF_BOUND,
+        Code.CANNOT_CONVERT_TYPE,
+        Code.CANNOT_PARSE_NUMBER,
+        Code.CANNOT_READ_ARRAY_FROM_TEXT,
+        Code.ILLEGAL_DIVISION,
+        Code.SIZES_OF_ARRAYS_DONT_MATCH,
+        Code.VALUE_IS_OUT_OF_RANGE_OF_DATA_TYPE,
+        Code.CANNOT_INSERT_NULL_IN_ORDINARY_COLUMN,
+        Code.CANNOT_PARSE_UUID,
+        Code.FUNCTION_THROW_IF_VALUE_IS_NON_ZERO,
+        Code.DECIMAL_OVERFLOW,
+        Code.CANNOT_PARSE_DOMAIN_VALUE_FROM_STRING,
+        Code.CANNOT_PARSE_IPV4,
+        Code.CANNOT_PARSE_IPV6,
+    }
+)
 
 
 # Nodes that are tried at the same time: while the engine looks at one, the next ones are composed.

@@ -8,15 +8,25 @@ from __future__ import annotations
 
 import re
 
+from pipit.engine.codes import Code
 from pipit.errors import DiskFull, PipitError, QueryTimeout, SqlError, TooLarge, Unavailable
 
 STUCK = "Pipit: the engine cannot interrupt this statement"  # what the embedded engine's process says of it
-_TIMEOUTS = frozenset({159, 160, 209})
-_TOO_LARGE = frozenset({158, 307, 396})
-_AWAY = frozenset({202, 210, 425, 194, 516, 192, 193})
-_INNER = frozenset({49, 1001, 1002})  # its own bugs, in words for its developers
-MEMORY_LIMIT = 241
-NOT_ENOUGH_SPACE = 243
+_TIMEOUTS = frozenset({Code.TIMEOUT_EXCEEDED, Code.TOO_SLOW, Code.SOCKET_TIMEOUT})
+_TOO_LARGE = frozenset({Code.TOO_MANY_ROWS, Code.TOO_MANY_BYTES, Code.TOO_MANY_ROWS_OR_BYTES})
+_AWAY = frozenset(
+    {
+        Code.TOO_MANY_SIMULTANEOUS_QUERIES,
+        Code.NETWORK_ERROR,
+        Code.SYSTEM_ERROR,
+        Code.REQUIRED_PASSWORD,
+        Code.AUTHENTICATION_FAILED,
+        Code.UNKNOWN_USER,
+        Code.WRONG_PASSWORD,
+    }
+)
+# Its own bugs, in words for its developers.
+_INNER = frozenset({Code.LOGICAL_ERROR, Code.STD_EXCEPTION, Code.UNKNOWN_EXCEPTION})
 
 _BODY = re.compile(r"Code: \d+\. DB::(?:\w+)?Exception: ")
 _TRAILER = re.compile(r"[\s.]*(?:\(version [^()]*(?:\([^()]*\))?[^()]*\)|\(([A-Z][A-Z0-9_]{2,})\))[\s.]*\Z")
@@ -103,9 +113,9 @@ def engine_error(code: int | None, text: str, name: str = "") -> PipitError:
         return TooLarge("The query reads or returns more than it may", hint="Ask for less, for instance with LIMIT")
     if code in _AWAY:
         return Unavailable("The engine takes no queries now", hint="Try again in a moment")
-    if code == NOT_ENOUGH_SPACE:
+    if code == Code.NOT_ENOUGH_SPACE:
         return DiskFull("The disk is full: nothing can be written", hint="Make room on the disk; reads go on.")
-    if code == MEMORY_LIMIT:
+    if code == Code.MEMORY_LIMIT_EXCEEDED:
         return SqlError(
             "The query needs more memory than it may use (MEMORY_LIMIT_EXCEEDED)",
             engine_code=code,

@@ -30,6 +30,7 @@ from typing import Any
 
 from pipit.datafiles.resources import Column
 from pipit.engine.client import Engine
+from pipit.engine.codes import Code
 from pipit.errors import NotFound, QueryTimeout, SqlError, Unavailable, UnprocessableWrite
 from pipit.ingest import isolate, limits, parse, probe, quarantine
 from pipit.ingest.field import FixedValue
@@ -38,9 +39,17 @@ from pipit.ingest.probe import Probe
 from pipit.ingest.segment import Notes, Segment
 from pipit.sql.identifiers import quote
 
-_TOO_MANY_PARTS = 252
-_LATER = frozenset({243, 74, 75, 76})  # the disk: full, or it refuses
-_PERHAPS_LATER = frozenset({241, 1001})  # memory, the library's own errors (a full disk too): not for ever
+# The disk: full, or it refuses.
+_LATER = frozenset(
+    {
+        Code.NOT_ENOUGH_SPACE,
+        Code.CANNOT_READ_FROM_FILE_DESCRIPTOR,
+        Code.CANNOT_WRITE_TO_FILE_DESCRIPTOR,
+        Code.CANNOT_OPEN_FILE,
+    }
+)
+# Memory, and the library's own errors (a full disk too): not for ever.
+_PERHAPS_LATER = frozenset({Code.MEMORY_LIMIT_EXCEEDED, Code.STD_EXCEPTION})
 
 
 VIEW_FAILED = "The events were stored, but a materialized view failed on them"
@@ -152,7 +161,7 @@ async def _stored(
         return True
     _raise_if_short_of_means(failure)
     inserts, wide = [(select, token)], {}
-    if failure.engine_code == _TOO_MANY_PARTS:
+    if failure.engine_code == Code.TOO_MANY_PARTS:
         inserts = await _groups(engine, job) or inserts
         wide = {"max_partitions_per_insert_block": limits.MAX_PARTITIONS_OF_VIEWS}  # the groups see to the table's
         if len(inserts) == 1:
@@ -200,7 +209,7 @@ async def _try(engine: Engine, job: _Job, select: str, token: str, **settings: i
 def _of_table(failure: SqlError) -> SqlError | Unavailable:
     """Not a view, and no row that could be found."""
     _raise_if_short_of_means(failure)
-    if failure.engine_code == _TOO_MANY_PARTS:
+    if failure.engine_code == Code.TOO_MANY_PARTS:
         return Unavailable("The table is behind with its merges", retry_after=5)
     return failure
 

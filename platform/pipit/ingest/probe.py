@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from pipit.engine.client import Engine
+from pipit.engine.codes import Code
 from pipit.errors import PipitError, SqlError
 from pipit.ingest import parse
 from pipit.ingest.field import LINE
@@ -31,7 +32,17 @@ from pipit.sql.literals import quote_string
 from pipit.sql.references import find_tables, rename
 
 # No row is to blame: disk, memory, files, the engine's own state, and what stands in the statement and not in the rows.
-NOT_THE_ROWS = frozenset({74, 75, 76, 241, 243, 252, 1001})
+NOT_THE_ROWS = frozenset(
+    {
+        Code.CANNOT_READ_FROM_FILE_DESCRIPTOR,
+        Code.CANNOT_WRITE_TO_FILE_DESCRIPTOR,
+        Code.CANNOT_OPEN_FILE,
+        Code.MEMORY_LIMIT_EXCEEDED,
+        Code.NOT_ENOUGH_SPACE,
+        Code.TOO_MANY_PARTS,
+        Code.STD_EXCEPTION,
+    }
+)
 _UUID = re.compile(r" \([0-9a-f]{8}-[0-9a-f-]{27}\)")
 _COPY_SETTINGS = {
     "fsync_after_insert": 0,

@@ -19,6 +19,7 @@ from cachetools import LRUCache
 
 from pipit.catalog.snapshot import Snapshot
 from pipit.engine.client import Engine
+from pipit.engine.syntax_errors import unread
 from pipit.errors import ReadRefused, SqlError
 from pipit.query.barriers import Used
 from pipit.query.compose import CACHE_CHARACTERS, SYSTEM_TABLES, Composed, remember
@@ -31,7 +32,6 @@ from pipit.sql.precheck import check_text
 from pipit.sql.samples import counted_sample
 from pipit.sql.tenant import check_tenant_trees
 from pipit.sql.tree import EXPLAIN_RAW, EXPLAIN_RESOLVED, Reads, check_reads, parse_query_tree
-from pipit.sql.unread import unread
 from pipit.templates import Binder
 
 # What the analyzer itself puts into the RESOLVED tree. A text that calls it shows it in the RAW one, and is refused.

@@ -19,6 +19,7 @@ from pipit.catalog.snapshot import CompiledNode, CompiledPipe, Snapshot
 from pipit.catalog.written import as_written, text_as_written
 from pipit.engine.client import Engine, ParamValue
 from pipit.engine.failures import result_too_large, without_values
+from pipit.engine.syntax_errors import Unread, place_in, without_place
 from pipit.errors import (
     BadRequest,
     Forbidden,
@@ -54,7 +55,6 @@ from pipit.query.log import QUERY_API, Counts, Origin, Sink, log_line, record, s
 from pipit.query.plan import Plan
 from pipit.query.secure import check_chosen, check_filters, check_scopes, filter_setting, filters_for
 from pipit.query.utf8 import repaired
-from pipit.sql.unread import Unread, place_in, without_place
 from pipit.templates import Binder, RequestValue, Template
 from pipit.templates.binder import holds_secret
 

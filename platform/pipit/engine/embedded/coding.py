@@ -13,11 +13,10 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
+from pipit.engine.codes import Code
 from pipit.engine.embedded.failure import Failure
 
 _PREFERRED = ("zstd", "lz4", "gzip", "deflate")
-_BAD_BODY = 354  # ZLIB_INFLATE_FAILED
-_UNKNOWN = 89  # UNKNOWN_COMPRESSION_METHOD
 
 
 class Decoder:
@@ -38,7 +37,7 @@ class Decoder:
                 return zstd.ZstdDecompressor()
             case "lz4":
                 return lz4.frame.LZ4FrameDecompressor()
-        raise Failure(_UNKNOWN, f"Unknown compression method {self._encoding[:40]!r}")
+        raise Failure(Code.UNKNOWN_COMPRESSION_METHOD, f"Unknown compression method {self._encoding[:40]!r}")
 
     def feed(self, data: bytes) -> bytes:
         parts = []
@@ -50,13 +49,13 @@ class Decoder:
                 self._fresh = False
                 data = self._inner.unused_data or b"" if self._inner.eof else b""
         except (zlib.error, zstd.ZstdError, RuntimeError, EOFError) as error:
-            raise Failure(_BAD_BODY, f"Cannot decompress the body ({self._encoding})") from error
+            raise Failure(Code.ZLIB_INFLATE_FAILED, f"Cannot decompress the body ({self._encoding})") from error
         return b"".join(parts)
 
     def finish(self) -> None:
         """Raises Failure when the body ended in the middle of a frame."""
         if not self._fresh and not self._inner.eof:
-            raise Failure(_BAD_BODY, f"The compressed body ({self._encoding}) is cut off")
+            raise Failure(Code.ZLIB_INFLATE_FAILED, f"The compressed body ({self._encoding}) is cut off")
 
 
 class Encoder:

@@ -4,34 +4,67 @@ from __future__ import annotations
 
 import re
 
+from pipit.engine.codes import Code
+
 _CODE = re.compile(r"Code: (\d+)\. ")
 _NAME = re.compile(r"\(([A-Z][A-Z0-9_]+)\)(?: \(version [^)]*\))?\s*$")
-_STD_EXCEPTION = 1001
-
-_STATUS = {
-    **dict.fromkeys((516, 194), 401),
-    **dict.fromkeys((192, 193, 497), 403),
+_STATUS: dict[int, int] = {
+    **dict.fromkeys((Code.AUTHENTICATION_FAILED, Code.REQUIRED_PASSWORD), 401),
+    **dict.fromkeys((Code.UNKNOWN_USER, Code.WRONG_PASSWORD, Code.ACCESS_DENIED), 403),
     **dict.fromkeys(
-        (6, 26, 27, 36, 38, 41, 42, 43, 44, 53, 57, 62, 69, 70, 72, 117, 128, 130, 131, 427, 456, 457, 467), 400
+        (
+            Code.CANNOT_PARSE_TEXT,
+            Code.CANNOT_PARSE_QUOTED_STRING,
+            Code.CANNOT_PARSE_INPUT_ASSERTION_FAILED,
+            Code.BAD_ARGUMENTS,
+            Code.CANNOT_PARSE_DATE,
+            Code.CANNOT_PARSE_DATETIME,
+            Code.NUMBER_OF_ARGUMENTS_DOESNT_MATCH,
+            Code.ILLEGAL_TYPE_OF_ARGUMENT,
+            Code.ILLEGAL_COLUMN,
+            Code.TYPE_MISMATCH,
+            Code.TABLE_ALREADY_EXISTS,
+            Code.SYNTAX_ERROR,
+            Code.ARGUMENT_OUT_OF_BOUND,
+            Code.CANNOT_CONVERT_TYPE,
+            Code.CANNOT_PARSE_NUMBER,
+            Code.INCORRECT_DATA,
+            Code.TOO_LARGE_ARRAY_SIZE,
+            Code.CANNOT_READ_ARRAY_FROM_TEXT,
+            Code.TOO_LARGE_STRING_SIZE,
+            Code.CANNOT_COMPILE_REGEXP,
+            Code.UNKNOWN_QUERY_PARAMETER,
+            Code.BAD_QUERY_PARAMETER,
+            Code.CANNOT_PARSE_BOOL,
+        ),
+        400,
     ),
-    **dict.fromkeys((46, 47, 50, 56, 60, 63, 73, 78, 81, 108, 115, 152, 155), 404),
-    164: 500,
-    159: 408,
-    209: 408,
-    160: 408,
-    381: 411,
-    168: 413,
-    48: 501,
+    **dict.fromkeys(
+        (
+            Code.UNKNOWN_FUNCTION,
+            Code.UNKNOWN_IDENTIFIER,
+            Code.UNKNOWN_TYPE,
+            Code.UNKNOWN_STORAGE,
+            Code.UNKNOWN_TABLE,
+            Code.UNKNOWN_AGGREGATE_FUNCTION,
+            Code.UNKNOWN_FORMAT,
+            Code.UNKNOWN_TYPE_OF_QUERY,
+            Code.UNKNOWN_DATABASE,
+            Code.NO_DATA_TO_INSERT,
+            Code.UNKNOWN_SETTING,
+            Code.UNKNOWN_DIRECTION_OF_SORTING,
+        ),
+        404,
+    ),
+    **dict.fromkeys((Code.TIMEOUT_EXCEEDED, Code.SOCKET_TIMEOUT, Code.TOO_SLOW), 408),
+    Code.READONLY: 500,
+    Code.HTTP_LENGTH_REQUIRED: 411,
+    Code.TOO_BIG_AST: 413,
+    Code.NOT_IMPLEMENTED: 501,
 }
-_NAMES = {
-    62: "SYNTAX_ERROR",
-    164: "READONLY",
-    291: "DATABASE_ACCESS_DENIED",
-    48: "NOT_IMPLEMENTED",
-    243: "NOT_ENOUGH_SPACE",
-    36: "BAD_ARGUMENTS",
-}
-_NAMES |= {516: "AUTHENTICATION_FAILED", 394: "QUERY_WAS_CANCELLED", 115: "UNKNOWN_SETTING", 117: "INCORRECT_DATA"}
+
+
+_NAMES: dict[int, str] = {code.value: code.name for code in Code}
 
 
 class Failure(Exception):
@@ -47,11 +80,11 @@ class Failure(Exception):
         """What the engine raised, with its own text."""
         text = str(error)
         found = _CODE.search(text)
-        failure = cls(int(found[1]) if found else _STD_EXCEPTION, "")
+        failure = cls(int(found[1]) if found else Code.STD_EXCEPTION, "")
         if found:
             failure.args = (text[found.start() :],)
         else:
-            failure.args = (f"Code: {_STD_EXCEPTION}. DB::Exception: {text}. (STD_EXCEPTION)",)
+            failure.args = (f"Code: {Code.STD_EXCEPTION:d}. DB::Exception: {text}. (STD_EXCEPTION)",)
         return failure
 
     @property

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from pipit.engine.codes import Code
 from pipit.engine.embedded.failure import Failure
 from pipit.engine.embedded.statement import code_tokens, first_word
 
@@ -26,10 +27,6 @@ _KEPT_BYTES = 16_384
 ROOM_BYTES = 8 << 20
 _ROOM_FILES = 100
 _DEFINING = frozenset({b"alter", b"create", b"replace", b"rename", b"exchange", b"attach", b"detach"})
-ACCESS_DENIED = 291
-NOT_ENOUGH_SPACE = 243
-SYNTAX_ERROR = 62
-READONLY = 164
 
 
 class Guard:
@@ -65,7 +62,7 @@ class Guard:
             return
         found = os.statvfs(self._folder)
         if found.f_bavail * found.f_frsize < ROOM_BYTES or (found.f_files and found.f_favail < _ROOM_FILES):
-            raise Failure(NOT_ENOUGH_SPACE, "The disk has too little room for changes")
+            raise Failure(Code.NOT_ENOUGH_SPACE, "The disk has too little room for changes")
 
     def _check_statement(self, connection: Any, text: bytes, *, readonly: bool) -> bool:
         """One statement, by the engine's own parser; a reading one with `readonly`. True: it only reads."""
@@ -73,11 +70,11 @@ class Guard:
         count = facts["statement_count"]
         kind = facts["query_class"].name
         if count > 1:
-            raise Failure(SYNTAX_ERROR, "Multi-statements are not allowed")
+            raise Failure(Code.SYNTAX_ERROR, "Multi-statements are not allowed")
         if count == 0:
             _raise_syntax_error(connection, text)
         if readonly and kind != "READ_ONLY":
-            raise Failure(READONLY, "Cannot execute query in readonly mode")
+            raise Failure(Code.READONLY, "Cannot execute query in readonly mode")
         return bool(kind == "READ_ONLY")
 
     def _check_outside(self, text: bytes, *, readonly: bool) -> None:
@@ -88,20 +85,20 @@ class Guard:
         tokens = code_tokens(text)
         words = [word for word, _ in tokens]
         if b"outfile" in words and b"into" in words:
-            raise Failure(ACCESS_DENIED, "INTO OUTFILE is not allowed")
+            raise Failure(Code.DATABASE_ACCESS_DENIED, "INTO OUTFILE is not allowed")
         if b"infile" in words and b"from" in words:
-            raise Failure(ACCESS_DENIED, "FROM INFILE is not allowed")
+            raise Failure(Code.DATABASE_ACCESS_DENIED, "FROM INFILE is not allowed")
         for at, word in enumerate(words):
             following = words[at + 1] if at + 1 < len(words) else b""
             if word == b"python" and following == b"(":
-                raise Failure(ACCESS_DENIED, "The table function Python is not allowed")
+                raise Failure(Code.DATABASE_ACCESS_DENIED, "The table function Python is not allowed")
             if word in _FILE_WORDS and following == b"(":
                 path = tokens[at + 2][1] if at + 2 < len(tokens) else b""
                 if readonly or not self._is_inside(path):
-                    raise Failure(ACCESS_DENIED, "Reading local files is not allowed")
+                    raise Failure(Code.DATABASE_ACCESS_DENIED, "Reading local files is not allowed")
             # `* APPLY(file)` calls the function without a bracket of its own.
             if word in _FILE_WORDS and b"apply" in words:
-                raise Failure(ACCESS_DENIED, "Reading local files is not allowed")
+                raise Failure(Code.DATABASE_ACCESS_DENIED, "Reading local files is not allowed")
 
     def _is_inside(self, literal: bytes) -> bool:
         if len(literal) < 3 or not (literal.startswith(b"'") and literal.endswith(b"'")):
@@ -120,4 +117,4 @@ def _raise_syntax_error(connection: Any, text: bytes) -> None:
         connection.query(b"SELECT formatQuery('" + quoted + b"') FORMAT Null", "Null")
     except RuntimeError as error:
         raise Failure.of(error) from None
-    raise Failure(SYNTAX_ERROR, "Syntax error: the text is not one statement")
+    raise Failure(Code.SYNTAX_ERROR, "Syntax error: the text is not one statement")

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 
+from pipit.engine.codes import Code
 from pipit.errors import SqlError
 
-_SYNTAX_ERROR = 62
 _AT = re.compile(r"failed at (?:position (\d+)|end of query)(?: \(line \d+, col \d+\))?")
 _LEXEME = re.compile(r"\w+|[^\w\s`\"]")
 _COMPARED = 200  # lexemes before the place
@@ -20,7 +20,7 @@ class Unread(SqlError):
     """A syntax error, with the text of the statement before its place and from its place on."""
 
     def __init__(self, message: str, before: str, here: str) -> None:
-        super().__init__(message, engine_code=_SYNTAX_ERROR)
+        super().__init__(message, engine_code=Code.SYNTAX_ERROR)
         self.before = before
         self.here = here
 
@@ -28,7 +28,7 @@ class Unread(SqlError):
 def unread(error: SqlError, sent: str, start: int) -> SqlError:
     """The error with its place, if it is a syntax error. `start`: where in what was sent the statement begins."""
     found = _AT.search(error.message)
-    if error.engine_code != _SYNTAX_ERROR or not found:
+    if error.engine_code != Code.SYNTAX_ERROR or not found:
         return error
     text = sent.encode("utf-8", "replace")  # the engine counts bytes
     at = int(found[1]) - 1 if found[1] else len(text)
@@ -40,7 +40,9 @@ def unread(error: SqlError, sent: str, start: int) -> SqlError:
 
 def without_place(error: SqlError) -> str:
     """A syntax error's message without the engine's place, which means nothing to a reader; others as they are."""
-    return re.sub(rf":?\s*{_AT.pattern}", "", error.message) if error.engine_code == _SYNTAX_ERROR else error.message
+    if error.engine_code != Code.SYNTAX_ERROR:
+        return error.message
+    return re.sub(rf":?\s*{_AT.pattern}", "", error.message)
 
 
 def place_in(own: str, before: str, here: str) -> tuple[int, str] | None:
