@@ -12,7 +12,7 @@ PORT ?= 7181
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check lint types imports browser docs conformance neuter differential lock clean
+.PHONY: help install demo test fuzz check lint types imports browser docs conformance neuter differential lock clean
 
 help:  ## this list
 	@awk 'BEGIN {FS = ":.*  ## "} /^[a-z]+:.*  ## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,6 +25,9 @@ demo: $(RUNTIME)  ## serve the demo project with live sample events at http://lo
 test: check browser  ## everything: lint, types, import layers, all tests
 	@echo "==> tests"
 	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+
+fuzz: $(DEV)  ## the property tests with fresh examples, TIMES=10 times as many (make test draws the same ones each time)
+	@PIPIT_FUZZ=$(or $(TIMES),10) $(BIN)/python -m pytest -n $(JOBS) -m hypothesis
 
 check: lint types imports  ## lint, types and import layers, without the tests (under a minute)
 

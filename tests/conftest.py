@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
+import fuzz
 from pipit.engine import Engine, open_engine
 
 pytest_plugins = ["serving"]
+fuzz.load_profile()
 
 
 @pytest.fixture(scope="session")

@@ -9,13 +9,14 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+from ports import free_port
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -80,9 +81,7 @@ def blocks(page: Path, language: str) -> list[str]:
 
 def run_blocks(steps: Sequence[str], folder: Path) -> list[str]:
     """What each step printed. One bash runs them all; where they say 7181 they get a port that is free."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
+    port = str(free_port())
     script = "set -euo pipefail\n" + "".join(
         f"printf '\\n--- block {number}\\n'\n{step}" for number, step in enumerate(steps)
     ).replace("pipit serve", f"pipit serve --port {port}").replace("7181", port)

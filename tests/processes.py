@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from ports import free_port
+from waiting import wait_for
 
 PIPIT = Path(sys.executable).with_name("pipit")
 FILES = {
@@ -41,16 +42,14 @@ class Served:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.data = folder / "data"
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self, pipit: Path = PIPIT) -> None:
         command = [str(pipit), "serve", "--project", str(self.folder / "project")]
         command += ["--data", str(self.data), "--port", str(self.port)]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        wait_for(lambda: self.get("/v0/health")[0] == 200, 30, "the server is up")
+        wait_for(lambda: self.get("/v0/health")[0] == 200, what="the server is up")
 
     def kill_everything(self) -> None:
         assert self.process
@@ -58,7 +57,7 @@ class Served:
         for pid in (self.process.pid, *children):
             os.kill(pid, signal.SIGKILL)
         self.process.wait()
-        wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in children), 10, "all processes are gone")
+        wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in children), what="all processes are gone")
 
     def stop(self) -> None:
         if self.process and self.process.poll() is None:
@@ -104,14 +103,6 @@ class Served:
     def counts(self) -> dict[str, int]:
         status, reply = self.get("/v0/pipes/counts.json")
         return {k: int(v) for k, v in reply["data"][0].items()} if status == 200 else {}
-
-
-def wait_for(condition: Any, seconds: float, what: str) -> float:
-    started = time.monotonic()
-    while not condition():
-        assert time.monotonic() - started < seconds, f"not within {seconds} s: {what}"
-        time.sleep(0.05)
-    return time.monotonic() - started
 
 
 @contextmanager

@@ -26,6 +26,7 @@ from pipit.deploy import Outcome
 from pipit.engine import Engine
 from pipit.errors import Conflict
 from pipit.server import Config, Server, running
+from waiting import until
 
 _numbers = itertools.count(1)
 
@@ -135,8 +136,7 @@ async def serving(server: Server) -> AsyncIterator[str]:
     running = uvicorn.Server(config)
     task = asyncio.ensure_future(running.serve(sockets=[listener]))
     try:
-        while not running.started:
-            await asyncio.sleep(0.01)
+        await until(lambda: running.started)
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
     finally:
         running.should_exit = True

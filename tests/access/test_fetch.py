@@ -19,6 +19,7 @@ from pipit.access.fetch import (
 )
 from pipit.errors import BadRequest
 from signing import Provider, jwks, pair, providing
+from waiting import until
 
 pytestmark = pytest.mark.anyio
 
@@ -111,7 +112,7 @@ async def test_a_provider_that_fails_changes_nothing_until_its_keys_are_too_old(
             world.fetched.watch([provider.url])
             started = time.monotonic()
             await world.fetched.learn([provider.url])
-            assert time.monotonic() - started < 2, "no request waits longer than that"
+            assert time.monotonic() - started < 20, "no request waits for ever"
             assert world.kids() == []
             return
         world.now += REFRESH_SECONDS
@@ -126,8 +127,7 @@ async def test_a_provider_that_fails_changes_nothing_until_its_keys_are_too_old(
 async def test_a_refresh_under_way_serves_who_waits(world: World) -> None:
     world.provider.gate = asyncio.Event()
     refreshing = asyncio.create_task(world.fetched.refresh())
-    while not world.provider.asked:
-        await asyncio.sleep(0.01)
+    await until(lambda: world.provider.asked)
     learning = asyncio.create_task(world.fetched.learn([world.provider.url]))
     await asyncio.sleep(0)
     world.provider.gate.set()
@@ -139,9 +139,7 @@ async def test_a_refresh_under_way_serves_who_waits(world: World) -> None:
 async def test_it_asks_by_itself(world: World) -> None:
     running = asyncio.create_task(world.fetched.run())
     try:
-        async with asyncio.timeout(10):
-            while not world.told:
-                await asyncio.sleep(0.01)
+        await until(lambda: world.told)
     finally:
         running.cancel()
     assert world.kids() == ["a"]

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fuzz import examples
 from pipit.access.context import SecurityContext, TokenKind
 from pipit.access.policy import Policy, combine
 from pipit.datafiles.resources import Column, DataSource, Position, RowPolicy
@@ -225,7 +226,7 @@ HOSTILE = st.text(max_size=40) | st.text(
 COLLECTED = policy("a = {{String(context.x)}} AND b IN {{Array(context.y, 'String')}} OR c={{String(context.x)}}")
 
 
-@settings(max_examples=2000, deadline=None)
+@settings(max_examples=examples(2000))
 @given(x=HOSTILE.filter(bool), y=st.lists(HOSTILE.filter(bool), min_size=1, max_size=3))
 def test_a25_no_value_changes_the_structure(x: str, y: list[str]) -> None:
     """The tokens are those of a harmless value, and the text that stands in them is the value."""
@@ -238,7 +239,7 @@ def test_a25_no_value_changes_the_structure(x: str, y: list[str]) -> None:
     assert [string_value(t.text) for t in found if t.kind is Kind.STRING] == [x, *y, x]
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=examples(500))
 @given(
     st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), HOSTILE, st.lists(HOSTILE, max_size=2).map(tuple))
 )

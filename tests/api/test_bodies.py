@@ -15,6 +15,7 @@ from starlette.types import Message
 from pipit.api.app import app_for
 from projects import ROWS, TENANTS
 from serving import Reply, Workspace
+from waiting import until
 
 pytestmark = pytest.mark.anyio
 
@@ -159,7 +160,5 @@ async def test_a_client_that_leaves_during_its_upload_is_no_error(
     await writer.drain()
     await asyncio.sleep(0.1)
     writer.close()
-    async with asyncio.timeout(5):
-        while not any("left before its body" in one.getMessage() for one in caplog.records):
-            await asyncio.sleep(0.01)
+    await until(lambda: any("left before its body" in one.getMessage() for one in caplog.records))
     assert [one for one in caplog.records if one.levelno > logging.INFO] == []

@@ -11,6 +11,7 @@ import pytest
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pipit.api import listen
+from waiting import until
 
 pytestmark = pytest.mark.anyio
 
@@ -45,8 +46,7 @@ async def listening(app: ASGIApp) -> AsyncIterator[int]:
     listener = listen.Listener(app)
     serving = asyncio.create_task(listener.serve(sockets=[socket]))
     try:
-        while not listener.started:
-            await asyncio.sleep(0.01)
+        await until(lambda: listener.started)
         yield listen.port_of(socket)
     finally:
         listener.should_exit = True

@@ -16,6 +16,7 @@ from pipit.api.app import app_for
 from pipit.server import Server
 from projects import CANARY, ROWS, TENANTS, column
 from serving import Workspace
+from waiting import until
 
 pytestmark = pytest.mark.anyio
 
@@ -84,8 +85,7 @@ async def listening(server: Server) -> AsyncIterator[Raw]:
     listener = listen.Listener(app_for(server))
     serving = asyncio.create_task(listener.serve(sockets=[socket]))
     try:
-        while not listener.started:
-            await asyncio.sleep(0.01)
+        await until(lambda: listener.started)
         yield Raw(listen.port_of(socket))
     finally:
         listener.should_exit = True

@@ -286,7 +286,7 @@ async def test_an_expensive_statement_ends_and_the_engine_lives(workspace: Works
             async for _ in answer.chunks:
                 pass
     assert 400 <= caught.value.status < 500, caught.value
-    assert time.monotonic() - started < 15
+    assert time.monotonic() - started < 60
     assert (await workspace.post("/v0/sql", data=b"SELECT 1 AS x")).body == b"1\n"
 
 
@@ -303,4 +303,4 @@ async def test_an_expensive_pattern_of_a_tenant_ends(workspace: Workspace) -> No
         body = json.dumps({"x": pattern}).encode()
         reply = await workspace.post("/v0/pipes/matching.json", token=token, headers=headers, data=body)
         assert reply.status in (200, 400, 408), reply.text
-        assert len(reply.body) < 1000 and time.monotonic() - started < 12
+        assert len(reply.body) < 1000 and time.monotonic() - started < 60

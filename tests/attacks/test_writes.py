@@ -20,6 +20,7 @@ from pipit.api.app import app_for
 from pipit.api.requests import authenticate
 from pipit.engine.failures import engine_error
 from serving import Reply, Workspace
+from waiting import until
 
 pytestmark = pytest.mark.anyio
 
@@ -117,8 +118,7 @@ async def test_k32_a_good_event_beside_anothers_bad_one_is_told_nothing_of_it(wo
     bodies = [{"id": 1, "customer_id": "A", "amount": "7"}, {"id": 2, "customer_id": "B", "amount": SECRET}]
     async with ingest.paused(table.database, table.physical):
         waiting = [asyncio.create_task(send(workspace, token, body)) for body in bodies]
-        while ingest.pending(table.database, table.physical).rows < 2:
-            await asyncio.sleep(0.01)
+        await until(lambda: ingest.pending(table.database, table.physical).rows >= 2)
     good, bad = await asyncio.gather(*waiting)
     assert (good.status, good.json) == (200, {"successful_rows": 1, "quarantined_rows": 0})
     assert (bad.status, bad.json) == (200, {"successful_rows": 0, "quarantined_rows": 1})

@@ -7,10 +7,8 @@ import math
 import os
 import random
 import signal
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -36,6 +34,8 @@ from pipit.catalog.snapshot import Snapshot, Workspace
 from pipit.catalog.state import TableNames
 from pipit.datafiles import parse_project, read_project
 from pipit.errors import BadRequest
+from ports import free_port
+from waiting import wait_for
 
 pytestmark = pytest.mark.anyio
 
@@ -241,7 +241,7 @@ async def test_the_commands_of_an_example_show_the_leak(arena: Arena, tmp_path: 
         (project / path).parent.mkdir(parents=True, exist_ok=True)
         (project / path).write_text(text)
     script = "\n".join(lines(example, proof.datasources, str(project)))
-    script = script.replace(f"PORT={PORT}", f"PORT={_free_port()}")
+    script = script.replace(f"PORT={PORT}", f"PORT={free_port()}")
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     temporary = tmp_path / "temporary"
     temporary.mkdir()
@@ -279,9 +279,7 @@ def test_the_demo_project_is_proved_and_nothing_is_left_behind(tmp_path: Path) -
 def test_one_that_is_stopped_leaves_nothing_behind(tmp_path: Path, sent: signal.Signals) -> None:
     running = _prove(tmp_path, str(ROOT), wait=False)
     folder = tmp_path / "tmp"
-    deadline = time.monotonic() + 60
-    while not any(folder.glob("pipit-prove-*/*")) and time.monotonic() < deadline:
-        time.sleep(0.05)
+    wait_for(lambda: any(folder.glob("pipit-prove-*/*")))
 
     running.send_signal(sent)
 
@@ -321,8 +319,3 @@ def _prove(tmp_path: Path, *arguments: str, wait: bool = True) -> subprocess.Pop
     return running
 
 
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port

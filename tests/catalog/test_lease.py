@@ -10,6 +10,7 @@ import pytest
 from pipit.catalog.lease import only_server
 from pipit.engine import Engine
 from pipit.errors import Conflict
+from waiting import until
 
 pytestmark = pytest.mark.anyio
 
@@ -39,9 +40,9 @@ async def test_a_second_server_is_refused_until_the_first_has_left(engine: Engin
 
 async def test_one_that_was_killed_is_forgotten_and_one_that_lives_is_not(engine: Engine) -> None:
     remote = Remote(engine)
-    living = only_server(remote, hold=0.6, renew=0.1)
+    living = only_server(remote, hold=2.0, renew=0.1)
     await living.__aenter__()
-    await asyncio.sleep(1.0)  # longer than it holds without renewing
+    await asyncio.sleep(2.5)  # longer than it holds without renewing
     with pytest.raises(Conflict):
         async with only_server(remote):
             pass
@@ -61,9 +62,7 @@ async def test_of_servers_that_start_at_once_one_stays_at_most(engine: Engine) -
             await stay.wait()
 
     all_three = [asyncio.ensure_future(serve()) for _ in range(3)]
-    async with asyncio.timeout(10):
-        while sum(task.done() for task in all_three) < 2:
-            await asyncio.sleep(0.02)
+    await until(lambda: sum(task.done() for task in all_three) >= 2)
     stay.set()
     failures = await asyncio.gather(*all_three, return_exceptions=True)
     assert sum(isinstance(f, Conflict) for f in failures) >= 2

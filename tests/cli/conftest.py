@@ -85,7 +85,7 @@ class Serving:
     def url(self) -> str:
         return str(json.loads(self.file.read_text())["url"])
 
-    def wait_for(self, condition: Callable[[], bool], seconds: float = 30) -> None:
+    def wait_for(self, condition: Callable[[], bool], seconds: float = 60) -> None:
         deadline = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < deadline, self.output.read_text()

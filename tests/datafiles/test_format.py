@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fuzz import examples
 from pipit.datafiles import format_text, parse_connection, parse_datasource, parse_pipe
 from pipit.datafiles.vocabulary import OPTIONS
 from pipit.errors import ProjectError
@@ -265,19 +266,19 @@ def check(file: str, text: str) -> None:
     assert all(row == row.rstrip() for row in printed.split("\n"))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300))
 @given(datasources())
 def test_any_data_source(text: str) -> None:
     check("x.datasource", text)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200))
 @given(pipes())
 def test_any_pipe(text: str) -> None:
     check("x.pipe", text)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100))
 @given(connections())
 def test_any_connection(text: str) -> None:
     check("x.connection", text)

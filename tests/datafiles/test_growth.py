@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fuzz import examples
 from pipit.datafiles import format_text, parse_project, render_secrets
 from pipit.errors import CustomError, DatafileError, ProjectError, SqlError, TemplateError
 from pipit.templates import Binder, Template, patterns
@@ -56,7 +57,7 @@ def compile_(source: str) -> None:
         pass  # what the engine would refuse too, and what the template itself asks for
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200))
 @given(data=st.data())
 def test_real_files_with_something_changed(data: st.DataObject) -> None:
     path = data.draw(st.sampled_from(REAL))
@@ -70,7 +71,7 @@ def test_real_files_with_something_changed(data: st.DataObject) -> None:
     read(f"f{path.suffix}", text)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300))
 @given(st.lists(st.sampled_from([*HOSTILE, "a", " ", "x LIKE ", "String(a)", "= 1", "for i in a", "set "]), max_size=40))
 def test_any_template(pieces: list[str]) -> None:
     compile_("%" + "".join(pieces))

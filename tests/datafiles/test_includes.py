@@ -232,7 +232,7 @@ def test_depth_and_number_are_limited() -> None:
 
 
 def test_values_that_grow_and_many_files_do_not_fill_the_memory() -> None:
-    started = time.monotonic()
+    started = time.thread_time()
     bomb = {f"i{n}.incl": f"INCLUDE i{n + 1}.incl V=$V$V$V$V$V$V$V$V$V$V\n" for n in range(9)}
     files = bomb | {"i9.incl": "DESCRIPTION $V\n" * 3, "p.pipe": f"INCLUDE i0.incl V={'x' * 100}\n"}
     assert any("makes the text too large" in e.message for e in errors(files))
@@ -241,7 +241,7 @@ def test_values_that_grow_and_many_files_do_not_fill_the_memory() -> None:
     found = errors(many)
     assert {e.message for e in found} == {"INCLUDE makes the text too large"}
     assert len(found) == 40 - limits.MAX_INCLUDED_CHARACTERS // len(big)
-    assert time.monotonic() - started < 20
+    assert time.thread_time() - started < 20
 
 
 @given(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pipit.datafiles import parse_connection, parse_project, render_secrets, secret_names, with_secrets
@@ -24,7 +24,6 @@ def rendered(line: str, value: str) -> str:
 
 
 @pytest.mark.parametrize("line", LINES[:3])
-@settings(deadline=None)
 @given(
     value=st.text(
         st.characters(exclude_characters="\n\r\0\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029{}", codec="utf-8"), min_size=1

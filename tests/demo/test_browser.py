@@ -11,7 +11,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -26,6 +25,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 from playwright.sync_api import TimeoutError as PlaywrightTimeout
+
+from ports import free_port
 
 ROOT = Path(__file__).parents[2]
 REBOUND = "rebound.example"  # a web site's own name that points at this machine
@@ -92,9 +93,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     project = place / "project"
     for folder in ("datasources", "pipes", "connectors"):
         shutil.copytree(ROOT / folder, project / folder)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     log = place / "serve.log"
     shots = tmp_path_factory.mktemp("demo-shots")
     command = [

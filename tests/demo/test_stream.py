@@ -14,6 +14,7 @@ from pipit.demo import stream_events
 from pipit.demo.events import text_of
 from pipit.errors import PipitError
 from serving import Workspace
+from waiting import until
 
 pytestmark = pytest.mark.anyio
 
@@ -48,9 +49,7 @@ async def counted(workspace: Workspace, where: str) -> int:
 
 async def live(workspace: Workspace, since: datetime) -> None:
     """Until an event later than `since` can be read."""
-    async with asyncio.timeout(30):
-        while not await counted(workspace, f"timestamp>'{text_of(since)}'".replace(" ", "%20")):
-            await asyncio.sleep(0.1)
+    await until(lambda: counted(workspace, f"timestamp>'{text_of(since)}'".replace(" ", "%20")))
 
 
 async def test_history_comes_once_then_live_events_and_a_restart_goes_on(workspace: Workspace) -> None:

@@ -22,6 +22,7 @@ from pipit.errors import BadRequest, Conflict, NotFound, ProjectError, SqlError,
 from pipit.server import Config, open_server
 from projects import DAILY_POLICY, DAILY_VIEW, EVENTS, LATEST, TENANTS, event
 from serving import Workspace
+from waiting import until
 
 pytestmark = pytest.mark.anyio
 
@@ -134,12 +135,14 @@ async def test_ten_environments_and_a_restart(workspace: Workspace) -> None:
 
 async def add_patiently(workspace: Workspace, name: str) -> None:
     """One change of a workspace at a time: the others are told to try again."""
-    while True:
+
+    async def added() -> bool:
         try:
-            assert (await workspace.server.deployer.add_environment(workspace.id, name)).result == "success"
-            return
+            return (await workspace.server.deployer.add_environment(workspace.id, name)).result == "success"
         except Conflict:
-            await asyncio.sleep(0.01)
+            return False
+
+    await until(added)
 
 
 STEPS = ["CREATE TABLE", "ALTER TABLE", "CREATE MATERIALIZED VIEW", "INSERT INTO `pipit`.`deployments`"]
@@ -259,9 +262,7 @@ async def test_a_lost_answer_is_settled(workspace: Workspace) -> None:
         with pytest.raises(Conflict):  # nobody knows yet what is live there
             await deployer.deploy(workspace.id, SECOND)
         engine.back.set()
-        async with asyncio.timeout(10):
-            while deployer._ending:
-                await asyncio.sleep(0.02)
+        await until(lambda: not deployer._ending)
         assert catalog.snapshot(workspace.id, "one").deployment == 2
         assert await objects(workspace, "one") == OBJECTS
         assert results((await deployer.deploy(workspace.id, SECOND)).environments) == {"one": ("no_changes", 2)}

@@ -17,6 +17,7 @@ from pipit.engine import Engine
 from pipit.errors import Conflict, SqlError, Unavailable
 from projects import DAILY, DAILY_VIEW, EVENTS, LATEST, event
 from serving import Workspace
+from waiting import until
 
 pytestmark = pytest.mark.anyio
 
@@ -95,9 +96,7 @@ class Half:
 
     async def ended(self) -> None:
         """Until what the deploy left to do is done."""
-        async with asyncio.timeout(10):
-            while self.workspace.id in self.deployer._ending:
-                await asyncio.sleep(0.02)
+        await until(lambda: self.workspace.id not in self.deployer._ending)
 
     async def objects(self) -> list[str]:
         rows = await self.workspace.server.engine.rows(
@@ -230,9 +229,11 @@ async def test_events_wait_for_the_end(half: Half) -> None:
     assert await workspace.server.engine.rows(count) == [{"n": 1}]
     cut.back.set()
     await half.ended()
-    async with asyncio.timeout(10):
-        while await workspace.server.engine.rows(count) != [{"n": 2}]:
-            await asyncio.sleep(0.05)
+
+    async def both() -> bool:
+        return await workspace.server.engine.rows(count) == [{"n": 2}]
+
+    await until(both)
     await half.assert_first()
 
 

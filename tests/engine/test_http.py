@@ -10,12 +10,14 @@ from pathlib import Path
 
 import pytest
 from clickhouse_connect.driver._backend.http_async import HttpAsyncBackend
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fuzz import examples
 from pipit.engine import Engine, Settings
 from pipit.engine.binding import bind
 from pipit.errors import QueryTimeout, SqlError, TooLarge
+from waiting import until
 
 pytestmark = pytest.mark.anyio
 
@@ -24,9 +26,11 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 
 async def until_gone(engine: Engine, mark: str) -> None:
     sql = "SELECT count() AS c FROM system.processes WHERE query LIKE {mark:String} AND query NOT LIKE '%processes%'"
-    async with asyncio.timeout(5):
-        while (await engine.rows(sql, {"mark": f"%{mark}%"}))[0]["c"]:
-            await asyncio.sleep(0.02)
+
+    async def gone() -> bool:
+        return (await engine.rows(sql, {"mark": f"%{mark}%"}))[0]["c"] == 0
+
+    await until(gone)
 
 
 async def test_query_gives_the_bytes_of_the_format(engine: Engine) -> None:
@@ -71,6 +75,7 @@ async def test_values_of_every_kind(engine: Engine) -> None:
     ]
 
 
+@pytest.mark.hypothesis
 async def test_any_text_arrives_unchanged(engine: Engine) -> None:
     loop = asyncio.get_running_loop()
 
@@ -79,7 +84,7 @@ async def test_any_text_arrives_unchanged(engine: Engine) -> None:
         row = (await engine.rows(sql, {"v": value, "m": many}))[0]
         return bytes.fromhex(row["v"]).decode(), [bytes.fromhex(text).decode() for text in row["m"]]
 
-    @settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=examples(200))
     @given(TEXT, st.lists(TEXT, max_size=4))
     def check(value: str, many: list[str]) -> None:
         assert asyncio.run_coroutine_threadsafe(seen(value, many), loop).result(20) == (value, many)
@@ -191,7 +196,7 @@ async def test_a_cancelled_call_ends_the_query(engine: Engine, format: str) -> N
     with pytest.raises(asyncio.CancelledError):
         await task
     await until_gone(engine, "cancelled call")
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 30  # it would run for an hour
 
 
 async def test_kill_by_id(engine: Engine) -> None:

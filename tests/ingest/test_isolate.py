@@ -13,6 +13,7 @@ from pipit.engine import Engine
 from pipit.errors import UnprocessableWrite
 from pipit.ingest import Ingest, Target, isolate, limits
 from pipit.ingest.quarantine import create_table
+from waiting import until
 
 from .test_service import SETTINGS, Place, lines, make_place
 
@@ -66,8 +67,7 @@ async def test_a_row_that_the_table_refuses_is_quarantined_and_the_others_stored
     async with place.ingest() as ingest:
         async with ingest.paused(place.database, "d1_events"):
             waiting = [asyncio.create_task(ingest.append(place.target, lines(*b), wait=True)) for b in bodies]
-            while ingest.pending(place.database, "d1_events").rows < 9:
-                await asyncio.sleep(0.01)
+            await until(lambda: ingest.pending(place.database, "d1_events").rows >= 9)
             kept = {path: path.read_bytes() for path in place.files()}
         results = await asyncio.gather(*waiting)
         assert [(r.successful_rows, r.quarantined_rows, r.loaded) for r in results] == [
@@ -127,8 +127,7 @@ async def test_a_request_with_too_many_refused_rows_is_refused_as_a_whole_and_al
                 asyncio.create_task(ingest.append(place.target, lines(*rows), wait=True))
                 for rows in ([{"x": "100"}], many, [{"x": "101"}])
             ]
-            while ingest.pending(place.database, "d1_events").rows < 43:
-                await asyncio.sleep(0.01)
+            await until(lambda: ingest.pending(place.database, "d1_events").rows >= 43)
         one, mixed, two = await asyncio.gather(*waiting)
     assert (one.successful_rows, mixed.successful_rows, mixed.quarantined_rows, two.successful_rows) == (1, 0, 41, 1)
     assert await values(place) == ["100", "101"]
@@ -203,8 +202,7 @@ async def together(place: Place, ingest: Ingest, *bodies: list[Any]) -> tuple[li
     """The requests in one segment: what each is told, or what it raises; and the segment as it was."""
     async with ingest.paused(place.database, "d1_events"):
         waiting = [asyncio.create_task(ingest.append(place.target, lines(*b), wait=True)) for b in bodies]
-        while ingest.pending(place.database, "d1_events").rows < sum(map(len, bodies)):
-            await asyncio.sleep(0.01)
+        await until(lambda: ingest.pending(place.database, "d1_events").rows >= sum(map(len, bodies)))
         kept = {path: path.read_bytes() for path in place.files()}
         assert len(kept) == 1
     return await asyncio.gather(*waiting, return_exceptions=True), kept
@@ -336,11 +334,11 @@ async def test_the_others_are_answered_before_single_rows_of_a_request_are_looke
     ]
     async with place.ingest() as ingest:
         async with ingest.paused(place.database, "d1_events"):
-            waiting = []
-            for number, body in enumerate(bodies, 1):
+            waiting, sent = [], 0
+            for body in bodies:
                 waiting.append(asyncio.create_task(ingest.append(place.target, lines(*body), wait=True)))
-                while ingest.pending(place.database, "d1_events").rows < sum(map(len, bodies[:number])):
-                    await asyncio.sleep(0.01)
+                sent += len(body)
+                await until(lambda sent=sent: ingest.pending(place.database, "d1_events").rows >= sent)
         await looking.wait()
         told = await asyncio.gather(waiting[0], waiting[2])
         assert [(r.successful_rows, r.quarantined_rows, r.loaded) for r in told] == [(2, 0, True), (1, 1, True)]

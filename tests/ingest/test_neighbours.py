@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import itertools
 import json
@@ -12,6 +11,7 @@ from typing import Any
 import pytest
 
 from serving import Workspace
+from waiting import until
 
 pytestmark = pytest.mark.anyio
 
@@ -78,10 +78,12 @@ async def stored(workspace: Workspace, table: str, columns: str, where: int | No
 
 async def copied(workspace: Workspace) -> None:
     job = (await workspace.post("/v0/pipes/copy_raw/copy")).json["job"]["job_id"]
-    async with asyncio.timeout(60):
-        while (state := (await workspace.get(f"/v0/jobs/{job}")).json["status"]) in ("waiting", "working"):
-            await asyncio.sleep(0.02)
-    assert state == "done"
+
+    async def ended() -> str:
+        state = str((await workspace.get(f"/v0/jobs/{job}")).json["status"])
+        return "" if state in ("waiting", "working") else state
+
+    assert await until(ended) == "done"
 
 
 TABLES = {

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fuzz import examples
 from ingest.sheet import Sheet, c
 from pipit.datafiles.resources import Column
 from pipit.engine import Engine
@@ -453,7 +454,7 @@ async def test_a_schema_may_be_the_record_alone(sheet: Sheet) -> None:
 
 BITS = (8, 16, 32, 64, 128, 256)
 EDGES = [edge + n for bits in BITS for edge in (0, 2**bits, 2 ** (bits - 1), -(2 ** (bits - 1))) for n in (-1, 0, 1)]
-QUICK = settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+QUICK = settings(max_examples=examples(15))
 
 
 @QUICK

@@ -19,6 +19,7 @@ from pipit.errors import BadRequest, Conflict, NotFound, QueryTimeout, TooLarge,
 from pipit.ingest import Ingest, Target, limits, table_settings, writer
 from pipit.ingest.log import Log
 from pipit.ingest.quarantine import create_table
+from waiting import until
 
 pytestmark = pytest.mark.anyio
 
@@ -356,8 +357,7 @@ async def test_a_segment_that_always_times_out_is_kept_for_a_person_and_stops_no
         with monkeypatch.context() as first:
             first.setattr(limits, "insert_settings", lambda: hurried)
             slow = asyncio.create_task(ingest.append(place.target, lines({"id": 13}), wait=True))
-            while not ingest.pending(place.database, "d1_events").segments:
-                await asyncio.sleep(0.01)
+            await until(lambda: ingest.pending(place.database, "d1_events").segments)
         other = replace(place.target, name="other")  # the same table, in a segment of its own
         assert (await ingest.append(other, lines({"id": 14}), wait=True)).loaded
         assert len(place.files()) == 1  # the other one goes first, and this one is tried again
@@ -428,8 +428,7 @@ async def test_many_small_requests_with_a_bad_row_among_them(place: Place, monke
         async with ingest.paused(place.database, "d1_events"):
             bodies = [b'{"id": 1}' if n % 100 else b"bad" for n in range(1000)]
             waiting = [asyncio.create_task(ingest.append(place.target, body, wait=True)) for body in bodies]
-            while ingest.pending(place.database, "d1_events").rows < 1000:
-                await asyncio.sleep(0.01)
+            await until(lambda: ingest.pending(place.database, "d1_events").rows >= 1000)
         results = await asyncio.gather(*waiting)
     assert [r.quarantined_rows for r in results] == [int(n % 100 == 0) for n in range(1000)]
     assert (await place.count(), await place.count("q1_events")) == (990, 10)
@@ -439,8 +438,7 @@ async def test_a_table_that_is_gone_keeps_its_file_and_stops_nobody(place: Place
     async with place.ingest() as ingest:
         async with ingest.paused(place.database, "d1_events"):
             waiting = asyncio.create_task(ingest.append(place.target, lines({"id": 1}), wait=True))
-            while not ingest.pending(place.database, "d1_events").rows:
-                await asyncio.sleep(0)
+            await until(lambda: ingest.pending(place.database, "d1_events").rows)
             await place.command("DROP TABLE DB.d1_events SYNC")
         with pytest.raises(NotFound):
             await waiting

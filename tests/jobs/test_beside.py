@@ -11,6 +11,7 @@ import pytest
 
 from pipit.jobs import Jobs
 from serving import Reply, Workspace
+from waiting import until
 
 pytestmark = pytest.mark.anyio
 
@@ -128,8 +129,7 @@ async def test_a_view_counts_each_row_of_a_copy_once(workspace: Workspace, popul
     view = {"datasources/counts.datasource": COUNTS, "pipes/m.pipe": VIEW}
     await workspace.deploy(files | (view if populated else {}))
     reply = await workspace.post("/v0/pipes/a/copy")
-    while not await one(workspace, "SELECT count() AS c FROM t"):
-        pass
+    await until(lambda: one(workspace, "SELECT count() AS c FROM t"))
     if populated:
         await done(workspace, await workspace.post("/v0/pipes/m/nodes/c/population?truncate=true"))
     else:

@@ -14,6 +14,7 @@ from pipit.jobs import Job, Jobs
 from pipit.jobs.schedule import last_due
 from projects import EVENTS, ROWS
 from serving import Reply, Workspace
+from waiting import until
 
 pytestmark = pytest.mark.anyio
 
@@ -188,17 +189,12 @@ async def test_one_at_a_time_and_cancelled(project: Workspace) -> None:
     job = await done(project, first)
     assert job["status"] == "cancelled" and not job["is_cancellable"]
     assert (await project.post(f"/v0/jobs/{job['id']}/cancel")).status == 400
-    running = await project.server.engine.rows(
-        "SELECT count() AS n FROM system.processes WHERE query LIKE '%sipHash64%' AND query NOT LIKE '%processes%'"
-    )
-    for _ in range(100):
-        if int(running[0]["n"]) == 0:
-            break
-        await asyncio.sleep(0.05)
-        running = await project.server.engine.rows(
-            "SELECT count() AS n FROM system.processes WHERE query LIKE '%sipHash64%' AND query NOT LIKE '%processes%'"
-        )
-    assert int(running[0]["n"]) == 0
+    running = "SELECT 1 FROM system.processes WHERE query LIKE '%sipHash64%' AND query NOT LIKE '%processes%'"
+
+    async def ended() -> bool:
+        return not await project.server.engine.rows(running)
+
+    await until(ended)
     assert (await totals(project)) == expected()  # of summing alone
 
 
@@ -225,9 +221,8 @@ async def test_a_copy_that_fails_says_why_and_changes_nothing(workspace: Workspa
     job = await done(workspace, await workspace.post("/v0/pipes/summing/copy?_mode=replace"))
     assert job["status"] == "error" and "too much" in job["error"]
     assert await totals(workspace) == []
-    rows = await workspace.rows("/v0/sql?q=SELECT+job_id,status,error,job_type+FROM+tinybird.jobs_log+FORMAT+JSON")
-    while not rows:  # through the ingest
-        rows = await workspace.rows("/v0/sql?q=SELECT+job_id,status,error,job_type+FROM+tinybird.jobs_log+FORMAT+JSON")
+    asked = "/v0/sql?q=SELECT+job_id,status,error,job_type+FROM+tinybird.jobs_log+FORMAT+JSON"
+    rows = await until(lambda: workspace.rows(asked))  # through the ingest
     assert [(r["job_id"], r["status"], r["job_type"]) for r in rows] == [(job["id"], "error", "copy")]
     assert "too much" in rows[0]["error"]
 

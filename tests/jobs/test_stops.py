@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,8 +9,9 @@ from typing import Any
 import pytest
 
 from pipit.jobs import Job, Jobs
-from processes import Served, wait_for
+from processes import Served
 from serving import Workspace
+from waiting import until, wait_for
 
 WORK = "SELECT {n} AS who, toUInt64(sum(sipHash64(number)) != 1) AS n FROM numbers({numbers})"
 TARGET = "SCHEMA >\n    `who` UInt16,\n    `n` UInt64\n\nENGINE MergeTree\nENGINE_SORTING_KEY who\n"
@@ -56,7 +56,7 @@ def test_what_waited_and_what_is_all_or_nothing_runs_after_the_start(tmp_path: P
         server.start()
         for n in range(COPIES):
             assert server.request(f"/v0/pipes/copy_{n}/copy", b"")[0] == 200
-        wait_for(lambda: statuses(server).count("working") == 4, 20, "four work")
+        wait_for(lambda: statuses(server).count("working") == 4, what="four work")
         before = jobs(server)
         waiting = {name for name, job in before.items() if job["status"] == "waiting"}
         assert len(waiting) == COPIES - 4
@@ -145,10 +145,5 @@ async def test_a_replacement_of_what_it_reads_is_not_run_twice(project: Workspac
 
 
 async def working(jobs: Jobs, workspace: Workspace, *asked: Job) -> None:
-    import anyio
-
     snapshot = workspace.server.catalog.snapshot(workspace.id)
-    started = time.monotonic()
-    while any(jobs.job(snapshot, job.id).status != "working" for job in asked):
-        assert time.monotonic() - started < 20
-        await anyio.sleep(0.02)
+    await until(lambda: all(jobs.job(snapshot, job.id).status == "working" for job in asked))

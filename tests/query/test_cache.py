@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +21,7 @@ from pipit.query.plan import Plan
 from pipit.query.read import PipeQuery, Reader
 from projects import ROWS, TENANTS, column, event
 from serving import Workspace
+from waiting import until
 
 pytestmark = pytest.mark.anyio
 
@@ -53,12 +54,6 @@ class Runs:
 async def ask(cache: Cache, runs: Runs, key: bytes = b"k", seconds: int = 60) -> bytes:
     async with cache.open(key, seconds, runs) as chunks:
         return b"".join([chunk async for chunk in chunks])
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0.001)
 
 
 # --- how long and how much

@@ -12,9 +12,10 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from fuzz import examples
 from pipit.catalog.build import build_snapshot
 from pipit.catalog.names import first_names
 from pipit.catalog.snapshot import Snapshot, Workspace
@@ -245,7 +246,7 @@ def _query(draw: st.DrawFn, depth: int = 2, outer: tuple[str, ...] = (), columns
 
 
 @given(sql=st.booleans().flatmap(lambda whole: _query(whole=whole)))
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
+@settings(max_examples=examples(150))
 async def test_random_queries_answer_as_in_clickhouse(both: Both, sql: str) -> None:
     await both.compare(sql, strict=False)
 

@@ -12,20 +12,18 @@ import uuid
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
+from fuzz import examples
 from pipit.engine import Engine
 from pipit.sql.lexer import TokenKind, significant, tokenize
 from pipit.sql.literals import print_literal, quote_string
 
 BATCH = 100
 FUZZ = settings(
-    max_examples=100,
-    deadline=None,
+    max_examples=examples(100),
     phases=(Phase.explicit, Phase.reuse, Phase.generate),  # a failure names its case; shrinking a batch takes minutes
-    database=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example],
 )
 
 FRAGMENTS = [

@@ -13,9 +13,10 @@ from functools import cache
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
+from fuzz import examples
 from pipit.engine import Engine
 from pipit.sql.lexer import significant, tokenize
 from pipit.templates import Binder, Template
@@ -25,11 +26,8 @@ pytestmark = pytest.mark.anyio
 BATCH = 100
 EXAMPLES = 100
 FUZZ = settings(
-    max_examples=EXAMPLES,
-    deadline=None,
+    max_examples=examples(EXAMPLES),
     phases=(Phase.explicit, Phase.reuse, Phase.generate),  # a failure names its case; shrinking a batch takes minutes
-    database=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example],
 )
 
 FRAGMENTS = [

@@ -108,11 +108,11 @@ TEN = "{% set i = 0 %}{% while i < 40 %}{% set i += 1 %}"
 def test_bounds(source: str, values: dict[str, Any]) -> None:
     template = Template.compile("%" + source)
     tracemalloc.start()
-    start = time.monotonic()
+    start = time.thread_time()
     try:
         with pytest.raises(TemplateError) as caught:
             template.render(values, Binder(), secrets={"k": MILLION})
-        taken = time.monotonic() - start
+        taken = time.thread_time() - start
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -126,11 +126,11 @@ def test_all_renderings_of_one_request_share_a_time() -> None:
     """A pipe may read hundreds of nodes."""
     template = Template.compile("%{% for a in 'x' * 100 %}{% if Array(x) == [] %}{% end %}{% end %}")
     binder = Binder()
-    start = time.monotonic()
+    start = time.thread_time()
     with pytest.raises(TemplateError, match="runs longer"):
         for _ in range(10_000):
             template.render({"x": "1," * 3_000}, binder)
-    assert time.monotonic() - start < 4 * MAX_REQUEST_SECONDS
+    assert time.thread_time() - start < 4 * MAX_REQUEST_SECONDS
 
 
 def test_what_real_templates_do_stays_far_below() -> None:
@@ -171,8 +171,8 @@ def test_what_real_templates_do_stays_far_below() -> None:
     ],
 )
 def test_sources_that_are_too_deep_fail_at_once(source: str) -> None:
-    start = time.monotonic()
+    start = time.thread_time()
     with pytest.raises(TemplateError) as caught:
         Template.compile("%" + source).render({"a": "1"}, Binder())
-    assert time.monotonic() - start < 10
+    assert time.thread_time() - start < 10
     assert len(caught.value.message) < 1_000

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pipit.templates import patterns
@@ -64,7 +64,6 @@ def test_plain_sql_and_what_does_not_compile() -> None:
 PIECES = ["LIKE", "like(", "{{String(a)}}", "{{", "}}", "(", ")", "||", ",", "'", "[", "]", "NOT", "x", "{% if a %}", "--\n", "\\"]
 
 
-@settings(deadline=None)
 @given(st.lists(st.sampled_from(PIECES), max_size=30))
 def test_any_text(pieces: list[str]) -> None:
     for found in patterns("% " + " ".join(pieces)):

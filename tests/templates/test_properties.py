@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, Phase, example, given, settings
+from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
 
+from fuzz import examples
 from pipit.engine import Engine
 from pipit.errors import PipitError, TemplateError
 from pipit.sql.lexer import significant, tokenize
@@ -29,11 +30,8 @@ def slow_machines_do_not_matter() -> Iterator[None]:
 
 
 FUZZ = settings(
-    max_examples=300,
-    deadline=None,
-    database=None,
+    max_examples=examples(300),
     phases=(Phase.explicit, Phase.generate),  # shrinking takes minutes
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
 )
 NAMES = ("a", "b", "c", "from", "x")
 

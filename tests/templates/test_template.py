@@ -120,10 +120,10 @@ def test_declared_required_and_default() -> None:
 )
 def test_bounds(source: str) -> None:
     template = compile(source)
-    start = time.monotonic()
+    start = time.thread_time()
     with pytest.raises(TemplateError) as caught:
         template.render({"b": "1,2,3"}, Binder())
-    assert time.monotonic() - start < 5
+    assert time.thread_time() - start < 5
     assert "The template" in caught.value.message
 
 
@@ -203,10 +203,10 @@ def test_text_that_cannot_be_sent_is_refused() -> None:
 def test_long_values_are_refused_at_once(source: str) -> None:
     template = compile(source)
     for value in ("1" * 1_000_000 + "x", "1," * 1_000_000, " " * 1_000_000 + "x", "2020-01-01 00:00:00." + "1"):
-        start = time.monotonic()
+        start = time.thread_time()
         with pytest.raises(TemplateError) as caught:
             template.render({"a": value}, Binder())
-        assert time.monotonic() - start < 2
+        assert time.thread_time() - start < 2
         assert len(caught.value.message) < 1000
 
 

@@ -9,6 +9,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fuzz import examples
 from pipit.testing.cases import Case, read_tests
 from pipit.testing.run import Outcome, Result
 from pipit.testing.update import update
@@ -60,7 +61,7 @@ def test_what_passed_is_left_alone(tmp_path: Path) -> None:
     assert (tmp_path / "tests" / "p.yaml").read_text() == TEXT
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150))
 @given(
     st.text(st.characters(codec="utf-8"), max_size=60),
     st.booleans(),

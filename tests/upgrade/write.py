@@ -1,6 +1,6 @@
 """Writes a data directory with the code that is installed, for later versions to open (`test_upgrade.py`).
 
-    .venv/bin/python tests/upgrade/write.py tests/upgrade/NAME
+    PYTHONPATH=tests .venv/bin/python tests/upgrade/write.py tests/upgrade/NAME
 
 NAME becomes a folder with the demo project as it was, the data directory (`data.tar.gz`), and what the server answered
 before it was killed (`answers.json`). It is made once for a version, with that version's code, and never changed.
@@ -13,7 +13,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tarfile
@@ -25,6 +24,8 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from ports import free_port
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("datasources", "pipes", "connectors", "fixtures")
@@ -112,9 +113,7 @@ class Server:
 
     def __init__(self, project: Path, data: Path) -> None:
         self.data = data
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         command = [str(Path(sys.executable).with_name("pipit")), "serve", "--project", str(project)]
         command += ["--data", str(data), "--port", str(self.port)]
         self.output = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the server runs

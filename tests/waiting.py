@@ -1,0 +1,41 @@
+"""Waits on conditions, each with a limit: what did not come in time is named, and nothing waits for ever."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import time
+from collections.abc import Callable
+from typing import Any
+
+LIMIT = 60.0  # seconds; far more than it takes on a busy machine
+_EVERY = 0.02
+
+
+async def until(condition: Callable[[], Any], seconds: float = LIMIT) -> Any:
+    """Until `condition()`, or what it awaits, is true; that value."""
+    deadline = time.monotonic() + seconds
+    while True:
+        found = condition()
+        if inspect.isawaitable(found):
+            found = await found
+        if found:
+            return found
+        assert time.monotonic() < deadline, f"not within {seconds:g} s: {_source(condition)}"
+        await asyncio.sleep(_EVERY)
+
+
+def wait_for(condition: Callable[[], Any], seconds: float = LIMIT, what: str = "") -> float:
+    """The same outside of an event loop; how many seconds it took."""
+    started = time.monotonic()
+    while not condition():
+        assert time.monotonic() - started < seconds, f"not within {seconds:g} s: {what or _source(condition)}"
+        time.sleep(_EVERY)
+    return time.monotonic() - started
+
+
+def _source(condition: Callable[[], Any]) -> str:
+    try:
+        return inspect.getsource(condition).strip()
+    except (OSError, TypeError):
+        return repr(condition)
