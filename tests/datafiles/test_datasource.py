@@ -270,3 +270,10 @@ def test_the_version_of_a_replacing_table_may_have_its_longer_name() -> None:
     assert (engine.ver, engine.version) == ("v", "")
     (warning,) = project.warnings
     assert "ENGINE_VER" in warning.message and warning.line == 7
+
+
+@pytest.mark.parametrize("name", ["``", '" "', "`\u2028`", "\u2028", "\x1c"])
+def test_a_name_of_nothing_but_space_is_none(name: str) -> None:
+    """With quotes or without: what is taken is printed with quotes, and must be read again."""
+    with pytest.raises(ProjectError, match="no name"):
+        parse_project({"t.datasource": f"SCHEMA >\n    a Int8,\n    {name} String\n"})

@@ -168,18 +168,17 @@ class _Reader:
         if char in '`"':
             self.i = self._quoted(start)
             name = unescape(self.text[start + 1 : self.i - 1], char)
-            if not name.strip():
-                raise self._refuse("The column has no name", start)
-            if any("\ud800" <= c <= "\udfff" for c in name):
-                raise self._refuse("The column's name is not valid text", start)
-            return name
-        end = start
-        while end < self.end and self.text[end] not in _ENDS_NAME:
-            end += 1
-        if end == start:
-            raise self._refuse(f"A column name is expected here, not {char}", start, "`name` Type")
-        self.i = end
-        return self.text[start:end]
+        else:
+            while self.i < self.end and self.text[self.i] not in _ENDS_NAME:
+                self.i += 1
+            if self.i == start:
+                raise self._refuse(f"A column name is expected here, not {char}", start, "`name` Type")
+            name = self.text[start : self.i]
+        if not name.strip():
+            raise self._refuse("The column has no name", start)
+        if any("\ud800" <= c <= "\udfff" for c in name):
+            raise self._refuse("The column's name is not valid text", start)
+        return name
 
     def _part(self, draft: _Draft) -> int:
         """One part after the name: a type, a path, a default, a codec. Where it ends."""
