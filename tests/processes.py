@@ -63,7 +63,7 @@ class Served:
         if self.process and self.process.poll() is None:
             self.process.terminate()
             try:
-                self.process.wait(20)
+                self.process.wait(60)
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
@@ -77,7 +77,7 @@ class Served:
             found += [int(pid) for pid in (task / "children").read_text().split()]
         return found
 
-    def request(self, path: str, body: bytes | None = None, timeout: float = 20) -> tuple[int, Any]:
+    def request(self, path: str, body: bytes | None = None, timeout: float = 60) -> tuple[int, Any]:
         token = (self.data / "admin_token").read_text().strip() if (self.data / "admin_token").exists() else "none"
         request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", data=body)
         request.add_header("Authorization", f"Bearer {token}")

@@ -160,7 +160,7 @@ async def base_url(server: Server) -> AsyncIterator[str]:
 
 @pytest.fixture(scope="session")
 async def http(anyio_backend: str) -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30)) as session:
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=120)) as session:
         yield session
 
 

@@ -174,7 +174,7 @@ def test_answers_under_a_policy_that_nobody_reads(tenants: Served, pipe: str, ro
         print(f"{clients} unread answers of {rows / 1000:.0f} MB: {found:.0f} MB at most")
         assert found < 300
         other = f"http://127.0.0.1:{tenants.port}/v0/pipes/large.json?rows=1&n=0&token={tenant_token(tenants, 'other')}"
-        with urllib.request.urlopen(other, timeout=60) as answer:
+        with urllib.request.urlopen(other, timeout=180) as answer:
             assert answer.status == 200
         # The rest of an answer that waited is all there.
         waiting[1].settimeout(120)

@@ -135,7 +135,7 @@ def _refused(server: Served, key: str, monkeypatch: pytest.MonkeyPatch, *command
     monkeypatch.setenv("PIPIT_SECRETS_KEY", key)
     program = str(Path(sys.executable).with_name("pipit"))
     asked = command or ("serve", "--project", str(server.folder / "project"), "--port", str(server.port))
-    done = subprocess.run([program, *asked, "--data", str(server.data)], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([program, *asked, "--data", str(server.data)], capture_output=True, text=True, timeout=180)
     assert done.returncode != 0
     assert "Traceback" not in done.stderr and "fault of pipit" not in done.stderr
     return done.stderr

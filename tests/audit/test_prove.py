@@ -283,7 +283,7 @@ def test_one_that_is_stopped_leaves_nothing_behind(tmp_path: Path, sent: signal.
 
     running.send_signal(sent)
 
-    assert running.wait(60) == 130
+    assert running.wait(180) == 130
     assert not list(folder.iterdir())
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 PIPIT = Path(sys.executable).with_name("pipit")
-SECONDS = 60
+SECONDS = 180
 
 
 class Shell:
@@ -67,7 +67,7 @@ class Shell:
             if process.poll() is None:
                 process.terminate()
                 try:
-                    process.wait(20)
+                    process.wait(60)
                 except subprocess.TimeoutExpired:
                     process.kill()
                     process.wait()
@@ -96,12 +96,12 @@ class Serving:
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         self.process.send_signal(number)
-        return self.process.wait(20)
+        return self.process.wait(60)
 
     def get(self, path: str, token: str) -> tuple[int, dict[str, Any]]:
         request = urllib.request.Request(self.url + path, headers={"Authorization": f"Bearer {token}"})
         try:
-            with urllib.request.urlopen(request, timeout=20) as response:
+            with urllib.request.urlopen(request, timeout=60) as response:
                 return response.status, json.loads(response.read())
         except urllib.error.HTTPError as error:
             with error:

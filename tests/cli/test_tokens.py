@@ -131,7 +131,7 @@ def test_the_admin_tokens_refresh_outlives_the_server(shell: Shell) -> None:
         assert [serving.get(READ, token)[0] for token in (jwt, old, new)] == [403, 403, 200]
         shell.ok("token", "ls")
         serving.process.kill()
-        serving.process.wait(20)
+        serving.process.wait(60)
         serving.file.unlink()  # a killed server leaves it; the next one is up when it writes its own
     with shell.serving() as serving:
         assert [serving.get(READ, token)[0] for token in (jwt, old, new)] == [403, 403, 200]

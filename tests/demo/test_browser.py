@@ -61,7 +61,7 @@ class Served:
         request = urllib.request.Request(self.url + path)
         if token:
             request.add_header("Authorization", f"Bearer {token}")
-        with urllib.request.urlopen(request, timeout=10) as reply:
+        with urllib.request.urlopen(request, timeout=60) as reply:
             return json.load(reply)
 
     def viewer(self, name: str) -> str:
@@ -110,7 +110,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     finally:
         process.send_signal(signal.SIGTERM)
         try:
-            process.wait(30)
+            process.wait(60)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
@@ -342,7 +342,7 @@ def test_the_printed_lines_work(served: Served) -> None:
         for line in re.findall(r"^curl .*$", text, re.MULTILINE)
     ]
     script = "\n".join([*variables, *(f"{line} | tr -d '\\n'; echo" for line in lines)])
-    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=180)
     own, other, attempt = (json.loads(line)["data"] for line in done.stdout.splitlines())
     assert own and other and own != other
     assert attempt == own

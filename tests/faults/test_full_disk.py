@@ -121,7 +121,7 @@ def test_a_new_data_directory_on_a_full_disk(disk: Disk) -> None:
     """There is nothing to serve: the start fails, and says why."""
     disk.fill()
     command = [str(Path(sys.executable).with_name("pipit")), "serve", "--data", str(disk.folder / "data"), "--port", "0"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=disk.folder)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=180, cwd=disk.folder)
     assert done.returncode != 0
     assert "No space left on device" in done.stderr and "fault of pipit" not in done.stderr
 
@@ -131,4 +131,4 @@ def stopped(server: Served) -> str:
     assert server.process and server.process.stdout
     if server.process.poll() is None:
         server.process.terminate()
-    return server.process.communicate(timeout=30)[0].decode()
+    return server.process.communicate(timeout=120)[0].decode()
