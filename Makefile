@@ -8,11 +8,13 @@ RUNTIME := $(VENV)/.runtime-installed
 DEV := $(VENV)/.dev-installed
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip
 PORT ?= 7181
-# Test processes, each with an engine of its own; a file's tests run in one.
-JOBS ?= 2
+# Test processes, each with an engine of its own; a file's tests run in one. One more than cores, for tests wait, too;
+# at most 8, for each takes about 1.5 GB.
+JOBS ?= $(shell cores=$$(getconf _NPROCESSORS_ONLN); echo $$((cores < 7 ? cores + 1 : 8)))
+PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test fuzz check lint types imports browser docs conformance neuter differential lock clean
+.PHONY: help install demo test faults fuzz check lint types imports browser docs conformance neuter differential lock clean
 
 help:  ## this list
 	@awk 'BEGIN {FS = ":.*  ## "} /^[a-z]+:.*  ## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,12 +24,15 @@ install: $(RUNTIME)  ## the environment only, in .venv (gives .venv/bin/pipit)
 demo: $(RUNTIME)  ## serve the demo project with live sample events at http://localhost:7181/demo
 	@$(BIN)/pipit serve --project . --demo --port $(PORT)
 
-test: check browser  ## everything: lint, types, import layers, all tests
+test: check browser  ## everything: lint, types, import layers, all tests but the long ones
 	@echo "==> tests"
-	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+	@$(PYTEST)
+
+faults: $(DEV) browser  ## the long tests: more kills, more planted leaks, larger texts (make test has a smaller dose of each)
+	@$(PYTEST) -m long
 
 fuzz: $(DEV)  ## the property tests with fresh examples, TIMES=10 times as many (make test draws the same ones each time)
-	@PIPIT_FUZZ=$(or $(TIMES),10) $(BIN)/python -m pytest -n $(JOBS) -m hypothesis
+	@PIPIT_FUZZ=$(or $(TIMES),10) $(PYTEST) -m hypothesis
 
 check: lint types imports  ## lint, types and import layers, without the tests (under a minute)
 

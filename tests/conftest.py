@@ -15,6 +15,33 @@ from pipit.engine import Engine, open_engine
 pytest_plugins = ["serving"]
 fuzz.load_profile()
 
+# The files that take longest begin first, so that no process is left with one at the end.
+LONGEST = (
+    "audit/test_prove.py",
+    "audit/test_prove_leaks.py",
+    "demo/test_browser.py",
+    "ingest/test_crash.py",
+    "attacks/test_sql.py",
+    "cli/test_commands.py",
+    "audit/test_prove_columns.py",
+    "attacks/test_templates.py",
+    "deploy/test_halfway.py",
+    "attacks/test_secrets.py",
+    "datafiles/test_growth.py",
+    "templates/test_limits.py",
+    "ingest/test_service.py",
+    "deploy/test_environments.py",
+    "attacks/test_written_through.py",
+    "attacks/test_environments.py",
+    "differential/test_dose.py",
+    "engine/test_supervisor.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    order = {Path(__file__).parent / name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path, len(order)))
+
 
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:

@@ -151,15 +151,20 @@ def assert_grows_in_proportion(run: Callable[[int], object], n: int) -> None:
     raise AssertionError(f"four times the text took {min(ratios):.0f} times as long")
 
 
+SIZES = [pytest.param(500, id="short"), pytest.param(1_500, id="long", marks=pytest.mark.long)]
+
+
+@pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("case", FILES_OF)
-def test_a_file_takes_time_in_proportion(case: str) -> None:
+def test_a_file_takes_time_in_proportion(case: str, size: int) -> None:
     file, make = FILES_OF[case]
-    assert_grows_in_proportion(lambda n: read(file, make(n)), 1_500)
+    assert_grows_in_proportion(lambda n: read(file, make(n)), size)
 
 
+@pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("case", TEMPLATES)
-def test_a_template_takes_time_in_proportion(case: str) -> None:
-    assert_grows_in_proportion(lambda n: compile_(TEMPLATES[case](n)), 3_000)
+def test_a_template_takes_time_in_proportion(case: str, size: int) -> None:
+    assert_grows_in_proportion(lambda n: compile_(TEMPLATES[case](n)), 2 * size)
 
 
 @pytest.mark.parametrize("directive", ["KAFKA_KEY ", "KAFKA_SSL_CA_PEM >\n    ", "KAFKA_KEY '"])

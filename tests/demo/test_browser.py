@@ -194,7 +194,7 @@ def test_a_manager_sees_one_team_and_no_bill(page: Page, served: Served, seen: S
     assert seen.errors == []
 
 
-@pytest.mark.parametrize("viewer", ["acme", "acme-sales"])
+@pytest.mark.parametrize("viewer", ["acme-sales", pytest.param("acme", marks=pytest.mark.long)])
 def test_reading_another_customer_changes_nothing(
     page: Page, served: Served, seen: Seen, viewer: str
 ) -> None:
@@ -282,7 +282,7 @@ def test_a_phone_in_the_dark(browser: Browser, served: Served) -> None:
     opened.close()
 
 
-@pytest.mark.parametrize("width", [320, 400, 768, 1280])
+@pytest.mark.parametrize("width", [320, 1280, *(pytest.param(width, marks=pytest.mark.long) for width in (400, 768))])
 def test_nothing_is_cut_off(browser: Browser, served: Served, width: int) -> None:
     """Every table, legend and figure is whole, on a phone as on a screen."""
     opened = browser.new_page(viewport={"width": width, "height": 900}, locale="en-GB")
@@ -314,7 +314,10 @@ def test_the_customers_stand_side_by_side(page: Page, served: Served, seen: Seen
     assert seen.errors == []
 
 
-@pytest.mark.parametrize("pipe", ["active_users", "recent_activity", "teams", "usage_for_billing"])
+@pytest.mark.parametrize(
+    "pipe",
+    ["usage_for_billing", *(pytest.param(n, marks=pytest.mark.long) for n in ("active_users", "recent_activity", "teams"))],
+)
 def test_what_runs_is_in_the_projects_own_names(page: Page, served: Served, seen: Seen, pipe: str) -> None:
     look(page, served, "acme")
     page.locator(f'[data-pipe="{pipe}"]').click()

@@ -137,11 +137,14 @@ def check_picky(found: dict[str, Any], acknowledged: set[int]) -> None:
     assert found["bad"] == 2 * len(batches)
 
 
+@pytest.mark.parametrize("turns", [range(1, 2), pytest.param(range(3), marks=pytest.mark.long)], ids=["once", "often"])
 @pytest.mark.parametrize("whole", [True, False])
-def test_kills_while_rows_that_a_view_refuses_are_told_from_the_others(tmp_path: Path, whole: bool) -> None:
+def test_kills_while_rows_that_a_view_refuses_are_told_from_the_others(
+    tmp_path: Path, whole: bool, turns: range
+) -> None:
     """The engine alone, or all of it, at any moment of it: every segment is taken apart."""
     acknowledged: set[int] = set()
-    for turn in range(3):
+    for turn in turns:
         with Process(tmp_path, "send-picky") as process:
             seen = 0
             while seen < 6 + turn:
@@ -173,11 +176,12 @@ def check_only(found: dict[str, Any], acknowledged: set[int]) -> None:
     assert found["left"] == []
 
 
+@pytest.mark.parametrize("turns", [range(1, 3), pytest.param(range(4), marks=pytest.mark.long)], ids=["twice", "often"])
 @pytest.mark.parametrize("whole", [True, False])
-def test_kills_between_the_others_rows_and_those_of_held_requests(tmp_path: Path, whole: bool) -> None:
+def test_kills_between_the_others_rows_and_those_of_held_requests(tmp_path: Path, whole: bool, turns: range) -> None:
     """The others' rows are in the view first, under a token of their own."""
     acknowledged: set[int] = set()
-    for turn in range(4):
+    for turn in turns:
         with Process(tmp_path, "send-only") as process:
             seen = 0
             while seen < 5 + 2 * turn:
