@@ -1726,15 +1726,15 @@ DEFENCES: tuple[Defence, ...] = (
     Defence(
         "weaker deploys",
         "api/deployments.py",
-        "            compare=None if allow_weaker else check_not_weaker,",
-        "            compare=None,",
+        "            regressions=None if allow_weaker else policy_regressions,",
+        "            regressions=None,",
         ("tests/audit/test_audit_certificate.py::test_a_weaker_project_is_deployed_only_where_that_is_said",),
     ),
     Defence(
         "weaker than what is live then",
         "deploy/deployer.py",
-        "        if compare is not None:",
-        "        if False:",
+        "regressions(live, project) if regressions is not None else ()",
+        "()",
         ("tests/audit/test_audit_certificate.py::test_a_weaker_project_is_deployed_only_where_that_is_said",),
     ),
     Defence(

@@ -121,7 +121,7 @@ async def test_a_row_policy_from_an_included_file_confines(workspace: Workspace)
 
 async def test_a_target_without_a_file_has_the_columns_of_its_node(workspace: Workspace) -> None:
     outcome = await workspace.deploy(CLASSIC)
-    assert set(outcome.plan.new_datasources) == {"events", "daily"}
+    assert set(outcome.plan.datasources.new) == {"events", "daily"}
     assert [w.line for w in outcome.warnings if "'daily' has no file" in w.message] == [7]
     assert not [w for w in outcome.warnings if "Classic and ignored" in w.message]
     daily = outcome.snapshot.tables["daily"].datasource
@@ -168,7 +168,7 @@ async def test_targets_without_files_in_a_chain_and_two_nodes_into_one(workspace
     again = ROLLUP.format(source="events", target="daily").replace("NODE roll", "NODE again")
     files = CLASSIC | {"a/weekly.pipe": weekly, "pipes/z_again.pipe": again}
     outcome = await workspace.deploy(files)
-    assert set(outcome.plan.new_datasources) == {"events", "daily", "a_week"}
+    assert set(outcome.plan.datasources.new) == {"events", "daily", "a_week"}
     await workspace.send("events", ROWS)
     found = await workspace.rows(f"/v0/sql?q={url('SELECT countMerge(events) AS n FROM a_week FORMAT JSON')}")
     assert column(found, "n") == [10]

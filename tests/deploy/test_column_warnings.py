@@ -8,6 +8,7 @@ import pytest
 
 from pipit.api.deployments import deployment_object
 from pipit.deploy.check import Checked, check_files
+from pipit.deploy.plan import Cause
 from pipit.engine import Engine
 from pipit.ingest import match
 from pipit.ingest.convert import Conversion
@@ -182,7 +183,7 @@ async def test_a_live_view_is_made_again_with_its_rows(workspace: Workspace, mon
     await workspace.send("clicks", [{**ROW, "v": 1}, {**ROW, "v": 2}])
     before = catalog.snapshot(workspace.id).names.views
     planned = await workspace.deploy(files, check=True)
-    assert planned.plan.rechecked_views == ("fill.m",)
+    assert [(made.view.key, made.cause) for made in planned.plan.views_made] == [("fill.m", Cause.CONVERSIONS)]
     outcome = await workspace.deploy(files)
     assert deployment_object(outcome)["changed_pipe_names"] == ["fill"]
     assert outcome.result == "success" and any("'n' is Int64" in w.message for w in outcome.warnings)

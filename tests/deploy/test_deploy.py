@@ -30,8 +30,8 @@ async def refused(workspace: Workspace, files: dict[str, str]) -> list[str]:
 async def test_first_second_and_restart(workspace: Workspace) -> None:
     first = await workspace.deploy(TENANTS)
     assert first.result == "success"
-    assert set(first.plan.new_datasources) == {"events", "daily"}
-    assert set(first.plan.new_pipes) == {"daily_view", "latest", "by_param", "totals", "chained"}
+    assert set(first.plan.datasources.new) == {"events", "daily"}
+    assert set(first.plan.pipes.new) == {"daily_view", "latest", "by_param", "totals", "chained"}
     await workspace.send("events", ROWS)
     again = await workspace.deploy(TENANTS)
     assert again.result == "no_changes"
@@ -49,7 +49,7 @@ async def test_a_new_column_in_place(workspace: Workspace) -> None:
     await workspace.send("events", [event("a", 1)])
     files = ONLY_EVENTS | {"datasources/events.datasource": with_column("`note` Nullable(String) `json:$.note`")}
     outcome = await workspace.deploy(files)
-    assert outcome.plan.changed_datasources == ("events",)
+    assert outcome.plan.datasources.changed == ("events",)
     reply = await workspace.send("events", [event("a", 2, note="hello"), event("a", 3)])
     assert reply.json == {"successful_rows": 2, "quarantined_rows": 0}
     sql = "SELECT amount, note FROM events ORDER BY amount FORMAT JSON"
@@ -163,7 +163,7 @@ async def test_deleting_takes_a_flag(workspace: Workspace) -> None:
     )
     assert [t["name"] for t in tables] == ["d1_events", "q1_events"]
     again = await workspace.deploy(ONLY_EVENTS | {"datasources/daily.datasource": DAILY})
-    assert again.plan.new_datasources == ("daily",)
+    assert again.plan.datasources.new == ("daily",)
 
 
 async def test_all_errors_at_once_with_their_places(workspace: Workspace) -> None:
@@ -219,7 +219,7 @@ async def test_what_a_crash_left_behind_is_dropped(workspace: Workspace) -> None
 
 async def test_check_changes_nothing(workspace: Workspace) -> None:
     outcome = await workspace.deploy(TENANTS, check=True)
-    assert outcome.plan.new_datasources
+    assert outcome.plan.datasources.new
     assert workspace.server.catalog.snapshot(workspace.id).deployment == 0
     tables = await workspace.server.engine.rows(
         "SELECT name FROM system.tables WHERE database = {d:String}", {"d": workspace.database}
@@ -309,11 +309,11 @@ async def test_a_views_settings_hold(workspace: Workspace) -> None:
 async def test_connections_come_change_and_go(workspace: Workspace) -> None:
     kafka = "TYPE kafka\nKAFKA_BOOTSTRAP_SERVERS localhost:9092\nKAFKA_KEY k\nKAFKA_SECRET s\n"
     path = "connections/stream.connection"
-    assert (await workspace.deploy(ONLY_EVENTS | {path: kafka})).plan.new_connections == ("stream",)
+    assert (await workspace.deploy(ONLY_EVENTS | {path: kafka})).plan.connections.new == ("stream",)
     changed = await workspace.deploy(ONLY_EVENTS | {path: kafka.replace("9092", "9093")})
-    assert (changed.result, changed.plan.changed_connections) == ("success", ("stream",))
+    assert (changed.result, changed.plan.connections.changed) == ("success", ("stream",))
     gone = await workspace.deploy(ONLY_EVENTS)
-    assert (gone.result, gone.plan.deleted_connections) == ("success", ("stream",))
+    assert (gone.result, gone.plan.connections.deleted) == ("success", ("stream",))
     assert not gone.snapshot.project.connections
     assert (await workspace.deploy(ONLY_EVENTS)).result == "no_changes"
 

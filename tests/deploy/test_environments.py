@@ -212,7 +212,7 @@ async def test_a_crash_between_the_workspace_and_its_environments(workspace: Wor
     ) as (_, _, deployer):
         outcome = await deployer.deploy(workspace.id, SECOND)  # the process ends here: the engine never comes back
         assert results(outcome.environments)["one"] == ("failed", 1)
-        for ending in list(deployer._ending.values()):
+        for ending in list(deployer.unsettled.values()):
             ending.cancel()
             await asyncio.wait({ending})
     assert "d1_daily" in await objects(workspace, "one")  # half of the deploy
@@ -262,7 +262,7 @@ async def test_a_lost_answer_is_settled(workspace: Workspace) -> None:
         with pytest.raises(Conflict):  # nobody knows yet what is live there
             await deployer.deploy(workspace.id, SECOND)
         engine.back.set()
-        await until(lambda: not deployer._ending)
+        await until(lambda: not deployer.unsettled)
         assert catalog.snapshot(workspace.id, "one").deployment == 2
         assert await objects(workspace, "one") == OBJECTS
         assert results((await deployer.deploy(workspace.id, SECOND)).environments) == {"one": ("no_changes", 2)}

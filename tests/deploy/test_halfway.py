@@ -96,7 +96,7 @@ class Half:
 
     async def ended(self) -> None:
         """Until what the deploy left to do is done."""
-        await until(lambda: self.workspace.id not in self.deployer._ending)
+        await until(lambda: self.workspace.id not in self.deployer.unsettled)
 
     async def objects(self) -> list[str]:
         rows = await self.workspace.server.engine.rows(
@@ -244,7 +244,7 @@ async def test_the_process_ends_before_it_knows(half: Half, written: bool) -> No
     await half.cut(in_workspace(COMMIT), carried_out=written)
     with pytest.raises(Unavailable):
         await half.deploy()
-    ending = half.deployer._ending[workspace.id]
+    ending = half.deployer.unsettled[workspace.id]
     ending.cancel()
     await asyncio.wait({ending})
     half.catalog = Catalog(workspace.server.engine, workspace.server.config.admin_token)

@@ -92,9 +92,9 @@ OTHER = {
 async def test_the_same_table_in_other_words_is_no_change(workspace: Workspace, name: str) -> None:
     for one, other in (EQUAL[name], EQUAL[name][::-1]):
         first = await workspace.deploy({"datasources/t.datasource": one}, allow_destructive=True)
-        assert first.snapshot.deployment == 1, [str(c) for c in first.plan.changed_datasources]
+        assert first.snapshot.deployment == 1, [str(c) for c in first.plan.datasources.changed]
         again = await workspace.deploy({"datasources/t.datasource": other})
-        assert (again.result, again.plan.changed_datasources) == ("no_changes", ())
+        assert (again.result, again.plan.datasources.changed) == ("no_changes", ())
 
 
 @pytest.mark.parametrize("name", OTHER)
@@ -109,7 +109,7 @@ async def test_what_else_changes_with_the_words_is_a_change(workspace: Workspace
     await workspace.deploy({"datasources/t.datasource": table("ENGINE_SORTING_KEY a, b")})
     described = "DESCRIPTION more\n\n" + table("ENGINE_SORTING_KEY (a, b)")
     outcome = await workspace.deploy({"datasources/t.datasource": described})
-    assert (outcome.result, outcome.plan.changed_datasources) == ("success", ("t",))
+    assert (outcome.result, outcome.plan.datasources.changed) == ("success", ("t",))
 
 
 FULL = ("ENGINE_PARTITION_KEY tuple()", "ENGINE_SETTINGS index_granularity=8192")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 from urllib.parse import unquote
 
@@ -14,10 +15,12 @@ from pipit.access import grants
 from pipit.api.answers import JSONResponse
 from pipit.api.environments import outcome_object
 from pipit.api.requests import authenticate, bounded, server_of
-from pipit.audit.policy_regression import check_not_weaker
+from pipit.audit.policy_regression import policy_regressions
 from pipit.catalog.snapshot import Snapshot
 from pipit.datafiles.resources import Warning as ProjectWarning
-from pipit.deploy import Outcome, Plan
+from pipit.deploy import Outcome
+from pipit.deploy.describe import changes, operation_object
+from pipit.deploy.plan import Cause, Difference, Plan
 from pipit.errors import BadRequest, NotFound, ProjectError
 
 _MAX_FILES = 10_000
@@ -51,7 +54,7 @@ async def _deploy(request: Request, *, key: str) -> Response:
             check=flags.get("check") == "true",
             allow_destructive=flags.get("allow_destructive_operations") == "true",
             allow_weaker=allow_weaker,
-            compare=None if allow_weaker else check_not_weaker,
+            regressions=None if allow_weaker else policy_regressions,
         )
     except ProjectError as error:
         failed = error.body() | {"result": "failed", "error": error.message}
@@ -111,19 +114,15 @@ def _relative(filename: str) -> str:
 
 
 def deployment_object(outcome: Outcome) -> dict[str, Any]:
-    """A deployment that was made or planned, as `/v1/deploy` answers."""
-    plan: Plan = outcome.plan
+    """A deployment that was made or planned, as `/v1/deploy` answers. `changes`, `operations`, `environments` and
+    `seconds` are Pipit's own additions to the dialect."""
+    plan = outcome.plan
     return _live_object(outcome.snapshot) | {
-        "new_datasource_names": list(plan.new_datasources),
-        "changed_datasource_names": list(plan.changed_datasources),
-        "deleted_datasource_names": list(plan.deleted_datasources),
-        "new_pipe_names": list(plan.new_pipes),
-        "changed_pipe_names": _changed_pipes(plan),
-        "deleted_pipe_names": list(plan.deleted_pipes),
-        "new_data_connector_names": list(plan.new_connections),
-        "changed_data_connector_names": list(plan.changed_connections),
-        "deleted_data_connector_names": list(plan.deleted_connections),
-        "changes": _changes(plan),
+        **_names("datasource", plan.datasources),
+        **_names("pipe", replace(plan.pipes, changed=_changed_pipes(plan))),
+        **_names("data_connector", plan.connections),
+        "changes": changes(plan),
+        "operations": [operation_object(operation) for operation in plan.operations],
         "feedback": [_feedback(w) for w in outcome.warnings],
         "environments": [outcome_object(one) for one in outcome.environments],
         "seconds": round(outcome.seconds, 3),
@@ -167,23 +166,18 @@ def _feedback(warning: ProjectWarning) -> dict[str, Any]:
     }
 
 
-def _changed_pipes(plan: Plan) -> list[str]:
+def _names(kind: str, difference: Difference) -> dict[str, list[str]]:
+    return {
+        f"new_{kind}_names": list(difference.new),
+        f"changed_{kind}_names": list(difference.changed),
+        f"deleted_{kind}_names": list(difference.deleted),
+    }
+
+
+def _changed_pipes(plan: Plan) -> tuple[str, ...]:
     """Those whose text changes, and those whose views are made again."""
-    again = (key.partition(".")[0] for key in plan.rechecked_views)
-    return list(dict.fromkeys([*plan.changed_pipes, *(name for name in again if name not in plan.new_pipes)]))
-
-
-def _changes(plan: Plan) -> list[dict[str, str]]:
-    """What changes inside a data source, for people; Pipit's own addition to the dialect's answer."""
-    listed = [
-        {"resource": c.datasource, "change": f"new column {c.column.name} {c.column.type}"} for c in plan.new_columns
-    ]
-    for what, keys in (("new", plan.new_views), ("changed", plan.changed_views), ("deleted", plan.gone_views)):
-        listed += [{"resource": k.partition(".")[0], "change": f"{what} materialized view"} for k in keys]
-    for key in plan.rechecked_views:
-        text = "materialized view made again with checked conversions; its rows stay"
-        listed.append({"resource": key.partition(".")[0], "change": text})
-    return listed
+    again = [made.view.pipe.name for made in plan.views_made if made.cause is Cause.CONVERSIONS]
+    return tuple(dict.fromkeys([*plan.pipes.changed, *(name for name in again if name not in plan.pipes.new)]))
 
 
 routes = [

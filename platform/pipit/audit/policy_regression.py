@@ -13,7 +13,7 @@ from pipit.audit.certificate import Weakening, certify, certify_project, weakeni
 from pipit.catalog.snapshot import Snapshot
 from pipit.datafiles.resources import DataSource, Pipe, Position, Project
 from pipit.datafiles.resources import Warning as ProjectWarning
-from pipit.errors import DatafileError, ProjectError
+from pipit.errors import DatafileError
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +41,9 @@ def weaker_than_live(live: Snapshot, project: Project) -> tuple[Placed, ...]:
     return tuple(place(project, weakening) for weakening in found)
 
 
-def check_not_weaker(live: Snapshot, project: Project) -> None:
-    """Raises ProjectError with every weakening, each as a sentence with its place."""
-    found = weaker_than_live(live, project)
-    if found:
-        raise ProjectError([one.error() for one in found])
+def policy_regressions(live: Snapshot, project: Project) -> list[DatafileError]:
+    """Every weakening as a sentence with its place. Raises ProjectError on a project that is no good anyway."""
+    return [one.error() for one in weaker_than_live(live, project)]
 
 
 def place(project: Project, weakening: Weakening) -> Placed:

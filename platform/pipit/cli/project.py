@@ -258,29 +258,36 @@ def _as_json(folder: Path, found: Checked) -> str:
     return jsontext.pretty(whole).decode()
 
 
+Destructive = Annotated[
+    bool,
+    typer.Option("--allow-destructive-operations", help="Also delete data sources that are gone, with their rows."),
+]
+Weaker = Annotated[
+    bool,
+    typer.Option("--allow-weaker", help="Also where it confines tenants less than what is live (docs/audit.md)."),
+]
+
+
 def plan(
     context: typer.Context,
     folder: Folder = Path(),
+    destructive: Destructive = False,
+    weaker: Weaker = False,
     data: DataOption = None,
     host: HostOption = None,
     token: TokenOption = None,
 ) -> None:
-    """Says what a deploy would change, and changes nothing."""
-    _deploy(resolve(context, data, host, token, project=folder), folder, check=True, destructive=False)
+    """Says what a deploy with the same flags would change, or why it would be refused. Changes nothing."""
+    options = resolve(context, data, host, token, project=folder)
+    _deploy(options, folder, check=True, destructive=destructive, weaker=weaker)
 
 
 def deploy(
     context: typer.Context,
     folder: Folder = Path(),
     check_only: Annotated[bool, typer.Option("--check", help="Only say what would change, as pipit plan.")] = False,
-    destructive: Annotated[
-        bool,
-        typer.Option("--allow-destructive-operations", help="Also delete data sources that are gone, with their rows."),
-    ] = False,
-    weaker: Annotated[
-        bool,
-        typer.Option("--allow-weaker", help="Also where it confines tenants less than what is live (docs/audit.md)."),
-    ] = False,
+    destructive: Destructive = False,
+    weaker: Weaker = False,
     data: DataOption = None,
     host: HostOption = None,
     token: TokenOption = None,
@@ -290,7 +297,7 @@ def deploy(
     _deploy(options, folder, check=check_only, destructive=destructive, weaker=weaker)
 
 
-def _deploy(options: Options, folder: Path, *, check: bool, destructive: bool, weaker: bool = False) -> None:
+def _deploy(options: Options, folder: Path, *, check: bool, destructive: bool, weaker: bool) -> None:
     from pipit.datafiles import parse_project
 
     files = read_files(folder)

@@ -10,7 +10,7 @@ import logging
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Coroutine, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -36,7 +36,7 @@ from pipit.cli.options import DataOption, Options, examples, resolve
 from pipit.cli.output import count, err, line, note, show_error, show_warnings, waiting
 from pipit.cli.project import read_files
 from pipit.cli.target import naming, run
-from pipit.errors import PipitError
+from pipit.errors import DatafileError, PipitError
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -270,17 +270,17 @@ class Publisher:
     async def publish(self) -> bool:
         """Deploys the project if it changed; prints the plan, warnings and errors. False: it was refused."""
         from pipit.api.deployments import deployment_object
-        from pipit.audit.policy_regression import check_not_weaker
+        from pipit.audit.policy_regression import policy_regressions
 
         self._seen = None
         catalog, deployer = self._server.catalog, self._server.deployer
         lenient = self._watch or self._allow_weaker
         try:
             files = self._seen = read_files(self._project)
-            compare = _tell_weaker if lenient else check_not_weaker
+            regressions = _tell_weaker if lenient else policy_regressions
             with waiting("Deploying..."):
                 outcome = await deployer.deploy(
-                    catalog.default.workspace.id, files, allow_weaker=lenient, compare=compare
+                    catalog.default.workspace.id, files, allow_weaker=lenient, regressions=regressions
                 )
         except PipitError as error:
             show_error(error)
@@ -311,10 +311,12 @@ class Publisher:
             return False
 
 
-def _tell_weaker(live: Snapshot, project: Files) -> None:
+def _tell_weaker(live: Snapshot, project: Files) -> Sequence[DatafileError]:
+    """Warnings, and no error."""
     from pipit.audit.policy_regression import weaker_than_live
 
     show_warnings(one.warning() for one in weaker_than_live(live, project))
+    return ()
 
 
 def _greet(settings: Settings, server: Server, url: str, token_from: str, seconds: float) -> None:

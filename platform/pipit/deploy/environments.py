@@ -10,22 +10,26 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pipit.catalog.catalog import Catalog
 from pipit.catalog.snapshot import Snapshot
-from pipit.datafiles.resources import Project
-from pipit.deploy.plan import Plan, make_plan
+from pipit.catalog.state import now
+from pipit.deploy.compare import Allowed, compare_projects
+from pipit.deploy.execute import Executor
+from pipit.deploy.plan import Plan
+from pipit.deploy.planner import Change, make_plan
 from pipit.deploy.same_tables import same_tables
+from pipit.deploy.sizes import Sizes, sizes_of
+from pipit.deploy.views import matches_of
 from pipit.engine.client import Engine
 from pipit.errors import PipitError, ProjectError, Unavailable
+from pipit.ingest.match import Match
 
 log = logging.getLogger("pipit.deploy")
 
 _AT_ONCE = 4
-
-Apply = Callable[[Snapshot, Project, Plan, int], Awaitable[Snapshot]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,71 +42,80 @@ class EnvironmentOutcome:
     error: str = ""
 
 
-class Environments:
-    """Brings environments to the workspace's live deployment. `apply` makes one plan live in one database."""
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What the engine was asked once for all environments: what stands in each, and what each view takes."""
 
-    def __init__(self, engine: Engine, catalog: Catalog, apply: Apply) -> None:
+    sizes: Mapping[str, Sizes]
+    matches: Mapping[str, Match]
+
+
+class Environments:
+    """Brings environments to the workspace's live deployment, each with a plan of its own: its rows are its own."""
+
+    def __init__(self, engine: Engine, catalog: Catalog, executor: Executor) -> None:
         self._engine = engine
         self._catalog = catalog
-        self._apply = apply
+        self._executor = executor
 
-    async def follow(self, workspace_id: str, *, only: str = "") -> tuple[EnvironmentOutcome, ...]:
-        """All of them, or the one of this name. Raises nothing that one of them met."""
-        project = self._catalog.snapshot(workspace_id).project
-        return await self._each(workspace_id, project, only=only, check=False)
+    async def follow(
+        self, workspace_id: str, *, only: str = "", matches: Mapping[str, Match] | None = None
+    ) -> tuple[EnvironmentOutcome, ...]:
+        """All of them, or the one of this name. Raises nothing that one of them met.
 
-    async def foresee(self, workspace_id: str, project: Project) -> tuple[EnvironmentOutcome, ...]:
-        """What a deploy of this project would say of each; nothing is changed."""
-        return await self._each(workspace_id, project, only="", check=True)
+        `matches` are what the live views take of their queries, where that is known.
+        """
+        own = self._catalog.snapshot(workspace_id)
+        return await self._each(own, matches, only=only, check=False)
+
+    async def foresee(
+        self, workspace_id: str, own: Snapshot, matches: Mapping[str, Match] | None
+    ) -> tuple[EnvironmentOutcome, ...]:
+        """What would be said of each, were this the workspace's own snapshot; nothing is changed."""
+        return await self._each(own, matches, only="", check=True)
 
     async def _each(
-        self, workspace_id: str, project: Project, *, only: str, check: bool
+        self, own: Snapshot, matches: Mapping[str, Match] | None, *, only: str, check: bool
     ) -> tuple[EnvironmentOutcome, ...]:
-        rows = [row for row in self._catalog.environments(workspace_id) if only in ("", row.name)]
+        rows = [row for row in self._catalog.environments(own.workspace.id) if only in ("", row.name)]
         if not rows:
             return ()
-        turn = asyncio.Semaphore(_AT_ONCE)
-        tables: Mapping[str, frozenset[str]] | Exception
+        admitted = asyncio.Semaphore(_AT_ONCE)
+        known: _Known | PipitError
         try:
-            tables = await tables_of(self._engine, [row.database for row in rows])
+            sizes = await sizes_of(self._engine, [row.database for row in rows])
+            if matches is None:
+                behind = any(self._deployment(own, row.name) != own.deployment for row in rows)
+                matches = await matches_of(self._engine, own) if behind else {}
+            known = _Known(sizes, matches)
         except PipitError as error:
-            tables = error
+            known = error
 
         async def one(name: str) -> EnvironmentOutcome:
-            async with turn:
-                return await self._one(workspace_id, name, project, tables, check)
+            async with admitted:
+                return await self._one(own, name, known, check)
 
         return tuple(await asyncio.gather(*(one(row.name) for row in rows)))
 
-    async def _one(
-        self,
-        workspace_id: str,
-        name: str,
-        project: Project,
-        tables: Mapping[str, frozenset[str]] | Exception,
-        check: bool,
-    ) -> EnvironmentOutcome:
+    def _deployment(self, own: Snapshot, name: str) -> int:
+        try:
+            return self._catalog.snapshot(own.workspace.id, name).deployment
+        except PipitError:  # it cannot be read
+            return own.deployment
+
+    async def _one(self, own: Snapshot, name: str, known: _Known | PipitError, check: bool) -> EnvironmentOutcome:
         deployment = 0
         try:
-            own = self._catalog.snapshot(workspace_id)
-            live = self._catalog.snapshot(workspace_id, name)
+            live = self._catalog.snapshot(own.workspace.id, name)
             deployment = live.deployment
-            if deployment == own.deployment and project is own.project:
+            if deployment == own.deployment:
                 return EnvironmentOutcome(name, "no_changes", deployment)
-            if isinstance(tables, Exception):
-                raise tables
+            if isinstance(known, PipitError):
+                raise known
             if not self._engine.available:  # each would wait for it, one after the other
                 raise Unavailable("The engine is away")
-            # What goes was approved for the workspace; the environment has only what the workspace had.
-            same = await same_tables(self._engine, live, project)
-            existing = tables[live.workspace.database]
-            plan = make_plan(live, project, existing=existing, allow_destructive=True, same=same)
-            if plan.errors:
-                raise ProjectError(plan.errors)
-            if not check:
-                await self._apply(live, project, plan, own.deployment)
-                deployment = own.deployment
-            return EnvironmentOutcome(name, "success", deployment)
+            plan = await self._carry_over(own, live, known, check=check)
+            return EnvironmentOutcome(name, "success", deployment if check else plan.snapshot.deployment)
         except Exception as error:  # of one environment; the others go on
             if not isinstance(error, PipitError):
                 log.exception("the environment '%s' cannot be brought up to date", name)
@@ -111,17 +124,23 @@ class Environments:
                 log.warning("the environment '%s' stays on deployment %d: %s", name, deployment, why)
             return EnvironmentOutcome(name, "failed", deployment, why)
 
+    async def _carry_over(self, own: Snapshot, live: Snapshot, known: _Known, *, check: bool) -> Plan:
+        """The plan that makes of the environment what the workspace is, carried out unless it is to `check`."""
+        database = live.workspace.database
+        same = await same_tables(self._engine, live, own.project)
+        # What goes was approved for the workspace; the environment has only what the workspace had.
+        comparison = compare_projects(live, own.project, allowed=Allowed(destructive=True), same=same)
+        change = Change(live, own, comparison, known.matches, own.deployment, now())
+        plan = make_plan(change, known.sizes[database])
+        plan.check()
+        if check:
+            return plan
 
-async def tables_of(engine: Engine, databases: Sequence[str]) -> Mapping[str, frozenset[str]]:
-    """What stands in each of these databases, asked at once."""
-    found: dict[str, set[str]] = {database: set() for database in databases}
-    rows = await engine.rows(
-        "SELECT database, name FROM system.tables WHERE has({databases:Array(String)}, database)",
-        {"databases": list(databases)},
-    )
-    for row in rows:
-        found[row["database"]].add(row["name"])
-    return {database: frozenset(names) for database, names in found.items()}
+        async def plan_again() -> Plan:
+            return make_plan(change, (await sizes_of(self._engine, [database]))[database])
+
+        plan, _ = await self._executor.execute(plan, plan_again)
+        return plan
 
 
 def _said(error: Exception) -> str:

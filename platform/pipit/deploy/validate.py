@@ -40,6 +40,7 @@ from pipit.engine.codes import Code
 from pipit.engine.syntax_errors import Unread, place_in
 from pipit.errors import CustomError, DatafileError, PipitError, SqlError, TemplateError, Unavailable, UnknownResource
 from pipit.ingest import create_quarantine, problems
+from pipit.ingest.match import Match
 from pipit.query.compose import Composer
 from pipit.query.examine import Examiner
 from pipit.templates import Binder, is_reserved
@@ -79,11 +80,11 @@ _AT_ONCE = 4
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """`selects`: what each view ("pipe.node") takes of its query, checked (`ingest/match.py`)."""
+    """`matches`: what each view ("pipe.node") takes of its query, checked (`ingest/match.py`)."""
 
     errors: tuple[DatafileError, ...]
     warnings: tuple[ProjectWarning, ...]
-    selects: Mapping[str, str] = field(default_factory=dict)
+    matches: Mapping[str, Match] = field(default_factory=dict)
 
 
 async def validate(
@@ -117,9 +118,9 @@ async def validate(
         warnings += like_warnings(snapshot)
         wrong = {error.file for error in errors}
         sound = [pipe for pipe in snapshot.pipes.values() if pipe.pipe.file not in wrong]
-        selects = await _create_views(engine, snapshot, composer, sound, broken, errors, warnings)
+        matches = await _create_views(engine, snapshot, composer, sound, broken, errors, warnings)
         warnings += await _try_copies(engine, snapshot, composer, sound, broken)
-    return Findings(tuple(errors), tuple(warnings), selects)
+    return Findings(tuple(errors), tuple(warnings), matches)
 
 
 def _of_their_own(
@@ -258,10 +259,10 @@ async def _create_views(
     broken: set[str],
     errors: list[DatafileError],
     warnings: list[ProjectWarning],
-) -> dict[str, str]:
+) -> dict[str, Match]:
     """Creates each view and writes no row through it: that is how the engine checks names and conversions.
 
-    What each selects of its query."""
+    What each takes of its query."""
     views: list[View] = []
     for pipe in pipes:
         try:
@@ -271,31 +272,31 @@ async def _create_views(
         except PipitError as error:  # the template asks for a value
             node = next(n for n in pipe.nodes.values() if n.node.type is NodeType.MATERIALIZED)
             errors.append(_place(pipe, node, error, snapshot))
-    selects: dict[str, str] = {}
+    matches: dict[str, Match] = {}
     for number, view in enumerate(views):
         known = snapshot.physical_tables
         reads = {known[table].table.name for table in view.tables if table in known}
         if view.target.name in broken or not broken.isdisjoint(reads):
             continue  # that is the table's error
         try:
-            selects[view.key] = await _try_view(engine, snapshot, view, f"m{number}", warnings)
+            matches[view.key] = await _try_view(engine, snapshot, view, f"m{number}", warnings)
         except Unavailable:
             raise
         except PipitError as error:
             errors.append(_place(view.pipe, view.node, error, snapshot))
-    return selects
+    return matches
 
 
 async def _try_view(
     engine: Engine, snapshot: Snapshot, view: View, physical: str, warnings: list[ProjectWarning]
-) -> str:
-    """What it selects of its query."""
+) -> Match:
+    """What it takes of its query."""
     columns = await match_of(engine, view)
     warnings += column_warnings(view.pipe, view.node, view.target, columns)
     await engine.command(view.create(snapshot.workspace.database, physical, columns))
     if view.target.datasource.engine.name != "Null":
         await engine.command(columns.insert(view.into, view.sql, view.settings, rows=False))
-    return columns.text
+    return columns
 
 
 async def _try_copies(

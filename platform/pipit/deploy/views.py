@@ -9,11 +9,8 @@ import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from msgspec import structs
-
 from pipit.catalog.build import node_error
 from pipit.catalog.snapshot import CompiledNode, CompiledPipe, Snapshot, Table
-from pipit.catalog.state import TableNames
 from pipit.datafiles.resources import NodeType
 from pipit.engine.client import Engine, ParamValue
 from pipit.errors import PipitError, Unavailable
@@ -101,6 +98,11 @@ async def match_of(engine: Engine, view: View, params: Mapping[str, ParamValue] 
     )
 
 
+async def matches_of(engine: Engine, snapshot: Snapshot) -> dict[str, Match]:
+    """By view ("pipe.node"), of a snapshot whose tables stand in the engine."""
+    return {key: await match_of(engine, view) for key, view in views_of(snapshot, Composer()).items()}
+
+
 def views_to_make_again(live: Snapshot, selects: Mapping[str, str]) -> tuple[str, ...]:
     """The live views that would take something else of their query: `selects`, what each view is to take now."""
     known = live.names.selects
@@ -113,25 +115,14 @@ def views_to_make_again(live: Snapshot, selects: Mapping[str, str]) -> tuple[str
 
 async def must_make_views_again(engine: Engine, live: Snapshot) -> bool:
     """Whether one of the live views takes something else of its query than it would if it were made now."""
-    selects: dict[str, str] = {}
     try:
-        for key, view in views_of(live, Composer()).items():
-            selects[key] = (await match_of(engine, view)).text
+        selects = {key: match.text for key, match in (await matches_of(engine, live)).items()}
     except Unavailable:
         raise
     except PipitError as error:  # it was valid when it was deployed
         log.warning("the columns of a view cannot be looked at: %s", error)
         return False
     return bool(views_to_make_again(live, selects))
-
-
-def names_with_sources(names: TableNames, new: Snapshot, views: Mapping[str, View]) -> TableNames:
-    """The names with what feeds each table: what they remember, and all that the engine gets to see in its views."""
-    known = new.physical_tables
-    sources = {t.physical: set(names.sources.get(t.physical, ())) for t in new.tables.values()}
-    for view in views.values():
-        sources[view.target.physical] |= {known[table].table.name for table in view.tables if table in known}
-    return structs.replace(names, sources={physical: sorted(found) for physical, found in sources.items()})
 
 
 def trigger(snapshot: Snapshot, view: View) -> str:

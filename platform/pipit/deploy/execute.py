@@ -1,0 +1,105 @@
+"""Carries a plan out: all of it goes live, or nothing of it stays.
+
+New objects are made beside the live ones under names that nothing refers to, then one row makes the deployment live,
+then what is no longer named is dropped. A crash in between leaves objects that no deployment names; they are dropped at
+the next start. Writers of the tables involved wait meanwhile: acknowledged events stay in their segments, so a new view
+sees each row once, from the fill or from the insert.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+
+from pipit.catalog.catalog import Catalog
+from pipit.catalog.snapshot import Snapshot
+from pipit.deploy.apply import apply, undo
+from pipit.deploy.commit import became_live, insist
+from pipit.deploy.plan import DropTable, DropView, EndJobs, Plan, Prepare
+from pipit.engine.client import Engine
+from pipit.errors import Unavailable
+from pipit.ingest import Ingest
+
+EndOfJobs = Callable[[EndJobs], Awaitable[None]]
+
+
+class Executor:
+    def __init__(
+        self, engine: Engine, catalog: Catalog, ingest: Ingest, end_jobs: EndOfJobs, *, patience: float
+    ) -> None:
+        """`patience`: how long a caller waits for an engine that went away; what has to be done is done after."""
+        self._engine = engine
+        self._catalog = catalog
+        self._ingest = ingest
+        self._end_jobs = end_jobs
+        self._patience = patience
+        self.unsettled: dict[str, asyncio.Future[bool]] = {}  # by place: what is still to be finished or taken back
+
+    async def execute(self, plan: Plan, plan_again: Callable[[], Awaitable[Plan]]) -> tuple[Plan, Snapshot]:
+        """Makes the plan live in its snapshot's database: the plan that was carried out, and what is live then.
+
+        Rows may have come since it was made, so once the writers wait it is made again. Raises DeployRefused where it
+        then has refusals.
+        """
+        failure: BaseException | None = None
+        begun: list[Prepare] = []
+        committing = False
+        async with AsyncExitStack() as stack:
+            for table in plan.waiting:
+                await stack.enter_async_context(self._ingest.paused(table.database, table.physical))
+            if plan.waiting:
+                plan = await plan_again()
+            plan.check()
+            assert plan.go_live is not None
+            row, project, workspace = plan.go_live.row, plan.snapshot.project, plan.snapshot.workspace
+            try:
+                for operation in plan.prepare:
+                    begun.append(operation)
+                    await apply(self._engine, operation)
+                committing = True
+                await self._catalog.commit(workspace.id, row, project, environment=workspace.environment)
+            except BaseException as error:
+                failure = error
+            writers = stack.pop_all()
+
+        async def end() -> bool:
+            """Whether the deployment is live; what is not to stay is gone. The writers wait until then."""
+            async with writers:
+                is_live = failure is None
+                if committing and failure is not None:
+                    is_live = await became_live(self._catalog.state, workspace.place, row)
+                    if is_live:
+                        self._catalog.adopt(workspace.id, row, project, environment=workspace.environment)
+                if is_live:
+                    for view in plan.retire:
+                        await self._insist(view)
+                else:
+                    for operation in reversed(begun):
+                        await self._take_back(operation)
+            if is_live:
+                for last in plan.delete:
+                    await (self._end_jobs(last) if isinstance(last, EndJobs) else self._insist(last))
+            return is_live
+
+        # A task of its own: a caller that leaves, or an engine that stays away, must not leave it half-done.
+        ending = asyncio.ensure_future(end())
+        self.unsettled[workspace.place] = ending
+        ending.add_done_callback(lambda _: self.unsettled.pop(workspace.place, None))
+        await asyncio.wait({ending}, timeout=self._patience)
+        if failure is None:
+            return plan, self._catalog.snapshot(workspace.id, workspace.environment)
+        if not ending.done() and committing:
+            raise Unavailable(
+                "The engine went away while the deployment was written; whether it is live is not known yet",
+                hint="It is settled as soon as the engine answers. Deploy again then; nothing is deployed twice.",
+            ) from failure
+        if ending.done() and ending.result() and not isinstance(failure, asyncio.CancelledError):
+            return plan, self._catalog.snapshot(workspace.id, workspace.environment)
+        raise failure
+
+    async def _insist(self, operation: DropView | DropTable) -> None:
+        await insist(lambda: apply(self._engine, operation))
+
+    async def _take_back(self, operation: Prepare) -> None:
+        await insist(lambda: undo(self._engine, operation))

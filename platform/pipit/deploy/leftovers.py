@@ -1,0 +1,60 @@
+"""What a crash, or a deletion that it cut off, left behind in the engine: found and dropped."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+
+from pipit.catalog.catalog import Catalog
+from pipit.catalog.snapshot import STAGING
+from pipit.deploy.apply import drop
+from pipit.deploy.scratch import SCRATCH_NAME
+from pipit.deploy.sizes import sizes_of
+from pipit.engine.client import Engine
+from pipit.engine.codes import Code
+from pipit.errors import SqlError, Unavailable
+from pipit.ingest import Ingest
+from pipit.sql.identifiers import quote
+
+log = logging.getLogger("pipit.deploy")
+
+_DROP_PAUSES = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 0)  # seconds between attempts; after the last one it is an error
+_OWN_OBJECT = re.compile(rf"(?:{STAGING})?[dqm]\d+_[A-Za-z_][A-Za-z0-9_]*")
+
+
+async def drop_database(engine: Engine, ingest: Ingest, database: str) -> None:
+    """With the rows that are on their way there."""
+    await ingest.discard(database)
+    for pause in _DROP_PAUSES:
+        try:
+            await engine.command(f"DROP DATABASE IF EXISTS {quote(database)} SYNC")
+            return
+        except SqlError as error:  # a log was just making its tables there; once it is done it makes no more
+            if not pause or error.engine_code != Code.DATABASE_NOT_EMPTY:
+                raise
+            await asyncio.sleep(pause)
+        except Unavailable:
+            log.warning("the engine is away: the database %s is dropped at the next start", database)
+            return
+
+
+async def drop_leftovers(engine: Engine, catalog: Catalog) -> None:
+    """Scratch databases, those of deleted workspaces and environments, objects that no live deployment names."""
+    databases = {str(row["name"]) for row in await engine.rows("SELECT name FROM system.databases")}
+    state = catalog.state
+    theirs = {w.database for w in await state.workspaces()} | {e.database for e in await state.environments()}
+    deleted = await state.deleted_databases()
+    for name in sorted(databases - theirs):
+        if name in deleted or SCRATCH_NAME.fullmatch(name):
+            await engine.command(f"DROP DATABASE IF EXISTS {quote(name)} SYNC")
+    tables = await sizes_of(engine, [snapshot.workspace.database for snapshot in catalog.everywhere])
+    for snapshot in catalog.everywhere:
+        names = snapshot.names
+        named = {*names.datasources.values(), *names.quarantines.values(), *names.views.values()}
+        orphans = tables[snapshot.workspace.database].keys() - named
+        # Views first: one that still feeds a table must not outlive it.
+        for orphan in sorted(orphans, key=lambda name: name[0] != "m"):
+            if _OWN_OBJECT.fullmatch(orphan):
+                log.warning("dropping %s.%s: no live deployment names it", snapshot.workspace.database, orphan)
+                await drop(engine, snapshot.workspace.database, orphan)

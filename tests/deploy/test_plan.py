@@ -1,0 +1,199 @@
+"""The plan is what is applied: `check` answers what the deploy then does, for every kind of change (`changes.py`)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from deploy.changes import BASE, CHANGES, Change
+from pipit.datafiles.vocabulary import DATASOURCE, IMPORTS, KAFKA_BROKER, KAFKA_SOURCE, POSTGRES_SOURCE
+from pipit.deploy import Outcome
+from pipit.deploy.describe import operation_object
+from pipit.deploy.plan import (
+    AddColumn,
+    CreateTable,
+    CreateView,
+    DeployRefused,
+    DropTable,
+    DropView,
+    FillTarget,
+    Operation,
+    Plan,
+)
+from serving import Workspace
+
+pytestmark = pytest.mark.anyio
+
+EVENT = {"at": "2026-01-02 03:04:05", "customer_id": "a", "kind": "k", "amount": 5}
+STATE = {"id": 1, "v": 1, "w": 1, "s": 1, "t": 1, "d": 0, "e": 0}
+
+
+def said(operation: Operation) -> str:
+    """`fill daily from events 3`, from the operation as JSON."""
+    found = operation_object(operation)
+    kind, resource = found["operation"], found.get("resource", "")
+    match kind:
+        case "add_column":
+            return f"add_column {resource}.{found['column']}"
+        case "create_view" | "drop_view":
+            return f"{kind} {resource} {found['cause']}"
+        case "fill":
+            return f"fill {resource} from {found['source']} {found['rows']}"
+        case "drop_table":
+            return f"drop_table {resource} {found['rows']}"
+        case _:
+            return f"{kind} {resource}".strip()
+
+
+def answer(outcome: Outcome | DeployRefused) -> list[str]:
+    if isinstance(outcome, DeployRefused):
+        assert all(refusal.error.message and refusal.subject for refusal in outcome.refusals)
+        return [f"refused: {', '.join(refusal.reason for refusal in outcome.refusals)}"]
+    if outcome.result == "no_changes":
+        assert not outcome.plan.operations
+        return ["no changes"]
+    return [said(operation) for operation in outcome.plan.operations]
+
+
+async def asked(workspace: Workspace, change: Change, *, check: bool) -> Outcome | DeployRefused:
+    try:
+        return await workspace.deploy(change.project, check=check, **change.options)
+    except DeployRefused as refused:
+        return refused
+
+
+class Statements:
+    """What the engine is told to change in one database."""
+
+    _FORMS = (
+        ("create", re.compile(r"CREATE (?:TABLE IF NOT EXISTS|MATERIALIZED VIEW) `\w+`\.`(\w+)`")),
+        ("add to", re.compile(r"ALTER TABLE `\w+`\.`(\w+)` ADD COLUMN")),
+        ("take from", re.compile(r"ALTER TABLE `\w+`\.`(\w+)` DROP COLUMN")),
+        ("insert into", re.compile(r"INSERT INTO `\w+`\.`(\w+)`")),
+        ("drop", re.compile(r"DROP TABLE IF EXISTS `\w+`\.`(\w+)`")),
+    )
+
+    def __init__(self, workspace: Workspace, patch: pytest.MonkeyPatch) -> None:
+        self.found: list[str] = []
+        command = workspace.server.engine.command
+
+        async def recorded(sql: str, *args: Any, **options: Any) -> None:
+            if sql.partition("`")[2].startswith(f"{workspace.database}`."):
+                form = next((name, m[1]) for name, pattern in self._FORMS if (m := pattern.match(sql)))
+                self.found.append(" ".join(form))
+            await command(sql, *args, **options)
+
+        patch.setattr(workspace.server.engine, "command", recorded)
+
+
+def told(operations: Sequence[Operation]) -> list[str]:
+    """The statements that carry these operations out, in order."""
+    found: list[str] = []
+    for operation in operations:
+        match operation:
+            case CreateTable(table):
+                found += [f"create {table.physical}", f"create {table.quarantine}"]
+            case AddColumn(table):
+                for name in (table.physical, table.quarantine):
+                    found += [f"take from {name}", f"add to {name}"]
+            case CreateView(_, physical):
+                found.append(f"create {physical}")
+            case FillTarget(view):
+                found.append(f"insert into {view.target.physical}")
+            case DropView(_, _, physical):
+                found.append(f"drop {physical}")
+            case DropTable(table):
+                found += [f"drop {table.physical}", f"drop {table.quarantine}"]
+    return found
+
+
+async def live(workspace: Workspace, *, rows: bool) -> None:
+    await workspace.deploy(BASE)
+    if rows:
+        for day in ("02", "03", "04"):
+            reply = await workspace.send("events", [EVENT | {"at": f"2026-01-{day} 03:04:05"}])
+            assert reply.json == {"successful_rows": 1, "quarantined_rows": 0}
+        for name in ("replacing", "summing", "collapsing", "versioned"):
+            assert (await workspace.send(name, [STATE])).status == 200
+
+
+def cases(kind: str, *, rows: bool) -> dict[str, Change]:
+    """Of the changes: those of which nothing comes ("none"), those that one row makes live ("row"), and the others."""
+
+    def of(expected: list[str]) -> str:
+        if expected[0].startswith(("refused", "no changes")):
+            return "none"
+        return "row" if expected == ["go_live"] else "objects"
+
+    return {name: change for name, change in CHANGES.items() if of(change.expected(rows=rows)) == kind}
+
+
+def test_the_table_has_every_directive() -> None:
+    """A directive of a data source that is not in the table is one of which nobody has said what its change does."""
+    ignored = {"SCHEMA", "INDEXES", "SOURCE"}  # the first two have several entries of their own
+    inert = KAFKA_SOURCE | KAFKA_BROKER | IMPORTS | POSTGRES_SOURCE
+    listed = {word for name in CHANGES for word in name.split()} | ignored | inert
+    assert listed >= DATASOURCE
+
+
+@pytest.mark.parametrize("rows", [False, True], ids=["empty", "rows"])
+async def test_what_changes_nothing(workspace: Workspace, monkeypatch: pytest.MonkeyPatch, rows: bool) -> None:
+    """The plan's answer, and then the deploy's: the same refusals for the same reasons, and no statement."""
+    await live(workspace, rows=rows)
+    before = workspace.server.catalog.snapshot(workspace.id)
+    statements = Statements(workspace, monkeypatch)
+    wrong: dict[str, object] = {}
+    for name, change in cases("none", rows=rows).items():
+        planned = await asked(workspace, change, check=True)
+        deployed = await asked(workspace, change, check=False)
+        if isinstance(planned, DeployRefused) and isinstance(deployed, DeployRefused):
+            assert planned.body() == deployed.body(), name
+        if not answer(planned) == answer(deployed) == change.expected(rows=rows):
+            wrong[name] = (change.expected(rows=rows), planned, answer(planned), answer(deployed))
+    assert not wrong
+    assert not statements.found and workspace.server.catalog.snapshot(workspace.id) is before
+
+
+@pytest.mark.parametrize("rows", [False, True], ids=["empty", "rows"])
+async def test_what_one_row_makes_live(workspace: Workspace, monkeypatch: pytest.MonkeyPatch, rows: bool) -> None:
+    """One change after the other, each from what the last one made: no statement changes an object."""
+    await live(workspace, rows=rows)
+    statements = Statements(workspace, monkeypatch)
+    wrong: dict[str, object] = {}
+    for number, (name, change) in enumerate(cases("row", rows=rows).items(), 2):
+        planned = await asked(workspace, change, check=True)
+        deployed = await asked(workspace, change, check=False)
+        if not answer(planned) == answer(deployed) == ["go_live"]:
+            wrong[name] = (planned, answer(planned), answer(deployed))
+        assert workspace.server.catalog.snapshot(workspace.id).deployment == number, name
+    assert not wrong and not statements.found
+
+
+@pytest.mark.parametrize(
+    ("name", "rows"), [pytest.param(n, r, id=f"{n}, {r}") for r in (False, True) for n in cases("objects", rows=r)]
+)
+async def test_what_is_planned_is_done(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, name: str, rows: bool
+) -> None:
+    """The plan's operations, the deploy's, and the statements that the engine got."""
+    change = CHANGES[name]
+    await live(workspace, rows=rows)
+    planned = await asked(workspace, change, check=True)
+    assert isinstance(planned, Outcome), planned
+    assert answer(planned) == change.expected(rows=rows)
+    statements = Statements(workspace, monkeypatch)
+    deployed = await asked(workspace, change, check=False)
+    assert isinstance(deployed, Outcome), deployed
+    assert said_by(planned.plan) == said_by(deployed.plan)
+    assert statements.found == told(planned.plan.operations)
+    assert deployed.snapshot.deployment == 2
+
+
+def said_by(plan: Plan) -> tuple[object, ...]:
+    """All that it says, but for the moment at which it was made."""
+    operations = [operation_object(operation) for operation in plan.operations]
+    waiting = [table.physical for table in plan.waiting]
+    return operations, waiting, plan.snapshot.names, plan.datasources, plan.pipes, plan.connections
