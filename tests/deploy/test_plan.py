@@ -19,7 +19,7 @@ from pipit.deploy.plan import (
     DeployRefused,
     DropTable,
     DropView,
-    FillTarget,
+    Fill,
     Operation,
     Plan,
 )
@@ -101,7 +101,7 @@ def told(operations: Sequence[Operation]) -> list[str]:
                     found += [f"take from {name}", f"add to {name}"]
             case CreateView(_, physical):
                 found.append(f"create {physical}")
-            case FillTarget(view):
+            case Fill(view):
                 found.append(f"insert into {view.target.physical}")
             case DropView(_, _, physical):
                 found.append(f"drop {physical}")

@@ -7,6 +7,7 @@ import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import reference
 from starlette.routing import Route
@@ -18,6 +19,7 @@ from pipit.api.app import app_with
 from pipit.api.docs import error_classes
 from pipit.catalog.services import SERVICES
 from pipit.catalog.state import WorkspaceSettings
+from pipit.deploy import plan
 from pipit.ingest import limits as ingest_limits
 from pipit.query import formats
 from pipit.testing import cases, clock, fixtures
@@ -79,6 +81,14 @@ def routes() -> set[str]:
 def test_every_route_is_there() -> None:
     (table,) = tables(HTTP, "## All routes")
     assert sorted(table.names()) == sorted(routes())
+
+
+def test_every_operation_and_refusal_of_a_deploy_is_there() -> None:
+    _, operations, refusals = tables(HTTP, "## POST /v1/deploy")
+    known = [re.sub(r"(?<!^)(?=[A-Z])", "_", kind.__name__).lower() for kind in get_args(plan.Operation)]
+    assert sorted(operations.names()) == sorted(known)
+    assert sorted(refusals.names()) == sorted(plan.Reason)
+    assert set(plan.Cause) <= set(code(section(HTTP, "## POST /v1/deploy")))
 
 
 def test_every_format_and_setting_is_there() -> None:

@@ -13,7 +13,7 @@ from pipit.catalog.snapshot import Table
 from pipit.datafiles.resources import Column
 from pipit.deploy.ddl import column_definition, create_table
 from pipit.deploy.ddl_check import checked
-from pipit.deploy.plan import AddColumn, CreateTable, CreateView, DropTable, DropView, FillTarget, Prepare
+from pipit.deploy.plan import AddColumn, CreateTable, CreateView, DropTable, DropView, Fill, Prepare
 from pipit.engine.client import Engine
 from pipit.ingest import create_quarantine, quarantine_column
 from pipit.sql.identifiers import quote
@@ -27,7 +27,7 @@ async def apply(engine: Engine, operation: Prepare | DropView | DropTable) -> No
             await _add_column(engine, table, column, after)
         case CreateView(view, physical, match):
             await engine.command(view.create(operation.database, physical, match))
-        case FillTarget(view, match):
+        case Fill(view, match):
             await engine.command(view.fill(match))
         case DropView(_, database, physical):
             await drop(engine, database, physical)
@@ -47,7 +47,7 @@ async def undo(engine: Engine, operation: Prepare) -> None:
                 await _drop_column(engine, where, column)
         case CreateView(_, physical):
             await drop(engine, operation.database, physical)
-        case FillTarget():
+        case Fill():
             pass  # its target is new, and goes with the table
         case _:
             assert_never(operation)

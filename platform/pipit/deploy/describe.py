@@ -12,7 +12,7 @@ from pipit.deploy.plan import (
     DropTable,
     DropView,
     EndJobs,
-    FillTarget,
+    Fill,
     GoLive,
     Operation,
     Plan,
@@ -29,7 +29,7 @@ def operation_object(operation: Operation) -> dict[str, Any]:
             return named | {"column": column.name, "type": column.type, "after": after}
         case CreateView(view, cause=cause):
             return {"operation": "create_view", "resource": view.key, "target": view.target.name, "cause": cause.value}
-        case FillTarget(view, source=source, size=size):
+        case Fill(view, source=source, size=size):
             named = {"operation": "fill", "resource": view.target.name, "view": view.key, "source": source.name}
             return named | {"rows": size.rows, "bytes": size.bytes}
         case GoLive(row):
@@ -60,7 +60,7 @@ def changes(plan: Plan) -> list[dict[str, str]]:
                 listed.append((table.name, f"new column {column.name} {column.type}"))
             case CreateView(view, cause=cause):
                 listed.append((view.pipe.name, _VIEWS[cause]))
-            case FillTarget(view, source=source, size=size):
+            case Fill(view, source=source, size=size):
                 listed.append((view.target.name, f"filled from the {_rows(size.rows)} of {source.name}"))
             case DropView(key, cause=Cause.DELETED):
                 listed.append((key.partition(".")[0], "deleted materialized view"))

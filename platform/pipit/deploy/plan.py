@@ -81,7 +81,7 @@ class CreateView:
 
 
 @dataclass(frozen=True, slots=True)
-class FillTarget:
+class Fill:
     """Writes what the view would have written for the rows that its `source` holds: so many, when it was planned."""
 
     view: View
@@ -121,7 +121,7 @@ class DropTable:
     size: Size
 
 
-Prepare = CreateTable | AddColumn | CreateView | FillTarget
+Prepare = CreateTable | AddColumn | CreateView | Fill
 Delete = EndJobs | DropTable
 Operation = Prepare | GoLive | DropView | Delete
 

@@ -28,7 +28,7 @@ from pipit.deploy.plan import (
     DropTable,
     DropView,
     EndJobs,
-    FillTarget,
+    Fill,
     GoLive,
     Plan,
     Prepare,
@@ -203,10 +203,10 @@ def _causes(change: Change, views: Mapping[str, View], live_views: Mapping[str, 
 
 def _fills(
     live: Snapshot, new: Snapshot, created: Iterable[CreateView], sizes: Sizes
-) -> tuple[list[FillTarget], list[Refusal]]:
+) -> tuple[list[Fill], list[Refusal]]:
     """Those of new views over rows that are there. A new source is filled through its own views; a changed view keeps
     its history. Readers of a live target would see it half filled."""
-    fills: list[FillTarget] = []
+    fills: list[Fill] = []
     refusals: list[Refusal] = []
     for made in created:
         source = live.tables.get(trigger(new, made.view))
@@ -218,7 +218,7 @@ def _fills(
         if made.view.target.name in live.tables:
             refusals.append(Refusal(Reason.FILLS_LIVE_TARGET, made.view.key, _cannot_fill(made.view, source.name)))
         else:
-            fills.append(FillTarget(made.view, made.match, source, size))
+            fills.append(Fill(made.view, made.match, source, size))
     return fills, refusals
 
 
