@@ -189,8 +189,11 @@ async def test_data_that_does_not_fit_keeps_one_behind(workspace: Workspace) -> 
         await workspace.server.deployer.add_environment(workspace.id, name)
     token = await admin_of(workspace, "filled")
     await workspace.post("/v0/events?name=events&wait=true", token=token, json=event("a", 7))
+    planned = await workspace.deploy(SECOND, check=True)
+    assert results(planned.environments) == {"empty": ("success", 1), "filled": ("failed", 1)}
     outcome = await workspace.deploy(SECOND)
     assert results(outcome.environments) == {"empty": ("success", 2), "filled": ("failed", 1)}
+    assert [one.error for one in planned.environments] == [one.error for one in outcome.environments]
     (error,) = [o.error for o in outcome.environments if o.error]
     assert "materializations/daily_view.pipe:" in error and "'events' has rows" in error
     # It is whole, and served, as it was.
