@@ -401,6 +401,20 @@ def test_names_of_tokens_that_are_no_question(written: str) -> None:
     assert not [w for w in project.warnings if "token's name" in w.message]
 
 
+@pytest.mark.parametrize("engine", ["Join", '"Join"', "Set", "Buffer"])
+def test_an_engine_that_there_is_not_is_one_error_whatever_its_options_are(engine: str) -> None:
+    options = 'ENGINE_JOIN_STRICTNESS "ANY"\nENGINE_JOIN_TYPE "LEFT"\nENGINE_KEY_COLUMNS "a"\n'
+    error = only_error("x.datasource", f"SCHEMA >\n    a String\n\nENGINE {engine}\n{options}")
+    assert error.message.startswith("Engine ") and ("LEFT ANY JOIN" in error.hint) == ("Join" in engine)
+
+
+def test_an_unknown_option_of_an_engine_that_is_nearly_one_is_an_error() -> None:
+    report = "SCHEMA >\n    a String\n\nENGINE MergeTre\nENGINE_SORTNG_KEY a\n"
+    with pytest.raises(ProjectError) as caught:
+        parse_project({"x.datasource": report})
+    assert [e.message.split()[0] for e in caught.value.errors] == ["Engine", "ENGINE_SORTNG_KEY"]
+
+
 @pytest.mark.parametrize(
     ("engine", "hint"),
     [

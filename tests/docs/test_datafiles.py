@@ -10,10 +10,10 @@ from pages import DOCS, code, datafiles, section, tables
 from pipit.datafiles import columns, common, connection, connectors, indexes, layout, parse_project, vocabulary
 from pipit.datafiles.connection import read_connection
 from pipit.datafiles.datasource import read_datasource
-from pipit.datafiles.engines import SUPPORTED
 from pipit.datafiles.pipe import read_pipe
 from pipit.datafiles.resources import NodeType
 from pipit.datafiles.source import Report
+from pipit.datafiles.vocabulary import ENGINES
 from pipit.sql.identifiers import RESERVED_NAMES
 from serving import Workspace
 
@@ -98,7 +98,7 @@ def test_types_and_schedules_are_there() -> None:
 
 def test_engines_indexes_and_refused_columns_are_there() -> None:
     (engines,) = tables(PAGE, "### Engines")
-    assert engines.names()[0] and sorted(code(row[0])[0] for row in engines.rows) == sorted(SUPPORTED)
+    assert engines.names()[0] and sorted(code(row[0])[0] for row in engines.rows) == sorted(ENGINES)
     (types,) = re.findall(r"Types are (.+?), with", section(PAGE, "### Indexes"), re.DOTALL)
     assert sorted(code(types)) == sorted(indexes.SUPPORTED)
     refused = next(table for table in tables(PAGE, "### Columns") if table.header[0] == "written")

@@ -170,8 +170,9 @@ async def test_what_folds_away_by_value_is_still_seen(tables: Any) -> None:
 
 async def test_an_allowed_object(tables: Any) -> None:
     raw = await tables.explain("SELECT dictGet('x.dic', 'v', 1)", raw=True)
-    with pytest.raises(ReadRefused):
+    with pytest.raises(ReadRefused) as refused:
         check_reads(raw, allowed_tables=frozenset())
+    assert "join" in refused.value.hint
     with pytest.raises(ReadRefused):
         check_reads(raw, allowed_tables=frozenset(), allowed_objects=frozenset({"x.other"}))
     check_reads(raw, allowed_tables=frozenset(), allowed_objects=frozenset({"x.dic"}))

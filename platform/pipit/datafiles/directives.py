@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pipit.datafiles import values, vocabulary
 from pipit.datafiles.source import MAX_FILE_CHARACTERS, Report
 from pipit.datafiles.vocabulary import Kind
-from pipit.suggest import did_you_mean
+from pipit.suggest import closest, did_you_mean
 
 _SWALLOWED = re.compile(
     r"((?:SQL|SCHEMA|INDEXES|ROW_POLICY)[ \t]*>"
@@ -22,6 +22,8 @@ _SWALLOWED = re.compile(
     r"|TOKEN[ \t]+\S+[ \t]+(?:READ|APPEND)"
     r"|INCLUDE[ \t]+\S+\.incl\b.*)"
 )
+_ENGINE = re.compile(r"^[ \t]*ENGINE[ \t]+(.*?)[ \t]*$", re.M | re.I)
+_ENGINES = frozenset(engine.lower() for engine in vocabulary.ENGINES)
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
@@ -161,6 +163,8 @@ def _allowed(report: Report, kind: Kind, word: str, directive: Directive) -> boo
     if name not in vocabulary.OPTIONS[kind]:
         if kind == "pipe" and name in vocabulary.ENGINE_WORDS:
             return True  # Classic wrote the target's engine into the materialized node; `pipe` decides
+        if name.startswith("ENGINE_") and _has_unknown_engine(report):
+            return False  # an option of that engine, which has an error of its own
         report.error(f"{word} is not a valid option in {kind} files.", directive.offset, _suggestion(word, name, kind))
         return False
     if name in vocabulary.ONLY_BLOCKS and not directive.block:
@@ -172,6 +176,12 @@ def _allowed(report: Report, kind: Kind, word: str, directive: Directive) -> boo
         )
         return False
     return True
+
+
+def _has_unknown_engine(report: Report) -> bool:
+    """Whether some ENGINE is none of those that there are, nor nearly one: nothing can be said of its options."""
+    named = [values.unquoted(found[1]) or "" for found in _ENGINE.finditer(report.text)]
+    return any(name.lower() not in _ENGINES and not closest(name, vocabulary.ENGINES) for name in named)
 
 
 def _suggestion(word: str, name: str, kind: Kind) -> str:

@@ -9,19 +9,11 @@ from pipit.datafiles import values
 from pipit.datafiles.directives import Directive
 from pipit.datafiles.resources import Column, Engine, Position
 from pipit.datafiles.source import Report
+from pipit.datafiles.vocabulary import ENGINES
 from pipit.suggest import closest, did_you_mean
 
-SUPPORTED = (
-    "MergeTree",
-    "ReplacingMergeTree",
-    "SummingMergeTree",
-    "AggregatingMergeTree",
-    "CollapsingMergeTree",
-    "VersionedCollapsingMergeTree",
-    "Null",
-)
 # Those that make one row of several with the same sorting key, when they merge or with FINAL.
-MERGING = frozenset(SUPPORTED) - {"MergeTree", "Null"}
+MERGING = frozenset(ENGINES) - {"MergeTree", "Null"}
 _NEEDS_SORTING_KEY = ("ReplacingMergeTree", "CollapsingMergeTree", "VersionedCollapsingMergeTree")
 _REQUIRED = {"CollapsingMergeTree": ("sign",), "VersionedCollapsingMergeTree": ("sign", "version")}
 _COLUMN_OPTIONS = ("ver", "is_deleted", "sign", "version")
@@ -100,17 +92,17 @@ def _name(report: Report, directive: Directive | None) -> tuple[str, bool]:
     if directive is None:
         return "MergeTree", True
     name = values.unquoted(directive.text) or ""
-    known = {engine.lower(): engine for engine in SUPPORTED}
+    known = {engine.lower(): engine for engine in ENGINES}
     if name.lower() in known:
         return known[name.lower()], True
-    listed = ", ".join(SUPPORTED)
+    listed = ", ".join(ENGINES)
     if not name:
         report.error("ENGINE needs a name", directive.offset, f"One of {listed}.")
     else:
         report.error(
             f"Engine {name} is not supported, supported engines include: {listed}", directive.first, _hint(name)
         )
-    meant = closest(name, SUPPORTED)
+    meant = closest(name, ENGINES)
     return meant or "MergeTree", bool(meant)
 
 
@@ -118,9 +110,14 @@ def _hint(name: str) -> str:
     """What to write instead."""
     if name.startswith("Replicated"):
         return f"Write {name.removeprefix('Replicated')}: replication is the server's business."
+    if name == "Join":
+        return (
+            "A ReplacingMergeTree with its ENGINE_KEY_COLUMNS as ENGINE_SORTING_KEY holds the last row of each key: "
+            "read it with LEFT ANY JOIN, instead of joinGet."
+        )
     if "(" in name:
         return "Options of an engine have lines of their own, such as ENGINE_VER."
-    return did_you_mean(name, SUPPORTED)
+    return did_you_mean(name, ENGINES)
 
 
 def _bare(name: str) -> str:

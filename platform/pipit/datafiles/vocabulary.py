@@ -10,6 +10,15 @@ from typing import Literal
 
 Kind = Literal["datasource", "pipe", "connection"]
 
+ENGINES = (
+    "MergeTree",
+    "ReplacingMergeTree",
+    "SummingMergeTree",
+    "AggregatingMergeTree",
+    "CollapsingMergeTree",
+    "VersionedCollapsingMergeTree",
+    "Null",
+)
 ENGINE_OPTIONS = frozenset(
     {
         "ENGINE_SORTING_KEY",

@@ -208,6 +208,8 @@ def check_reads(reads: Reads, *, allowed_tables: frozenset[str], allowed_objects
         reason = function_verdict(name)
         if reason and not (name in OBJECT_FUNCTIONS and reads.objects and reads.objects <= allowed_objects):
             hint = "" if is_function(name) else did_you_mean(name, function_names())
+            if name in OBJECT_FUNCTIONS:
+                hint = "Read the data source of that name with a join, such as LEFT ANY JOIN."
             raise ReadRefused(f"The function {name} is not allowed: {reason}.", hint=hint)
     for name in sorted(reads.settings - ALLOWED_SETTINGS):
         raise ReadRefused(f"The setting {name} is not allowed.")
