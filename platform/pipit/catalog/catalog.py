@@ -158,7 +158,7 @@ class Catalog:
                 raise Conflict("The default workspace cannot be deleted: its admin token manages the others")
             environments = self.environments(workspace_id)
             for environment in environments:
-                await self.state.put_environment(environment, deleted=True)
+                await self.state.delete_environment(environment)
             await self.state.delete_workspace(row)
             self._snapshots = {place: s for place, s in self._snapshots.items() if place[0] != workspace_id}
             self._broken = {place: w for place, w in self._broken.items() if place[0] != workspace_id}
@@ -179,15 +179,11 @@ class Catalog:
         async with self._changing:
             workspace = self.snapshot(workspace_id).workspace
             rows = self.environments(workspace_id)
-            # One letter's case must not decide whose rows a token opens, nor what a file system takes for one name.
-            taken = next((row.name for row in rows if row.name.lower() == name.lower()), None)
-            if taken is not None:
-                raise Conflict(f"There is already an environment named '{taken}'", hint="Choose another name.")
             if len(rows) >= MAX_ENVIRONMENTS:
                 raise BadRequest(f"A workspace has at most {MAX_ENVIRONMENTS} environments", hint="Delete one.")
             database = await self._free_database(f"{_DATABASE_PREFIX}{workspace.name}__{name}")
             row = EnvironmentRow(workspace_id, str(uuid.uuid4()), name, database, now())
-            await self.state.put_environment(row)
+            await self.state.add_environment(row)
             await self._load_environment(row)
         return self.snapshot(workspace_id, name)
 
@@ -198,7 +194,7 @@ class Catalog:
             gone = next((row for row in rows if row.name == name), None)
             if gone is None:
                 raise NotFound(f"The environment '{name[:80]}' does not exist")
-            await self.state.put_environment(gone, deleted=True)
+            await self.state.delete_environment(gone)
             self._environments = dict(self._environments) | {workspace_id: tuple(r for r in rows if r is not gone)}
             self._place((workspace_id, name), None, None)
         return gone

@@ -4,14 +4,18 @@ Rows are only ever appended; of the rows of a key the one with the highest `vers
 LIMIT 1 BY key`); only jobs are forgotten after a while. A deployment is live when its one row says so, and that row
 holds all of it: files, names of tables, tokens. There is no second step that could be lost. Nothing here is cached;
 `Catalog` holds what was read. What opens something (secrets, tokens) is encrypted where the server has keys (`Seals`).
+
+Of two writers that have read the same rows of a table, one appends; the other one reads again, and decides again
+(`_append`). Jobs and paused copies have one writer each, and go without.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -20,7 +24,7 @@ import msgspec
 
 from pipit.catalog.sealing import NO_SEALS, Seals
 from pipit.engine.client import Engine
-from pipit.errors import Conflict, DiskFull
+from pipit.errors import Conflict, DiskFull, Unavailable
 
 log = logging.getLogger("pipit.catalog")
 
@@ -65,8 +69,19 @@ _SEALED: Mapping[str, str] = {
 }
 _BEING_SEALED = "_being_sealed"  # behind the name of the table that takes a table's place
 _RESEALED_ROWS = 20  # at once: a deployment's row has all of its files
-# State rows are few and must be on disk when the call returns.
+_OF_ONE_WRITER = frozenset({"jobs", "paused_copies"})
+# State rows are few and must be on disk when the call returns. A writer that slept while more rows than the window
+# were appended could take its turn again.
+_WINDOW = 10_000
+_WINDOWS = {
+    "non_replicated_deduplication_window": _WINDOW,
+    "replicated_deduplication_window": _WINDOW,
+    "replicated_deduplication_window_seconds": 365 * 24 * 3600,
+}
 _DURABLE_TABLE = "fsync_after_insert=1, fsync_part_directory=1"
+# A token whose row is nowhere to be seen belongs to a writer that was killed between the two, after this.
+_BURNT_SECONDS, _LOOK_SECONDS = 1.0, 0.05
+_TRIES = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,9 +196,13 @@ class State:
         for table, columns in _TABLES.items():
             if table not in there:
                 await self._engine.command(
-                    f"CREATE TABLE IF NOT EXISTS `{DATABASE}`.`{table}` ({columns}, version UInt64) "
-                    f"ENGINE = MergeTree ORDER BY ({_KEYS[table]}, version) SETTINGS {_DURABLE_TABLE}"
+                    f"CREATE TABLE IF NOT EXISTS `{DATABASE}`.`{table}` ({columns}, version UInt64, writer String) "
+                    f"ENGINE = MergeTree ORDER BY ({_KEYS[table]}, version) "
+                    f"SETTINGS {_DURABLE_TABLE}, {_windows()}"
                 )
+            elif table not in _OF_ONE_WRITER and "writer" not in there[table]:
+                await self._engine.command(f"ALTER TABLE `{DATABASE}`.`{table}` MODIFY SETTING {_windows()}")
+                await self._add_column(there, table, "writer")
             newest = await self._engine.rows(f"SELECT max(version) AS version FROM `{DATABASE}`.`{table}`")
             # A clock that was set back must not make new rows older than those that are there.
             self._last_version = max(self._last_version, int(newest[0]["version"]))
@@ -240,21 +259,15 @@ class State:
         return [WorkspaceRow(r["id"], r["name"], r["database"], r["admin_token"]) for r in rows]
 
     async def add_workspace(self, name: str, database: str, admin_token: str, *, id: str = "") -> WorkspaceRow:
-        if any(w.name == name for w in await self.workspaces()):
-            raise Conflict(f"There is already a workspace named '{name}'", hint="Choose another name.")
+        """Raises Conflict if the name is taken, or the database, also by a workspace that was deleted."""
+
+        async def free() -> None:
+            if any(w.name == name for w in await self.workspaces()):
+                raise Conflict(f"There is already a workspace named '{name}'", hint="Choose another name.")
+            await self._free(database)
+
         row = WorkspaceRow(id or str(uuid.uuid4()), name, database, admin_token)
-        await self._append(
-            "workspaces",
-            [
-                {
-                    "id": row.id,
-                    "name": name,
-                    "database": database,
-                    "admin_token": admin_token,
-                    "deleted": False,
-                }
-            ],
-        )
+        await self._append("workspaces", [asdict(row) | {"deleted": False}], free)
         return row
 
     async def delete_workspace(self, row: WorkspaceRow) -> None:
@@ -282,21 +295,24 @@ class State:
         )
 
     async def commit_deployment(self, workspace_id: str, deployment: DeploymentRow) -> None:
-        """The one row that makes a deployment live."""
-        await self._append(
-            "deployments",
-            [
-                {
-                    "workspace_id": workspace_id,
-                    "id": deployment.id,
-                    "live": True,
-                    "created_at": deployment.created_at,
-                    "files": msgspec.json.encode(dict(deployment.files)).decode(),
-                    "tables": msgspec.json.encode(deployment.tables).decode(),
-                    "tokens": msgspec.json.encode(deployment.tokens).decode(),
-                }
-            ],
-        )
+        """The one row that makes a deployment live. Raises Conflict where a later one is, or another of its number."""
+
+        async def newest() -> None:
+            live = await self.deployment(workspace_id)
+            ours = (deployment.id, deployment.created_at)
+            if live is not None and (live.id, live.created_at) != ours and live.id >= deployment.id:
+                raise Conflict(f"Deployment {live.id} went live meanwhile", hint="See what it changed, and try again.")
+
+        row = {
+            "workspace_id": workspace_id,
+            "id": deployment.id,
+            "live": True,
+            "created_at": deployment.created_at,
+            "files": msgspec.json.encode(dict(deployment.files)).decode(),
+            "tables": msgspec.json.encode(deployment.tables).decode(),
+            "tokens": msgspec.json.encode(deployment.tokens).decode(),
+        }
+        await self._append("deployments", [row], newest)
 
     async def give_up_deployment(self, workspace_id: str, deployment: DeploymentRow) -> None:
         """Once this returns, the deployment is not live and never will be, even if its row is still on its way.
@@ -370,8 +386,21 @@ class State:
         gone = await self._latest("workspaces", "database", where="deleted")
         return {row["database"] for row in gone} | {e.database for e in await self._environments("deleted")}
 
-    async def put_environment(self, row: EnvironmentRow, *, deleted: bool = False) -> None:
-        await self._append("environments", [asdict(row) | {"deleted": deleted}])
+    async def add_environment(self, row: EnvironmentRow) -> None:
+        """Raises Conflict if the workspace has one of its name, in whatever case, or the database is taken."""
+
+        async def free() -> None:
+            # One letter's case must not decide whose rows a token opens, nor what a file system takes for one name.
+            mine = (e.name for e in await self.environments() if e.workspace_id == row.workspace_id)
+            taken = next((name for name in mine if name.lower() == row.name.lower()), None)
+            if taken is not None:
+                raise Conflict(f"There is already an environment named '{taken}'", hint="Choose another name.")
+            await self._free(row.database)
+
+        await self._append("environments", [asdict(row) | {"deleted": False}], free)
+
+    async def delete_environment(self, row: EnvironmentRow) -> None:
+        await self._append("environments", [asdict(row) | {"deleted": True}])
 
     async def jobs(self, *, since: datetime) -> list[tuple[str, dict[str, Any]]]:
         """Place and fields of each job that was written to since then, oldest first; older ones are forgotten."""
@@ -429,11 +458,58 @@ class State:
         )
         return [self._opened(table, row) for row in rows]
 
-    async def _append(self, table: str, rows: Sequence[Mapping[str, object]]) -> None:
+    async def _free(self, database: str) -> None:
+        if database in await self.databases():
+            raise Conflict(f"The database '{database}' was taken meanwhile", hint="Try again.")
+
+    async def _append(
+        self,
+        table: str,
+        rows: Sequence[Mapping[str, object]],
+        check: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        """`check` reads what has to hold, and raises where it does not. It is asked of the rows that ours follow.
+
+        Each insert has a deduplication token that names the newest row which was there before it: of those with the
+        same token the engine takes one, and none says which. So the writer looks for its own id.
+        """
         if not rows:
             return
-        versioned = [self._sealed(table, row) | {"version": self._next_version()} for row in rows]
-        await self._engine.insert(f"`{DATABASE}`.`{table}`", versioned)
+        sealed = [self._sealed(table, row) for row in rows]
+        if table in _OF_ONE_WRITER:
+            await self._insert(table, sealed, self._next_version(), "", "")
+            return
+        writer = uuid.uuid4().hex
+        burnt, before, since = 0, -1, 0.0
+        for _ in range(_TRIES):
+            newest = await self._engine.rows(f"SELECT max(version) AS version FROM `{DATABASE}`.`{table}`")
+            seen = int(newest[0]["version"])
+            if seen != before:
+                burnt, before, since = 0, seen, time.monotonic()
+            elif time.monotonic() - since > _BURNT_SECONDS:
+                burnt, since = burnt + 1, time.monotonic()
+            if check is not None:
+                await check()
+            self._last_version = max(self._last_version, seen)
+            await self._insert(table, sealed, self._next_version(), writer, f"{table} after {seen} ({burnt})")
+            won = {"writer": writer}
+            if await self._engine.rows(
+                f"SELECT 1 FROM `{DATABASE}`.`{table}` WHERE writer = {{writer:String}} LIMIT 1", won
+            ):
+                return
+            await asyncio.sleep(_LOOK_SECONDS)
+        raise Unavailable("Other servers write to the state all the time", hint="Try again in a moment.", retry_after=5)
+
+    async def _insert(
+        self, table: str, rows: Sequence[Mapping[str, object]], version: int, writer: str, token: str
+    ) -> None:
+        numbered = [dict(row) | {"version": version + n} for n, row in enumerate(rows)]
+        self._last_version = version + len(rows) - 1
+        settings: dict[str, str | int] = {}
+        if token:
+            numbered = [row | {"writer": writer} for row in numbered]
+            settings = {"insert_deduplicate": 1, "insert_deduplication_token": token}
+        await self._engine.insert(f"`{DATABASE}`.`{table}`", numbered, settings=settings)
 
     def _sealed(self, table: str, row: Mapping[str, Any]) -> dict[str, Any]:
         column = _SEALED.get(table, "")
@@ -451,6 +527,10 @@ class State:
     def _next_version(self) -> int:
         self._last_version = max(self._last_version + 1, time.time_ns() // 1000)
         return self._last_version
+
+
+def _windows() -> str:
+    return ", ".join(f"{name}={value}" for name, value in _WINDOWS.items())
 
 
 def _being_sealed(table: str) -> str:
