@@ -4,6 +4,7 @@ its own.
 
 from __future__ import annotations
 
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -14,6 +15,10 @@ from pipit.engine import Engine, open_engine
 
 pytest_plugins = ["serving"]
 fuzz.load_profile()
+
+# What a shell runs in the background ignores it, and so would the commands that tests interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The files that take longest begin first, so that no process is left with one at the end.
 LONGEST = (

@@ -416,7 +416,7 @@ async def test_a_schema_of_hundreds_of_columns(engine: Engine, tmp_path: Path) -
     for n in range(250):
         row.setdefault(f"group_{n % 20}", {})[f"column_number_{n}"] = values[n % 5]
     broken = {**row, "group_3": {}, "group_7": [1]}
-    async with place.ingest(wait_seconds=60) as ingest:
+    async with place.ingest(wait_seconds=240) as ingest:
         result = await ingest.append(place.target, lines(row, broken, row), wait=True)
     assert (result.successful_rows, result.quarantined_rows) == (2, 1)
     assert await place.count("q1_events", "sum(length(c__error))") >= 25
@@ -424,7 +424,7 @@ async def test_a_schema_of_hundreds_of_columns(engine: Engine, tmp_path: Path) -
 
 async def test_many_small_requests_with_a_bad_row_among_them(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "SEAL_REQUESTS", 300)
-    async with place.ingest(wait_seconds=60) as ingest:
+    async with place.ingest(wait_seconds=240) as ingest:
         async with ingest.paused(place.database, "d1_events"):
             bodies = [b'{"id": 1}' if n % 100 else b"bad" for n in range(1000)]
             waiting = [asyncio.create_task(ingest.append(place.target, body, wait=True)) for body in bodies]
