@@ -41,7 +41,7 @@ from pipit.api.requests import viewer_of
 from pipit.catalog.snapshot import Snapshot, Workspace
 from pipit.datafiles import read_project
 from pipit.query.formats import JSON
-from pipit.query.read import PipeQuery
+from pipit.query.queries import PipeQuery, Read
 from pipit.server import Server
 
 ENVIRONMENT_ROWS = 20_000
@@ -90,7 +90,7 @@ async def straight_for(server: Server, pipe: str, tokens: Sequence[str]) -> list
     found = []
     for text in tokens:
         viewer, snapshot = viewer_of(server, text)
-        plan = await server.reader.plan(snapshot, viewer, PipeQuery(pipe, RequestParams(()), JSON))
+        plan = await server.reader.plan(Read(snapshot, viewer, PipeQuery(pipe, RequestParams(()), JSON)))
         found.append(straight(engine_of(server), snapshot, plan))
     return found
 
@@ -101,7 +101,7 @@ async def planning(server: Server, pipe: str, tokens: Sequence[str], reads: int 
     for number in range(len(tokens) + reads):
         started = time.perf_counter()
         viewer, snapshot = viewer_of(server, tokens[number % len(tokens)])
-        await server.reader.plan(snapshot, viewer, PipeQuery(pipe, RequestParams(()), JSON))
+        await server.reader.plan(Read(snapshot, viewer, PipeQuery(pipe, RequestParams(()), JSON)))
         if number >= len(tokens):
             times.append(time.perf_counter() - started)
     return statistics.median(times) * 1e6

@@ -30,7 +30,7 @@ from pipit.datafiles import read_project
 from pipit.demo.events import history
 from pipit.ingest import target_of
 from pipit.query.formats import JSON
-from pipit.query.read import PipeQuery
+from pipit.query.queries import PipeQuery, Read
 
 
 async def serve(pipe: str, days: int, profile: str) -> None:
@@ -54,7 +54,7 @@ async def serve(pipe: str, days: int, profile: str) -> None:
             context={"customer_id": "acme"},
         )
         security = Authenticator().check(token, server.catalog.keyring)
-        plan = await server.reader.plan(snapshot, security, PipeQuery(pipe, RequestParams(()), JSON))
+        plan = await server.reader.plan(Read(snapshot, security, PipeQuery(pipe, RequestParams(()), JSON)))
         engine = engine_of(server)
         targets = [
             Target("pipit", port, [get(f"/v0/pipes/{pipe}.json", token)], "same"),

@@ -12,7 +12,8 @@ from pipit.access.params import RequestParams
 from pipit.errors import PipitError, QueryTimeout, TooLarge
 from pipit.query.formats import JSON, NDJSON, Format
 from pipit.query.limits import Limits
-from pipit.query.read import PipeQuery, Reader, SqlQuery
+from pipit.query.queries import PipeQuery, Read, SqlQuery
+from pipit.query.read import Reader
 from projects import ROWS, TENANTS
 from serving import Workspace
 
@@ -25,7 +26,7 @@ async def run(workspace: Workspace, sql: str, limits: Limits, format: Format = J
     snapshot = workspace.server.catalog.snapshot(workspace.id)
     security = workspace.server.authenticator.check(workspace.admin_token, workspace.server.catalog.keyring)
     reader = Reader(workspace.server.engine, limits)
-    async with reader.open(snapshot, security, SqlQuery(sql, RequestParams(), format)) as answer:
+    async with reader.open(Read(snapshot, security, SqlQuery(sql, RequestParams(), format))) as answer:
         return b"".join([chunk async for chunk in answer.chunks])
 
 
@@ -98,7 +99,7 @@ async def test_the_bytes_of_an_answer_under_a_filter_count(workspace: Workspace)
     security = server.authenticator.check(workspace.tenant("wide", customer_id="a"), server.catalog.keyring)
     reader = Reader(server.engine, Limits(result_bytes=1_000_000))
     with pytest.raises(TooLarge):
-        async with reader.open(snapshot, security, PipeQuery("wide", RequestParams(), JSON)):
+        async with reader.open(Read(snapshot, security, PipeQuery("wide", RequestParams(), JSON))):
             pass
 
 

@@ -70,7 +70,7 @@ class Given:
 async def answer(client: Client, chunks: Chunks, method: str = "GET", format: Format = NDJSON) -> Given:
     reader = Given(chunks, format)
     anything = cast(Any, None)
-    response = ReadResponse(cast(Reader, reader), anything, anything, anything, request_id="1", headers={"X-A": "b"})
+    response = ReadResponse(cast(Reader, reader), anything, headers={"X-A": "b"})
     async with asyncio.timeout(10):
         scope = {"type": "http", "method": method, "path": "/", "query_string": b"", "headers": []}
         await response(scope, client.receive, client.send)

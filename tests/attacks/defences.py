@@ -120,9 +120,9 @@ DEFENCES: tuple[Defence, ...] = (
     ),
     Defence(
         "filters of unknown data sources",
-        "query/read.py",
-        "        check_scopes(snapshot, security)\n        statement",
-        "        statement",
+        "query/planner.py",
+        "            check_scopes(snapshot, security)\n",
+        "            pass\n",
         (f"{_CHECKS}::test_a_filter_on_nothing_is_not_no_filter",),
     ),
     Defence(
@@ -135,9 +135,9 @@ DEFENCES: tuple[Defence, ...] = (
     # --- query/read.py: the order of a read
     Defence(
         "filters",
-        "query/read.py",
-        '            check_strict(examined)\n            settings["additional_table_filters"] = filter_setting(filters)',
-        "            check_strict(examined)",
+        "query/planner.py",
+        '            settings["additional_table_filters"] = filter_setting(applied)',
+        "            pass",
         (f"{_CHECKS}::test_a_target_with_a_policy_is_filtered", _PARAMETERS),
     ),
     Defence(
@@ -149,7 +149,7 @@ DEFENCES: tuple[Defence, ...] = (
     ),
     Defence(
         "filter map check",
-        "query/read.py",
+        "query/planner.py",
         "        filters = filters_for(snapshot, security, reads)\n        check_filters(snapshot, security, reads, filters)",
         "        filters = filters_for(snapshot, security, reads)",
         (f"{_CHECKS}::test_b_a_lost_filter_stops_the_query",),
@@ -163,35 +163,35 @@ DEFENCES: tuple[Defence, ...] = (
     ),
     Defence(
         "readonly",
-        "query/read.py",
-        '        settings["readonly"] = 1\n',
-        "",
+        "query/planner.py",
+        '            settings["readonly"] = 1\n',
+        "            pass\n",
         (f"{_CHECKS}::test_readonly_holds_where_everything_before_it_failed",),
     ),
     Defence(
         "other workspace",
-        "query/read.py",
+        "query/planner.py",
         "if security.workspace_id != snapshot.workspace.id:",
         "if False:",
         (f"{_CHECKS}::test_a_token_of_another_workspace",),
     ),
     Defence(
         "uniform errors",
-        "query/read.py",
+        "query/disclosure.py",
         "    if not isinstance(error, SqlError):\n        return error",
         "    if error:\n        return error",
         (f"{_CHECKS}::test_a_tenant_gets_one_text_for_every_failure",),
     ),
     Defence(
         "strict settings",
-        "query/read.py",
+        "query/planner.py",
         "            settings |= STRICT\n",
         "            pass\n",
         (f"{_CHECKS}::test_statistics_are_not_for_tenants",),
     ),
     Defence(
         "strict under fixed parameters",
-        "query/read.py",
+        "query/planner.py",
         "if filters or confined:",
         "if filters:",
         ("tests/query/test_scopes.py::test_fixed_params_are_strict_too",),
@@ -241,14 +241,14 @@ DEFENCES: tuple[Defence, ...] = (
     ),
     Defence(
         "secrets are for admins",
-        "query/read.py",
+        "query/queries.py",
         "secrets = snapshot.secrets if security.manages_workspace else {}",
         "secrets = snapshot.secrets",
         (f"{_CHECKS}::test_secrets_are_for_admins",),
     ),
     Defence(
         "no q for tenants",
-        "query/read.py",
+        "query/queries.py",
         "            if security.is_tenant:\n                raise Forbidden(\"A JWT cannot use 'q'",
         "            if False:\n                raise Forbidden(\"A JWT cannot use 'q'",
         (f"{_PARAMETERS}::test_a_tenant_sends_no_sql_with_a_pipe",),
@@ -278,8 +278,8 @@ DEFENCES: tuple[Defence, ...] = (
     Defence(
         "time of a read",
         "query/limits.py",
-        '"max_execution_time": limits.seconds, "max_result_bytes"',
-        '"max_execution_time": 0, "max_result_bytes"',
+        "    seconds = purpose.seconds or limits.seconds\n",
+        "    seconds = 600\n",
         (f"{_OUTPUTS}::test_the_engine_has_a_bound_for_each_read",),
     ),
     Defence(
@@ -476,8 +476,8 @@ DEFENCES: tuple[Defence, ...] = (
     ),
     Defence(
         "FIXED_PARAMS of pipes that a template names",
-        "query/read.py",
-        "        grants.fixes(security, query.pipe, fixed, (n for p in composed.pipes for n in snapshot.pipes[p].fixed_params))\n",
+        "query/queries.py",
+        "        grants.fixes(security, self.pipe, fixed, (n for p in composed.pipes for n in snapshot.pipes[p].fixed_params))\n",
         "",
         (f"{_PARAMETERS}::test_fixed_params_must_be_fixed_by_who_reads_through_another_pipe",),
     ),
@@ -1092,7 +1092,7 @@ DEFENCES: tuple[Defence, ...] = (
     Defence(
         "an answer is counted until its last byte",
         "query/read.py",
-        "async with self._unread.held(security), running() as chunks:",
+        "async with self._unread.held(read.security), running() as chunks:",
         "async with running() as chunks:",
         ("tests/query/test_held.py",),
     ),
@@ -1113,7 +1113,7 @@ DEFENCES: tuple[Defence, ...] = (
     ),
     Defence(
         "an error does not quote a secret",
-        "query/read.py",
+        "query/disclosure.py",
         "        if not holds_secret(params):\n",
         "        if True:\n",
         (f"{_SECRETS}::test_an_error_does_not_quote_a_secret",),
@@ -1285,7 +1285,7 @@ DEFENCES: tuple[Defence, ...] = (
     Defence(
         "cache key: whose it is",
         "query/cache.py",
-        "        _reader(security, pipe),\n",
+        "        _reader(plan.read.security, pipe),\n",
         "",
         (
             f"{_KEY}::test_whatever_reaches_the_engine_is_in_the_key",
@@ -1463,7 +1463,7 @@ DEFENCES: tuple[Defence, ...] = (
     ),
     Defence(
         "environment: token and snapshot agree",
-        "query/read.py",
+        "query/planner.py",
         "if security.environment != snapshot.workspace.environment:",
         "if False:",
         (f"{_ENVIRONMENTS}::test_a_read_refuses_a_snapshot_of_another_environment",),
@@ -1513,7 +1513,7 @@ DEFENCES: tuple[Defence, ...] = (
     ),
     Defence(
         "environment: the workspace's secrets",
-        "query/read.py",
+        "query/queries.py",
         "secrets = snapshot.secrets if security.manages_workspace else {}",
         "secrets = snapshot.secrets",
         (f"{_ENVIRONMENTS}::test_an_admin_of_an_environment_manages_nothing",),
@@ -1574,8 +1574,8 @@ DEFENCES: tuple[Defence, ...] = (
     ),
     Defence(
         "one answer to a tenant's text",
-        "query/read.py",
-        "return error if told else QueryRefused(request_id)",
+        "query/disclosure.py",
+        "return error if told else QueryRefused(read.request_id)",
         "return error",
         (f"{_SQL}::test_e04_e05_nothing_beside_the_rows",),
     ),
@@ -1783,7 +1783,7 @@ DEFENCES: tuple[Defence, ...] = (
     Defence(
         "what hung is not asked again at once",
         "query/read.py",
-        "            self._breaker.check(security, asked)",
+        "            self._breaker.check(read.security, read.asked)",
         "            pass",
         ("tests/query/test_hang_breaker.py",),
     ),
@@ -1810,7 +1810,7 @@ DEFENCES: tuple[Defence, ...] = (
     ),
     Defence(
         "no answer from what a part knows of a column, for endpoints",
-        "query/read.py",
+        "query/planner.py",
         "                settings |= WHOLE_COLUMNS\n",
         "                pass\n",
         (f"{_MIXED}::test_no_key_and_no_type_of_a_hidden_value_shows",),

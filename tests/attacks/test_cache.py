@@ -16,7 +16,8 @@ from pipit.catalog.services import SERVICES, physical_name
 from pipit.engine import Engine
 from pipit.errors import PipitError
 from pipit.query.formats import JSON
-from pipit.query.read import PipeQuery, Reader
+from pipit.query.queries import PipeQuery, Read
+from pipit.query.read import Reader
 from projects import CANARY, ROWS, TENANTS, column, event
 from serving import Reply, Workspace
 
@@ -80,7 +81,7 @@ def of(reply: Reply) -> set[str]:
 async def read(reader: Reader, workspace: Workspace, token: str, pipe: str, **params: str) -> bytes:
     security, snapshot = viewer_of(workspace.server, token)
     sent = RequestParams(tuple(Parameter("query", k, v) for k, v in params.items()))
-    async with reader.open(snapshot, security, PipeQuery(pipe, sent, JSON)) as answer:
+    async with reader.open(Read(snapshot, security, PipeQuery(pipe, sent, JSON))) as answer:
         return b"".join([chunk async for chunk in answer.chunks])
 
 
@@ -304,7 +305,7 @@ async def test_e10_no_tenant_can_tell_what_another_asked(project: Workspace) -> 
 
 async def test_f11_the_engines_query_cache_is_off(project: Workspace) -> None:
     security, snapshot = viewer_of(project.server, who(project, "a"))
-    plan = await project.server.reader.plan(snapshot, security, PipeQuery("latest", RequestParams(()), JSON))
+    plan = await project.server.reader.plan(Read(snapshot, security, PipeQuery("latest", RequestParams(()), JSON)))
     assert plan.settings["use_query_cache"] == 0
     before = await project.rows("/v0/pipes/latest.json", token=who(project, "a"))
     await project.send("events", [event("a", 60)])
@@ -326,7 +327,7 @@ async def test_e13_the_query_condition_cache_carries_nothing_over(project: Works
         rows = await project.rows("/v0/pipes/rare.json", token=project.tenant("rare", customer_id=customer))
         assert column(rows, "customer_id") == [customer]
     security, snapshot = viewer_of(project.server, project.tenant("rare", customer_id="a"))
-    plan = await project.server.reader.plan(snapshot, security, PipeQuery("rare", RequestParams(()), JSON))
+    plan = await project.server.reader.plan(Read(snapshot, security, PipeQuery("rare", RequestParams(()), JSON)))
     assert plan.settings["use_query_condition_cache"] == 0
     reply = await project.get(f"/v0/sql?q={quote('SELECT 1 SETTINGS use_query_condition_cache = 1')}")
     assert reply.status == 400

@@ -14,7 +14,8 @@ from pipit.query import secure
 from pipit.query.compose import Prepared
 from pipit.query.examine import Examined
 from pipit.query.formats import JSON
-from pipit.query.read import PipeQuery, Reader
+from pipit.query.queries import PipeQuery, Read
+from pipit.query.read import Reader
 from pipit.sql.precheck import check_text
 from pipit.sql.tree import Reads, check_reads
 from projects import CANARY, DAILY, EVENTS, ROWS, TENANTS, column
@@ -134,7 +135,7 @@ async def test_a_filter_of_the_token_only_narrows(workspace: Workspace) -> None:
 async def test_b_a_lost_filter_stops_the_query(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     await deployed(workspace)
     token = workspace.tenant("latest", customer_id="a")
-    monkeypatch.setattr("pipit.query.read.filters_for", lambda *_: {})
+    monkeypatch.setattr("pipit.query.planner.filters_for", lambda *_: {})
     reply = await workspace.get("/v0/pipes/latest.json", token=token)
     assert str(CANARY) not in reply.text
     assert (reply.status, reply.json["code"]) == (403, "read_refused")
@@ -213,7 +214,7 @@ async def test_c_hostile_sql_does_not_deploy_and_does_not_run(workspace: Workspa
         security = workspace.server.authenticator.check(token, workspace.server.catalog.keyring)
         query = PipeQuery("hostile", RequestParams(), JSON)
         with pytest.raises(PipitError) as caught:
-            async with workspace.server.reader.open(planted, security, query) as answer:
+            async with workspace.server.reader.open(Read(planted, security, query)) as answer:
                 async for _ in answer.chunks:
                     pass
         assert caught.value.status in (400, 403), caught.value
@@ -237,7 +238,7 @@ async def test_c_the_engines_tree_decides_not_our_reading_of_the_text(
     monkeypatch.setattr("pipit.query.compose.prepare", blind)
     reader = Reader(workspace.server.engine)
     with pytest.raises(ReadRefused):
-        await reader.plan(live, security, PipeQuery("latest", RequestParams(), JSON))
+        await reader.plan(Read(live, security, PipeQuery("latest", RequestParams(), JSON)))
 
 
 async def test_c_scalar_subqueries_of_the_examination_see_no_rows(workspace: Workspace) -> None:
@@ -259,7 +260,7 @@ async def test_a_token_of_another_workspace(workspace: Workspace) -> None:
     security = workspace.server.authenticator.check(other.admin_token, workspace.server.catalog.keyring)
     snapshot = workspace.server.catalog.snapshot(workspace.id)
     with pytest.raises(PipitError) as caught:
-        await workspace.server.reader.plan(snapshot, security, PipeQuery("latest", RequestParams(), JSON))
+        await workspace.server.reader.plan(Read(snapshot, security, PipeQuery("latest", RequestParams(), JSON)))
     assert caught.value.status == 403
     reply = await workspace.get("/v0/pipes/latest.json", token=other.admin_token)
     assert reply.status == 404 and "latest" in reply.text
@@ -297,7 +298,7 @@ async def test_readonly_holds_where_everything_before_it_failed(
     reader = Reader(workspace.server.engine)
     body = b""
     try:
-        async with reader.open(live, security, PipeQuery("latest", RequestParams(), JSON)) as answer:
+        async with reader.open(Read(live, security, PipeQuery("latest", RequestParams(), JSON))) as answer:
             async for chunk in answer.chunks:
                 body += chunk
     except PipitError:

@@ -17,7 +17,7 @@ from pipit.access.params import RequestParams
 from pipit.catalog.catalog import Catalog
 from pipit.errors import Forbidden, ReadRefused
 from pipit.query.formats import JSON
-from pipit.query.read import PipeQuery
+from pipit.query.queries import PipeQuery, Read
 from pipit.query.secure import filters_for
 from projects import DAILY, TENANTS, event
 from serving import Reply, Workspace
@@ -252,7 +252,7 @@ async def test_a_read_refuses_a_snapshot_of_another_environment(places: Places) 
     for of, at in itertools.permutations(AMOUNTS, 2):
         security = SecurityContext(id, TokenKind.ADMIN, "admin", environment=of)
         with pytest.raises(Forbidden, match="another environment"):
-            await server.reader.plan(server.catalog.snapshot(id, at), security, query)
+            await server.reader.plan(Read(server.catalog.snapshot(id, at), security, query))
 
 
 async def test_a_statement_of_another_place_does_not_run(places: Places) -> None:

@@ -16,7 +16,9 @@ from pipit.api.app import app_for
 from pipit.errors import PipitError
 from pipit.query.formats import JSON
 from pipit.query.limits import Limits
-from pipit.query.read import PipeQuery, Plan, Reader, SqlQuery
+from pipit.query.plan import Plan
+from pipit.query.queries import PipeQuery, Read, SqlQuery
+from pipit.query.read import Reader
 from projects import CANARY, EVENTS, ROWS, TENANTS, column, event
 from serving import Workspace
 
@@ -35,7 +37,7 @@ async def tenants(workspace: Workspace) -> Workspace:
 async def plan_of(workspace: Workspace, pipe: str, token: str, **parameters: Any) -> Plan:
     snapshot = workspace.server.catalog.snapshot(workspace.id)
     security = workspace.server.authenticator.check(token, workspace.server.catalog.keyring)
-    return await workspace.server.reader.plan(snapshot, security, PipeQuery(pipe, RequestParams(), JSON))
+    return await workspace.server.reader.plan(Read(snapshot, security, PipeQuery(pipe, RequestParams(), JSON)))
 
 
 # --- E: beside the rows
@@ -282,7 +284,7 @@ async def test_an_expensive_statement_ends_and_the_engine_lives(workspace: Works
     security = workspace.server.authenticator.check(workspace.admin_token, workspace.server.catalog.keyring)
     reader = Reader(engine, Limits(seconds=1))
     with pytest.raises(PipitError) as caught:
-        async with reader.open(snapshot, security, SqlQuery(EXPENSIVE[name], RequestParams(), JSON)) as answer:
+        async with reader.open(Read(snapshot, security, SqlQuery(EXPENSIVE[name], RequestParams(), JSON))) as answer:
             async for _ in answer.chunks:
                 pass
     assert 400 <= caught.value.status < 500, caught.value

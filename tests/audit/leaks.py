@@ -12,9 +12,9 @@ import pytest
 from pipit.audit.prove.arena import Arena, Place
 from pipit.datafiles import read_project
 from pipit.deploy.validate import Findings, validate
-from pipit.query import compose, examine, read, secure
+from pipit.query import compose, examine, planner, read, secure
 from pipit.query.plan import Plan
-from pipit.query.read import Reader
+from pipit.query.planner import Draft, Planner
 from pipit.sql.identifiers import quote
 
 ROOT = Path(__file__).parents[2]
@@ -93,13 +93,13 @@ def _any_table_function(patch: Patch) -> None:
 def _inner_settings(patch: Patch) -> None:
     """The setting is not refused, and the read is not read-only."""
     _no_examination(patch)
-    plan = Reader.plan
+    plan = Planner.plan
 
-    async def writable(self: Reader, *arguments: Any) -> Plan:
-        found = await plan(self, *arguments)
+    async def writable(self: Planner, draft: Draft, **options: Any) -> Plan:
+        found = await plan(self, draft, **options)
         return replace(found, settings={k: v for k, v in found.settings.items() if k != "readonly"})
 
-    patch.setattr(Reader, "plan", writable)
+    patch.setattr(Planner, "plan", writable)
 
 
 def _dictionary(patch: Patch) -> None:
@@ -134,11 +134,11 @@ def _dictionary(patch: Patch) -> None:
 
 def _one_key(patch: Patch) -> None:
     """The cache forgets who asks."""
-    patch.setattr(read, "key_of", lambda snapshot, security, plan, pipe: f"{snapshot.workspace.id} {pipe}".encode())
+    patch.setattr(read, "key_of", lambda plan: f"{plan.read.snapshot.workspace.id} {plan.read.query.name}".encode())
 
 
 def _statistics(patch: Patch) -> None:
-    patch.setattr(read, "STRICT", {})
+    patch.setattr(planner, "STRICT", {})
 
 
 _ALL = "{% if not defined(everything) %} WHERE customer_id = {{String(customer_id)}} {% end %}"

@@ -15,7 +15,7 @@ from pipit.audit.prove.arena import Arena, open_arena
 from pipit.audit.prove.model import CounterExample, Options, Proof, Verdict
 from pipit.audit.prove.run import prove_in
 from pipit.audit.prove.tenants import SUBJECT
-from pipit.query import barriers, examine, read
+from pipit.query import barriers, examine, planner
 
 pytestmark = pytest.mark.anyio
 
@@ -51,7 +51,7 @@ def project(*queries: str) -> dict[str, str]:
 
 def parts_answer(patch: Patch) -> None:
     """Functions are answered from what a part knows of a column."""
-    patch.setattr(read, "WHOLE_COLUMNS", {})
+    patch.setattr(planner, "WHOLE_COLUMNS", {})
 
 
 def no_barriers(patch: Patch) -> None:

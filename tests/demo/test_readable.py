@@ -9,6 +9,7 @@ import pytest
 from pipit.api.explain import explained, pipe_query
 from pipit.api.requests import viewer_of
 from pipit.demo.readable import readable
+from pipit.query.queries import Read
 from serving import Workspace
 
 pytestmark = pytest.mark.anyio
@@ -26,7 +27,7 @@ FILES = {
 async def plan_of(workspace: Workspace, pipe: str) -> dict[str, Any]:
     await workspace.deploy(FILES)
     viewer, snapshot = viewer_of(workspace.server, workspace.tenant(pipe, tenant="a"))
-    plan = await workspace.server.reader.plan(snapshot, viewer, pipe_query(snapshot, pipe, []))
+    plan = await workspace.server.reader.plan(Read(snapshot, viewer, pipe_query(snapshot, pipe, [])))
     return readable(explained(plan, snapshot, viewer), pipe)
 
 

@@ -62,7 +62,8 @@ async def test_it_finds_what_a_defence_held(world: World, monkeypatch: pytest.Mo
     instead, mode, text = CAUGHT[defence]
     fresh = World(Reader(world.reader._engine, Limits(steady=dict(REPEATABLE))), world.alone, world.full)
     assert (await fresh.compare(mode, text))[1] is None
-    monkeypatch.setattr(f"pipit.query.read.{defence.partition(',')[0]}", instead)
+    module = "read" if defence == "FILTER_FIRST" else "planner"
+    monkeypatch.setattr(f"pipit.query.{module}.{defence.partition(',')[0]}", instead)
     fresh = World(Reader(world.reader._engine, Limits(steady=dict(REPEATABLE))), world.alone, world.full)
     found = (await fresh.compare(mode, text))[1]
     if defence == "STRICT":

@@ -22,7 +22,8 @@ from pipit.catalog.state import WorkspaceSettings
 from pipit.errors import PipitError
 from pipit.query.formats import JSON, TSV
 from pipit.query.limits import REPEATABLE, Limits
-from pipit.query.read import PipeQuery, Query, Reader, SqlQuery
+from pipit.query.queries import PipeQuery, Query, Read, SqlQuery
+from pipit.query.read import Reader
 from pipit.server import Server
 from pipit.sql.identifiers import quote
 
@@ -99,7 +100,7 @@ class World:
         else:
             query = SqlQuery(text, RequestParams(()), TSV)
         try:
-            async with self.reader.open(snapshot, security, query, request_id="r") as answer:
+            async with self.reader.open(Read(snapshot, security, query, "r")) as answer:
                 return Answer(200, b"".join([chunk async for chunk in answer.chunks]))
         except PipitError as error:
             told = json.dumps([type(error).__name__, error.message, error.hint]).replace(snapshot.workspace.database, "-")

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from pipit.jobs import Job, Jobs
+from pipit.server import job_kinds
 from processes import Served
 from serving import Workspace
 from waiting import until, wait_for
@@ -101,7 +102,7 @@ async def project(workspace: Workspace) -> Workspace:
 
 def another(workspace: Workspace, clock: datetime) -> Jobs:
     server = workspace.server
-    return Jobs(server.engine, server.catalog, server.ingest, clock=lambda: clock)
+    return Jobs(server.catalog, job_kinds(server.engine, server.ingest, server.reader), clock=lambda: clock)
 
 
 @pytest.mark.anyio

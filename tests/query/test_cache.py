@@ -18,7 +18,8 @@ from pipit.errors import PipitError, RateLimited, SqlError
 from pipit.query.cache import Cache, key_of
 from pipit.query.formats import CSV, JSON
 from pipit.query.plan import Plan
-from pipit.query.read import PipeQuery, Reader
+from pipit.query.queries import PipeQuery, Read
+from pipit.query.read import Reader
 from projects import ROWS, TENANTS, column, event
 from serving import Workspace
 from waiting import until
@@ -178,41 +179,47 @@ async def a_plan(workspace: Workspace) -> tuple[Any, SecurityContext, Plan]:
     snapshot = workspace.server.catalog.snapshot(workspace.id)
     security = SecurityContext(workspace.id, TokenKind.JWT, "t", (Scope("PIPES:READ", "kept"),), {"customer_id": "a"})
     reader = Reader(workspace.server.engine)
-    return snapshot, security, await reader.plan(snapshot, security, PipeQuery("kept", RequestParams(()), JSON))
+    return snapshot, security, await reader.plan(Read(snapshot, security, PipeQuery("kept", RequestParams(()), JSON)))
+
+
+def key(snapshot: Any, security: SecurityContext, plan: Plan, pipe: str) -> bytes:
+    """Of this plan, had it been made of this snapshot, for this token and pipe."""
+    query = PipeQuery(pipe, RequestParams(()), JSON)
+    return key_of(replace(plan, read=replace(plan.read, snapshot=snapshot, security=security, query=query)))
 
 
 async def test_whatever_reaches_the_engine_is_in_the_key(workspace: Workspace) -> None:
     snapshot, security, plan = await a_plan(workspace)
     place = snapshot.workspace
-    same = key_of(snapshot, security, plan, "kept")
-    assert key_of(snapshot, security, replace(plan), "kept") == same
+    same = key(snapshot, security, plan, "kept")
+    assert key(snapshot, security, replace(plan), "kept") == same
     composed = plan.composed
     others = [
-        key_of(replace(snapshot, deployment=snapshot.deployment + 1), security, plan, "kept"),
-        key_of(replace(snapshot, workspace=replace(place, id="other")), security, plan, "kept"),
-        key_of(replace(snapshot, workspace=replace(place, database="other")), security, plan, "kept"),
-        key_of(replace(snapshot, workspace=replace(place, environment_id="other")), security, plan, "kept"),
-        key_of(snapshot, security, plan, "other"),
-        key_of(snapshot, security, replace(plan, composed=replace(composed, sql=composed.sql + " ")), "kept"),
-        key_of(snapshot, security, replace(plan, params={"p1": "x"}), "kept"),
-        key_of(snapshot, security, replace(plan, params={"p1": "y"}), "kept"),
-        key_of(snapshot, security, replace(plan, params={"p1": ["x"]}), "kept"),
-        key_of(snapshot, security, replace(plan, params={"s1": "x"}), "kept"),
-        key_of(snapshot, security, replace(plan, params={"p1": 2**200}), "kept"),
-        key_of(snapshot, security, replace(plan, filters={}), "kept"),
-        key_of(snapshot, security, replace(plan, filters={"t": "a = 'b'"}), "kept"),
-        key_of(snapshot, security, replace(plan, settings={**plan.settings, "max_threads": 1}), "kept"),
-        key_of(snapshot, security, replace(plan, format=CSV), "kept"),
-        key_of(snapshot, replace(security, kind=TokenKind.ADMIN), plan, "kept"),
-        key_of(snapshot, replace(security, context={"customer_id": "b"}), plan, "kept"),
-        key_of(snapshot, replace(security, context={"customer_id": 1}), plan, "kept"),
-        key_of(snapshot, replace(security, context={"customer_id": "1"}), plan, "kept"),
-        key_of(snapshot, replace(security, context={"customer_id": True}), plan, "kept"),
-        key_of(snapshot, replace(security, context={"customer_id": 1.0}), plan, "kept"),
-        key_of(snapshot, replace(security, context={}), plan, "kept"),
-        key_of(snapshot, replace(security, context={}, name="u"), plan, "kept"),
-        key_of(snapshot, replace(security, scopes=(Scope("PIPES:READ", "kept", fixed_params={"a": 1}),)), plan, "kept"),
-        key_of(
+        key(replace(snapshot, deployment=snapshot.deployment + 1), security, plan, "kept"),
+        key(replace(snapshot, workspace=replace(place, id="other")), security, plan, "kept"),
+        key(replace(snapshot, workspace=replace(place, database="other")), security, plan, "kept"),
+        key(replace(snapshot, workspace=replace(place, environment_id="other")), security, plan, "kept"),
+        key(snapshot, security, plan, "other"),
+        key(snapshot, security, replace(plan, composed=replace(composed, sql=composed.sql + " ")), "kept"),
+        key(snapshot, security, replace(plan, params={"p1": "x"}), "kept"),
+        key(snapshot, security, replace(plan, params={"p1": "y"}), "kept"),
+        key(snapshot, security, replace(plan, params={"p1": ["x"]}), "kept"),
+        key(snapshot, security, replace(plan, params={"s1": "x"}), "kept"),
+        key(snapshot, security, replace(plan, params={"p1": 2**200}), "kept"),
+        key(snapshot, security, replace(plan, filters={}), "kept"),
+        key(snapshot, security, replace(plan, filters={"t": "a = 'b'"}), "kept"),
+        key(snapshot, security, replace(plan, settings={**plan.settings, "max_threads": 1}), "kept"),
+        key(snapshot, security, replace(plan, format=CSV), "kept"),
+        key(snapshot, replace(security, kind=TokenKind.ADMIN), plan, "kept"),
+        key(snapshot, replace(security, context={"customer_id": "b"}), plan, "kept"),
+        key(snapshot, replace(security, context={"customer_id": 1}), plan, "kept"),
+        key(snapshot, replace(security, context={"customer_id": "1"}), plan, "kept"),
+        key(snapshot, replace(security, context={"customer_id": True}), plan, "kept"),
+        key(snapshot, replace(security, context={"customer_id": 1.0}), plan, "kept"),
+        key(snapshot, replace(security, context={}), plan, "kept"),
+        key(snapshot, replace(security, context={}, name="u"), plan, "kept"),
+        key(snapshot, replace(security, scopes=(Scope("PIPES:READ", "kept", fixed_params={"a": 1}),)), plan, "kept"),
+        key(
             snapshot,
             replace(security, scopes=(*security.scopes, Scope("DATASOURCES:READ", "events", filter="1"))),
             plan,
@@ -221,7 +228,7 @@ async def test_whatever_reaches_the_engine_is_in_the_key(workspace: Workspace) -
     ]
     assert len({same, *others}) == len(others) + 1
     # Two people of one tenant share what they get.
-    assert key_of(snapshot, replace(security, name="somebody else"), plan, "kept") == same
+    assert key(snapshot, replace(security, name="somebody else"), plan, "kept") == same
 
 
 async def test_parts_of_the_key_cannot_flow_into_each_other(workspace: Workspace) -> None:
@@ -232,7 +239,7 @@ async def test_parts_of_the_key_cannot_flow_into_each_other(workspace: Workspace
         ({"ab": "c"}, {"a": "bc"}),
     ]
     for one, other in pairs:
-        keys = {key_of(snapshot, security, replace(plan, filters=filters), "kept") for filters in (one, other)}
+        keys = {key(snapshot, security, replace(plan, filters=filters), "kept") for filters in (one, other)}
         assert len(keys) == 2
 
 
@@ -300,7 +307,7 @@ async def test_the_shortest_ttl_of_its_nodes_counts(workspace: Workspace) -> Non
     await deployed(workspace, pipe)
     snapshot = workspace.server.catalog.snapshot(workspace.id)
     security = SecurityContext(workspace.id, TokenKind.ADMIN, "admin")
-    plan = await workspace.server.reader.plan(snapshot, security, PipeQuery("kept", RequestParams(()), JSON))
+    plan = await workspace.server.reader.plan(Read(snapshot, security, PipeQuery("kept", RequestParams(()), JSON)))
     assert plan.cache_seconds == 60
 
 

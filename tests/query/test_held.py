@@ -14,7 +14,8 @@ from pipit.errors import RateLimited, SqlError, Unavailable
 from pipit.query.admission import Admission, Name
 from pipit.query.formats import JSON
 from pipit.query.held import Store
-from pipit.query.read import PipeQuery, Reader
+from pipit.query.queries import PipeQuery, Read
+from pipit.query.read import Reader
 from serving import Workspace
 
 pytestmark = pytest.mark.anyio
@@ -96,8 +97,8 @@ async def test_a_read_is_counted_until_its_last_byte(workspace: Workspace) -> No
     async with AsyncExitStack() as open_reads:
         for _ in range(2):
             async with asyncio.timeout(20):
-                await open_reads.enter_async_context(reader.open(snapshot, security, query))
+                await open_reads.enter_async_context(reader.open(Read(snapshot, security, query)))
         with pytest.raises(RateLimited):
-            await open_reads.enter_async_context(reader.open(snapshot, security, query))
-    async with reader.open(snapshot, security, query) as answer:
+            await open_reads.enter_async_context(reader.open(Read(snapshot, security, query)))
+    async with reader.open(Read(snapshot, security, query)) as answer:
         assert b'"n": 0' in b"".join([chunk async for chunk in answer.chunks])

@@ -18,7 +18,8 @@ from pipit.catalog.state import WorkspaceSettings
 from pipit.deploy.services import ServiceTables
 from pipit.errors import ProjectError, TemplateError
 from pipit.ingest import Ingest
-from pipit.query.log import MASK, Origin, ReadRecord, record, shown_url, status_of
+from pipit.query.log import MASK, Asked, Outcome, ReadRecord, record, shown_url, status_of
+from pipit.query.queries import Origin
 from pipit.server.read_log import ReadLog
 from projects import ROWS, TENANTS, column
 from serving import Workspace
@@ -337,10 +338,9 @@ async def sql_rows(workspace: Workspace, sql: str) -> list[dict[str, Any]]:
 def a_record(workspace: Workspace, pipe: str = "latest", **changes: Any) -> ReadRecord:
     snapshot = workspace.server.catalog.snapshot(workspace.id)
     security = SecurityContext(workspace.id, TokenKind.JWT, "t", (Scope("PIPES:READ", pipe),))
-    options: dict[str, Any] = {"request_id": "r", "started": time.time(), "duration": 0.1, "error": None, "counts": {}}
-    sent = changes.pop("sent", ())
-    options["status"] = status_of(changes.get("error"))
-    return record(snapshot, security, pipe, sent, changes.pop("origin", Origin()), **(options | changes))
+    error = changes.pop("error", None)
+    asked = Asked(snapshot, security, pipe, **({"request_id": "r"} | changes))
+    return record(asked, Outcome(status_of(error), 0.1, error), now=time.time())
 
 
 async def test_rows_wait_in_order_while_they_cannot_be_written(project: Workspace, tmp_path: Path) -> None:

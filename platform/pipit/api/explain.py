@@ -1,7 +1,7 @@
 """POST /v1/explain: what an endpoint would run for a token, without running it. For admin tokens only.
 
-The same decisions as a read, made by the same function (rule 4): `Reader.plan`. The answer shows SQL, filters and
-settings, which no tenant ever sees.
+The same decisions as a read, made by the same functions (rule 4): those of `query.planner`. The answer shows SQL,
+filters and settings, which no tenant ever sees.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from pipit.access import grants
-from pipit.access.context import SecurityContext
 from pipit.access.params import Parameter, RequestParams
 from pipit.api.answers import JSONResponse
 from pipit.api.objects import pipe_of
@@ -24,7 +23,7 @@ from pipit.catalog.snapshot import Snapshot
 from pipit.errors import BadRequest, Forbidden
 from pipit.query.formats import JSON
 from pipit.query.plan import Plan
-from pipit.query.read import PipeQuery
+from pipit.query.queries import PipeQuery, Read
 
 
 class _Explain(msgspec.Struct, forbid_unknown_fields=True):
@@ -48,8 +47,9 @@ async def explain(request: Request) -> Response:
         viewer, snapshot = viewer_of(server, asked.token)
         if viewer.workspace_id != security.workspace_id:
             raise Forbidden("The token to explain for belongs to another workspace")
-    plan = await server.reader.plan(snapshot, viewer, pipe_query(snapshot, asked.pipe, asked.parameters))
-    return JSONResponse(explained(plan, snapshot, viewer))
+    read = Read(snapshot, viewer, pipe_query(snapshot, asked.pipe, asked.parameters))
+    plan = await server.reader.prepare(read)
+    return JSONResponse(explained(plan))
 
 
 def pipe_query(snapshot: Snapshot, pipe: str, parameters: Sequence[tuple[str, str]]) -> PipeQuery:
@@ -58,9 +58,9 @@ def pipe_query(snapshot: Snapshot, pipe: str, parameters: Sequence[tuple[str, st
     return PipeQuery(pipe_of(snapshot, pipe), params, JSON)
 
 
-def explained(plan: Plan, snapshot: Snapshot, viewer: SecurityContext) -> dict[str, Any]:
+def explained(plan: Plan) -> dict[str, Any]:
     """A plan as JSON tells it. For admins' eyes only."""
-    known = snapshot.physical_tables
+    known, viewer = plan.read.snapshot.physical_tables, plan.read.security
     return {
         "sql": plan.composed.sql,
         "parameters": dict(plan.params),

@@ -18,9 +18,8 @@ from pipit.api.answers import JSONResponse
 from pipit.api.objects import pipe_object, pipe_of
 from pipit.api.requests import authenticate, parameters, server_of
 from pipit.datafiles.resources import Node
-from pipit.deploy import populate
 from pipit.errors import BadRequest
-from pipit.jobs import KINDS, STATUSES, Job, Work
+from pipit.jobs import KINDS, STATUSES, Job
 from pipit.jobs.schedule import copies
 
 _POPULATION = ("truncate", "populate_subset", "populate_condition")
@@ -79,18 +78,12 @@ async def run_population(request: Request) -> Response:
     grants.run_jobs(security)
     server = server_of(request)
     _, controls = await parameters(request, server.config.max_body_bytes, reserved=_POPULATION)
-    view = populate.view_of(snapshot, pipe_of(snapshot, request.path_params["name"]), request.path_params["node"])
-    truncate = _flag(controls, "truncate")
-    subset, condition = _fraction(controls, "populate_subset"), controls.get("populate_condition", "").strip()
-
-    async def prepare() -> Work:
-        return await populate.work(
-            server.engine, server.ingest, snapshot, view, truncate=truncate, subset=subset, condition=condition
-        )
-
+    name = pipe_of(snapshot, request.path_params["name"])
+    _check_flag(controls, "truncate")
+    _check_fraction(controls, "populate_subset")
     asked = {name: controls[name] for name in _POPULATION if controls.get(name)}
     job = await server.jobs.populate(
-        snapshot, view.pipe.name, view.node.name, view.target.name, prepare, parameters=asked, asked_by=security.name
+        snapshot, name, request.path_params["node"], parameters=asked, asked_by=security.name
     )
     return JSONResponse({"job": _shown(request, job)})
 
@@ -99,21 +92,18 @@ def _shown(request: Request, job: Job) -> dict[str, Any]:
     return job.shown(str(request.base_url), waiting_for=server_of(request).jobs.waiting_for(job))
 
 
-def _flag(controls: Mapping[str, str], name: str) -> bool:
-    text = controls.get(name, "").lower()
-    if text not in ("", "true", "false", "1", "0"):
+def _check_flag(controls: Mapping[str, str], name: str) -> None:
+    if controls.get(name, "").lower() not in ("", "true", "false", "1", "0"):
         raise BadRequest(f"The parameter '{name}' is true or false")
-    return text in ("true", "1")
 
 
-def _fraction(controls: Mapping[str, str], name: str) -> float:
+def _check_fraction(controls: Mapping[str, str], name: str) -> None:
     try:
         found = float(controls.get(name) or 1)
     except ValueError:
         found = 0.0
     if not 0 < found <= 1:
         raise BadRequest(f"The parameter '{name}' is a number above 0, at most 1", hint="0.1 is a tenth of the rows.")
-    return found
 
 
 async def all_copies(request: Request) -> Response:

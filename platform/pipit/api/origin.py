@@ -13,7 +13,8 @@ from starlette.responses import Response
 
 from pipit.api.requests import Viewer, query_pairs, server_of
 from pipit.errors import BadRequest
-from pipit.query.log import Origin
+from pipit.query.log import Asked
+from pipit.query.queries import Origin, Query, Read
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -31,6 +32,12 @@ def origin_of(request: Request) -> Origin:
     )
 
 
+def read_of(request: Request, query: Query) -> Read:
+    """What this request reads, once its token is known."""
+    viewer: Viewer = request.state.viewer
+    return Read(viewer.snapshot, viewer.security, query, request.state.request_id, origin_of(request))
+
+
 def log_refusals(pipe_of: Callable[[Request], str]) -> Callable[[Endpoint], Endpoint]:
     """For a route that answers with a `ReadResponse`, which logs itself: what the route refuses before is logged too.
 
@@ -45,15 +52,15 @@ def log_refusals(pipe_of: Callable[[Request], str]) -> Callable[[Endpoint], Endp
             except Exception as error:
                 viewer: Viewer | None = getattr(request.state, "viewer", None)
                 if viewer is not None:
-                    server_of(request).reader.refused(
+                    asked = Asked(
                         viewer.snapshot,
                         viewer.security,
                         pipe_of(request),
                         _in_the_url(request),
-                        error,
-                        request_id=request.state.request_id,
-                        origin=origin_of(request),
+                        request.state.request_id,
+                        origin_of(request),
                     )
+                    server_of(request).reader.refused(asked, error)
                 raise
 
         return logged

@@ -13,13 +13,13 @@ from pipit.access.context import SecurityContext
 from pipit.api.answers import JSONResponse
 from pipit.api.objects import attributes, pipe_object, pipe_of, tenant_pipe_object
 from pipit.api.openapi import document
-from pipit.api.origin import log_refusals
+from pipit.api.origin import log_refusals, read_of
 from pipit.api.requests import authenticate, parameters, server_of
 from pipit.api.responses import ReadResponse
 from pipit.catalog.snapshot import CompiledPipe, Snapshot
 from pipit.errors import BadRequest, NotFound
 from pipit.query.formats import EXTENSIONS, output_settings
-from pipit.query.read import PipeQuery
+from pipit.query.queries import PipeQuery
 
 
 def _asked_for(request: Request) -> str:
@@ -32,7 +32,7 @@ def _asked_for(request: Request) -> str:
 async def endpoint(request: Request) -> Response:
     """GET|POST /v0/pipes/<name or id>.<extension>"""
     server = server_of(request)
-    security, snapshot = authenticate(request)
+    _, snapshot = authenticate(request)
     name, _, extension = request.path_params["file"].rpartition(".")
     format = EXTENSIONS.get(extension)
     if format is None:
@@ -43,14 +43,7 @@ async def endpoint(request: Request) -> Response:
     params, controls = await parameters(request, server.config.max_body_bytes)
     settings = output_settings((p.name, p.value) for p in params.sent)
     query = PipeQuery(pipe_of(snapshot, name), params, format, controls.get("q", ""), settings)
-    return ReadResponse(
-        server.reader,
-        snapshot,
-        security,
-        query,
-        request_id=request.state.request_id,
-        headers=dict(request.state.rate_headers),
-    )
+    return ReadResponse(server.reader, read_of(request, query), headers=dict(request.state.rate_headers))
 
 
 async def pipes(request: Request) -> Response:

@@ -11,18 +11,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 
-from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
-from pipit.access.context import SecurityContext
 from pipit.api.broken import BrokenOff
-from pipit.api.origin import origin_of
-from pipit.catalog.snapshot import Snapshot
 from pipit.errors import PipitError
 from pipit.query.formats import Format
-from pipit.query.log import ClientGone, Origin
-from pipit.query.read import Query, Reader
+from pipit.query.log import ClientGone
+from pipit.query.queries import Read
+from pipit.query.read import Reader
 
 HELD_BYTES = 256 * 1024
 _PIECE = 128 * 1024  # what one connection has to send at once
@@ -38,19 +35,13 @@ class ReadResponse(Response):
     def __init__(
         self,
         reader: Reader,
-        snapshot: Snapshot,
-        security: SecurityContext,
-        query: Query,
+        read: Read,
         *,
-        request_id: str,
         headers: Mapping[str, str],
     ) -> None:
         super().__init__(headers=dict(headers))
         self._reader = reader
-        self._snapshot = snapshot
-        self._security = security
-        self._query = query
-        self._request_id = request_id
+        self._read = read
         self._extra = headers
         self._begun: Format | None = None
         self._answered = False  # nothing is left to send: a client that goes now has all of it
@@ -71,7 +62,7 @@ class ReadResponse(Response):
         leaving = asyncio.ensure_future(leave_with_the_client())
         patient = _Patient(send)
         try:
-            await self._run(patient, origin_of(Request(scope)), head=scope["method"] == "HEAD")
+            await self._run(patient, head=scope["method"] == "HEAD")
         except PipitError as error:
             if self._begun is None:
                 raise
@@ -88,10 +79,8 @@ class ReadResponse(Response):
         finally:
             leaving.cancel()
 
-    async def _run(self, patient: _Patient, origin: Origin, *, head: bool) -> None:
-        async with self._reader.open(
-            self._snapshot, self._security, self._query, request_id=self._request_id, origin=origin
-        ) as answer:
+    async def _run(self, patient: _Patient, *, head: bool) -> None:
+        async with self._reader.open(self._read) as answer:
             first: list[bytes] = []
             size, whole = 0, True
             async for chunk in answer.chunks:

@@ -6,14 +6,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from pipit.api.origin import log_refusals
+from pipit.api.origin import log_refusals, read_of
 from pipit.api.requests import authenticate, parameters, read_body, server_of
 from pipit.api.responses import ReadResponse
 from pipit.errors import BadRequest
 from pipit.query import tenant_sql
 from pipit.query.formats import JSON, TSV, output_settings
-from pipit.query.log import QUERY_API
-from pipit.query.read import SqlQuery
+from pipit.query.queries import QUERY_API, SqlQuery
 
 _FORM_TYPES = ("application/x-www-form-urlencoded", "multipart/form-data", "application/json")
 
@@ -43,14 +42,7 @@ async def sql(request: Request) -> Response:
         pipeline=controls.get("pipeline", ""),
         settings=output_settings((p.name, p.value) for p in request_parameters.sent),
     )
-    return ReadResponse(
-        server.reader,
-        snapshot,
-        security,
-        query,
-        request_id=request.state.request_id,
-        headers=dict(request.state.rate_headers),
-    )
+    return ReadResponse(server.reader, read_of(request, query), headers=dict(request.state.rate_headers))
 
 
 def _text(raw: bytes) -> str:

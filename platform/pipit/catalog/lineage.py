@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from pipit.catalog.snapshot import CompiledNode, CompiledPipe, NodeTarget, Snapshot, TableTarget
 from pipit.datafiles.resources import NodeType
 from pipit.sql.lexer import TokenKind, tokenize
-from pipit.sql.references import TableReference, find_tables
+from pipit.sql.references import TableReference, find_tables, first_table
 
 # The functions of a template that print a name; their arguments may be computed (`TABLE('ev' + 'ents')`).
 _PRINTS_NAMES = re.compile(r"\b(?:TABLE|table|columns?|symbol)\s*\(")
@@ -147,3 +147,10 @@ def dependencies(snapshot: Snapshot, pipe: CompiledPipe, node: CompiledNode) -> 
         elif target is not None and reference.name != node.name:
             found[reference.name] = None
     return list(found)
+
+
+def leftmost_table(snapshot: Snapshot, sql: str) -> str:
+    """The data source that a composed statement reads first: its inserts fire a view of it. Empty: it reads none."""
+    first = first_table(sql)
+    found = snapshot.physical_tables.get(f"{first.database}.{first.name}") if first else None
+    return found.table.name if found and not found.quarantine and found.table.name in snapshot.tables else ""

@@ -24,6 +24,7 @@ from pipit.catalog.snapshot import Snapshot
 from pipit.demo.guard import check_local
 from pipit.demo.readable import readable
 from pipit.errors import BadRequest, Forbidden, PipitError, Unavailable
+from pipit.query.queries import Read
 from pipit.server import Server
 
 _BODY_BYTES = 64 * 1024
@@ -59,8 +60,9 @@ async def _view(server: Server, snapshot: Snapshot, viewer: SecurityContext, ask
     """A refusal is an answer too. Raises Unavailable: that one is not about the viewer."""
     try:
         query = pipe_query(snapshot, asked.pipe, asked.parameters)
-        plan = readable(explained(await server.reader.plan(snapshot, viewer, query), snapshot, viewer), query.pipe)
-        async with server.reader.open(snapshot, viewer, query) as answer:
+        read = Read(snapshot, viewer, query)
+        plan = readable(explained(await server.reader.prepare(read)), query.pipe)
+        async with server.reader.open(read) as answer:
             rows = b"".join([chunk async for chunk in answer.chunks])
     except Unavailable:
         raise

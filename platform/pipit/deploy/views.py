@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from pipit.catalog.build import node_error
+from pipit.catalog.lineage import leftmost_table
 from pipit.catalog.snapshot import CompiledNode, CompiledPipe, Snapshot, Table
 from pipit.datafiles.resources import NodeType
 from pipit.engine.client import Engine, ParamValue
@@ -17,7 +18,6 @@ from pipit.errors import PipitError, Unavailable
 from pipit.ingest.match import Match, is_checked, matched
 from pipit.query.compose import Composer
 from pipit.sql.identifiers import quote
-from pipit.sql.references import first_table
 from pipit.templates import Binder
 
 log = logging.getLogger("pipit.deploy")
@@ -126,7 +126,5 @@ async def must_make_views_again(engine: Engine, live: Snapshot) -> bool:
 
 
 def trigger(snapshot: Snapshot, view: View) -> str:
-    """The data source whose inserts fire the view: the left-most table of its query, through nodes and pipes."""
-    physical = {f"{t.database}.{t.physical}": name for name, t in snapshot.tables.items()}
-    first = first_table(view.sql)
-    return physical.get(f"{first.database}.{first.name}", "") if first else ""
+    """The data source whose inserts fire the view, through nodes and pipes."""
+    return leftmost_table(snapshot, view.sql)

@@ -6,10 +6,12 @@ from typing import Any
 
 import msgspec
 
+from pipit.query.limits import COPY, POPULATE
+
 WAITING, WORKING, DONE, ERROR = "waiting", "working", "done", "error"
 CANCELLING, CANCELLED = "cancelling", "cancelled"
 STATUSES = (WAITING, WORKING, DONE, ERROR, CANCELLING, CANCELLED)
-KINDS = ("copy", "populateview")
+KINDS = (COPY.name, POPULATE.name)
 _OPEN = (WAITING, WORKING, CANCELLING)
 
 

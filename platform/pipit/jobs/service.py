@@ -14,11 +14,10 @@ import asyncio
 import contextlib
 import logging
 import uuid
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 from msgspec.structs import replace
@@ -26,11 +25,12 @@ from msgspec.structs import replace
 from pipit.catalog.catalog import Catalog
 from pipit.catalog.snapshot import CompiledNode, CompiledPipe, Snapshot, Workspace
 from pipit.catalog.state import now
-from pipit.engine.client import Engine
 from pipit.errors import BadRequest, Conflict, NotFound, PipitError, Unavailable
-from pipit.ingest import Ingest
-from pipit.jobs import copies, schedule
+from pipit.jobs import copies, populates, schedule
 from pipit.jobs.job import CANCELLED, CANCELLING, DONE, ERROR, WAITING, WORKING, Job
+from pipit.jobs.kinds import JobKind, Work
+from pipit.query.limits import COPY, POPULATE
+from pipit.query.read import Written
 from pipit.templates import RequestValue
 
 log = logging.getLogger("pipit.jobs")
@@ -44,16 +44,10 @@ _INSIDE = "It failed inside Pipit; the server's log says how."
 _CUT_OFF = "The server stopped while it ran. It did not run again by itself, because some of its rows may be there"
 
 
-@dataclass(frozen=True, slots=True)
-class Work:
-    """What a job does. `repeatable`: cut off anywhere and run again, it leaves what one run leaves."""
+class JobLog(Protocol):
+    """Writes a job that has ended to `tinybird.jobs_log`."""
 
-    run: Callable[[], Awaitable[copies.Written]]
-    repeatable: bool = False
-
-
-Log = Callable[[Workspace, Job], Awaitable[None]]
-Populates = Callable[[Snapshot, Job], Awaitable[Work]]
+    async def write(self, workspace: Workspace, job: Job) -> None: ...
 
 
 class Jobs:
@@ -61,23 +55,15 @@ class Jobs:
 
     def __init__(
         self,
-        engine: Engine,
         catalog: Catalog,
-        ingest: Ingest,
+        kinds: Iterable[JobKind],
         *,
-        log_job: Log | None = None,
-        make_services: Callable[[str], Awaitable[None]] | None = None,
-        populates: Populates | None = None,
+        job_log: JobLog | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        """`log_job` writes a job that has ended to `tinybird.jobs_log`. `populates` makes the work of one that waited
-        when the server stopped."""
-        self._engine = engine
         self._catalog = catalog
-        self._ingest = ingest
-        self._log_job = log_job
-        self._make_services = make_services
-        self._populates = populates
+        self._kinds = {kind.name: kind for kind in kinds}
+        self._job_log = job_log
         self._left: list[tuple[str, Job]] = []  # by a server that stopped: place and job, oldest first
         self._clock = clock
         self._jobs: dict[str, dict[str, Job]] = {}  # by place and id, oldest first
@@ -85,7 +71,7 @@ class Jobs:
         self._resumed: dict[tuple[str, str], datetime] = {}  # by place and pipe: what was due before is not made up for
         self._tasks: dict[str, asyncio.Task[None]] = {}  # by job
         self._cancelling: set[str] = set()
-        self._turn = asyncio.Semaphore(_AT_ONCE)
+        self._slots = asyncio.Semaphore(_AT_ONCE)
         self._ticking: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -126,14 +112,8 @@ class Jobs:
             log.info("the %s of '%s', which waited or was cut off when the server stopped, runs", job.kind, job.pipe)
             self._begin(snapshot.workspace, job, Work(partial(self._again, snapshot, job), job.repeatable))
 
-    async def _again(self, snapshot: Snapshot, job: Job) -> copies.Written:
-        if job.kind == "copy":
-            pipe, node = self._copy_node(snapshot, job.pipe)
-            work = await self._copying(snapshot, pipe, node, job)
-        elif self._populates is not None:
-            work = await self._populates(snapshot, job)
-        else:
-            raise BadRequest("The server stopped before it ran")
+    async def _again(self, snapshot: Snapshot, job: Job) -> Written:
+        work = await self._kind(job.kind).prepare(snapshot, job)
         place = snapshot.workspace.place
         known = self._jobs[place][job.id]
         if work.repeatable != known.repeatable:  # its definition has changed meanwhile
@@ -163,43 +143,23 @@ class Jobs:
 
         Raises NotFound, BadRequest, Conflict where one of the pipe's is under way, and what is wrong with the SQL.
         """
-        pipe, node = self._copy_node(snapshot, name)
+        pipe, node = copies.copy_node(snapshot, name)
         mode = copies.mode_of(node, mode)
-        job = self._new(snapshot, "copy", pipe.name, node.node.target_datasource)
+        job = self._new(snapshot, COPY.name, pipe.name, node.node.target_datasource)
         job = replace(job, mode=mode, parameters=dict(values), asked_by=asked_by, scheduled_for=scheduled_for)
-        job = replace(job, made_at=schedule.text_of(self._clock()))
-
-        async def prepare() -> Work:
-            return await self._copying(snapshot, pipe, node, job)
-
-        return await self._start(snapshot.workspace, job, prepare)
-
-    async def _copying(self, snapshot: Snapshot, pipe: CompiledPipe, node: CompiledNode, job: Job) -> Work:
-        made = datetime.fromisoformat(job.made_at).replace(tzinfo=UTC) if job.made_at else self._clock()
-        prepared = await copies.prepare(
-            self._engine, snapshot, pipe, node, job.parameters, now=made, make_services=self._make_services
-        )
-        repeatable = job.mode == copies.REPLACE and not prepared.reads_target
-        return Work(lambda: copies.run(self._engine, self._ingest, prepared, job.mode), repeatable)
+        return await self._start(snapshot, replace(job, made_at=schedule.text_of(self._clock())))
 
     async def populate(
-        self,
-        snapshot: Snapshot,
-        pipe: str,
-        node: str,
-        target: str,
-        prepare: Callable[[], Awaitable[Work]],
-        *,
-        parameters: Mapping[str, Any],
-        asked_by: str = "",
+        self, snapshot: Snapshot, name: str, node: str, *, parameters: Mapping[str, Any], asked_by: str = ""
     ) -> Job:
-        """Starts what fills the target of a materialized node; `prepare` makes it (`deploy.populate`) or raises.
+        """Starts what fills the target of a materialized node. `parameters` are those of `populates`.
 
-        Raises Conflict where one of the pipe's is under way.
+        Raises NotFound, BadRequest, and Conflict where one of the pipe's is under way.
         """
-        job = self._new(snapshot, "populateview", pipe, target)
-        job = replace(job, node=node, parameters=dict(parameters), asked_by=asked_by)
-        return await self._start(snapshot.workspace, job, prepare)
+        pipe, compiled = populates.materialized_node(snapshot, name, node)
+        job = self._new(snapshot, POPULATE.name, pipe.name, compiled.node.datasource)
+        job = replace(job, node=compiled.name, parameters=dict(parameters), asked_by=asked_by)
+        return await self._start(snapshot, job)
 
     def _new(self, snapshot: Snapshot, kind: str, pipe: str, target: str) -> Job:
         workspace = snapshot.workspace
@@ -214,16 +174,17 @@ class Jobs:
             datasource_id=workspace.resource_id("datasource", target),
         )
 
-    async def _start(self, workspace: Workspace, job: Job, prepare: Callable[[], Awaitable[Work]]) -> Job:
-        """Raises Conflict, and what `prepare` does: then there is no job."""
-        place = workspace.place
+    async def _start(self, snapshot: Snapshot, job: Job) -> Job:
+        """Raises Conflict, and what its kind does when it prepares: then there is no job."""
+        workspace, place, kind = snapshot.workspace, snapshot.workspace.place, self._kind(job.kind)
         if any(j.is_open and (j.kind, j.pipe) == (job.kind, job.pipe) for j in self._jobs.get(place, {}).values()):
-            what = "copy" if job.kind == "copy" else "populate"
-            raise Conflict(f"A {what} of '{job.pipe}' is under way", hint="Try again when it is done, or cancel it.")
+            raise Conflict(
+                f"A {kind.noun} of '{job.pipe}' is under way", hint="Try again when it is done, or cancel it."
+            )
         # Taken before the first wait: two requests at once must not both find the pipe free.
         self._jobs.setdefault(place, {})[job.id] = job
         try:
-            work = await prepare()
+            work = await kind.prepare(snapshot, job)
             job = replace(job, repeatable=work.repeatable)
             await self._put(place, job)
         except BaseException:
@@ -231,6 +192,13 @@ class Jobs:
             raise
         self._begin(workspace, job, work)
         return job
+
+    def _kind(self, name: str) -> JobKind:
+        """Raises BadRequest for a kind that this server does not have."""
+        kind = self._kinds.get(name)
+        if kind is None:
+            raise BadRequest(f"This server does not run jobs of the kind '{name}'")
+        return kind
 
     def listed(self, snapshot: Snapshot, *, kind: str = "", status: str = "") -> list[Job]:
         """Newest first."""
@@ -287,13 +255,13 @@ class Jobs:
 
     async def cancel_copies(self, snapshot: Snapshot, name: str) -> list[Job]:
         """Those of a pipe that are under way. Raises NotFound."""
-        pipe, _ = self._copy_node(snapshot, name)
-        open_ones = [j for j in self.listed(snapshot, kind="copy") if j.pipe == pipe.name and j.id in self._tasks]
+        pipe, _ = copies.copy_node(snapshot, name)
+        open_ones = [j for j in self.listed(snapshot, kind=COPY.name) if j.pipe == pipe.name and j.id in self._tasks]
         return [await self.cancel(snapshot, job.id) for job in open_ones if job.status in (WAITING, WORKING)]
 
     async def pause(self, snapshot: Snapshot, name: str, *, paused: bool) -> None:
         """A paused copy does not run on its schedule; on demand it does. Raises NotFound, BadRequest."""
-        pipe, node = self._copy_node(snapshot, name)
+        pipe, node = copies.copy_node(snapshot, name)
         if node.node.copy_schedule.startswith("@"):
             raise BadRequest(f"'{pipe.name}' has no schedule", hint="It runs on demand only.")
         place = snapshot.workspace.place
@@ -371,7 +339,7 @@ class Jobs:
         """A run that did not begin is a job, too: somebody has to see it."""
         workspace = snapshot.workspace
         job = replace(
-            self._new(snapshot, "copy", pipe.name, node.node.target_datasource),
+            self._new(snapshot, COPY.name, pipe.name, node.node.target_datasource),
             status=ERROR,
             updated_at=now(),
             mode=node.node.copy_mode,
@@ -383,15 +351,6 @@ class Jobs:
         await self._log(workspace, job)
 
     # --- running
-
-    def _copy_node(self, snapshot: Snapshot, name: str) -> tuple[CompiledPipe, CompiledNode]:
-        pipe = snapshot.pipes.get(name)
-        if pipe is None:
-            raise NotFound(f"Pipe '{name[:200]}' not found")
-        node = pipe.copy_node
-        if node is None:
-            raise BadRequest(f"'{pipe.name}' is not a copy pipe", hint="Its node has to be of TYPE copy.")
-        return pipe, node
 
     def _begin(self, workspace: Workspace, job: Job, work: Work) -> None:
         task = asyncio.create_task(self._run(workspace, job, work), name=f"pipit job {job.id}")
@@ -407,7 +366,7 @@ class Jobs:
         place = workspace.place
         ended: dict[str, Any]
         try:
-            async with self._turn:
+            async with self._slots:
                 job = replace(job, status=WORKING, started_at=now(), updated_at=now())
                 await self._put(place, job)
                 written = await work.run()
@@ -439,10 +398,10 @@ class Jobs:
             del jobs[old]
 
     async def _log(self, workspace: Workspace, job: Job) -> None:
-        if self._log_job is None:
+        if self._job_log is None:
             return
         try:
-            await self._log_job(workspace, job)
+            await self._job_log.write(workspace, job)
         except PipitError as error:
             log.warning("the job %s is not in jobs_log: %s", job.id, error)
 

@@ -68,14 +68,17 @@ class Admission:
         self._lines: dict[Name, deque[asyncio.Future[None]]] = {}  # in the order of their turns; none is empty
 
     @asynccontextmanager
-    async def held(self, security: SecurityContext) -> AsyncIterator[None]:
-        """A slot until the context ends. Raises RateLimited, Unavailable."""
+    async def held(self, security: SecurityContext, *, patient: bool = False) -> AsyncIterator[None]:
+        """A slot until the context ends. `patient`: it may take long to come, as for a job.
+
+        Raises RateLimited, Unavailable.
+        """
         name = name_of(security)
         # Nobody who waits is overtaken: where there is a line of this name, or a slot that is another's by turn.
         if name not in self._lines and self._is_free(name):
             self._take(name)
         else:
-            await self._wait(name, security.name)
+            await self._wait(name, security.name, None if patient else self._patience)
         try:
             yield
         finally:
@@ -111,14 +114,14 @@ class Admission:
                 self._take(name)
                 turn.set_result(None)
 
-    async def _wait(self, name: Name, shown: str) -> None:
+    async def _wait(self, name: Name, shown: str, patience: float | None) -> None:
         line = self._lines.setdefault(name, deque())
         if len(line) >= _LINE:
             raise self._refusal(name, shown)
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         line.append(turn)
         try:
-            async with asyncio.timeout(self._patience):
+            async with asyncio.timeout(patience):
                 await turn
         except BaseException as error:
             if turn.done() and not turn.cancelled():

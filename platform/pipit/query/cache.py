@@ -30,7 +30,6 @@ from cachetools import TLRUCache
 
 from pipit import jsontext
 from pipit.access.context import SecurityContext
-from pipit.catalog.snapshot import Snapshot
 from pipit.engine.binding import bind
 from pipit.errors import PipitError, QueryTimeout, SqlError, TooLarge
 from pipit.query.plan import Plan
@@ -147,8 +146,9 @@ class Cache:
             self._answers[key] = body, min(seconds, MAX_SECONDS)
 
 
-def key_of(snapshot: Snapshot, security: SecurityContext, plan: Plan, pipe: str) -> bytes:
+def key_of(plan: Plan) -> bytes:
     """Two requests have one key only if the engine would get the very same from both, for the same reader."""
+    snapshot, pipe = plan.read.snapshot, plan.read.query.name
     workspace = snapshot.workspace
     parts = (
         workspace.id,
@@ -161,7 +161,7 @@ def key_of(snapshot: Snapshot, security: SecurityContext, plan: Plan, pipe: str)
         sorted(plan.filters.items()),
         sorted((name, str(value)) for name, value in plan.settings.items()),
         plan.format.name,
-        _reader(security, pipe),
+        _reader(plan.read.security, pipe),
     )
     return hashlib.sha256(msgspec.msgpack.encode(parts)).digest()
 

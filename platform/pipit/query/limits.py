@@ -1,7 +1,7 @@
 """What a read may cost, as ClickHouse settings. The engine enforces them; Python only sets them.
 
-`readonly=1` is on every read, set last (`read.py`): the statement cannot change a setting, write, or undo its
-filter from inside.
+`readonly=1` is on every read whose rows go to a client, set last (`planner.py`): the statement cannot change a setting,
+write, or undo its filter from inside. What a job reads goes to a table, for the workspace itself.
 """
 
 from __future__ import annotations
@@ -35,6 +35,27 @@ REPEATABLE: Mapping[str, int] = {
     "max_threads": 1,
     "collect_hash_table_stats_during_aggregation": 0,
     "collect_hash_table_stats_during_joins": 0,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Purpose:
+    """What a query is read for. `writes`: its rows go to a table. Then it may take `seconds`, and waits for a slot."""
+
+    name: str
+    writes: bool = False
+    seconds: int = 0  # 0: as the server's limits say
+
+
+READ = Purpose("read")
+COPY = Purpose("copy", writes=True, seconds=3600)
+POPULATE = Purpose("populateview", writes=True, seconds=3600)
+
+_WRITES: SettingsDict = {
+    "insert_deduplicate": 0,  # the same rows written twice are there twice
+    "wait_end_of_query": 1,
+    "use_query_cache": 0,
+    "use_query_condition_cache": 0,
 }
 
 # Making the tree runs scalar subqueries: over no rows, but bounded all the same.
@@ -143,7 +164,10 @@ def tenant_sql_settings(limits: TenantSqlLimits, *, filtered: bool) -> SettingsD
     return settings
 
 
-def settings_for(limits: Limits) -> SettingsDict:
+def settings_for(limits: Limits, purpose: Purpose = READ) -> SettingsDict:
     """The settings of one read, before the pipe's own, the strict ones and the filters are added."""
-    bounds: SettingsDict = {"max_execution_time": limits.seconds, "max_result_bytes": limits.result_bytes}
+    seconds = purpose.seconds or limits.seconds
+    if purpose.writes:
+        return _WRITES | {"max_execution_time": seconds} | dict(limits.steady)
+    bounds: SettingsDict = {"max_execution_time": seconds, "max_result_bytes": limits.result_bytes}
     return _BASE | bounds | dict(limits.steady)

@@ -2,7 +2,7 @@
 
 Made on the request's path and so small: what a record holds is masked and cut here, before it waits anywhere. It never
 holds a token, SQL, a parameter's value where the name says that it is secret, or text of the engine, which may quote a
-row (attacks A18, J17). Who writes the records down is not known here: a `Sink` takes them and must not wait.
+row (attacks A18, J17). Who writes the records down is not known here: an `AuditLog` takes them.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
+from typing import Protocol
 from urllib.parse import unquote_plus
 
 import msgspec
@@ -22,10 +23,10 @@ from pipit import jsontext
 from pipit.access.context import SecurityContext
 from pipit.catalog.snapshot import Snapshot
 from pipit.errors import PipitError, SqlError
+from pipit.query.queries import QUERY_API, Origin, Read
 
 log = logging.getLogger("pipit.read")
 
-QUERY_API = "query_api"  # the dialect's name for reads without a pipe
 MASK = "***"
 
 _MAX_VALUE = 1_000  # characters of one value
@@ -42,14 +43,29 @@ _ERROR_NAME = re.compile(r"\(([A-Z][A-Z0-9_]+)\)")
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
-    """Where a read came from. `token` is a digest; `url` is as it was sent, and is masked before it is kept."""
+class Asked:
+    """What the logs say of a read, whatever became of it. `pipe` as it was asked for, which may not exist."""
 
-    method: str = ""
-    url: str = ""
-    user_agent: str | None = None
-    client_ip: str | None = None
-    token: str = ""
+    snapshot: Snapshot
+    security: SecurityContext
+    pipe: str
+    sent: Iterable[tuple[str, object]] = ()
+    request_id: str = ""
+    origin: Origin = field(default_factory=Origin)
+
+
+def asked(read: Read) -> Asked:
+    return Asked(read.snapshot, read.security, read.query.name, read.query.sent, read.request_id, read.origin)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """`status` is what the client got, `error` why: a tenant may be told less."""
+
+    status: int
+    seconds: float = 0.0
+    error: BaseException | None = None
+    counts: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -147,52 +163,46 @@ class ReadRecord(msgspec.Struct, frozen=True):
         }
 
 
-Sink = Callable[[ReadRecord], None]
+class AuditLog(Protocol):
+    """Keeps the records. `add` must not wait: it stands in the path of every read."""
+
+    def add(self, record: ReadRecord) -> None: ...
 
 
-def record(
-    snapshot: Snapshot,
-    security: SecurityContext,
-    pipe: str,
-    sent: Iterable[tuple[str, object]],
-    origin: Origin,
-    *,
-    request_id: str,
-    started: float,
-    duration: float,
-    status: int,
-    error: BaseException | None,
-    counts: Mapping[str, int],
-) -> ReadRecord:
-    """`started` is a Unix time. `pipe` as it was asked for, which may not exist; `QUERY_API` for SQL.
-
-    `status` is what the client got, `error` why: a tenant may be told less.
-    """
-    found = snapshot.pipes.get(pipe)
-    parameters, hidden = _parameters(sent)
+def record(asked: Asked, outcome: Outcome, *, now: float) -> ReadRecord:
+    """`now` is a Unix time."""
+    snapshot, origin, counts = asked.snapshot, asked.origin, outcome.counts
+    found = snapshot.pipes.get(asked.pipe)
+    parameters, hidden = _parameters(asked.sent)
     return ReadRecord(
         database=snapshot.workspace.database,
-        started=started,
-        pipe_id=QUERY_API if pipe == QUERY_API else snapshot.workspace.resource_id("pipe", pipe) if found else "",
-        pipe_name=_cut(pipe, 200),
+        started=now - outcome.seconds,
+        pipe_id=_pipe_id(snapshot, asked.pipe),
+        pipe_name=_cut(asked.pipe, 200),
         token=origin.token,
-        duration=round(duration, 6),
+        duration=round(outcome.seconds, 6),
         read_bytes=counts.get("read_bytes", 0),
         read_rows=counts.get("read_rows", 0),
         result_rows=counts.get("result_rows", 0),
         memory_usage=counts.get("memory_usage", 0),
         url=shown_url(origin.url),
-        error_message=None if status < 400 else _message(error, hidden),
-        status_code=status,
-        request_id=request_id,
+        error_message=None if outcome.status < 400 else _message(outcome.error, hidden),
+        status_code=outcome.status,
+        request_id=asked.request_id,
         parameters=parameters,
         method=origin.method,
         release=str(snapshot.deployment),
         user_agent=None if origin.user_agent is None else _shown(origin.user_agent, 300),
         client_ip=origin.client_ip,
         resource_tags=found.pipe.tags if found else (),
-        security=security,
+        security=asked.security,
     )
+
+
+def _pipe_id(snapshot: Snapshot, pipe: str) -> str:
+    if pipe == QUERY_API:
+        return QUERY_API
+    return snapshot.workspace.resource_id("pipe", pipe) if pipe in snapshot.pipes else ""
 
 
 class ClientGone(Exception):
@@ -208,25 +218,17 @@ def status_of(error: BaseException | None) -> int:
     return 499 if gone else 500  # 499: the client left
 
 
-def log_line(
-    snapshot: Snapshot,
-    security: SecurityContext,
-    pipe: str,
-    request_id: str,
-    seconds: float,
-    status: int,
-    error: BaseException | None,
-) -> None:
+def log_line(asked: Asked, outcome: Outcome) -> None:
     """One line per read for the server's own log. Never a token, a parameter's value or SQL."""
     log.info(
         "read workspace=%s token=%r pipe=%s status=%d engine_code=%d seconds=%.4f request=%s",
-        snapshot.workspace.name,
-        security.name,
-        pipe,
-        status,
-        getattr(error, "engine_code", 0),
-        seconds,
-        request_id,
+        asked.snapshot.workspace.name,
+        asked.security.name,
+        asked.pipe,
+        outcome.status,
+        getattr(outcome.error, "engine_code", 0),
+        outcome.seconds,
+        asked.request_id,
     )
 
 

@@ -1,4 +1,4 @@
-"""What will run, once everything about a read is decided: `Reader.plan` makes it, the cache's key is over it."""
+"""What will run, once everything about a read is decided: `Planner.plan` makes it, the cache's key is over it."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ from pipit.engine.client import ParamValue
 from pipit.query.compose import Composed
 from pipit.query.formats import Format
 from pipit.query.limits import SettingsDict
+from pipit.query.queries import Read
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """The exact statement, its bound values, filters and settings. `--show-sql` prints it."""
 
+    read: Read
     composed: Composed
     params: Mapping[str, ParamValue]
-    filters: Mapping[str, str]
+    filters: Mapping[str, str]  # those that the token is held to
     settings: SettingsDict
     reads: frozenset[str]
     format: Format
-    cache_seconds: int = 0  # how long the answer may be kept; 0: not at all
-    tenants_text: bool = False  # a tenant wrote the statement: `tenant_sql.py`
+    cache_seconds: int = 0  # how long the response may be cached; 0: not at all

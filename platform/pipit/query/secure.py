@@ -120,6 +120,14 @@ def check_filters(
             )
 
 
+def narrowed(filters: Mapping[str, str], conditions: Mapping[str, str]) -> Mapping[str, str]:
+    """The filters, with conditions that let fewer rows through, and never one that a filter hides."""
+    if not conditions:
+        return filters
+    both = {table: combine([filters[table], text]) for table, text in conditions.items() if table in filters}
+    return {**filters, **conditions, **both}
+
+
 def filter_setting(filters: Mapping[str, str]) -> str:
     """The value of `additional_table_filters`.
 

@@ -13,17 +13,18 @@ from pipit.access.limits import RateLimiter
 from pipit.catalog.catalog import Catalog
 from pipit.catalog.lease import only_server
 from pipit.deploy import Deployer
-from pipit.deploy.populate import work_again
 from pipit.deploy.services import ServiceTables
 from pipit.engine import Engine, open_engine
 from pipit.errors import Unavailable
 from pipit.ingest import Ingest
-from pipit.jobs import Jobs
+from pipit.jobs import JobKind, Jobs
+from pipit.jobs.copies import Copies
+from pipit.jobs.populates import Populates
 from pipit.query.cache import Cache
 from pipit.query.held import Store
 from pipit.query.read import Reader
 from pipit.server.config import Config
-from pipit.server.job_log import job_log
+from pipit.server.job_log import TableJobLog
 from pipit.server.read_log import ReadLog
 
 log = logging.getLogger("pipit.server")
@@ -64,25 +65,18 @@ async def running(config: Config, engine: Engine) -> AsyncIterator[Server]:
     catalog = Catalog(engine, config.admin_token, keep_admin_token=config.keep_admin_token, seals=config.seals)
     await _load(catalog)
     ingest = Ingest(engine, config.data_dir)
-    services = ServiceTables(engine)
-    jobs = Jobs(
-        engine,
-        catalog,
-        ingest,
-        log_job=job_log(ingest, services),
-        make_services=services.make,
-        populates=work_again(engine, ingest),
-    )
-    deployer = Deployer(engine, catalog, ingest, jobs=jobs)
-    read_log = ReadLog(catalog, ingest, services)
+    tables = ServiceTables(engine)
+    read_log = ReadLog(catalog, ingest, tables)
     reader = Reader(
         engine,
         config.limits,
         store=Store(config.data_dir / "answers"),
         cache=Cache(clock=config.cache_clock),
-        sink=read_log.add if config.background else None,
-        make_services=services.make,
+        audit_log=read_log if config.background else None,
+        service_tables=tables,
     )
+    jobs = Jobs(catalog, job_kinds(engine, ingest, reader), job_log=TableJobLog(ingest, tables))
+    deployer = Deployer(engine, catalog, ingest, jobs=jobs)
     await deployer.clean_up()
     async with AsyncExitStack() as stack:  # ends in the other order: jobs first, ingest last
         await ingest.start()
@@ -100,6 +94,11 @@ async def running(config: Config, engine: Engine) -> AsyncIterator[Server]:
         yield Server(
             config, engine, catalog, reader, ingest, deployer, Authenticator(), RateLimiter(), read_log, jobs
         )
+
+
+def job_kinds(engine: Engine, ingest: Ingest, reader: Reader) -> tuple[JobKind, ...]:
+    """What jobs can be."""
+    return Copies(engine, ingest, reader), Populates(engine, ingest, reader)
 
 
 async def _load(catalog: Catalog) -> None:

@@ -9,13 +9,16 @@ from pipit.catalog.snapshot import Workspace
 from pipit.deploy.services import ServiceTables
 from pipit.ingest import Ingest
 from pipit.jobs.job import Job
-from pipit.jobs.service import Log
 from pipit.server.read_log import target_of
 
 
-def job_log(ingest: Ingest, tables: ServiceTables) -> Log:
-    async def write(workspace: Workspace, job: Job) -> None:
-        await tables.make(workspace.database)
+class TableJobLog:
+    def __init__(self, ingest: Ingest, tables: ServiceTables) -> None:
+        self._ingest = ingest
+        self._tables = tables
+
+    async def write(self, workspace: Workspace, job: Job) -> None:
+        await self._tables.make(workspace.database)
         row = {
             "job_id": job.id,
             "job_type": job.kind,
@@ -32,6 +35,4 @@ def job_log(ingest: Ingest, tables: ServiceTables) -> Log:
                 {"mode": job.mode, "rows": job.rows, "scheduled_for": job.scheduled_for, "parameters": job.parameters}
             ).decode(),
         }
-        await ingest.append(target_of(JOBS_LOG, workspace.database), msgspec.json.encode(row) + b"\n")
-
-    return write
+        await self._ingest.append(target_of(JOBS_LOG, workspace.database), msgspec.json.encode(row) + b"\n")

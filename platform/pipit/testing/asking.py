@@ -2,27 +2,31 @@
 
 A case asks over HTTP as anybody would: with the workspace's admin token, or with a JWT that is signed here as a backend
 signs one and that the server verifies like any other. Whether two rows may change places is a question about the query
-that was run: its text, bound values and filters come from `Reader.plan`, for the same viewer and parameters.
+that was run: its text, bound values and filters come from the one way to read, for the same viewer and parameters.
 """
 
 from __future__ import annotations
 
 import time
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from urllib.parse import parse_qsl, urlencode
 from urllib.parse import quote as quote_url
 
 import yarl
 
+from pipit.access.context import SecurityContext
 from pipit.access.jwt import sign
 from pipit.access.params import Parameter, RequestParams
 from pipit.api.requests import viewer_of
 from pipit.catalog.lineage import nodes_read
 from pipit.catalog.snapshot import CompiledPipe, Snapshot
 from pipit.datafiles.resources import NodeType
-from pipit.errors import PipitError, SqlError
-from pipit.query.formats import EXTENSIONS, TSV
-from pipit.query.read import PipeQuery
+from pipit.errors import PipitError, ReadRefused, SqlError
+from pipit.query.compose import Composed
+from pipit.query.formats import EXTENSIONS, TSV, Format
+from pipit.query.limits import Purpose
+from pipit.query.queries import Composing, PipeQuery, Read
 from pipit.templates import is_reserved
 from pipit.testing.cases import Case, Tenant
 from pipit.testing.compare import Match, in_order, lines_of, plain_slashes, same_rows
@@ -73,20 +77,69 @@ async def _order_of(workspace: Workspace, pipe: CompiledPipe, case: Case, expect
         pipe = _published(pipe)
         snapshot = replace(snapshot, pipes={**snapshot.pipes, pipe.name: pipe})
     params = RequestParams(tuple(Parameter("query", name, value) for name, value in _sent(case.parameters)))
-    plan = await workspace.server.reader.plan(snapshot, viewer, PipeQuery(pipe.name, params, format))
-    keys = sort_keys(plan.composed.sql)
+    query = PipeQuery(pipe.name, params, format)
+    reader = workspace.server.reader
+    keys = sort_keys((await reader.plan(Read(snapshot, viewer, query))).composed.sql)
     if not keys:
         return Match.TIES if keys is not None else Match.ORDER
-    texts = [over_answer(plan.composed.sql, keys, _KEY), with_key(plan.composed.sql, keys, _KEY)]
-    for sql in filter(None, texts):
+    for rewrite in (over_answer, with_key):
         try:
-            answer = await workspace.server.engine.query(
-                sql, plan.params, settings=plan.settings, database=snapshot.workspace.database, format=format.name
-            )
-        except SqlError:  # a key that is no column of the answer
+            async with reader.open(Read(snapshot, viewer, _Keyed(query, keys, rewrite))) as answer:
+                rows = b"".join([chunk async for chunk in answer.chunks])
+        except (SqlError, ReadRefused):  # a key that is no column of the answer
             continue
-        return _compared(expected, answer.decode("utf-8", "replace"))
+        return _compared(expected, rows.decode("utf-8", "replace"))
     return Match.ORDER
+
+
+@dataclass(frozen=True, slots=True)
+class _Keyed:
+    """An endpoint's query with its sort keys as one more column. Read, filtered and logged as any other."""
+
+    query: PipeQuery
+    keys: Sequence[str]
+    rewrite: Callable[[str, Sequence[str], str], str | None]
+
+    @property
+    def name(self) -> str:
+        return self.query.name
+
+    @property
+    def sent(self) -> Iterable[tuple[str, object]]:
+        return self.query.sent
+
+    @property
+    def format(self) -> Format:
+        return self.query.format
+
+    @property
+    def settings(self) -> Mapping[str, str]:
+        return self.query.settings
+
+    @property
+    def purpose(self) -> Purpose:
+        return self.query.purpose
+
+    @property
+    def own_text(self) -> str | None:
+        return None
+
+    @property
+    def narrowed(self) -> Mapping[str, str]:
+        return {}
+
+    def compose(self, by: Composing) -> tuple[Composed, Format]:
+        composed, format = self.query.compose(by)
+        sql = self.rewrite(composed.sql, self.keys, _KEY)
+        if sql is None:
+            raise SqlError("The query is not one plain SELECT")
+        return replace(composed, sql=sql), format
+
+    def is_confined(self, security: SecurityContext) -> bool:
+        return self.query.is_confined(security)
+
+    def cache_seconds(self, snapshot: Snapshot, composed: Composed) -> int:
+        return 0
 
 
 def _compared(expected: str, answer: str) -> Match:

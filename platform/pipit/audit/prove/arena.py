@@ -22,7 +22,7 @@ import msgspec
 
 from pipit import jsontext
 from pipit.access import grants
-from pipit.access.context import Scope
+from pipit.access.context import Scope, SecurityContext, TokenKind
 from pipit.access.jwt import mint
 from pipit.access.tokens import make_token
 from pipit.audit.prove.answers import Answer
@@ -34,21 +34,20 @@ from pipit.audit.prove.tenants import View
 from pipit.catalog.snapshot import CompiledPipe, Snapshot, Table, mixed_columns
 from pipit.deploy.append_check import AppendCheck
 from pipit.deploy.ddl import column_definition
-from pipit.deploy.views import View as MaterializedView
-from pipit.deploy.views import match_of, trigger, views_of
+from pipit.deploy.views import trigger, views_of
 from pipit.errors import DatafileError, PipitError, ProjectError, SqlError, Unavailable
 from pipit.ingest import target_of
-from pipit.ingest.match import Match
+from pipit.jobs.targets import Into, match_of
 from pipit.query.cache import MAX_SECONDS
 from pipit.query.compose import Composer
 from pipit.query.formats import JSON
 from pipit.query.limits import REPEATABLE, Limits
 from pipit.query.nested import subquery
-from pipit.query.read import PipeQuery
+from pipit.query.plan import Plan
+from pipit.query.queries import PipeQuery, Read, copy_query
 from pipit.server import Config, Server, open_server
 from pipit.sql.identifiers import quote
 from pipit.sql.mixed import settled
-from pipit.templates import Binder
 
 log = logging.getLogger("pipit.prove")
 
@@ -64,6 +63,7 @@ _INSERT = {
     "parallel_view_processing": 0,
 }
 _ATTEMPTS = 12
+_JOB_TIMESTAMP = "2026-01-01 00:00:00"  # of all copies, so that a copy writes the same whenever it runs
 _PATIENCE = 2.0  # seconds that events which failed are waited for
 
 
@@ -135,7 +135,7 @@ class Place:
         self.failed_copies: dict[str, str] = {}
         self._tokens: dict[tuple[object, ...], str] = {}
         self._order: list[str] = []
-        self._copies: list[tuple[MaterializedView, Match, Binder]] = []
+        self._copies: list[tuple[Plan, Into]] = []
 
     @property
     def snapshot(self) -> Snapshot:
@@ -147,22 +147,20 @@ class Place:
         triggers = [trigger(snapshot, view) for view in views_of(snapshot, self.arena.composer).values()]
         # What a view joins stands in its table before the rows come that fire the view.
         self._order = sorted(snapshot.tables, key=lambda name: (triggers.count(name), name))
-        copies: list[tuple[str, MaterializedView, Match, Binder]] = []
+        copies: list[tuple[Plan, Into]] = []
+        security = SecurityContext(snapshot.workspace.id, TokenKind.ADMIN, "prove")
         for pipe in snapshot.pipes.values():
             node = pipe.copy_node
             if node is None or node.node.target_datasource not in snapshot.tables:
                 continue
-            binder = Binder()
+            target = snapshot.tables[node.node.target_datasource]
+            query = copy_query(pipe.name, node.name, {}, job_timestamp=_JOB_TIMESTAMP)
             try:
-                composed = self.arena.composer.pipe(snapshot, pipe, node, {}, binder)
-                target = snapshot.tables[node.node.target_datasource]
-                view = MaterializedView("", pipe, node, target, composed.sql, composed.tables, composed.settings)
-                columns = await self._columns(view, binder)
+                plan = await self.arena.reader.prepare(Read(snapshot, security, query))
+                copies.append((plan, Into(target, target.physical, await match_of(self.arena.engine, plan, target))))
             except PipitError as error:
-                self.failed_copies[node.node.target_datasource] = error.message
-                continue
-            copies.append((target.name, view, columns, binder))
-        self._copies = [copy[1:] for copy in _in_order(snapshot, copies)]
+                self.failed_copies[target.name] = error.message
+        self._copies = _in_order(snapshot, copies)
 
     async def _hasten(self, database: str) -> None:
         """Rows that are gone with the proof need not outlive a crash: nothing waits for the disk."""
@@ -199,13 +197,13 @@ class Place:
         for name in self._order:
             if name in by_table:
                 await self.insert(name, by_table[name])
-        for view, columns, binder in self._copies:
+        for plan, into in self._copies:
             try:
-                await engine.command(view.fill(columns), binder.params, database=database, settings=_INSERT)
+                await self.arena.reader.write(plan, into)
             except Unavailable:
                 raise
             except PipitError as error:
-                self.failed_copies[view.target.name] = error.message
+                self.failed_copies[into.table.name] = error.message
         self.loaded = tuple(rows)
         self._changed = False
 
@@ -332,7 +330,8 @@ class Place:
         try:
             token = self.token(snapshot.pipes[pipe], view, names)
             security = arena.authenticator.check(token, arena.catalog.keyring)
-            async with arena.reader.open(snapshot, security, PipeQuery(pipe, case.request, JSON)) as answer:
+            read = Read(snapshot, security, PipeQuery(pipe, case.request, JSON))
+            async with arena.reader.open(read) as answer:
                 return Answer(200, b"".join([chunk async for chunk in answer.chunks]))
         except Unavailable:
             raise
@@ -380,9 +379,6 @@ class Place:
         table = self.snapshot.tables[name]
         await self.arena.ingest.drain(table.database, table.physical, _PATIENCE)
 
-    async def _columns(self, view: MaterializedView, binder: Binder) -> Match:
-        return await match_of(self.arena.engine, view, binder.params)
-
 
 @asynccontextmanager
 async def open_arena() -> AsyncIterator[Arena]:
@@ -417,9 +413,12 @@ def _files_of(error: ProjectError, files: Collection[str]) -> dict[str, str]:
     return {e.file: str(e.message) for e in reversed(errors) if e.file in files}
 
 
-def _in_order(
-    snapshot: Snapshot, copies: list[tuple[str, MaterializedView, Match, Binder]]
-) -> list[tuple[str, MaterializedView, Match, Binder]]:
+def _in_order(snapshot: Snapshot, copies: list[tuple[Plan, Into]]) -> list[tuple[Plan, Into]]:
     """A copy that reads what another one fills runs after it."""
-    targets = {name for name, *_ in copies}
-    return sorted(copies, key=lambda copy: len(snapshot.tables[copy[0]].sources & targets - {copy[0]}))
+    targets = {into.table.name for _, into in copies}
+
+    def waits_for(copy: tuple[Plan, Into]) -> int:
+        name = copy[1].table.name
+        return len(snapshot.tables[name].sources & targets - {name})
+
+    return sorted(copies, key=waits_for)

@@ -1,0 +1,142 @@
+"""Fills the target of a materialized node from the rows of its source: what a deploy does for a new one, on demand.
+
+Promises that each row is counted once: whatever feeds the source waits meanwhile (events stay in their segments), so a
+row is there before the populate or goes through the view after it. Only rows that the target has already, from the view
+itself, come twice, unless `truncate` asks for a target that starts anew; readers see its old rows until the new ones
+are all there.
+"""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+
+from pipit.catalog.lineage import leftmost_table
+from pipit.catalog.snapshot import CompiledNode, CompiledPipe, Snapshot, Table
+from pipit.datafiles.resources import NodeType
+from pipit.engine.client import Engine
+from pipit.errors import BadRequest, NotFound
+from pipit.ingest import Ingest
+from pipit.jobs.job import Job
+from pipit.jobs.kinds import Work, read_for
+from pipit.jobs.targets import Into, lock_of, match_of, pausing, replace
+from pipit.query.limits import POPULATE
+from pipit.query.plan import Plan
+from pipit.query.queries import populate_query
+from pipit.query.read import Reader, Written
+from pipit.sql.expressions import ExpressionError, check_condition
+from pipit.sql.identifiers import quote
+
+_RANDOM_RANGE = 2**32  # of the engine's rand()
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """`condition` is over the source's columns; empty for all rows."""
+
+    truncate: bool
+    subset: float
+    condition: str
+
+
+class Populates:
+    """The job kind. A job's parameters are those of the request that asked for it."""
+
+    name = POPULATE.name
+    noun = "populate"
+
+    def __init__(self, engine: Engine, ingest: Ingest, reader: Reader) -> None:
+        self._engine = engine
+        self._ingest = ingest
+        self._reader = reader
+
+    async def prepare(self, snapshot: Snapshot, job: Job) -> Work:
+        """Raises NotFound, and BadRequest where the condition is none. One that starts anew is all or nothing."""
+        pipe, node = materialized_node(snapshot, job.pipe, job.node)
+        target = snapshot.tables[node.node.datasource]
+        asked = _asked(job)
+        sent = {name: str(value) for name, value in job.parameters.items()}
+        whole = populate_query(pipe.name, node.name, sent, narrowed={})
+        plan = await self._reader.prepare(read_for(snapshot, job, whole))
+        source = snapshot.tables.get(leftmost_table(snapshot, plan.composed.sql))
+        if source is None:
+            raise BadRequest(f"The node '{node.name}' reads no data source, so there is nothing to fill it from")
+        if condition := await self._condition(source, asked):
+            some = populate_query(
+                pipe.name, node.name, sent, narrowed={f"{source.database}.{source.physical}": condition}
+            )
+            plan = await self._reader.prepare(read_for(snapshot, job, some))
+        reads_target = f"{target.database}.{target.physical}" in plan.composed.tables
+        waiting = _waiting(snapshot, source, target, truncate=asked.truncate)
+
+        async def run() -> Written:
+            return await self._run(plan, target, waiting, truncate=asked.truncate)
+
+        return Work(run, repeatable=asked.truncate and not reads_target)
+
+    async def _condition(self, source: Table, asked: _Asked) -> str:
+        """Raises BadRequest, SqlError."""
+        conditions: list[str] = []
+        if asked.condition:
+            await self._check(source, asked.condition)
+            conditions.append(f"({asked.condition})")
+        if asked.subset < 1:
+            conditions.append(f"rand() < {int(asked.subset * _RANDOM_RANGE)}")
+        return " AND ".join(conditions)
+
+    async def _check(self, source: Table, condition: str) -> None:
+        try:
+            check_condition(condition)
+        except ExpressionError as error:
+            raise BadRequest(
+                f"populate_condition: {error.message}",
+                hint=f"Write one condition over the columns of '{source.name}', such as date >= '2026-01-01'.",
+            ) from None
+        where = f"{quote(source.database)}.{quote(source.physical)}"
+        await self._engine.query(f"SELECT 1 FROM {where} WHERE ({condition}) LIMIT 0", settings={"readonly": 1})
+
+    async def _run(self, plan: Plan, target: Table, waiting: tuple[Table, ...], *, truncate: bool) -> Written:
+        """To the end; cancelled, it may leave rows behind in the target, unless it was to start anew."""
+        match = await match_of(self._engine, plan, target)
+
+        async def write(physical: str) -> Written:
+            return await self._reader.write(plan, Into(target, physical, match))
+
+        async with AsyncExitStack() as stack:
+            if truncate:
+                await stack.enter_async_context(lock_of(target))
+            for table in waiting:
+                await stack.enter_async_context(pausing(self._ingest, table))
+            return await (replace(self._engine, target, write) if truncate else write(target.physical))
+
+
+def materialized_node(snapshot: Snapshot, pipe: str, node: str) -> tuple[CompiledPipe, CompiledNode]:
+    """`node`: its name or id. Raises NotFound, BadRequest."""
+    found = snapshot.pipes.get(pipe)
+    if found is None:
+        raise NotFound(f"Pipe '{pipe[:200]}' not found")
+    compiled = found.nodes.get(node) or next(
+        (n for n in found.nodes.values() if snapshot.workspace.resource_id(f"node/{pipe}", n.name) == node), None
+    )
+    if compiled is None:
+        raise NotFound(f"The pipe '{pipe}' has no node '{node[:200]}'")
+    if compiled.node.type is not NodeType.MATERIALIZED:
+        raise BadRequest(f"The node '{compiled.name}' is not materialized", hint="It has no data source to be filled.")
+    return found, compiled
+
+
+def _asked(job: Job) -> _Asked:
+    """The route has checked the values."""
+    sent = {name: str(value) for name, value in job.parameters.items()}
+    return _Asked(
+        truncate=sent.get("truncate", "").lower() in ("true", "1"),
+        subset=float(sent.get("populate_subset") or 1),
+        condition=sent.get("populate_condition", "").strip(),
+    )
+
+
+def _waiting(snapshot: Snapshot, source: Table, target: Table, *, truncate: bool) -> tuple[Table, ...]:
+    """The tables whose writers wait meanwhile, in the order of their names, as a deploy takes them: two that wait for
+    each other's would wait for ever."""
+    names = {source.name, *source.sources} - {target.name} | ({target.name} if truncate else set())
+    return tuple(snapshot.tables[name] for name in sorted(names) if name in snapshot.tables)

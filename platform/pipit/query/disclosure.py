@@ -1,0 +1,57 @@
+"""What of an error reaches who asked: a tenant is told little, and nobody a secret or names that he did not write."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from pipit.catalog.snapshot import Snapshot
+from pipit.catalog.written import as_written, text_as_written
+from pipit.engine.client import ParamValue
+from pipit.engine.failures import without_values
+from pipit.engine.syntax_errors import Unread, place_in, without_place
+from pipit.errors import Forbidden, NotFound, PipitError, QueryRefused, RateLimited, ReadRefused, SqlError, Unavailable
+from pipit.query.queries import Read
+from pipit.templates.binder import holds_secret
+
+
+def for_reader(error: PipitError, read: Read) -> PipitError:
+    """A tenant gets one text for all that the engine says, which may quote a row (attack E04). Of a text of its own it
+    is told what its token lacks, and else nothing: bounds that it met, too, depend on rows that are not its own."""
+    if not read.security.is_tenant:
+        if isinstance(error, SqlError) and error.is_engines:
+            message = as_written(_placed(error, read.query.own_text or "", read.snapshot), read.snapshot)
+            return SqlError(message, hint=error.hint, engine_code=error.engine_code)
+        return error
+    if read.is_tenants_text:
+        told = isinstance(error, (Forbidden, NotFound, Unavailable, RateLimited)) and not isinstance(error, ReadRefused)
+        return error if told else QueryRefused(read.request_id)
+    if not isinstance(error, SqlError):
+        return error
+    return SqlError("The query of this endpoint failed", hint=f"Quote the request id {read.request_id} to its owner.")
+
+
+@contextmanager
+def no_secret_quoted(params: Mapping[str, ParamValue]) -> Iterator[None]:
+    """The engine quotes values that it cannot convert. Where one may be a secret, its words are told to nobody, and
+    are in no log: only what is wrong with the text, or the error's name."""
+    try:
+        yield
+    except SqlError as error:
+        if not holds_secret(params):
+            raise
+        text = without_values(error.message)
+        raise SqlError(text, engine_code=error.engine_code, hint="A secret is in this query.") from None
+
+
+def _placed(error: SqlError, own: str, snapshot: Snapshot) -> str:
+    """The message, with the place of a syntax error in the reader's own text, or with none: the engine's is in ours."""
+    rest = without_place(error)
+    if not own or not isinstance(error, Unread):
+        return rest
+    found = place_in(own, text_as_written(error.before, snapshot), text_as_written(error.here, snapshot))
+    if found is None:
+        return rest
+    at, word = found
+    where = f"at `{word}`, position {at + 1}" if word else "at the end of the query"
+    return rest.replace("Syntax error", f"Syntax error: cannot be read {where}", 1)
