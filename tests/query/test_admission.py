@@ -126,3 +126,25 @@ async def test_slow_queries_of_one_token_leave_another_tokens_reads_quick(worksp
         for task in flood:
             task.cancel()
         await asyncio.gather(*flood, return_exceptions=True)
+
+
+async def test_a_job_waits_as_long_as_it_takes() -> None:
+    """Where a client is refused, after its patience."""
+    admission = Admission(of_one=1, in_all=1, patience=0.01)
+    async with AsyncExitStack() as first:
+        await first.enter_async_context(admission.held(token("a")))
+        came = asyncio.Event()
+
+        async def job() -> None:
+            async with admission.held(token("a"), patient=True):
+                came.set()
+
+        waiting = asyncio.create_task(job())
+        with pytest.raises(RateLimited):
+            async with admission.held(token("a")):
+                pass
+        assert not came.is_set() and not waiting.done()
+    async with asyncio.timeout(10):
+        await waiting
+    async with admission.held(token("b")):  # all of it was given back
+        pass
