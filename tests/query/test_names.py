@@ -18,14 +18,14 @@ from hypothesis import strategies as st
 from fuzz import examples
 from pipit.catalog.build import build_snapshot
 from pipit.catalog.names import first_names
-from pipit.catalog.snapshot import Snapshot, Workspace
+from pipit.catalog.snapshot import NodeTarget, Snapshot, Workspace
 from pipit.catalog.written import as_written
 from pipit.datafiles import parse_project
 from pipit.deploy import ddl
 from pipit.engine import Engine
 from pipit.errors import PipitError
 from pipit.query.barriers import NO_BARRIERS, Barriers, barriers_for
-from pipit.query.compose import Composer
+from pipit.query.compose import Composer, _Work
 from pipit.sql.references import first_table
 from pipit.templates import Binder
 
@@ -63,9 +63,8 @@ class Both:
         pipe = self.snapshot.pipes["asked"]
         binder = Binder()
         try:
-            prepared = self.composer._compose(
-                self.snapshot, pipe, pipe.nodes["top"], sql, {}, binder, under_name=None, barriers=barriers
-            )
+            work = _Work(self.snapshot, {}, binder, barriers)
+            prepared = self.composer._compose(work, sql, owner=pipe, top=NodeTarget(pipe, pipe.nodes["top"]))
         except PipitError as error:
             return error
         return await self._ask(prepared.sql)

@@ -68,6 +68,16 @@ class Composed:
     chosen: frozenset[str] = frozenset()  # resources that a request's value named, and no author's text
 
 
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """What every text of one statement is made with."""
+
+    snapshot: Snapshot
+    values: Mapping[str, RequestValue]
+    binder: Binder
+    barriers: Barriers
+
+
 class Composer:
     """Composes statements; remembers what it learned about each text. Shared by all requests, changed by none."""
 
@@ -88,9 +98,11 @@ class Composer:
     ) -> Composed:
         """The statement of a pipe's node. `over` is SQL over `_`, which then means this node's result."""
         binder.identifiers.clear()
-        top = over if over is not None else render(snapshot, node, values, binder)
-        under = "_" if over is not None else None
-        return self._compose(snapshot, pipe, node, top, values, binder, under_name=under, barriers=barriers)
+        work = _Work(snapshot, values, binder, barriers)
+        target = NodeTarget(pipe, node)
+        if over is not None:
+            return self._compose(work, over, owner=pipe, top=target, underscore=target)
+        return self._compose(work, render(snapshot, node, values, binder), owner=pipe, top=target)
 
     def sql(
         self,
@@ -103,34 +115,31 @@ class Composer:
         barriers: Barriers = NO_BARRIERS,
     ) -> Composed:
         """The statement of a workspace's own SQL (already rendered). `_` means the node of `pipeline`."""
-        pipe, node = pipeline or (None, None)
-        under = "_" if node else None
-        return self._compose(
-            snapshot, pipe, node, text, values, binder, under_name=under, adhoc=True, barriers=barriers
-        )
+        underscore = NodeTarget(*pipeline) if pipeline else None
+        return self._compose(_Work(snapshot, values, binder, barriers), text, underscore=underscore)
 
     def _compose(
         self,
-        snapshot: Snapshot,
-        pipe: CompiledPipe | None,
-        node: CompiledNode | None,
+        work: _Work,
         text: str,
-        values: Mapping[str, RequestValue],
-        binder: Binder,
         *,
-        under_name: str | None,
-        adhoc: bool = False,
-        barriers: Barriers,
+        owner: CompiledPipe | None = None,
+        top: NodeTarget | None = None,
+        underscore: NodeTarget | None = None,
     ) -> Composed:
+        """`owner`: the pipe whose text it is, `top` its node; None for a workspace's own SQL.
+
+        `underscore`: what `_` means in it.
+        """
         # Rendered depth first, each node once: the order of binding, and so the text, depends on nothing but texts.
-        underscore = NodeTarget(pipe, node) if under_name and pipe and node else None
-        owner = None if adhoc else pipe
-        top = self._prepare(snapshot, owner, text, barriers, under=underscore)
-        chosen = set() if adhoc or node is None else _chosen(top, node, binder)
+        binder = work.binder
+        first = self._prepare(work, owner, text, under=underscore)
+        chosen = _chosen(first, top.node, binder) if top else set()
         parts: dict[tuple[str, str], Prepared] = {}
         path: list[tuple[str, str]] = []
-        if node is not None and pipe is not None and under_name is None:
-            path.append((pipe.name, node.name))
+        if top is not None and underscore is None:
+            path.append((top.pipe.name, top.node.name))
+        asked = top or underscore
 
         def visit(target: NodeTarget) -> None:
             key = (target.pipe.name, target.node.name)
@@ -140,10 +149,10 @@ class Composer:
                 return
             path.append(key)
             said = binder.cache_seconds
-            rendered = render(snapshot, target.node, values, binder)
-            if target.pipe is not pipe:
+            rendered = render(work.snapshot, target.node, work.values, binder)
+            if asked is None or target.pipe is not asked.pipe:
                 binder.cache_seconds = said  # the pipe that is asked decides whether its answers are kept
-            prepared = self._prepare(snapshot, target.pipe, rendered, barriers)
+            prepared = self._prepare(work, target.pipe, rendered)
             chosen.update(_chosen(prepared, target.node, binder))
             for inner in prepared.nodes:
                 visit(inner)
@@ -152,16 +161,16 @@ class Composer:
             if len(parts) > _MAX_NODES:
                 raise SqlError(f"The query reads more than {_MAX_NODES} nodes")
 
-        for target in top.nodes:
+        for target in first.nodes:
             visit(target)
         settings: dict[str, str] = {}
         for part in parts.values():
             settings |= part.settings
-        settings |= {**top.settings, **binder.settings}
-        tables = top.tables.union(*(p.tables for p in parts.values()))
+        settings |= {**first.settings, **binder.settings}
+        tables = first.tables.union(*(p.tables for p in parts.values()))
         pipes = frozenset(name for name, _ in parts)
-        text = self._join(snapshot, top, parts)
-        return Composed(text, tables, settings, top.names, binder.cache_seconds, pipes, frozenset(chosen))
+        text = self._join(work.snapshot, first, parts)
+        return Composed(text, tables, settings, first.names, binder.cache_seconds, pipes, frozenset(chosen))
 
     def _join(self, snapshot: Snapshot, top: Prepared, parts: Mapping[tuple[str, str], Prepared]) -> str:
         """The outermost text with the other nodes before it."""
@@ -176,16 +185,11 @@ class Composer:
         return found
 
     def _prepare(
-        self,
-        snapshot: Snapshot,
-        pipe: CompiledPipe | None,
-        text: str,
-        barriers: Barriers,
-        *,
-        under: NodeTarget | None = None,
+        self, work: _Work, pipe: CompiledPipe | None, text: str, *, under: NodeTarget | None = None
     ) -> Prepared:
         """Replaces the names in one rendered text. Raises SqlError on a name that is no resource of the workspace."""
         scope = f"{pipe.name if pipe else ''}\0{under.pipe.name + '.' + under.node.name if under else ''}"
+        snapshot, barriers = work.snapshot, work.barriers
         key = (snapshot.workspace.place, snapshot.deployment, scope, barriers.key, text)
         found = self._prepared.get(key)
         if found is None:
