@@ -1,8 +1,8 @@
-"""Answers of endpoints, kept for as long as their `cache_ttl` says: only the run is saved, never a decision.
+"""Cached responses of endpoints, for as long as their `cache_ttl` says: a run is saved, never a decision.
 
 A request gets here with its finished plan: token, grants, fixed parameters, policies and the examination of its text
 have passed, as for every other request. Who may not read is refused before anything is looked up, and no refusal and no
-error is ever kept (attack F08).
+error is ever cached (attack F08).
 
 The key is a SHA-256 over everything that the engine would get, encoded so that no two plans have one encoding: the
 workspace, its database and deployment, statement, bound values as they are sent, filters, settings, format. A
@@ -34,7 +34,7 @@ from pipit.engine.binding import bind
 from pipit.errors import PipitError, QueryTimeout, SqlError, TooLarge
 from pipit.query.plan import Plan
 
-MAX_BYTES = 64 * 1024 * 1024  # of all answers together
+MAX_BYTES = 64 * 1024 * 1024  # of all responses together
 MAX_ANSWER_BYTES = 1024 * 1024  # of one
 MAX_SECONDS = 24 * 3600  # whatever a pipe's CACHE says
 _BYTES_OF_AN_ENTRY = 512  # its key and what holds it
@@ -48,7 +48,7 @@ Hand = Callable[[bytes], AbstractAsyncContextManager[AsyncIterator[bytes]]]
 
 class _Landed(Enum):
     GIVEN_UP = "given up"  # by its leader: the next one in line leads
-    TOO_LARGE = "too large"  # to be kept: everybody for himself
+    TOO_LARGE = "too large"  # to be cached: each runs its own
 
 
 _Flight = asyncio.Future[bytes | PipitError | _Landed]
@@ -73,22 +73,22 @@ class Cache:
 
     @property
     def size(self) -> int:
-        """The bytes that are kept now."""
+        """The bytes that are cached now."""
         return int(self._answers.currsize)
 
     @asynccontextmanager
     async def open(
         self, key: bytes, seconds: int, run: Run, hand: Hand | None = None
     ) -> AsyncIterator[AsyncIterator[bytes]]:
-        """The answer under this key: kept, from a run that is under way, or from `run`. Raises what `run` raises.
+        """The answer under this key: cached, from a run that is under way, or from `run`. Raises what `run` raises.
 
         `hand`: how a whole answer becomes a stream; who waits for a slow client counts what it holds.
         """
         hand = hand or _handed
         while True:
-            kept = self._answers.get(key)
-            if kept is not None:
-                async with hand(kept[0]) as whole:
+            cached = self._answers.get(key)
+            if cached is not None:
+                async with hand(cached[0]) as whole:
                     yield whole
                 return
             flight = self._flights.get(key)

@@ -151,7 +151,7 @@ class Composer:
             said = binder.cache_seconds
             rendered = render(work.snapshot, target.node, work.values, binder)
             if asked is None or target.pipe is not asked.pipe:
-                binder.cache_seconds = said  # the pipe that is asked decides whether its answers are kept
+                binder.cache_seconds = said  # the pipe of the request decides whether its response is cached
             prepared = self._prepare(work, target.pipe, rendered)
             chosen.update(_chosen(prepared, target.node, binder))
             for inner in prepared.nodes:

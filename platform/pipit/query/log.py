@@ -70,7 +70,7 @@ class Outcome:
 
 @dataclass(slots=True)
 class Counts:
-    """What the engine says that a run cost; zeros for an answer that was kept."""
+    """What the engine says that a run cost; zeros for a cached response."""
 
     found: Mapping[str, int] = field(default_factory=dict)
 
