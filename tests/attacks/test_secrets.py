@@ -47,6 +47,28 @@ async def test_an_error_does_not_quote_a_secret(
     assert not any(part in caplog.text.lower() for part in ("zqsecret", "zyxwv"))
 
 
+@pytest.mark.parametrize("kind", FAILS)
+async def test_a_jobs_error_does_not_quote_a_secret(
+    workspace: Workspace, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """K43: who may see jobs, and who reads the audit log, need not be who may read secrets."""
+    assert (await workspace.post(f"/v0/variables?name=k&value={SECRET}")).status == 200
+    table = "SCHEMA >\n    n Int64\n\nENGINE MergeTree\nENGINE_SORTING_KEY n\n"
+    select = "{% if defined(go) %}" + FAILS[kind] + "{% else %}SELECT 1 AS n{% end %}"
+    copy = f"NODE c\nSQL >\n    %\n    {select}\nTYPE copy\nTARGET_DATASOURCE t\n"
+    await workspace.deploy({"datasources/t.datasource": table, "copies/fails.pipe": copy})
+    reply = await workspace.post("/v0/pipes/fails/copy?go=1")
+    told = reply.text
+    if reply.status == 200:
+        id = reply.json["job"]["job_id"]
+        await workspace.server.jobs.ended(id)
+        job = await workspace.get(f"/v0/jobs/{id}")
+        assert job.json["status"] == "error"
+        told += job.text
+    assert not any(part in told.lower() for part in ("zqsecret", "4711", "secret-"))
+    assert not any(part in caplog.text.lower() for part in ("zqsecret", "4711"))
+
+
 async def test_an_error_without_a_secret_says_what_is_wrong(workspace: Workspace) -> None:
     await workspace.deploy(
         {"pipes/fails.pipe": "NODE n\nSQL >\n    %\n    SELECT toUInt8({{String(go, '1')}}) AS n\nTYPE endpoint\n"}

@@ -91,7 +91,7 @@ class ReadLog:
         replica = socket.gethostname()
         self._stats = _Queue(PIPE_STATS_RT, lambda record: record.stats_row(replica), most_bytes)
         self._errors = _Queue(ENDPOINT_ERRORS, ReadRecord.error_row, most_bytes // 4)
-        self._turn = asyncio.Lock()
+        self._lock = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -118,7 +118,7 @@ class ReadLog:
 
     async def flush(self) -> int:
         """Puts on the disk what waits; of how many databases. What cannot be written now waits on."""
-        async with self._turn:
+        async with self._lock:
             return max([await self._flush(queue) for queue in (self._stats, self._errors)])
 
     async def _run(self) -> None:
