@@ -28,7 +28,7 @@ async def plan_of(workspace: Workspace, pipe: str) -> dict[str, Any]:
     await workspace.deploy(FILES)
     viewer, snapshot = viewer_of(workspace.server, workspace.tenant(pipe, tenant="a"))
     plan = await workspace.server.reader.plan(Read(snapshot, viewer, pipe_query(snapshot, pipe, [])))
-    return readable(explained(plan, snapshot, viewer), pipe)
+    return readable(explained(plan), pipe)
 
 
 @pytest.mark.parametrize("pipe", ["top", "over"])
