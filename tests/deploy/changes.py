@@ -200,6 +200,17 @@ CHANGES: dict[str, Change] = {
         "`a` Nullable(Int8) `json:$.a`,\n    `b` Nullable(Int8) `json:$.b`",
         "add_column events.a; add_column events.b; go_live",
     ),
+    "a column before all others": events(
+        "    `at` DateTime", "    `n` Nullable(Int8) `json:$.n`,\n    `at` DateTime", "add_column events.n; go_live"
+    ),
+    "a column with all that it may have": column(
+        "`tags` Array(LowCardinality(String)) `json:$.tags[:]` DEFAULT ['x', kind] CODEC(ZSTD(3))",
+        "add_column events.tags; go_live",
+    ),
+    "a column of aggregate states": Change(
+        {_DAILY: DAILY.replace("    total", "    n AggregateFunction(uniq, String),\n    total")},
+        "add_column daily.n; go_live",
+    ),
     "a column without a value": column("`note` String `json:$.note`", "refused: no_value_for_rows"),
     "a column whose DEFAULT does not fit": column("`n` Int8 `json:$.n` DEFAULT 300", "refused: invalid"),
     "a column of an unknown type": column("`n` Strnig `json:$.n`", "refused: no_value_for_rows, invalid"),

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from deploy.changes import BASE, CHANGES, Change
+from pipit.api.deployments import deployment_object
 from pipit.datafiles.vocabulary import DATASOURCE, IMPORTS, KAFKA_BROKER, KAFKA_SOURCE, POSTGRES_SOURCE
 from pipit.deploy import Outcome
 from pipit.deploy.describe import operation_object
@@ -224,3 +225,22 @@ async def test_rows_that_come_after_the_plan(
     else:
         assert not statements.found
         assert (await workspace.send("events", [EVENT])).status == 200  # the writers go on
+
+
+async def test_what_people_read(workspace: Workspace) -> None:
+    """`pipit plan` shows what happens inside each resource, with the rows that are there."""
+    await live(workspace, rows=True)
+    change = CHANGES["a view and a column that it reads"]
+    gone = {"datasources/replacing.datasource"}
+    files = {path: text for path, text in change.project.items() if path not in gone}
+    planned = deployment_object(await workspace.deploy(files, check=True, allow_destructive=True))
+    assert [(item["resource"], item["change"]) for item in planned["changes"]] == [
+        ("events", "new column n Int64"),
+        ("to_weekly", "new materialized view"),
+        ("weekly", "filled from the 3 rows of events"),
+        ("replacing", "deleted with its 1 row"),
+    ]
+    fill = next(item for item in planned["operations"] if item["operation"] == "fill")
+    size = fill.pop("bytes")
+    assert size > 0
+    assert fill == {"operation": "fill", "resource": "weekly", "view": "to_weekly.roll", "source": "events", "rows": 3}

@@ -2,6 +2,6 @@
 
 from pipit.deploy.deployer import Deployer, Outcome
 from pipit.deploy.environments import EnvironmentOutcome
-from pipit.deploy.plan import Plan
+from pipit.deploy.plan import DeployRefused, Plan
 
-__all__ = ["Deployer", "EnvironmentOutcome", "Outcome", "Plan"]
+__all__ = ["DeployRefused", "Deployer", "EnvironmentOutcome", "Outcome", "Plan"]
