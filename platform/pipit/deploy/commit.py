@@ -36,7 +36,7 @@ async def became_live(state: State, workspace_id: str, row: DeploymentRow) -> bo
             await asyncio.sleep(_AGAIN_SECONDS)
 
 
-async def insist(step: Callable[[], Awaitable[None]]) -> None:
+async def until_done(step: Callable[[], Awaitable[None]]) -> None:
     """Does a step that can be repeated, again and again while the engine is away."""
     while True:
         try:

@@ -76,7 +76,7 @@ class Deployer:
         self._jobs = jobs
         self.appends = AppendCheck(engine)
         self._busy: set[str] = set()
-        self._following: dict[str, asyncio.Future[tuple[EnvironmentOutcome, ...]]] = {}
+        self._updating: dict[str, asyncio.Future[tuple[EnvironmentOutcome, ...]]] = {}
         self._executor = Executor(engine, catalog, ingest, self._end_planned_jobs, patience=patience)
         self._environments = Environments(engine, catalog, self._executor)
 
@@ -101,7 +101,7 @@ class Deployer:
         the project confines less than what is live (`audit.policy_regression`). `allow_weaker` says that it may.
         """
         started = time.monotonic()
-        async with self._alone(workspace_id):
+        async with self._exclusive(workspace_id):
             live = self._catalog.snapshot(workspace_id)
             try:
                 project = await self._project(live, files)
@@ -115,13 +115,13 @@ class Deployer:
             outcome = Outcome("success" if change else "no_changes", plan, live, plan.warnings)
             matches = change.matches if change else None
             if check:
-                environments = await self._environments.foresee(workspace_id, plan.snapshot, matches)
+                environments = await self._environments.plan(workspace_id, plan.snapshot, matches)
             else:
                 if change:
                     plan, snapshot = await self._execute(change, plan)
                     outcome = replace(outcome, plan=plan, snapshot=snapshot)
-                environments = await self._follow(workspace_id, matches=matches)
-                await self._learn(workspace_id)
+                environments = await self._update_environments(workspace_id, matches=matches)
+                await self._fetch_needs(workspace_id)
             return replace(outcome, environments=environments, seconds=time.monotonic() - started)
 
     async def add_environment(self, workspace_id: str, name: str) -> EnvironmentOutcome:
@@ -129,21 +129,21 @@ class Deployer:
 
         Where that fails, the environment is there all the same, with nothing in it: it lags behind.
         """
-        async with self._alone(workspace_id):
+        async with self._exclusive(workspace_id):
             await self._catalog.create_environment(workspace_id, name)
-            (outcome,) = await self._follow(workspace_id, only=name)
+            (outcome,) = await self._update_environments(workspace_id, only=name)
             return outcome
 
     async def remove_environment(self, workspace_id: str, name: str) -> None:
         """The environment with its rows, and with those that are on their way there. Raises NotFound, Conflict."""
-        async with self._alone(workspace_id):
+        async with self._exclusive(workspace_id):
             gone = await self._catalog.delete_environment(workspace_id, name)
             await self._end_jobs([gone.id])
             await drop_database(self._engine, self._ingest, gone.database)
 
     async def remove_workspace(self, workspace_id: str) -> None:
         """The workspace with its tokens, its environments and all rows. Raises NotFound, Conflict."""
-        async with self._alone(workspace_id):
+        async with self._exclusive(workspace_id):
             places = [workspace_id, *(row.id for row in self._catalog.environments(workspace_id))]
             databases = await self._catalog.delete_workspace(workspace_id)
             await self._end_jobs(places)
@@ -163,10 +163,10 @@ class Deployer:
         for database in await self._catalog.state.deleted_databases():
             await self._ingest.discard(database)
         for workspace_id in self._catalog.snapshots:
-            await self._follow(workspace_id)
-            await self._learn(workspace_id)
+            await self._update_environments(workspace_id)
+            await self._fetch_needs(workspace_id)
 
-    async def _learn(self, workspace_id: str) -> None:
+    async def _fetch_needs(self, workspace_id: str) -> None:
         """What appends need is asked of the engine before the first one comes: later it may be away."""
         for live in self._catalog.everywhere:
             if live.workspace.id == workspace_id:
@@ -180,10 +180,10 @@ class Deployer:
         await drop_leftovers(self._engine, self._catalog)
 
     @asynccontextmanager
-    async def _alone(self, workspace_id: str) -> AsyncIterator[None]:
+    async def _exclusive(self, workspace_id: str) -> AsyncIterator[None]:
         """One change at a time of what a workspace has deployed anywhere. Raises Conflict."""
         places = {workspace_id, *(row.id for row in self._catalog.environments(workspace_id))}
-        if workspace_id in self._busy or workspace_id in self._following or places & self.unsettled.keys():
+        if workspace_id in self._busy or workspace_id in self._updating or places & self.unsettled.keys():
             raise Conflict("Another deployment of this workspace is in progress", hint="Try again when it is done.")
         self._busy.add(workspace_id)
         try:
@@ -191,14 +191,14 @@ class Deployer:
         finally:
             self._busy.discard(workspace_id)
 
-    async def _follow(
+    async def _update_environments(
         self, workspace_id: str, *, only: str = "", matches: Mapping[str, Match] | None = None
     ) -> tuple[EnvironmentOutcome, ...]:
         """In a task of its own: a caller that leaves does not keep half of the environments from it."""
-        following = asyncio.ensure_future(self._environments.follow(workspace_id, only=only, matches=matches))
-        self._following[workspace_id] = following
-        following.add_done_callback(lambda _: self._following.pop(workspace_id, None))
-        return await asyncio.shield(following)
+        updating = asyncio.ensure_future(self._environments.update(workspace_id, only=only, matches=matches))
+        self._updating[workspace_id] = updating
+        updating.add_done_callback(lambda _: self._updating.pop(workspace_id, None))
+        return await asyncio.shield(updating)
 
     async def _change(
         self, live: Snapshot, project: Project, allowed: Allowed, weaker: Sequence[DatafileError]

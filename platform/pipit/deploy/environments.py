@@ -58,7 +58,7 @@ class Environments:
         self._catalog = catalog
         self._executor = executor
 
-    async def follow(
+    async def update(
         self, workspace_id: str, *, only: str = "", matches: Mapping[str, Match] | None = None
     ) -> tuple[EnvironmentOutcome, ...]:
         """All of them, or the one of this name. Raises nothing that one of them met.
@@ -68,7 +68,7 @@ class Environments:
         own = self._catalog.snapshot(workspace_id)
         return await self._each(own, matches, only=only, check=False)
 
-    async def foresee(
+    async def plan(
         self, workspace_id: str, own: Snapshot, matches: Mapping[str, Match] | None
     ) -> tuple[EnvironmentOutcome, ...]:
         """What would be said of each, were this the workspace's own snapshot; nothing is changed."""
@@ -114,7 +114,7 @@ class Environments:
                 raise known
             if not self._engine.available:  # each would wait for it, one after the other
                 raise Unavailable("The engine is away")
-            plan = await self._carry_over(own, live, known, check=check)
+            plan = await self._apply(own, live, known, check=check)
             return EnvironmentOutcome(name, "success", deployment if check else plan.snapshot.deployment)
         except Exception as error:  # of one environment; the others go on
             if not isinstance(error, PipitError):
@@ -124,7 +124,7 @@ class Environments:
                 log.warning("the environment '%s' stays on deployment %d: %s", name, deployment, why)
             return EnvironmentOutcome(name, "failed", deployment, why)
 
-    async def _carry_over(self, own: Snapshot, live: Snapshot, known: _Known, *, check: bool) -> Plan:
+    async def _apply(self, own: Snapshot, live: Snapshot, known: _Known, *, check: bool) -> Plan:
         """The plan that makes of the environment what the workspace is, carried out unless it is to `check`."""
         database = live.workspace.database
         same = await same_tables(self._engine, live, own.project)

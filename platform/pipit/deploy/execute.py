@@ -15,7 +15,7 @@ from contextlib import AsyncExitStack
 from pipit.catalog.catalog import Catalog
 from pipit.catalog.snapshot import Snapshot
 from pipit.deploy.apply import apply, undo
-from pipit.deploy.commit import became_live, insist
+from pipit.deploy.commit import became_live, until_done
 from pipit.deploy.plan import DropTable, DropView, EndJobs, Plan, Prepare
 from pipit.engine.client import Engine
 from pipit.errors import Unavailable
@@ -73,13 +73,13 @@ class Executor:
                         self._catalog.adopt(workspace.id, row, project, environment=workspace.environment)
                 if is_live:
                     for view in plan.retire:
-                        await self._insist(view)
+                        await self._until_done(view)
                 else:
                     for operation in reversed(begun):
                         await self._take_back(operation)
             if is_live:
                 for last in plan.delete:
-                    await (self._end_jobs(last) if isinstance(last, EndJobs) else self._insist(last))
+                    await (self._end_jobs(last) if isinstance(last, EndJobs) else self._until_done(last))
             return is_live
 
         # A task of its own: a caller that leaves, or an engine that stays away, must not leave it half-done.
@@ -98,8 +98,8 @@ class Executor:
             return plan, self._catalog.snapshot(workspace.id, workspace.environment)
         raise failure
 
-    async def _insist(self, operation: DropView | DropTable) -> None:
-        await insist(lambda: apply(self._engine, operation))
+    async def _until_done(self, operation: DropView | DropTable) -> None:
+        await until_done(lambda: apply(self._engine, operation))
 
     async def _take_back(self, operation: Prepare) -> None:
-        await insist(lambda: undo(self._engine, operation))
+        await until_done(lambda: undo(self._engine, operation))
