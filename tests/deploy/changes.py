@@ -324,6 +324,29 @@ CHANGES: dict[str, Change] = {
         WEEKLY | {"datasources/weekly.datasource": SKIP},
         "create_table weekly; create_view to_weekly.roll new; go_live",
     ),
+    "a chain of which the second target skips the fill": Change(
+        WEEKLY | YEARLY | {"datasources/yearly.datasource": SKIP},
+        "create_table weekly; create_table yearly; create_view to_weekly.roll new; create_view to_yearly.roll new; go_live",
+        "create_table weekly; create_table yearly; create_view to_weekly.roll new; fill weekly from events 3; "
+        "create_view to_yearly.roll new; go_live",
+    ),
+    "a chain into a live target": Change(
+        WEEKLY | {"materializations/more.pipe": TO_MONTHLY.replace("FROM daily", "FROM weekly")},
+        "create_table weekly; create_view more.roll new; create_view to_weekly.roll new; go_live",
+        "refused: fills_live_target",
+    ),
+    "a chain into a live target that skips the fill": Change(
+        WEEKLY | {"materializations/more.pipe": TO_MONTHLY.replace("FROM daily", "FROM weekly"), _MONTHLY: SKIP},
+        "create_table weekly; create_view more.roll new; create_view to_weekly.roll new; go_live",
+        "create_table weekly; create_view to_weekly.roll new; fill weekly from events 3; create_view more.roll new; go_live",
+    ),
+    "a view that turns to a table that is filled, by alter": Change(
+        WEEKLY | {_TO_MONTHLY: TO_MONTHLY.replace("FROM daily", "FROM weekly") + "DEPLOYMENT_METHOD alter\n"},
+        "create_table weekly; create_view to_monthly.roll changed; create_view to_weekly.roll new; go_live; "
+        "drop_view to_monthly.roll changed",
+        "create_table weekly; create_view to_weekly.roll new; fill weekly from events 3; "
+        "create_view to_monthly.roll changed; go_live; drop_view to_monthly.roll changed",
+    ),
     "a view into a live target": Change(
         SECOND_VIEW, "create_view more.more new; go_live", "refused: fills_live_target"
     ),

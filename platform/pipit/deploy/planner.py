@@ -6,7 +6,7 @@ rows is another plan.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -80,6 +80,7 @@ def make_plan(change: Change, sizes: Sizes) -> Plan:
     replaced = {key: cause for key, cause in causes.items() if key in live.names.views}
     gone = dict.fromkeys((key for key in live.names.views if key not in new.names.views), Cause.DELETED)
     fills, cannot_fill = _fills(live, new, created, sizes)
+    late, through_live = _after_fills(live, new, created, fills)
     added = [AddColumn(new.tables[one.datasource], one.column, one.after) for one in comparison.new_columns]
     leaving = gone | replaced
     prepare: list[Prepare] = [CreateTable(new.tables[name]) for name in comparison.datasources.new]
@@ -89,7 +90,7 @@ def make_plan(change: Change, sizes: Sizes) -> Plan:
         comparison.pipes,
         comparison.connections,
         waiting=_waiting(live, new, added, [one.view for one in created], [live_views[key] for key in leaving]),
-        prepare=(*prepare, *added, *created, *fills),
+        prepare=(*prepare, *added, *(one for one in created if one not in late), *fills, *late),
         go_live=GoLive(
             DeploymentRow(change.number, change.created_at, new.project.files, new.names, change.tokens),
         ),
@@ -103,6 +104,7 @@ def make_plan(change: Change, sizes: Sizes) -> Plan:
             *refusals_of(change.invalid),
             *_changed_history(views, causes),
             *cannot_fill,
+            *through_live,
         ),
         warnings=(*new.project.warnings, *_no_longer_filled(live, new, gone), *change.warnings),
     )
@@ -220,6 +222,29 @@ def _fills(
         else:
             fills.append(Fill(made.view, made.match, source, size))
     return fills, refusals
+
+
+def _after_fills(
+    live: Snapshot, new: Snapshot, created: Sequence[CreateView], fills: Sequence[Fill]
+) -> tuple[list[CreateView], list[Refusal]]:
+    """The views to make after the fills, as those would go through them: views of tables that are filled, whose own
+    target is not to be. And the refusals of those whose live target would get rows so."""
+    filled = {fill.view.target.name for fill in fills}
+    late: list[CreateView] = []
+    refusals: list[Refusal] = []
+    left = list(created)
+    while reached := [made for made in left if trigger(new, made.view) in filled]:
+        left = [made for made in left if made not in reached]
+        for made in reached:
+            target = made.view.target
+            if made.cause is not Cause.NEW or target.datasource.backfill_skip:
+                late.append(made)
+            elif target.name in live.tables:
+                source = trigger(new, made.view)
+                refusals.append(Refusal(Reason.FILLS_LIVE_TARGET, made.view.key, _cannot_fill(made.view, source)))
+            else:
+                filled.add(target.name)
+    return late, refusals
 
 
 def _changed_history(views: Mapping[str, View], causes: Mapping[str, Cause]) -> Iterator[Refusal]:
