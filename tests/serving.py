@@ -131,7 +131,12 @@ async def serving(server: Server) -> AsyncIterator[str]:
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     config = uvicorn.Config(
-        app_for(server), log_level="warning", access_log=False, lifespan="off", h11_max_incomplete_event_size=65536
+        app_for(server),
+        log_level="warning",
+        access_log=False,
+        lifespan="off",
+        h11_max_incomplete_event_size=65536,
+        timeout_keep_alive=600,  # a connection that is closed while the client takes it out of its pool is an error
     )
     running = uvicorn.Server(config)
     task = asyncio.ensure_future(running.serve(sockets=[listener]))
@@ -164,9 +169,9 @@ async def http(anyio_backend: str) -> AsyncIterator[aiohttp.ClientSession]:
         yield session
 
 
-@pytest.fixture
-async def workspace(server: Server, base_url: str, http: aiohttp.ClientSession) -> AsyncIterator[Workspace]:
-    """Deleted after its test, with those named after it: what thousands of tests leave behind slows down the last."""
+@asynccontextmanager
+async def made_workspace(server: Server, base_url: str, http: aiohttp.ClientSession) -> AsyncIterator[Workspace]:
+    """Deleted at the end, with those named after it: what thousands of tests leave behind slows down the last."""
     name = f"test_{os.getpid()}_{next(_numbers)}"
     made = await server.catalog.create_workspace(name)
     yield Workspace(server, base_url, http, made.id)
@@ -174,3 +179,16 @@ async def workspace(server: Server, base_url: str, http: aiohttp.ClientSession) 
         if snapshot.workspace.name == name or snapshot.workspace.name.startswith(f"{name}_"):
             with contextlib.suppress(Conflict):  # the test left a deploy under way
                 await server.deployer.remove_workspace(id)
+
+
+@pytest.fixture
+async def workspace(server: Server, base_url: str, http: aiohttp.ClientSession) -> AsyncIterator[Workspace]:
+    async with made_workspace(server, base_url, http) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+async def shared_workspace(server: Server, base_url: str, http: aiohttp.ClientSession) -> AsyncIterator[Workspace]:
+    """One for all tests of a module: they change nothing in it."""
+    async with made_workspace(server, base_url, http) as made:
+        yield made

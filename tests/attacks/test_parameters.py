@@ -42,12 +42,12 @@ QUERIES = [
 ]
 
 
-@pytest.fixture
-async def tenants(workspace: Workspace) -> Workspace:
-    await workspace.deploy(TENANTS)
-    reply = await workspace.send("events", ROWS)
+@pytest.fixture(scope="module")
+async def tenants(shared_workspace: Workspace) -> Workspace:
+    await shared_workspace.deploy(TENANTS)
+    reply = await shared_workspace.send("events", ROWS)
     assert reply.json == {"successful_rows": 5, "quarantined_rows": 0}
-    return workspace
+    return shared_workspace
 
 
 def only_a(body: bytes) -> None:
@@ -236,7 +236,7 @@ async def test_an_empty_fixed_parameter_fixes_nothing(tenants: Workspace) -> Non
         assert reply.status == 403 and "customer_id" in reply.json["error"]
 
 
-async def test_a_filter_that_a_request_could_switch_off(tenants: Workspace) -> None:
+async def test_a_filter_that_a_request_could_switch_off(workspace: Workspace) -> None:
     """B17, B18: a guard or a default in the author's own filter. The policy does not look at parameters; and where the
     pipe declares the parameter as fixed, such a filter does not deploy, in a node or a pipe that it reads neither."""
     pipes = {
@@ -246,10 +246,11 @@ async def test_a_filter_that_a_request_could_switch_off(tenants: Workspace) -> N
     files = {
         f"endpoints/{name}.pipe": f"NODE n\nSQL >\n    %\n    {sql}\nTYPE endpoint\n" for name, sql in pipes.items()
     }
-    await tenants.deploy(TENANTS | files)
+    await workspace.deploy(TENANTS | files)
+    await workspace.send("events", ROWS)
     for name in pipes:
         for query in ("", "?customer_id=", "?customer_id=b", "?Customer_id=b", "?customer_id=a"):
-            reply = await tenants.get(f"/v0/pipes/{name}.json{query}", token=tenants.tenant(name, customer_id="a"))
+            reply = await workspace.get(f"/v0/pipes/{name}.json{query}", token=workspace.tenant(name, customer_id="a"))
             only_a(reply.body)
             assert reply.status == 200 and set(column(reply.json["data"], "customer_id")) <= {"a"}
     over = "FIXED_PARAMS customer_id\n\nNODE n\nSQL >\n    SELECT * FROM {}\nTYPE endpoint\n"
@@ -257,11 +258,11 @@ async def test_a_filter_that_a_request_could_switch_off(tenants: Workspace) -> N
     declared |= {f"endpoints/over_{name}.pipe": over.format(name) for name in pipes}
     for path, text in declared.items():
         with pytest.raises(ProjectError) as refused:
-            await tenants.deploy(TENANTS | files | {path: text})
+            await workspace.deploy(TENANTS | files | {path: text})
         (error,) = refused.value.errors
         assert "customer_id" in error.message and "FIXED_PARAMS" in error.message and error.line
     plain = declared["endpoints/guarded_fixed.pipe"].replace("{% if defined(customer_id) %}", "").replace("{% end %}", "")
-    await tenants.deploy(TENANTS | files | {"endpoints/guarded_fixed.pipe": plain})
+    await workspace.deploy(TENANTS | files | {"endpoints/guarded_fixed.pipe": plain})
 
 
 async def test_two_scopes_for_one_pipe_never_add_up(tenants: Workspace) -> None:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
 from typing import Any
 
-import aiohttp
 import pytest
 
 from pipit.errors import PipitError
-from pipit.server import Server
 from projects import CANARY, EVENTS, ROWS, TENANTS, column
 from serving import Reply, Workspace
 
@@ -60,12 +57,10 @@ ENDPOINTS = {
 
 
 @pytest.fixture(scope="module")
-async def project(server: Server, base_url: str, http: aiohttp.ClientSession) -> AsyncIterator[Workspace]:
-    made = await server.catalog.create_workspace("attacks_templates")
-    workspace = Workspace(server, base_url, http, made.id)
-    await workspace.deploy({"datasources/events.datasource": EVENTS} | ENDPOINTS)
-    await workspace.send("events", ROWS)
-    yield workspace
+async def project(shared_workspace: Workspace) -> Workspace:
+    await shared_workspace.deploy({"datasources/events.datasource": EVENTS} | ENDPOINTS)
+    await shared_workspace.send("events", ROWS)
+    return shared_workspace
 
 
 async def ask(project: Workspace, pipe: str, value: Any) -> Reply:

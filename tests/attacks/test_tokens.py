@@ -11,7 +11,6 @@ import asyncio
 import base64
 import json
 import logging
-import os
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -27,7 +26,7 @@ from pipit.cli.logs import log_to
 from pipit.errors import BadRequest
 from pipit.server import Server
 from projects import CANARY, ROWS, TENANTS, column
-from serving import Reply, Workspace
+from serving import Reply, Workspace, made_workspace
 from signing import Pair, Provider, b64, hmac_token, jwks, pair, providing, segment, small_rsa
 
 pytestmark = pytest.mark.anyio
@@ -96,15 +95,13 @@ async def opens(world: World, token: str) -> None:
 @asynccontextmanager
 async def attacked(server: Server, base_url: str, http: aiohttp.ClientSession) -> AsyncIterator[World]:
     """A workspace with rows of A and B, and with a registration of each kind."""
-    workspace = Workspace(
-        server,
-        base_url,
-        http,
-        (await server.catalog.create_workspace(f"attacked_{b64(os.urandom(6)).replace('-', '_')}")).id,
-    )
-    await workspace.deploy(TENANTS)
-    assert (await workspace.send("events", ROWS)).status == 200
-    async with providing(IDP) as provider, providing(pair("RS256", "evil")) as evil:
+    async with (
+        made_workspace(server, base_url, http) as workspace,
+        providing(IDP) as provider,
+        providing(pair("RS256", "evil")) as evil,
+    ):
+        await workspace.deploy(TENANTS)
+        assert (await workspace.send("events", ROWS)).status == 200
         made = World(workspace, provider, evil, f"https://idp.example.com/{workspace.id}")
         put = await workspace.request("PUT", "/v0/workspace/keys/team", json={"jwks": jwks(OWN)})
         assert put.status == 200, put.text
@@ -540,7 +537,7 @@ async def test_a22_a_weak_or_private_key_is_not_registered(world: World) -> None
 
 
 async def test_a15_another_workspace_cannot_register_the_same_tokens(fresh: World) -> None:
-    other = await fresh.workspace.server.catalog.create_workspace(f"other_{fresh.workspace.name}")
+    other = await fresh.workspace.server.catalog.create_workspace(f"{fresh.workspace.name}_other")
     theirs = pair("ES256", "theirs")
     document = {
         "issuer": fresh.iss,

@@ -6,16 +6,12 @@ The fixtures are dated in 2035, so that no time window and no TTL lets them go.
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import pytest
 import yaml
 
-from pipit.server import Server
 from serving import Workspace
 
 pytestmark = pytest.mark.anyio
@@ -29,11 +25,8 @@ CASES = {
 
 
 @pytest.fixture(scope="module")
-async def workspace_with_fixtures(
-    server: Server, base_url: str, http: aiohttp.ClientSession
-) -> AsyncIterator[Workspace]:
-    made = await server.catalog.create_workspace(f"demo_cases_{os.getpid()}")
-    workspace = Workspace(server, base_url, http, made.id)
+async def workspace_with_fixtures(shared_workspace: Workspace) -> Workspace:
+    workspace = shared_workspace
     files = {
         str(path.relative_to(ROOT)): path.read_text()
         for folder in ("datasources", "pipes", "connectors")
@@ -44,7 +37,7 @@ async def workspace_with_fixtures(
         rows = [json.loads(line) for line in path.read_text().splitlines()]
         reply = await workspace.send(path.stem, rows)
         assert reply.json == {"successful_rows": len(rows), "quarantined_rows": 0}, reply.text
-    yield workspace
+    return workspace
 
 
 def test_every_endpoint_has_cases() -> None:

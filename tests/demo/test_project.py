@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from math import ceil
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import pytest
 
 from pipit.demo.events import CUSTOMERS, Event, contracts, history
 from pipit.demo.page import VIEWERS, Viewer
-from pipit.server import Server
 from serving import Workspace
 
 pytestmark = pytest.mark.anyio
@@ -47,9 +43,8 @@ class Demo:
 
 
 @pytest.fixture(scope="module")
-async def demo(server: Server, base_url: str, http: aiohttp.ClientSession) -> AsyncIterator[Demo]:
-    made = await server.catalog.create_workspace(f"demo_{os.getpid()}")
-    workspace = Workspace(server, base_url, http, made.id)
+async def demo(shared_workspace: Workspace) -> Demo:
+    workspace = shared_workspace
     files = {
         str(path.relative_to(ROOT)): path.read_text()
         for folder in ("datasources", "pipes", "connectors")
@@ -63,7 +58,7 @@ async def demo(server: Server, base_url: str, http: aiohttp.ClientSession) -> As
     for name, rows in batches:
         reply = await workspace.send(name, rows)
         assert reply.json == {"successful_rows": len(rows), "quarantined_rows": 0}, reply.text
-    yield Demo(workspace, events)
+    return Demo(workspace, events)
 
 
 @pytest.fixture(params=VIEWERS, ids=lambda v: v.id)

@@ -167,6 +167,8 @@ async def test_deleting_takes_a_flag(workspace: Workspace) -> None:
 
 
 async def test_all_errors_at_once_with_their_places(workspace: Workspace) -> None:
+    scratch = "SELECT name FROM system.databases WHERE startsWith(name, 'pipitcheck_') ORDER BY name"
+    before = await workspace.server.engine.rows(scratch)
     errors = await refused(
         workspace,
         {
@@ -180,10 +182,7 @@ async def test_all_errors_at_once_with_their_places(workspace: Workspace) -> Non
     assert sorted(e.split(":")[0] for e in errors) == [f"endpoints/{n}.pipe" for n in ("four", "one", "three", "two")]
     assert all(e.split(":")[1] == "3" for e in errors), errors
     assert not any("pipitcheck" in e or "d1_events" in e for e in errors), errors
-    scratch = await workspace.server.engine.rows(
-        "SELECT name FROM system.databases WHERE startsWith(name, 'pipitcheck_')"
-    )
-    assert scratch == []
+    assert await workspace.server.engine.rows(scratch) == before
 
 
 async def test_extra_columns_of_a_view_are_dropped_with_a_warning(workspace: Workspace) -> None:
@@ -243,10 +242,14 @@ async def test_a_workspace_with_a_name_like_a_scratch_database_stays(workspace: 
     made = [await server.catalog.create_workspace(name) for name in names]
     # Not even one that has a scratch database's very name, whoever made it.
     await server.engine.command("CREATE DATABASE pipitcheck_fedcba9876543210")
-    await server.catalog.state.add_workspace(f"odd_{workspace.name}", "pipitcheck_fedcba9876543210", "p." + "x" * 60)
+    odd = await server.catalog.state.add_workspace(f"odd_{workspace.name}", "pipitcheck_fedcba9876543210", "p." + "x" * 60)
     await Deployer(server.engine, server.catalog, server.ingest).clean_up()
     there = {r["name"] for r in await server.engine.rows("SELECT name FROM system.databases")}
     assert there >= {"pipitcheck_fedcba9876543210", *(w.database for w in made)}
+    for one in made:
+        await server.deployer.remove_workspace(one.id)
+    await server.catalog.state.delete_workspace(odd)
+    await server.engine.command("DROP DATABASE pipitcheck_fedcba9876543210")
 
 
 async def test_a_pipe_over_a_quarantine(workspace: Workspace) -> None:

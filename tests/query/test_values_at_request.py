@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import quote
 
-import aiohttp
 import pytest
 
-from pipit.server import Server
 from serving import Reply, Workspace
 
 pytestmark = pytest.mark.anyio
@@ -49,11 +46,9 @@ PIPES = {
 
 
 @pytest.fixture(scope="module")
-async def project(server: Server, base_url: str, http: aiohttp.ClientSession) -> AsyncIterator[Workspace]:
-    made = await server.catalog.create_workspace("values_at_request")
-    workspace = Workspace(server, base_url, http, made.id)
-    await workspace.deploy(PIPES)
-    yield workspace
+async def project(shared_workspace: Workspace) -> Workspace:
+    await shared_workspace.deploy(PIPES)
+    return shared_workspace
 
 
 async def ask(project: Workspace, pipe: str, value: Any) -> Reply:
