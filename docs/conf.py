@@ -10,12 +10,15 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from pygments.lexers.special import TextLexer
+from pygments.lexer import RegexLexer, bygroups, using
+from pygments.lexers.python import PythonLexer
+from pygments.lexers.sql import SqlLexer
+from pygments.token import Comment, Keyword, Literal, Name, Punctuation, Text
 from sphinx.application import Sphinx
 
 project = "Pipit"
 author = "the Pipit authors"
-extensions = ["myst_parser"]
+extensions = ["myst_parser", "sphinx_copybutton"]
 source_suffix = {".md": "markdown"}
 exclude_patterns = ["_site"]
 root_doc = "index"
@@ -35,6 +38,32 @@ myst_heading_anchors = 4
 nitpicky = True
 
 _DATAFILES = ("datasource", "pipe", "connection", "incl", "schema")
+# What a copy button takes along: no prompts, and none of what a command prints.
+copybutton_exclude = ".linenos, .gp, .go"
+
+
+class Datafile(RegexLexer):
+    """Directives at the start of a line, templates, JSON paths, and SQL for all else."""
+
+    name = "Datafile"
+    _SQL = r"[^`{}#$\n']+|'(?:[^'\\]|\\.)*'"
+    tokens = {  # noqa: RUF012 (the lexers of Pygments are written so)
+        "root": [
+            (r"^[ \t]*(?:#|--).*$", Comment),
+            (r"[ \t]#.*$", Comment),
+            (r"^([A-Z][A-Z_]+)([ \t]*>)", bygroups(Keyword.Declaration, Punctuation)),
+            (r"^[A-Z][A-Z_]+\b", Keyword.Declaration),
+            (r"(\{%)(.*?)(%\})", bygroups(Comment.Preproc, using(PythonLexer), Comment.Preproc)),
+            (r"(\{\{)(.*?)(\}\})", bygroups(Comment.Preproc, using(PythonLexer), Comment.Preproc)),
+            (r"`json:[^`]*`", Literal.String.Other),
+            (r"`[^`\n]*`", Name.Variable),
+            (r"\n", Text),
+            (_SQL, using(SqlLexer)),
+            (r".", Text),
+        ],
+    }
+
+
 _SECTION = re.compile(r"^## (.+)$", re.MULTILINE)
 _LINK = re.compile(r"^- \[(.+?)\]\(([^)#:]+)\.md\)", re.MULTILINE)
 
@@ -52,5 +81,5 @@ def _navigation(app: Sphinx, docname: str, source: list[str]) -> None:
 def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("source-read", _navigation)
     for language in _DATAFILES:
-        app.add_lexer(language, TextLexer)
+        app.add_lexer(language, Datafile)
     return {"parallel_read_safe": True}

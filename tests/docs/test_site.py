@@ -14,6 +14,13 @@ from playwright.sync_api import expect, sync_playwright
 
 from pages import DOCS
 
+# What a newcomer looks for, and the heading that answers.
+SEARCHED = {
+    "pagination": "Pagination: page through an answer",
+    "rename column": "Rename a column",
+    "backup": "Back up and restore",
+}
+
 
 def build(docs: Path, site: Path) -> subprocess.CompletedProcess[str]:
     """As `make docs` does."""
@@ -61,6 +68,14 @@ def test_in_a_browser_from_the_disk(site: Path) -> None:
         page.keyboard.press("Enter")
         page.locator("#search-results a", has_text="HTTP").first.click()
         expect(page.get_by_role("heading", name="POST /v0/events")).to_be_visible()
+        for words, heading in SEARCHED.items():
+            page.goto(f"file://{site}/index.html")
+            page.get_by_placeholder("Search").fill(words)
+            page.keyboard.press("Enter")
+            page.locator("#search-results a", has_text="How do I").first.click()
+            expect(page.get_by_role("heading", name=heading)).to_be_visible()
+        expect(page.locator("button.copybtn").first).to_be_attached()
+        assert page.locator(".highlight-pipe .kd").count() == 3  # directives are shown as such
         too_wide = "[...document.querySelectorAll('.table-wrapper')].filter(e => e.scrollWidth > e.clientWidth + 1).length"
         for html in sorted(site.glob("reference/*.html")):
             page.goto(f"file://{html}")
