@@ -568,9 +568,9 @@ DEFENCES: tuple[Defence, ...] = (
     ),
     Defence(
         "environments differ by more than case",
-        "catalog/catalog.py",
-        "if row.name.lower() == name.lower()), None)",
-        "if row.name == name), None)",
+        "catalog/state.py",
+        "if name.lower() == row.name.lower()), None)",
+        "if name == row.name), None)",
         (f"{_WRITTEN}::test_k27_environments_whose_names_differ_by_case_only",),
     ),
     Defence(
