@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 import pytest
 
+from pipit.catalog.snapshot import STAGING
 from pipit.jobs import Jobs
 from pipit.server import job_kinds
 from serving import Reply, Workspace
@@ -72,6 +73,35 @@ async def test_two_pipes_replace_one_target_at_once(workspace: Workspace) -> Non
     stop.set()
     await reading
     assert seen == {(whole,)}
+
+
+async def test_a_replacement_made_of_its_own_target_waits_for_another_one(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both prepare their rows in the one table beside the target: one that took it from the other would make it begin
+    again."""
+    begun: list[str] = []
+    stream = workspace.server.engine.stream
+
+    def watched(sql: str, *arguments: Any, **options: Any) -> Any:
+        begun.extend([sql] if sql.startswith("INSERT") and "60000000" in sql else [])
+        return stream(sql, *arguments, **options)
+
+    monkeypatch.setattr(workspace.server.engine, "stream", watched)
+    compact = copy("SELECT k, n FROM t GROUP BY k, n", "replace")
+    files = {"copies/slow.pipe": copy(slowly("a", 60_000_000), "replace"), "copies/own.pipe": compact}
+    await workspace.deploy({"datasources/t.datasource": TABLE, **files})
+    await workspace.send("t", [{"k": "before", "n": 1}])
+    slow = await workspace.post("/v0/pipes/slow/copy")
+    staging = "SELECT count() AS n FROM system.tables WHERE database = {database:String} AND startsWith(name, {prefix:String})"
+    async with asyncio.timeout(60):
+        while not int((await workspace.server.engine.rows(staging, {"database": workspace.database, "prefix": STAGING}))[0]["n"]):
+            await asyncio.sleep(0.01)
+    for _ in range(3):
+        await done(workspace, await workspace.post("/v0/pipes/own/copy"))
+    await done(workspace, slow)
+    assert len(begun) == 1
+    assert await one(workspace, "SELECT groupUniqArray(k) AS k FROM t") == ["a"]
 
 
 async def test_a_column_that_a_deploy_adds_stays_when_a_replacement_takes_place(workspace: Workspace) -> None:
