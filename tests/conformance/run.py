@@ -30,7 +30,7 @@ from pipit.datafiles.resources import NodeType
 from pipit.errors import PipitError, ProjectError
 from pipit.testing.cases import read_tests
 from pipit.testing.fixtures import load_fixtures
-from pipit.testing.ground import Ground, Reply, Workspace, open_ground
+from pipit.testing.harness import Harness, Reply, Workspace, open_harness
 from pipit.testing.project import secrets_of, without_ttl
 from pipit.testing.run import Outcome, run_copies, run_tests
 
@@ -86,26 +86,26 @@ class Found:
 HEADER = ["project", "parse", "tables", "views", "copies", "endpoints", "no TYPE", "calls", "cases", "s"]
 
 
-async def examine(ground: Ground, folder: Path, name: str, number: int) -> Found:
+async def examine(harness: Harness, folder: Path, name: str, number: int) -> Found:
     started = time.monotonic()
     found = Found(name)
     try:
         files = read_project(folder)
-        await _examine(ground, folder, files, found, number)
+        await _examine(harness, folder, files, found, number)
     except PipitError as error:
         found.misses.append(f"{type(error).__name__}: {error.message}")
     found.seconds = time.monotonic() - started
     return found
 
 
-async def _examine(ground: Ground, folder: Path, files: Mapping[str, str], found: Found, number: int) -> None:
+async def _examine(harness: Harness, folder: Path, files: Mapping[str, str], found: Found, number: int) -> None:
     asked = wanted(files)
     found.tables, found.views, found.copies = (0, asked.tables), (0, asked.views), (0, asked.copies)
     found.endpoints.wanted, found.untyped.wanted = len(asked.endpoints), len(asked.called)
     kept, refused = _that_parse(files)
     found.files = (len(kept), len(files))
     secrets = secrets_of(folder, kept)[0]
-    workspace = await ground.workspace(f"corpus_{number}", secrets)
+    workspace = await harness.workspace(f"corpus_{number}", secrets)
     kept, more = await _deploy(workspace, kept)
     for file, reason in {**refused, **more}.items():
         found.misses.append(f"{file}: {reason}")
@@ -118,7 +118,7 @@ async def _examine(ground: Ground, folder: Path, files: Mapping[str, str], found
     if not tests:
         return
     # A workspace of its own, where nothing grows old: fixtures are years old, and their cases expect the rows.
-    workspace = await ground.workspace(f"corpus_{number}_cases", secrets)
+    workspace = await harness.workspace(f"corpus_{number}_cases", secrets)
     await _deploy(workspace, without_ttl(kept))
     await load_fixtures(workspace, folder)
     for pipe, problem in (await run_copies(workspace, folder, tests)).items():
@@ -234,9 +234,9 @@ async def main() -> int:
     if asked.names:
         folders = {name: p for name, p in folders.items() if any(n in name for n in asked.names)}
     found: list[Found] = []
-    async with open_ground(readable=(corpus,)) as ground:
+    async with open_harness(readable=(corpus,)) as harness:
         for number, (name, folder) in enumerate(folders.items()):
-            one = await examine(ground, folder, name, number)
+            one = await examine(harness, folder, name, number)
             found.append(one)
             print(" | ".join(one.row()), flush=True)
     _print(found)

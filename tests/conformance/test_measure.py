@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from conformance.run import examine
-from pipit.testing.ground import open_ground
+from pipit.testing.harness import open_harness
 
 pytestmark = pytest.mark.anyio
 
@@ -41,8 +41,8 @@ async def test_what_fails_stays_in_the_figures(tmp_path: Path) -> None:
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-    async with open_ground() as ground:
-        found = await examine(ground, tmp_path, "small", 1)
+    async with open_harness() as harness:
+        found = await examine(harness, tmp_path, "small", 1)
     told = "\n".join(found.misses)
     assert found.files == (len(PROJECT) - 1, len(PROJECT))
     assert found.tables == (1, 2)  # a TTL that cannot be is found, tests or not

@@ -11,7 +11,7 @@ import pytest
 from pipit.datafiles import read_project
 from pipit.errors import ProjectError
 from pipit.testing.cases import read_tests
-from pipit.testing.ground import Ground, open_ground
+from pipit.testing.harness import Harness, open_harness
 from pipit.testing.report import as_junit, problems
 from pipit.testing.run import Outcome, Report, run_project
 
@@ -200,15 +200,15 @@ async def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-async def ground(anyio_backend: str, corpus: Path) -> AsyncIterator[Ground]:
-    async with open_ground(readable=(corpus,)) as opened:
+async def harness(anyio_backend: str, corpus: Path) -> AsyncIterator[Harness]:
+    async with open_harness(readable=(corpus,)) as opened:
         yield opened
 
 
 @pytest.fixture(scope="module")
-async def report(ground: Ground, corpus: Path) -> Report:
+async def report(harness: Harness, corpus: Path) -> Report:
     folder = write(corpus / "shop", FILES)
-    return await run_project(ground, folder, read_project(folder), read_tests(folder), jobs=4)
+    return await run_project(harness, folder, read_project(folder), read_tests(folder), jobs=4)
 
 
 def outcomes(report: Report) -> dict[str, str]:
@@ -281,7 +281,7 @@ ENGINE_SORTING_KEY id
 """
 
 
-async def load_figures(ground: Ground, folder: Path, csv: str, rows: str) -> Report:
+async def load_figures(harness: Harness, folder: Path, csv: str, rows: str) -> Report:
     """The fixture in a project with one test, which expects these rows."""
     files = {
         "datasources/figures.datasource": FIGURES,
@@ -290,12 +290,12 @@ async def load_figures(ground: Ground, folder: Path, csv: str, rows: str) -> Rep
         "tests/loaded.yaml": f"- name: whole\n  expected_result: |\n{rows}\n",
     }
     written = write(folder, files)
-    return await run_project(ground, written, read_project(written), read_tests(written), jobs=1)
+    return await run_project(harness, written, read_project(written), read_tests(written), jobs=1)
 
 
 @pytest.mark.parametrize("header", ["id,day,at,name,tags\n", ""])
 async def test_a_bad_line_of_a_csv_fixture_is_counted_and_the_others_go_in(
-    ground: Ground, corpus: Path, header: str
+    harness: Harness, corpus: Path, header: str
 ) -> None:
     csv = (
         header
@@ -312,7 +312,7 @@ async def test_a_bad_line_of_a_csv_fixture_is_counted_and_the_others_go_in(
         '{"id":6,"day":"2024-01-06","at":"2024-01-06 10:00:00","name":"a, \\"six\\"","tags":[]}',
     ]
     folder = corpus / f"figures{len(header)}"
-    report = await load_figures(ground, folder, csv, "\n".join(f"    {line}" for line in expected))
+    report = await load_figures(harness, folder, csv, "\n".join(f"    {line}" for line in expected))
     (loaded,) = report.fixtures
     assert loaded.rows == 3
     line = 3 if header else 2
@@ -334,15 +334,15 @@ def test_junit_counts_and_says_why(report: Report) -> None:
     assert '+{"page":"c","n":5}' in (failure.text or "")
 
 
-async def test_a_project_that_does_not_deploy_has_no_results(ground: Ground, corpus: Path) -> None:
+async def test_a_project_that_does_not_deploy_has_no_results(harness: Harness, corpus: Path) -> None:
     folder = write(
         corpus / "broken", {"endpoints/p.pipe": "NODE n\nSQL >\n    SELECT nothing FROM nowhere\nTYPE endpoint\n"}
     )
     with pytest.raises(ProjectError):
-        await run_project(ground, folder, read_project(folder), [], jobs=1)
+        await run_project(harness, folder, read_project(folder), [], jobs=1)
 
 
-async def test_secrets_come_from_env_local(ground: Ground, corpus: Path) -> None:
+async def test_secrets_come_from_env_local(harness: Harness, corpus: Path) -> None:
     folder = write(
         corpus / "secret",
         {
@@ -351,7 +351,7 @@ async def test_secrets_come_from_env_local(ground: Ground, corpus: Path) -> None
             "tests/p.yaml": '- name: a\n  expected_result: |\n    {"w":"open sesame"}\n',
         },
     )
-    report = await run_project(ground, folder, read_project(folder), read_tests(folder), jobs=1)
+    report = await run_project(harness, folder, read_project(folder), read_tests(folder), jobs=1)
     assert [r.outcome for r in report.results] == [Outcome.PASSED]
 
 
@@ -360,7 +360,7 @@ def test_a_copy_that_did_not_run_is_a_failure() -> None:
     assert not Report((), copies={"daily": "it raised"}).passed
 
 
-async def test_a_pipe_that_only_writes_gives_what_it_would_write(ground: Ground, tmp_path: Path) -> None:
+async def test_a_pipe_that_only_writes_gives_what_it_would_write(harness: Harness, tmp_path: Path) -> None:
     table = "SCHEMA >\n    page String `json:$.page`,\n    n Int32 `json:$.n`\n\nENGINE MergeTree\nENGINE_SORTING_KEY page\n"
     view = (
         "NODE some\nSQL >\n    SELECT * FROM hits WHERE n > 1\n\n"
@@ -377,11 +377,11 @@ async def test_a_pipe_that_only_writes_gives_what_it_would_write(ground: Ground,
             "tests/rolling.yaml": '- name: all\n  expected_result: "a\\t2\\nb\\t3\\n"\n',
         },
     )
-    found = await run_project(ground, folder, read_project(folder), read_tests(folder), jobs=1)
+    found = await run_project(harness, folder, read_project(folder), read_tests(folder), jobs=1)
     assert [(str(r.outcome), r.note, r.difference) for r in found.results] == [("passed", "", "")]
 
 
-async def test_a_fixture_of_which_no_row_fits_is_a_failure(ground: Ground, tmp_path: Path) -> None:
+async def test_a_fixture_of_which_no_row_fits_is_a_failure(harness: Harness, tmp_path: Path) -> None:
     """Its test passes on an empty table; some rows that do not fit are a warning."""
     files = {
         "datasources/t.datasource": "SCHEMA >\n    n Int32 `json:$.n`\n\nENGINE MergeTree\nENGINE_SORTING_KEY n\n",
@@ -394,6 +394,6 @@ async def test_a_fixture_of_which_no_row_fits_is_a_failure(ground: Ground, tmp_p
     ):
         case = {"fixtures/t.ndjson": rows, "tests/p.yaml": f"- name: a\n  expected_result: '{expected}'\n"}
         folder = write(tmp_path / str(len(rows)), files | case)
-        found = await run_project(ground, folder, read_project(folder), read_tests(folder), jobs=1)
+        found = await run_project(harness, folder, read_project(folder), read_tests(folder), jobs=1)
         assert found.count(Outcome.PASSED) == 1 and found.passed is passed, found
         assert [loaded.file for loaded in found.empty_fixtures] == ([] if passed else ["fixtures/t.ndjson"])

@@ -9,7 +9,7 @@ import pytest
 
 from pipit.datafiles import read_project
 from pipit.testing.cases import ADMIN, Case, Skipped, Tenant, read_tests
-from pipit.testing.ground import Ground, open_ground
+from pipit.testing.harness import Harness, open_harness
 from pipit.testing.report import as_junit
 from pipit.testing.run import Report, run_project
 
@@ -178,15 +178,15 @@ def write(folder: Path, files: dict[str, str]) -> Path:
 
 
 @pytest.fixture(scope="module")
-async def ground(anyio_backend: str) -> AsyncIterator[Ground]:
-    async with open_ground() as opened:
+async def harness(anyio_backend: str) -> AsyncIterator[Harness]:
+    async with open_harness() as opened:
         yield opened
 
 
 @pytest.fixture(scope="module")
-async def report(ground: Ground, tmp_path_factory: pytest.TempPathFactory) -> Report:
+async def report(harness: Harness, tmp_path_factory: pytest.TempPathFactory) -> Report:
     folder = write(tmp_path_factory.mktemp("tenants"), FILES)
-    return await run_project(ground, folder, read_project(folder), read_tests(folder), jobs=4)
+    return await run_project(harness, folder, read_project(folder), read_tests(folder), jobs=4)
 
 
 def test_each_tenant_gets_what_its_token_gets(report: Report) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from pipit.datafiles import read_project
 from pipit.testing.cases import read_tests
-from pipit.testing.ground import Ground, open_ground
+from pipit.testing.harness import Harness, open_harness
 from pipit.testing.run import run_project
 
 pytestmark = pytest.mark.anyio
@@ -53,14 +53,14 @@ def rows(text: str, order: str) -> str:
 
 
 @pytest.fixture(scope="module")
-async def ground(anyio_backend: str) -> AsyncIterator[Ground]:
-    async with open_ground() as opened:
+async def harness(anyio_backend: str) -> AsyncIterator[Harness]:
+    async with open_harness() as opened:
         yield opened
 
 
 @pytest.mark.parametrize("policy", [False, True], ids=["as the workspace", "as a tenant"])
 async def test_only_what_the_query_leaves_open_may_come_in_any_order(
-    ground: Ground, tmp_path: Path, policy: bool
+    harness: Harness, tmp_path: Path, policy: bool
 ) -> None:
     """Also where branches, loops or values of the template decide by what the rows are sorted."""
     files = {
@@ -82,6 +82,6 @@ async def test_only_what_the_query_leaves_open_may_come_in_any_order(
         path = tmp_path / file
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-    found = await run_project(ground, tmp_path, read_project(tmp_path), read_tests(tmp_path), jobs=4)
+    found = await run_project(harness, tmp_path, read_project(tmp_path), read_tests(tmp_path), jobs=4)
     wrong = {r.test.id: (r.note, r.difference) for r in found.results if str(r.outcome) != expected[r.test.id]}
     assert len(found.results) == len(expected) and not wrong, wrong

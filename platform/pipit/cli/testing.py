@@ -118,7 +118,7 @@ async def _run(
     told: Callable[[Result], None],
 ) -> Report:
     from pipit.testing.clock import stop_clock
-    from pipit.testing.ground import open_ground
+    from pipit.testing.harness import open_harness
     from pipit.testing.run import run_project
 
     if moment is not None:
@@ -127,8 +127,8 @@ async def _run(
         note(f"The clock stands at {moment:%Y-%m-%d %H:%M:%S} UTC: {count(stopped.replaced, 'call')} of it replaced.")
     async with AsyncExitStack() as stack:
         with waiting("Starting the engine..."):
-            ground = await stack.enter_async_context(open_ground(readable=(folder,)))
-        return await run_project(ground, folder, files, tests, jobs=jobs, told=told)
+            harness = await stack.enter_async_context(open_harness(readable=(folder,)))
+        return await run_project(harness, folder, files, tests, jobs=jobs, told=told)
 
 
 def _show(result: Result) -> None:

@@ -30,7 +30,7 @@ from pipit.query.queries import Composing, PipeQuery, Read
 from pipit.templates import is_reserved
 from pipit.testing.cases import Case, Tenant
 from pipit.testing.compare import Match, in_order, lines_of, plain_slashes, same_rows
-from pipit.testing.ground import Reply, Workspace
+from pipit.testing.harness import Reply, Workspace
 from pipit.testing.order import over_answer, sort_keys, with_key
 
 _KEY = "pipit_test_sort_key"

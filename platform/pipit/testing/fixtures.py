@@ -22,7 +22,7 @@ from pipit.ingest.limits import JSON_SETTINGS
 from pipit.ingest.types import parse, strip
 from pipit.sql.identifiers import quote
 from pipit.sql.literals import quote_string
-from pipit.testing.ground import Workspace
+from pipit.testing.harness import Workspace
 
 FOLDERS = ("fixtures", "datasources/fixtures")
 ENDINGS = ("ndjson", "jsonl", "csv", "parquet", "sql")

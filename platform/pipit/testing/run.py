@@ -18,7 +18,7 @@ from pipit.testing.asking import ask, order_of, parameters_of
 from pipit.testing.cases import Case, Classic, Command, Quality, Skipped, Test
 from pipit.testing.compare import Match, difference, plain_slashes, same_rows
 from pipit.testing.fixtures import Loaded, fixture_of, load_fixtures
-from pipit.testing.ground import Ground, Reply, Workspace
+from pipit.testing.harness import Harness, Reply, Workspace
 from pipit.testing.order import sort_keys
 from pipit.testing.project import secrets_of, without_ttl
 
@@ -77,7 +77,7 @@ class Report:
 
 
 async def run_project(
-    ground: Ground,
+    harness: Harness,
     folder: Path,
     files: Mapping[str, str],
     tests: Sequence[Test],
@@ -90,7 +90,7 @@ async def run_project(
     Raises ProjectError where the project does not deploy, Unavailable where the engine goes away.
     """
     started = time.monotonic()
-    workspace = await ground.workspace(f"test_{secrets.token_hex(6)}", secrets_of(folder, files)[0])
+    workspace = await harness.workspace(f"test_{secrets.token_hex(6)}", secrets_of(folder, files)[0])
     await workspace.server.deployer.deploy(workspace.id, without_ttl(files))
     fixtures = await load_fixtures(workspace, folder)
     copies = await run_copies(workspace, folder, tests)

@@ -91,7 +91,7 @@ class Workspace:
 
 
 @dataclass(frozen=True, slots=True)
-class Ground:
+class Harness:
     """A running server; `files` is where rows may be loaded from."""
 
     server: Server
@@ -106,7 +106,7 @@ class Ground:
 
 
 @asynccontextmanager
-async def open_ground(*, readable: tuple[Path, ...] = ()) -> AsyncIterator[Ground]:
+async def open_harness(*, readable: tuple[Path, ...] = ()) -> AsyncIterator[Harness]:
     """A server in a temporary folder. `readable`: folders that the engine may load rows from. Raises Unavailable."""
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pipit-test-")))
@@ -115,4 +115,4 @@ async def open_ground(*, readable: tuple[Path, ...] = ()) -> AsyncIterator[Groun
         url = await stack.enter_async_context(listening(app_for(server)))
         timeout = aiohttp.ClientTimeout(total=_SECONDS)
         session = await stack.enter_async_context(aiohttp.ClientSession(timeout=timeout))
-        yield Ground(server, url, session)
+        yield Harness(server, url, session)
