@@ -451,3 +451,26 @@ def test_an_engine_that_is_misspelt_is_one_error(engine: str, hint: str, options
 def test_a_name_that_cannot_be_says_why_and_what_to_do(name: str, hint: str) -> None:
     error = only_error(f"{name}.datasource", "SCHEMA >\n    `a` String\n")
     assert error.message == f"'{name}' cannot be the name of a resource" and error.hint == hint
+
+
+@pytest.mark.parametrize("engine", ['"Join"', "Join", "Memory", "Kafka('a')", "NoSuchEngine"])
+def test_the_options_of_a_refused_engine_are_no_errors_of_their_own(engine: str) -> None:
+    options = 'ENGINE_JOIN_STRICTNESS "ANY"\nENGINE_JOIN_TYPE "LEFT"\nENGINE_KEY_COLUMNS "id"\nENGINE_SORTING_KEYS a\n'
+    error = only_error("x.datasource", SCHEMA + f"ENGINE {engine}\n{options}")
+    assert "is not supported, supported engines include" in error.message
+    known = errors_of("x.datasource", SCHEMA + "ENGINE MergeTree\n" + options)
+    assert len(known) == 4
+
+
+@pytest.mark.parametrize("word", ["codec", "ttl", "comment"])
+@pytest.mark.parametrize("default", ["{}", "{} + 1", "1 + {}", "{}, `c` String", "[{}]", "lower({})"])
+def test_a_default_may_read_a_column_that_is_called_as_a_clause(word: str, default: str) -> None:
+    text = f"SCHEMA >\n    `{word}` UInt8,\n    `d` UInt8 DEFAULT {default.format(word)}\n"
+    column = parse_project({"x.datasource": text}).datasources["x"].columns[1]
+    assert column.default == default.format(word).partition(", ")[0]
+
+
+def test_a_clause_behind_a_default_is_one() -> None:
+    text = "SCHEMA >\n    `a` UInt8,\n    `d` UInt8 DEFAULT a + 1 CODEC(ZSTD(1))\n"
+    column = parse_project({"x.datasource": text}).datasources["x"].columns[1]
+    assert (column.default, column.codec) == ("a + 1", "CODEC(ZSTD(1))")

@@ -288,3 +288,42 @@ async def test_an_elements_type_that_is_nearly_one_is_warned_of(engine: Engine, 
     told = [w for w in found.warnings if "no type of elements" in w.message]
     assert [w.line for w in told] == ([4] if hint else [])
     assert all((w.hint or "").startswith(hint) for w in told)
+
+
+@pytest.mark.parametrize("word", ["settings", "select", "as", "in", "ttl", "group", "delete", "order", "engine", "from"])
+async def test_a_column_that_is_called_as_a_word_of_sql_in_keys_and_ttl(engine: Engine, word: str) -> None:
+    schema = f"SCHEMA >\n    `id` UInt64,\n    `{word}` DateTime\n\nENGINE MergeTree\n"
+    for lines_ in (
+        f"ENGINE_SORTING_KEY id\nENGINE_TTL {word} + INTERVAL 1 DAY\n",
+        f'ENGINE_SORTING_KEY id\nENGINE_TTL "{word} + toIntervalDay(1)"\nENGINE_SETTINGS index_granularity=4096\n',
+        f"ENGINE_SORTING_KEY id\nENGINE_TTL toDateTime(id) + INTERVAL 1 DAY DELETE WHERE id > 1 AND {word} > '2020-01-01'\n",
+        f"ENGINE_SORTING_KEY id, {word}\nENGINE_PARTITION_KEY toYYYYMM({word})\n",
+    ):
+        found = await check_files(engine, {"t.datasource": schema + lines_})
+        assert not found.errors, (lines_, found.errors)
+
+
+@pytest.mark.parametrize(
+    ("sql", "place"),
+    [
+        ("SELECT 1 AS a UNION ALL SELECT 1, 2", (3, 19)),
+        ("SELECT id FROM events\n    UNION ALL\n    SELECT id, id FROM events", (4, 5)),
+        ("SELECT * EXCEPT id FROM events INTERSECT SELECT 1, 2, 3, 4, 5, 6, 7, 8, 9", (3, 36)),
+        ("WITH c AS (SELECT 1 AS x) SELECT x FROM c EXCEPT SELECT x, x FROM c", (3, 47)),
+        ("SELECT id FROM first UNION DISTINCT (SELECT id, 1 FROM first)", (3, 26)),
+    ],
+)
+async def test_unequal_numbers_of_columns_are_an_error(engine: Engine, sql: str, place: tuple[int, int]) -> None:
+    first = "NODE first\nSQL >\n    SELECT 1 AS id\n\n" if "first" in sql else ""
+    pipe = f"{first}NODE n\nSQL >\n    {sql}\n\nTYPE endpoint\n"
+    events = "SCHEMA >\n    `id` UInt64,\n    `b` String\n\nENGINE MergeTree\nENGINE_SORTING_KEY id\n"
+    (error,) = (await check_files(engine, {"events.datasource": events, "p.pipe": pipe})).errors
+    assert (error.file, error.line - first.count("\n"), error.column) == ("p.pipe", *place)
+    assert "Different number of columns" in error.message
+
+
+async def test_a_union_that_holds_together_is_none(engine: Engine) -> None:
+    sql = "SELECT 1 AS a, 'x' AS b UNION ALL SELECT {{UInt8(n)}}, 'y' -- the end"
+    pipe = f"NODE n\nSQL >\n    %\n    {sql}\n\nTYPE endpoint\n"
+    found = await check_files(engine, {"p.pipe": pipe})
+    assert not found.errors and not found.warnings

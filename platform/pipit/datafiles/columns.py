@@ -8,6 +8,7 @@ space evened out; whether it exists is ClickHouse's to say, apart from what the 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from pipit.datafiles import values
@@ -34,6 +35,8 @@ _REFUSED = {
     "STATISTICS": ("column STATISTICS is not supported", ""),
 }
 _ENDS_EXPRESSION = frozenset({"CODEC", "TTL", "COMMENT"})
+# Between these a word is a name, not the next part of the column.
+_OPERATORS = frozenset("+-*/%<>=!|&?:,.([")
 _NULLABLE = ("Nullable(", "LowCardinality(Nullable(")
 _HOLDS_RECORD = re.compile(r"\b(String|FixedString|JSON|Object|Dynamic|Variant|Map|Tuple)\b")
 _HOLDS_ARRAY = re.compile(r"\b(Array|Nested|JSON|Object|Dynamic|Variant)\b")
@@ -278,7 +281,7 @@ class _Reader:
                 self._line_end()
                 continue
             elif match := _WORD.match(self.text, self.i, self.end):
-                if match[0].upper() in _ENDS_EXPRESSION:
+                if match[0].upper() in _ENDS_EXPRESSION and not self._is_operand(pieces, match.end()):
                     break
                 pieces.append(match[0])
                 self.i = match.end()
@@ -288,6 +291,12 @@ class _Reader:
             if not char.isspace():
                 last = self.i
         return values.one_line("".join(pieces)), last
+
+    def _is_operand(self, pieces: Sequence[str], end: int) -> bool:
+        """Whether a word that may end a DEFAULT is a column's name in it: `ttl + 1`, `1 + codec`."""
+        before = "".join(pieces).rstrip()[-1:]
+        after = self.text[end : self.end].lstrip()[:1]
+        return after != "(" and (before in _OPERATORS if before else after in _OPERATORS or after in ("", ","))
 
     def _check_type(self, start: int, end: int) -> None:
         """What the dialect refuses by name, at any depth. Noted only: the column can be read on."""

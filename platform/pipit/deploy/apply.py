@@ -13,6 +13,7 @@ from pipit.catalog.snapshot import Table
 from pipit.datafiles.resources import Column
 from pipit.deploy.ddl import column_definition, create_table
 from pipit.deploy.ddl_check import checked
+from pipit.deploy.defaults import check_rows
 from pipit.deploy.plan import AddColumn, CreateTable, CreateView, DropTable, DropView, Fill, Prepare
 from pipit.engine.client import Engine
 from pipit.ingest import create_quarantine, quarantine_column
@@ -69,6 +70,8 @@ async def _add_column(engine: Engine, table: Table, column: Column, after: str) 
         # One that a deploy which was cut off left behind may have another type.
         await _drop_column(engine, where, column)
         await engine.command(await checked(engine, f"ALTER TABLE {where} ADD COLUMN {definition} {place}"))
+    if column.default is not None:
+        await check_rows(engine, table, column)
 
 
 async def _drop_column(engine: Engine, where: str, column: Column) -> None:

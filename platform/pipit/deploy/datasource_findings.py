@@ -6,8 +6,10 @@ from pipit.catalog.snapshot import Snapshot, Table
 from pipit.datafiles.resources import NodeType
 from pipit.datafiles.resources import Warning as ProjectWarning
 from pipit.deploy.ddl import place_of
+from pipit.deploy.defaults import doubtful_defaults
 from pipit.engine.client import Engine
 from pipit.errors import DatafileError, PipitError, SqlError, Unavailable
+from pipit.ingest.defaults import checked_defaults
 from pipit.sql.references import single_statement, trailing_clauses
 
 
@@ -26,6 +28,9 @@ async def datasource_findings(engine: Engine, snapshot: Snapshot) -> tuple[list[
             wrong, said = await _forward_query(engine, table)
             errors += wrong
             warnings += said
+        if any(c.default for c in table.datasource.columns):
+            defaults = await checked_defaults(engine, table.database, table.physical)
+            warnings += doubtful_defaults(table.datasource, defaults)
         warnings += _unsorted(table)
         warnings += _unfilled(table, written)
         warnings += _unreadable_for_tenants(snapshot, table)

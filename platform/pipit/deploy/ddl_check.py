@@ -26,6 +26,7 @@ from pipit.sql.expressions import (
     TOKENIZERS,
     ExpressionError,
     check_setting,
+    clause_words,
 )
 from pipit.sql.lexer import Token, TokenKind, identifier_name, significant, tokenize
 
@@ -86,10 +87,8 @@ def _check_tokens(statement: str) -> None:
     for pair in pairwise(words):
         if pair in _REFUSED_PAIRS:
             raise _refuse(f"it has {' '.join(pair)}")
-    depth = 0
-    for index, token in enumerate(tokens):
-        depth += (token.kind is TokenKind.OPEN) - (token.kind is TokenKind.CLOSE)
-        if depth == 0 and words[index] == "SETTINGS":
+    for index, word in clause_words(tokens):
+        if word == "SETTINGS":
             _check_settings(tokens[index + 1 :])
             return
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 from pipit.catalog import services
 from pipit.catalog.build import build_snapshot, node_error
@@ -27,7 +28,7 @@ from pipit.deploy.column_warnings import column_warnings
 from pipit.deploy.concurrency import run_bounded
 from pipit.deploy.datasource_findings import datasource_findings
 from pipit.deploy.ddl_check import checked
-from pipit.deploy.defaults import wrong_defaults
+from pipit.deploy.defaults import unreadable_defaults, wrong_defaults
 from pipit.deploy.like_warnings import like_warnings
 from pipit.deploy.name_suggestion import name_suggestion
 from pipit.deploy.parameter_conflicts import parameter_conflicts
@@ -41,8 +42,10 @@ from pipit.engine.syntax_errors import Unread, place_in
 from pipit.errors import CustomError, DatafileError, PipitError, SqlError, TemplateError, Unavailable, UnknownResource
 from pipit.ingest import create_quarantine, problems
 from pipit.ingest.match import Match
-from pipit.query.compose import Composer
+from pipit.query.compose import Composed, Composer
 from pipit.query.examine import Examiner
+from pipit.sql.lexer import TokenKind, significant, tokenize
+from pipit.sql.words import SET_OPERATORS
 from pipit.templates import Binder, is_reserved
 from pipit.templates.failures import PREFIX, BadExpression
 from pipit.templates.values import NO_VALUE
@@ -73,6 +76,10 @@ VALUE_ERRORS = frozenset(
     }
 )
 
+
+_UNEQUAL = frozenset(
+    {Code.UNION_ALL_RESULT_STRUCTURES_MISMATCH, Code.INTERSECT_OR_EXCEPT_RESULT_STRUCTURES_MISMATCH}
+)  # numbers of columns around UNION, and around INTERSECT and EXCEPT
 
 # Nodes that are tried at the same time: while the engine looks at one, the next ones are composed.
 _AT_ONCE = 4
@@ -173,8 +180,17 @@ async def _create_tables(engine: Engine, snapshot: Snapshot) -> tuple[list[Dataf
             raise
         except PipitError as error:
             broken.add(table.name)
+            if unreadable := await _unreadable_defaults(engine, table.datasource, error):
+                errors += unreadable
+                continue
             errors.append(_of_table(error, snapshot, table.datasource, table.database, table.physical))
     return errors, broken
+
+
+async def _unreadable_defaults(engine: Engine, source: DataSource, error: PipitError) -> list[DatafileError]:
+    """The engine names what it did not find, and not the column whose DEFAULT reads it."""
+    unknown = isinstance(error, SqlError) and error.engine_code == Code.UNKNOWN_IDENTIFIER
+    return await unreadable_defaults(engine, source) if unknown else []
 
 
 def _of_table(error: PipitError, snapshot: Snapshot, source: DataSource, database: str, physical: str) -> DatafileError:
@@ -245,9 +261,19 @@ async def _try_node(
     composed = composer.pipe(snapshot, pipe, node, {}, binder)
     try:
         await examiner.examine(snapshot, composed, binder)
+        await _count_columns(examiner, snapshot, composed, binder)
     except SqlError as error:
         # The placeholder's value, not the SQL: `toInt64('__no_value__')`. Names and types were resolved by then.
         if not (binder.params and error.engine_code in VALUE_ERRORS):
+            raise
+
+
+async def _count_columns(examiner: Examiner, snapshot: Snapshot, composed: Composed, binder: Binder) -> None:
+    """The engine examines the parts of a UNION each for itself, and whether they go together only when it runs."""
+    try:
+        await examiner.describe(snapshot, composed, binder)
+    except SqlError as error:
+        if error.engine_code in _UNEQUAL:
             raise
 
 
@@ -383,6 +409,8 @@ def _place(pipe: CompiledPipe, node: CompiledNode, error: PipitError, snapshot: 
     message = logical(error.message, snapshot)
     if isinstance(error, Unread):
         message, place = _read_so_far(error, node.node.sql, snapshot)
+    if isinstance(error, SqlError) and error.engine_code in _UNEQUAL:
+        place = _of_operator(node.node.sql)
     message = _PLACEHOLDER.sub("a parameter's value", message)
     kind = "materialized node" if node.node.type is NodeType.MATERIALIZED else "node"
     line, column = place or _where(node.node.sql, message)
@@ -429,6 +457,15 @@ def _last(text: str) -> str:
 
 
 _NAMED = re.compile(r"`([^`\n]+)`|'([^'\n]+)'|\bfunction (\w+)", re.IGNORECASE)
+
+
+def _of_operator(sql: str) -> tuple[int, int] | None:
+    """Line and column of the first UNION, INTERSECT or EXCEPT that joins queries, in the node's own text."""
+    for before, token in pairwise(significant(tokenize(sql))):
+        word = token.text.upper() if token.kind is TokenKind.WORD else ""
+        if word in SET_OPERATORS and before.text != "*" and before.kind is not TokenKind.DOT:
+            return sql.count("\n", 0, token.start) + 1, token.start - sql.rfind("\n", 0, token.start)
+    return None
 
 
 def _where(sql: str, message: str) -> tuple[int, int]:

@@ -23,6 +23,7 @@ DAY_ONLY = "the time of day is dropped"
 SECONDS_ONLY = "fractions of a second are dropped"
 NO_NULL = "NULL is refused"
 ELEMENTS = "elements of a tuple that only one side has are dropped, or zero"
+_NEVER = "false"
 _ORDER = (REFUSED, NO_NULL, ROUNDED, DAY_ONLY, SECONDS_ONLY, ELEMENTS)
 
 _INTEGERS = {
@@ -51,10 +52,16 @@ _ENUM_NUMBER = re.compile(r"=\s*(-?\d+)\s*\Z")
 
 @dataclass(frozen=True, slots=True)
 class Conversion:
-    """`sql` is the value, ready for the column. `loses` says what becomes of values that do not fit; none: all do."""
+    """`sql` is the value, ready for the column: it raises where the value does not fit. `loses` says what becomes of
+    values that do not fit; none: all do.
+
+    The same in two parts, neither of which raises: `bad` where it does not fit, and `value`, right where it does.
+    """
 
     sql: str
     loses: tuple[str, ...] = ()
+    bad: str = _NEVER
+    value: str = ""
 
 
 def conversion(source: str, target: str, x: str, message: str, *, null_is_default: bool = False) -> Conversion:
@@ -62,11 +69,13 @@ def conversion(source: str, target: str, x: str, message: str, *, null_is_defaul
 
     `null_is_default`: the engine puts the column's DEFAULT in the place of NULL.
     """
-    found = _Converter(message).convert(_type(source), _type(target), x, 0, null_is_default=null_is_default)
-    return Conversion(found.sql, tuple(one for one in _ORDER if one in found.loses))
+    s, t = type_of(source), type_of(target)
+    found = _Converter(message).convert(s, t, x, 0, null_is_default=null_is_default)
+    quiet = _Converter(None).convert(s, t, x, 0, null_is_default=null_is_default)
+    return Conversion(found.sql, tuple(one for one in _ORDER if one in found.loses), quiet.bad, quiet.sql)
 
 
-def _type(text: str) -> Type:
+def type_of(text: str) -> Type:
     try:
         return parse(text)
     except ValueError:
@@ -77,6 +86,7 @@ def _type(text: str) -> Type:
 class _Found:
     sql: str
     loses: frozenset[str] = frozenset()
+    bad: str = _NEVER
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +106,7 @@ def _refusing(sql: str) -> _Leaf:
 
 @dataclass(frozen=True, slots=True)
 class _Converter:
-    message: str
+    message: str | None  # None: nothing raises
 
     def convert(self, source: Type, target: Type, x: str, depth: int, *, null_is_default: bool = False) -> _Found:
         s, s_null = strip(source)
@@ -112,14 +122,18 @@ class _Converter:
         if not leaf.sql:
             if not null or takes_null or s.name == "Nothing":
                 return _Found(x, loses)
-            return _Found(self._not_null(x, f"isNull({x})"), loses | {NO_NULL})
+            bad = f"isNull({x})"
+            return _Found(self._not_null(x, bad), loses | {NO_NULL}, bad)
         if not takes_null or not null:
             loses |= {NO_NULL} if null else set()
-            checked = self._not_null(leaf.sql, f"isNull({leaf.sql})")
-            return _Found(checked, loses)
-        return _Found(self._or_raise(leaf.sql, f"(isNull({leaf.sql}) AND isNotNull({x}))"), loses)
+            bad = f"isNull({leaf.sql})"
+            return _Found(self._not_null(leaf.sql, bad), loses, bad)
+        bad = f"(isNull({leaf.sql}) AND isNotNull({x}))"
+        return _Found(self._or_raise(leaf.sql, bad), loses, bad)
 
     def _or_raise(self, value: str, wrong: str) -> str:
+        if self.message is None:
+            return value
         return f"if(throwIf({wrong}, {quote_string(self.message)}), NULL, {value})"
 
     def _not_null(self, value: str, wrong: str) -> str:
@@ -129,35 +143,40 @@ class _Converter:
         item = f"_pipit_v{depth}"
         if s.name in _TEXTS:
             read = _readable(t)
-            inner = self.convert(_type(read), t, f"CAST({x}, {quote_string(read)})", depth)
+            inner = self.convert(type_of(read), t, f"CAST({x}, {quote_string(read)})", depth)
             return inner if inner.loses else _Found(x)
         if s.name in _ANYTHING:
             wide = f"CAST({x}, {quote_string(cast.wide(t))})"
             bad, value = cast.bad(t, wide), cast.value(t, wide)
             wrong = f"isNull({x})" if bad == "false" else f"(isNull({x}) OR {bad})"
             # An array, a map or a tuple cannot be NULL, so both branches are the value; the first is never reached.
-            chosen = f"if(throwIf({wrong}, {quote_string(self.message)}), {value}, {value})"
-            return _Found(chosen, frozenset({REFUSED, NO_NULL}))
+            chosen = value
+            if self.message is not None:
+                chosen = f"if(throwIf({wrong}, {quote_string(self.message)}), {value}, {value})"
+            return _Found(chosen, frozenset({REFUSED, NO_NULL}), wrong)
         if (s.name, t.name) == ("Map", "Array"):
-            pairs = _type(f"Array(Tuple({', '.join(s.arguments)}))")
+            pairs = type_of(f"Array(Tuple({', '.join(s.arguments)}))")
             inner = self.convert(pairs, t, f"CAST({x}, {quote_string(pairs.text)})", depth)
             return inner if inner.loses else _Found(x)
         if (s.name, t.name) == ("Array", "Map") and s.inner.name == "Tuple" and len(s.inner.arguments) == 2:
-            as_map = _type(f"Map({', '.join(e.text for _, e in s.inner.elements())})")
+            as_map = type_of(f"Map({', '.join(e.text for _, e in s.inner.elements())})")
             inner = self.convert(as_map, t, f"CAST({x}, {quote_string(as_map.text)})", depth)
             return inner if inner.loses else _Found(x)
         if s.name in ("Array", "Nested") and t.name in ("Array", "Nested"):
             inner = self.convert(_item(s), _item(t), item, depth + 1)
-            return _Found(f"arrayMap({item} -> {inner.sql}, {x})", inner.loses) if inner.loses else _Found(x)
+            if not inner.loses:
+                return _Found(x)
+            return _Found(f"arrayMap({item} -> {inner.sql}, {x})", inner.loses, _any(item, inner.bad, x))
         if (s.name, t.name) == ("Map", "Map"):
-            key = self.convert(_type(s.arguments[0]), _type(t.arguments[0]), item, depth + 1)
+            key = self.convert(type_of(s.arguments[0]), type_of(t.arguments[0]), item, depth + 1)
             held = self.convert(s.inner, t.inner, item, depth + 1)
             if not key.loses | held.loses:
                 return _Found(x)
             keys = f"arrayMap({item} -> {key.sql}, mapKeys({x}))"
             values = f"arrayMap({item} -> {held.sql}, mapValues({x}))"
             made = f"CAST(mapFromArrays({keys}, {values}), {quote_string(t.text)})"
-            return _Found(made, key.loses | held.loses)
+            bad_pairs = [_any(item, key.bad, f"mapKeys({x})"), _any(item, held.bad, f"mapValues({x})")]
+            return _Found(made, key.loses | held.loses, _either(bad_pairs))
         if (s.name, t.name) == ("Tuple", "Tuple"):
             return self._tuple(s, t, x, depth)
         return _Found(x)  # the engine refuses it, or knows how
@@ -168,6 +187,7 @@ class _Converter:
         by_name = all(name for name, _ in (*mine, *theirs))
         places = {name if by_name else str(n): n for n, (name, _) in enumerate(mine)}
         parts: list[str] = []
+        wrong: list[str] = []
         loses: frozenset[str] = frozenset()
         for n, (name, type) in enumerate(theirs):
             place = places.pop(name if by_name else str(n), None)
@@ -177,10 +197,22 @@ class _Converter:
                 continue
             found = self.convert(mine[place][1], type, f"tupleElement({x}, {place + 1})", depth)
             parts.append(found.sql)
+            wrong.append(found.bad)
             loses |= found.loses
         if places:
             loses |= {ELEMENTS}
-        return _Found(f"CAST(tuple({', '.join(parts)}), {quote_string(t.text)})", loses) if loses else _Found(x)
+        if not loses:
+            return _Found(x)
+        return _Found(f"CAST(tuple({', '.join(parts)}), {quote_string(t.text)})", loses, _either(wrong))
+
+
+def _any(item: str, bad: str, x: str) -> str:
+    return _NEVER if bad == _NEVER else f"arrayExists({item} -> {bad}, {x})"
+
+
+def _either(wrong: list[str]) -> str:
+    kept = [one for one in wrong if one != _NEVER]
+    return f"({' OR '.join(kept)})" if kept else _NEVER
 
 
 def _same(s: Type, t: Type) -> bool:
@@ -188,7 +220,7 @@ def _same(s: Type, t: Type) -> bool:
 
 
 def _item(type: Type) -> Type:
-    return _type(f"Tuple({', '.join(type.arguments)})") if type.name == "Nested" else type.inner
+    return type_of(f"Tuple({', '.join(type.arguments)})") if type.name == "Nested" else type.inner
 
 
 def _readable(type: Type) -> str:
@@ -197,7 +229,7 @@ def _readable(type: Type) -> str:
     if inner.name == "Array":
         return f"Array({_readable(inner.inner)})"
     if inner.name == "Map":
-        return f"Map({', '.join(_readable(_type(a)) for a in inner.arguments)})"
+        return f"Map({', '.join(_readable(type_of(a)) for a in inner.arguments)})"
     if inner.name in ("Tuple", "Nested"):
         elements = ", ".join(f"{quote(n)} {_readable(e)}" if n else _readable(e) for n, e in inner.elements())
         return f"Tuple({elements})" if inner.name == "Tuple" else f"Array(Tuple({elements}))"

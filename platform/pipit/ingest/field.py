@@ -26,7 +26,7 @@ _VALUE = quote_string("value '")
 _ARRAY_IN_ARRAY = ", ".join(
     quote_string(f"{before}[") for before in ("[", ",", "\t", "\r", "[ ", ", ", "  ", "\t ", "\r ")
 )
-_SHOWN = 200  # characters of a refused value that its reason repeats
+SHOWN = 200  # characters of a refused value that its reason repeats
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,22 +212,31 @@ class Field:
     def value(self) -> str:
         """NULL where the engine is to put the default."""
         default = self.column.default
-        if self.compound:
-            value = self._array_of_null(cast.value(self.type, self.x))
-        elif self.nullable or strip(self.type)[0].name in ("Dynamic", "Variant"):
-            value = self._cast
-        else:
-            value = f"assumeNotNull({self._cast})"
         if default is None:
-            return value
-        if self.compound:
-            return f"if({self.absent}, CAST({default}, {quote_string(self.type.text)}), {value})"
-        if self.nullable:  # a null that was sent stays null
-            missing = f"isNull({self.x}) AND {call('JSONType', self.steps)} = 'Null'"
-            has = call("JSONHas", self.steps)
-            default = f"CAST({default}, {quote_string(self.type.text)})"
-            return f"if({missing} AND NOT {has}, {default}, {value})"
+            return self._given
+        if self.has_own_default:
+            return self.given_or(f"CAST({default}, {quote_string(self.type.text)})")
         return self._cast
+
+    @property
+    def _given(self) -> str:
+        """The value that was sent, where one was."""
+        if self.compound:
+            return self._array_of_null(cast.value(self.type, self.x))
+        if self.nullable or strip(self.type)[0].name in ("Dynamic", "Variant"):
+            return self._cast
+        return f"assumeNotNull({self._cast})"
+
+    @property
+    def needs_default(self) -> str:
+        """Whether the row gets the column's default."""
+        if self.compound or not self.nullable:
+            return self.absent
+        missing = f"isNull({self.x}) AND {call('JSONType', self.steps)} = 'Null'"
+        return f"({missing} AND NOT {call('JSONHas', self.steps)})"  # a null that was sent stays null
+
+    def given_or(self, default: str) -> str:
+        return f"if({self.needs_default}, {default}, {self._given})"
 
     def _array_of_null(self, value: str) -> str:
         """Items of which none has the value come out as no items; where they may be NULL, they are."""
@@ -266,7 +275,7 @@ class Field:
         """Why this column refuses the row, in the dialect's words; '' when it does not."""
         name = self.column.name
         inner = strip(self.type)[0].text
-        shown = f"substringUTF8(ifNull({self.t}, 'null'), 1, {_SHOWN})"
+        shown = f"substringUTF8(ifNull({self.t}, 'null'), 1, {SHOWN})"
         what = quote_string(f"' on column '{name}' is not {inner}")
         wrong = f"concat({_VALUE}, {shown}, {what})"
         if self.path is not None and self.path.inner:

@@ -33,6 +33,7 @@ from pipit.engine.client import Engine
 from pipit.engine.codes import Code
 from pipit.errors import NotFound, QueryTimeout, SqlError, Unavailable, UnprocessableWrite
 from pipit.ingest import isolate, limits, parse, probe, quarantine
+from pipit.ingest.defaults import CheckedDefault
 from pipit.ingest.field import FixedValue
 from pipit.ingest.parse import Reader
 from pipit.ingest.probe import Probe
@@ -81,14 +82,14 @@ class _Job:
     max_partitions: int
 
     @classmethod
-    def of(cls, segment: Segment) -> _Job:
+    def of(cls, segment: Segment, defaults: Sequence[CheckedDefault]) -> _Job:
         meta = segment.header.meta
         columns = tuple(Column(name, type, path, default) for name, type, path, default in meta["columns"])
         database = quote(segment.header.database)
         return cls(
             segment,
             segment.path,
-            parse.reader(columns, meta["fixed"], segment.mark),
+            parse.reader(columns, meta["fixed"], segment.mark, defaults),
             f"{database}.{quote(segment.header.table)}",
             f"{database}.{quote(meta['quarantine'])}",
             meta["partition"],
@@ -114,9 +115,12 @@ def _has_json(segment: Segment) -> bool:
     return any("JSON" in (type or "") for _, type, _, _ in segment.header.meta["columns"])
 
 
-async def load(engine: Engine, segment: Segment) -> list[int]:
-    """Inserts the segment; returns the bad rows of each of its requests. After any error, try it again."""
-    job = _Job.of(segment)
+async def load(engine: Engine, segment: Segment, defaults: Sequence[CheckedDefault] = ()) -> list[int]:
+    """Inserts the segment; returns the bad rows of each of its requests. After any error, try it again.
+
+    `defaults`: those of the table that may not fit into their columns (`defaults.py`).
+    """
+    job = _Job.of(segment, defaults)
     # Only JSON columns of its own cost something. What a view parses may be decoded or put together there.
     if not _has_json(segment) or await asyncio.to_thread(segment.may_hold_lists):
         job = replace(job, settings={**job.settings, **limits.JSON_LIST_SETTINGS})
@@ -131,7 +135,15 @@ async def load(engine: Engine, segment: Segment) -> list[int]:
         raise NotFound("The data source was deleted")
     if failure is not None:
         _raise_if_short_of_means(failure)
-    bad = await _count_bad(engine, job)
+    try:
+        bad = await _count_bad(engine, job)
+    except SqlError as error:
+        # A checked default throws by itself on some row. Then it does so where a row does not fit, too: who it is shows
+        # in the search below, as with every default that throws.
+        if not defaults or error.engine_code in probe.NOT_THE_ROWS:
+            raise
+        job = replace(job, reader=replace(job.reader, raises=True))
+        bad = await _count_bad(engine, job)
     if any(bad):
         failure = None
         await _quarantine(engine, job, job.reader.bad_rows(segment.name), "bad")

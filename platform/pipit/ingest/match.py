@@ -10,7 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pipit.engine.client import Engine, ParamValue
-from pipit.ingest.convert import conversion
+from pipit.ingest.convert import conversion, type_of
+from pipit.ingest.defaults import CheckedDefault, checked_defaults, left_out, read_by_defaults
+from pipit.ingest.types import strip
 from pipit.query.nested import described, subquery, with_settings
 from pipit.sql.identifiers import quote
 
@@ -30,7 +32,8 @@ class Narrowed:
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """`columns` are those that both have, in the query's order; the rest of the query is dropped.
+    """`columns` are those that both have, in the query's order, and those whose default is put in here; the rest of the
+    query is dropped. `named`: what the values need more than once.
 
     `unknown`: of the query alone. `missing`: of the table alone, each with its type; they get their defaults.
     """
@@ -40,6 +43,7 @@ class Match:
     narrowed: tuple[Narrowed, ...] = ()
     unknown: tuple[str, ...] = ()
     missing: tuple[tuple[str, str], ...] = ()
+    named: tuple[str, ...] = ()
 
     @property
     def is_checked(self) -> bool:
@@ -48,6 +52,14 @@ class Match:
     @property
     def text(self) -> str:
         """What is selected. Two matches of the same text write the same values."""
+        return f"{self._with}{self._list}"
+
+    @property
+    def _with(self) -> str:
+        return f"WITH {', '.join(self.named)} SELECT " if self.named else ""
+
+    @property
+    def _list(self) -> str:
         if not self.is_checked:
             return ", ".join(self.values)
         return ", ".join(f"{value} AS {quote(name)}" for name, value in zip(self.columns, self.values, strict=True))
@@ -56,7 +68,8 @@ class Match:
         """These columns of the statement, under its settings; without `rows`, what it would write, and no row."""
         alias = f" AS {_QUERY}" if self.is_checked else ""
         none = "" if rows else " WHERE 0"
-        return with_settings(f"SELECT {self.text} FROM {subquery(sql)}{alias}{none}", settings)
+        select = self._with or "SELECT "
+        return with_settings(f"{select}{self._list} FROM {subquery(sql)}{alias}{none}", settings)
 
     def insert(self, into: str, sql: str, settings: Mapping[str, str], *, rows: bool = True) -> str:
         """`into` is a table's quoted name."""
@@ -81,17 +94,32 @@ async def matched(
     """`name` is the table's name for people. The statement has been examined."""
     query = await described(engine, sql, params, database=database, settings=settings)
     columns = await engine.rows(
-        "SELECT name, type, default_kind FROM system.columns "
+        "SELECT name, type, default_kind, default_expression FROM system.columns "
         "WHERE database = {database:String} AND table = {table:String} ORDER BY position",
         {"database": database, "table": table},
     )
-    return match(query, [(c["name"], c["type"], c["default_kind"]) for c in columns], name)
+    return match(
+        query,
+        [(c["name"], c["type"], c["default_kind"]) for c in columns],
+        name,
+        await checked_defaults(engine, database, table),
+        {c["name"]: c["default_expression"] for c in columns if c["default_kind"] == _DEFAULT},
+    )
 
 
-def match(query: Sequence[tuple[str, str]], table: Sequence[tuple[str, str, str]], name: str) -> Match:
-    """`query`: name and type of each column. `table`: name, type and kind of default."""
+def match(
+    query: Sequence[tuple[str, str]],
+    table: Sequence[tuple[str, str, str]],
+    name: str,
+    defaults: Sequence[CheckedDefault] = (),
+    expressions: Mapping[str, str] | None = None,
+) -> Match:
+    """`query`: name and type of each column. `table`: name, type and kind of default. `defaults`: those of the table
+    that may not fit into their columns. `expressions`: all of its defaults.
+    """
     types = {column: (type, kind == _DEFAULT) for column, type, kind in table}
     given = dict(query)
+    checked = {d.column: d for d in defaults if d.column not in given or _gets_default(given[d.column], d.type)}
     columns: list[str] = []
     values: list[str] = []
     narrowed: list[Narrowed] = []
@@ -103,9 +131,19 @@ def match(query: Sequence[tuple[str, str]], table: Sequence[tuple[str, str, str]
         message = f"a value of '{column}' does not fit: in '{name}' it is {target}"
         found = conversion(source, target, plain, message[:400], null_is_default=has_default)
         columns.append(column)
-        values.append(found.sql)
+        value = found.sql
+        if column in checked:
+            value = f"assumeNotNull(if(isNull({plain}), {_checked(checked[column], name)}, {value}))"
+        values.append(value)
         if found.loses:
             narrowed.append(Narrowed(column, source, target, found.loses))
+    texts = expressions or {}
+    for column in sorted((read_by_defaults(checked, texts, types) | checked.keys()) - given.keys()):
+        columns.append(column)
+        if column in checked:
+            values.append(_checked(checked[column], name))
+        else:
+            values.append(left_out(types[column][0], texts.get(column)))
     if all(value == f"{_QUERY}.{quote(column)}" for column, value in zip(columns, values, strict=True)):
         values = [quote(column) for column in columns]
     return Match(
@@ -114,4 +152,15 @@ def match(query: Sequence[tuple[str, str]], table: Sequence[tuple[str, str, str]
         tuple(narrowed),
         tuple(column for column in given if column not in types),
         tuple((column, type) for column, type, _ in table if column not in given),
+        tuple(d.named for d in checked.values()),
     )
+
+
+def _gets_default(source: str, target: str) -> bool:
+    """Whether the engine may put the column's default in the place of NULL."""
+    return not strip(type_of(target))[1] and strip(type_of(source))[1]
+
+
+def _checked(default: CheckedDefault, table: str) -> str:
+    message = f"the DEFAULT of '{default.column}' does not fit: in '{table}' it is {default.type}"
+    return conversion(default.source, default.type, default.alias, message[:400]).sql

@@ -13,16 +13,28 @@ counts (a Map keeps every pair).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from pipit.datafiles.resources import Column
 from pipit.errors import BadRequest
 from pipit.ingest import fault
-from pipit.ingest.field import LINE, ROW, Field, FixedValue, Tree, array_hint, call, fixed_field, json_field, steps_of
+from pipit.ingest.defaults import CheckedDefault, left_out, read_by_defaults
+from pipit.ingest.field import (
+    LINE,
+    ROW,
+    SHOWN,
+    Field,
+    FixedValue,
+    Tree,
+    array_hint,
+    call,
+    fixed_field,
+    json_field,
+    steps_of,
+)
 from pipit.ingest.types import parse, strip
 from pipit.sql.identifiers import quote
-from pipit.sql.lexer import TokenKind, identifier_name, tokenize
 from pipit.sql.literals import quote_string
 
 FORMAT = "LineAsString"
@@ -41,10 +53,14 @@ class Reader:
     row_type: str  # the tuple that a line is extracted into; '' when no column needs it
     frame: str = ""
     filled: frozenset[str] = frozenset()  # columns whose default is put in here, since another's reads it
+    others: Mapping[str, str] = field(default_factory=dict)  # columns that are not read from the JSON: their values
+    stored: frozenset[str] = frozenset()  # those of the others that are put in here: the table would compute the rest
+    defaults: tuple[CheckedDefault, ...] = ()  # defaults that may not fit into their columns
+    raises: bool = False  # a default that does not fit raises; else the row is a bad one
 
     @property
     def names(self) -> str:
-        return ", ".join(quote(f.column.name) for f in self.fields)
+        return ", ".join(map(quote, (*(f.column.name for f in self.fields), *sorted(self.stored))))
 
     @property
     def shown(self) -> tuple[Field, ...]:
@@ -61,24 +77,34 @@ class Reader:
             quiet = " AND ".join(n for n in nothing if n)
             checks.append(f"({quiet + ' AND ' if quiet else ''}NOT isValidJSON({LINE}))")
         checks += [f"({guard})" for guard in self._shape_guards()]
+        checks += [] if self.raises else [_unfit(d) for d in self.defaults]
         return " OR ".join(checks)
+
+    @property
+    def _bad_or_raise(self) -> str:
+        """As `bad`, where values are read. What raises stands in a condition: of a value the engine may think that it
+        needs no check."""
+        if not (self.raises and self.defaults):
+            return self.bad
+        messages = [(d, quote_string(f"the DEFAULT of column '{d.column}' is not {d.type}")) for d in self.defaults]
+        return " OR ".join([self.bad, *(f"throwIf({_unfit(d)}, {message})" for d, message in messages)])
 
     def good_rows(self, *, strict: bool) -> str:
         """The rows for the table. `strict`: a bad row raises, so that one pass both checks and inserts."""
         condition = f"throwIf({BAD}, {quote_string(BAD_ROW)}) = 0" if strict else f"NOT {BAD}"
-        checked = f"{self._with()}SELECT {self._values}, {self.bad} AS {BAD} FROM {self._rows()}"
+        checked = f"{self._with()}SELECT {self._values}, {self._bad_or_raise} AS {BAD} FROM {self._rows()}"
         return f"SELECT {self.names} FROM ({checked}) WHERE {condition}"
 
     def numbered_rows(self) -> str:
         """The good rows with their numbers among all rows. Read it with one thread."""
-        return self._numbered(self._values, self.names)
+        return self._numbered(self._values, self.names, self._bad_or_raise)
 
     def numbered_lines(self) -> str:
         """The lines of the good rows, with the same numbers. No default is computed."""
-        return self._numbered(LINE, LINE)
+        return self._numbered(LINE, LINE, self.bad)
 
-    def _numbered(self, values: str, names: str) -> str:
-        checked = f"{self._with()}SELECT {values}, {self.bad} AS {BAD} FROM {self._rows()}"
+    def _numbered(self, values: str, names: str, bad: str) -> str:
+        checked = f"{self._with()}SELECT {values}, {bad} AS {BAD} FROM {self._rows()}"
         numbered = f"SELECT {names}, {BAD}, rowNumberInAllBlocks() AS {NUMBER} FROM ({checked})"
         return f"SELECT {names}, {NUMBER} FROM ({numbered}) WHERE NOT {BAD}"
 
@@ -109,7 +135,7 @@ class Reader:
         named = [f"isValidJSON({LINE}) AND {_is_object()} AS {whole}", *(f"{f.text} AS {f.t}" for f in self.fields)]
         texts = [f"if({whole}, {f.t}, NULL) AS {quote(f.column.name)}" for f in self.shown]
         reasons = [f"({quote_string(f.column.name)}, {f.reason})" for f in self.fields]
-        reasons += [f"({quote_string(n)}, {r})" for n, r in self._shape_reasons()]
+        reasons += [f"({quote_string(n)}, {r})" for n, r in (*self._shape_reasons(), *self._default_reasons())]
         listed = f"arrayFilter(_pipit_r -> _pipit_r.2 != '', [{', '.join(reasons)}])"
         unshown = " OR ".join([*(f.unshown for f in self.fields), *self._shape_guards(), "false"])
         broken = f"[('', concat('invalid JSON: the line is not a JSON object: ', {fault.of_line(LINE)}))]"
@@ -126,13 +152,41 @@ class Reader:
     def _rows(self) -> str:
         frame = f" WHERE NOT startsWith({LINE}, {quote_string(self.frame)})" if self.frame else ""
         row = f", JSONExtract({LINE}, {quote_string(self.row_type)}) AS {ROW}" if self.row_type else ""
-        return f"(SELECT {LINE}{row} FROM {{source}}{frame})"
+        lines = f"(SELECT {LINE}{row} FROM {{source}}{frame})"
+        return self._with_defaults(lines) if self.defaults else lines
+
+    def _with_defaults(self, lines: str) -> str:
+        """The lines, and of each checked default whether the row needs it and it does not fit, the value that the
+        column then has, and the default as text."""
+        by_name = {f.column.name: f for f in self.fields}
+        checked = {d.column: d for d in self.defaults}
+        values = {name: by_name[name].filled if name in by_name else self.others[name] for name in self._in_line}
+        unfit: list[str] = []
+        shown: list[str] = []
+        for name, d in checked.items():
+            given = by_name.get(name)
+            values[name] = given.given_or(d.value) if given else d.value
+            unfit.append(f"{f'{given.needs_default} AND ' if given else ''}{d.bad} AS {_unfit(d)}")
+            shown += [_unfit(d), f"{quote(name)} AS {_fitting(d)}", f"toString({d.alias}) AS {_shown(d)}"]
+        named = [d.named for d in self.defaults] + [f"{value} AS {quote(name)}" for name, value in values.items()]
+        row = f", {ROW}" if self.row_type else ""
+        inner = f"{self._with()}SELECT {LINE}{row}, {', '.join([*named, *unfit])} FROM {lines}"
+        return f"(SELECT {LINE}{row}, {', '.join(shown)} FROM ({inner}))"
+
+    @property
+    def _in_line(self) -> frozenset[str]:
+        """What the checked defaults read."""
+        return self.filled | self.stored
 
     @property
     def _values(self) -> str:
-        return ", ".join(
-            f"{f.filled if f.column.name in self.filled else f.value} AS {quote(f.column.name)}" for f in self.fields
-        )
+        listed = {f.column.name: f.filled if f.column.name in self.filled else f.value for f in self.fields}
+        listed |= {name: self.others[name] for name in sorted(self.stored)}
+        return self._listed(listed)
+
+    def _listed(self, values: dict[str, str]) -> str:
+        values |= {d.column: _fitting(d) for d in self.defaults}
+        return ", ".join(f"{value} AS {quote(name)}" for name, value in values.items())
 
     def _with(self, *more: str) -> str:
         """Every name that a field speaks of: the statement stays short, and costs half as much to analyse."""
@@ -141,8 +195,8 @@ class Reader:
         return f"WITH {', '.join([*named, *more])} " if named or more else ""
 
     def _filled_rows(self) -> str:
-        values = ", ".join(f"{f.filled} AS {quote(f.column.name)}" for f in self.fields)
-        return f"({self._with()}SELECT {values} FROM {self._rows()} WHERE NOT ({self.bad}))"
+        values = self._listed({f.column.name: f.filled for f in self.fields} | dict(self.others))
+        return f"({self._with()}SELECT {values} FROM {self._rows()} WHERE NOT ({self._bad_or_raise}))"
 
     def _parents(self) -> list[tuple[tuple[str | int, ...], Field]]:
         """Objects that paths lead through, each once with a column below it."""
@@ -173,6 +227,26 @@ class Reader:
                 reasons.append((f.column.name, f"if({array}, {quote_string(text)}, '')"))
         return reasons
 
+    def _default_reasons(self) -> list[tuple[str, str]]:
+        reasons = []
+        for d in () if self.raises else self.defaults:
+            value = f"substringUTF8(ifNull({_shown(d)}, 'null'), 1, {SHOWN})"
+            what = quote_string(f"', the DEFAULT of column '{d.column}', is not {d.type}")
+            reasons.append((d.column, f"if({_unfit(d)}, concat('value \\'', {value}, {what}), '')"))
+        return reasons
+
+
+def _unfit(default: CheckedDefault) -> str:
+    return f"_pipit_unfit_{default.number}"
+
+
+def _fitting(default: CheckedDefault) -> str:
+    return f"_pipit_fitting_{default.number}"
+
+
+def _shown(default: CheckedDefault) -> str:
+    return f"_pipit_shown_{default.number}"
+
 
 def problems(columns: Sequence[Column]) -> list[str]:
     """What cannot be read from JSON in a schema, a sentence each: for the validation of a project."""
@@ -190,10 +264,18 @@ def problems(columns: Sequence[Column]) -> list[str]:
     return found
 
 
-def reader(columns: Sequence[Column], fixed: Mapping[str, FixedValue] | None = None, frame: str = "") -> Reader:
-    """Columns without a path are left to their default, unless no column has one: then each has `$.<name>`."""
+def reader(
+    columns: Sequence[Column],
+    fixed: Mapping[str, FixedValue] | None = None,
+    frame: str = "",
+    defaults: Sequence[CheckedDefault] = (),
+) -> Reader:
+    """Columns without a path are left to their default, unless no column has one: then each has `$.<name>`.
+
+    `defaults`: those of the table that may not fit into their columns.
+    """
     fixed = fixed or {}
-    known = {c.name for c in columns}
+    known = {c.name: c for c in columns}
     for name in fixed:
         if name not in known:
             raise BadRequest(f"The token fixes the column '{name}', which the data source does not have")
@@ -208,31 +290,22 @@ def reader(columns: Sequence[Column], fixed: Mapping[str, FixedValue] | None = N
     order = {c.name: n for n, c in enumerate(columns)}
     fields.sort(key=lambda f: order[f.column.name])
     fields = [replace(f, number=n) for n, f in enumerate(fields)]
-    return Reader(tuple(fields), str(tree) if tree else "", frame, _read_by_defaults(fields, known))
-
-
-def _read_by_defaults(fields: Sequence[Field], columns: Set[str]) -> frozenset[str]:
-    """The columns that are read by a default which is computed here: it must see their defaults, as in the engine. Not
-    one whose own default reads what only the table knows.
-    """
-    reads = {f.column.name: _names_in(f.column.default) & columns for f in fields if f.column.default is not None}
-    todo = [name for f in fields if f.has_own_default for name in reads[f.column.name]]
-    found: set[str] = set()
-    while todo:
-        name = todo.pop()
-        if name in reads and name not in found:
-            found.add(name)
-            todo += reads[name]
-    here = {f.column.name for f in fields}
-    unknown = {name for name in found if not reads[name] <= here}
-    while more := {name for name in found - unknown if reads[name] & unknown}:
-        unknown |= more
-    return frozenset(found - unknown)
-
-
-def _names_in(expression: str) -> frozenset[str]:
-    kinds = (TokenKind.WORD, TokenKind.QUOTED_IDENTIFIER)
-    return frozenset(identifier_name(token) for token in tokenize(expression) if token.kind in kinds)
+    here = {f.column.name: f for f in fields}
+    checked = tuple(d for d in defaults if d.column in known and d.column not in fixed)
+    roots = [f.column.name for f in fields if f.has_own_default] + [d.column for d in checked]
+    read = read_by_defaults(roots, {n: c.default for n, c in known.items() if c.default is not None}, known)
+    unread = {name: left_out(c.type, c.default) for name, c in known.items() if name not in here}
+    return Reader(
+        tuple(fields),
+        str(tree) if tree else "",
+        frame,
+        filled=read & here.keys(),
+        others=unread,
+        stored=frozenset((read | {d.column for d in checked}) & unread.keys()),
+        defaults=checked,
+        # Else another value would be asked about than is stored.
+        raises=not all(d.steady for d in checked),
+    )
 
 
 def is_filled_by_view(columns: Sequence[Column]) -> bool:

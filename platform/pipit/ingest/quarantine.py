@@ -10,6 +10,7 @@ they are truncated.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields
 
 from pipit.datafiles.resources import Column
 from pipit.ingest.limits import table_settings
@@ -53,7 +54,7 @@ def refused_rows(reader: Reader, import_id: str, reasons: Sequence[str]) -> str:
     """Rows that read well and that the table did not take, with the engine's reasons: the n-th for the n-th row,
     and the last one for all that follow. It names no column: the engine does not say it.
     """
-    rows = _Accepted(reader.fields, reader.row_type, reader.frame).bad_rows(import_id)
+    rows = _Accepted(**{part.name: getattr(reader, part.name) for part in fields(reader)}).bad_rows(import_id)
     # A value of a client's may stand in a reason: it must not pass for the marker of the source.
     texts = ", ".join(quote_string(reason.replace("{", "(").replace("}", ")")) for reason in reasons)
     values = {

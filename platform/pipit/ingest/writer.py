@@ -13,14 +13,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 from pipit.engine.client import Engine
 from pipit.errors import NotFound, PipitError, QueryTimeout, SqlError, Unavailable, UnprocessableWrite
 from pipit.ingest import limits, probe
+from pipit.ingest.defaults import CheckedDefault, checked_defaults, words_of
 from pipit.ingest.keys import Keys
 from pipit.ingest.load import VIEW_FAILED, ViewFailed, blocks, load
 from pipit.ingest.log import Log, TableKey
@@ -43,6 +45,7 @@ class Writer:
         self._engine, self._log, self._keys, self._table = engine, log, keys, table
         self._failed: list[_Failed] = []
         self._timeouts: dict[str, int] = {}  # attempts that ran out of time, by segment
+        self._checked: dict[str, Sequence[CheckedDefault]] = {}
         self._clean = False  # nothing is left of a search that was killed
         self._turn = asyncio.Lock()  # held for one attempt; a deployment holds it to keep the writer still
         self._idle = asyncio.Event()
@@ -94,7 +97,7 @@ class Writer:
                         await probe.drop(self._engine, *self._table)
                         self._clean = True
                     late = await self._too_late(segment)
-                    bad = [] if late else await load(self._engine, segment)
+                    bad = [] if late else await load(self._engine, segment, await self._defaults(segment))
                 if late:
                     await self._give_up(segment)
                 else:
@@ -117,6 +120,16 @@ class Writer:
                     return
             await asyncio.sleep(pause)
             pause = min(pause * 2, _AWAY_MOST)
+
+    async def _defaults(self, segment: Segment) -> Sequence[CheckedDefault]:
+        """Asked of the engine once for each list of columns that the table had."""
+        columns = segment.header.meta["columns"]
+        if not any(default and words_of(default) for _, _, _, default in columns):
+            return ()
+        key = json.dumps(columns)
+        if key not in self._checked:
+            self._checked[key] = await checked_defaults(self._engine, *self._table)
+        return self._checked[key]
 
     async def _too_late(self, segment: Segment) -> bool:
         """Whether a replay could find its tokens forgotten, and double its rows."""

@@ -30,6 +30,7 @@ from pipit.sql.columns import columns_read
 from pipit.sql.lexer import TokenKind, identifier_name, tokenize
 from pipit.sql.precheck import check_text
 from pipit.sql.samples import counted_sample
+from pipit.sql.scanner import outline
 from pipit.sql.tenant import check_tenant_trees
 from pipit.sql.tree import EXPLAIN_RAW, EXPLAIN_RESOLVED, Reads, check_reads, parse_query_tree
 from pipit.templates import Binder
@@ -113,6 +114,12 @@ class Examiner:
         await self.examine(snapshot, composed, binder)
         return await self._tree(EXPLAIN_RESOLVED, snapshot, composed, binder)
 
+    async def describe(self, snapshot: Snapshot, composed: Composed, binder: Binder) -> None:
+        """What the tree does not tell: whether the queries that a UNION joins go together. Of a statement that has
+        passed. Raises SqlError."""
+        if len(outline(composed.sql).union.parts) > 1:
+            await self._tree("DESCRIBE TABLE (", snapshot, composed, binder, after="\n)")
+
     async def _ask_engine(self, snapshot: Snapshot, composed: Composed, binder: Binder) -> Examined:
         check_text(composed.sql)
         written = await self._tree(EXPLAIN_RAW, snapshot, composed, binder)
@@ -130,12 +137,18 @@ class Examiner:
         return Examined(resolved.tables, telling, of_blocks, len(composed.sql), columns)
 
     async def _tree(
-        self, explain: str, snapshot: Snapshot, composed: Composed, binder: Binder, limits: SettingsDict | None = None
+        self,
+        explain: str,
+        snapshot: Snapshot,
+        composed: Composed,
+        binder: Binder,
+        limits: SettingsDict | None = None,
+        after: str = "",
     ) -> str:
         # One filter per table of the workspace: '0' lets no row through, whichever of them a scalar subquery reads.
         nothing = filter_setting(dict.fromkeys(snapshot.physical_tables, "0"))
         settings = {**composed.settings, **(limits or {}), **EXAMINE_SETTINGS, "additional_table_filters": nothing}
-        text = explain + composed.sql
+        text = explain + composed.sql + after
         try:
             reply = await self._engine.query(
                 text, binder.params, settings=settings, database=snapshot.workspace.database, format="TSVRaw"

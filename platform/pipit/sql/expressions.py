@@ -12,7 +12,7 @@ Judges text only; the engine's own parse of the whole statement is judged by `de
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from enum import StrEnum
 
 from pipit.sql.allowed import (
@@ -61,7 +61,7 @@ _CLAUSES = frozenset(
     | {"ENGINE", "UNION", "INTERSECT", "EXCEPT", "FORMAT", "INTO", "EMPTY", "CLONE", "LIMIT", "HAVING", "ALTER", "ADD"}
     | {"MODIFY", "DROP", "UPDATE", "FIRST", "AFTER"}
 )
-_BEFORE_OPERANDS = frozenset({"AND", "OR", "WHERE", "LIKE", "ILIKE", "BETWEEN", "DIV", "MOD"})
+_BEFORE_OPERANDS = frozenset({"AND", "OR", "WHERE", "LIKE", "ILIKE", "BETWEEN", "DIV", "MOD", "TTL"})
 
 
 class Kind(StrEnum):
@@ -260,8 +260,10 @@ def _check_name(tokens: Sequence[Token], index: int, kind: Kind) -> None:
     queries = opened and word in ("FROM", "WITH", "EXPLAIN") and not _ends(tokens, index)
     filtering = kind is Kind.FILTER
     queries = queries or (filtering and word in _NOT_IN_FILTERS)
-    named = _is_due(tokens, index)  # the name of a column then, whatever it spells
-    select = word == "SELECT" and not (named and _ends(tokens, index))
+    named = _is_due(tokens, index, words=kind is Kind.TTL)  # the name of a column then, whatever it spells
+    # Only a TTL stands there without brackets around it, which make a query of what follows SELECT.
+    bare = kind is Kind.TTL and _depth(tokens, index) == 0
+    select = word == "SELECT" and not (named and (bare or _ends(tokens, index)))
     if select or queries or (word == "EXISTS" and _opens(tokens, index)):
         raise ExpressionError(f"it has {word}: it may only use columns of its own row, no query", token.start)
     if word == "AS" and not named and not _in_cast(tokens, index):
@@ -303,20 +305,36 @@ def _check_in(tokens: Sequence[Token], index: int) -> None:
             raise ExpressionError("the list of an IN may hold values only, no names", token.start)
 
 
-def _check_ttl(tokens: Sequence[Token]) -> None:
-    """`expression [DELETE [WHERE condition]]`, several with commas. A word is a clause's only where no operand is due:
-    a column may be called `ttl`, `group` or `delete`."""
-    depth, after_delete, due = 0, False, True
-    for token in tokens:
+def clause_words(tokens: Sequence[Token], *, operand: bool = False) -> Iterator[tuple[int, str]]:
+    """The words outside of all brackets that stand where no operand is due, with their places, in capitals: only there
+    a word can begin a clause. A column may be called `ttl`, `group` or `settings`. `operand`: one is due at once.
+    """
+    depth, due = 0, operand
+    for index, token in enumerate(tokens):
         depth += (token.kind is TokenKind.OPEN) - (token.kind is TokenKind.CLOSE)
-        if token.kind is not TokenKind.WORD or depth:
-            due = not depth and token.kind in (TokenKind.OPERATOR, TokenKind.COMMA, TokenKind.DOT)
-            after_delete = after_delete and (depth > 0 or token.kind is not TokenKind.COMMA)
+        if depth:
             continue
-        word = token.text.upper()
-        if due:
+        if token.kind is TokenKind.OPERATOR:
+            # `*` may itself be the operand, and a type follows `::`.
+            due = token.text != "::" and not (token.text == "*" and due)
+        elif token.kind is not TokenKind.WORD:
+            due = token.kind in (TokenKind.COMMA, TokenKind.DOT)
+        elif due:
             due = False
-            continue
+        else:
+            word = token.text.upper()
+            yield index, word
+            due = word in _BEFORE_OPERANDS
+
+
+def _check_ttl(tokens: Sequence[Token]) -> None:
+    """`expression [DELETE [WHERE condition]]`, several with commas."""
+    words = dict(clause_words(tokens, operand=True))
+    depth, after_delete = 0, False
+    for index, token in enumerate(tokens):
+        depth += (token.kind is TokenKind.OPEN) - (token.kind is TokenKind.CLOSE)
+        after_delete = after_delete and (depth > 0 or token.kind is not TokenKind.COMMA)
+        word = words.get(index, "")
         if word in _CLAUSES:
             raise ExpressionError(
                 f"it has {word}: a TTL can only delete rows: `column + INTERVAL 1 DAY [DELETE WHERE condition]`",
@@ -325,15 +343,23 @@ def _check_ttl(tokens: Sequence[Token]) -> None:
         after_delete = after_delete or word == "DELETE"
         if word == "WHERE" and not after_delete:
             raise ExpressionError("it has WHERE without DELETE", token.start)
-        due = word in _BEFORE_OPERANDS
 
 
-def _is_due(tokens: Sequence[Token], index: int) -> bool:
-    """Whether an operand is due, as what stands before it tells for certain."""
-    before = tokens[index - 1] if index else None
+def _is_due(tokens: Sequence[Token], index: int, *, words: bool) -> bool:
+    """Whether an operand is due, as what stands before it tells for certain. `words`: AND and WHERE tell, too."""
+    asking = 0
+    while words and index > asking and _asks(tokens[index - asking - 1]):
+        asking += 1
+    before = tokens[index - asking - 1] if index > asking else None
     if before is None or before.kind in (TokenKind.OPEN, TokenKind.COMMA):
-        return True
-    return before.kind is TokenKind.OPERATOR and before.text not in ("*", "::")
+        due = True
+    else:
+        due = before.kind is TokenKind.OPERATOR and before.text not in ("*", "::")
+    return due == (asking % 2 == 0)  # where one is due, such a word is the operand itself
+
+
+def _asks(token: Token) -> bool:
+    return token.kind is TokenKind.WORD and token.text.upper() in _BEFORE_OPERANDS
 
 
 def _opens(tokens: Sequence[Token], index: int) -> bool:
@@ -361,6 +387,11 @@ def _is_first_name(tokens: Sequence[Token], index: int) -> bool:
     """Whether it stands first in its brackets, or after a version: `AggregateFunction(1, sumMap, ...)`."""
     before = tokens[index - 1]
     return before.text == "(" or (before.kind is TokenKind.COMMA and tokens[index - 2].kind is TokenKind.NUMBER)
+
+
+def _depth(tokens: Sequence[Token], index: int) -> int:
+    """In how many brackets it stands."""
+    return sum((t.kind is TokenKind.OPEN) - (t.kind is TokenKind.CLOSE) for t in tokens[:index])
 
 
 def _opener(tokens: Sequence[Token], index: int) -> Token | None:
