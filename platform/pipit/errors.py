@@ -36,8 +36,8 @@ class PipitError(Exception):
     """Something went wrong inside Pipit; the request id names it in the server's log.
 
     `message` is for the reader, `hint` says what to do, `headers` go with the HTTP response. `detail` is what the
-    engine said of it, which may quote anybody's rows: it is never in `body()`, and only the API decides who sees it
-    (`api.refusals`).
+    engine said of it, which may quote anybody's rows: it is never in `body()`, and `access.refusals` decides who sees
+    it.
     """
 
     code: ClassVar[str] = "internal_error"
@@ -116,7 +116,7 @@ class CustomError(BadRequest):
 class SqlError(BadRequest):
     """The engine refused a statement. `engine_code` is ClickHouse's number; the message is already scrubbed.
 
-    With a code the message is the engine's own, and may quote rows: a tenant is never shown it (`api.refusals`).
+    With a code the message is the engine's own, and may quote rows: a tenant is never shown it (`access.refusals`).
     """
 
     code = "sql_error"

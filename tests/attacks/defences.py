@@ -1892,7 +1892,7 @@ DEFENCES: tuple[Defence, ...] = (
         "{}.get(kind, left | right)\n            state",
         ("tests/audit/test_audit_confinement.py::test_not_confined",),
     ),
-    # --- ingest/, api/: what a write says, and whom it stops
+    # --- ingest/, access/: what a write says, and whom it stops
     Defence(
         "a view's error is a detail",
         "ingest/load.py",
@@ -1903,14 +1903,14 @@ DEFENCES: tuple[Defence, ...] = (
     ),
     Defence(
         "details are for who may read all rows",
-        "api/refusals.py",
+        "access/refusals.py",
         "    if security is not None and security.is_admin:",
         "    if security is not None:",
         (f"{_WRITES}::test_k32_a_refused_write_tells_the_engines_words_to_who_may_read_all_rows",),
     ),
     Defence(
         "the engine's own message is not for tenants",
-        "api/refusals.py",
+        "access/refusals.py",
         "    if hides(error, security):",
         "    if False:",
         (f"{_WRITES}::test_k33_an_engines_text_that_comes_through_any_door_is_not_shown_to_a_tenant",),

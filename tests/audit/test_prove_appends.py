@@ -11,13 +11,15 @@ from typing import Any
 
 import pytest
 
+from pipit.access import refusals
+from pipit.access.context import SecurityContext
 from pipit.audit.prove.arena import Arena, open_arena
 from pipit.audit.prove.model import CounterExample, Options, Verdict
 from pipit.audit.prove.report import to_json, to_junit, to_text
 from pipit.audit.prove.run import prove_in
 from pipit.audit.prove.tenants import SUBJECT
 from pipit.deploy.append_check import AppendCheck
-from pipit.errors import SqlError
+from pipit.errors import PipitError, SqlError
 from pipit.ingest import load
 from pipit.ingest.probe import Probe
 
@@ -78,6 +80,15 @@ def quoted(patch: Patch) -> None:
     patch.setattr(load, "ViewFailed", Quoting)
 
 
+def told(patch: Patch) -> None:
+    """The engine's words on a write are shown to everybody, and nothing else is taken out."""
+
+    def everything(error: PipitError, _: SecurityContext | None, __: str) -> dict[str, object]:
+        return error.body() | {"hint": f"{error.hint} {error.detail}"}
+
+    patch.setattr(refusals, "shown_to", everything)
+
+
 THROUGH_A_VIEW = {
     "datasources/landing.datasource": LANDING,
     "datasources/rollup.datasource": ROLLUP + POLICY,
@@ -98,10 +109,23 @@ ANSWERS = {
     "pipes/flow.pipe": view("SELECT tenant AS customer_id, sum(toUInt64(amount)) AS n FROM landing GROUP BY tenant"),
     "pipes/planted.pipe": endpoint("events"),
 }
+# The view fails on every event, also on those of a tenant alone: what differs is only what the engine quotes of the
+# table that it joins.
+JOINED = {
+    "datasources/events.datasource": EVENTS,
+    "datasources/rates.datasource": LANDING.replace("tenant", "customer_id").replace("amount", "rate") + POLICY,
+    "datasources/rollup.datasource": ROLLUP + POLICY,
+    "pipes/flow.pipe": view(
+        "SELECT e.customer_id AS customer_id, sum(toUInt64(concat('x', r.rate, r.customer_id))) AS n "
+        "FROM events AS e CROSS JOIN rates AS r GROUP BY customer_id"
+    ),
+    "pipes/planted.pipe": endpoint("events"),
+}
 LEAKS: dict[str, tuple[dict[str, str], Callable[[Patch], None], str]] = {
     "through a view": (THROUGH_A_VIEW, no_lineage, "planted"),
     "bad rows": (BAD_ROWS, no_isolation, "planted"),
     "answers": (ANSWERS, quoted, "POST /v0/events?name=landing"),
+    "a joined table": (JOINED, told, "POST /v0/events?name=events"),
 }
 
 

@@ -22,6 +22,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pipit import __version__
+from pipit.access.refusals import hides, shown_to
 from pipit.api import (
     datasources,
     deployments,
@@ -39,7 +40,6 @@ from pipit.api import (
 from pipit.api.answers import JSONResponse
 from pipit.api.broken import BrokenOff
 from pipit.api.compress import Compressed
-from pipit.api.refusals import hides, shown_to
 from pipit.api.requests import MAX_URL_BYTES, Viewer, whole_number
 from pipit.errors import BadRequest, MethodNotAllowed, NotFound, PipitError, UriTooLong
 from pipit.server import Config, Server, open_server

@@ -21,7 +21,7 @@ from pathlib import Path
 import msgspec
 
 from pipit import jsontext
-from pipit.access import grants
+from pipit.access import grants, refusals
 from pipit.access.context import Scope, SecurityContext, TokenKind
 from pipit.access.jwt import mint
 from pipit.access.tokens import make_token
@@ -35,7 +35,7 @@ from pipit.catalog.snapshot import CompiledPipe, Snapshot, Table, mixed_columns
 from pipit.deploy.append_check import AppendCheck
 from pipit.deploy.ddl import column_definition
 from pipit.deploy.views import trigger, views_of
-from pipit.errors import DatafileError, PipitError, ProjectError, SqlError, Unavailable
+from pipit.errors import DatafileError, PipitError, ProjectError, Unavailable
 from pipit.ingest import target_of
 from pipit.jobs.targets import Into, match_of
 from pipit.query.cache import MAX_SECONDS
@@ -52,6 +52,7 @@ from pipit.sql.mixed import settled
 log = logging.getLogger("pipit.prove")
 
 _TOKEN_SECONDS = 6 * 3600
+_REQUEST = "of the proof"  # the id that a refusal quotes: the same for all
 _SECRET = re.compile(r"tb_(?:secret|var)\s*\(\s*[\"']([A-Za-z_][\w.\-]*)[\"']")
 _INSERT = {
     "insert_deduplicate": 0,
@@ -327,6 +328,7 @@ class Place:
         snapshot, arena = self.snapshot, self.arena
         arena.asked += 1
         names = frozenset(parameter.name for parameter in reach.parameters)
+        security: SecurityContext | None = None
         try:
             token = self.token(snapshot.pipes[pipe], view, names)
             security = arena.authenticator.check(token, arena.catalog.keyring)
@@ -336,12 +338,14 @@ class Place:
         except Unavailable:
             raise
         except PipitError as error:
-            return Answer(error.status, f"{error.code}: {error.message}".encode())
+            told = refusals.shown_to(error, security, _REQUEST)
+            return Answer(error.status, f"{error.code}: {told.get('error', error.message)}".encode())
 
     async def append(self, sent: Append) -> Answer:
         """What the sender gets for these events, once they are in the table: the one way in, with its checks."""
         self._changed = True
         arena, table = self.arena, self.snapshot.tables[sent.table]
+        security: SecurityContext | None = None
         try:
             security = arena.authenticator.check(self._sender(sent), arena.catalog.keyring)
             fixed = grants.append(security, table.name)
@@ -351,8 +355,7 @@ class Place:
         except Unavailable:
             raise
         except PipitError as error:
-            hidden = isinstance(error, SqlError) and error.is_engines
-            return Answer(error.status, error.code.encode() if hidden else jsontext.encode(error.body()))
+            return Answer(error.status, jsontext.encode(refusals.shown_to(error, security, _REQUEST)))
         counts = {"successful_rows": result.successful_rows, "quarantined_rows": result.quarantined_rows}
         return Answer(200, jsontext.encode(counts))
 
