@@ -233,6 +233,7 @@ def prepare(
     tables: set[str] = set()
     names: set[str] = set()
     written: set[str] = set()
+    columns: set[str] = set()
     nodes: dict[tuple[str, str], NodeTarget] = {}
     replacements: dict[int, str | tuple[str, str]] = {}
     for reference in find_tables(sql):
@@ -252,13 +253,14 @@ def prepare(
         if isinstance(target, TableTarget):
             tables.add(f"{target.table.database}.{target.physical}")
             names.add(target.table.name)
+            columns |= {column.name for column in target.table.datasource.columns}
             new = barriers.place_of(target.table.database, target.physical, reference.kind)
         else:
             nodes[(target.pipe.name, target.node.name)] = target
             names.add(target.pipe.name)
             new = quote(cte_name(target.pipe.name, target.node.name))
         replacements[reference.start] = new
-    renamed = rename(sql, replacements, home=snapshot.workspace.name)
+    renamed = rename(sql, replacements, home=snapshot.workspace.name, columns=columns)
     listed = frozenset(names), frozenset(written)
     return Prepared(renamed, frozenset(tables), tuple(nodes.values()), *listed, own_settings)
 

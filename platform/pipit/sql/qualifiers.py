@@ -5,14 +5,15 @@ To the engine a table answers to its alias and to its own name: `FROM people AS 
 - without an alias, the old name becomes its alias;
 - with an alias, and where the text does qualify by the old name, the old name becomes that of a CTE in front, whose
   alias stays: a CTE answers to both too, and columns of the answer are called as they would be. FINAL and SAMPLE move
-  into it, where alone they are allowed. (Not in a query with PREWHERE, which reads no CTE);
+  into it, where alone they are allowed. A query with PREWHERE reads no CTE: there the alias takes the old name's place
+  before the columns, unless a column or another table has that name;
 - `db.people.id` has no such way: it becomes `people.id`, or where the text has another table `people`,
   `` `db.people`.id ``, with a dotted name of its own for that table.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 
 from pipit.sql.identifiers import quote
@@ -67,9 +68,11 @@ def substituted(
     replacements: Mapping[int, str | tuple[str, str]],
     *,
     home: str | None = None,
+    columns: Set[str] = frozenset(),
 ) -> str:
-    """The text with what `replacements` has for the start of each place. `home`: the database of bare names."""
-    work = _Substitution(tokens, places, home)
+    """The text with what `replacements` has for the start of each place. `home`: the database of bare names.
+    `columns`: those of the tables, as far as they are known."""
+    work = _Substitution(tokens, places, home, columns)
     edits = work.qualifiers()
     for place in places:
         edits += work.place(sql, place, replacements[place.reference.start])
@@ -77,21 +80,25 @@ def substituted(
 
 
 class _Substitution:
-    def __init__(self, tokens: Sequence[Token], places: Sequence[Place], home: str | None) -> None:
+    def __init__(
+        self, tokens: Sequence[Token], places: Sequence[Place], home: str | None, columns: Set[str]
+    ) -> None:
         self._home = home
         self._sources = [place for place in places if place.reference.kind == "from"]
         self._qualifiers = [replace(q, table=self._at_home(q.table)) for q in _qualifiers(tokens)]
         self._bare = {q.table[1] for q in self._qualifiers if not q.whole}
         self._whole = {q.table for q in self._qualifiers if q.whole}
         self._names = self._named()
+        self._aliased = self._by_alias(columns)
         self._ctes: dict[int, tuple[bool, dict[str, str]]] = {}  # where: whether in a WITH that is there; name -> table
 
     def qualifiers(self) -> list[_Edit]:
-        """`db.people.` becomes the table's one name."""
+        """`db.people.` becomes the table's one name; beside PREWHERE each name of a table becomes its alias."""
+        called = {**self._names, **self._aliased}
         return [
-            (q.start, q.end, quote(self._names[q.table]))
+            (q.start, q.end, quote(called[q.table]))
             for q in self._qualifiers
-            if q.whole and q.table in self._names
+            if q.table in (called if q.whole else self._aliased)
         ]
 
     def place(self, sql: str, place: Place, replacement: str | tuple[str, str]) -> list[_Edit]:
@@ -141,6 +148,22 @@ class _Substitution:
                     names[table] = f"{database}.{name}"
             names.setdefault(table, name)
         return names
+
+    def _by_alias(self, columns: Set[str]) -> dict[_Table, str]:
+        """Tables that are read with PREWHERE, under an alias, and asked by their own name, which nothing else has."""
+        found: dict[_Table, str] = {}
+        for place in self._sources:
+            table, name = self._table(place), self._name(place)
+            if not place.query.prewhere or place.alias is None or name in (place.alias, *columns, *place.query.aliases):
+                continue
+            others = [item for item in self._all_items() if item.start != place.reference.start]
+            if not any(name == item.alias or item.parts[-1:] == (name,) for item in others):
+                found[table] = place.alias
+        return found
+
+    def _all_items(self) -> Iterator[TableItem]:
+        for place in self._sources:
+            yield from _items(place.query)
 
     def _needs_cte(self, place: Place, name: str) -> bool:
         """Whether an alias cannot do it: there is one already, or another table of the query has the name too."""

@@ -26,7 +26,7 @@ The engine's scoping, measured on ClickHouse 26.9 and followed here:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from pipit.errors import SqlError
@@ -79,9 +79,15 @@ def find_table_functions(sql: str) -> tuple[TableFunctionReference, ...]:
     return tuple(sorted(found, key=lambda reference: reference.start))
 
 
-def rename(sql: str, replacements: Mapping[int, str | tuple[str, str]], *, home: str | None = None) -> str:
+def rename(
+    sql: str,
+    replacements: Mapping[int, str | tuple[str, str]],
+    *,
+    home: str | None = None,
+    columns: Set[str] = frozenset(),
+) -> str:
     """The text with each reference that starts at a key replaced. A key that is no reference's start is an error.
-    `home` is the database that bare names are in.
+    `home` is the database that bare names are in, `columns` are those of the tables, as far as they are known.
 
     Columns may go on to be qualified by the table's own name, as the engine has it, beside an alias too: what
     stands for it is decided in `sql.qualifiers`. Of a pair, what comes behind the table (FINAL, SAMPLE) moves between
@@ -92,7 +98,7 @@ def rename(sql: str, replacements: Mapping[int, str | tuple[str, str]], *, home:
     shape = outline(sql)
     found = {place.reference.start: place for place in _places(shape)}
     chosen = [found[start] for start in sorted(replacements)]
-    return substituted(sql, shape.tokens, chosen, replacements, home=home)
+    return substituted(sql, shape.tokens, chosen, replacements, home=home, columns=columns)
 
 
 def with_ctes(sql: str, ctes: Sequence[tuple[str, str]]) -> str:
