@@ -114,3 +114,26 @@ async def silent(arena: Arena) -> Proof:
 async def test_with_the_defences_in_place_it_is_proved(number: int, silent: Proof) -> None:
     (result,) = (one for one in silent.results if one.endpoint == f"planted{number}")
     assert (result.verdict, result.reason) == (Verdict.PROVED, "")
+
+
+@pytest.mark.parametrize(
+    ("column", "policy"),
+    [
+        ("`data` JSON", "data.tenant = {{String(context.customer_id)}}"),
+        ("`data` JSON", "data.of.tenant IN {{Array(context.customer_id, 'String')}}"),
+        ("`data` JSON(tenant UInt32)", "data.tenant = {{UInt32(context.customer_id)}}"),
+        ("`data` String", "JSONExtractString(data, 'tenant') = {{String(context.customer_id)}}"),
+    ],
+)
+async def test_a_policy_on_a_key_of_json_has_rows_of_every_tenant(column: str, policy: str, arena: Arena) -> None:
+    """The rows of a proof hold each tenant's value where the policy looks for it: else a tenant has none."""
+    schema = f"SCHEMA >\n    `id` UInt64 `json:$.id`,\n    {column} `json:$.data`\n\nENGINE MergeTree\nENGINE_SORTING_KEY id\n"
+    sql = "SELECT id, count() AS found FROM keyed GROUP BY id"
+    files = {
+        "datasources/keyed.datasource": f"{schema}\nROW_POLICY >\n    {policy}\n",
+        "pipes/planted.pipe": f"NODE endpoint\nSQL >\n    {sql}\n\nTYPE endpoint\n",
+    }
+    proof = await prove_in(arena, files, Options(rounds=1, plain=False, patience=math.inf))
+    (result,) = proof.results
+    assert (result.verdict, result.reason) == (Verdict.PROVED, "")
+    assert result.held > 0

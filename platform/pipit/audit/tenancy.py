@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pipit.access.policy import Policy
-from pipit.audit.comparisons import Chain, Mined, mine_node, places
+from pipit.audit.comparisons import Chain, Mined, mine, mine_node, places
 from pipit.catalog.lineage import tables_read
 from pipit.catalog.snapshot import Snapshot
 
@@ -49,10 +49,24 @@ def of_policies(snapshot: Snapshot) -> Tenancy:
         if table.policy is None:
             continue
         found = columns_of_keys(table.policy)
-        columns[name] = {key: frozenset((column,) for column in names) for key, names in found.items()}
+        known = [c.name for c in table.datasource.columns]
+        columns[name] = {
+            key: frozenset(place for column in names for place in _places_of(table.policy, key, column, known))
+            for key, names in found.items()
+        }
         keys |= dict.fromkeys(sorted(found))
         required |= table.policy.required
     return Tenancy(True, tuple(keys), columns, frozenset(snapshot.tables) - columns.keys(), frozenset(required))
+
+
+def _places_of(policy: Policy, key: str, column: str, known: Sequence[str]) -> set[Chain]:
+    """Where in the column the policy looks for the key's value: in a JSON one at a path."""
+    found: set[Chain] = set()
+    for conjunct in policy.conjuncts:
+        text = "".join(part if isinstance(part, str) else f" {{{{{part.key}}}}} " for part in conjunct.parts)
+        for chain, _ in mine(f"% {text}", policy.keys).columns_of(key):
+            found |= {place for place in places(chain, known) if place[0] == column and len(place) > 1}
+    return found or {(column,)}
 
 
 def of_params(snapshot: Snapshot, parameters: Iterable[str]) -> Tenancy:

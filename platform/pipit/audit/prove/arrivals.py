@@ -9,12 +9,14 @@ read nothing but tables with a policy: what is nobody's may change with everybod
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
 
 from pipit.access.context import FixedValue
+from pipit.audit.comparisons import Chain
 from pipit.audit.prove.answers import Answer, difference
 from pipit.audit.prove.appends import Append
 from pipit.audit.prove.arena import Place
@@ -23,7 +25,7 @@ from pipit.audit.prove.knowledge import Knowledge, Reach
 from pipit.audit.prove.model import CounterExample
 from pipit.audit.prove.rows import Maker, Row
 from pipit.audit.prove.tenants import NAMES, SUBJECT, Tenants, View
-from pipit.audit.prove.values import Values
+from pipit.audit.prove.values import Values, put
 from pipit.catalog.snapshot import Table
 from pipit.deploy.views import trigger, views_of
 from pipit.ingest import problems
@@ -217,15 +219,24 @@ class Arrivals:
         wanted += [(need.target, need.column, set(need.columns)) for need in needs.get(table.name, ()) if not need.why]
         for of, column, fixed in wanted:
             for key, chains in self.tenants.tenancy.columns.get(of, {}).items():
-                if any(chain[0] == column for chain in chains):
-                    for name in sorted(fixed):
-                        found.setdefault(name, self._value(table, name, key, tenant))
+                for chain in sorted(chains):
+                    if chain[0] == column:
+                        for name in sorted(fixed):
+                            found.setdefault(name, self._at(chain, self._value(table, (name, *chain[1:]), key, tenant)))
         return found
 
-    def _value(self, table: Table, column: str, key: str, tenant: str) -> FixedValue:
+    def _at(self, chain: Chain, value: FixedValue) -> FixedValue:
+        """A token fixes a JSON column as a whole."""
+        if len(chain) == 1:
+            return value
+        tree: dict[str, object] = {}
+        put(tree, chain[1:], value)
+        return json.dumps(tree)
+
+    def _value(self, table: Table, chain: Chain, key: str, tenant: str) -> FixedValue:
         required = key in self.tenants.tenancy.required
         text, number = self.tenants.text(key, tenant) if required else self.tenants.optional(key)[0]
-        value = self.values.key(self.tenants.type_of(table.name, (column,)), text, number)
+        value = self.values.key(self.tenants.type_of(table.name, chain, key), text, number)
         return tuple(value) if isinstance(value, list) else value
 
     def _disguised(self, table: Table, rows: Sequence[Row]) -> Iterator[Row]:
@@ -235,7 +246,7 @@ class Arrivals:
                 values = dict(row.values)
                 for name in values:
                     if parse(_type_of(table, name)).name not in ("JSON", "Object", "Map", "Tuple", "Nested", "Dynamic"):
-                        held = self._value(table, name, key, SUBJECT)
+                        held = self._value(table, (name,), key, SUBJECT)
                         values[name] = list(held) if isinstance(held, tuple) else held
                 yield Row(row.id + 1_000_000 * (1 + self.tenants.tenancy.keys.index(key)), table.name, OTHER, values)
 
@@ -267,7 +278,11 @@ def _differing(one: Mapping[_Asked, Answer], other: Mapping[_Asked, Answer]) -> 
 
 def _owned(row: Row, fixed: Mapping[str, FixedValue]) -> Row:
     """The row as its own tenant's, whoever sends it."""
-    values = {name: list(value) if isinstance(value, tuple) else value for name, value in fixed.items()}
+    values: dict[str, object] = {}
+    for name, value in fixed.items():
+        values[name] = list(value) if isinstance(value, tuple) else value
+        if isinstance(row.values.get(name), dict) and isinstance(value, str):
+            values[name] = json.loads(value)
     return replace(row, values=dict(row.values) | values)
 
 

@@ -154,7 +154,7 @@ class Maker:
             text, number = self.tenants.text(key, tenant, second=second)
         else:
             text, number = random.choice(self.tenants.optional(key))
-        value = self.values.key(self.tenants.type_of(name, chain), text, number)
+        value = self.values.key(self.tenants.type_of(name, chain, key), text, number)
         held = row.get(chain[0])
         if len(chain) == 1:
             row[chain[0]] = value

@@ -110,10 +110,11 @@ class Tenants:
         """Whether a policy takes a list of this key's values."""
         return self.tenancy.policies and self._types().get(key, ("", False))[1]
 
-    def type_of(self, datasource: str, chain: Chain) -> Type:
-        """The type of a key's place."""
+    def type_of(self, datasource: str, chain: Chain, key: str = "") -> Type:
+        """The type of a key's place; inside of JSON the one that the policies read it as."""
         if len(chain) > 1:
-            return parse("String")
+            name = self._types().get(key, ("", False))[0] if self.tenancy.policies else ""
+            return parse({"Boolean": "Bool", "DateTime64": "DateTime64(3)"}.get(name, name) or "String")
         column = next(c for c in self.snapshot.tables[datasource].datasource.columns if c.name == chain[0])
         return parse(column.type or "String")
 
@@ -145,7 +146,7 @@ class Tenants:
     def _column_types(self, key: str) -> list[Type]:
         """The types of the columns that hold a key's value."""
         return [
-            _plain(self.type_of(name, chain))
+            _plain(self.type_of(name, chain, key))
             for name, by_key in self.tenancy.columns.items()
             for chain in sorted(by_key.get(key, ()))
         ]
