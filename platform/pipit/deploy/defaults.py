@@ -113,8 +113,8 @@ async def check_rows(engine: Engine, table: Table, column: Column) -> None:
         )
         if int(row["unfit"]):
             message = (
-                f"The DEFAULT of the new column '{column.name}' does not fit for {row['unfit']} of the {row['all']} rows "
-                f"that are there: it is {default.source}, and the column is {default.type}"
+                f"The DEFAULT of the new column '{column.name}' does not fit for {row['unfit']} of the {row['all']} "
+                f"rows that are there: it is {default.source}, and the column is {default.type}"
             )
             hint = f"Let '{column.name}' be {default.source}, or convert it in the DEFAULT."
             raise ProjectError([_error(table.datasource, column, message, hint)])
