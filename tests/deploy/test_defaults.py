@@ -10,7 +10,7 @@ from pipit.engine import Engine
 from pipit.errors import ProjectError
 from serving import Workspace
 
-from .test_columns import rows, run_copy
+from .test_column_warnings import rows, run_copy
 
 pytestmark = pytest.mark.anyio
 
