@@ -279,7 +279,7 @@ DEFENCES: tuple[Defence, ...] = (
         "time of a read",
         "query/limits.py",
         "    seconds = purpose.seconds or limits.seconds\n",
-        "    seconds = 600\n",
+        "    seconds = 0\n",
         (f"{_OUTPUTS}::test_the_engine_has_a_bound_for_each_read",),
     ),
     Defence(
