@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
 
 import pytest
 
 from pipit.catalog.services import PIPE_STATS_RT, SERVICES, physical_name
+from pipit.jobs import Job
+from pipit.jobs.copies import Copies
 from projects import EVENTS, ROWS
 from serving import Reply, Workspace
 
@@ -43,6 +46,15 @@ SQL >
 TYPE copy
 TARGET_DATASOURCE totals
 """
+TIMED = """
+NODE n
+SQL >
+    %
+    SELECT 'x' AS customer_id, toInt64(toUnixTimestamp(toDateTime({{String(job_timestamp)}}, 'UTC'))) AS total
+
+TYPE copy
+TARGET_DATASOURCE totals
+"""
 VIEW = """
 NODE by_view
 SQL >
@@ -58,6 +70,7 @@ PROJECT = {
     "copies/summing.pipe": COPY,
     "copies/broken.pipe": BROKEN,
     "copies/slow.pipe": SLOW,
+    "copies/timed.pipe": TIMED,
     "materializations/summed.pipe": VIEW,
 }
 POPULATION = "/v0/pipes/summed/nodes/by_view/population"
@@ -176,3 +189,11 @@ async def test_a_job_runs_under_the_limits_of_its_purpose(project: Workspace, mo
         assert "readonly" not in settings
     assert "additional_table_filters" not in copy
     assert "(amount > 0)" in str(populate["additional_table_filters"])
+
+
+async def test_a_copy_that_an_older_version_left_waiting_has_the_time_when_it_was_asked_for(project: Workspace) -> None:
+    server, snapshot = project.server, project.server.catalog.snapshot(project.id)
+    job = Job(id="old", kind="copy", status="waiting", created_at="2026-03-01 10:00:00.123456", pipe="timed", mode="append")
+    work = await Copies(server.engine, server.ingest, server.reader).prepare(snapshot, job)
+    assert (await work.run()).rows == 1
+    assert [int(row["total"]) for row in await totals(project)] == [int(datetime(2026, 3, 1, 10, tzinfo=UTC).timestamp())]

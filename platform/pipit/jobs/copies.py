@@ -38,7 +38,8 @@ class Copies:
         target = snapshot.tables.get(node.node.target_datasource)
         if target is None:
             raise BadRequest(f"The data source '{node.node.target_datasource}', to which it copies, does not exist")
-        query = copy_query(pipe.name, node.name, job.parameters, job_timestamp=job.made_at)
+        made_at = job.made_at or job.created_at[: len("2026-01-01 00:00:00")]  # older versions did not keep it
+        query = copy_query(pipe.name, node.name, job.parameters, job_timestamp=made_at)
         plan = await self._reader.prepare(read_for(snapshot, job, query))
         reads_target = f"{target.database}.{target.physical}" in plan.composed.tables
 
