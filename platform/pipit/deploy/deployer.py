@@ -27,10 +27,10 @@ from pipit.deploy.compare import Allowed, compare_projects
 from pipit.deploy.environments import EnvironmentOutcome, Environments
 from pipit.deploy.execute import Executor
 from pipit.deploy.leftovers import drop_database, drop_leftovers
-from pipit.deploy.plan import DeployRefused, EndJobs, Plan, refusals_of
+from pipit.deploy.plan import DeployRefused, Plan, refusals_of
 from pipit.deploy.planner import Change, make_plan, unchanged
 from pipit.deploy.same_tables import same_tables
-from pipit.deploy.sizes import Sizes, sizes_of
+from pipit.deploy.sizes import sizes_in
 from pipit.deploy.targets import with_targets
 from pipit.deploy.tokens import datafile_tokens
 from pipit.deploy.validate import validate
@@ -77,7 +77,7 @@ class Deployer:
         self.appends = AppendCheck(engine)
         self._busy: set[str] = set()
         self._updating: dict[str, asyncio.Future[tuple[EnvironmentOutcome, ...]]] = {}
-        self._executor = Executor(engine, catalog, ingest, self._end_planned_jobs, patience=patience)
+        self._executor = Executor(engine, catalog, ingest, jobs, patience=patience)
         self._environments = Environments(engine, catalog, self._executor)
 
     @property
@@ -108,7 +108,7 @@ class Deployer:
                 weaker = regressions(live, project) if regressions is not None else ()
             except ProjectError as error:
                 raise DeployRefused(refusals_of(error.errors)) from None
-            sizes = await self._sizes(live)
+            sizes = await sizes_in(self._engine, live.workspace.database)
             change = await self._change(live, project, Allowed(allow_destructive, allow_weaker), weaker)
             plan = make_plan(change, sizes) if change else unchanged(live, project.warnings)
             plan.check()
@@ -118,7 +118,7 @@ class Deployer:
                 environments = await self._environments.plan(workspace_id, plan.snapshot, matches)
             else:
                 if change:
-                    plan, snapshot = await self._execute(change, plan)
+                    plan, snapshot = await self._executor.execute(change, plan)
                     outcome = replace(outcome, plan=plan, snapshot=snapshot)
                 environments = await self._update_environments(workspace_id, matches=matches)
                 await self._fetch_needs(workspace_id)
@@ -154,9 +154,6 @@ class Deployer:
         """Nothing is dropped while a job works in it."""
         if self._jobs is not None:
             await self._jobs.end(places, pipes=pipes)
-
-    async def _end_planned_jobs(self, planned: EndJobs) -> None:
-        await self._end_jobs([planned.place], pipes=planned.pipes)
 
     async def catch_up(self) -> None:
         """At start: what lags behind is brought up to date. One that fails is logged, and served as it is."""
@@ -229,16 +226,6 @@ class Deployer:
             findings.errors,
             findings.warnings,
         )
-
-    async def _execute(self, change: Change, plan: Plan) -> tuple[Plan, Snapshot]:
-        async def plan_again() -> Plan:
-            return make_plan(change, await self._sizes(change.live))
-
-        return await self._executor.execute(plan, plan_again)
-
-    async def _sizes(self, live: Snapshot) -> Sizes:
-        database = live.workspace.database
-        return (await sizes_of(self._engine, [database]))[database]
 
     async def _project(self, live: Snapshot, files: Mapping[str, str]) -> Project:
         """The files as a project, with the data sources that Classic has in no file."""

@@ -126,20 +126,14 @@ class Environments:
 
     async def _apply(self, own: Snapshot, live: Snapshot, known: _Known, *, check: bool) -> Plan:
         """The plan that makes of the environment what the workspace is, carried out unless it is to `check`."""
-        database = live.workspace.database
         same = await same_tables(self._engine, live, own.project)
         # What goes was approved for the workspace; the environment has only what the workspace had.
         comparison = compare_projects(live, own.project, allowed=Allowed(destructive=True), same=same)
         change = Change(live, own, comparison, known.matches, own.deployment, now())
-        plan = make_plan(change, known.sizes[database])
+        plan = make_plan(change, known.sizes[live.workspace.database])
         plan.check()
-        if check:
-            return plan
-
-        async def plan_again() -> Plan:
-            return make_plan(change, (await sizes_of(self._engine, [database]))[database])
-
-        plan, _ = await self._executor.execute(plan, plan_again)
+        if not check:
+            plan, _ = await self._executor.execute(change, plan)
         return plan
 
 

@@ -9,7 +9,6 @@ sees each row once, from the fill or from the insert.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 
 from pipit.catalog.catalog import Catalog
@@ -17,27 +16,26 @@ from pipit.catalog.snapshot import Snapshot
 from pipit.deploy.apply import apply, undo
 from pipit.deploy.commit import became_live, until_done
 from pipit.deploy.plan import DropTable, DropView, EndJobs, Plan, Prepare
+from pipit.deploy.planner import Change, make_plan
+from pipit.deploy.sizes import sizes_in
 from pipit.engine.client import Engine
 from pipit.errors import Unavailable
 from pipit.ingest import Ingest
-
-EndOfJobs = Callable[[EndJobs], Awaitable[None]]
+from pipit.jobs import Jobs
 
 
 class Executor:
-    def __init__(
-        self, engine: Engine, catalog: Catalog, ingest: Ingest, end_jobs: EndOfJobs, *, patience: float
-    ) -> None:
+    def __init__(self, engine: Engine, catalog: Catalog, ingest: Ingest, jobs: Jobs | None, *, patience: float) -> None:
         """`patience`: how long a caller waits for an engine that went away; what has to be done is done after."""
         self._engine = engine
         self._catalog = catalog
         self._ingest = ingest
-        self._end_jobs = end_jobs
+        self._jobs = jobs
         self._patience = patience
         self.unsettled: dict[str, asyncio.Future[bool]] = {}  # by place: what is still to be finished or taken back
 
-    async def execute(self, plan: Plan, plan_again: Callable[[], Awaitable[Plan]]) -> tuple[Plan, Snapshot]:
-        """Makes the plan live in its snapshot's database: the plan that was carried out, and what is live then.
+    async def execute(self, change: Change, plan: Plan) -> tuple[Plan, Snapshot]:
+        """Makes the change's plan live: the plan that was carried out, and what is live then.
 
         Rows may have come since it was made, so once the writers wait it is made again. Raises DeployRefused where it
         then has refusals.
@@ -49,7 +47,7 @@ class Executor:
             for table in plan.waiting:
                 await stack.enter_async_context(self._ingest.paused(table.database, table.physical))
             if plan.waiting:
-                plan = await plan_again()
+                plan = make_plan(change, await sizes_in(self._engine, change.live.workspace.database))
             plan.check()
             assert plan.go_live is not None
             row, project, workspace = plan.go_live.row, plan.snapshot.project, plan.snapshot.workspace
@@ -79,7 +77,7 @@ class Executor:
                         await self._take_back(operation)
             if is_live:
                 for last in plan.delete:
-                    await (self._end_jobs(last) if isinstance(last, EndJobs) else self._until_done(last))
+                    await (self._end(last) if isinstance(last, EndJobs) else self._until_done(last))
             return is_live
 
         # A task of its own: a caller that leaves, or an engine that stays away, must not leave it half-done.
@@ -97,6 +95,10 @@ class Executor:
         if ending.done() and ending.result() and not isinstance(failure, asyncio.CancelledError):
             return plan, self._catalog.snapshot(workspace.id, workspace.environment)
         raise failure
+
+    async def _end(self, jobs: EndJobs) -> None:
+        if self._jobs is not None:
+            await self._jobs.end([jobs.place], pipes=jobs.pipes)
 
     async def _until_done(self, operation: DropView | DropTable) -> None:
         await until_done(lambda: apply(self._engine, operation))

@@ -30,3 +30,7 @@ async def sizes_of(engine: Engine, databases: Sequence[str]) -> Mapping[str, Siz
     for row in rows:
         found[row["database"]][row["name"]] = Size(int(row["rows"]), int(row["bytes"]))
     return found
+
+
+async def sizes_in(engine: Engine, database: str) -> Sizes:
+    return (await sizes_of(engine, [database]))[database]
