@@ -4,14 +4,17 @@ its own.
 
 from __future__ import annotations
 
+import inspect
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from hypothesis import is_hypothesis_test
 
 import fuzz
 from pipit.engine import Engine, open_engine
+from waiting import limited
 
 pytest_plugins = ["serving"]
 fuzz.load_profile()
@@ -46,6 +49,9 @@ LONGEST = (
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     order = {Path(__file__).parent / name: number for number, name in enumerate(LONGEST)}
     items.sort(key=lambda item: order.get(item.path, len(order)))
+    for item in items:
+        if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.obj) and not is_hypothesis_test(item.obj):
+            item.obj = limited(item.obj)
 
 
 @pytest.fixture(scope="session")
