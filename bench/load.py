@@ -105,9 +105,7 @@ async def measure(
     return Figures(measured)
 
 
-async def _load(
-    target: Target, turns: Iterator[int], pids: Sequence[int], connections: int, seconds: float
-) -> Round:
+async def _load(target: Target, turns: Iterator[int], pids: Sequence[int], connections: int, seconds: float) -> Round:
     requests = [request.encode() for request in target.requests]
     times: list[float] = []
     worked = _processor_seconds(pids)

@@ -1918,8 +1918,8 @@ DEFENCES: tuple[Defence, ...] = (
     Defence(
         "rows that a view refuses are looked for",
         "ingest/probe.py",
-        "        for view in self._views(self._landing, known):\n            front",
-        "        for view in ():\n            front",
+        "        for view in self._views(self._landing, known):\n            taker",
+        "        for view in ():\n            taker",
         (
             f"{_ISOLATE}::test_a_row_that_a_view_refuses_keeps_nobody_elses_rows_out_of_it",
             f"{_WRITES}::test_k32_a_good_event_beside_anothers_bad_one_is_told_nothing_of_it",

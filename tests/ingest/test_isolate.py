@@ -427,7 +427,9 @@ async def test_a_default_that_throws_and_a_view_that_refuses(engine: Engine, tmp
     )
     place = await make_place(engine, tmp_path, columns=schema)
     await place.command(f"CREATE TABLE DB.d1_view (id UInt32) ENGINE = MergeTree ORDER BY id SETTINGS {SETTINGS}")
-    view = "CREATE MATERIALIZED VIEW DB.m1_of__x TO DB.d1_view AS SELECT id FROM DB.d1_events WHERE throwIf(id = 13) = 0"
+    view = (
+        "CREATE MATERIALIZED VIEW DB.m1_of__x TO DB.d1_view AS SELECT id FROM DB.d1_events WHERE throwIf(id = 13) = 0"
+    )
     await place.command(view)
     async with place.ingest() as ingest:
         told, _ = await asyncio.wait_for(
@@ -444,3 +446,132 @@ async def test_a_default_that_throws_and_a_view_that_refuses(engine: Engine, tmp
 
 def _path(name: str, type: str) -> str:
     return f"$.{name}[:]" if type.startswith("Array") else f"$.{name}"
+
+
+async def make_with_many_views(engine: Engine, folder: Path) -> Place:
+    """Two views, one with a join, and a view behind one of them."""
+    place = await make_viewed(engine, folder, VIEW)
+    for statement in (
+        "CREATE TABLE DB.d1_rates (x String, rate UInt8) ENGINE = MergeTree ORDER BY x",
+        "INSERT INTO DB.d1_rates VALUES ('a1', 5)",
+        f"CREATE TABLE DB.d1_rated (x String, rate UInt8) ENGINE = MergeTree ORDER BY x SETTINGS {SETTINGS}",
+        f"CREATE TABLE DB.d1_last (x String) ENGINE = MergeTree ORDER BY x SETTINGS {SETTINGS}",
+        "CREATE MATERIALIZED VIEW DB.m1_rated TO DB.d1_rated AS SELECT e.x AS x, r.rate AS rate FROM DB.d1_events AS e "
+        "LEFT JOIN DB.d1_rates AS r ON r.x = e.x",
+        "CREATE MATERIALIZED VIEW DB.m1_last TO DB.d1_last AS SELECT x FROM DB.d1_rated WHERE throwIf(x = 'last') = 0",
+    ):
+        await place.command(statement)
+    return place
+
+
+async def watched(place: Place, ingest: Ingest) -> None:
+    """Its sender had a row refused."""
+    told, _ = await together(place, ingest, [{"x": "0"}], [{"x": "bad0", "n": 13}])
+    assert [(r.successful_rows, r.quarantined_rows) for r in told] == [(1, 0), (0, 1)]
+
+
+async def test_the_others_are_answered_first_whatever_views_the_table_has(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """K30: once rows of a sender were refused, also where there are several views, joins and views of views."""
+    place = await make_with_many_views(engine, tmp_path)
+    find, go, looking = isolate.find, asyncio.Event(), asyncio.Event()
+
+    async def slow(*args: Any, **more: Any) -> Any:
+        looking.set()
+        await go.wait()
+        return await find(*args, **more)
+
+    bodies: list[list[Any]] = [
+        [{"x": "a1"}, {"x": "a2"}],
+        [{"x": "c1"}, {"x": "bad", "n": 13}, "no json", {"x": "last"}, {"x": "c2"}],
+        [{"x": "b1"}, "no json"],
+        [{"x": "worse", "n": 13}],
+    ]
+    good = ["0", "a1", "a2", "b1", "c1", "c2"]
+    async with place.ingest() as ingest:
+        await watched(place, ingest)
+        monkeypatch.setattr(isolate, "find", slow)
+        async with ingest.paused(place.database, "d1_events"):
+            waiting = []
+            for number, body in enumerate(bodies, 1):
+                waiting.append(asyncio.create_task(ingest.append(place.target, lines(*body), wait=True)))
+                while ingest.pending(place.database, "d1_events").rows < sum(map(len, bodies[:number])):
+                    await asyncio.sleep(0.01)
+        await looking.wait()
+        told = await asyncio.gather(waiting[0], waiting[2])
+        assert [(r.successful_rows, r.quarantined_rows, r.loaded) for r in told] == [(2, 0, True), (1, 1, True)]
+        for table in ("d1_view", "d1_rated", "d1_last"):
+            assert set(await values(place, table)) - {"bad0"} == {"0", "a1", "a2", "b1"}
+        assert not waiting[1].done() and not waiting[3].done()
+        kept = {path: path.read_bytes() for path in place.folder.glob("segments/*/*/*") if path.is_file()}
+        assert any(path.suffix == ".notes" for path in kept)
+        go.set()
+        told = await asyncio.gather(waiting[1], waiting[3])
+        assert [(r.successful_rows, r.quarantined_rows, r.loaded) for r in told] == [(2, 3, True), (0, 1, True)]
+    for _ in range(2):
+        for table in ("d1_events", "d1_view", "d1_rated", "d1_last"):
+            assert [x for x in await values(place, table) if x != "bad0"] == good
+        assert await place.count("q1_events") == 6
+        for path, content in kept.items():  # as if it had died while it looked
+            path.write_bytes(content)
+        async with place.ingest() as ingest:
+            assert await ingest.drain(place.database, "d1_events")
+    assert {name for name in await tables(place) if name.startswith("probe")} == set()
+
+
+async def test_requests_that_fit_alone_and_not_together_are_stored_one_after_the_other(
+    engine: Engine, tmp_path: Path
+) -> None:
+    place = await make_with_many_views(engine, tmp_path)
+    await place.command(
+        f"CREATE TABLE DB.d1_sums (x String, total UInt16) ENGINE = SummingMergeTree ORDER BY x SETTINGS {SETTINGS}"
+    )
+    await place.command(
+        "CREATE MATERIALIZED VIEW DB.m1_sums TO DB.d1_sums AS SELECT x, sum(n) AS total FROM DB.d1_events GROUP BY x "
+        "HAVING throwIf(total > 255) = 0"
+    )
+    async with place.ingest() as ingest:
+        await watched(place, ingest)
+        told, _ = await together(
+            place,
+            ingest,
+            [{"x": "s", "n": 200}],
+            [{"x": "s", "n": 100}],
+            [{"x": "bad", "n": 13}],
+            [{"x": "s", "n": 99}],
+        )
+        assert [(r.successful_rows, r.quarantined_rows) for r in told] == [(1, 0), (1, 0), (0, 1), (1, 0)]
+    sums = await engine.rows(f"SELECT sum(total) AS n FROM `{place.database}`.d1_sums WHERE x = 's'")
+    assert [row["n"] for row in sums] == [399]
+    assert [x for x in await values(place) if x != "bad0"] == ["0", "s", "s", "s"]
+
+
+async def test_other_segments_go_on_while_single_rows_are_looked_for(engine: Engine, tmp_path: Path) -> None:
+    """K30: a flood of bad rows keeps nobody else waiting until the last of them is found."""
+    place = await make_viewed(engine, tmp_path, VIEW)
+    many = [{"x": f"bad{n}", "n": 13} if n % 2 else {"x": f"{n:03}"} for n in range(80)]
+    async with place.ingest(wait_seconds=60) as ingest:
+        await watched(place, ingest)
+        other = asyncio.create_task(ingest.append(place.target, lines(*many), wait=True))
+        while not ingest.pending(place.database, "d1_events").rows:
+            await asyncio.sleep(0.01)
+        for number in range(5):
+            one = await ingest.append(place.target, lines({"x": f"a{number}"}), wait=True)
+            assert (one.successful_rows, one.loaded, other.done()) == (1, True, False)
+        told = await other
+        assert (told.successful_rows, told.quarantined_rows) == (40, 40)
+    assert len(await values(place, "d1_view")) == 46
+
+
+async def test_a_copy_that_is_gone_is_no_reason_to_refuse_a_row(engine: Engine, tmp_path: Path) -> None:
+    place = await make_viewed(engine, tmp_path, VIEW)
+    async with place.ingest() as ingest:
+        await watched(place, ingest)
+        copies = [name for name in await tables(place) if name.startswith("probe")]
+        assert copies
+        for name in copies:
+            await place.command(f"DROP TABLE IF EXISTS DB.{name} SYNC")
+        told = await ingest.append(place.target, lines({"x": "a"}, {"x": "bad", "n": 13}), wait=True)
+        assert (told.successful_rows, told.quarantined_rows, told.loaded) == (1, 1, True)
+    assert await values(place, "d1_view") == ["0", "a"]

@@ -9,36 +9,104 @@ row is to blame for it.
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from pipit.ingest import limits
 from pipit.ingest.parse import NUMBER
-from pipit.ingest.probe import Probe, Taker
-from pipit.ingest.segment import Segment
+from pipit.ingest.probe import Probe
+from pipit.ingest.watch import Taker
 
 Refused = tuple[int, int, str]  # first row, end, reason
+Request = tuple[int, int]  # first row, end
 
 _REASON = 500  # characters
 
 
-async def find(probe: Probe, known: Sequence[Refused] = (), *, works: bool = False) -> list[Refused]:
-    """In order, none of them twice, and none that is known. Not those of a table that refuses even an empty insert, nor
-    of a broken view (`works`: it is known that none is). The table is asked where the views have no answer, or before
-    them where a row cannot even be read; what the others refuse too, the next search finds.
+async def find(
+    probe: Probe, known: Sequence[Refused] = (), among: Sequence[Request] | None = None, *, works: bool = False
+) -> list[Refused]:
+    """In order, none of them twice, and none that is known: of the segment's requests, or `among` some of them. Not
+    those of a table that refuses even an empty insert, nor of a broken view (`works`: it is known that none is). The
+    table is asked where the views have no answer, or before them where a row cannot even be read; what the others
+    refuse too, the next search finds.
     """
     refused: list[Refused] = []
+    requests = probe.segment.requests if among is None else among
     await probe.stage()
     if probe.as_lines:
-        refused = await _Search(probe, await probe.itself(), probe.segment, without(known)).run()
+        refused = await _Search(probe, await probe.itself(), requests, without(known)).run()
         if refused:
             return sorted(refused)
     async for view in probe.views():
-        refused += await _Search(probe, view, probe.segment, without([*known, *refused]), works).run()
+        refused += await _Search(probe, view, requests, without([*known, *refused]), works).run()
     if not refused and not probe.as_lines:
-        refused = await _Search(probe, await probe.itself(), probe.segment, without(known)).run()
+        refused = await _Search(probe, await probe.itself(), requests, without(known)).run()
     return sorted(refused)
+
+
+async def together(
+    probe: Probe,
+    requests: Sequence[Request],
+    condition: str,
+    suspects: Sequence[Request] = (),
+    note: Callable[[Sequence[Request]], Awaitable[None]] | None = None,
+) -> list[Request]:
+    """Which of the requests must wait so that the views take the rest of them together: those that a view refuses, and
+    where each is taken alone and not beside the others, some of these. Whoever waits is looked at again later, so few
+    questions are better than exact answers. `note` is told who waits, perhaps several times, and last as it stays.
+    """
+    taker = await probe.all_views()
+    if taker is None:
+        return []
+
+    async def refuses(of: Sequence[Request], held: Sequence[Request]) -> bool:
+        left_out = without([(a, b, "") for a, b in joined(held)])
+        return bool(of) and await probe.refuses(taker, of[0][0], of[-1][1], condition + left_out) is not None
+
+    suspected = set(suspects)
+    innocent = [request for request in requests if request not in suspected]
+    if suspects and innocent:
+        others_too, theirs = await asyncio.gather(refuses(innocent, suspects), refuses(suspects, innocent))
+        if not others_too:
+            found = list(suspects) if theirs or await refuses(requests, ()) else []
+            if found and note:
+                await note(found)
+            return found
+    held: set[Request] = set()
+    left = limits.QUESTIONS_ABOUT_REQUESTS
+    while True:
+        rest = [request for request in requests if request not in held]
+        noted = [note(sorted(held))] if held and note else []
+        if not (await asyncio.gather(refuses(rest, sorted(held)), *noted))[0]:
+            return sorted(held)
+        todo = deque([rest])
+        while todo:
+            group = todo.popleft()
+            if len(group) == 1 or left <= 0:
+                held.update(group)
+                continue
+            size = -(-len(group) // limits.QUESTIONS_AT_ONCE)
+            pieces = [group[n : n + size] for n in range(0, len(group), size)]
+            answers = await asyncio.gather(*(refuses(piece, sorted(held)) for piece in pieces))
+            left -= len(pieces)
+            guilty = [piece for piece, refused in zip(pieces, answers, strict=True) if refused]
+            todo += guilty
+            if not guilty:
+                held.update(request for piece in pieces[1:] for request in piece)
+
+
+def joined(requests: Sequence[Request]) -> list[Request]:
+    """Those next to each other as one stretch of rows."""
+    found: list[Request] = []
+    for a, b in sorted(requests):
+        if found and found[-1][1] == a:
+            found[-1] = (found[-1][0], b)
+        else:
+            found.append((a, b))
+    return found
 
 
 async def requests(probe: Probe) -> tuple[Taker, list[tuple[int, int]]] | None:
@@ -50,7 +118,7 @@ async def requests(probe: Probe) -> tuple[Taker, list[tuple[int, int]]] | None:
     if probe.as_lines:
         return None
     async for view in probe.views():
-        found = await _Search(probe, view, probe.segment, "").requests()
+        found = await _Search(probe, view, probe.segment.requests, "").requests()
         takes_rest = found and await probe.refuses(view, 0, probe.segment.rows, without(found)) is None
         if not takes_rest or not await probe.count(0, probe.segment.rows, without(found)):
             return None
@@ -82,7 +150,7 @@ class _Search:
 
     probe: Probe
     taker: Taker
-    segment: Segment
+    among: Sequence[Request]
     without: str
     taken: bool = False  # it takes some rows, of the segment or of the table
     asked: bool = False  # whether it takes any of the table's
@@ -93,11 +161,10 @@ class _Search:
 
     async def requests(self) -> list[Refused]:
         """Those that hold such rows."""
-        starts = [*self.segment.starts, self.segment.rows]
-        whole = await self._refuses(0, self.segment.rows)
+        whole = await self._refuses(self.among[0][0], self.among[-1][1]) if self.among else None
         if whole is None or (not self.taker.view and await self.probe.is_broken(self.taker)):
             return []  # a broken view shows later, in that it takes no row
-        return await self._of_requests(starts, whole)
+        return await self._of_requests(whole)
 
     async def _takes_some(self) -> bool:
         """Else it is a broken view, and no row is to blame."""
@@ -106,19 +173,19 @@ class _Search:
             self.taken = await self.probe.works(self.taker)
         return self.taken or not self.taker.view
 
-    async def _of_requests(self, starts: Sequence[int], whole: str) -> list[Refused]:
-        requests = deque([(0, len(starts) - 1, whole)])
+    async def _of_requests(self, whole: str) -> list[Refused]:
+        requests = deque([(0, len(self.among), whole)])
         parts: deque[Refused] = deque()
         tries = 0
         while requests:
             first, end, reason = requests.popleft()
             if end - first == 1:
-                parts.append((starts[first], starts[end], reason))
+                parts.append((*self.among[first], reason))
                 continue
             middle = (first + end) // 2
-            left = await self._refuses(starts[first], starts[middle])
+            left = await self._refuses(self.among[first][0], self.among[middle - 1][1])
             # Where the left half is taken, it is the right one that is refused.
-            right = await self._refuses(starts[middle], starts[end]) if left is not None else reason
+            right = await self._refuses(self.among[middle][0], self.among[end - 1][1]) if left is not None else reason
             requests += [(first, middle, left)] if left is not None else []
             requests += [(middle, end, right)] if right is not None else []
             tries += 1

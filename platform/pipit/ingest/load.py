@@ -22,7 +22,7 @@ from __future__ import annotations
 import asyncio
 import re
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
@@ -38,6 +38,7 @@ from pipit.ingest.field import FixedValue
 from pipit.ingest.parse import Reader
 from pipit.ingest.probe import Probe
 from pipit.ingest.segment import Notes, Segment
+from pipit.ingest.watch import Watch
 from pipit.sql.identifiers import quote
 
 # The disk: full, or it refuses.
@@ -80,6 +81,18 @@ class _Job:
     partition: str
     settings: Mapping[str, str | int]
     max_partitions: int
+    token: str
+    requests: Sequence[isolate.Request]  # that are stored now, under this token
+
+    @property
+    def others(self) -> list[isolate.Refused]:
+        """The rows of all other requests, as what a question leaves out."""
+        return isolate.others(self.segment.rows, isolate.joined([r for r in self.requests if r[0] < r[1]]))
+
+    @property
+    def indexes(self) -> list[int]:
+        starts = {a for a, _ in self.requests}
+        return [n for n, (a, _) in enumerate(self.segment.requests) if a in starts]
 
     @classmethod
     def of(cls, segment: Segment, defaults: Sequence[CheckedDefault]) -> _Job:
@@ -95,6 +108,8 @@ class _Job:
             meta["partition"],
             meta["settings"],
             int(meta["settings"]["max_partitions_per_insert_block"]),
+            segment.token,
+            segment.requests,
         )
 
 
@@ -115,19 +130,41 @@ def _has_json(segment: Segment) -> bool:
     return any("JSON" in (type or "") for _, type, _, _ in segment.header.meta["columns"])
 
 
-async def load(engine: Engine, segment: Segment, defaults: Sequence[CheckedDefault] = ()) -> list[int]:
+async def load(
+    engine: Engine,
+    segment: Segment,
+    watch: Watch,
+    defaults: Sequence[CheckedDefault] = (),
+    between: Callable[[], Awaitable[None]] | None = None,
+) -> list[int] | None:
     """Inserts the segment; returns the bad rows of each of its requests. After any error, try it again.
 
-    `defaults`: those of the table that may not fit into their columns (`defaults.py`).
+    None: who sent none of the rows that are refused is answered, and the rest takes long. Call it again for that, with
+    what to do `between` two steps of it. `defaults`: those of the table that may not fit into their columns
+    (`defaults.py`).
     """
     job = _Job.of(segment, defaults)
     # Only JSON columns of its own cost something. What a view parses may be decoded or put together there.
     if not _has_json(segment) or await asyncio.to_thread(segment.may_hold_lists):
         job = replace(job, settings={**job.settings, **limits.JSON_LIST_SETTINGS})
     notes, first_time, segment.tried = segment.notes, not segment.tried, True
+    if notes.done and between is None:
+        return None
+    fresh = first_time and not (notes.refused or notes.held or notes.parts)
+    suspects = watch.suspects(segment) if fresh else []
+    if suspects or notes.parts:
+        async with probe.opened(engine, segment, job.reader, job.settings, watch.kept, between) as copies:
+            if notes.parts:
+                if not notes.done:  # perhaps the attempt before could not write them down
+                    await _save_notes(segment)
+                return await _in_parts(engine, job, copies, await _bad_of_copy(job, copies))
+            found = await _looked_at(engine, job, copies, watch, suspects)
+            if found is not None or notes.parts:
+                return found
+        first_time = False
     failure: SqlError | None = None
     if not (notes.refused or notes.held):
-        failure = await _try(engine, job, job.reader.good_rows(strict=True), segment.token)
+        failure = await _try(engine, job, job.reader.good_rows(strict=True), job.token)
         if failure is None:
             return [0] * len(segment.frames)
     views = await _views(engine, segment)
@@ -149,14 +186,150 @@ async def load(engine: Engine, segment: Segment, defaults: Sequence[CheckedDefau
         await _quarantine(engine, job, job.reader.bad_rows(segment.name), "bad")
         if sum(bad) == segment.rows:
             return bad
-    async with probe.opened(engine, segment, job.reader, job.settings) as copies:
+    async with probe.opened(engine, segment, job.reader, job.settings, watch.kept, between) as copies:
         if not (notes.refused or notes.held) and await _stored(engine, job, copies, bad, failure, first_time):
             return bad
+        _watch_refused(job, watch)
         if notes.held:
-            await _feed_others(job, copies, bad)
+            if not notes.done:
+                await _feed_others(job, copies, bad)
+                notes.blocks = notes.blocks or await blocks(engine, segment)
+                notes.done = 1
+                await _save_notes(segment)
+            if between is None:
+                return None
+            job = replace(job, requests=notes.held)
+            if not notes.refused:
+                await _note_refused(job, copies)
+            copies.between = None
         while (found := await _load_without_refused(engine, job, copies, bad)) is None:
             pass  # more are refused: each time there are fewer left
     return found
+
+
+def _watch_refused(job: _Job, watch: Watch) -> None:
+    """Who sent a row that was refused may soon send another."""
+    notes, senders = job.segment.notes, job.segment.senders
+    stretches = [*((a, b) for a, b, _ in notes.refused), *notes.held, *(r for part in notes.parts[1:] for r in part)]
+    found = {bisect_right(job.segment.starts, a) - 1 for a, _ in stretches}
+    watch.note(senders[n] for n in sorted(found) if n < len(senders))
+
+
+async def _looked_at(
+    engine: Engine, job: _Job, copies: Probe, watch: Watch, suspects: Sequence[int]
+) -> list[int] | None:
+    """Before anything is stored: whether the views take all of it, which is then stored, or only some of the requests,
+    which are then noted as the first part. None in all other cases.
+    """
+    segment, notes = job.segment, job.segment.notes
+
+    async def note(held: Sequence[isolate.Request]) -> None:
+        waiting = set(held)
+        notes.parts = [[request for request in segment.requests if request not in waiting], list(held)]
+        await _save_notes(segment)
+
+    try:
+        bad = await _bad_of_copy(job, copies)
+        if copies.as_lines:
+            return None
+        held = await isolate.together(copies, segment.requests, "", [segment.requests[n] for n in suspects], note)
+    except SqlError as error:
+        raise _of_table(error) from None
+    if held:
+        _watch_refused(job, watch)
+        return await _in_parts(engine, job, copies, bad)
+    if sum(bad) == segment.rows or not await _insert_from_copy(job, copies):
+        return None
+    segment.answer({index: 0 for index, number in enumerate(bad) if not number})
+    if any(bad):
+        await _quarantine(engine, job, job.reader.bad_rows(segment.name), "bad")
+    return bad
+
+
+async def _bad_of_copy(job: _Job, copies: Probe) -> list[int]:
+    """Of each request, the rows that do not read well."""
+    await copies.stage()
+    _, good = await asyncio.gather(copies.look(), copies.good())
+    return [frame.rows - n for frame, n in zip(job.segment.frames, good, strict=True)]
+
+
+async def _in_parts(engine: Engine, job: _Job, copies: Probe, bad: list[int]) -> list[int] | None:
+    """Each part of the requests into the tables, once, and who sent them is answered. None: the rest comes later."""
+    segment, notes, between = job.segment, job.segment.notes, copies.between
+    good = [frame.rows - n for frame, n in zip(segment.frames, bad, strict=True)]
+    while not notes.done or notes.parts[notes.done]:  # the first may be empty, then all must wait
+        requests = notes.parts[notes.done]
+        if notes.done and between is None:
+            return None
+        token = f"{segment.token}-part-{notes.done}" if notes.done else segment.token
+        part = replace(job, requests=requests, token=token)
+        if notes.done == len(notes.parts) - 1:
+            await _divide(part, copies, works=any(good[n] for n in job.indexes if n not in part.indexes))
+            part = replace(part, requests=notes.parts[notes.done])
+        copies.between = None  # not between two attempts under one token
+        if requests:
+            await _store_part(engine, part, copies, bad)
+        refused = {bisect_right(segment.starts, a) - 1 for a, _, _ in notes.refused}
+        answered = [index for index in part.indexes if index not in refused]
+        segment.answer({index: 0 for index in answered if not bad[index]})
+        if not notes.done and any(bad):
+            await _quarantine(engine, job, job.reader.bad_rows(segment.name), "bad")
+        segment.answer({index: bad[index] for index in answered})
+        notes.done += 1
+        await _save_notes(segment)
+        copies.between = between
+    good = await copies.good(isolate.without(notes.refused))
+    return [frame.rows - n for frame, n in zip(segment.frames, good, strict=True)]
+
+
+async def _divide(part: _Job, copies: Probe, *, works: bool) -> None:
+    """Writes down which of the requests that are left go in together, and without which rows; the others wait."""
+    notes = part.segment.notes
+    try:
+        while True:
+            left_out = isolate.without([*notes.refused, *part.others])
+            held = await isolate.together(copies, part.requests, left_out)
+            alone = isolate.without([(a, b, "") for a, b in isolate.joined(held)])
+            if not held or any(await copies.good(left_out + alone)):
+                break
+            if not await _note_refused(part, copies, works=works):
+                held = []  # no row is to blame
+                break
+    except SqlError as error:
+        raise _of_table(error) from None
+    before = notes.parts
+    notes.parts = [*before[:-1], [request for request in part.requests if request not in set(held)], held]
+    try:
+        await _save_notes(part.segment)
+    except Unavailable:
+        notes.parts = before
+        raise
+
+
+async def _store_part(engine: Engine, part: _Job, copies: Probe, bad: list[int]) -> None:
+    mine = [(a, b, reason) for a, b, reason in part.segment.notes.refused if any(s <= a < e for s, e in part.requests)]
+    if not mine:
+        if await _insert_from_copy(part, copies):
+            return
+        path = part.segment.scratch("part")
+        try:
+            await asyncio.to_thread(path.write_bytes, b"".join(await _lines_of(part, part.others)))
+            if await _stored(engine, replace(part, path=path), copies, [], None):
+                return
+        except OSError:
+            raise Unavailable("The disk of the server refuses to be written") from None
+        finally:
+            path.unlink(missing_ok=True)
+    while await _load_without_refused(engine, part, copies, bad) is None:
+        pass
+
+
+async def _lines_of(job: _Job, left_out: Sequence[isolate.Refused]) -> list[bytes]:
+    """The rows of the segment; those that are left out are empty."""
+    rows = await asyncio.to_thread(job.segment.lines)
+    for a, b, _ in left_out:
+        rows[a:b] = [b""] * (b - a)
+    return rows
 
 
 async def _stored(
@@ -166,7 +339,7 @@ async def _stored(
 
     `failure`: of their first attempt, when it was made.
     """
-    select, token = job.reader.good_rows(strict=False), job.segment.token
+    select, token = job.reader.good_rows(strict=False), job.token
     notes = job.segment.notes
     failure = failure or await _try(engine, job, select, token)
     if failure is None:
@@ -226,15 +399,15 @@ def _of_table(failure: SqlError) -> SqlError | Unavailable:
     return failure
 
 
-async def _note_refused(job: _Job, copies: Probe) -> bool:
+async def _note_refused(job: _Job, copies: Probe, *, works: bool = False) -> bool:
     """Finds what the table or a view refuses. Once that is on the disk, it stays refused: every replay is the same,
     whatever they take by then. False where no row is to blame, or no more than those that are known.
     """
     notes = job.segment.notes
     known = len(notes.refused)
     try:
-        others = isolate.others(job.segment.rows, notes.held)
-        refused = await isolate.find(copies, [*notes.refused, *others], works=bool(notes.held))
+        known_rows = [*notes.refused, *job.others]
+        refused = await isolate.find(copies, known_rows, job.requests, works=works or bool(notes.held))
     except SqlError as error:
         raise _of_table(error) from None
     if refused:
@@ -254,7 +427,7 @@ async def _hold_back(job: _Job, copies: Probe) -> bool:
     none: that is sure only in the first attempt, where the view refused all of them before and after, and hangs on
     nothing else.
     """
-    segment, settings = job.segment, {**job.settings, "insert_deduplication_token": job.segment.token}
+    segment, settings = job.segment, {**job.settings, "insert_deduplication_token": job.token}
     if len(segment.frames) == 1 or not _may_be_read_from_copy(job):
         return False
     try:
@@ -291,8 +464,6 @@ async def _feed_others(job: _Job, copies: Probe, bad: list[int]) -> None:
         raise ViewFailed(failure, bad)
     held_starts = {a for a, _ in notes.held}
     segment.answer({i: bad[i] for i, start in enumerate(segment.starts) if start not in held_starts})
-    if not notes.refused:
-        await _note_refused(job, copies)
 
 
 def _may_be_read_from_copy(job: _Job) -> bool:
@@ -318,22 +489,19 @@ async def _load_without_refused(engine: Engine, job: _Job, copies: Probe, read: 
     `read`: the rows of each request that do not read well, in all of it.
     """
     segment = job.segment
-    rows = await asyncio.to_thread(segment.lines)
     path = segment.scratch("rest")
     rest = replace(job, path=path)
     failed: ViewFailed | None = None
+    others = job.others
     try:
         bad = await _rest_from_copy(job, copies, read)
         if bad is None:
-            left = rows.copy()
-            others = isolate.others(segment.rows, segment.notes.held)
-            for a, b, _ in [*segment.notes.refused, *others]:
-                left[a:b] = [b""] * (b - a)
+            left = await _lines_of(job, [*segment.notes.refused, *others])
             counts = [sum(map(bool, left[s : s + f.rows])) for s, f in zip(segment.starts, segment.frames, strict=True)]
             await asyncio.to_thread(path.write_bytes, b"".join(left))
             wrong = await _count_bad(engine, rest, counts)
             bad = [f.rows - n + w for f, n, w in zip(segment.frames, counts, wrong, strict=True)]
-            for a, b, _ in others:  # in the tables already
+            for a, b, _ in others:  # in the tables already, or later
                 for index in range(bisect_left(segment.starts, a), bisect_left(segment.starts, b)):
                     bad[index] = read[index]
             if sum(counts) > sum(wrong):
@@ -343,7 +511,8 @@ async def _load_without_refused(engine: Engine, job: _Job, copies: Probe, read: 
                 except ViewFailed as error:
                     failed = error
         if failed is None:
-            segment.answer({index: 0 for index, number in enumerate(bad) if not number})
+            segment.answer({index: 0 for index in job.indexes if not bad[index]})
+        rows = await asyncio.to_thread(segment.lines)
         for number, some in enumerate(_at_once(segment.notes)):
             await asyncio.to_thread(path.write_bytes, b"".join(b"".join(rows[a:b]) for a, b, _ in some))
             select = quarantine.refused_rows(job.reader, segment.name, [reason for _, _, reason in some])
@@ -362,25 +531,27 @@ async def _rest_from_copy(job: _Job, copies: Probe, read: list[int]) -> list[int
     rows of each request. None: nothing was parsed, or it failed in any way, and the file is asked.
     """
     notes = job.segment.notes
-    if (
-        not copies.staged
-        or copies.as_lines
-        or notes.whole
-        or not _may_be_read_from_copy(job)
-        or any(b - a > 1 for a, b, _ in notes.refused)
-    ):
+    if any(b - a > 1 for a, b, _ in notes.refused):
         return None
     bad = read.copy()
     for a, _, _ in notes.refused:
         bad[bisect_right(job.segment.starts, a) - 1] += 1
-    try:
-        if sum(bad) < job.segment.rows:
-            settings = {**job.settings, "insert_deduplication_token": job.segment.token}
-            others = isolate.others(job.segment.rows, notes.held)
-            await copies.insert(job.table, isolate.without([*notes.refused, *others]), settings)
-    except SqlError:
-        return None
+    if sum(bad[n] for n in job.indexes) < sum(b - a for a, b in job.requests):
+        return bad if await _insert_from_copy(job, copies) else None
     return bad
+
+
+async def _insert_from_copy(job: _Job, copies: Probe) -> bool:
+    """The rows of these requests that are not refused; whether that was possible."""
+    notes = job.segment.notes
+    if not copies.staged or copies.as_lines or notes.whole or not _may_be_read_from_copy(job):
+        return False
+    settings = {**job.settings, "insert_deduplication_token": job.token}
+    try:
+        await copies.insert(job.table, isolate.without([*notes.refused, *job.others]), settings)
+    except SqlError:
+        return False
+    return True
 
 
 def _at_once(notes: Notes) -> Iterator[Sequence[isolate.Refused]]:
@@ -472,7 +643,7 @@ async def _groups(engine: Engine, job: _Job) -> list[tuple[str, str]]:
     if row["partitions"] <= size:
         return []
     groups = range(-(-row["partitions"] // size))
-    return [(job.reader.good_rows_of_group(partition, g, size), f"{job.segment.token}-{g}") for g in groups]
+    return [(job.reader.good_rows_of_group(partition, g, size), f"{job.token}-{g}") for g in groups]
 
 
 async def _count_bad(engine: Engine, job: _Job, rows: Sequence[int] | None = None) -> list[int]:

@@ -71,6 +71,7 @@ class _Append:
     frame: Frame
     urgent: bool
     outcome: asyncio.Future[Any] | None
+    sender: str
     written: asyncio.Future[Receipt]
 
 
@@ -165,6 +166,7 @@ class Log:
         digest: str = "",
         urgent: bool = False,
         outcome: asyncio.Future[Any] | None = None,
+        sender: str = "",
     ) -> Receipt:
         """Durable when it returns. `payload` is whole lines. `outcome` is resolved by who loads the segment."""
         table = self._table(stream.table_key)
@@ -179,7 +181,7 @@ class Log:
             open_ = table.streams[stream.variant] = _Open(stream)
         written: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
         frame = segment.frame(payload, rows, key, digest)
-        open_.queue.append(_Append(payload, frame, urgent, outcome, written))
+        open_.queue.append(_Append(payload, frame, urgent, outcome, sender, written))
         table.bytes += len(payload)
         if open_.task is None:
             open_.task = asyncio.create_task(self._flush(table, open_))
@@ -204,7 +206,8 @@ class Log:
         ages = [self._age(o) for o in table.streams.values() if o.segment is not None and o.task is None]
         left = max(0.0, self._seal_seconds - max(ages)) if ages else None
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(table.changed.wait(), left)
+            async with asyncio.timeout(left):  # `wait_for` may swallow a cancellation
+                await table.changed.wait()
         table.changed.clear()
 
     def hurry(self, key: TableKey) -> None:
@@ -328,6 +331,7 @@ class Log:
                     index = len(open_.segment.frames) - 1
                     if append.outcome is not None:
                         open_.segment.waiters[index] = append.outcome
+                    open_.segment.senders.append(append.sender)
                     if not append.written.done():
                         append.written.set_result(Receipt(open_.segment, index))
             if open_.segment is not None and (

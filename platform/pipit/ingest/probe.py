@@ -4,8 +4,8 @@ Whether a row is refused is asked of these copies, so nothing is stored while it
 engine's decides. The rows are parsed once, into a table in memory, each with its number in the segment; a question is
 then one small insert from there into a copy. The rest of a segment can be read from there too: it is not parsed again.
 Where parsing throws on a row, the lines are kept in memory instead, and each question parses those that it asks about.
-Everything is dropped in the end. What a kill left is dropped before the writer of the table does anything else, or at
-the end of its next search.
+Everything is dropped in the end, or a while after it (`watch`). What a kill left is dropped before the writer of the
+table does anything else, or before its next segment.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import asyncio
 import contextlib
 import itertools
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,8 @@ from pipit.ingest import parse
 from pipit.ingest.field import LINE
 from pipit.ingest.limits import MAX_PARTITIONS_OF_VIEWS
 from pipit.ingest.parse import NUMBER, Reader
-from pipit.ingest.segment import Segment
+from pipit.ingest.segment import Frame, Segment
+from pipit.ingest.watch import Copies, Kept, Taker
 from pipit.sql.identifiers import quote
 from pipit.sql.literals import quote_string
 from pipit.sql.references import find_tables, rename
@@ -57,34 +58,24 @@ _numbers = itertools.count(1)  # no name comes again: what is left of a search i
 _SAMPLE_PARTS, _SAMPLE_ROWS = 8, 4  # rows of the table that show whether a view takes any
 
 
-@dataclass(frozen=True, slots=True)
-class Taker:
-    """`table` is the copy that rows are put into. `view` is the name of the view that is asked, '' for the table."""
-
-    table: str
-    view: str = ""
-    name: str = ""  # of the view, as the engine knows it
-
-
 @dataclass(slots=True)
 class Probe:
     engine: Engine
     segment: Segment
     reader: Reader
     settings: Mapping[str, str | int]  # of the segment's inserts
+    kept: Kept
+    between: Callable[[], Awaitable[None]] | None = None  # before each question: others need not wait for the answers
     staged: bool = False
     as_lines: bool = False  # the copy holds lines, not rows: reading these throws on one of them, as in a default
     _stage: str = ""
     _ready: str = ""  # rows for `feed`
-    _names: dict[str, str] = field(default_factory=dict)  # of a copy: what it is a copy of
+    _copies: Copies = field(default_factory=Copies)  # those that go with it
+    _known: Mapping[str, Mapping[str, Any]] | None = None
 
     @property
     def _database(self) -> str:
         return self.segment.header.database
-
-    @property
-    def used(self) -> bool:
-        return bool(self._names)
 
     @property
     def _landing(self) -> str:
@@ -93,9 +84,9 @@ class Probe:
     def _place(self, name: str) -> str:
         return f"{quote(self._database)}.{quote(name)}"
 
-    def _name(self, of: str) -> str:
+    def _name(self, of: str, copies: Copies | None = None, *, view: bool = False) -> str:
         name = f"{_PREFIX}{next(_numbers)}_{self._landing}"
-        self._names[name] = of
+        (self._copies if copies is None else copies).add(name, of, view=view)
         return name
 
     async def stage(self) -> None:
@@ -106,7 +97,10 @@ class Probe:
             return
         path = self.segment.scratch("probe")
         try:
-            await asyncio.to_thread(lambda: path.write_bytes(b"".join(self.segment.lines())))
+            rows = await asyncio.to_thread(self.segment.lines)
+            if len(rows) != self.segment.rows:
+                raise SqlError("A segment does not hold the rows that were written to it")
+            await asyncio.to_thread(path.write_bytes, b"".join(rows))
             reader = replace(self.reader, frame="")
             try:
                 await self._parse(path, reader.numbered_rows(), reader.names)
@@ -120,10 +114,15 @@ class Probe:
         self.staged = True
 
     async def _parse(self, path: Path, select: str, names: str) -> None:
-        self._stage = self._name("rows")
-        source = f"null({quote_string(parse.STRUCTURE)})"
+        free = self.kept.take_stage(select)
+        self._stage = free or self._name("rows")
+        self._copies.stages[self._stage] = select
         stage = self._place(self._stage)
-        await self.engine.command(f"CREATE TABLE {stage} ENGINE = Memory EMPTY AS {select.replace('{source}', source)}")
+        if free:
+            self._copies.add(free, "rows")
+        else:
+            made = select.replace("{source}", f"null({quote_string(parse.STRUCTURE)})")
+            await self.engine.command(f"CREATE TABLE {stage} ENGINE = Memory EMPTY AS {made}")
         await self.engine.insert_file(
             f"{stage} ({names}, {NUMBER})",
             select,
@@ -142,14 +141,40 @@ class Probe:
         """Each of the table's views, while it is asked; not one that cannot even be copied."""
         known = await self._tables()
         for view in self._views(self._landing, known):
-            front = await self._without_rows(self._landing)
-            try:
-                await self._attach(view, self._landing, front, known)
-            except SqlError as error:
-                if error.engine_code in NOT_THE_ROWS:
-                    raise
-                continue
-            yield Taker(front, shown(view), view)
+            taker = await self._taker((view,), known)
+            if taker is not None:
+                yield taker
+
+    async def look(self) -> None:
+        """Learns what the table feeds, before it is needed."""
+        await self._tables()
+
+    async def all_views(self) -> Taker | None:
+        """All of them at once, those that can be copied; None where there is none."""
+        known = await self._tables()
+        views = tuple(self._views(self._landing, known))
+        return await self._taker(views, known) if views else None
+
+    async def _taker(self, views: tuple[str, ...], known: Mapping[str, Mapping[str, Any]]) -> Taker | None:
+        """Stays with the table while nothing of what it is a copy of changes."""
+        if views in self.kept.takers:
+            return self.kept.takers[views]
+        copies = Copies()
+        try:
+            front = await self._without_rows(self._landing, copies)
+            attached = 0
+            for view in views:
+                try:
+                    await self._attach(view, self._landing, front, known, copies)
+                    attached += 1
+                except SqlError as error:
+                    if error.engine_code in NOT_THE_ROWS:
+                        raise
+        finally:
+            self.kept.copies.take(copies)
+        only = views[0] if len(views) == 1 else ""
+        self.kept.takers[views] = Taker(front, shown(only), only) if attached else None
+        return self.kept.takers[views]
 
     async def itself(self) -> Taker:
         return Taker(await self._clone(self._landing))
@@ -228,6 +253,19 @@ class Probe:
             return error
         return None
 
+    async def good(self, without: str = "") -> list[int]:
+        """How many rows of each request read well, but for those `without`."""
+        starts = ", ".join(map(str, self.segment.starts))
+        counted = await self.engine.rows(
+            f"SELECT roundDown({NUMBER}, [{starts}]) AS start, count() AS n FROM {self._place(self._stage)} "
+            f"{_between(0, self.segment.rows)}{without} GROUP BY start"
+        )
+        of = {int(row["start"]): int(row["n"]) for row in counted}
+        return [of.get(start, 0) if frame.rows else 0 for start, frame in self._started()]
+
+    def _started(self) -> Iterator[tuple[int, Frame]]:
+        return zip(self.segment.starts, self.segment.frames, strict=True)
+
     async def count(self, start: int, stop: int, without: str = "") -> int:
         """How many rows a question asks for."""
         counted = await self.engine.rows(
@@ -249,6 +287,8 @@ class Probe:
         return False
 
     async def _refuses(self, table: str, where: str, source: str = "") -> SqlError | None:
+        if self.between is not None:
+            await self.between()
         names = self.reader.names
         try:
             await self.engine.command(
@@ -257,53 +297,102 @@ class Probe:
                 settings=self._settings,
             )
         except SqlError as error:
-            if error.engine_code in NOT_THE_ROWS:
+            if error.engine_code in NOT_THE_ROWS or (
+                error.engine_code == Code.UNKNOWN_TABLE and not await self._is_whole()
+            ):
                 raise
             return SqlError(self._as_written(error.message), engine_code=error.engine_code)
         return None
 
+    async def _is_whole(self) -> bool:
+        """Whether none of the copies is gone: then it is not the view that lacks a table."""
+        names = sorted({*self.kept.copies.names, *self._copies.names})
+        found = await self.engine.rows(
+            "SELECT count() AS n FROM system.tables WHERE database = {database:String} "
+            "AND name IN {names:Array(String)}",
+            {"database": self._database, "names": names},
+        )
+        self.kept.lost = self.kept.lost or int(found[0]["n"]) < len(names)
+        return int(found[0]["n"]) == len(names)
+
+    async def close(self) -> None:
+        """What it made is dropped, or stays with the table for the next search."""
+        if self._stage and self.kept.takes_stage(self._copies.stages[self._stage]):
+            try:
+                await self.engine.command(f"TRUNCATE TABLE {self._place(self._stage)}")
+            except PipitError:
+                pass
+            else:
+                self.kept.keep_stage(self._copies, self._stage)
+        await self.kept.drop(self.engine, self._database, self._copies)
+        self.kept.searches -= 1
+        if not (self.kept.stay or self.kept.searches):
+            await self.kept.clear(self.engine, self._database)
+
     def _as_written(self, message: str) -> str:
-        for name in sorted(self._names, key=len, reverse=True):
-            message = message.replace(name, self._names[name])
+        names = {**self.kept.copies.names, **self._copies.names}
+        for name in sorted(names, key=len, reverse=True):
+            message = message.replace(name, names[name])
         return _UUID.sub("", message)
 
-    async def _tables(self) -> dict[str, dict[str, Any]]:
-        rows = await self.engine.rows(
-            "SELECT name, as_select, create_table_query AS created, dependencies_table AS views, "
-            "partition_key AS partition, sorting_key AS sorting FROM system.tables WHERE database = {database:String}",
-            {"database": self._database},
-        )
-        return {row["name"]: row for row in rows}
+    async def _tables(self) -> Mapping[str, Mapping[str, Any]]:
+        """As they are when it is asked first. Copies of what was otherwise before are not asked."""
+        if self._known is None:
+            rows = await self.engine.rows(
+                "SELECT name, as_select, create_table_query AS created, dependencies_table AS views, partition_key AS "
+                "partition, sorting_key AS sorting FROM system.tables WHERE database = {database:String}",
+                {"database": self._database},
+            )
+            self._known = {row["name"]: row for row in rows}
+            await self.kept.follow(self.engine, self._database, self._form(self._known))
+        return self._known
 
-    async def _clone(self, name: str) -> str:
-        copy = self._name(name)
+    def _form(self, known: Mapping[str, Mapping[str, Any]]) -> str:
+        """Of the table and all that it feeds, however far."""
+        found: dict[str, str] = {}
+        todo = [self._landing]
+        while todo:
+            name = todo.pop()
+            if name in found or name not in known:
+                continue
+            found[name] = known[name]["created"]
+            todo += self._views(name, known)
+            target = target_of(known[name]["created"])
+            todo += [target] if target else []
+        return "\n".join(found[name] for name in sorted(found))
+
+    async def _clone(self, name: str, copies: Copies | None = None) -> str:
+        copy = self._name(name, copies)
         await self.engine.command(f"CREATE TABLE {self._place(copy)} AS {self._place(name)}")
         with contextlib.suppress(SqlError):  # not a MergeTree
             settings = ", ".join(f"{k} = {v}" for k, v in _COPY_SETTINGS.items())
             await self.engine.command(f"ALTER TABLE {self._place(copy)} MODIFY SETTING {settings}")
         return copy
 
-    async def _without_rows(self, name: str) -> str:
+    async def _without_rows(self, name: str, copies: Copies) -> str:
         """A copy that takes what the table takes and keeps nothing: for what a view reads."""
-        copy = self._name(name)
+        copy = self._name(name, copies)
         await self.engine.command(f"CREATE TABLE {self._place(copy)} AS {self._place(name)} ENGINE = Null")
         return copy
 
-    async def _attach(self, view: str, source: str, front: str, known: Mapping[str, Mapping[str, Any]]) -> None:
+    async def _attach(
+        self, view: str, source: str, front: str, known: Mapping[str, Mapping[str, Any]], copies: Copies
+    ) -> None:
         """A copy of the view, from the copy of its source into one of its target, with the views behind that."""
         target = target_of(known[view]["created"])
         if target is None:
             raise SqlError(f"The view {view} has no target")
         # Where a key is an expression it may throw, and is asked; a part costs more than the rest of the question.
         plain = _has_plain_keys(known.get(target, {}))
-        into = await (self._without_rows(target) if plain else self._clone(target))
+        into = await (self._without_rows(target, copies) if plain else self._clone(target, copies))
         for behind in self._views(target, known):
-            await self._attach(behind, target, into, known)
+            await self._attach(behind, target, into, known, copies)
         select = known[view]["as_select"]
         # The engine puts the inserted rows into every place that names the source.
         read = {r.start: self._place(front) for r in find_tables(select) if self._is(r.database, r.name, source)}
         await self.engine.command(
-            f"CREATE MATERIALIZED VIEW {self._place(self._name(view))} TO {self._place(into)} AS {rename(select, read)}"
+            f"CREATE MATERIALIZED VIEW {self._place(self._name(view, copies, view=True))} TO {self._place(into)} "
+            f"AS {rename(select, read)}"
         )
 
     def _views(self, source: str, known: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -340,19 +429,24 @@ def _between(start: int, stop: int) -> str:
 
 @contextlib.asynccontextmanager
 async def opened(
-    engine: Engine, segment: Segment, reader: Reader, settings: Mapping[str, str | int]
+    engine: Engine,
+    segment: Segment,
+    reader: Reader,
+    settings: Mapping[str, str | int],
+    kept: Kept,
+    between: Callable[[], Awaitable[None]] | None = None,
 ) -> AsyncIterator[Probe]:
-    probe = Probe(engine, segment, reader, settings)
+    probe = Probe(engine, segment, reader, settings, kept, between)
+    kept.searches += 1
     try:
         yield probe
     finally:
-        if probe.used:
-            await asyncio.shield(asyncio.create_task(_dropped(probe)))
-
-
-async def _dropped(probe: Probe) -> None:
-    with contextlib.suppress(PipitError):  # the next search drops it
-        await drop(probe.engine, probe.segment.header.database, probe.segment.header.table)
+        closed = asyncio.create_task(probe.close())
+        try:
+            await asyncio.shield(closed)
+        except asyncio.CancelledError:
+            await closed
+            raise
 
 
 # Its names are plain (catalog): the engine prints them without quotes, or with.

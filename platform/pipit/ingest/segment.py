@@ -66,6 +66,9 @@ class Notes(msgspec.Struct):
     stored in groups, and none may be left out of them any more. `held`: the requests (first row, end) that the view
     `fed` refuses rows of. The table has all rows then; the view gets those of the other requests at once and under a
     token apart, and what is left of the held ones later, under the segment's own.
+    `parts`: where it was looked at before anything of it was stored, the requests (first row, end) that are stored
+    together, each part under a token of its own, the first under the segment's; what is in the last is still to be
+    looked at. `done`: how many parts are stored.
     """
 
     blocks: dict[str, int] = msgspec.field(default_factory=dict)
@@ -76,6 +79,8 @@ class Notes(msgspec.Struct):
     whole: bool = False
     held: list[tuple[int, int]] = msgspec.field(default_factory=list)
     fed: str = ""
+    parts: list[list[tuple[int, int]]] = msgspec.field(default_factory=list)
+    done: int = 0
 
 
 class Damaged(Exception):
@@ -93,6 +98,7 @@ class Segment:
     rows: int = 0
     frames: list[Frame] = field(default_factory=list)
     waiters: dict[int, asyncio.Future[Any]] = field(default_factory=dict)  # by request; the loader's to resolve
+    senders: list[str] = field(default_factory=list)  # of each request; not known after a restart
     notes: Notes = field(default_factory=Notes)
     tried: bool = False  # perhaps: some of its rows may be stored
     _chain: Any = field(default_factory=lambda: hashlib.blake2b(digest_size=16))
@@ -119,6 +125,11 @@ class Segment:
             starts.append(row)
             row += frame.rows
         return starts
+
+    @property
+    def requests(self) -> list[tuple[int, int]]:
+        """The first row of each, and the row after its last."""
+        return [(start, start + frame.rows) for start, frame in zip(self.starts, self.frames, strict=True)]
 
     def lines(self) -> list[bytes]:
         """Its rows, each with its line end. Blocks: call it in a thread."""

@@ -125,13 +125,13 @@ class Ingest:
         self._writer(stream.table_key)
         if idempotency_key is None:
             loaded = _future() if wait else None
-            await self._log.append(stream, payload, rows, urgent=wait, outcome=loaded)
+            await self._log.append(stream, payload, rows, urgent=wait, outcome=loaded, sender=scope)
             return await self._answer(rows, loaded)
         name = target.name or target.table
         sender = f"{scope} {_canonical(fixed_values or {})}"  # tenants may share a token's name
         key = keys_module.key_hash(sender, target.database, name, idempotency_key)
         # A caller that goes away must not leave the key without its rows, or the rows without their key.
-        entry = await asyncio.shield(asyncio.create_task(self._append_once(stream, key, payload, rows, wait)))
+        entry = await asyncio.shield(asyncio.create_task(self._append_once(stream, key, payload, rows, wait, scope)))
         if entry.known.bad >= 0:
             return AppendResult(rows - entry.known.bad, entry.known.bad, loaded=True)
         return await self._answer(rows, entry.loaded if wait else None)
@@ -171,7 +171,7 @@ class Ingest:
     def pending(self, database: str, table: str) -> Pending:
         return self._log.pending((database, table))
 
-    async def _append_once(self, stream: Stream, key: str, payload: bytes, rows: int, wait: bool) -> Entry:
+    async def _append_once(self, stream: Stream, key: str, payload: bytes, rows: int, wait: bool, scope: str) -> Entry:
         digest = keys_module.content_hash(payload)
         while True:
             entry = self._keys.find(key, digest)
@@ -185,7 +185,9 @@ class Ingest:
         entry = self._keys.add(key, digest, rows)
         entry.written, entry.loaded = _future(), _future()
         try:
-            await self._log.append(stream, payload, rows, key=key, digest=digest, urgent=wait, outcome=entry.loaded)
+            await self._log.append(
+                stream, payload, rows, key=key, digest=digest, urgent=wait, outcome=entry.loaded, sender=scope
+            )
         except BaseException:
             self._keys.forget(key)
             raise

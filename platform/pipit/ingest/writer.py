@@ -15,8 +15,10 @@ import asyncio
 import contextlib
 import json
 import logging
+import math
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from pipit.engine.client import Engine
@@ -27,6 +29,7 @@ from pipit.ingest.keys import Keys
 from pipit.ingest.load import VIEW_FAILED, ViewFailed, blocks, load
 from pipit.ingest.log import Log, TableKey
 from pipit.ingest.segment import Segment
+from pipit.ingest.watch import Watch
 
 _log = logging.getLogger("pipit.ingest")
 _AWAY_FIRST, _AWAY_MOST = 0.05, 2.0
@@ -47,14 +50,17 @@ class Writer:
         self._timeouts: dict[str, int] = {}  # attempts that ran out of time, by segment
         self._checked: dict[str, Sequence[CheckedDefault]] = {}
         self._clean = False  # nothing is left of a search that was killed
+        self._watch = Watch()
+        self._later: deque[Segment] = deque()  # what is left of them takes long: the search of single rows
         self._turn = asyncio.Lock()  # held for one attempt; a deployment holds it to keep the writer still
         self._idle = asyncio.Event()
         self._task = asyncio.create_task(self._run(), name=f"pipit writer {'.'.join(table)}")
 
     @contextlib.asynccontextmanager
     async def paused(self) -> AsyncIterator[None]:
-        """No insert runs inside; segments queue up."""
+        """No insert runs inside; segments queue up. No copy of what may change now stays."""
         async with self._turn:
+            await self._watch.kept.clear(self._engine, self._table[0])
             yield
 
     async def drained(self, *, but_failed: bool = False) -> None:
@@ -71,6 +77,7 @@ class Writer:
         self._task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._task
+        await self._watch.end(self._engine, self._table[0])
 
     async def _run(self) -> None:
         while True:
@@ -81,27 +88,52 @@ class Writer:
             if segment is not None:
                 await self._load(segment)
                 self._idle.set()
-                continue
-            left = max(0.0, min(f.due for f in self._failed) - now) if self._failed else None
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._log.wait(self._table), left)
+            if self._later:  # in turn with the others: neither keeps the other waiting
+                await self._load(self._later.popleft(), between=True)
+                self._idle.set()
+            elif segment is None:
+                await self._wait(now)
 
-    async def _load(self, segment: Segment) -> None:
-        """Until it is loaded, set beside or left."""
+    async def _wait(self, now: float) -> None:
+        """For a segment, or until there is something else to do."""
+        dues = [max(0.0, f.due - now) for f in self._failed]
+        watched = self._watch.left
+        if watched == 0.0:
+            async with self._turn:
+                await self._watch.end(self._engine, self._table[0])
+        elif watched is not None:
+            dues.append(watched)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(min(dues, default=None)):
+                await self._log.wait(self._table)
+
+    async def _between(self, searched: Segment) -> None:
+        """One segment that came meanwhile. Not so many that a token of the one that is searched could be forgotten."""
+        at_work = len(self._later) + len(self._failed) + 1
+        if self._log.pending(self._table).segments <= at_work:
+            return
+        if await self._too_late(searched, share=2):
+            return
+        segment = self._log.take(self._table)
+        if segment is not None:
+            await self._load(segment, nested=True)
+            self._idle.set()
+
+    async def _load(self, segment: Segment, *, between: bool = False, nested: bool = False) -> None:
+        """Until it is loaded, set beside or left, or the rest of it comes later. `between`: it is that rest; others are
+        loaded meanwhile, `nested`.
+        """
         pause = _AWAY_FIRST
         while True:
             try:
-                async with self._turn:
-                    self._log.trim(segment)
-                    if not self._clean:
-                        await probe.drop(self._engine, *self._table)
-                        self._clean = True
-                    late = await self._too_late(segment)
-                    bad = [] if late else await load(self._engine, segment, await self._defaults(segment))
-                if late:
-                    await self._give_up(segment)
-                else:
-                    await self._loaded(segment, bad)
+                async with contextlib.nullcontext() if nested else self._turn:
+                    if not nested:
+                        await self._clear()
+                    through = await self._attempt(segment, (lambda: self._between(segment)) if between else None)
+                if not through:
+                    self._later.append(segment)
+                    for known in self._failed:
+                        known.due = math.inf if known.segment is segment else known.due
                 return
             except Unavailable:
                 pass
@@ -131,13 +163,34 @@ class Writer:
             self._checked[key] = await checked_defaults(self._engine, *self._table)
         return self._checked[key]
 
-    async def _too_late(self, segment: Segment) -> bool:
+    async def _clear(self) -> None:
+        """Drops the copies that a search left which was killed, or lost the engine."""
+        kept = self._watch.kept
+        if not self._clean or kept.lost:
+            await kept.clear(self._engine, self._table[0])
+            await probe.drop(self._engine, *self._table)
+            self._clean, kept.lost = True, False
+
+    async def _attempt(self, segment: Segment, between: Callable[[], Awaitable[None]] | None = None) -> bool:
+        """Whether it is through."""
+        self._log.trim(segment)
+        if await self._too_late(segment):
+            await self._give_up(segment)
+            return True
+        bad = await load(self._engine, segment, self._watch, await self._defaults(segment), between)
+        if bad is None:
+            return False
+        await self._loaded(segment, bad)
+        return True
+
+    async def _too_late(self, segment: Segment, share: int = 1) -> bool:
         """Whether a replay could find its tokens forgotten, and double its rows."""
         then = segment.notes.blocks
         if not then:
             return False
         now = await blocks(self._engine, segment)
-        return any(now.get(t, 0) - n >= limits.MAX_BLOCKS_BEHIND_FAILED for t, n in then.items())
+        most = limits.MAX_BLOCKS_BEHIND_FAILED // share
+        return any(now.get(t, 0) - n >= most for t, n in then.items())
 
     async def _give_up(self, segment: Segment) -> None:
         """It failed too long ago. Where its rows are stored, its keys are answered as such from now on."""
@@ -202,7 +255,7 @@ class Writer:
         if not notes.blocks:  # else it failed before a restart, and counts from there
             notes.blocks = await blocks(self._engine, segment)
         notes.error = text
-        if isinstance(error, ViewFailed):
+        if isinstance(error, ViewFailed) and not notes.parts:  # of parts, the last ones are not stored
             notes.bad = error.bad
         await asyncio.to_thread(segment.save_notes)
 
