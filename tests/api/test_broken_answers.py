@@ -38,8 +38,8 @@ FORMATS = ("json", "csv", "ndjson", "parquet")
 
 @pytest.fixture(scope="module")
 async def limited(server: Server) -> AsyncIterator[str]:
-    """The same server with bounds of 3 MB and 1 second."""
-    reader = Reader(server.engine, Limits(seconds=1, result_bytes=3_000_000))
+    """The same server with a bound of 3 MB, and time enough on any machine."""
+    reader = Reader(server.engine, Limits(seconds=60, result_bytes=3_000_000))
     async with listening(app_for(replace(server, reader=reader))) as url:
         yield url
 
@@ -80,7 +80,8 @@ async def test_what_is_too_large_is_never_half_an_answer(
                 await response.read()
     said = [r for r in caplog.records if "broken off" in r.getMessage()]
     assert len(said) == 2 and all("The result is larger" in r.getMessage() for r in said)
-    assert not [r for r in caplog.records if r.exc_info or "Exception in ASGI" in r.getMessage()]
+    answering = [r for r in caplog.records if r.name.startswith(("pipit.api", "pipit.http", "uvicorn"))]
+    assert not [r for r in answering if r.exc_info or "Exception in ASGI" in r.getMessage()]
 
 
 async def test_the_first_bytes_are_held_until_an_error_can_have_its_status(brief: str, token: str) -> None:

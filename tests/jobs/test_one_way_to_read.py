@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -16,6 +15,7 @@ from pipit.jobs import Job
 from pipit.jobs.copies import Copies
 from projects import EVENTS, ROWS
 from serving import Reply, Workspace
+from waiting import until
 
 pytestmark = pytest.mark.anyio
 
@@ -98,12 +98,6 @@ async def logged(workspace: Workspace, pipe: str) -> list[dict[str, Any]]:
         await workspace.server.ingest.drain(workspace.database, physical_name(service))
     sql = f"SELECT * FROM {PIPE_STATS_RT.name} WHERE pipe_name = '{pipe}' ORDER BY start_datetime FORMAT JSON"
     return await workspace.rows(f"/v0/sql?q={quote(sql)}")
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(60):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 async def totals(workspace: Workspace, table: str = "totals") -> list[dict[str, Any]]:
