@@ -136,6 +136,14 @@ BASE: dict[str, str] = {
 }
 
 
+# Enough for changes that make or drop objects: fewer tables to make for each of them.
+_ONLY_FOR_TEXTS = {f"datasources/{name}.datasource" for name in ("summing", "collapsing", "versioned")} | {
+    _SINK,
+    _STORE,
+}
+LEAN = {path: text for path, text in BASE.items() if path not in _ONLY_FOR_TEXTS}
+
+
 @dataclass(frozen=True)
 class Change:
     """`empty` and `rows`: what is expected there. `rows` "": the same."""
@@ -145,9 +153,9 @@ class Change:
     rows: str = ""
     options: Mapping[str, bool] = field(default_factory=dict)
 
-    @property
-    def project(self) -> dict[str, str]:
-        changed = {**BASE, **self.files}
+    def project(self, base: Mapping[str, str] = BASE) -> dict[str, str]:
+        """All files, once `base` is changed."""
+        changed = {**base, **self.files}
         return {path: text for path, text in changed.items() if text is not None}
 
     def expected(self, *, rows: bool) -> list[str]:
