@@ -108,9 +108,11 @@ class Deployer:
                 weaker = regressions(live, project) if regressions is not None else ()
             except ProjectError as error:
                 raise DeployRefused(refusals_of(error.errors)) from None
-            sizes = await sizes_in(self._engine, live.workspace.database)
             change = await self._change(live, project, Allowed(allow_destructive, allow_weaker), weaker)
-            plan = make_plan(change, sizes) if change else unchanged(live, project.warnings)
+            if change:
+                plan = make_plan(change, await sizes_in(self._engine, live.workspace.database))
+            else:
+                plan = unchanged(live, project.warnings)
             plan.check()
             outcome = Outcome("success" if change else "no_changes", plan, live, plan.warnings)
             matches = change.matches if change else None
