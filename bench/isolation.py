@@ -22,6 +22,7 @@ from pathlib import Path
 from pipit.datafiles.resources import Column, DataSource
 from pipit.engine import Engine, open_engine
 from pipit.ingest import Ingest, Target, create_quarantine, table_settings
+from pipit.tables import Locks
 
 COLUMNS = tuple(
     Column(name, type, f"$.{name}")
@@ -121,7 +122,7 @@ async def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         async with open_engine(Path(folder)) as engine:
             await make(engine)
-            ingest = Ingest(engine, Path(folder), wait_seconds=60)
+            ingest = Ingest(engine, Path(folder), Locks(), wait_seconds=60)
             await ingest.start()
             print(f"{'':22}  {'without':>9}     {'first bad':>9}     ratio  {'bad again':>9}     ratio")
             for rows in chosen.rows:

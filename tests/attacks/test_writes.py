@@ -19,6 +19,7 @@ from starlette.routing import Route
 from pipit.api.app import app_for
 from pipit.api.requests import authenticate
 from pipit.engine.failures import engine_error
+from pipit.tables import Mode
 from serving import Reply, Workspace
 from waiting import until
 
@@ -116,7 +117,7 @@ async def test_k32_a_good_event_beside_anothers_bad_one_is_told_nothing_of_it(wo
     table = workspace.server.catalog.snapshot(workspace.id).tables["landing"]
     ingest = workspace.server.ingest
     bodies = [{"id": 1, "customer_id": "A", "amount": "7"}, {"id": 2, "customer_id": "B", "amount": SECRET}]
-    async with ingest.paused(table.database, table.physical):
+    async with workspace.server.locks.acquire([table.key], Mode.ALTER):
         waiting = [asyncio.create_task(send(workspace, token, body)) for body in bodies]
         await until(lambda: ingest.pending(table.database, table.physical).rows >= 2)
     good, bad = await asyncio.gather(*waiting)

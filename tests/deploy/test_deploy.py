@@ -208,7 +208,7 @@ async def test_what_a_crash_left_behind_is_dropped(workspace: Workspace) -> None
     await engine.command("CREATE DATABASE pipitcheck_0123456789abcdef")
     catalog = Catalog(engine, workspace.server.config.admin_token)
     await catalog.load()
-    await Deployer(engine, catalog, workspace.server.ingest).clean_up()
+    await Deployer(engine, catalog, workspace.server.ingest, workspace.server.locks).clean_up()
     tables = await engine.rows(
         "SELECT name FROM system.tables WHERE database = {d:String} ORDER BY name", {"d": database}
     )
@@ -243,7 +243,7 @@ async def test_a_workspace_with_a_name_like_a_scratch_database_stays(workspace: 
     # Not even one that has a scratch database's very name, whoever made it.
     await server.engine.command("CREATE DATABASE pipitcheck_fedcba9876543210")
     odd = await server.catalog.state.add_workspace(f"odd_{workspace.name}", "pipitcheck_fedcba9876543210", "p." + "x" * 60)
-    await Deployer(server.engine, server.catalog, server.ingest).clean_up()
+    await Deployer(server.engine, server.catalog, server.ingest, server.locks).clean_up()
     there = {r["name"] for r in await server.engine.rows("SELECT name FROM system.databases")}
     assert there >= {"pipitcheck_fedcba9876543210", *(w.database for w in made)}
     for one in made:

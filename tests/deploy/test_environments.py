@@ -65,7 +65,7 @@ async def cut(
     engine.armed = False
     catalog = Catalog(engine, workspace.server.config.admin_token)
     await catalog.load()
-    deployer = Deployer(engine, catalog, workspace.server.ingest, patience=patience)
+    deployer = Deployer(engine, catalog, workspace.server.ingest, workspace.server.locks, patience=patience)
     engine.armed = True
     yield engine, catalog, deployer
 
@@ -74,7 +74,7 @@ async def restarted(workspace: Workspace) -> tuple[Catalog, Deployer]:
     """As a server that starts: what is left behind is dropped, what lags behind is brought up to date."""
     catalog = Catalog(workspace.server.engine, workspace.server.config.admin_token)
     await catalog.load()
-    deployer = Deployer(workspace.server.engine, catalog, workspace.server.ingest)
+    deployer = Deployer(workspace.server.engine, catalog, workspace.server.ingest, workspace.server.locks)
     await deployer.clean_up()
     return catalog, deployer
 

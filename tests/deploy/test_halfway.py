@@ -87,7 +87,7 @@ class Half:
         cut.armed = False
         self.catalog = Catalog(cut, self.workspace.server.config.admin_token)
         await self.catalog.load()
-        self.deployer = Deployer(cut, self.catalog, self.workspace.server.ingest, patience=patience)
+        self.deployer = Deployer(cut, self.catalog, self.workspace.server.ingest, self.workspace.server.locks, patience=patience)
         cut.armed = True
         return cut
 
@@ -249,7 +249,7 @@ async def test_the_process_ends_before_it_knows(half: Half, written: bool) -> No
     await asyncio.wait({ending})
     half.catalog = Catalog(workspace.server.engine, workspace.server.config.admin_token)
     await half.catalog.load()
-    half.deployer = Deployer(workspace.server.engine, half.catalog, workspace.server.ingest)
+    half.deployer = Deployer(workspace.server.engine, half.catalog, workspace.server.ingest, workspace.server.locks)
     await half.deployer.clean_up()
     if not written:
         assert await half.objects() == ["d1_events", "q1_events"]

@@ -19,6 +19,7 @@ from pipit.engine import open_engine
 from pipit.errors import Unavailable
 from pipit.ingest import Ingest, Target, table_settings
 from pipit.ingest.quarantine import create_table
+from pipit.tables import Locks
 
 COLUMNS = (Column("id", "UInt64", "$.id"), Column("day", "Date", "$.day"))
 TARGET = Target("crash", "d1_events", "q1_events", COLUMNS, "toYYYYMM(day)")
@@ -75,7 +76,7 @@ async def main(data: Path, mode: str) -> None:
             *(PICKY if mode.endswith("-picky") else ()),
         ):
             await engine.command(statement.replace("SETTINGS_OF_TABLES", settings))
-        ingest = Ingest(engine, data)
+        ingest = Ingest(engine, data, Locks())
         await ingest.start()
         print("ready", flush=True)
         if mode.startswith("send"):

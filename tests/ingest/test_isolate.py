@@ -65,7 +65,7 @@ async def test_a_row_that_the_table_refuses_is_quarantined_and_the_others_stored
         [{"x": "25"}],
     ]
     async with place.ingest() as ingest:
-        async with ingest.paused(place.database, "d1_events"):
+        async with place.paused():
             waiting = [asyncio.create_task(ingest.append(place.target, lines(*b), wait=True)) for b in bodies]
             await until(lambda: ingest.pending(place.database, "d1_events").rows >= 9)
             kept = {path: path.read_bytes() for path in place.files()}
@@ -100,7 +100,7 @@ async def test_what_was_refused_stays_refused_on_a_replay_though_the_table_would
 ) -> None:
     place = await make(engine, tmp_path, DEFAULT)
     async with place.ingest() as ingest:
-        async with ingest.paused(place.database, "d1_events"):
+        async with place.paused():
             await ingest.append(place.target, lines({"x": "1"}, {"x": "bad"}))
             (path,) = place.files()
             kept = path.read_bytes()
@@ -122,7 +122,7 @@ async def test_a_request_with_too_many_refused_rows_is_refused_as_a_whole_and_al
     place = await make(engine, tmp_path, DEFAULT)
     many = [{"x": "bad" if n % 2 else str(n)} for n in range(40)] + ["no json"]
     async with place.ingest() as ingest:
-        async with ingest.paused(place.database, "d1_events"):
+        async with place.paused():
             waiting = [
                 asyncio.create_task(ingest.append(place.target, lines(*rows), wait=True))
                 for rows in ([{"x": "100"}], many, [{"x": "101"}])
@@ -143,7 +143,7 @@ async def test_a_view_that_fails_beside_a_row_that_the_table_refuses(engine: Eng
         with pytest.raises(UnprocessableWrite):
             await ingest.append(place.target, lines({"x": "1", "n": 1}, {"x": "bad"}, {"x": "2"}), wait=True)
         assert (await values(place), await values(place, "q1_events")) == (["1", "2"], ["bad"])
-        async with ingest.paused(place.database, "d1_events"):
+        async with place.paused():
             await place.command("DROP TABLE DB.m1_view SYNC")
             await place.command(view)
         assert await ingest.drain(place.database, "d1_events")
@@ -159,7 +159,7 @@ async def test_a_view_over_more_partitions_than_the_table(engine: Engine, tmp_pa
     await place.command("CREATE MATERIALIZED VIEW DB.m1_view TO DB.d1_view AS SELECT x FROM DB.d1_events")
     body = lines(*({"x": str(n)} for n in range(150)))
     async with place.ingest() as ingest:
-        async with ingest.paused(place.database, "d1_events"):
+        async with place.paused():
             await ingest.append(place.target, body)
             (path,) = place.files()
             kept = path.read_bytes()
@@ -200,7 +200,7 @@ async def make_viewed(engine: Engine, folder: Path, *views: str) -> Place:
 
 async def together(place: Place, ingest: Ingest, *bodies: list[Any]) -> tuple[list[Any], dict[Path, bytes]]:
     """The requests in one segment: what each is told, or what it raises; and the segment as it was."""
-    async with ingest.paused(place.database, "d1_events"):
+    async with place.paused():
         waiting = [asyncio.create_task(ingest.append(place.target, lines(*b), wait=True)) for b in bodies]
         await until(lambda: ingest.pending(place.database, "d1_events").rows >= sum(map(len, bodies)))
         kept = {path: path.read_bytes() for path in place.files()}
@@ -264,7 +264,7 @@ async def test_a_view_that_takes_nothing_is_broken_and_no_row_is_to_blame(engine
         assert await values(place, "d1_view") == ["0", "1", "2", "4"]
         assert (await values(place, "d1_two"), await values(place, "q1_events")) == ([], ["B3"])
         assert len(place.files()) == 1
-        async with ingest.paused(place.database, "d1_events"):
+        async with place.paused():
             await place.command("DROP TABLE DB.m1_two SYNC")
             await place.command(f"{two} WHERE throwIf(x = '2') = 0")
         assert await ingest.drain(place.database, "d1_events")
@@ -333,7 +333,7 @@ async def test_the_others_are_answered_before_single_rows_of_a_request_are_looke
         [{"x": "worse", "n": 13}],
     ]
     async with place.ingest() as ingest:
-        async with ingest.paused(place.database, "d1_events"):
+        async with place.paused():
             waiting, sent = [], 0
             for body in bodies:
                 waiting.append(asyncio.create_task(ingest.append(place.target, lines(*body), wait=True)))
@@ -492,7 +492,7 @@ async def test_the_others_are_answered_first_whatever_views_the_table_has(
     async with place.ingest() as ingest:
         await watched(place, ingest)
         monkeypatch.setattr(isolate, "find", slow)
-        async with ingest.paused(place.database, "d1_events"):
+        async with place.paused():
             waiting = []
             for number, body in enumerate(bodies, 1):
                 waiting.append(asyncio.create_task(ingest.append(place.target, lines(*body), wait=True)))

@@ -6,7 +6,7 @@ import asyncio
 import json
 import uuid
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from pipit.errors import BadRequest, Conflict, NotFound, QueryTimeout, TooLarge,
 from pipit.ingest import Ingest, Target, limits, table_settings, writer
 from pipit.ingest.log import Log
 from pipit.ingest.quarantine import create_table
+from pipit.tables import Locks, Mode
 from waiting import until
 
 pytestmark = pytest.mark.anyio
@@ -39,15 +40,20 @@ class Place:
 
     def __init__(self, engine: Engine, folder: Path, database: str, target: Target) -> None:
         self.engine, self.folder, self.database, self.target = engine, folder, database, target
+        self.locks = Locks()
 
     @asynccontextmanager
     async def ingest(self, **options: Any) -> AsyncIterator[Ingest]:
-        ingest = Ingest(self.engine, self.folder, **options)
+        ingest = Ingest(self.engine, self.folder, self.locks, **options)
         await ingest.start()
         try:
             yield ingest
         finally:
             await ingest.close()
+
+    def paused(self) -> AbstractAsyncContextManager[None]:
+        """Nothing is inserted into the table inside, as while a deploy changes it."""
+        return self.locks.acquire([(self.database, "d1_events")], Mode.ALTER)
 
     async def count(self, table: str = "d1_events", what: str = "count()") -> int:
         (row,) = await self.engine.rows(f"SELECT {what} AS n FROM `{self.database}`.`{table}`")
@@ -207,7 +213,7 @@ async def test_a_key_counts_once(place: Place) -> None:
 
 
 async def test_a_key_is_known_while_its_rows_still_wait(place: Place) -> None:
-    async with place.ingest() as ingest, ingest.paused(place.database, "d1_events"):
+    async with place.ingest() as ingest, place.paused():
         first = await ingest.append(place.target, lines({"id": 1}), idempotency_key="k")
         second = await ingest.append(place.target, lines({"id": 1}), idempotency_key="k")
         assert first == second
@@ -226,9 +232,9 @@ async def test_a_key_whose_rows_were_refused_is_free_again(place: Place, tmp_pat
 
 
 async def test_segments_of_a_process_that_died_are_loaded_at_the_next_start(place: Place) -> None:
-    ingest = Ingest(place.engine, place.folder)
+    ingest = Ingest(place.engine, place.folder, place.locks)
     await ingest.start()
-    async with ingest.paused(place.database, "d1_events"):
+    async with place.paused():
         await ingest.append(place.target, lines({"id": 1}, "bad"), idempotency_key="k")
         for writer in ingest._writers.values():
             await writer.stop()
@@ -250,7 +256,7 @@ async def test_a_segment_that_is_replayed_is_counted_once_also_in_views(place: P
     )
     body = lines(*({"id": n, "user": {"name": f"u{n % 3}"}} for n in range(30)), {"id": 300, "small": 300})
     async with place.ingest() as ingest:
-        async with ingest.paused(place.database, "d1_events"):
+        async with place.paused():
             await ingest.append(place.target, body)
             (path,) = place.files()
             kept = path.read_bytes()
@@ -277,7 +283,7 @@ async def test_a_view_that_fails_is_told_and_repaired_when_it_works_again(place:
         assert "unlucky" in failed.value.detail
         assert "unlucky" not in failed.value.message + failed.value.hint
         assert len(place.files()) == 1
-        async with ingest.paused(place.database, "d1_events"):
+        async with place.paused():
             await place.command("DROP TABLE DB.m1_view SYNC")
             await place.command("CREATE MATERIALIZED VIEW DB.m1_view TO DB.d1_view AS SELECT id FROM DB.d1_events")
         assert await ingest.drain(place.database, "d1_events")
@@ -335,7 +341,7 @@ async def test_views_that_work_are_fed_once_beside_one_that_fails(place: Place) 
         with pytest.raises(UnprocessableWrite):
             await ingest.append(place.target, lines({"id": 13}, {"id": 14}), wait=True)
         assert await place.count() == 2
-        async with ingest.paused(place.database, "d1_events"):
+        async with place.paused():
             await place.command("DROP TABLE DB.m1_b SYNC")
             await place.command("CREATE MATERIALIZED VIEW DB.m1_b TO DB.d1_b AS SELECT id FROM DB.d1_events")
         assert await ingest.drain(place.database, "d1_events")
@@ -395,7 +401,7 @@ async def test_more_partitions_than_one_insert_takes(
     rows: list[Any] = [{"id": n, "user": {"name": f"u{n % many}"}} for n in range(many * 3)]
     rows += ["bad"] if dirty else []
     async with place.ingest() as ingest:
-        async with ingest.paused(place.database, "d1_events"):
+        async with place.paused():
             await ingest.append(place.target, lines(*rows))
             (path,) = place.files()
             kept = path.read_bytes()
@@ -425,7 +431,7 @@ async def test_a_schema_of_hundreds_of_columns(engine: Engine, tmp_path: Path) -
 async def test_many_small_requests_with_a_bad_row_among_them(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "SEAL_REQUESTS", 300)
     async with place.ingest(wait_seconds=240) as ingest:
-        async with ingest.paused(place.database, "d1_events"):
+        async with place.paused():
             bodies = [b'{"id": 1}' if n % 100 else b"bad" for n in range(1000)]
             waiting = [asyncio.create_task(ingest.append(place.target, body, wait=True)) for body in bodies]
             await until(lambda: ingest.pending(place.database, "d1_events").rows >= 1000)
@@ -436,7 +442,7 @@ async def test_many_small_requests_with_a_bad_row_among_them(place: Place, monke
 
 async def test_a_table_that_is_gone_keeps_its_file_and_stops_nobody(place: Place) -> None:
     async with place.ingest() as ingest:
-        async with ingest.paused(place.database, "d1_events"):
+        async with place.paused():
             waiting = asyncio.create_task(ingest.append(place.target, lines({"id": 1}), wait=True))
             await until(lambda: ingest.pending(place.database, "d1_events").rows)
             await place.command("DROP TABLE DB.d1_events SYNC")
@@ -447,7 +453,7 @@ async def test_a_table_that_is_gone_keeps_its_file_and_stops_nobody(place: Place
 
 
 async def test_a_wait_that_takes_too_long_is_acknowledged_as_kept(place: Place) -> None:
-    async with place.ingest(wait_seconds=0.05) as ingest, ingest.paused(place.database, "d1_events"):
+    async with place.ingest(wait_seconds=0.05) as ingest, place.paused():
         result = await ingest.append(place.target, lines({"id": 1}), wait=True)
         assert (result.successful_rows, result.loaded) == (1, False)
     assert await place.count() == 1
@@ -455,7 +461,7 @@ async def test_a_wait_that_takes_too_long_is_acknowledged_as_kept(place: Place) 
 
 async def test_more_columns_than_the_segment_knew_take_their_defaults(place: Place) -> None:
     async with place.ingest() as ingest:
-        async with ingest.paused(place.database, "d1_events"):
+        async with place.paused():
             await ingest.append(place.target, lines({"id": 1, "extra": 5}, "bad"))
             await place.command("ALTER TABLE DB.d1_events ADD COLUMN extra UInt8 DEFAULT 3 FIRST")
             await place.command("ALTER TABLE DB.q1_events ADD COLUMN extra Nullable(String) FIRST")

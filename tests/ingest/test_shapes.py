@@ -14,6 +14,7 @@ from pipit.datafiles.resources import Column
 from pipit.engine import Engine
 from pipit.errors import BadRequest
 from pipit.ingest import Ingest, Target, parse
+from pipit.tables import Locks
 
 pytestmark = pytest.mark.anyio
 
@@ -241,7 +242,7 @@ def test_a_table_that_only_a_view_fills_is_no_problem() -> None:
 
 @pytest.mark.parametrize("fixed", [{}, {"day": "2024-01-01"}], ids=["plain", "fixed"])
 async def test_events_cannot_fill_what_a_view_fills(engine: Engine, tmp_path: Path, fixed: dict[str, Any]) -> None:
-    ingest = Ingest(engine, tmp_path)
+    ingest = Ingest(engine, tmp_path, Locks())
     await ingest.start()
     try:
         target = Target("pipit_nowhere", "d1_daily", "q1_daily", VIEW_TARGET, name="daily")

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from pipit.tables import Mode
 from projects import EVENTS, ROWS
 from serving import Reply, Workspace
 
@@ -94,7 +95,7 @@ async def test_some_of_the_rows(project: Workspace) -> None:
 
 async def test_rows_that_come_meanwhile_are_counted_once(project: Workspace) -> None:
     table = project.server.catalog.snapshot(project.id).tables["events"]
-    async with project.server.ingest.paused(table.database, table.physical):  # the populate waits for its turn
+    async with project.server.locks.acquire([table.key], Mode.ALTER):  # the populate waits for its lock
         started = await project.post(f"{PATH}?truncate=true")
         sending = asyncio.create_task(project.send("events", ROWS))
     await done(project, started)

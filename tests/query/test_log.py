@@ -21,6 +21,7 @@ from pipit.ingest import Ingest
 from pipit.query.log import MASK, Asked, Outcome, ReadRecord, record, shown_url, status_of
 from pipit.query.queries import Origin
 from pipit.server.read_log import ReadLog
+from pipit.tables import Locks
 from projects import ROWS, TENANTS, column
 from serving import Workspace
 from waiting import until
@@ -346,7 +347,7 @@ def a_record(workspace: Workspace, pipe: str = "latest", **changes: Any) -> Read
 async def test_rows_wait_in_order_while_they_cannot_be_written(project: Workspace, tmp_path: Path) -> None:
     """The events' log is closed first, as when its disk is full; nothing is lost, nothing comes twice."""
     server = project.server
-    ingest = Ingest(server.engine, tmp_path)  # not started: it refuses
+    ingest = Ingest(server.engine, tmp_path, Locks())  # not started: it refuses
     reads = ReadLog(server.catalog, ingest, ServiceTables(server.engine))
     for number in range(5):
         reads.add(a_record(project, request_id=f"r{number}", error=TemplateError("no") if number == 3 else None))
@@ -366,7 +367,7 @@ async def test_the_wait_is_bounded_and_the_oldest_go(
     project: Workspace, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     server = project.server
-    ingest = Ingest(server.engine, tmp_path)
+    ingest = Ingest(server.engine, tmp_path, Locks())
     size = a_record(project).size
     reads = ReadLog(server.catalog, ingest, ServiceTables(server.engine), most_bytes=size * 3)
     for number in range(10):

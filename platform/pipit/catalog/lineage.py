@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
-from pipit.catalog.snapshot import CompiledNode, CompiledPipe, NodeTarget, Snapshot, TableTarget
+from pipit.catalog.snapshot import CompiledNode, CompiledPipe, NodeTarget, Snapshot, Table, TableTarget
 from pipit.datafiles.resources import NodeType
 from pipit.sql.lexer import TokenKind, tokenize
 from pipit.sql.references import TableReference, find_tables, first_table
@@ -135,6 +135,23 @@ def derived(snapshot: Snapshot) -> Mapping[str, frozenset[str]]:
                 waiting.extend(direct.get(source, ()))
         closed[name] = frozenset(above - {name})
     return closed
+
+
+def written_with(snapshot: Snapshot, table: Table) -> tuple[Table, ...]:
+    """The table, and those whose inserts may put rows into it through views: nothing is written to it while nothing is
+    inserted into any of them."""
+    read: dict[str, set[str]] = {}
+    for pipe in snapshot.pipes.values():
+        for node in pipe.nodes.values():
+            if node.node.type is NodeType.MATERIALIZED:
+                read.setdefault(node.node.datasource, set()).update(tables_read(snapshot, pipe, node))
+    found = {table.name: table}
+    waiting = [table.name]
+    while waiting:
+        for name in read.get(waiting.pop(), set()) - found.keys():
+            found[name] = snapshot.tables[name]
+            waiting.append(name)
+    return tuple(found.values())
 
 
 def dependencies(snapshot: Snapshot, pipe: CompiledPipe, node: CompiledNode) -> list[str]:

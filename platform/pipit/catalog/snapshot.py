@@ -78,6 +78,11 @@ class Table:
     def name(self) -> str:
         return self.datasource.name
 
+    @property
+    def key(self) -> tuple[str, str]:
+        """By which its lock is known (`tables.locks`)."""
+        return self.database, self.physical
+
 
 @dataclass(frozen=True, slots=True)
 class CompiledNode:

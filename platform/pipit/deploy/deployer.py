@@ -40,6 +40,7 @@ from pipit.errors import Conflict, DatafileError, ProjectError, Unavailable
 from pipit.ingest import Ingest
 from pipit.ingest.match import Match
 from pipit.jobs import Jobs
+from pipit.tables import Locks
 
 log = logging.getLogger("pipit.deploy")
 
@@ -64,6 +65,7 @@ class Deployer:
         engine: Engine,
         catalog: Catalog,
         ingest: Ingest,
+        locks: Locks,
         *,
         jobs: Jobs | None = None,
         patience: float = _PATIENCE_SECONDS,
@@ -77,7 +79,7 @@ class Deployer:
         self.appends = AppendCheck(engine)
         self._busy: set[str] = set()
         self._updating: dict[str, asyncio.Future[tuple[EnvironmentOutcome, ...]]] = {}
-        self._executor = Executor(engine, catalog, ingest, jobs, patience=patience)
+        self._executor = Executor(engine, catalog, locks, jobs, patience=patience)
         self._environments = Environments(engine, catalog, self._executor)
 
     @property

@@ -20,16 +20,16 @@ from pipit.deploy.planner import Change, make_plan
 from pipit.deploy.sizes import sizes_in
 from pipit.engine.client import Engine
 from pipit.errors import Unavailable
-from pipit.ingest import Ingest
 from pipit.jobs import Jobs
+from pipit.tables import Locks, Mode
 
 
 class Executor:
-    def __init__(self, engine: Engine, catalog: Catalog, ingest: Ingest, jobs: Jobs | None, *, patience: float) -> None:
+    def __init__(self, engine: Engine, catalog: Catalog, locks: Locks, jobs: Jobs | None, *, patience: float) -> None:
         """`patience`: how long a caller waits for an engine that went away; what has to be done is done after."""
         self._engine = engine
         self._catalog = catalog
-        self._ingest = ingest
+        self._locks = locks
         self._jobs = jobs
         self._patience = patience
         self.unsettled: dict[str, asyncio.Future[bool]] = {}  # by place: what is still to be finished or taken back
@@ -44,8 +44,8 @@ class Executor:
         begun: list[Prepare] = []
         committing = False
         async with AsyncExitStack() as stack:
-            for table in plan.waiting:
-                await stack.enter_async_context(self._ingest.paused(table.database, table.physical))
+            waiting = [table.key for table in plan.waiting]
+            await stack.enter_async_context(self._locks.acquire(waiting, Mode.ALTER))
             if plan.waiting:
                 plan = make_plan(change, await sizes_in(self._engine, change.live.workspace.database))
             plan.check()

@@ -30,10 +30,9 @@ from typing import Any
 from pipit.errors import NotFound, Unavailable
 from pipit.ingest import disk, limits, segment
 from pipit.ingest.segment import Damaged, Frame, Header, Segment
+from pipit.tables import TableKey
 
 _log = logging.getLogger("pipit.ingest")
-
-TableKey = tuple[str, str]  # database, physical table
 
 
 @dataclass(frozen=True, slots=True)

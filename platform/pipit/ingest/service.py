@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -24,8 +24,9 @@ from pipit.ingest import limits, load, parse
 from pipit.ingest.body import to_lines
 from pipit.ingest.field import FixedValue
 from pipit.ingest.keys import Entry, Keys
-from pipit.ingest.log import Log, Pending, Stream, TableKey
+from pipit.ingest.log import Log, Pending, Stream
 from pipit.ingest.writer import Writer
+from pipit.tables import Locks, TableKey
 
 WAIT_SECONDS = 20.0  # for the insert; after it the rows are acknowledged as kept, not as loaded
 _STREAMS = 4096
@@ -54,18 +55,26 @@ class AppendResult:
 
 class Ingest:
     def __init__(
-        self, engine: Engine, data_dir: Path, *, log: Log | None = None, wait_seconds: float = WAIT_SECONDS
+        self,
+        engine: Engine,
+        data_dir: Path,
+        locks: Locks,
+        *,
+        log: Log | None = None,
+        wait_seconds: float = WAIT_SECONDS,
     ) -> None:
+        """`locks`: those of all writers of the engine. Events are acknowledged and queue up while others hold one."""
         root = data_dir / "segments"
         self._engine = engine
         self._log = log or Log(root)
         self._keys = Keys(root / "keys")
         self._writers: dict[TableKey, Writer] = {}
         self._streams: dict[tuple[str, str, str], tuple[Target, Stream]] = {}
-        self._feeding: dict[TableKey, asyncio.Lock] = {}
         self._wait_seconds = wait_seconds
         self._open = False
         self._discarded: set[str] = set()
+        self._locks = locks
+        locks.before_alter(self._forget)
 
     @property
     def disk_refuses(self) -> str:
@@ -135,21 +144,6 @@ class Ingest:
         if entry.known.bad >= 0:
             return AppendResult(rows - entry.known.bad, entry.known.bad, loaded=True)
         return await self._answer(rows, entry.loaded if wait else None)
-
-    @contextlib.asynccontextmanager
-    async def paused(self, database: str, table: str) -> AsyncIterator[None]:
-        """Inside, nothing is inserted into the table; events are still acknowledged and queue up."""
-        async with self.feeding(database, table), self._writer((database, table)).paused():
-            yield
-
-    @contextlib.asynccontextmanager
-    async def feeding(self, database: str, table: str) -> AsyncIterator[None]:
-        """For statements that insert on their own: one at a time into a table, none while it is paused.
-
-        Events go on meanwhile. Nobody waits inside for another table: what pauses several takes them in one order.
-        """
-        async with self._feeding.setdefault((database, table), asyncio.Lock()):
-            yield
 
     async def drain(self, database: str, table: str, seconds: float = 30.0) -> bool:
         """Whether all that was acknowledged for the table is in it."""
@@ -225,10 +219,14 @@ class Ingest:
         self._streams[(target.database, target.table, given)] = target, stream
         return stream
 
+    async def _forget(self, table: TableKey) -> None:
+        if table in self._writers:
+            await self._writers[table].forget()
+
     def _writer(self, key: TableKey) -> Writer:
         writer = self._writers.get(key)
         if writer is None:
-            writer = self._writers[key] = Writer(self._engine, self._log, self._keys, key)
+            writer = self._writers[key] = Writer(self._engine, self._log, self._keys, self._locks, key)
         return writer
 
 

@@ -18,7 +18,7 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from pipit.engine.client import Engine
@@ -27,9 +27,10 @@ from pipit.ingest import limits, probe
 from pipit.ingest.defaults import CheckedDefault, checked_defaults, words_of
 from pipit.ingest.keys import Keys
 from pipit.ingest.load import VIEW_FAILED, ViewFailed, blocks, load
-from pipit.ingest.log import Log, TableKey
+from pipit.ingest.log import Log
 from pipit.ingest.segment import Segment
 from pipit.ingest.watch import Watch
+from pipit.tables import Locks, Mode, TableKey
 
 _log = logging.getLogger("pipit.ingest")
 _AWAY_FIRST, _AWAY_MOST = 0.05, 2.0
@@ -44,24 +45,20 @@ class _Failed:
 
 
 class Writer:
-    def __init__(self, engine: Engine, log: Log, keys: Keys, table: TableKey) -> None:
-        self._engine, self._log, self._keys, self._table = engine, log, keys, table
+    def __init__(self, engine: Engine, log: Log, keys: Keys, locks: Locks, table: TableKey) -> None:
+        self._engine, self._log, self._keys, self._locks, self._table = engine, log, keys, locks, table
         self._failed: list[_Failed] = []
         self._timeouts: dict[str, int] = {}  # attempts that ran out of time, by segment
         self._checked: dict[str, Sequence[CheckedDefault]] = {}
         self._clean = False  # nothing is left of a search that was killed
         self._watch = Watch()
         self._later: deque[Segment] = deque()  # what is left of them takes long: the search of single rows
-        self._turn = asyncio.Lock()  # held for one attempt; a deployment holds it to keep the writer still
         self._idle = asyncio.Event()
         self._task = asyncio.create_task(self._run(), name=f"pipit writer {'.'.join(table)}")
 
-    @contextlib.asynccontextmanager
-    async def paused(self) -> AsyncIterator[None]:
-        """No insert runs inside; segments queue up. No copy of what may change now stays."""
-        async with self._turn:
-            await self._watch.kept.clear(self._engine, self._table[0])
-            yield
+    async def forget(self) -> None:
+        """Drops the copies that it keeps of a table that is about to change. Its lock is held by who changes it."""
+        await self._watch.kept.clear(self._engine, self._table[0])
 
     async def drained(self, *, but_failed: bool = False) -> None:
         """Until everything that was acknowledged before is in the table, or has failed at least once."""
@@ -94,12 +91,16 @@ class Writer:
             elif segment is None:
                 await self._wait(now)
 
+    def _inserting(self) -> contextlib.AbstractAsyncContextManager[None]:
+        """The table's lock, for one attempt: segments queue up while others hold it."""
+        return self._locks.acquire([self._table], Mode.EVENTS)
+
     async def _wait(self, now: float) -> None:
         """For a segment, or until there is something else to do."""
         dues = [max(0.0, f.due - now) for f in self._failed]
         watched = self._watch.left
         if watched == 0.0:
-            async with self._turn:
+            async with self._inserting():
                 await self._watch.end(self._engine, self._table[0])
         elif watched is not None:
             dues.append(watched)
@@ -126,7 +127,7 @@ class Writer:
         pause = _AWAY_FIRST
         while True:
             try:
-                async with contextlib.nullcontext() if nested else self._turn:
+                async with contextlib.nullcontext() if nested else self._inserting():
                     if not nested:
                         await self._clear()
                     through = await self._attempt(segment, (lambda: self._between(segment)) if between else None)

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import nullcontext
 from functools import partial
 
 from pipit.catalog.build import node_error
+from pipit.catalog.lineage import written_with
 from pipit.catalog.snapshot import CompiledNode, CompiledPipe, Snapshot, Table
 from pipit.engine.client import Engine
 from pipit.errors import BadRequest, NotFound
-from pipit.ingest import Ingest
 from pipit.jobs.job import Job
 from pipit.jobs.kinds import Work, read_for
-from pipit.jobs.targets import Into, lock_of, match_of, pausing, replace
+from pipit.jobs.targets import Into, match_of, replace
 from pipit.query.limits import COPY
 from pipit.query.plan import Plan
 from pipit.query.queries import copy_query
 from pipit.query.read import Reader, Written
+from pipit.tables import Locks, Mode, TableKey
 
 APPEND, REPLACE = "append", "replace"
 MODES = (APPEND, REPLACE)
@@ -27,9 +30,9 @@ class Copies:
     name = COPY.name
     noun = "copy"
 
-    def __init__(self, engine: Engine, ingest: Ingest, reader: Reader) -> None:
+    def __init__(self, engine: Engine, locks: Locks, reader: Reader) -> None:
         self._engine = engine
-        self._ingest = ingest
+        self._locks = locks
         self._reader = reader
 
     async def prepare(self, snapshot: Snapshot, job: Job) -> Work:
@@ -42,14 +45,26 @@ class Copies:
         query = copy_query(pipe.name, node.name, job.parameters, job_timestamp=made_at)
         plan = await self._reader.prepare(read_for(snapshot, job, query))
         reads_target = f"{target.database}.{target.physical}" in plan.composed.tables
+        altered = [table.key for table in written_with(snapshot, target)]
 
         async def run() -> Written:
-            return await self._run(plan, pipe, node, target, job.mode)
+            return await self._run(plan, pipe, node, target, job.mode, altered)
 
         return Work(run, repeatable=job.mode == REPLACE and not reads_target)
 
-    async def _run(self, plan: Plan, pipe: CompiledPipe, node: CompiledNode, target: Table, mode: str) -> Written:
-        """To the end. Cancelled, it ends in the engine too; of an append that was cut off rows may be there."""
+    async def _run(
+        self,
+        plan: Plan,
+        pipe: CompiledPipe,
+        node: CompiledNode,
+        target: Table,
+        mode: str,
+        altered: Sequence[TableKey],
+    ) -> Written:
+        """To the end. Cancelled, it ends in the engine too; of an append that was cut off rows may be there.
+
+        `altered`: the tables into which nothing is inserted when another table takes the target's place.
+        """
         match = await match_of(self._engine, plan, target)
         if not match.columns:
             raise node_error(
@@ -61,13 +76,14 @@ class Copies:
 
         if mode == APPEND:
             # A view that is made meanwhile must not see a half of the rows, nor a populate count a half twice.
-            async with self._ingest.feeding(target.database, target.physical):
+            async with self._locks.acquire([target.key], Mode.APPEND):
                 return await write(target.physical)
-        async with lock_of(target):
+        altering = partial(self._locks.acquire, altered, Mode.ALTER)
+        async with self._locks.acquire([target.key], Mode.REPLACE):
             if f"{target.database}.{target.physical}" not in plan.composed.tables:
-                return await replace(self._engine, target, write, partial(pausing, self._ingest, target))
-            async with pausing(self._ingest, target):  # an event that comes after it was read would be lost
-                return await replace(self._engine, target, write)
+                return await replace(self._engine, target, write, altering)
+            async with altering():  # a row that comes after it was read would be lost
+                return await replace(self._engine, target, write, nullcontext)
 
 
 def copy_node(snapshot: Snapshot, name: str) -> tuple[CompiledPipe, CompiledNode]:

@@ -1,31 +1,31 @@
 """Fills the target of a materialized node from the rows of its source: what a deploy does for a new one, on demand.
 
 Promises that each row is counted once: whatever feeds the source waits meanwhile (events stay in their segments), so a
-row is there before the populate or goes through the view after it. Only rows that the target has already, from the view
-itself, come twice, unless `truncate` asks for a target that starts anew; readers see its old rows until the new ones
-are all there.
+row is there before the populate or goes through the view after it. What replaces or changes the target waits as well.
+Only rows that the target has already, from the view itself, come twice, unless `truncate` asks for a target that starts
+anew; readers see its old rows until the new ones are all there.
 """
 
 from __future__ import annotations
 
-from contextlib import AsyncExitStack
+from contextlib import nullcontext
 from dataclasses import dataclass
 
-from pipit.catalog.lineage import leftmost_table
+from pipit.catalog.lineage import leftmost_table, written_with
 from pipit.catalog.snapshot import CompiledNode, CompiledPipe, Snapshot, Table
 from pipit.datafiles.resources import NodeType
 from pipit.engine.client import Engine
 from pipit.errors import BadRequest, NotFound
-from pipit.ingest import Ingest
 from pipit.jobs.job import Job
 from pipit.jobs.kinds import Work, read_for
-from pipit.jobs.targets import Into, lock_of, match_of, pausing, replace
+from pipit.jobs.targets import Into, match_of, replace
 from pipit.query.limits import POPULATE
 from pipit.query.plan import Plan
 from pipit.query.queries import populate_query
 from pipit.query.read import Reader, Written
 from pipit.sql.expressions import ExpressionError, check_condition
 from pipit.sql.identifiers import quote
+from pipit.tables import Locks, Mode, TableKey
 
 _RANDOM_RANGE = 2**32  # of the engine's rand()
 
@@ -45,9 +45,9 @@ class Populates:
     name = POPULATE.name
     noun = "populate"
 
-    def __init__(self, engine: Engine, ingest: Ingest, reader: Reader) -> None:
+    def __init__(self, engine: Engine, locks: Locks, reader: Reader) -> None:
         self._engine = engine
-        self._ingest = ingest
+        self._locks = locks
         self._reader = reader
 
     async def prepare(self, snapshot: Snapshot, job: Job) -> Work:
@@ -67,10 +67,10 @@ class Populates:
             )
             plan = await self._reader.prepare(read_for(snapshot, job, some))
         reads_target = f"{target.database}.{target.physical}" in plan.composed.tables
-        waiting = _waiting(snapshot, source, target, truncate=asked.truncate)
+        altered = _altered(snapshot, source, target, truncate=asked.truncate)
 
         async def run() -> Written:
-            return await self._run(plan, target, waiting, truncate=asked.truncate)
+            return await self._run(plan, target, altered, truncate=asked.truncate)
 
         return Work(run, repeatable=asked.truncate and not reads_target)
 
@@ -95,19 +95,21 @@ class Populates:
         where = f"{quote(source.database)}.{quote(source.physical)}"
         await self._engine.query(f"SELECT 1 FROM {where} WHERE ({condition}) LIMIT 0", settings={"readonly": 1})
 
-    async def _run(self, plan: Plan, target: Table, waiting: tuple[Table, ...], *, truncate: bool) -> Written:
+    async def _run(self, plan: Plan, target: Table, altered: frozenset[TableKey], *, truncate: bool) -> Written:
         """To the end; cancelled, it may leave rows behind in the target, unless it was to start anew."""
         match = await match_of(self._engine, plan, target)
 
         async def write(physical: str) -> Written:
             return await self._reader.write(plan, Into(target, physical, match))
 
-        async with AsyncExitStack() as stack:
-            if truncate:
-                await stack.enter_async_context(lock_of(target))
-            for table in waiting:
-                await stack.enter_async_context(pausing(self._ingest, table))
-            return await (replace(self._engine, target, write) if truncate else write(target.physical))
+        if not truncate:
+            async with self._locks.acquire(altered, Mode.ALTER, appending=[target.key]):
+                return await write(target.physical)
+        async with (
+            self._locks.acquire([target.key], Mode.REPLACE),
+            self._locks.acquire(altered, Mode.ALTER),
+        ):
+            return await replace(self._engine, target, write, nullcontext)
 
 
 def materialized_node(snapshot: Snapshot, pipe: str, node: str) -> tuple[CompiledPipe, CompiledNode]:
@@ -135,8 +137,8 @@ def _asked(job: Job) -> _Asked:
     )
 
 
-def _waiting(snapshot: Snapshot, source: Table, target: Table, *, truncate: bool) -> tuple[Table, ...]:
-    """The tables whose writers wait meanwhile, in the order of their names, as a deploy takes them: two that wait for
-    each other's would wait for ever."""
-    names = {source.name, *source.sources} - {target.name} | ({target.name} if truncate else set())
-    return tuple(snapshot.tables[name] for name in sorted(names) if name in snapshot.tables)
+def _altered(snapshot: Snapshot, source: Table, target: Table, *, truncate: bool) -> frozenset[TableKey]:
+    """The tables into which nothing is inserted meanwhile."""
+    names = {source.name, *source.sources} - {target.name}
+    found = {snapshot.tables[name].key for name in names if name in snapshot.tables}
+    return frozenset(found | {table.key for table in written_with(snapshot, target)} if truncate else found)

@@ -5,16 +5,14 @@ A replacement is prepared in a table beside the target and takes its place in on
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from weakref import WeakValueDictionary
 
 from pipit.catalog.snapshot import Table, staging_of
 from pipit.engine.client import Engine, Settings
 from pipit.errors import Conflict, PipitError
-from pipit.ingest import Ingest, limits
+from pipit.ingest import limits
 from pipit.ingest.match import Match, matched
 from pipit.query.plan import Plan
 from pipit.query.read import Written
@@ -23,7 +21,6 @@ from pipit.sql.identifiers import quote
 _ATTEMPTS = 5  # of a replacement whose target is changed by deployments meanwhile
 # What a job parses as JSON are rows of many tenants.
 _JSON: Settings = {**limits.JSON_SETTINGS, **limits.JSON_LIST_SETTINGS}
-_locks: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,28 +52,16 @@ async def match_of(engine: Engine, plan: Plan, target: Table) -> Match:
     )
 
 
-def lock_of(target: Table) -> asyncio.Lock:
-    """One replacement of a table at a time: a tenant's filters know the one name that its rows have meanwhile.
-
-    Taken before the writer of any table is made to wait.
-    """
-    key = (target.database, target.physical)
-    lock = _locks.get(key)
-    if lock is None:
-        lock = _locks[key] = asyncio.Lock()
-    return lock
-
-
 async def replace(
     engine: Engine,
     target: Table,
     write: Callable[[str], Awaitable[Written]],
-    paused: Callable[[], contextlib.AbstractAsyncContextManager[None]] = contextlib.nullcontext,
+    altering: Callable[[], contextlib.AbstractAsyncContextManager[None]],
 ) -> Written:
     """All rows of the target make room for those that `write` puts into the table of the name that it is given.
 
-    The caller has the target's lock. `paused` makes its writer wait; it waits already where there is none. Raises
-    Conflict where deployments keep changing the target.
+    The caller holds the target's lock in mode REPLACE: a tenant's filters know the one name that the new rows have
+    meanwhile. `altering` takes it in mode ALTER. Raises Conflict where deployments keep changing the target.
     """
     staging = staging_of(target.physical)
     database = quote(target.database)
@@ -86,9 +71,8 @@ async def replace(
         await engine.command(f"CREATE TABLE {beside} AS {live}")
         try:
             written = await write(staging)
-            # An event that is being inserted must not be lost between the two names, nor a column of a deployment,
-            # which keeps the writer still as well.
-            async with paused():
+            # A row that is being inserted must not be lost between the two names, nor a column of a deployment.
+            async with altering():
                 if await _alike(engine, target, staging):
                     await engine.command(f"EXCHANGE TABLES {live} AND {beside}")
                     return written
@@ -97,11 +81,6 @@ async def replace(
     raise Conflict(
         f"Deployments changed '{target.name}' while its rows were prepared", hint="Run it again when they are done."
     )
-
-
-def pausing(ingest: Ingest, table: Table) -> contextlib.AbstractAsyncContextManager[None]:
-    """Its writer waits: events stay in their segments."""
-    return ingest.paused(table.database, table.physical)
 
 
 async def _alike(engine: Engine, target: Table, staging: str) -> bool:

@@ -26,6 +26,7 @@ from pipit.query.read import Reader
 from pipit.server.config import Config
 from pipit.server.job_log import TableJobLog
 from pipit.server.read_log import ReadLog
+from pipit.tables import Locks
 
 log = logging.getLogger("pipit.server")
 
@@ -36,6 +37,7 @@ class Server:
     engine: Engine
     catalog: Catalog
     reader: Reader
+    locks: Locks
     ingest: Ingest
     deployer: Deployer
     authenticator: Authenticator
@@ -64,7 +66,8 @@ async def running(config: Config, engine: Engine) -> AsyncIterator[Server]:
     """
     catalog = Catalog(engine, config.admin_token, keep_admin_token=config.keep_admin_token, seals=config.seals)
     await _load(catalog)
-    ingest = Ingest(engine, config.data_dir)
+    locks = Locks()
+    ingest = Ingest(engine, config.data_dir, locks)
     tables = ServiceTables(engine)
     read_log = ReadLog(catalog, ingest, tables)
     reader = Reader(
@@ -75,8 +78,8 @@ async def running(config: Config, engine: Engine) -> AsyncIterator[Server]:
         audit_log=read_log if config.background else None,
         service_tables=tables,
     )
-    jobs = Jobs(catalog, job_kinds(engine, ingest, reader), job_log=TableJobLog(ingest, tables))
-    deployer = Deployer(engine, catalog, ingest, jobs=jobs)
+    jobs = Jobs(catalog, job_kinds(engine, locks, reader), job_log=TableJobLog(ingest, tables))
+    deployer = Deployer(engine, catalog, ingest, locks, jobs=jobs)
     await deployer.clean_up()
     async with AsyncExitStack() as stack:  # ends in the other order: jobs first, ingest last
         await ingest.start()
@@ -92,13 +95,13 @@ async def running(config: Config, engine: Engine) -> AsyncIterator[Server]:
         if config.background:
             await jobs.start()
         yield Server(
-            config, engine, catalog, reader, ingest, deployer, Authenticator(), RateLimiter(), read_log, jobs
+            config, engine, catalog, reader, locks, ingest, deployer, Authenticator(), RateLimiter(), read_log, jobs
         )
 
 
-def job_kinds(engine: Engine, ingest: Ingest, reader: Reader) -> tuple[JobKind, ...]:
+def job_kinds(engine: Engine, locks: Locks, reader: Reader) -> tuple[JobKind, ...]:
     """What jobs can be."""
-    return Copies(engine, ingest, reader), Populates(engine, ingest, reader)
+    return Copies(engine, locks, reader), Populates(engine, locks, reader)
 
 
 async def _load(catalog: Catalog) -> None:

@@ -1,0 +1,125 @@
+"""The one lock of each table: who may write, replace or alter it now is decided here and nowhere else.
+
+A request names all its tables, and gets them all at once or waits and holds none. Requests that exclude each other get
+them in the order in which they came. So requests never wait for each other in a circle, and nobody waits for ever. With
+one exception, for events: they pass a request that waits for more than events (a deploy that waits for an hour's copy
+does not keep them out for that hour).
+
+Who holds REPLACE of a table may take ALTER, to put the new rows in its place. Who holds anything else takes no more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from enum import Enum
+
+TableKey = tuple[str, str]  # database, physical name
+
+
+class Mode(Enum):
+    EVENTS = "events"  # one insert of the table's event writer; it ends soon
+    APPEND = "append"  # a statement that inserts on its own: one at a time (it may read the table), beside events
+    REPLACE = "replace"  # prepares new rows beside the table: one at a time; others write and alter meanwhile
+    ALTER = "alter"  # the table, or what its inserts go through, changes: nothing is inserted
+
+
+_EXCLUDED = {
+    Mode.EVENTS: {Mode.EVENTS, Mode.ALTER},
+    Mode.APPEND: {Mode.APPEND, Mode.ALTER},
+    Mode.REPLACE: {Mode.REPLACE},
+    Mode.ALTER: {Mode.EVENTS, Mode.APPEND, Mode.ALTER},
+}
+
+
+@dataclass(eq=False, slots=True)
+class _Request:
+    wants: Mapping[TableKey, Mode]
+    task: asyncio.Task[object] | None
+    granted: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class Locks:
+    """One instance for all writers of an engine. It remembers only tables that somebody holds or waits for."""
+
+    def __init__(self) -> None:
+        self._queues: dict[TableKey, list[_Request]] = {}  # held and waiting, in the order in which they came
+        self._before_alter: list[Callable[[TableKey], Awaitable[None]]] = []
+
+    def before_alter(self, call: Callable[[TableKey], Awaitable[None]]) -> None:
+        """`call` is awaited for each table that is about to be altered, while nothing is inserted into it."""
+        self._before_alter.append(call)
+
+    @asynccontextmanager
+    async def acquire(
+        self, tables: Iterable[TableKey], mode: Mode, *, appending: Iterable[TableKey] = ()
+    ) -> AsyncIterator[None]:
+        """Inside, the tables are held in `mode`; those of `appending` that are not among them, to append to them.
+
+        Raises RuntimeError where the task holds what it asks for: it would wait for itself.
+        """
+        wants = dict.fromkeys(appending, Mode.APPEND) | dict.fromkeys(tables, mode)
+        request = _Request(wants, asyncio.current_task())
+        if any(one.task is request.task and one.granted.is_set() for one in self._excluding(request)):
+            raise RuntimeError(f"This task holds a lock already that excludes {mode.value} of {sorted(wants)}")
+        for table in wants:
+            self._queues.setdefault(table, []).append(request)
+        try:
+            self._grant(request)
+            await request.granted.wait()
+            if mode is Mode.ALTER:
+                for table in wants:
+                    for call in self._before_alter if wants[table] is Mode.ALTER else ():
+                        await call(table)
+            yield
+        finally:
+            self._leave(request)
+
+    def held(self, table: TableKey) -> tuple[Mode, ...]:
+        """In which modes somebody holds the table."""
+        return tuple(one.wants[table] for one in self._queues.get(table, ()) if one.granted.is_set())
+
+    def waiting(self, table: TableKey) -> tuple[Mode, ...]:
+        """In which modes somebody waits for the table, in the order in which they came."""
+        return tuple(one.wants[table] for one in self._queues.get(table, ()) if not one.granted.is_set())
+
+    def __len__(self) -> int:
+        """How many tables are remembered."""
+        return len(self._queues)
+
+    def _leave(self, request: _Request) -> None:
+        after: dict[_Request, None] = {}
+        for table in request.wants:
+            queue = self._queues[table]
+            queue.remove(request)
+            if queue:
+                after |= dict.fromkeys(queue)
+            else:
+                del self._queues[table]
+        for one in after:
+            self._grant(one)
+
+    def _grant(self, request: _Request) -> None:
+        """Unless it has to wait."""
+        if not request.granted.is_set() and all(self._passes(request, one) for one in self._excluding(request)):
+            request.granted.set()
+
+    def _passes(self, request: _Request, before: _Request) -> bool:
+        """Whether a request of events goes before one that came earlier, and that waits for others than events."""
+        return (
+            not before.granted.is_set()
+            and set(request.wants.values()) == {Mode.EVENTS}
+            and any(Mode.EVENTS not in one.wants.values() for one in self._excluding(before))
+        )
+
+    def _excluding(self, request: _Request) -> Iterator[_Request]:
+        """Those that hold a table, or came before, in a mode that excludes the request's."""
+        for table, mode in request.wants.items():
+            before = True
+            for one in self._queues.get(table, ()):
+                if one is request:
+                    before = False
+                elif (before or one.granted.is_set()) and one.wants[table] in _EXCLUDED[mode]:
+                    yield one
