@@ -25,7 +25,9 @@ def test_the_picture_is_drawn_from_the_code() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_file_that_is_named_is_there(page: Path) -> None:
-    named = set(re.findall(r"`([\w./-]+/|[\w./-]+\.(?:py|md|toml|txt|svg))`", page.read_text()))
+    text = page.read_text()
+    named = set(re.findall(r"`([\w./-]+/|[\w./-]+\.(?:py|md|toml|txt|svg))`", text))
+    named |= set(re.findall(r"\btests/[\w/]+\.py\b", text))
     missing = {
         name
         for name in named - _INVENTED
