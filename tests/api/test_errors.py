@@ -18,6 +18,7 @@ from starlette.types import Message
 
 from pipit import errors
 from pipit.api.app import app_for
+from pipit.reasons import Reason
 from projects import ROWS, TENANTS
 from serving import Reply, Workspace
 
@@ -29,8 +30,9 @@ def canonical(reply: Reply, status: int, code: str) -> str:
     assert reply.status == status, reply.text
     body = reply.json
     places = {"parameter", "filename", "line", "column"}
-    assert set(body) <= {"error", "code", "documentation", "hint", "errors", "result"} | places
+    assert set(body) <= {"error", "code", "reason", "documentation", "hint", "errors", "result"} | places
     assert body["code"] == code
+    assert body["reason"] in list(Reason)
     assert body["documentation"]
     assert reply.headers["Content-Type"].startswith("application/json")
     assert reply.headers["X-Request-Id"]

@@ -249,16 +249,16 @@ DEFENCES: tuple[Defence, ...] = (
     Defence(
         "no q for tenants",
         "query/queries.py",
-        "            if security.is_tenant:\n                raise Forbidden(\"A JWT cannot use 'q'",
-        "            if False:\n                raise Forbidden(\"A JWT cannot use 'q'",
+        "            if security.is_tenant:\n                raise Forbidden(\n                    \"A JWT cannot use 'q'",
+        "            if False:\n                raise Forbidden(\n                    \"A JWT cannot use 'q'",
         (f"{_PARAMETERS}::test_a_tenant_sends_no_sql_with_a_pipe",),
         together_with=("no SQL for tenants",),
     ),
     Defence(
         "no SQL for tenants",
         "access/grants.py",
-        '    if security.is_tenant:\n        raise Forbidden("A JWT cannot send SQL: only workspace tokens may")\n',
-        "",
+        "    if security.is_tenant:\n        raise Forbidden(",
+        "    if False:\n        raise Forbidden(",
         ("tests/access/test_grants.py::test_sql_of_a_static_token_reads_what_its_scopes_name",),
     ),
     Defence(
@@ -930,8 +930,8 @@ DEFENCES: tuple[Defence, ...] = (
     Defence(
         "a tenant sees no counts of a table",
         "api/datasources.py",
-        '        raise Forbidden("A JWT cannot list data sources: their counts are of all tenants")',
-        "        pass",
+        '        raise Forbidden(\n            "A JWT cannot list',
+        '        Forbidden(\n            "A JWT cannot list',
         (f"{_OUTPUTS}::test_a_tenants_document_lists_what_it_may_call",),
     ),
     Defence(

@@ -61,6 +61,7 @@ def is_refused(reply: Reply) -> bool:
     assert body == {
         "error": "The query cannot be run",
         "code": "query_refused",
+        "reason": "query_refused",
         "documentation": "/docs/errors.html#query_refused",
     }, reply.text
     assert reply.headers["X-Request-Id"] in reply.json["hint"]

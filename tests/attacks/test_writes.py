@@ -103,6 +103,7 @@ async def test_k32_a_refused_write_tells_the_engines_words_to_who_may_read_all_r
     assert reply.json == {
         "error": "The events were stored, but a materialized view failed on them",
         "code": "unprocessable_write",
+        "reason": "view_failed",
         "documentation": "/docs/errors.html#unprocessable_write",
         "hint": "Do not send them again: the view is fed when it works again. "
         f"The workspace's owner finds the reason in the server's log, under {id}.",

@@ -383,6 +383,45 @@ async def test_not_found_where_it_is_not(engine: Engine, name: str) -> None:
     assert code not in codes(report), report.findings
 
 
+BY_NAME: dict[str, tuple[str, str]] = {
+    # what a message quotes, in the words of an older rule -> (a node's SQL, the code)
+    "a setting": ("SELECT nope FROM user_settings", "refused"),
+    "a setting that is not there": ("SELECT amount FROM user_setting", "refused"),
+    "a dictionary": ("SELECT nope FROM dictionary_of_words", "refused"),
+    "a table function": ("SELECT `Table function` FROM user_settings", "refused"),
+    "not allowed here": ("SELECT `not allowed here` FROM user_settings", "refused"),
+    "a column of an engine": ("SELECT `Engine Merge` FROM user_settings", "refused"),
+    "a function with a setting's name": ("SELECT getSetting('max_threads') AS a FROM user_settings", "refused"),
+}
+
+
+@pytest.mark.parametrize("name", BY_NAME)
+async def test_a_name_that_reads_like_a_message_decides_nothing(engine: Engine, name: str) -> None:
+    """A typo beside a table named `user_settings` is a typo, and no way around row filters."""
+    sql, code = BY_NAME[name]
+    files = policed(sql, **{f"datasources/{n}.datasource": EVENTS for n in ("user_settings", "dictionary_of_words")})
+    report = await audited(engine, files)
+    found = codes(report)
+    assert code in found and "goes_around" not in found, report.findings
+
+
+OF_FILES: dict[str, str] = {
+    "a column whose type there is not": "SCHEMA >\n    `table function setting` Strin\n",
+    "a default that is no value": "SCHEMA >\n    user_settings UInt8 DEFAULT 'dictionary'\n",
+    "a setting that is written wrongly": "SCHEMA >\n    a UInt8\nENGINE MergeTree\nENGINE_SORTING_KEY a\nENGINE_SETTINGS x\n",
+    "an engine that there is not": "SCHEMA >\n    a UInt8\nENGINE MergeJoin\nENGINE_SORTING_KEY a\n",
+    "a policy in a description": "DESCRIPTION ROW_POLICY\nSCHEMA >\n    `ROW_POLICY` Strin\n",
+    "a column that chooses a table": "SCHEMA >\n    `chooses a table` Strin\n",
+    "rows that would merge": "SCHEMA >\n    `would merge rows of different tenants` Strin\n",
+}
+
+
+@pytest.mark.parametrize("name", OF_FILES)
+async def test_nor_does_one_in_a_file(engine: Engine, name: str) -> None:
+    report = await audited(engine, {"datasources/user_settings.datasource": OF_FILES[name]})
+    assert set(codes(report)) == {"not_deployable"}, report.findings
+
+
 async def test_places_are_those_of_the_file(engine: Engine) -> None:
     report = await audited(engine, unpoliced(GUARD), "customer_id")
     (finding,) = report.errors

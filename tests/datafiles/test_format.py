@@ -240,6 +240,12 @@ def connections(draw: st.DrawFn) -> str:
     return "".join(draw(st.permutations(pieces))) + draw(spaces)
 
 
+def test_a_value_that_reads_like_an_unknown_directive_is_none() -> None:
+    """With an INCLUDE a file may be incomplete, and what follows from that is no reason to leave it as it is."""
+    text = "INCLUDE x.incl\nSCHEMA >\n    `a` UInt8\n\nENGINE MergeTree\nENGINE_SORTING_KEY a\nBACKFILL 'is not a valid option'\n"
+    assert format_text(text, file="a.datasource")
+
+
 def test_the_generated_files_use_every_directive() -> None:
     assert {"SCHEMA", *DATASOURCE, *OTHER_ENGINES} == OPTIONS["datasource"]
     settings_of_nodes = set().union(*TYPES.values())

@@ -220,8 +220,8 @@ CHANGES: dict[str, Change] = {
         "add_column daily.n; go_live",
     ),
     "a column without a value": column("`note` String `json:$.note`", "refused: no_value_for_rows"),
-    "a column whose DEFAULT does not fit": column("`n` Int8 `json:$.n` DEFAULT 300", "refused: invalid"),
-    "a column of an unknown type": column("`n` Strnig `json:$.n`", "refused: no_value_for_rows, invalid"),
+    "a column whose DEFAULT does not fit": column("`n` Int8 `json:$.n` DEFAULT 300", "refused: datafile_invalid"),
+    "a column of an unknown type": column("`n` Strnig `json:$.n`", "refused: no_value_for_rows, datafile_invalid"),
     "a column that goes": other("replacing", "    w UInt64 `json:$.w`,\n", "", REBUILD),
     "a column of another type": events("`amount` Int64", "`amount` Int32", REBUILD),
     "a column that becomes Nullable": other("replacing", "w UInt64", "w Nullable(UInt64)"),
@@ -240,7 +240,7 @@ CHANGES: dict[str, Change] = {
         {"datasources/replacing.datasource": merging("MergeTree")},
         "refused: needs_rebuild, needs_rebuild, needs_rebuild",
     ),
-    "ENGINE whose options stay": other("summing", "SummingMergeTree", "MergeTree", "refused: invalid"),
+    "ENGINE whose options stay": other("summing", "SummingMergeTree", "MergeTree", "refused: datafile_invalid"),
     "ENGINE_SORTING_KEY": events(
         "SORTING_KEY customer_id, cityHash64(customer_id)",
         "SORTING_KEY customer_id, cityHash64(customer_id), at",
@@ -268,7 +268,7 @@ CHANGES: dict[str, Change] = {
     "ENGINE_VERSION": other("versioned", "ENGINE_VERSION v", "ENGINE_VERSION w"),
     "ENGINE_COLUMNS": other("summing", "ENGINE_COLUMNS v", "ENGINE_COLUMNS w"),
     "ROW_POLICY": events(" AND kind = {{String(context.kind)}}", " AND kind != {{String(context.kind)}}", "go_live"),
-    "ROW_POLICY that is not valid": events("ROW_POLICY customer_id =", "ROW_POLICY custmer_id =", "refused: invalid"),
+    "ROW_POLICY that is not valid": events("ROW_POLICY customer_id =", "ROW_POLICY custmer_id =", "refused: policy_invalid"),
     "ROW_POLICY that goes": Change({_EVENTS: EVENTS.split("ROW_POLICY ")[0]}, "refused: removes_policy"),
     "ROW_POLICY that goes, as allowed": Change(
         {_EVENTS: EVENTS.split("ROW_POLICY ")[0]}, "go_live", options={"allow_weaker": True}
@@ -278,7 +278,7 @@ CHANGES: dict[str, Change] = {
         "ENGINE MergeTree", "FORWARD_QUERY >\n    SELECT * FROM events\n\nENGINE MergeTree", "go_live"
     ),
     "FORWARD_QUERY that is no SQL": events(
-        "ENGINE MergeTree", "FORWARD_QUERY >\n    SELEKT 1\n\nENGINE MergeTree", "refused: invalid"
+        "ENGINE MergeTree", "FORWARD_QUERY >\n    SELEKT 1\n\nENGINE MergeTree", "refused: datafile_invalid"
     ),
     "BACKFILL": Change({_DAILY: SKIP}, "go_live"),
     "ROW_POLICY_OPTIONAL": events(
@@ -303,7 +303,7 @@ CHANGES: dict[str, Change] = {
         options={"allow_destructive": True},
     ),
     "a data source that is read, and goes": Change(
-        {"datasources/pictures.datasource": None}, "refused: invalid", options={"allow_destructive": True}
+        {"datasources/pictures.datasource": None}, "refused: resource_not_found", options={"allow_destructive": True}
     ),
     "a policed source that goes, its rows without a policy": Change(
         {_DAILY: None, _TO_DAILY: None, _TO_MONTHLY: None, _MONTHLY: DAILY.split("ROW_POLICY")[0]},
@@ -314,7 +314,7 @@ CHANGES: dict[str, Change] = {
     "an endpoint": Change({"endpoints/more.pipe": ENDPOINT}, "go_live"),
     "an endpoint that changes": pipe(_LATEST, "10)", "20)", "go_live"),
     "an endpoint that goes": Change({_LATEST: None}, "go_live"),
-    "an endpoint that does not work": pipe(_LATEST, "FROM events", "FROM evnets", "refused: invalid"),
+    "an endpoint that does not work": pipe(_LATEST, "FROM events", "FROM evnets", "refused: resource_not_found"),
     "an endpoint that turns into a copy": Change({_LATEST: COPY.replace("pictures", "daily")}, "go_live"),
     # --- views
     "a view and its target": Change(
@@ -402,7 +402,7 @@ CHANGES: dict[str, Change] = {
         "go_live; drop_view to_monthly.roll deleted",
     ),
     "a view with parameters": pipe(
-        _TO_DAILY, "    SELECT toDate(at)", "    %\n    SELECT {{Int8(n, 1)}} AS n, toDate(at)", "refused: invalid"
+        _TO_DAILY, "    SELECT toDate(at)", "    %\n    SELECT {{Int8(n, 1)}} AS n, toDate(at)", "refused: datafile_invalid"
     ),
     "a view that another name makes new": Change(
         {_TO_DAILY: None, "materializations/renamed.pipe": TO_DAILY},
@@ -416,7 +416,7 @@ CHANGES: dict[str, Change] = {
         {"datasources/more.datasource": DAILY, _COPY: COPY.replace("pictures", "more")}, "create_table more; go_live"
     ),
     "a copy that goes": Change({_COPY: None}, "go_live"),
-    "a copy that reads nothing there is": pipe(_COPY, "FROM events", "FROM evnets", "refused: invalid"),
+    "a copy that reads nothing there is": pipe(_COPY, "FROM events", "FROM evnets", "refused: resource_not_found"),
     "a sink that changes": pipe(_SINK, "amount FROM", "kind FROM", "go_live"),
     "a sink that goes": Change({_SINK: None}, "go_live"),
     "a connection that changes": pipe(_STORE, "us-east-1", "us-east-2", "go_live"),
@@ -430,6 +430,6 @@ CHANGES: dict[str, Change] = {
             _TO_MONTHLY: TO_MONTHLY.replace("sum(total)", "max(total)"),
             "datasources/replacing.datasource": None,
         },
-        "refused: no_value_for_rows, needs_rebuild, deletes_rows, invalid, changes_view",
+        "refused: no_value_for_rows, needs_rebuild, deletes_rows, resource_not_found, changes_view",
     ),
 }

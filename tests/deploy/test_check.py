@@ -72,6 +72,33 @@ async def test_what_follows_from_a_file_that_is_wrong_is_not_said(engine: Engine
     assert not [w for w in found.warnings if "'events'" in w.message]
 
 
+async def test_a_mistake_that_only_names_a_wrong_file_is_told(engine: Engine) -> None:
+    """A column has the name of a data source whose file is wrong: that is another mistake, and not told by the first."""
+    found = await checked(
+        engine,
+        events__datasource=EVENTS.replace("DateTime", "DateTime64"),
+        logs__datasource=EVENTS,
+        other__pipe=pipe("SELECT events FROM logs"),
+        asks__pipe=pipe("%\nSELECT {{Int32(events, 'x')}} AS n FROM logs"),
+    )
+    assert [e.file for e in found.errors] == ["events.datasource", "other.pipe"], lines(found)
+
+
+async def test_a_default_that_reads_like_a_missing_parameter_is_told(engine: Engine) -> None:
+    """What a template that asks for a value says, as a value."""
+    wrong = pipe("%\nSELECT {% if defined(a) %} {{Int32(n, 'evaluated to null')}} {% else %} 1 {% end %} AS n")
+    (warning,) = (await checked(engine, p__pipe=wrong)).warnings
+    assert "Error validating 'evaluated to null'" in warning.message
+
+
+async def test_a_ttl_is_blamed_for_what_the_engine_says_of_it_alone(engine: Engine) -> None:
+    """The place that the engine names is a field of a syntax error; a text of the file may read the same."""
+    key = "ENGINE_PARTITION_KEY toYYYYMM(`failed at position 99999`)\nENGINE_TTL at + INTERVAL 1 DAY\n"
+    text = EVENTS + key
+    (error,) = (await checked(engine, events__datasource=text)).errors
+    assert "ENGINE_TTL" not in error.message, error
+
+
 async def test_a_table_that_cannot_be_made_is_told_once(engine: Engine) -> None:
     found = await checked(
         engine,

@@ -22,6 +22,7 @@ from pipit.catalog.state import WorkspaceSettings
 from pipit.deploy import plan
 from pipit.ingest import limits as ingest_limits
 from pipit.query import formats
+from pipit.reasons import Reason
 from pipit.testing import cases, clock, fixtures
 
 HTTP = DOCS / "reference" / "http.md"
@@ -66,11 +67,17 @@ def test_every_variable_is_there() -> None:
 
 
 def test_every_error_is_there_with_its_status() -> None:
-    (table,) = tables(DOCS / "reference" / "errors.md")
+    table, *_ = tables(DOCS / "reference" / "errors.md")
     documented = {code(row[0])[0]: row[1] for row in table.rows}
     known = {kind.code: "any" if kind is errors.CustomError else str(kind.status) for kind in error_classes()}
     assert documented == known
     assert all(row[2] and row[3] for row in table.rows)
+
+
+def test_every_reason_is_there_with_its_cause_and_remedy() -> None:
+    _, *groups = tables(DOCS / "reference" / "errors.md")
+    documented = [(code(row[0])[0], row[1], row[2]) for table in groups for row in table.rows]
+    assert documented == [(reason.value, reason.cause, reason.remedy) for reason in Reason]
 
 
 def routes() -> set[str]:
@@ -87,7 +94,9 @@ def test_every_operation_and_refusal_of_a_deploy_is_there() -> None:
     _, operations, refusals = tables(HTTP, "## POST /v1/deploy")
     known = [re.sub(r"(?<!^)(?=[A-Z])", "_", kind.__name__).lower() for kind in get_args(plan.Operation)]
     assert sorted(operations.names()) == sorted(known)
-    assert sorted(refusals.names()) == sorted(plan.Reason)
+    texts = [(ROOT / "platform" / "pipit" / "deploy" / name).read_text() for name in ("compare.py", "planner.py")]
+    given = re.findall(r"(?:Refusal\(|refusals_of\(\w+, )Reason\.(\w+)", "".join(texts))
+    assert sorted(refusals.names()) == sorted(Reason[name].value for name in set(given))
     assert set(plan.Cause) <= set(code(section(HTTP, "## POST /v1/deploy")))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pipit.engine import Engine, without_values
-from pipit.engine.failures import engine_error, scrub
+from pipit.engine.failures import END, STUCK, engine_error, scrub
 from pipit.errors import PipitError, QueryTimeout, SqlError, TooLarge, Unavailable
 
 
@@ -61,7 +61,7 @@ def test_a_message_says_what_is_wrong_and_no_more(text: str, expected: str) -> N
 
 
 @pytest.mark.parametrize(
-    ("message", "expected"),
+    ("text", "expected"),
     [
         (
             "Cannot parse string 'other tenant' as UInt8 (CANNOT_PARSE_TEXT)",
@@ -76,8 +76,32 @@ def test_a_message_says_what_is_wrong_and_no_more(text: str, expected: str) -> N
         ("Unknown table 'a\\'b' (UNKNOWN_TABLE)", "Unknown table '...' (UNKNOWN_TABLE)"),
     ],
 )
-def test_values_are_taken_out_for_those_who_must_not_see_them(message: str, expected: str) -> None:
-    assert without_values(message) == expected
+def test_values_are_taken_out_for_those_who_must_not_see_them(text: str, expected: str) -> None:
+    error = engine_error(6, f"Code: 6. DB::Exception: {text}")
+    assert isinstance(error, SqlError)
+    assert without_values(error) == expected
+
+
+def test_what_the_engine_says_is_read_once() -> None:
+    """Into fields: what a value of a query says later is not taken for the engine's word."""
+    unread = engine_error(62, "Code: 62. DB::Exception: Syntax error: failed at position 20 (x) (line 2, col 3): x")
+    assert isinstance(unread, SqlError) and unread.unread_at == 19
+    ended = engine_error(62, "Code: 62. DB::Exception: Syntax error: failed at end of query. Expected one of: OR")
+    assert isinstance(ended, SqlError) and ended.unread_at == END
+    other = engine_error(36, "Code: 36. DB::Exception: Bad value 'failed at position 7'. (BAD_ARGUMENTS)")
+    assert isinstance(other, SqlError)
+    assert (other.unread_at, other.engine_name, other.names) == (None, "BAD_ARGUMENTS", ("failed at position 7",))
+    unknown = engine_error(46, "Code: 46. DB::Exception: Function with name `summ` does not exist. (UNKNOWN_FUNCTION)")
+    assert unknown.subject == "summ"
+
+
+def test_only_the_engines_own_words_say_that_it_hangs() -> None:
+    """They end its process. A query may hold them as a value, which the engine repeats."""
+    hung = engine_error(159, f"Code: 159. DB::Exception: {STUCK}. (TIMEOUT_EXCEEDED)")
+    assert isinstance(hung, QueryTimeout) and hung.hung
+    said = f"Code: 159. DB::Exception: Timeout exceeded: elapsed 5 s: While executing '{STUCK}'. (TIMEOUT_EXCEEDED)"
+    slow = engine_error(159, said)
+    assert isinstance(slow, QueryTimeout) and not slow.hung
 
 
 @pytest.mark.parametrize(

@@ -413,7 +413,7 @@ async def test_what_looks_secret_is_masked(project: Workspace) -> None:
     assert "canary" not in json.dumps(found.stats_row("r")) + json.dumps(found.error_row())
     assert jwt not in json.dumps(found.stats_row("r"))
     assert found.parameters["limit"] == "5" and found.parameters["list"] == '["a"]'
-    assert found.error_message == f"Error validating '{MASK}' to type Int32"
+    assert found.error_message == f"Template Syntax Error: Error validating '{MASK}' to type Int32"
 
 
 @pytest.mark.parametrize(

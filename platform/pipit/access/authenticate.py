@@ -16,7 +16,7 @@ from pipit.access.context import SecurityContext
 from pipit.access.jwt import Verified, invalid_token, looks_like_jwt, verify
 from pipit.access.keyring import Keyring
 from pipit.access.tokens import digest
-from pipit.errors import BadRequest, Forbidden
+from pipit.errors import BadRequest, Forbidden, Reason
 
 _REMEMBERED = 10_000
 
@@ -27,7 +27,9 @@ def bearer_tokens(headers: Sequence[str]) -> list[str]:
     Raises BadRequest for more than one header: which of them counts is nobody's guess.
     """
     if len(headers) > 1:
-        raise BadRequest("The request has more than one Authorization header", hint="Send one token.")
+        raise BadRequest(
+            "The request has more than one Authorization header", hint="Send one token.", reason=Reason.TOKEN_AMBIGUOUS
+        )
     return [header[7:].strip(" ") for header in headers if header[:7].lower() == "bearer "]
 
 
@@ -36,12 +38,14 @@ def one_token(header: Sequence[str], query: Sequence[str]) -> str:
     tokens = [*header, *query]
     if len(tokens) > 1:
         raise BadRequest(
-            "The request carries more than one token", hint="Send one: in the header or the URL."
+            "The request carries more than one token",
+            hint="Send one: in the header or the URL.",
+            reason=Reason.TOKEN_AMBIGUOUS,
         )
     if not tokens or not tokens[0]:
         raise Forbidden(
             "The request carries no token",
-            hint="Send it as 'Authorization: Bearer <token>' or as '?token=<token>'.",
+            hint="Send it as 'Authorization: Bearer <token>' or as '?token=<token>'.", reason=Reason.TOKEN_MISSING,
         )
     return tokens[0]
 

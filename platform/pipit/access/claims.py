@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import Any, TypeVar
 
 from pipit.access.context import FixedValue, Scalar, Scope, SecurityContext, TokenKind
-from pipit.errors import Forbidden
+from pipit.errors import Forbidden, Reason
 from pipit.sql.identifiers import is_resource_name
 
 MAX_SCOPES = 100
@@ -308,4 +308,4 @@ def _same(one: Mapping[str, FixedValue], other: Mapping[str, FixedValue]) -> boo
 
 
 def _refused(message: str, hint: str = "") -> Forbidden:
-    return Forbidden("".join(c if c.isprintable() else "?" for c in message), hint=hint)
+    return Forbidden("".join(c if c.isprintable() else "?" for c in message), hint=hint, reason=Reason.CLAIM_INVALID)

@@ -18,7 +18,7 @@ import aiohttp
 
 from pipit import jsontext
 from pipit.access.jwks import KeySet, check_url, read_keys
-from pipit.errors import BadRequest
+from pipit.errors import BadRequest, Reason
 
 log = logging.getLogger("pipit.access")
 
@@ -44,18 +44,18 @@ async def fetch_json(url: str) -> object:
             session.get(url, allow_redirects=False, headers={"Accept": "application/json"}) as response,
         ):
             if response.status != 200:
-                raise BadRequest(f"it answered {response.status}")
+                raise BadRequest(f"it answered {response.status}", reason=Reason.KEY_UNREACHABLE)
             body = b""
             async for chunk in response.content.iter_chunked(65_536):
                 body += chunk
                 if len(body) > MAX_BYTES:
-                    raise BadRequest(f"its answer is larger than {MAX_BYTES} bytes")
+                    raise BadRequest(f"its answer is larger than {MAX_BYTES} bytes", reason=Reason.KEY_UNREACHABLE)
     except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-        raise BadRequest(f"it cannot be reached ({type(error).__name__})") from None
+        raise BadRequest(f"it cannot be reached ({type(error).__name__})", reason=Reason.KEY_UNREACHABLE) from None
     try:
         return jsontext.exact(body)
     except (ValueError, RecursionError):
-        raise BadRequest("its answer is not JSON") from None
+        raise BadRequest("its answer is not JSON", reason=Reason.KEY_UNREACHABLE) from None
 
 
 class FetchedKeys:

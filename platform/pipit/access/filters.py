@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from pipit.errors import Forbidden
+from pipit.errors import Forbidden, Reason
 from pipit.sql.expressions import ExpressionError, check_condition, columns_in
 
 _REMEMBERED = 4096
@@ -25,6 +25,7 @@ def jwt_filter(text: str) -> str:
         raise Forbidden(
             f"The token's 'filter' cannot be applied: {error.message}",
             hint="Write one condition over the data source's columns, such as org_id = '42'.",
+            reason=Reason.FILTER_INVALID,
         ) from None
     return text
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TypeVar
 
 from pipit.access.context import FixedValue, Scalar, Scope, SecurityContext, TokenKind
-from pipit.errors import Forbidden, NotFound
+from pipit.errors import Forbidden, NotFound, Reason
 
 T = TypeVar("T")
 _QUARANTINE = "_quarantine"
@@ -36,7 +36,7 @@ def read_pipe(
     if not may_read_pipe(security, pipe):
         raise _missing(security, "PIPES:READ", pipe)
     if not exists:
-        raise NotFound(f"The pipe '{_shown(pipe)}' does not exist")
+        raise NotFound(f"The pipe '{_shown(pipe)}' does not exist", reason=Reason.PIPE_NOT_FOUND, subject=pipe)
     if not security.is_tenant:
         return {}
     fixed = _fixed(security.scopes_for("PIPES:READ", pipe), lambda scope: scope.fixed_params)
@@ -54,7 +54,7 @@ def fixes(security: SecurityContext, pipe: str, fixed: Mapping[str, Scalar], dec
             raise Forbidden(
                 f"The token '{security.name}' does not fix the parameter '{name}' of '{pipe}'",
                 hint=f"The pipe, or one that it reads, has FIXED_PARAMS {name}: set it in 'fixed_params' of the "
-                "token's scope.",
+                "token's scope.", reason=Reason.FIXED_PARAM_MISSING, subject=name,
             )
 
 
@@ -77,12 +77,14 @@ def read_named(security: SecurityContext, name: str, *, exists: bool) -> None:
 def read_sql(security: SecurityContext, names: Iterable[str]) -> None:
     """For a workspace token's SQL: every data source and pipe that its text names."""
     if security.is_tenant:
-        raise Forbidden("A JWT cannot send SQL: only workspace tokens may")
+        raise Forbidden("A JWT cannot send SQL: only workspace tokens may", reason=Reason.SQL_NOT_FOR_TENANTS)
     for name in sorted(names):
         if not (may_read_datasource(security, name) or may_read_pipe(security, name)):
             raise Forbidden(
                 f"The token '{security.name}' may not read '{_shown(name)}'",
                 hint=f"It needs DATASOURCES:READ:{_shown(name)}, or PIPES:READ:{_shown(name)} for a pipe.",
+                reason=Reason.SCOPE_MISSING,
+                subject=name,
             )
 
 
@@ -100,7 +102,9 @@ def require_admin(security: SecurityContext) -> None:
     """To manage the workspace. A token of an environment never does."""
     if not security.manages_workspace:
         raise Forbidden(
-            f"The token '{security.name}' has not enough permissions", hint="Use the workspace's admin token."
+            f"The token '{security.name}' has not enough permissions",
+            hint="Use the workspace's admin token.",
+            reason=Reason.ADMIN_REQUIRED,
         )
 
 
@@ -142,7 +146,11 @@ def _fixed(scopes: Iterable[Scope], values: Callable[[Scope], Mapping[str, T]]) 
     for scope in scopes:
         for name, value in values(scope).items():
             if name in found and (type(found[name]), found[name]) != (type(value), value):
-                raise Forbidden(f"The token fixes '{name}' to two values for '{scope.resource}'")
+                raise Forbidden(
+                    f"The token fixes '{name}' to two values for '{scope.resource}'",
+                    reason=Reason.FIXED_PARAM_AMBIGUOUS,
+                    subject=name,
+                )
             found[name] = value
     return found
 
@@ -151,15 +159,23 @@ def _missing(security: SecurityContext, type: str, resource: str = "") -> Forbid
     if resource:
         return Forbidden(
             f"The token '{security.name}' has no {type} for '{_shown(resource)}'",
-            hint=f"Use a token with the scope {type}:{_shown(resource)}.",
+            hint=f"Use a token with the scope {type}:{_shown(resource)}.", reason=Reason.SCOPE_MISSING, subject=type,
         )
     return Forbidden(
-        f"The token '{security.name}' has no {type}", hint=f"Use an admin token, or one with {type}."
+        f"The token '{security.name}' has no {type}",
+        hint=f"Use an admin token, or one with {type}.",
+        reason=Reason.SCOPE_MISSING,
+        subject=type,
     )
 
 
 def _no_datasource(name: str) -> NotFound:
-    return NotFound(f'Data Source "{_shown(name)}" does not exist', hint="Deploy it first.")
+    return NotFound(
+        f'Data Source "{_shown(name)}" does not exist',
+        hint="Deploy it first.",
+        reason=Reason.DATASOURCE_NOT_FOUND,
+        subject=name,
+    )
 
 
 def _shown(name: str) -> str:

@@ -19,7 +19,7 @@ import msgspec
 
 from pipit.access.claims import MAX_ENTRIES, MAX_NAME, read_rps, read_scopes
 from pipit.access.jwks import KeySet, VerifyingKey, check_url, read_keys
-from pipit.errors import BadRequest, Conflict, Forbidden
+from pipit.errors import BadRequest, Conflict, Forbidden, Reason
 
 MAX_ISSUERS = 20  # of a workspace
 
@@ -65,22 +65,34 @@ def read_issuer(document: Mapping[str, Any], name: str) -> Issuer:
     try:
         issuer = msgspec.convert({**document, "name": name}, Issuer)
     except msgspec.ValidationError as error:
-        raise BadRequest(f"The key's registration cannot be read: {error}", hint="See docs/tokens.md.") from None
+        raise BadRequest(
+            f"The key's registration cannot be read: {error}", hint="See docs/tokens.md.", reason=Reason.KEY_INVALID
+        ) from None
     if not _NAME.fullmatch(name):
-        raise BadRequest(f"'{name[:80]}' is not a valid name of a key", hint="Letters, digits, '_', '.' and '-'.")
+        raise BadRequest(
+            f"'{name[:80]}' is not a valid name of a key",
+            hint="Letters, digits, '_', '.' and '-'.",
+            reason=Reason.NAME_INVALID,
+        )
     if (issuer.jwks is None) == (not issuer.jwks_url):
-        raise BadRequest("A key needs either 'jwks' or 'jwks_url'")
+        raise BadRequest("A key needs either 'jwks' or 'jwks_url'", reason=Reason.KEY_INVALID)
     if issuer.jwks is not None:
         read_keys(issuer.jwks)
     else:
         check_url(issuer.jwks_url)
     for text in (issuer.issuer, issuer.audience):
         if len(text) > 1024 or not text.isprintable():
-            raise BadRequest("'issuer' and 'audience' are printable texts of at most 1024 characters")
+            raise BadRequest(
+                "'issuer' and 'audience' are printable texts of at most 1024 characters", reason=Reason.KEY_INVALID
+            )
     if issuer.issuer == "pipit":
-        raise BadRequest("'issuer' cannot be 'pipit'", hint="It is the 'iss' of the tokens, exactly as they have it.")
+        raise BadRequest(
+            "'issuer' cannot be 'pipit'",
+            hint="It is the 'iss' of the tokens, exactly as they have it.",
+            reason=Reason.KEY_INVALID,
+        )
     if issuer.audience and not issuer.issuer:
-        raise BadRequest("An 'audience' needs an 'issuer'")
+        raise BadRequest("An 'audience' needs an 'issuer'", reason=Reason.KEY_INVALID)
     return _check_provider(issuer) if issuer.is_provider else _check_own(issuer)
 
 
@@ -89,6 +101,7 @@ def _check_own(issuer: Issuer) -> Issuer:
         raise BadRequest(
             "A key without 'scopes' takes no 'context', 'fixed_params', 'fixed_values', 'environment' or 'rps'",
             hint="Its tokens say all that themselves. Name the 'scopes' that tokens of an identity provider open.",
+            reason=Reason.KEY_INVALID,
         )
     return issuer
 
@@ -98,35 +111,46 @@ def _check_provider(issuer: Issuer) -> Issuer:
         raise BadRequest(
             "A key with 'scopes' needs 'issuer' and 'audience'",
             hint="A provider signs tokens for many programs with one key: 'audience' says which are meant for you.",
+            reason=Reason.KEY_INVALID,
         )
     paths = [*issuer.context.values(), *issuer.fixed_params.values(), *issuer.fixed_values.values(), issuer.token_name]
     if issuer.environment:
         paths.append(issuer.environment)
     if any(not path or not all(path) or len(path) > MAX_NAME for path in paths):
-        raise BadRequest("A claim is named by its text, or by a list of names on the way to it")
+        raise BadRequest(
+            "A claim is named by its text, or by a list of names on the way to it", reason=Reason.KEY_INVALID
+        )
     if max(len(issuer.context), len(issuer.fixed_params), len(issuer.fixed_values)) > MAX_ENTRIES:
-        raise BadRequest(f"At most {MAX_ENTRIES} claims can be mapped")
+        raise BadRequest(f"At most {MAX_ENTRIES} claims can be mapped", reason=Reason.KEY_INVALID)
     if not set(issuer.optional) <= issuer.context.keys():
-        raise BadRequest("'optional' names keys of 'context'")
+        raise BadRequest("'optional' names keys of 'context'", reason=Reason.KEY_INVALID)
     if issuer.rps < 0:
-        raise BadRequest("'rps' cannot be negative")
+        raise BadRequest("'rps' cannot be negative", reason=Reason.KEY_INVALID)
     types = set()
     try:
         for scope in read_scopes(issuer.scopes):
             types.add(scope.type)
             if scope.fixed_params.keys() & issuer.fixed_params.keys():
-                raise BadRequest(f"A parameter of '{scope.resource}' is fixed twice, by the scope and by a claim")
+                raise BadRequest(
+                    f"A parameter of '{scope.resource}' is fixed twice, by the scope and by a claim",
+                    reason=Reason.KEY_INVALID,
+                )
             if scope.fixed_values.keys() & issuer.fixed_values.keys():
-                raise BadRequest(f"A column of '{scope.resource}' is fixed twice, by the scope and by a claim")
+                raise BadRequest(
+                    f"A column of '{scope.resource}' is fixed twice, by the scope and by a claim",
+                    reason=Reason.KEY_INVALID,
+                )
         read_rps({"rps": issuer.rps})
     except Forbidden as error:
-        raise BadRequest(error.message.replace("The token", "The key"), hint=error.hint) from None
+        raise BadRequest(
+            error.message.replace("The token", "The key"), hint=error.hint, reason=Reason.KEY_INVALID
+        ) from None
     for type, field, mapped in (
         ("PIPES:READ", "fixed_params", issuer.fixed_params),
         ("DATASOURCES:APPEND", "fixed_values", issuer.fixed_values),
     ):
         if mapped and type not in types:
-            raise BadRequest(f"'{field}' needs a scope {type}")
+            raise BadRequest(f"'{field}' needs a scope {type}", reason=Reason.KEY_INVALID)
     return issuer
 
 
@@ -179,7 +203,9 @@ def _claim(claims: Mapping[str, Any], path: ClaimPath) -> Any:
     if value is _ABSENT or value is None or value == "" or value == [] or value == {}:
         shown = path if isinstance(path, str) else ".".join(path)
         raise Forbidden(
-            f"The token has no '{shown[:MAX_NAME]}'", hint="The workspace's key needs this claim of every token."
+            f"The token has no '{shown[:MAX_NAME]}'",
+            hint="The workspace's key needs this claim of every token.",
+            reason=Reason.CLAIM_INVALID,
         )
     return value
 
@@ -201,7 +227,7 @@ def check_unambiguous(issuers: Iterable[Issuer]) -> None:
         if audiences and (not issuer.audience or "" in audiences or issuer.audience in audiences):
             raise Conflict(
                 f"Tokens of the issuer '{issuer.issuer}' with this audience are registered already",
-                hint="Give each registration of one issuer an 'audience' of its own.",
+                hint="Give each registration of one issuer an 'audience' of its own.", reason=Reason.KEY_CONFLICT,
             )
         audiences.add(issuer.audience)
 

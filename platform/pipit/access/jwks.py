@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 import jwt as pyjwt
 
-from pipit.errors import BadRequest
+from pipit.errors import BadRequest, Reason
 
 MAX_KEYS = 100
 MAX_KID = 256
@@ -77,9 +77,13 @@ def read_keys(document: object, *, until: float = inf, lenient: bool = False) ->
     """
     listed = document.get("keys") if isinstance(document, dict) else None
     if not isinstance(listed, list) or not listed:
-        raise BadRequest("A JWK Set needs a list 'keys'", hint='Such as {"keys": [{"kty": "RSA", "n": "", "e": ""}]}.')
+        raise BadRequest(
+            "A JWK Set needs a list 'keys'",
+            hint='Such as {"keys": [{"kty": "RSA", "n": "", "e": ""}]}.',
+            reason=Reason.KEY_INVALID,
+        )
     if len(listed) > MAX_KEYS:
-        raise BadRequest(f"A JWK Set has at most {MAX_KEYS} keys")
+        raise BadRequest(f"A JWK Set has at most {MAX_KEYS} keys", reason=Reason.KEY_INVALID)
     found: dict[tuple[str, str], VerifyingKey] = {}
     twice: set[tuple[str, str]] = set()
     for number, item in enumerate(listed):
@@ -94,10 +98,18 @@ def read_keys(document: object, *, until: float = inf, lenient: bool = False) ->
             twice.add(place)
         found[place] = key
     if twice and not lenient:
-        raise BadRequest("Two keys of the JWK Set have the same 'kid'", hint="Give each key a 'kid' of its own.")
+        raise BadRequest(
+            "Two keys of the JWK Set have the same 'kid'",
+            hint="Give each key a 'kid' of its own.",
+            reason=Reason.KEY_INVALID,
+        )
     usable = {place: key for place, key in found.items() if place not in twice}
     if not usable:
-        raise BadRequest("The JWK Set has no key that can be used", hint=f"Keys for {', '.join(sorted(ALGORITHMS))}.")
+        raise BadRequest(
+            "The JWK Set has no key that can be used",
+            hint=f"Keys for {', '.join(sorted(ALGORITHMS))}.",
+            reason=Reason.KEY_INVALID,
+        )
     return KeySet(MappingProxyType(usable), until)
 
 
@@ -109,47 +121,65 @@ def check_url(url: str) -> str:
     except ValueError:
         host, port, parts = "", None, urlsplit("")
     if not host or port == 0 or not re.fullmatch(r"[!-~]{1,2000}", url):
-        raise BadRequest("'jwks_url' is not a URL", hint="Such as https://example.com/.well-known/jwks.json")
+        raise BadRequest(
+            "'jwks_url' is not a URL",
+            hint="Such as https://example.com/.well-known/jwks.json",
+            reason=Reason.KEY_INVALID,
+        )
     if parts.username is not None or parts.password is not None or parts.fragment:
-        raise BadRequest("'jwks_url' must hold no user, password or fragment")
+        raise BadRequest("'jwks_url' must hold no user, password or fragment", reason=Reason.KEY_INVALID)
     if parts.scheme != "https" and not (parts.scheme == "http" and host in LOOPBACK):
-        raise BadRequest("'jwks_url' must be https", hint="http is for this machine only: http://127.0.0.1:8080/keys")
+        raise BadRequest(
+            "'jwks_url' must be https",
+            hint="http is for this machine only: http://127.0.0.1:8080/keys",
+            reason=Reason.KEY_INVALID,
+        )
     return url
 
 
 def _read_key(item: object, where: str) -> VerifyingKey:
     if not isinstance(item, dict):
-        raise BadRequest(f"{where} is not an object")
+        raise BadRequest(f"{where} is not an object", reason=Reason.KEY_INVALID)
     kind = (_text(item, "kty", where), _text(item, "crv", where))
     allowed = _ALGORITHMS.get((kind[0], "" if kind[0] == "RSA" else kind[1]))
     if allowed is None:
         raise BadRequest(
-            f"{where} is no public key for signatures", hint="RSA, EC (P-256, P-384, P-521) or OKP (Ed25519)."
+            f"{where} is no public key for signatures",
+            hint="RSA, EC (P-256, P-384, P-521) or OKP (Ed25519).",
+            reason=Reason.KEY_INVALID,
         )
     if _PRIVATE & item.keys():
-        raise BadRequest(f"{where} holds a private key", hint="Send the public part only, and replace the pair.")
+        raise BadRequest(
+            f"{where} holds a private key",
+            hint="Send the public part only, and replace the pair.",
+            reason=Reason.KEY_INVALID,
+        )
     if item.get("use", "sig") != "sig" or "verify" not in item.get("key_ops", ["verify"]):
-        raise BadRequest(f"{where} is not for verifying signatures")
+        raise BadRequest(f"{where} is not for verifying signatures", reason=Reason.KEY_INVALID)
     algorithm = _text(item, "alg", where) or allowed[0]
     if algorithm not in allowed:
-        raise BadRequest(f"{where} has an 'alg' that its type does not have", hint=f"One of {', '.join(allowed)}.")
+        raise BadRequest(
+            f"{where} has an 'alg' that its type does not have",
+            hint=f"One of {', '.join(allowed)}.",
+            reason=Reason.KEY_INVALID,
+        )
     kid = _text(item, "kid", where)
     if len(kid) > MAX_KID:
-        raise BadRequest(f"{where} has a 'kid' of more than {MAX_KID} characters")
+        raise BadRequest(f"{where} has a 'kid' of more than {MAX_KID} characters", reason=Reason.KEY_INVALID)
     public = {name: value for name, value in item.items() if name in ("kty", "crv", "n", "e", "x", "y")}
     if any(not isinstance(value, str) or len(value) > 4096 for value in public.values()):
-        raise BadRequest(f"{where} cannot be read")
+        raise BadRequest(f"{where} cannot be read", reason=Reason.KEY_INVALID)
     try:
         jwk = pyjwt.PyJWK(public, algorithm=algorithm)
     except (pyjwt.PyJWTError, ValueError, TypeError, KeyError):
-        raise BadRequest(f"{where} cannot be read as a {kind[0]} key") from None
+        raise BadRequest(f"{where} cannot be read as a {kind[0]} key", reason=Reason.KEY_INVALID) from None
     if kind[0] == "RSA" and not MIN_RSA_BITS <= jwk.key.key_size <= MAX_RSA_BITS:
-        raise BadRequest(f"{where} must have {MIN_RSA_BITS} to {MAX_RSA_BITS} bits")
+        raise BadRequest(f"{where} must have {MIN_RSA_BITS} to {MAX_RSA_BITS} bits", reason=Reason.KEY_INVALID)
     return VerifyingKey(kid, algorithm, jwk)
 
 
 def _text(item: Mapping[str, Any], name: str, where: str) -> str:
     value = item.get(name, "")
     if not isinstance(value, str):
-        raise BadRequest(f"{where}.{name} is not a text")
+        raise BadRequest(f"{where}.{name} is not a text", reason=Reason.KEY_INVALID)
     return value

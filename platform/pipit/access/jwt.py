@@ -27,7 +27,7 @@ from pipit.access.context import Scope, SecurityContext
 from pipit.access.issuers import accepts_audience, chosen_key, translated
 from pipit.access.jwks import ALGORITHMS, MAX_KID
 from pipit.access.keyring import Keyring, WorkspaceKey
-from pipit.errors import BadRequest, Forbidden
+from pipit.errors import BadRequest, Forbidden, Reason
 
 MAX_TOKEN_BYTES = 16_384
 ALGORITHM = "HS256"
@@ -58,10 +58,14 @@ class Verified:
         if now >= self.keys_until:
             raise invalid_token()
         if now >= self.expires:
-            raise Forbidden("The token has expired", hint="Make a new one with a later 'exp'.")
+            raise Forbidden(
+                "The token has expired", hint="Make a new one with a later 'exp'.", reason=Reason.TOKEN_EXPIRED
+            )
         if now < self.not_before:
             raise Forbidden(
-                "The token is not valid yet", hint="Its 'nbf' is in the future: compare the two clocks."
+                "The token is not valid yet",
+                hint="Its 'nbf' is in the future: compare the two clocks.",
+                reason=Reason.TOKEN_NOT_YET_VALID,
             )
 
 
@@ -73,7 +77,9 @@ def verify(text: str, keyring: Keyring, *, now: float) -> Verified:
     """Raises Forbidden for every token that is not exactly right."""
     if len(text) > MAX_TOKEN_BYTES:
         raise Forbidden(
-            f"The token is longer than {MAX_TOKEN_BYTES} bytes", hint="Put fewer scopes into one token."
+            f"The token is longer than {MAX_TOKEN_BYTES} bytes",
+            hint="Put fewer scopes into one token.",
+            reason=Reason.TOKEN_TOO_LONG,
         )
     header, claims = read_segments(text)
     if header.get("alg") != ALGORITHM:
@@ -184,9 +190,9 @@ def mint(
         text = sign(payload, admin_token)
         verify(text, keyring, now=expires_at - 1)
     except Forbidden as error:
-        raise BadRequest(error.message, hint=error.hint) from None
+        raise BadRequest(error.message, hint=error.hint, reason=Reason.CLAIM_INVALID) from None
     except (TypeError, ValueError, RecursionError):
-        raise BadRequest("The token's values cannot be written as JSON") from None
+        raise BadRequest("The token's values cannot be written as JSON", reason=Reason.CLAIM_INVALID) from None
     return text
 
 
@@ -205,7 +211,7 @@ def invalid_token() -> Forbidden:
         "Invalid token",
         hint="Use a token of this server, or a JWT signed with HS256: the key is the admin token of the "
         "workspace, 'workspace_id' its id, the header only 'alg' and 'typ', and no name stands twice. A JWT of a key "
-        "pair needs a registered key: the 'kid', 'iss' and 'aud' that were registered.",
+        "pair needs a registered key: the 'kid', 'iss' and 'aud' that were registered.", reason=Reason.TOKEN_INVALID,
     )
 
 

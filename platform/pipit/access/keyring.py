@@ -15,7 +15,7 @@ from typing import Any
 from pipit.access.context import Scope, SecurityContext, TokenKind
 from pipit.access.issuers import TrustedIssuer, accepts_audience, check_unambiguous
 from pipit.access.tokens import check_admin_token, digest
-from pipit.errors import BadRequest
+from pipit.errors import BadRequest, Reason
 
 ADMIN_NAME = "workspace admin token"
 
@@ -66,6 +66,7 @@ class Keyring:
                 raise BadRequest(
                     f"The tokens '{found[known].name}' and '{security.name}' have the same text",
                     hint="Each token needs a secret of its own: refresh one of them.",
+                    reason=Reason.TOKEN_SECRET_UNFIT,
                 )
             found[known] = security
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from pipit import jsontext
 from pipit.access.context import Scalar
-from pipit.errors import BadRequest, TooLarge
+from pipit.errors import BadRequest, Reason, TooLarge
 from pipit.templates import RequestValue
 from pipit.templates.parameters import is_reserved
 
@@ -41,12 +41,15 @@ def merge(request: RequestParams, fixed: Mapping[str, Scalar], lists: Container[
     """Name -> the value that the template sees; `lists` names the parameters that take several. Raises BadRequest,
     TooLarge."""
     if len(request.sent) > MAX_PARAMETERS:
-        raise BadRequest(f"The request has more than {MAX_PARAMETERS} parameters")
+        raise BadRequest(f"The request has more than {MAX_PARAMETERS} parameters", reason=Reason.TOO_MANY_PARAMETERS)
     sent: dict[str, list[RequestValue | None]] = {}
     for parameter in request.sent:
         name = parameter.name
         if len(name) > MAX_NAME_CHARACTERS:
-            raise BadRequest(f"The name of a parameter is longer than {MAX_NAME_CHARACTERS} characters")
+            raise BadRequest(
+                f"The name of a parameter is longer than {MAX_NAME_CHARACTERS} characters",
+                reason=Reason.PARAMETER_INVALID,
+            )
         if name in fixed:
             continue
         if name in sent and name not in lists and not is_reserved(name):
@@ -54,6 +57,8 @@ def merge(request: RequestParams, fixed: Mapping[str, Scalar], lists: Container[
                 f"The parameter '{_shown(name)}' is given more than once",
                 hint="Send it once, in the URL or in the body. "
                 "Only a list (Array, split_to_array, columns) takes several values.",
+                reason=Reason.PARAMETER_REPEATED,
+                subject=name,
             )
         sent.setdefault(name, []).append(_request_value(name, parameter.value))
     values: dict[str, RequestValue] = {}
@@ -84,7 +89,7 @@ def _request_value(name: str, value: object) -> RequestValue | None:
     if isinstance(value, list | dict):
         _check_text(name, jsontext.text(value))
         return value
-    raise BadRequest(f"The parameter '{_shown(name)}' has no value")
+    raise BadRequest(f"The parameter '{_shown(name)}' has no value", reason=Reason.PARAMETER_INVALID, subject=name)
 
 
 def _check_text(name: str, text: str) -> str:
@@ -92,7 +97,9 @@ def _check_text(name: str, text: str) -> str:
         size = len(text.encode())
     except UnicodeEncodeError:
         raise BadRequest(
-            f"The parameter '{_shown(name)}' is not valid text: it has half a character"
+            f"The parameter '{_shown(name)}' is not valid text: it has half a character",
+            reason=Reason.PARAMETER_INVALID,
+            subject=name,
         ) from None
     if size > MAX_VALUE_BYTES:
         raise _too_large(name)
@@ -100,7 +107,11 @@ def _check_text(name: str, text: str) -> str:
 
 
 def _too_large(name: str) -> TooLarge:
-    return TooLarge(f"The parameter '{_shown(name)}' is larger than {MAX_VALUE_BYTES} bytes")
+    return TooLarge(
+        f"The parameter '{_shown(name)}' is larger than {MAX_VALUE_BYTES} bytes",
+        reason=Reason.PARAMETER_TOO_LARGE,
+        subject=name,
+    )
 
 
 def _shown(name: str) -> str:

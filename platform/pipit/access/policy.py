@@ -16,7 +16,7 @@ from pipit.access.context import SecurityContext
 from pipit.access.policy_types import Misplaced, check_policy_types
 from pipit.access.values import DATES, digits_of, typed
 from pipit.datafiles.resources import DataSource, RowPolicy
-from pipit.errors import DatafileError, TemplateError
+from pipit.errors import DatafileError, Reason, TemplateError
 from pipit.sql.expressions import ExpressionError, check_condition, columns_in, top_level
 from pipit.sql.lexer import Token, TokenKind
 from pipit.sql.literals import print_literal
@@ -332,6 +332,7 @@ class _Compiler:
             column=max(place.column, 1) + column - 1,
             hint=hint,
             excerpt=self.lines[line - 1] if 0 < line <= len(self.lines) else "",
+            reason=Reason.POLICY_INVALID,
         )
 
 

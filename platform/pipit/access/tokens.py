@@ -18,7 +18,7 @@ from functools import lru_cache
 
 from pipit import jsontext
 from pipit.access.context import Scope
-from pipit.errors import BadRequest
+from pipit.errors import BadRequest, Reason
 
 # HS256 wants a key of at least the hash's size (RFC 7518, 3.2).
 MIN_SECRET_BYTES = 32
@@ -82,11 +82,21 @@ def check_admin_token(token: str, *, of: str = "") -> str:
     name = f"The token '{of}'" if of else "The admin token (PIPIT_ADMIN_TOKEN)"
     hint = "Use a random secret, such as the output of `openssl rand -hex 32`; unset, one is made."
     if len(token.encode("utf-8", "surrogatepass")) < MIN_SECRET_BYTES:
-        raise BadRequest(f"{name} is shorter than {MIN_SECRET_BYTES} bytes", hint=hint)
+        raise BadRequest(
+            f"{name} is shorter than {MIN_SECRET_BYTES} bytes", hint=hint, reason=Reason.TOKEN_SECRET_UNFIT
+        )
     if not _VISIBLE.fullmatch(token):
-        raise BadRequest(f"{name} has a character that an Authorization header cannot carry", hint=hint)
+        raise BadRequest(
+            f"{name} has a character that an Authorization header cannot carry",
+            hint=hint,
+            reason=Reason.TOKEN_SECRET_UNFIT,
+        )
     if token.startswith(("-----BEGIN", "ssh-", "ecdsa-sha2-")):
-        raise BadRequest(f"{name} looks like a public or private key; it must be a random secret", hint=hint)
+        raise BadRequest(
+            f"{name} looks like a public or private key; it must be a random secret",
+            hint=hint,
+            reason=Reason.TOKEN_SECRET_UNFIT,
+        )
     return token
 
 
@@ -99,24 +109,35 @@ def parse_scope(text: str) -> Scope:
         resource, _, filter = text[len(type) + 1 :].partition(":")
         scope = checked_scope(type, resource, filter)
         if text.endswith(":"):  # one scope has one text: texts are compared, and kept
-            raise BadRequest(f"The scope '{text[:200]}' ends with a ':'", hint=f"Write {text.rstrip(':')[:200]}.")
+            raise BadRequest(
+                f"The scope '{text[:200]}' ends with a ':'",
+                hint=f"Write {text.rstrip(':')[:200]}.",
+                reason=Reason.SCOPE_INVALID,
+            )
         return scope
-    raise BadRequest(f"Unknown scope '{text[:200]}'", hint=f"Scopes are {', '.join(SCOPE_TYPES)}.")
+    raise BadRequest(
+        f"Unknown scope '{text[:200]}'", hint=f"Scopes are {', '.join(SCOPE_TYPES)}.", reason=Reason.SCOPE_INVALID
+    )
 
 
 def checked_scope(type: str, resource: str, filter: str = "") -> Scope:
     """A static token's scope, validated."""
     names_one = SCOPE_TYPES.get(type)
     if names_one is None:
-        raise BadRequest(f"Unknown scope '{type[:200]}'", hint=f"Scopes are {', '.join(SCOPE_TYPES)}.")
+        raise BadRequest(
+            f"Unknown scope '{type[:200]}'", hint=f"Scopes are {', '.join(SCOPE_TYPES)}.", reason=Reason.SCOPE_INVALID
+        )
     if names_one and not resource:
-        raise BadRequest(f"The scope {type} needs a resource", hint=f"Write {type}:<name>.")
+        raise BadRequest(
+            f"The scope {type} needs a resource", hint=f"Write {type}:<name>.", reason=Reason.SCOPE_INVALID
+        )
     if not names_one and (resource or filter):
-        raise BadRequest(f"The scope {type} takes no resource")
+        raise BadRequest(f"The scope {type} takes no resource", reason=Reason.SCOPE_INVALID)
     if filter:
         raise BadRequest(
             "A static token cannot carry a filter",
             hint="Only JWTs can: a DATASOURCES:READ scope with 'filter'.",
+            reason=Reason.SCOPE_INVALID,
         )
     return Scope(type, resource)
 

@@ -41,7 +41,7 @@ from pipit.api.answers import JSONResponse
 from pipit.api.broken import BrokenOff
 from pipit.api.compress import Compressed
 from pipit.api.requests import MAX_URL_BYTES, Viewer, whole_number
-from pipit.errors import BadRequest, MethodNotAllowed, NotFound, PipitError, UriTooLong
+from pipit.errors import BadRequest, MethodNotAllowed, NotFound, PipitError, Reason, UriTooLong
 from pipit.server import Config, Server, open_server
 
 log = logging.getLogger("pipit.api")
@@ -272,7 +272,7 @@ async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     ours: PipitError
     if error.status_code == 404:
-        ours = NotFound("Not found", hint="See /docs for the paths that exist.")
+        ours = NotFound("Not found", hint="See /docs for the paths that exist.", reason=Reason.PATH_NOT_FOUND)
     elif error.status_code == 405:
         ours = MethodNotAllowed("Method not allowed", headers=error.headers)
     else:

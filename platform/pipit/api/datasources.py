@@ -12,7 +12,7 @@ from pipit.api.objects import attributes, datasource_object, datasource_of
 from pipit.api.requests import authenticate, server_of
 from pipit.catalog.snapshot import Snapshot
 from pipit.engine import Engine
-from pipit.errors import Forbidden, NotFound
+from pipit.errors import Forbidden, NotFound, Reason
 
 _ONLY_DEPLOYMENTS = "Adding or modifying data sources to this workspace can only be done via deployments"
 
@@ -21,7 +21,9 @@ async def datasources(request: Request) -> Response:
     server = server_of(request)
     security, snapshot = authenticate(request)
     if security.is_tenant:
-        raise Forbidden("A JWT cannot list data sources: their counts are of all tenants")
+        raise Forbidden(
+            "A JWT cannot list data sources: their counts are of all tenants", reason=Reason.WORKSPACE_TOKEN_REQUIRED
+        )
     sizes = await _sizes(server.engine, snapshot)
     wanted = attributes(request, "attrs")
     listed = [
@@ -36,11 +38,13 @@ async def datasource(request: Request) -> Response:
     server = server_of(request)
     security, snapshot = authenticate(request)
     if security.is_tenant:
-        raise Forbidden("A JWT cannot look at data sources: their counts are of all tenants")
+        raise Forbidden(
+            "A JWT cannot look at data sources: their counts are of all tenants", reason=Reason.WORKSPACE_TOKEN_REQUIRED
+        )
     name = datasource_of(snapshot, request.path_params["name"])
     table = snapshot.tables.get(name)
     if table is None or not grants.may_read_datasource(security, name):
-        raise NotFound(f'Data Source "{name[:200]}" does not exist')
+        raise NotFound(f'Data Source "{name[:200]}" does not exist', reason=Reason.DATASOURCE_NOT_FOUND)
     sizes = await _sizes(server.engine, snapshot)
     found = datasource_object(snapshot, table, sizes.get(table.physical, {}), attributes(request, "attrs"))
     return JSONResponse(found)
@@ -51,14 +55,18 @@ async def datafile(request: Request) -> Response:
     grants.require_admin(security)
     table = snapshot.tables.get(request.path_params["name"])
     if table is None:
-        raise NotFound(f'Data Source "{request.path_params["name"][:200]}" does not exist')
+        raise NotFound(
+            f'Data Source "{request.path_params["name"][:200]}" does not exist', reason=Reason.DATASOURCE_NOT_FOUND
+        )
     return PlainTextResponse(table.datasource.text)
 
 
 async def create(request: Request) -> Response:
     """Data sources come from files (the dialect's Forward mode answers exactly this)."""
     authenticate(request)
-    raise Forbidden(_ONLY_DEPLOYMENTS, hint="Add a .datasource file and run `pipit deploy`.")
+    raise Forbidden(
+        _ONLY_DEPLOYMENTS, hint="Add a .datasource file and run `pipit deploy`.", reason=Reason.FOLLOWS_FILES
+    )
 
 
 async def _sizes(engine: Engine, snapshot: Snapshot) -> dict[str, dict[str, int]]:

@@ -21,7 +21,7 @@ from pipit.datafiles.resources import Warning as ProjectWarning
 from pipit.deploy import Outcome
 from pipit.deploy.describe import changes, operation_object
 from pipit.deploy.plan import Cause, Difference, Plan
-from pipit.errors import BadRequest, NotFound, ProjectError
+from pipit.errors import BadRequest, NotFound, ProjectError, Reason
 
 _MAX_FILES = 10_000
 _PARTS = ("data_project://", "data_project_vendored://")
@@ -73,7 +73,9 @@ async def deployment(request: Request) -> Response:
     security, snapshot = authenticate(request)
     grants.require_admin(security)
     if request.path_params["id"] != str(snapshot.deployment):
-        raise NotFound(f"The deployment '{request.path_params['id'][:40]}' does not exist")
+        raise NotFound(
+            f"The deployment '{request.path_params['id'][:40]}' does not exist", reason=Reason.DEPLOYMENT_NOT_FOUND
+        )
     return JSONResponse({"deployment": _live_object(snapshot)})
 
 
@@ -86,7 +88,9 @@ async def files(request: Request) -> Response:
 
 async def _files(request: Request, limit: int) -> dict[str, str]:
     if not request.headers.get("content-type", "").startswith("multipart/form-data"):
-        raise BadRequest("A project is sent as multipart/form-data", hint="Use `pipit deploy`.")
+        raise BadRequest(
+            "A project is sent as multipart/form-data", hint="Use `pipit deploy`.", reason=Reason.BODY_TYPE_UNSUPPORTED
+        )
     found: dict[str, str] = {}
     counted = bounded(request, limit, "project")
     async with counted.form(max_files=_MAX_FILES, max_fields=100, max_part_size=limit) as form:
@@ -96,11 +100,11 @@ async def _files(request: Request, limit: int) -> dict[str, str]:
             raw = await part.read()
             file = _relative(part.filename)
             if file in found:
-                raise BadRequest(f"The file '{file[:200]}' is sent twice")
+                raise BadRequest(f"The file '{file[:200]}' is sent twice", reason=Reason.BODY_INVALID)
             try:
                 found[file] = raw.decode()
             except UnicodeDecodeError:
-                raise BadRequest(f"The file '{file[:200]}' is not UTF-8 text") from None
+                raise BadRequest(f"The file '{file[:200]}' is not UTF-8 text", reason=Reason.BODY_INVALID) from None
     return found
 
 
@@ -109,7 +113,7 @@ def _relative(filename: str) -> str:
     filename = unquote(filename)  # some clients send `datasources%2Fx.datasource`
     parts = filename.replace("\\", "/").split("/")
     if filename.startswith("/") or ".." in parts or "\0" in filename:
-        raise BadRequest(f"The file name '{filename[:200]}' leaves the project")
+        raise BadRequest(f"The file name '{filename[:200]}' leaves the project", reason=Reason.BODY_INVALID)
     return "/".join(p for p in parts if p not in ("", "."))
 
 
@@ -163,6 +167,7 @@ def _feedback(warning: ProjectWarning) -> dict[str, Any]:
         "line": warning.line,
         "column": warning.column,
         "text": warning.message,
+        "kind": warning.kind or "",
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from html import escape
 
 from starlette.requests import Request
@@ -10,6 +11,7 @@ from starlette.routing import Route
 
 from pipit import __version__
 from pipit.errors import PipitError
+from pipit.reasons import Reason
 
 _STYLE = (
     "body{font:16px/1.5 system-ui,sans-serif;max-width:46rem;margin:2rem auto;padding:0 1rem;color-scheme:light dark}"
@@ -35,11 +37,22 @@ async def errors(request: Request) -> Response:
         f"<dd>{escape(' '.join((kind.__doc__ or '').split()))}</dd>"
         for kind in error_classes()
     )
+    reasons = "".join(
+        f'<dt id="reason-{reason.value}"><code>{reason.value}</code></dt>'
+        f"<dd>{_html(reason.cause)}. {_html(reason.remedy)}.</dd>"
+        for reason in Reason
+    )
     body = (
-        "<h1>Errors</h1><p>Every error is a JSON object with <code>error</code>, "
-        f"<code>code</code>, <code>documentation</code> and, often, <code>hint</code>.</p><dl>{items}</dl>"
+        "<h1>Errors</h1><p>Every error is a JSON object with <code>error</code>, <code>reason</code>, "
+        "<code>code</code>, <code>documentation</code> and, often, <code>hint</code>.</p>"
+        f"<h2>Codes</h2><dl>{items}</dl><h2>Reasons</h2><dl>{reasons}</dl>"
     )
     return HTMLResponse(_page("Pipit: errors", body))
+
+
+def _html(text: str) -> str:
+    """Of the little Markdown that the texts of reasons have: code, and links, whose pages are not served here."""
+    return re.sub("`([^`]+)`", r"<code>\1</code>", re.sub(r"\[([^\]]+)\]\([^)]+\)", r"\1", escape(text)))
 
 
 async def index(request: Request) -> Response:

@@ -17,7 +17,7 @@ from pipit.api.requests import authenticate, parameters, server_of
 from pipit.catalog.snapshot import Snapshot
 from pipit.catalog.state import EnvironmentRow
 from pipit.deploy import EnvironmentOutcome
-from pipit.errors import BadRequest, PipitError
+from pipit.errors import BadRequest, PipitError, Reason
 from pipit.server import Server
 
 
@@ -51,6 +51,7 @@ async def remove(request: Request) -> Response:
         raise BadRequest(
             "Deleting an environment deletes its database with all of its rows",
             hint="Add confirm=true if that is what you want.",
+            reason=Reason.CONFIRMATION_MISSING,
         )
     await server_of(request).deployer.remove_environment(snapshot.workspace.id, name)
     return JSONResponse({"ok": True})

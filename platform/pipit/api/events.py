@@ -11,7 +11,7 @@ from pipit.access.context import Scope, SecurityContext
 from pipit.access.tokens import digest
 from pipit.api.answers import JSONResponse
 from pipit.api.requests import authenticate, bounded, query_pairs, server_of, token_of
-from pipit.errors import BadRequest, NotFound
+from pipit.errors import BadRequest, NotFound, Reason
 from pipit.ingest import read_body, target_of
 
 _TRUE = frozenset({"true", "1", "yes"})
@@ -23,17 +23,36 @@ async def events(request: Request) -> Response:
     query: dict[str, str] = {}
     for name, value in query_pairs(request):
         if name in ("name", "format", "wait") and query.setdefault(name, value) != value:
-            raise BadRequest(f"The parameter '{name}' is given twice with different values")
+            raise BadRequest(
+                f"The parameter '{name}' is given twice with different values",
+                reason=Reason.PARAMETER_REPEATED,
+                subject=name,
+            )
     if not query.get("name"):
-        raise BadRequest("The parameter 'name' is missing", hint="POST /v0/events?name=<data source>")
+        raise BadRequest(
+            "The parameter 'name' is missing",
+            hint="POST /v0/events?name=<data source>",
+            reason=Reason.PARAMETER_MISSING,
+            subject="name",
+        )
     format = query.get("format", "ndjson").lower()
     if format not in ("ndjson", "json"):
-        raise BadRequest(f"The format '{format[:40]}' is not supported", hint="Use ndjson or json.")
+        raise BadRequest(
+            f"The format '{format[:40]}' is not supported",
+            hint="Use ndjson or json.",
+            reason=Reason.FORMAT_UNSUPPORTED,
+            subject=format,
+        )
     name = query["name"]
     table = snapshot.datasource(name)
     values = grants.append(security, table.name if table else name, exists=table is not None)
     if table is None:
-        raise NotFound(f'Data Source "{name[:200]}" does not exist', hint="Deploy it first.")
+        raise NotFound(
+            f'Data Source "{name[:200]}" does not exist',
+            hint="Deploy it first.",
+            reason=Reason.DATASOURCE_NOT_FOUND,
+            subject=name,
+        )
     await server.deployer.appends.check(snapshot, table, security, values)
     wait = query.get("wait", "false").lower() in _TRUE
     limit = server.config.max_event_bytes

@@ -20,7 +20,7 @@ from pipit.api.answers import JSONResponse
 from pipit.api.objects import pipe_of
 from pipit.api.requests import authenticate, read_body, server_of, viewer_of
 from pipit.catalog.snapshot import Snapshot
-from pipit.errors import BadRequest, Forbidden
+from pipit.errors import BadRequest, Forbidden, Reason
 from pipit.query.formats import JSON
 from pipit.query.plan import Plan
 from pipit.query.queries import PipeQuery, Read
@@ -41,12 +41,12 @@ async def explain(request: Request) -> Response:
     try:
         asked = msgspec.json.decode(await read_body(request, server.config.max_body_bytes), type=_Explain)
     except msgspec.MsgspecError as error:
-        raise BadRequest(f"The body does not say what to explain: {error}") from None
+        raise BadRequest(f"The body does not say what to explain: {error}", reason=Reason.BODY_INVALID) from None
     viewer = security
     if asked.token:
         viewer, snapshot = viewer_of(server, asked.token)
         if viewer.workspace_id != security.workspace_id:
-            raise Forbidden("The token to explain for belongs to another workspace")
+            raise Forbidden("The token to explain for belongs to another workspace", reason=Reason.TOKEN_ELSEWHERE)
     read = Read(snapshot, viewer, pipe_query(snapshot, asked.pipe, asked.parameters))
     plan = await server.reader.prepare(read)
     return JSONResponse(explained(plan))

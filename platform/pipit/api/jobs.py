@@ -18,7 +18,7 @@ from pipit.api.answers import JSONResponse
 from pipit.api.objects import pipe_object, pipe_of
 from pipit.api.requests import authenticate, parameters, server_of
 from pipit.datafiles.resources import Node
-from pipit.errors import BadRequest
+from pipit.errors import BadRequest, Reason
 from pipit.jobs import KINDS, STATUSES, Job
 from pipit.jobs.schedule import copies
 
@@ -94,7 +94,7 @@ def _shown(request: Request, job: Job) -> dict[str, Any]:
 
 def _check_flag(controls: Mapping[str, str], name: str) -> None:
     if controls.get(name, "").lower() not in ("", "true", "false", "1", "0"):
-        raise BadRequest(f"The parameter '{name}' is true or false")
+        raise BadRequest(f"The parameter '{name}' is true or false", reason=Reason.PARAMETER_INVALID, subject=name)
 
 
 def _check_fraction(controls: Mapping[str, str], name: str) -> None:
@@ -103,7 +103,12 @@ def _check_fraction(controls: Mapping[str, str], name: str) -> None:
     except ValueError:
         found = 0.0
     if not 0 < found <= 1:
-        raise BadRequest(f"The parameter '{name}' is a number above 0, at most 1", hint="0.1 is a tenth of the rows.")
+        raise BadRequest(
+            f"The parameter '{name}' is a number above 0, at most 1",
+            hint="0.1 is a tenth of the rows.",
+            reason=Reason.PARAMETER_INVALID,
+            subject=name,
+        )
 
 
 async def all_copies(request: Request) -> Response:
@@ -145,9 +150,19 @@ async def jobs(request: Request) -> Response:
     grants.run_jobs(security)
     kind, status = request.query_params.get("kind", ""), request.query_params.get("status", "")
     if status and status not in STATUSES:
-        raise BadRequest(f"'{status[:40]}' is not a status of a job", hint=f"One of {', '.join(STATUSES)}.")
+        raise BadRequest(
+            f"'{status[:40]}' is not a status of a job",
+            hint=f"One of {', '.join(STATUSES)}.",
+            reason=Reason.PARAMETER_INVALID,
+            subject="status",
+        )
     if kind and not kind.replace("_", "").isalnum():
-        raise BadRequest("The parameter 'kind' is not a kind of job", hint=f"There are {', '.join(KINDS)}.")
+        raise BadRequest(
+            "The parameter 'kind' is not a kind of job",
+            hint=f"There are {', '.join(KINDS)}.",
+            reason=Reason.PARAMETER_INVALID,
+            subject="kind",
+        )
     found = server_of(request).jobs.listed(snapshot, kind=kind, status=status)
     return JSONResponse({"jobs": [_shown(request, job) for job in found]})
 

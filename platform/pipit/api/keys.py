@@ -20,7 +20,7 @@ from pipit.access.jwt import missing_keys
 from pipit.api.answers import JSONResponse
 from pipit.api.requests import authenticate, read_body, server_of, token_of
 from pipit.catalog.snapshot import Snapshot
-from pipit.errors import BadRequest, NotFound, PipitError
+from pipit.errors import BadRequest, NotFound, PipitError, Reason
 
 
 async def list_keys(request: Request) -> Response:
@@ -41,7 +41,9 @@ async def key(request: Request) -> Response:
         try:
             document = strict_object(await read_body(request, server.config.max_body_bytes))
         except ValueError:
-            raise BadRequest("The body must be a JSON object in which no name stands twice") from None
+            raise BadRequest(
+                "The body must be a JSON object in which no name stands twice", reason=Reason.BODY_INVALID
+            ) from None
         document.pop("known_keys", None)  # as GET shows it, it may be sent back
         issuer = read_issuer(document, name)
         await credentials.put_issuer(id, issuer)
@@ -49,7 +51,12 @@ async def key(request: Request) -> Response:
             await credentials.fetched.learn([issuer.jwks_url])
         return JSONResponse(_key_object(request, snapshot, issuer))
     if name not in credentials.issuers(id):
-        raise NotFound(f"There is no key '{name[:80]}'", hint="GET /v0/workspace/keys lists those that there are.")
+        raise NotFound(
+            f"There is no key '{name[:80]}'",
+            hint="GET /v0/workspace/keys lists those that there are.",
+            reason=Reason.KEY_NOT_FOUND,
+            subject=name,
+        )
     if request.method == "DELETE":
         await credentials.delete_issuer(id, name)
         return JSONResponse({"ok": True})

@@ -35,7 +35,7 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from pipit.api.broken import BrokenOff
-from pipit.errors import Unavailable
+from pipit.errors import Reason, Unavailable
 
 _BODYLESS = (b"GET", b"HEAD", b"OPTIONS", b"DELETE")  # no route asks for a body of theirs
 _MAX_URL_BYTES = 64_000  # httptools itself gives up at 65,535
@@ -78,7 +78,9 @@ def bind(host: str, port: int) -> socket.socket:
     try:
         found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (socket.gaierror, OverflowError, UnicodeError):
-        raise Unavailable(f"'{host}' is not an address of this machine", hint="Try --host 127.0.0.1.") from None
+        raise Unavailable(
+            f"'{host}' is not an address of this machine", hint="Try --host 127.0.0.1.", reason=Reason.PORT_UNUSABLE
+        ) from None
     family, kind, protocol, _, address = sorted(found, key=lambda one: one[0] != socket.AF_INET)[0]
     opened = socket.socket(family, kind, protocol)
     try:
@@ -405,11 +407,16 @@ class _BoundedProtocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         status, message = self._refusal or (400, b"The request is not valid HTTP")
-        reason, code = _REFUSALS[status]
-        body = b'{"error":"%b","documentation":"/docs/errors.html#%b","code":"%b"}' % (message, code, code)
+        phrase, code, reason = _REFUSALS[status]
+        body = b'{"error":"%b","documentation":"/docs/errors.html#%b","code":"%b","reason":"%b"}' % (
+            message,
+            code,
+            code,
+            reason.value.encode(),
+        )
         self.transport.write(
             b"HTTP/1.1 %d %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%b"
-            % (status, reason, len(body), body)
+            % (status, phrase, len(body), body)
         )
         self.transport.close()
 
@@ -429,11 +436,11 @@ async def _break_off(
 
 
 _REFUSALS = {
-    400: (b"Bad Request", b"bad_request"),
-    408: (b"Request Timeout", b"bad_request"),
-    414: (b"URI Too Long", b"uri_too_long"),
-    431: (b"Request Header Fields Too Large", b"bad_request"),
-    503: (b"Service Unavailable", b"unavailable"),
+    400: (b"Bad Request", b"bad_request", Reason.REQUEST_NOT_HTTP),
+    408: (b"Request Timeout", b"bad_request", Reason.REQUEST_TOO_SLOW),
+    414: (b"URI Too Long", b"uri_too_long", Reason.URL_TOO_LONG),
+    431: (b"Request Header Fields Too Large", b"bad_request", Reason.HEADERS_TOO_LARGE),
+    503: (b"Service Unavailable", b"unavailable", Reason.SERVER_BUSY),
 }
 
 
@@ -441,13 +448,19 @@ def _cannot_bind(host: str, port: int, error: OSError) -> Unavailable:
     if error.errno == errno.EADDRINUSE:
         return Unavailable(
             f"Port {port} is taken on {host}: another program listens there",
-            hint="Stop it, or choose another port with --port.",
+            hint="Stop it, or choose another port with --port.", reason=Reason.PORT_UNUSABLE,
         )
     if error.errno == errno.EACCES:
-        return Unavailable(f"Port {port} is not allowed for this user", hint="Choose one above 1023 with --port.")
+        return Unavailable(
+            f"Port {port} is not allowed for this user",
+            hint="Choose one above 1023 with --port.",
+            reason=Reason.PORT_UNUSABLE,
+        )
     if error.errno == errno.EADDRNOTAVAIL:
-        return Unavailable(f"'{host}' is not an address of this machine", hint="Try --host 127.0.0.1.")
-    return Unavailable(f"Cannot listen on {host}:{port}: {error.strerror}")
+        return Unavailable(
+            f"'{host}' is not an address of this machine", hint="Try --host 127.0.0.1.", reason=Reason.PORT_UNUSABLE
+        )
+    return Unavailable(f"Cannot listen on {host}:{port}: {error.strerror}", reason=Reason.PORT_UNUSABLE)
 
 
 @contextlib.asynccontextmanager

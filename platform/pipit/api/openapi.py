@@ -41,6 +41,7 @@ def document(
                     "properties": {
                         "error": {"type": "string"},
                         "code": {"type": "string"},
+                        "reason": {"type": "string"},
                         "documentation": {"type": "string"},
                         "hint": {"type": "string"},
                         "parameter": {"type": "string"},

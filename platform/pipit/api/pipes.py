@@ -17,7 +17,7 @@ from pipit.api.origin import log_refusals, read_of
 from pipit.api.requests import authenticate, parameters, server_of
 from pipit.api.responses import ReadResponse
 from pipit.catalog.snapshot import CompiledPipe, Snapshot
-from pipit.errors import BadRequest, NotFound
+from pipit.errors import BadRequest, NotFound, Reason
 from pipit.query.formats import EXTENSIONS, output_settings
 from pipit.query.queries import PipeQuery
 
@@ -39,6 +39,8 @@ async def endpoint(request: Request) -> Response:
         raise NotFound(
             f"The format '{extension[:40]}' does not exist",
             hint=f"Use one of {', '.join(sorted(EXTENSIONS))}.",
+            reason=Reason.FORMAT_UNSUPPORTED,
+            subject=extension,
         )
     params, controls = await parameters(request, server.config.max_body_bytes)
     settings = output_settings((p.name, p.value) for p in params.sent)
@@ -63,7 +65,7 @@ async def pipe(request: Request) -> Response:
     name = pipe_of(snapshot, request.path_params["file"])
     found = snapshot.pipes.get(name)
     if found is None or not grants.may_read_pipe(security, name):
-        raise NotFound(f"Pipe '{name[:200]}' not found")
+        raise NotFound(f"Pipe '{name[:200]}' not found", reason=Reason.PIPE_NOT_FOUND)
     return JSONResponse(_shown(request, security, snapshot, found))
 
 
@@ -79,7 +81,7 @@ async def pipe_or_endpoint(request: Request) -> Response:
     if "." in request.path_params["file"]:
         return await endpoint(request)
     if request.method == "POST":
-        raise BadRequest("Pipes change only by deployments", hint="pipit deploy")
+        raise BadRequest("Pipes change only by deployments", hint="pipit deploy", reason=Reason.FOLLOWS_FILES)
     return await pipe(request)
 
 
@@ -89,7 +91,7 @@ async def datafile(request: Request) -> Response:
     grants.require_admin(security)
     found = snapshot.pipes.get(request.path_params["name"])
     if found is None:
-        raise NotFound(f"Pipe '{request.path_params['name'][:200]}' not found")
+        raise NotFound(f"Pipe '{request.path_params['name'][:200]}' not found", reason=Reason.PIPE_NOT_FOUND)
     return PlainTextResponse(found.pipe.text)
 
 

@@ -23,7 +23,7 @@ from pipit.access.params import Parameter, RequestParams
 from pipit.access.tokens import digest
 from pipit.api.objects import datasource_of, is_resource_id, pipe_of
 from pipit.catalog.snapshot import Snapshot
-from pipit.errors import BadRequest, TooLarge
+from pipit.errors import BadRequest, Reason, TooLarge
 from pipit.server import Server
 
 MAX_URL_BYTES = 8 * 1024
@@ -112,7 +112,7 @@ async def parameters(
     if body and request.method in ("POST", "PUT"):
         found += await _body_parameters(request, limit)
     if len(found) > MAX_PARAMETERS:
-        raise BadRequest(f"More than {MAX_PARAMETERS} parameters")
+        raise BadRequest(f"More than {MAX_PARAMETERS} parameters", reason=Reason.TOO_MANY_PARAMETERS)
     controls: dict[str, str] = {}
     for parameter in found:
         if parameter.name in reserved:
@@ -124,7 +124,9 @@ async def parameters(
 def bounded(request: Request, limit: int, what: str = "body") -> Request:
     """The same request; whoever reads its body gets TooLarge as soon as it is known to exceed `limit` bytes."""
     size = 0
-    refusal = TooLarge(f"The {what} is larger than {limit} bytes", hint="Send it in parts.")
+    refusal = TooLarge(
+        f"The {what} is larger than {limit} bytes", hint="Send it in parts.", reason=Reason.BODY_TOO_LARGE
+    )
 
     async def receive() -> Message:
         nonlocal size
@@ -167,10 +169,11 @@ async def _body_parameters(request: Request, limit: int) -> list[Parameter]:
         try:
             return [Parameter("form", k, v) for k, v in _pairs(body.decode())]
         except UnicodeDecodeError:
-            raise BadRequest("The form body is not valid UTF-8") from None
+            raise BadRequest("The form body is not valid UTF-8", reason=Reason.BODY_INVALID) from None
     raise BadRequest(
         f"Parameters cannot be read from a body of type '{kind[:80]}'",
         hint="Send application/json or application/x-www-form-urlencoded.",
+        reason=Reason.BODY_TYPE_UNSUPPORTED,
     )
 
 
@@ -178,9 +181,9 @@ def _pairs(text: str) -> list[tuple[str, str]]:
     try:
         return parse_qsl(text, keep_blank_values=True, max_num_fields=MAX_PARAMETERS, errors="strict")
     except UnicodeDecodeError:
-        raise BadRequest("A parameter is not valid UTF-8") from None
+        raise BadRequest("A parameter is not valid UTF-8", reason=Reason.PARAMETER_INVALID) from None
     except ValueError:
-        raise BadRequest(f"More than {MAX_PARAMETERS} parameters") from None
+        raise BadRequest(f"More than {MAX_PARAMETERS} parameters", reason=Reason.TOO_MANY_PARAMETERS) from None
 
 
 class _Pairs(list[tuple[str, Any]]):
@@ -191,9 +194,9 @@ def _json_pairs(body: bytes) -> list[tuple[str, Any]]:
     try:
         value = json.loads(body, object_pairs_hook=_Pairs, parse_constant=_no_number, parse_float=_finite)
     except (ValueError, RecursionError):
-        raise BadRequest("The body is not valid JSON") from None
+        raise BadRequest("The body is not valid JSON", reason=Reason.BODY_INVALID) from None
     if not isinstance(value, _Pairs):
-        raise BadRequest("The JSON body must be an object of parameters")
+        raise BadRequest("The JSON body must be an object of parameters", reason=Reason.BODY_INVALID)
     return [(name, _plain(member, 1)) for name, member in value]
 
 
@@ -211,7 +214,7 @@ def _plain(value: Any, depth: int) -> Any:
     if not isinstance(value, list):
         return value
     if depth > MAX_JSON_DEPTH:
-        raise BadRequest(f"The JSON body is nested more than {MAX_JSON_DEPTH} deep")
+        raise BadRequest(f"The JSON body is nested more than {MAX_JSON_DEPTH} deep", reason=Reason.BODY_INVALID)
     if isinstance(value, _Pairs):
         return {k: _plain(v, depth + 1) for k, v in value}
     return [_plain(v, depth + 1) for v in value]

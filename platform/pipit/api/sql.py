@@ -9,7 +9,7 @@ from starlette.routing import Route
 from pipit.api.origin import log_refusals, read_of
 from pipit.api.requests import authenticate, parameters, read_body, server_of
 from pipit.api.responses import ReadResponse
-from pipit.errors import BadRequest
+from pipit.errors import BadRequest, Reason
 from pipit.query import tenant_sql
 from pipit.query.formats import JSON, TSV, output_settings
 from pipit.query.queries import QUERY_API, SqlQuery
@@ -32,7 +32,12 @@ async def sql(request: Request) -> Response:
     )
     text = text if text.strip() else controls.get("q", "")
     if not text.strip():
-        raise BadRequest("The parameter 'q' is missing", hint="GET /v0/sql?q=SELECT ...")
+        raise BadRequest(
+            "The parameter 'q' is missing",
+            hint="GET /v0/sql?q=SELECT ...",
+            reason=Reason.PARAMETER_MISSING,
+            subject="q",
+        )
     # Without a FORMAT clause: JSON for a client that asks for it, else the engine's own default.
     default = JSON if "application/json" in request.headers.get("accept", "") else TSV
     query = SqlQuery(
@@ -49,7 +54,7 @@ def _text(raw: bytes) -> str:
     try:
         return raw.decode()
     except UnicodeDecodeError:
-        raise BadRequest("The SQL text is not valid UTF-8") from None
+        raise BadRequest("The SQL text is not valid UTF-8", reason=Reason.BODY_INVALID) from None
 
 
 routes = [Route("/v0/sql", sql, methods=["GET", "POST"])]

@@ -28,7 +28,7 @@ from pipit.api.requests import authenticate, query_pairs, read_body, server_of, 
 from pipit.api.token_warnings import warnings_of
 from pipit.catalog.snapshot import Snapshot
 from pipit.catalog.state import TokenRow
-from pipit.errors import BadRequest, Conflict, Forbidden
+from pipit.errors import BadRequest, Conflict, Forbidden, Reason
 
 _ADMIN_SCOPES = frozenset({"ADMIN", "ADMIN_USER"})
 _MAX_FIELDS = 2_000
@@ -45,12 +45,12 @@ class _Wanted:
     def text(self, name: str) -> str | None:
         value = self.fields.get(name)
         if value is not None and not isinstance(value, str):
-            raise BadRequest(f"'{name}' must be a text")
+            raise BadRequest(f"'{name}' must be a text", reason=Reason.PARAMETER_INVALID, subject=name)
         return value
 
     def add(self, name: str, value: Any) -> None:
         if name in self.fields:
-            raise BadRequest(f"The parameter '{name}' is given twice")
+            raise BadRequest(f"The parameter '{name}' is given twice", reason=Reason.PARAMETER_REPEATED, subject=name)
         self.fields[name] = value
 
 
@@ -67,16 +67,19 @@ async def _wanted(request: Request) -> _Wanted:
             try:
                 wanted.document = strict_object(body)
             except ValueError:
-                raise BadRequest("The body must be a JSON object in which no name stands twice") from None
+                raise BadRequest(
+                    "The body must be a JSON object in which no name stands twice", reason=Reason.BODY_INVALID
+                ) from None
         elif kind in ("application/x-www-form-urlencoded", ""):
             try:
                 pairs = [*pairs, *parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=_MAX_FIELDS)]
             except ValueError:
-                raise BadRequest("The form body cannot be read") from None
+                raise BadRequest("The form body cannot be read", reason=Reason.BODY_INVALID) from None
         else:
             raise BadRequest(
                 f"A token cannot be read from a body of type '{kind[:80]}'",
                 hint="Send application/json or application/x-www-form-urlencoded.",
+                reason=Reason.BODY_TYPE_UNSUPPORTED,
             )
     for name, value in pairs:
         if name == "scope":
@@ -96,7 +99,12 @@ def _static_scopes(wanted: _Wanted) -> list[str] | None:
         if listed is None:
             continue
         if not isinstance(listed, list):
-            raise BadRequest(f"'{name}' must be a list", hint='Such as ["PIPES:READ:top_pages"].')
+            raise BadRequest(
+                f"'{name}' must be a list",
+                hint='Such as ["PIPES:READ:top_pages"].',
+                reason=Reason.PARAMETER_INVALID,
+                subject=name,
+            )
         found = [*(found or []), *(_scope_text(item) for item in listed)]
     if found is not None:
         for scope in found:
@@ -108,10 +116,10 @@ def _scope_text(item: object) -> str:
     if isinstance(item, str):
         return item
     if not isinstance(item, dict) or not item.keys() <= {"type", "resource", "filter"}:
-        raise BadRequest("A scope is a text, or an object with 'type' and 'resource'")
+        raise BadRequest("A scope is a text, or an object with 'type' and 'resource'", reason=Reason.SCOPE_INVALID)
     type, resource, filter = (item.get(name) or "" for name in ("type", "resource", "filter"))
     if not (isinstance(type, str) and isinstance(resource, str) and isinstance(filter, str)):
-        raise BadRequest("'type' and 'resource' of a scope are texts")
+        raise BadRequest("'type' and 'resource' of a scope are texts", reason=Reason.SCOPE_INVALID)
     scope = checked_scope(type, resource, filter)
     return f"{scope.type}:{scope.resource}" if scope.resource else scope.type
 
@@ -139,12 +147,18 @@ async def create_token(request: Request) -> Response:
         return JSONResponse({"token": made} | await _warnings(request, made))
     for name in ("context", "limits"):
         if name in wanted.document:
-            raise BadRequest(f"A static token takes no '{name}'", hint="For a JWT give 'expiration_time'.")
+            raise BadRequest(
+                f"A static token takes no '{name}'",
+                hint="For a JWT give 'expiration_time'.",
+                reason=Reason.PARAMETER_INVALID,
+                subject=name,
+            )
     scopes = _static_scopes(wanted)
     if not wanted.text("name") or not scopes:
         raise BadRequest(
             "The parameters 'name' and 'scope' are needed",
             hint="Such as name=dashboards&scope=PIPES:READ:top_pages; with 'expiration_time' it is a JWT.",
+            reason=Reason.PARAMETER_MISSING,
         )
     _check_scopes(security, scopes)
     row = await server_of(request).catalog.credentials.create(
@@ -174,6 +188,7 @@ async def token(request: Request) -> Response:
         raise Conflict(
             "The workspace admin token cannot be changed or deleted",
             hint=f"POST /v0/tokens/{id}/refresh gives it a new secret.",
+            reason=Reason.TOKEN_PROTECTED,
         )
     row = credentials.find(id, reference)
     # Whoever holds a token may look at it: it tells them nothing that they could not try out.
@@ -221,17 +236,25 @@ def _minted(snapshot: Snapshot, wanted: _Wanted) -> str:
         expires = whole_number(expires, LAST_SECOND) if isinstance(expires, str) else None
     name = wanted.text("name")
     if not name or expires is None:
-        raise BadRequest("The parameters 'name' and 'expiration_time' (seconds since 1970) are needed")
+        raise BadRequest(
+            "The parameters 'name' and 'expiration_time' (seconds since 1970) are needed",
+            reason=Reason.PARAMETER_MISSING,
+        )
     if expires <= time.time():
-        raise BadRequest("The parameter 'expiration_time' is past", hint="Give a later second: `date +%s` plus 3600.")
+        raise BadRequest(
+            "The parameter 'expiration_time' is past",
+            hint="Give a later second: `date +%s` plus 3600.",
+            reason=Reason.PARAMETER_INVALID,
+            subject="expiration_time",
+        )
     if wanted.scopes is not None:
-        raise BadRequest("The scopes of a JWT stand in the JSON body, as 'scopes'")
+        raise BadRequest("The scopes of a JWT stand in the JSON body, as 'scopes'", reason=Reason.BODY_INVALID)
     try:
         scopes, context = read_scopes(wanted.document.get("scopes")), read_context(wanted.document.get("context") or {})
         rps = read_rps(wanted.document.get("limits"))
         environment = read_environment(wanted.fields["environment"]) if "environment" in wanted.fields else ""
     except Forbidden as error:
-        raise BadRequest(error.message, hint=error.hint) from None
+        raise BadRequest(error.message, hint=error.hint, reason=Reason.CLAIM_INVALID) from None
     workspace = snapshot.workspace
     return mint(
         workspace.id,
@@ -262,7 +285,9 @@ def _makes_an_admin(scopes: Iterable[str]) -> bool:
 def _check_scopes(security: SecurityContext, scopes: list[str] | tuple[()]) -> None:
     if not security.manages_workspace and _makes_an_admin(scopes):
         raise Forbidden(
-            f"The token '{security.name}' cannot make an admin's token", hint="Use the workspace's admin token."
+            f"The token '{security.name}' cannot make an admin's token",
+            hint="Use the workspace's admin token.",
+            reason=Reason.ADMIN_REQUIRED,
         )
 
 
@@ -272,7 +297,9 @@ def _is_admin_token(snapshot: Snapshot, reference: str) -> bool:
 
 
 def _unknown() -> Forbidden:
-    return Forbidden("Token has not enough permissions to get information about this token")
+    return Forbidden(
+        "Token has not enough permissions to get information about this token", reason=Reason.ADMIN_REQUIRED
+    )
 
 
 def _object(row: TokenRow) -> dict[str, object]:

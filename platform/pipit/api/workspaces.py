@@ -17,14 +17,14 @@ from pipit.api.requests import authenticate, parameters, read_body, server_of
 from pipit.catalog.catalog import Catalog
 from pipit.catalog.snapshot import Workspace
 from pipit.catalog.state import DEFAULT_WORKSPACE, SecretRow, WorkspaceSettings
-from pipit.errors import BadRequest, Forbidden, NotFound
+from pipit.errors import BadRequest, Forbidden, NotFound, Reason
 
 
 async def workspace(request: Request) -> Response:
     """GET /v0|v1/workspace: the workspace of the token."""
     security, snapshot = authenticate(request)
     if security.is_tenant:
-        raise Forbidden("A JWT cannot look at the workspace")
+        raise Forbidden("A JWT cannot look at the workspace", reason=Reason.WORKSPACE_TOKEN_REQUIRED)
     return JSONResponse(
         _workspace_object(snapshot.workspace) | {"scope": "admin" if security.manages_workspace else "user"}
     )
@@ -60,6 +60,7 @@ async def delete_workspace(request: Request) -> Response:
         raise BadRequest(
             f"The workspace '{workspace.name}' is deleted with all of its rows",
             hint=f"Send confirmation={workspace.name} if that is what you want.",
+            reason=Reason.CONFIRMATION_MISSING,
         )
     await server.deployer.remove_workspace(workspace.id)
     return JSONResponse(_workspace_object(workspace))
@@ -77,7 +78,9 @@ async def settings(request: Request) -> Response:
             changed = msgspec.convert(wanted, WorkspaceSettings)
         except ValueError as error:
             raise BadRequest(
-                f"The settings cannot be read: {error}", hint=f"Send a JSON object; there are {', '.join(now)}."
+                f"The settings cannot be read: {error}",
+                hint=f"Send a JSON object; there are {', '.join(now)}.",
+                reason=Reason.BODY_INVALID,
             ) from None
         await server.catalog.put_settings(snapshot.workspace.id, changed)
         now = msgspec.to_builtins(changed)
@@ -97,7 +100,7 @@ async def create_variable(request: Request) -> Response:
     server = server_of(request)
     _, controls = await parameters(request, server.config.max_body_bytes, reserved=("name", "value", "type"))
     if "name" not in controls or "value" not in controls:
-        raise BadRequest("The parameters 'name' and 'value' are both needed")
+        raise BadRequest("The parameters 'name' and 'value' are both needed", reason=Reason.PARAMETER_MISSING)
     row = await server.catalog.put_secret(snapshot.workspace.id, controls["name"], controls["value"])
     return JSONResponse(_variable_object(row))
 
@@ -109,7 +112,11 @@ async def variable(request: Request) -> Response:
     name = request.path_params["name"]
     known = {r.name: r for r in server.catalog.secrets(snapshot.workspace.id)}
     if name not in known:
-        raise NotFound("Not found" if request.method == "GET" else "Variable not found")
+        raise NotFound(
+            "Not found" if request.method == "GET" else "Variable not found",
+            reason=Reason.SECRET_NOT_FOUND,
+            subject=name,
+        )
     if request.method == "GET":
         return JSONResponse(_variable_object(known[name]))
     if request.method == "DELETE":
@@ -117,7 +124,7 @@ async def variable(request: Request) -> Response:
         return JSONResponse({"ok": True})
     _, controls = await parameters(request, server.config.max_body_bytes, reserved=("value",))
     if "value" not in controls:
-        raise BadRequest("The parameter 'value' is missing")
+        raise BadRequest("The parameter 'value' is missing", reason=Reason.PARAMETER_MISSING, subject="value")
     return JSONResponse(
         _variable_object(await server.catalog.put_secret(snapshot.workspace.id, name, controls["value"]))
     )
@@ -126,7 +133,7 @@ async def variable(request: Request) -> Response:
 def _require_server_admin(catalog: Catalog, security: SecurityContext) -> None:
     grants.require_admin(security)
     if catalog.snapshot(security.workspace_id).workspace.name != DEFAULT_WORKSPACE:
-        raise Forbidden("Only the default workspace's admin token manages workspaces")
+        raise Forbidden("Only the default workspace's admin token manages workspaces", reason=Reason.ADMIN_REQUIRED)
 
 
 def _workspace_object(workspace: Workspace) -> dict[str, Any]:

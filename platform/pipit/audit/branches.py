@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
 
@@ -215,7 +215,7 @@ def render_all(
     """All texts of the endpoint. `fixed` values stand in every try; so do those of `left_out`, where None is absent."""
     given: dict[str, RequestValue] = {**(fixed or {}), **(left_out or {})}
     texts: dict[tuple[object, ...], Rendering] = {}
-    refusals: dict[str, Refusal] = {}
+    refusals: dict[Hashable, Refusal] = {}
     reached: set[Branch] = set()
     seen: set[tuple[tuple[str, str], ...]] = set()
     complete = True
@@ -238,8 +238,8 @@ def render_all(
             texts.setdefault(key, tried)
             return key
         if isinstance(tried, Refusal):
-            refusals.setdefault(tried.error.message, tried)
-            return tried.error.message
+            refusals.setdefault(tried.error.identity, tried)
+            return tried.error.identity
         reached.update(tried)  # the author's own error(): no statement comes of it
         return tried
 

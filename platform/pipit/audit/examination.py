@@ -220,7 +220,7 @@ class _Audit:
         refused = [refusal.error for refusal in one.renderings.refusals]
         refused += [result for result in examined if isinstance(result, PipitError)]
         strict = self.is_strict(one) or tenancy.has_policies(self.snapshot)
-        for message, error in {error.message: error for error in refused}.items():
+        for error in {error.identity: error for error in refused}.values():
             # What the engine itself does not take, whatever the values, runs for nobody: a mistake, and no hole.
             if isinstance(error, SqlError) and error.engine_code:
                 if error.engine_code in VALUE_ERRORS:
@@ -228,7 +228,7 @@ class _Audit:
                         "not_examined",
                         Severity.WARNING,
                         pipe,
-                        f"The engine took no value that was tried: {message}",
+                        f"The engine took no value that was tried: {error.message}",
                         "Give the parameters defaults or examples that work (`example='...'`).",
                     )
                 elif not any(isinstance(result, tuple) for result in examined):
@@ -343,7 +343,7 @@ class _Audit:
             tried = render_one(self.snapshot, one.pipe, {**base, name: _UNLISTED}, self.composer)
             if isinstance(tried, Rendering) and _UNLISTED in tried.composed.sql:
                 return True
-            if not isinstance(tried, Rendering | frozenset) and _UNLISTED in tried.error.message:
+            if not isinstance(tried, Rendering | frozenset) and _UNLISTED in tried.error.names:
                 return True
         return False
 

@@ -18,7 +18,7 @@ from pipit.catalog.snapshot import CompiledNode, CompiledPipe, NodeTarget, Snaps
 from pipit.datafiles import MERGING, key_items
 from pipit.datafiles.resources import Engine
 from pipit.deploy.append_needs import Need
-from pipit.errors import DatafileError, PipitError
+from pipit.errors import DatafileError, PipitError, Reason
 from pipit.sql.lexer import TokenKind, significant, tokenize
 from pipit.templates.parts import PartKind, split
 from pipit.templates.state import Branch
@@ -49,28 +49,26 @@ CODES: Mapping[str, str] = {
     "refused": "a statement that Pipit refuses to run",
 }
 
-_GOES_AROUND = re.compile(
-    r"[Tt]able function|dictionar|dictGet|joinGet|reads? (?:a|the) (?:dictionary|Join)|[Ss]etting|"
-    r"object that|not allowed here|INTO OUTFILE",
+# Why an error is a finding of its own kind; all others are `not_deployable` in files, and `refused` in endpoints.
+_AROUND = frozenset(
+    {Reason.TABLE_FUNCTION_REFUSED, Reason.OBJECT_REFUSED, Reason.SETTING_REFUSED, Reason.CLAUSE_REFUSED}
 )
-_MERGES = "would merge rows of different tenants"
-_CHOOSES = "chooses a table"
-_BYPASSING_ENGINE = re.compile(
-    r"[Ee](?:ngine|NGINE)\b.*\b(?:Merge|Buffer|Distributed|Alias|Dictionary|Join|Set|View|MaterializedView)\b|"
-    r"\b(?:Merge|Buffer|Distributed|Alias|Dictionary|Join|Set|View|MaterializedView)\b.*[Ee](?:ngine|NGINE)\b"
+_CODE_OF: Mapping[Reason, str] = {
+    Reason.MERGES_TENANTS: "merges_tenants",
+    Reason.TABLE_CHOSEN: "open_identifier",
+    Reason.POLICY_INVALID: "policy_fails",
+    **dict.fromkeys(_AROUND, "goes_around"),
+}
+# Engines whose tables read or feed others: a filter on the one does not reach the other.
+_BYPASSING_ENGINES = frozenset(
+    {"merge", "buffer", "distributed", "alias", "dictionary", "join", "set", "view", "materializedview"}
 )
 
 
 def of_project(error: DatafileError, *, strict: bool) -> Finding:
     """Something that stops the parse, the build or the tables of a project."""
-    code = "not_deployable"
-    if _MERGES in error.message:
-        code = "merges_tenants"
-    elif _CHOOSES in error.message:
-        code = "open_identifier"
-    elif "ROW_POLICY" in error.message:
-        code = "policy_fails"
-    elif _GOES_AROUND.search(error.message) or _BYPASSING_ENGINE.search(error.message):
+    code = _CODE_OF.get(error.reason, "not_deployable")
+    if error.reason is Reason.ENGINE_REFUSED and error.subject.lower() in _BYPASSING_ENGINES:
         code = "goes_around"
     severity = Severity.ERROR if strict or code in ("merges_tenants", "policy_fails") else Severity.WARNING
     return Finding(code, severity, error.file, error.line, error.column, error.message, error.hint)
@@ -78,12 +76,12 @@ def of_project(error: DatafileError, *, strict: bool) -> Finding:
 
 def of_refusal(pipe: CompiledPipe, error: PipitError, *, strict: bool) -> Finding:
     """A text of an endpoint that composing or examining refuses: it would not run, for anybody."""
-    code = "goes_around" if _GOES_AROUND.search(error.message) else "refused"
+    code = "goes_around" if error.reason in _AROUND else "refused"
     severity = Severity.ERROR if strict and code == "goes_around" else Severity.WARNING
     if isinstance(error, DatafileError):
         file, line, column = error.file, error.line, error.column
     else:
-        file, line, column = _named_in(pipe, error.message)
+        file, line, column = _named_in(pipe, error.names)
     return Finding(code, severity, file, line, column, error.message, error.hint, pipe.name)
 
 
@@ -278,11 +276,9 @@ def _placed(
     return Finding(code, severity, place.file, place.line, place.column, message, hint, endpoint)
 
 
-def _named_in(pipe: CompiledPipe, message: str) -> tuple[str, int, int]:
-    """Where in the pipe's own nodes stands what a message names; else its endpoint."""
-    names = re.findall(r"'([^'\n]+)'|`([^`\n]+)`|\bfunction (\w+)|\bsetting (\w+)", message)
-    for groups in names:
-        name = "".join(groups)
+def _named_in(pipe: CompiledPipe, names: Iterable[str]) -> tuple[str, int, int]:
+    """Where in the pipe's own nodes stands what an error names; else its endpoint."""
+    for name in names:
         for node in pipe.nodes.values():
             for token in tokenize(node.node.sql):
                 if token.kind in (TokenKind.WORD, TokenKind.QUOTED_IDENTIFIER) and token.text.strip('`"') == name:

@@ -16,7 +16,7 @@ from pipit.catalog.snapshot import CompiledNode, CompiledPipe, NodeTarget, Snaps
 from pipit.catalog.state import TableNames
 from pipit.datafiles import MERGING, key_items
 from pipit.datafiles.resources import DataSource, Node, NodeType, Pipe, Position, Project
-from pipit.errors import DatafileError, ProjectError, SqlError, TemplateError
+from pipit.errors import DatafileError, ProjectError, Reason, SqlError, TemplateError
 from pipit.templates import Parameter, Template
 
 
@@ -104,6 +104,8 @@ def _merged_away(datasource: DataSource, policy: Policy) -> list[DatafileError]:
             line=place.line,
             column=place.column,
             hint=f"Add {column} to ENGINE_SORTING_KEY.",
+            reason=Reason.MERGES_TENANTS,
+            subject=datasource.name,
         )
         for column in sorted(policy.columns - key)
     ]
@@ -134,13 +136,23 @@ def _tables_by_request(pipes: Iterable[CompiledPipe]) -> list[DatafileError]:
                             line=before.count("\n") + 1,
                             column=len(before) - before.rfind("\n"),
                             hint="Name the tables: {% if x == 'a' %} a {% else %} b {% end %}.",
+                            reason=Reason.TABLE_CHOSEN,
+                            subject=found[1],
                         )
                     )
     return errors
 
 
 def node_error(
-    pipe: Pipe, node: Node, message: str, *, line: int = 1, column: int = 0, hint: str = ""
+    pipe: Pipe,
+    node: Node,
+    message: str,
+    *,
+    line: int = 1,
+    column: int = 0,
+    hint: str = "",
+    reason: Reason = Reason.DATAFILE_INVALID,
+    subject: str = "",
 ) -> DatafileError:
     """An error at a line of a node's SQL (lines of the SQL text count from 1), placed in the file."""
     start = node.sql_position if node.sql_position.line else replace(node.position, column=1)
@@ -154,6 +166,8 @@ def node_error(
         column=start.column + column - 1,
         hint=hint,
         excerpt=excerpt,
+        reason=reason,
+        subject=subject,
     )
 
 
@@ -174,7 +188,11 @@ def _compile_pipe(pipe: Pipe, errors: list[DatafileError]) -> CompiledPipe:
             template = found if node.is_template else None
         except TemplateError as error:
             place = {"line": error.line or 1, "column": error.column}
-            errors.append(node_error(pipe, node, error.message, **place, hint=error.hint))
+            errors.append(
+                node_error(
+                    pipe, node, error.message, **place, hint=error.hint, reason=error.reason, subject=error.subject
+                )
+            )
         if template is not None:
             for parameter in template.parameters:
                 parameters.setdefault(parameter.name, parameter)
@@ -191,7 +209,8 @@ def _cycles(snapshot: Snapshot) -> list[DatafileError]:
         here = (pipe.name, node.name)
         if here in path:
             circle = " -> ".join(f"{p}.{n}" for p, n in (*path[path.index(here) :], here))
-            errors.append(node_error(pipe.pipe, node.node, f"Recursive reference: {circle}"))
+            message = f"Recursive reference: {circle}"
+            errors.append(node_error(pipe.pipe, node.node, message, reason=Reason.RECURSIVE_REFERENCE))
             return
         if here in done:
             return
@@ -199,7 +218,11 @@ def _cycles(snapshot: Snapshot) -> list[DatafileError]:
             try:
                 found = references(node)
             except SqlError as error:
-                errors.append(node_error(pipe.pipe, node.node, error.message, hint=error.hint))
+                errors.append(
+                    node_error(
+                        pipe.pipe, node.node, error.message, hint=error.hint, reason=error.reason, subject=error.subject
+                    )
+                )
                 found = []
             for reference in found:
                 target = snapshot.resolve(reference, pipe)

@@ -40,7 +40,7 @@ from pipit.catalog.state import (
 from pipit.datafiles import parse_project, with_secrets
 from pipit.datafiles.resources import Project
 from pipit.engine.client import Engine
-from pipit.errors import BadRequest, Conflict, Forbidden, NotFound, ProjectError, QueryTimeout, Unavailable
+from pipit.errors import BadRequest, Conflict, Forbidden, NotFound, ProjectError, QueryTimeout, Reason, Unavailable
 from pipit.sql.identifiers import is_resource_name, quote
 
 log = logging.getLogger("pipit.catalog")
@@ -106,9 +106,10 @@ class Catalog:
             raise Forbidden(
                 "The token names an environment that does not exist",
                 hint="Its issuer names it; `pipit environment ls` shows those that there are.",
+                reason=Reason.ENVIRONMENT_NOT_FOUND,
             )
         if found is None:
-            raise NotFound("The workspace does not exist")
+            raise NotFound("The workspace does not exist", reason=Reason.WORKSPACE_NOT_FOUND)
         return found
 
     @property
@@ -138,6 +139,7 @@ class Catalog:
             raise BadRequest(
                 f"'{name[:80]}' is not a valid workspace name",
                 hint="Letters, digits and underscores, not starting with a digit; 64 at most.",
+                reason=Reason.NAME_INVALID,
             )
         async with self._changing:
             id = str(uuid.uuid4())
@@ -153,9 +155,12 @@ class Catalog:
         async with self._changing:
             row = next((r for r in await self.state.workspaces() if r.id == workspace_id), None)
             if row is None:
-                raise NotFound("The workspace does not exist")
+                raise NotFound("The workspace does not exist", reason=Reason.WORKSPACE_NOT_FOUND)
             if row.name == DEFAULT_WORKSPACE:
-                raise Conflict("The default workspace cannot be deleted: its admin token manages the others")
+                raise Conflict(
+                    "The default workspace cannot be deleted: its admin token manages the others",
+                    reason=Reason.WORKSPACE_PROTECTED,
+                )
             environments = self.environments(workspace_id)
             for environment in environments:
                 await self.state.delete_environment(environment)
@@ -175,12 +180,17 @@ class Catalog:
             raise BadRequest(
                 f"'{name[:80]}' is not a valid environment name",
                 hint=f"Letters, digits and underscores, no digit first, no SQL word; {MAX_ENVIRONMENT} at most.",
+                reason=Reason.NAME_INVALID,
             )
         async with self._changing:
             workspace = self.snapshot(workspace_id).workspace
             rows = self.environments(workspace_id)
             if len(rows) >= MAX_ENVIRONMENTS:
-                raise BadRequest(f"A workspace has at most {MAX_ENVIRONMENTS} environments", hint="Delete one.")
+                raise BadRequest(
+                    f"A workspace has at most {MAX_ENVIRONMENTS} environments",
+                    hint="Delete one.",
+                    reason=Reason.LIMIT_REACHED,
+                )
             database = await self._free_database(f"{_DATABASE_PREFIX}{workspace.name}__{name}")
             row = EnvironmentRow(workspace_id, str(uuid.uuid4()), name, database, now())
             await self.state.add_environment(row)
@@ -193,7 +203,7 @@ class Catalog:
             rows = self.environments(workspace_id)
             gone = next((row for row in rows if row.name == name), None)
             if gone is None:
-                raise NotFound(f"The environment '{name[:80]}' does not exist")
+                raise NotFound(f"The environment '{name[:80]}' does not exist", reason=Reason.ENVIRONMENT_NOT_FOUND)
             await self.state.delete_environment(gone)
             self._environments = dict(self._environments) | {workspace_id: tuple(r for r in rows if r is not gone)}
             self._place((workspace_id, name), None, None)
@@ -228,7 +238,7 @@ class Catalog:
         async with self._changing:
             row = next((r for r in await self.state.workspaces() if r.id == workspace_id), None)
             if row is None:
-                raise NotFound("The workspace does not exist")
+                raise NotFound("The workspace does not exist", reason=Reason.WORKSPACE_NOT_FOUND)
             token = make_token(owner=workspace_id)
             if row.admin_token:
                 await self.state.put_admin_token(replace(row, admin_token=token))
@@ -239,6 +249,7 @@ class Catalog:
                 raise Conflict(
                     "The default workspace's admin token comes from PIPIT_ADMIN_TOKEN, so it cannot be refreshed here",
                     hint="Set PIPIT_ADMIN_TOKEN to a new secret and restart the server: its JWTs end with it.",
+                    reason=Reason.TOKEN_PROTECTED,
                 )
             self._change_each(
                 workspace_id, lambda live: replace(live, workspace=replace(live.workspace, admin_token=token))
@@ -254,10 +265,18 @@ class Catalog:
     async def put_secret(self, workspace_id: str, name: str, value: str) -> SecretRow:
         """Sets a secret. Pipes see it at once; datafiles at the next deploy, as the dialect says."""
         if not _SECRET_NAME.fullmatch(name):
-            raise BadRequest(f"'{name[:80]}' is not a valid secret name", hint="Letters, digits, '_', '.' and '-'.")
+            raise BadRequest(
+                f"'{name[:80]}' is not a valid secret name",
+                hint="Letters, digits, '_', '.' and '-'.",
+                reason=Reason.NAME_INVALID,
+            )
         known = {s.name: s.created_at for s in self.secrets(workspace_id)}
         if name not in known and len(known) >= MAX_SECRETS:
-            raise BadRequest(f"A workspace has at most {MAX_SECRETS} secrets", hint="Delete one that is not used.")
+            raise BadRequest(
+                f"A workspace has at most {MAX_SECRETS} secrets",
+                hint="Delete one that is not used.",
+                reason=Reason.LIMIT_REACHED,
+            )
         async with self._changing:
             await self.state.put_secret(workspace_id, name, value, created_at=known.get(name, ""))
             await self._reload_secrets(workspace_id)
@@ -265,7 +284,7 @@ class Catalog:
 
     async def delete_secret(self, workspace_id: str, name: str) -> None:
         if name not in {s.name for s in self.secrets(workspace_id)}:
-            raise NotFound("Variable not found")
+            raise NotFound("Variable not found", reason=Reason.SECRET_NOT_FOUND)
         async with self._changing:
             await self.state.put_secret(workspace_id, name, "", deleted=True)
             await self._reload_secrets(workspace_id)
@@ -279,7 +298,7 @@ class Catalog:
             if settings.require_policies:
                 places = [s for (id, _), s in self._snapshots.items() if id == workspace_id]
                 wanted = [replace(s, workspace=replace(s.workspace, settings=settings)) for s in places]
-                if errors := {str(error): error for live in wanted for error in unpoliced(live)}:
+                if errors := {error.identity: error for live in wanted for error in unpoliced(live)}:
                     raise ProjectError(list(errors.values()))
             await self.state.put_settings(workspace_id, settings)
             self._change_each(

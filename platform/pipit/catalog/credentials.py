@@ -22,7 +22,7 @@ from pipit.access.jwks import KeySet, read_keys
 from pipit.access.keyring import ADMIN_NAME, Keyring, StaticToken, WorkspaceKey
 from pipit.access.tokens import make_token, parse_scope, token_id
 from pipit.catalog.state import FILES, HTTP, State, TokenRow
-from pipit.errors import BadRequest, Conflict, NotFound, PipitError
+from pipit.errors import BadRequest, Conflict, NotFound, PipitError, Reason
 from pipit.sql.identifiers import is_resource_name
 
 log = logging.getLogger("pipit.catalog")
@@ -99,6 +99,7 @@ class Credentials:
             raise Conflict(
                 f"The token '{min(taken)}', which the files name, was made over HTTP",
                 hint="Delete that one (`pipit token rm`), or give the one of the files another name.",
+                reason=Reason.NAME_TAKEN,
             )
 
     async def create(
@@ -108,7 +109,11 @@ class Credentials:
         async with self._changing:
             rows = self.tokens(workspace_id)
             if sum(row.origin == HTTP for row in rows) >= MAX_TOKENS:
-                raise BadRequest(f"A workspace has at most {MAX_TOKENS} tokens", hint="Delete some that are not used.")
+                raise BadRequest(
+                    f"A workspace has at most {MAX_TOKENS} tokens",
+                    hint="Delete some that are not used.",
+                    reason=Reason.LIMIT_REACHED,
+                )
             token = make_token(owner=workspace_id)
             row = TokenRow(token_id(token), _name(name, rows), token, _scopes(scopes), HTTP)
             row = replace(row, description=_description(description), environment=_environment(environment))
@@ -132,6 +137,7 @@ class Credentials:
                 raise Conflict(
                     f"The token '{row.name}' is named by files: its name and scopes follow them",
                     hint="Change the TOKEN lines and deploy.",
+                    reason=Reason.FOLLOWS_FILES,
                 )
             if name is not None and name != row.name:
                 row = replace(row, name=_name(name, self.tokens(workspace_id)))
@@ -160,6 +166,7 @@ class Credentials:
                 raise Conflict(
                     f"The token '{row.name}' is named by files: it goes with its last TOKEN line",
                     hint="Remove its TOKEN lines and deploy; to end its secret at once, refresh it.",
+                    reason=Reason.FOLLOWS_FILES,
                 )
             await self._state.put_token(workspace_id, row, deleted=True)
             mine = {k: v for k, v in self._kept[workspace_id].items() if k != row.id}
@@ -179,9 +186,13 @@ class Credentials:
         async with self._changing:
             mine = {**self.issuers(workspace_id), issuer.name: issuer}
             if len(mine) > MAX_ISSUERS:
-                raise BadRequest(f"A workspace has at most {MAX_ISSUERS} keys", hint="Remove one that is not used.")
+                raise BadRequest(
+                    f"A workspace has at most {MAX_ISSUERS} keys",
+                    hint="Remove one that is not used.",
+                    reason=Reason.LIMIT_REACHED,
+                )
             if any(issuer.issuer == key.id for key in self._keys):
-                raise BadRequest("'issuer' cannot be a workspace's id")
+                raise BadRequest("'issuer' cannot be a workspace's id", reason=Reason.KEY_INVALID)
             everyone = {**self._issuers, workspace_id: mine}
             check_unambiguous(one for named in everyone.values() for one in named.values())
             _check_own_keys(mine.values())
@@ -193,7 +204,7 @@ class Credentials:
         """Every token that its keys signed counts for nothing from the next request on."""
         async with self._changing:
             if name not in self.issuers(workspace_id):
-                raise NotFound(f"There is no key '{name[:80]}'")
+                raise NotFound(f"There is no key '{name[:80]}'", reason=Reason.KEY_NOT_FOUND)
             await self._state.put_issuer(workspace_id, name, "", deleted=True)
             self._put_issuers(workspace_id, {k: v for k, v in self.issuers(workspace_id).items() if k != name})
             self._rebuild()
@@ -201,7 +212,7 @@ class Credentials:
     def _row(self, workspace_id: str, id: str) -> TokenRow:
         found = next((row for row in self.tokens(workspace_id) if row.id == id), None)
         if found is None:
-            raise NotFound("The token does not exist any more")
+            raise NotFound("The token does not exist any more", reason=Reason.TOKEN_NOT_FOUND)
         return found
 
     async def _keep(self, workspace_id: str, row: TokenRow) -> None:
@@ -232,17 +243,23 @@ class Credentials:
 def _name(name: str, rows: Iterable[TokenRow]) -> str:
     if not 0 < len(name) <= MAX_NAME or not name.isprintable() or "/" in name or name != name.strip():
         raise BadRequest(
-            f"'{name[:80]}' is not a valid name of a token", hint=f"Printable text without '/', at most {MAX_NAME}."
+            f"'{name[:80]}' is not a valid name of a token",
+            hint=f"Printable text without '/', at most {MAX_NAME}.",
+            reason=Reason.NAME_INVALID,
         )
     if name == ADMIN_NAME or any(row.name == name for row in rows):
-        raise Conflict(f"There is already a token named '{name}'", hint="Choose another name, or refresh that one.")
+        raise Conflict(
+            f"There is already a token named '{name}'",
+            hint="Choose another name, or refresh that one.",
+            reason=Reason.NAME_TAKEN,
+        )
     return name
 
 
 def _scopes(scopes: Iterable[str]) -> tuple[str, ...]:
     found = tuple(dict.fromkeys(scopes))
     if len(found) > MAX_SCOPES:
-        raise BadRequest(f"A token has at most {MAX_SCOPES} scopes")
+        raise BadRequest(f"A token has at most {MAX_SCOPES} scopes", reason=Reason.LIMIT_REACHED)
     for scope in found:
         parse_scope(scope)
     return found
@@ -250,13 +267,15 @@ def _scopes(scopes: Iterable[str]) -> tuple[str, ...]:
 
 def _description(text: str) -> str:
     if len(text) > MAX_DESCRIPTION or "\0" in text:
-        raise BadRequest(f"The description of a token has at most {MAX_DESCRIPTION} characters")
+        raise BadRequest(
+            f"The description of a token has at most {MAX_DESCRIPTION} characters", reason=Reason.PARAMETER_TOO_LARGE
+        )
     return text
 
 
 def _environment(name: str) -> str:
     if name and not (is_resource_name(name) and len(name) <= MAX_ENVIRONMENT):
-        raise BadRequest(f"'{name[:80]}' is not a valid name of an environment")
+        raise BadRequest(f"'{name[:80]}' is not a valid name of an environment", reason=Reason.NAME_INVALID)
     return name
 
 
@@ -271,4 +290,5 @@ def _check_own_keys(issuers: Iterable[Issuer]) -> None:
                 raise Conflict(
                     f"The keys '{seen[place]}' and '{issuer.name}' have the same 'kid'",
                     hint="Give each key a 'kid' of its own, or an 'issuer'.",
+                    reason=Reason.KEY_CONFLICT,
                 )

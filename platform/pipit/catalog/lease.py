@@ -18,7 +18,7 @@ from contextlib import asynccontextmanager, suppress
 
 from pipit.catalog.state import DATABASE
 from pipit.engine.client import Engine
-from pipit.errors import Conflict, PipitError
+from pipit.errors import Conflict, PipitError, Reason
 
 log = logging.getLogger("pipit.catalog")
 
@@ -75,6 +75,7 @@ class _Lease:
             raise Conflict(
                 f"Another Pipit server ({others[0]['name']}) uses this ClickHouse server",
                 hint=f"Stop it first. If it was killed, its place is free in {others[0]['seconds'] + 1} seconds.",
+                reason=Reason.SERVER_CONFLICT,
             )
 
     async def keep(self, every: float) -> None:

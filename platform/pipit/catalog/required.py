@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from pipit.catalog.lineage import tables_read
 from pipit.catalog.snapshot import Snapshot
-from pipit.errors import DatafileError
+from pipit.errors import DatafileError, Reason
 
 
 def unpoliced(snapshot: Snapshot) -> Iterator[DatafileError]:
@@ -32,4 +32,6 @@ def unpoliced(snapshot: Snapshot) -> Iterator[DatafileError]:
                 line=1,
                 column=1,
                 hint="Add a ROW_POLICY, or `ROW_POLICY none REASON '...'` if every tenant may read all of its rows.",
+                reason=Reason.POLICY_REQUIRED,
+                subject=name,
             )

@@ -18,7 +18,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
-from pipit.errors import BadRequest
+from pipit.errors import BadRequest, Reason
 
 VARIABLE = "PIPIT_SECRETS_KEY"
 MIN_CHARACTERS = 16
@@ -58,6 +58,7 @@ class Seals:
             raise BadRequest(
                 f"A secret in the state was changed by somebody else than Pipit ({place[0]} of workspace {place[1]})",
                 hint="Put the data directory back from a backup.",
+                reason=Reason.SECRETS_UNREADABLE,
             ) from None
 
     def check(self, key_id: str) -> None:
@@ -68,11 +69,13 @@ class Seals:
             raise BadRequest(
                 f"The secrets are encrypted, and {VARIABLE} is not set",
                 hint=f"Set {VARIABLE} to the key that they were written with. Nothing was changed.",
+                reason=Reason.SECRETS_UNREADABLE,
             )
         raise BadRequest(
             f"The secrets are encrypted with another key than {VARIABLE} has",
             hint=f"Set {VARIABLE} to the key that they were written with; to replace it, to both: the new one, a "
             "comma, the old one. Nothing was changed.",
+            reason=Reason.SECRETS_UNREADABLE,
         )
 
 
@@ -90,6 +93,7 @@ def read_seals(value: str) -> Seals:
         raise BadRequest(
             f"{which} is too short: {len(keys[short - 1])} of at least {MIN_CHARACTERS} characters",
             hint="Such as the output of `openssl rand -base64 32`. A comma stands between keys, never in one.",
+            reason=Reason.SECRETS_UNREADABLE,
         )
     ciphers: dict[str, AESGCM] = {}
     for key in keys:

@@ -24,7 +24,7 @@ import msgspec
 
 from pipit.catalog.sealing import NO_SEALS, Seals
 from pipit.engine.client import Engine
-from pipit.errors import Conflict, DiskFull, Unavailable
+from pipit.errors import Conflict, DiskFull, Reason, Unavailable
 
 log = logging.getLogger("pipit.catalog")
 
@@ -263,7 +263,11 @@ class State:
 
         async def free() -> None:
             if any(w.name == name for w in await self.workspaces()):
-                raise Conflict(f"There is already a workspace named '{name}'", hint="Choose another name.")
+                raise Conflict(
+                    f"There is already a workspace named '{name}'",
+                    hint="Choose another name.",
+                    reason=Reason.NAME_TAKEN,
+                )
             await self._free(database)
 
         row = WorkspaceRow(id or str(uuid.uuid4()), name, database, admin_token)
@@ -394,7 +398,11 @@ class State:
             mine = (e.name for e in await self.environments() if e.workspace_id == row.workspace_id)
             taken = next((name for name in mine if name.lower() == row.name.lower()), None)
             if taken is not None:
-                raise Conflict(f"There is already an environment named '{taken}'", hint="Choose another name.")
+                raise Conflict(
+                    f"There is already an environment named '{taken}'",
+                    hint="Choose another name.",
+                    reason=Reason.NAME_TAKEN,
+                )
             await self._free(row.database)
 
         await self._append("environments", [asdict(row) | {"deleted": False}], free)

@@ -64,6 +64,7 @@ def live(found: Mapping[str, Any]) -> str:
 
 def _warning(item: Mapping[str, Any]) -> ProjectWarning:
     from pipit.datafiles.resources import Warning as ProjectWarning
+    from pipit.datafiles.resources import WarningKind
 
     return ProjectWarning(
         file=str(item.get("filename") or item.get("resource") or ""),
@@ -71,4 +72,5 @@ def _warning(item: Mapping[str, Any]) -> ProjectWarning:
         line=int(item.get("line") or 0),
         column=int(item.get("column") or 0),
         hint=str(item.get("hint") or ""),
+        kind=next((kind for kind in WarningKind if kind.value == item.get("kind")), None),
     )

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from pipit import jsontext
-from pipit.errors import DatafileError, NotFound, PipitError, ProjectError, RateLimited, Unavailable
+from pipit.errors import DatafileError, NotFound, PipitError, ProjectError, RateLimited, Reason, Unavailable
 
 if TYPE_CHECKING:
     import aiohttp
@@ -92,7 +92,9 @@ class Client:
                     raise self._refusal(response, await response.read())
                 yield response
         except (aiohttp.ClientPayloadError, aiohttp.ServerDisconnectedError) as error:
-            raise Unavailable(f"The server at {self.url} broke off its answer") from error
+            raise Unavailable(
+                f"The server at {self.url} broke off its answer", reason=Reason.SERVER_UNREACHABLE
+            ) from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise _nobody(self.url) from error
 
@@ -102,19 +104,19 @@ class Client:
             return _with_status(
                 PipitError(f"{self.url} answered {response.status}, and not as a Pipit server would"), response.status
             )
-        message, hint = str(found["error"]), str(found.get("hint", ""))
+        message, hint, reason = str(found["error"]), str(found.get("hint", "")), _reason(found)
         if isinstance(found.get("errors"), list):
             return ProjectError([_datafile_error(item) for item in found["errors"] if isinstance(item, dict)])
         if response.status == 429:
-            return RateLimited(message, hint=hint, headers=dict(response.headers))
+            return RateLimited(message, reason=reason, hint=hint, headers=dict(response.headers))
         if response.status == 503:
             after = response.headers.get("Retry-After", "")
-            return Unavailable(message, hint=hint, retry_after=int(after) if after.isdigit() else 1)
+            return Unavailable(message, reason=reason, hint=hint, retry_after=int(after) if after.isdigit() else 1)
         if response.status == 404:
-            return NotFound(message, hint=hint)
-        if message == "Invalid token":
+            return NotFound(message, reason=reason, hint=hint)
+        if reason is Reason.TOKEN_INVALID:
             hint = self._hint
-        return _with_status(PipitError(message, hint=hint), response.status)
+        return _with_status(PipitError(message, reason=reason, hint=hint), response.status)
 
 
 @asynccontextmanager
@@ -124,6 +126,11 @@ async def open_client(url: str, token: str, *, hint: str = "") -> AsyncIterator[
     timeout = aiohttp.ClientTimeout(total=_TOTAL_SECONDS, sock_connect=_CONNECT_SECONDS)
     async with aiohttp.ClientSession(timeout=timeout, read_bufsize=2**20) as session:
         yield Client(session, url, token, hint=hint)
+
+
+def _reason(item: Mapping[str, Any]) -> Reason | None:
+    """None where the server gives none, or one that this version does not know."""
+    return next((reason for reason in Reason if reason.value == item.get("reason")), None)
 
 
 def _datafile_error(item: Mapping[str, Any]) -> DatafileError:
@@ -136,11 +143,14 @@ def _datafile_error(item: Mapping[str, Any]) -> DatafileError:
         column=column,
         hint=str(item.get("hint", "")),
         excerpt=str(item.get("excerpt", "")),
+        reason=_reason(item),
     )
 
 
 def _nobody(url: str) -> Unavailable:
-    return Unavailable(f"No server answers at {url}", hint="Is it running? `pipit serve` starts one.")
+    return Unavailable(
+        f"No server answers at {url}", hint="Is it running? `pipit serve` starts one.", reason=Reason.SERVER_UNREACHABLE
+    )
 
 
 def _parsed(body: bytes) -> Any:

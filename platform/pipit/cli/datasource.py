@@ -103,7 +103,9 @@ async def _append(options: Options, name: str, file: str, source: IO[bytes], siz
             if not sent.successful and not sent.quarantined:
                 await _check_target(client, name)
         except NotFound as error:
-            raise NotFound(error.message, hint=await _what_there_is(client, name) or error.hint) from None
+            raise NotFound(
+                error.message, reason=error.reason, hint=await _what_there_is(client, name) or error.hint
+            ) from None
         except PipitError:
             if sent.successful or sent.quarantined:
                 note(f"{count(sent.successful, 'row')} of {file} had been added to {name} before this error:")

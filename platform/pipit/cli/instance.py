@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from pipit.access.tokens import check_admin_token, is_made, make_token
-from pipit.errors import BadRequest, EngineStartError, PipitError
+from pipit.errors import BadRequest, EngineStartError, PipitError, Reason
 
 if TYPE_CHECKING:
     from pipit.catalog.sealing import Seals
@@ -202,12 +202,14 @@ def _lock(descriptor: int, data: Path, patience: float) -> None:
                     f"The data directory {data} is in use by a server (process {pid}), and its {SERVER_FILE} cannot "
                     "be read",
                     hint="Restart that server: it writes the file anew.",
+                    reason=Reason.SERVER_CONFLICT,
                 ) from None
             if time.monotonic() > deadline or (serving and time.monotonic() > deadline - patience):
                 what = f"the server at {server.url}" if server and serving else "another pipit command"
                 raise EngineStartError(
                     f"The data directory {data} is in use by {what}" + (f" (process {pid})" if pid else ""),
                     hint="Stop it, or choose another directory with --data.",
+                    reason=Reason.SERVER_CONFLICT,
                 ) from None
         time.sleep(_POLL_SECONDS)
 

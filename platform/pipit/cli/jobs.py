@@ -14,7 +14,7 @@ from pipit.cli.commands import Commands
 from pipit.cli.options import DataOption, HostOption, Options, TokenOption, examples, pairs, resolve
 from pipit.cli.output import count, line, note, out, printable, show_table, waiting
 from pipit.cli.target import ask, connect, run
-from pipit.errors import PipitError
+from pipit.errors import PipitError, Reason
 
 copy = Commands(help="Copy pipes: run, paused, resumed.")
 job = Commands(help="Jobs: copies and populates of the last 48 hours.")
@@ -184,4 +184,4 @@ def _tell(found: dict[str, Any]) -> None:
     line(out, f"{found['kind']} of {found['pipe']['name']} into {found['datasource']['name']}: {found['status']}")
     line(out, f"{count(found['statistics']['row_count'], 'row')}, made {found['created_at'][:19]}, job {found['id']}")
     if found["status"] == "error":
-        raise PipitError(str(found.get("error") or "The job failed"))
+        raise PipitError(str(found.get("error") or "The job failed"), reason=Reason.JOB_FAILED)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -66,9 +65,6 @@ def show_error(error: PipitError) -> None:
         line(err, ("Hint:  ", "bold"), error.hint)
 
 
-_NAMED = re.compile(r"'[^'\n]*'|`[^`\n]*`|\b\d+\b")
-
-
 def show_errors(errors: Iterable[DatafileError], console: Console = err) -> None:
     """`file:line:column: message`, the lines around it, the hint; as an editor or a CI can read it."""
     for error in errors:
@@ -80,10 +76,10 @@ def show_errors(errors: Iterable[DatafileError], console: Console = err) -> None
 
 
 def show_warnings(warnings: Iterable[ProjectWarning], console: Console = err) -> None:
-    """One for each kind, with the places of all of its kind: what differs by names and numbers only is one kind."""
-    kinds: dict[tuple[str, str], list[ProjectWarning]] = {}
+    """One for each kind, with the places of all of its kind."""
+    kinds: dict[Hashable, list[ProjectWarning]] = {}
     for warning in warnings:
-        kinds.setdefault((_NAMED.sub("", warning.message), _NAMED.sub("", warning.hint)), []).append(warning)
+        kinds.setdefault(warning.kind or warning, []).append(warning)
     for first, *others in kinds.values():
         place = _place(first.file, first.line, first.column)
         line(console, (place, "bold"), ("warning: ", "bold yellow"), first.message)

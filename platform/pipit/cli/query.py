@@ -190,7 +190,9 @@ async def _endpoint(client: Client, pipe: str) -> AsyncIterator[None]:
     try:
         yield
     except NotFound as error:
-        raise NotFound(error.message, hint=error.hint or await _what_there_is(client, pipe)) from None
+        raise NotFound(
+            error.message, reason=error.reason, hint=error.hint or await _what_there_is(client, pipe)
+        ) from None
 
 
 async def _what_there_is(client: Client, pipe: str) -> str:

@@ -31,7 +31,7 @@ from pipit.cli.instance import (
 from pipit.cli.logs import log_to
 from pipit.cli.options import Options
 from pipit.cli.output import waiting
-from pipit.errors import BadRequest, EngineStartError, Unavailable
+from pipit.errors import BadRequest, EngineStartError, Reason, Unavailable
 
 T = TypeVar("T")
 
@@ -67,9 +67,8 @@ def naming(clickhouse_url: str) -> Iterator[None]:
     except EngineStartError:
         raise
     except Unavailable as error:
-        from pipit.engine.failures import engine_away
-
-        reason = "it does not answer" if error.message == engine_away().message else error.message
+        away = error.reason is Reason.ENGINE_UNAVAILABLE
+        reason = "it does not answer" if away else error.message
         raise EngineStartError(
             f"The ClickHouse server at {where} cannot be used: {reason}",
             hint="Is PIPIT_CLICKHOUSE_URL right, and the server up? Without it the engine that is built in is used.",
@@ -135,7 +134,9 @@ async def _remote(options: Options) -> AsyncIterator[Client]:
     token = options.token or os.environ.get("PIPIT_ADMIN_TOKEN", "")
     if not token:
         raise BadRequest(
-            f"No token for {url}", hint="Set PIPIT_TOKEN to a token of that server (its admin token can do everything)."
+            f"No token for {url}",
+            hint="Set PIPIT_TOKEN to a token of that server (its admin token can do everything).",
+            reason=Reason.TOKEN_MISSING,
         )
     hint = "PIPIT_TOKEN (or --token) is not a token of that server."
     async with open_client(url, token, hint=hint) as client:
@@ -157,7 +158,9 @@ async def _running(options: Options, server: ServerFile) -> AsyncIterator[Client
             async with asyncio.timeout(_HEALTH_SECONDS):
                 await client.health()
         except TimeoutError:
-            raise Unavailable(f"The server at {server.url} (process {server.pid}) does not answer") from None
+            raise Unavailable(
+                f"The server at {server.url} (process {server.pid}) does not answer", reason=Reason.SERVER_UNREACHABLE
+            ) from None
         yield client
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from pipit.datafiles import values
 from pipit.datafiles.jsonpaths import EACH, parse_jsonpath
-from pipit.datafiles.resources import Column
+from pipit.datafiles.resources import Column, WarningKind
 from pipit.datafiles.source import Report
 from pipit.sql.lexer import unescape
 from pipit.sql.literals import quote_string
@@ -163,7 +163,7 @@ class _Reader:
         low = type_.startswith(_LOW)
         written = f"{_LOW}Nullable({type_[len(_LOW) : -1]}))" if low else f"Nullable({type_})"
         message = f"'{draft.name}' is {type_} with DEFAULT NULL: it is taken as {written}"
-        self.report.warn(message, draft.at, f"Write {written}.")
+        self.report.warn(message, draft.at, f"Write {written}.", kind=WarningKind.TAKEN_AS_NULLABLE)
         return written
 
     def _name(self) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from pipit.datafiles import values
 from pipit.datafiles.directives import Directive
-from pipit.datafiles.resources import TokenGrant
+from pipit.datafiles.resources import TokenGrant, WarningKind
 from pipit.datafiles.source import Report
 
 _ONCE = frozenset(
@@ -27,7 +27,9 @@ def by_name(report: Report, directives: Iterable[Directive], where: str = "this 
             if directive.name in _ONCE:
                 report.error(message, directive.offset, "Keep one of them.")
                 continue
-            report.warn(f"{message}; this one counts", directive.offset, "Keep one of them.")
+            report.warn(
+                f"{message}; this one counts", directive.offset, "Keep one of them.", kind=WarningKind.GIVEN_TWICE
+            )
         found[directive.name] = directive
     return found
 
@@ -80,7 +82,12 @@ def tokens(report: Report, directives: Iterable[Directive], kind: str) -> tuple[
         place = directive.first + at
         _check_name(report, directive, parts[:-1], permission)
         if permission.upper() == "CREATE":
-            report.warn("TOKEN ... CREATE is Classic and ignored", directive.offset, "Deployments create data sources.")
+            report.warn(
+                "TOKEN ... CREATE is Classic and ignored",
+                directive.offset,
+                "Deployments create data sources.",
+                kind=WarningKind.CLASSIC_IGNORED,
+            )
         elif permission.upper() not in ("READ", "APPEND"):
             report.error(f"Invalid permission: {permission}. Only READ and APPEND are supported", place)
         elif kind == "pipe" and permission.upper() == "APPEND":
@@ -101,6 +108,7 @@ def _check_name(report: Report, directive: Directive, words: Sequence[tuple[str,
                 f"'{word}' stands inside of the token's name, which is '{name}' here",
                 directive.first + at,
                 f'Take the word out, or write TOKEN "{name}" {permission.upper()} if that is the name.',
+                kind=WarningKind.ODD_TOKEN_NAME,
             )
             return
 
@@ -119,7 +127,7 @@ def one_of(
         listed = ", ".join(dict.fromkeys(allowed.values()))
         if otherwise is not None:
             message = f"'{value}' is no value of {directive.name} that we know: it counts as {otherwise}"
-            report.warn(message, directive.first, f"One of {listed}.")
+            report.warn(message, directive.first, f"One of {listed}.", kind=WarningKind.UNKNOWN_VALUE)
             return otherwise
         report.error(f"Invalid value '{value}' for {directive.name}", directive.first, f"One of {listed}.")
         return value

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from pipit.datafiles import common, vocabulary
 from pipit.datafiles.directives import Directive, read_directives
-from pipit.datafiles.resources import Connection
+from pipit.datafiles.resources import Connection, WarningKind
 from pipit.datafiles.secrets import check_expressions
 from pipit.datafiles.source import Report
 
@@ -50,7 +50,9 @@ def read_connection(report: Report, name: str) -> Connection:
             settings[word] = common.one_of(report, given[word], settings[word], allowed)
     if type_:
         _check(report, type_, given, settings)
-        report.warn("deploys inert: nothing connects through it yet", given["TYPE"].offset)
+        report.warn(
+            "deploys inert: nothing connects through it yet", given["TYPE"].offset, kind=WarningKind.INERT_CONNECTION
+        )
     return Connection(name, report.file, type_, settings, common.description(given.get("DESCRIPTION")), report.text)
 
 

@@ -10,9 +10,10 @@ from pipit.datafiles.columns import read_columns
 from pipit.datafiles.directives import Directive, read_directives
 from pipit.datafiles.engines import build_engine
 from pipit.datafiles.indexes import read_indexes
-from pipit.datafiles.resources import DataSource, RowPolicy
+from pipit.datafiles.resources import DataSource, RowPolicy, WarningKind
 from pipit.datafiles.secrets import check_expressions
 from pipit.datafiles.source import Report
+from pipit.errors import Reason
 
 # `none` alone, or with something else than an operator after it (a column may have that name).
 _NO_POLICY = re.compile(r"none\s*(?:\Z|['\"]|REASON\b)", re.IGNORECASE)
@@ -72,28 +73,35 @@ def read_datasource(report: Report, name: str, vendor: str = "") -> DataSource:
     return source
 
 
+def _policy_error(report: Report, message: str, at: int, hint: str) -> None:
+    report.error(message, at, hint, reason=Reason.POLICY_INVALID)
+
+
 def _row_policy(report: Report, given: Mapping[str, Directive]) -> RowPolicy | None:
     policy, optional = given.get("ROW_POLICY"), given.get("ROW_POLICY_OPTIONAL")
     keys = common.names_list(report, optional)
     for key in keys:
         if optional is not None and not _KEY.fullmatch(key):
-            report.error(
-                f"'{key}' is not a key of a token's context", optional.first, "ROW_POLICY_OPTIONAL team, region"
+            _policy_error(
+                report, f"'{key}' is not a key of a token's context", optional.first, "ROW_POLICY_OPTIONAL team, region"
             )
     if policy is None:
         if optional is not None:
-            report.error(
-                "ROW_POLICY_OPTIONAL needs a ROW_POLICY", optional.offset, "ROW_POLICY > and the condition below it."
+            _policy_error(
+                report,
+                "ROW_POLICY_OPTIONAL needs a ROW_POLICY",
+                optional.offset,
+                "ROW_POLICY > and the condition below it.",
             )
         return None
     if optional is not None and not keys:
-        report.error("ROW_POLICY_OPTIONAL needs a key", optional.offset, "ROW_POLICY_OPTIONAL team, region")
+        _policy_error(report, "ROW_POLICY_OPTIONAL needs a key", optional.offset, "ROW_POLICY_OPTIONAL team, region")
     if _NO_POLICY.match(policy.text):
         return _no_policy(report, policy, optional)
     condition = policy.text if policy.block else values.expression(policy.text)
     if not condition.strip():
-        report.error(
-            "ROW_POLICY needs a condition",
+        _policy_error(
+                report, "ROW_POLICY needs a condition",
             policy.offset,
             "customer_id = {{String(context.customer_id)}}",
         )
@@ -106,13 +114,15 @@ def _no_policy(report: Report, policy: Directive, optional: Directive | None) ->
     spoken = [word for word, _ in found]
     reason = " ".join(spoken[2].split()) if len(spoken) == 3 and spoken[1].upper() == "REASON" else ""
     if not reason:
-        report.error(
-            "ROW_POLICY none needs a REASON: it lets every tenant read all rows of this table",
+        _policy_error(
+                report, "ROW_POLICY none needs a REASON: it lets every tenant read all rows of this table",
             policy.first,
             "ROW_POLICY none REASON 'a list of countries, the same for everybody'",
         )
     if optional is not None:
-        report.error("ROW_POLICY none has no keys, so none can be optional", optional.offset, "Drop this line.")
+        _policy_error(
+            report, "ROW_POLICY none has no keys, so none can be optional", optional.offset, "Drop this line."
+        )
     return RowPolicy("", frozenset(), report.position(policy.first), reason or "?")
 
 
@@ -133,17 +143,38 @@ def _warn(report: Report, given: Mapping[str, Directive], source: DataSource) ->
         report.warn(
             f"{word} in a data source is Classic and ignored: the connection's own file says how to reach the broker",
             given[word].offset,
-            "Move it into a .connection file, with TYPE kafka.",
+            "Move it into a .connection file, with TYPE kafka.", kind=WarningKind.CLASSIC_BROKER,
         )
     for word, message in _IGNORED.items():
         if word in given:
-            report.warn(message, given[word].offset, "Leave it out: git knows the versions of a file.")
+            report.warn(
+                message,
+                given[word].offset,
+                "Leave it out: git knows the versions of a file.",
+                kind=WarningKind.VERSION_IGNORED,
+            )
     inert = {
-        "KAFKA_CONNECTION_NAME": (source.kafka, "the table is there, and nothing is read from Kafka yet"),
-        "IMPORT_CONNECTION_NAME": (source.imports, "the table is there, and nothing is imported into it yet"),
-        "PG_CONNECTION_NAME": (source.postgres, "the table is there, and nothing is read from Postgres yet"),
-        "SHARED_WITH": (source.shared_with, "the data source is not shared with other workspaces yet"),
+        "KAFKA_CONNECTION_NAME": (
+            source.kafka,
+            "the table is there, and nothing is read from Kafka yet",
+            WarningKind.INERT_KAFKA,
+        ),
+        "IMPORT_CONNECTION_NAME": (
+            source.imports,
+            "the table is there, and nothing is imported into it yet",
+            WarningKind.INERT_IMPORT,
+        ),
+        "PG_CONNECTION_NAME": (
+            source.postgres,
+            "the table is there, and nothing is read from Postgres yet",
+            WarningKind.INERT_POSTGRES,
+        ),
+        "SHARED_WITH": (
+            source.shared_with,
+            "the data source is not shared with other workspaces yet",
+            WarningKind.INERT_SHARING,
+        ),
     }
-    for word, (used, what) in inert.items():
+    for word, (used, what, kind) in inert.items():
         if used:
-            report.warn(f"deploys inert: {what}", given[word].offset if word in given else None)
+            report.warn(f"deploys inert: {what}", given[word].offset if word in given else None, kind=kind)

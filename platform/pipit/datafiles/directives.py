@@ -11,8 +11,10 @@ import re
 from dataclasses import dataclass
 
 from pipit.datafiles import values, vocabulary
+from pipit.datafiles.resources import WarningKind
 from pipit.datafiles.source import MAX_FILE_CHARACTERS, Report
 from pipit.datafiles.vocabulary import Kind
+from pipit.errors import Reason
 from pipit.suggest import closest, did_you_mean
 
 _SWALLOWED = re.compile(
@@ -144,6 +146,7 @@ def _warn_swallowed(report: Report, name: str, rows: list[tuple[int, str]]) -> N
                 f"This line is indented, so it belongs to the {name} block above it",
                 at + indent,
                 "Start the line in the first column to make it a directive.",
+                kind=WarningKind.INDENTED_DIRECTIVE,
             )
 
 
@@ -165,7 +168,13 @@ def _allowed(report: Report, kind: Kind, word: str, directive: Directive) -> boo
             return True  # Classic wrote the target's engine into the materialized node; `pipe` decides
         if name.startswith("ENGINE_") and _has_unknown_engine(report):
             return False  # an option of that engine, which has an error of its own
-        report.error(f"{word} is not a valid option in {kind} files.", directive.offset, _suggestion(word, name, kind))
+        report.error(
+            f"{word} is not a valid option in {kind} files.",
+            directive.offset,
+            _suggestion(word, name, kind),
+            reason=Reason.DIRECTIVE_UNKNOWN,
+            subject=word,
+        )
         return False
     if name in vocabulary.ONLY_BLOCKS and not directive.block:
         report.error(f"{name} must be multiline", directive.offset, f"Use > to start a multiline {name} block.")

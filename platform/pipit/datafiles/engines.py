@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 
 from pipit.datafiles import values
 from pipit.datafiles.directives import Directive
-from pipit.datafiles.resources import Column, Engine, Position
+from pipit.datafiles.resources import Column, Engine, Position, WarningKind
 from pipit.datafiles.source import Report
 from pipit.datafiles.vocabulary import ENGINES
+from pipit.errors import Reason
 from pipit.suggest import closest, did_you_mean
 
 # Those that make one row of several with the same sorting key, when they merge or with FINAL.
@@ -45,6 +46,7 @@ def build_engine(
             "ENGINE_VERSION is of VersionedCollapsingMergeTree: it is taken as ENGINE_VER here",
             given["ENGINE_VERSION"].offset,
             "Write ENGINE_VER.",
+            kind=WarningKind.TAKEN_AS_VER,
         )
         given = {("ENGINE_VER" if word == "ENGINE_VERSION" else word): one for word, one in given.items()}
     written = {name: values.expression(directive.text) for name, directive in given.items()}
@@ -100,7 +102,11 @@ def _name(report: Report, directive: Directive | None) -> tuple[str, bool]:
         report.error("ENGINE needs a name", directive.offset, f"One of {listed}.")
     else:
         report.error(
-            f"Engine {name} is not supported, supported engines include: {listed}", directive.first, _hint(name)
+            f"Engine {name} is not supported, supported engines include: {listed}",
+            directive.first,
+            _hint(name),
+            reason=Reason.ENGINE_REFUSED,
+            subject=name,
         )
     meant = closest(name, ENGINES)
     return meant or "MergeTree", bool(meant)
@@ -194,6 +200,7 @@ def _check_key(
                 f"Column '{name}' of the sorting key is Nullable",
                 given["ENGINE_SORTING_KEY"].first,
                 "A key without Nullable columns is smaller and faster.",
+                kind=WarningKind.NULLABLE_KEY,
             )
 
 

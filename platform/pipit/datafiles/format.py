@@ -26,7 +26,7 @@ from pipit.datafiles.pipe import read_pipe
 from pipit.datafiles.resources import Connection, DataSource, Pipe, Position
 from pipit.datafiles.source import Report
 from pipit.datafiles.vocabulary import Kind
-from pipit.errors import DatafileError, ProjectError
+from pipit.errors import DatafileError, ProjectError, Reason
 
 # What can be formatted; a file that others include is a piece of them, and means nothing alone.
 KINDS: dict[str, Kind] = {".datasource": "datasource", ".pipe": "pipe", ".connection": "connection"}
@@ -225,7 +225,7 @@ def _read(text: str, file: str, kind: Kind) -> tuple[object, list[DatafileError]
         resource = replace(pipe, nodes=tuple(nodes), text="")
     else:
         resource = replace(read_connection(report, "name"), text="")
-    unknown = [error for error in report.errors if "is not a valid option" in error.message]
+    unknown = [error for error in report.errors if error.reason is Reason.DIRECTIVE_UNKNOWN]
     if included and not unknown:
         wrong = sorted(_PLACE.sub("", error.message) for error in report.errors)
         return (resource, [row for _, row in included], wrong), []

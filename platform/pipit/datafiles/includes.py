@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from pipit.datafiles import values
 from pipit.datafiles.layout import INCLUDED as SUFFIX
-from pipit.datafiles.resources import Part, Warning
+from pipit.datafiles.resources import Part, Warning, WarningKind
 from pipit.datafiles.source import MAX_FILE_CHARACTERS, Report, plain_text
 from pipit.errors import DatafileError
 
@@ -107,7 +107,12 @@ class _Assembly:
         source = plain_text(self._files[name])
         size, unused = _measure(source, filled)
         for key in unused & line.given.keys():
-            frame.warn(f"'{key}' is given, and {name} has no ${key}", line.at, "Check how it is spelled.")
+            frame.warn(
+                f"'{key}' is given, and {name} has no ${key}",
+                line.at,
+                "Check how it is spelled.",
+                kind=WarningKind.UNUSED_INCLUDE_VALUE,
+            )
         size = max(size, len(source))
         self._size += size
         if self._size > self._limit:

@@ -15,9 +15,10 @@ from pathlib import PurePosixPath
 from pipit.datafiles import common, vocabulary
 from pipit.datafiles.directives import Directive, read_directives
 from pipit.datafiles.engines import MERGING, build_engine, key_items
-from pipit.datafiles.resources import Engine, Node, NodeType, Pipe
+from pipit.datafiles.resources import Engine, Node, NodeType, Pipe, WarningKind
 from pipit.datafiles.schedules import is_cron
 from pipit.datafiles.source import Report
+from pipit.errors import Reason
 from pipit.suggest import did_you_mean
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -54,7 +55,7 @@ def read_pipe(report: Report, name: str, *, has_file: Callable[[str], bool] = la
         report.warn(
             "VERSION is deprecated and ignored",
             given["VERSION"].offset,
-            "Leave it out: git knows the versions of a file.",
+            "Leave it out: git knows the versions of a file.", kind=WarningKind.VERSION_IGNORED,
         )
     pipe = Pipe(
         name=name,
@@ -145,13 +146,20 @@ def _check_settings(report: Report, name: str, type_: NodeType, given: Mapping[s
         if word in vocabulary.ENGINE_WORDS:
             if type_ is not NodeType.MATERIALIZED:
                 report.error(
-                    f"{word} is not a valid option in pipe files.", directive.offset, "It belongs in .datasource files."
+                    f"{word} is not a valid option in pipe files.",
+                    directive.offset,
+                    "It belongs in .datasource files.",
+                    reason=Reason.DIRECTIVE_UNKNOWN,
+                    subject=word,
                 )
             continue
         owner = next((owner for owner, words in _OF_A_NODE.items() if word in words), type_)
         if owner is not type_:
             report.warn(
-                f"{word} is ignored: node '{name}' is not of TYPE {owner}", directive.offset, f"Add TYPE {owner}."
+                f"{word} is ignored: node '{name}' is not of TYPE {owner}",
+                directive.offset,
+                f"Add TYPE {owner}.",
+                kind=WarningKind.OTHER_TYPE_IGNORED,
             )
 
 
@@ -175,7 +183,11 @@ def _engine(
         return None
     first = min(directive.offset for directive in words.values())
     if has_file(target):
-        report.warn("ENGINE in a pipe is Classic and ignored: the target's own .datasource file says its engine", first)
+        report.warn(
+            "ENGINE in a pipe is Classic and ignored: the target's own .datasource file says its engine",
+            first,
+            kind=WarningKind.CLASSIC_IGNORED,
+        )
         return None
     engine = build_engine(report, words, (), implicit=True)
     if engine.name in MERGING and not key_items(engine.sorting_key):
@@ -225,7 +237,7 @@ def _sink(report: Report, node: Node, given: Mapping[str, Directive]) -> Node:
             given["EXPORT_SCHEDULE"].first,
             "0 * * * *, in UTC",
         )
-    report.warn(_INERT, at)
+    report.warn(_INERT, at, kind=WarningKind.INERT_SINK)
     return replace(node, exports=exports)
 
 

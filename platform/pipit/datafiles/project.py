@@ -17,9 +17,9 @@ from pipit.datafiles.datasource import read_datasource
 from pipit.datafiles.includes import Includes
 from pipit.datafiles.pipe import read_pipe
 from pipit.datafiles.published import callable_pipes, is_classic, published
-from pipit.datafiles.resources import Connection, DataSource, Node, NodeType, Pipe, Project, versioned
+from pipit.datafiles.resources import Connection, DataSource, Node, NodeType, Pipe, Project, WarningKind, versioned
 from pipit.datafiles.source import Report
-from pipit.errors import ProjectError
+from pipit.errors import ProjectError, Reason
 from pipit.sql.identifiers import is_resource_name, name_problem
 
 KINDS = (".datasource", ".connection", ".pipe")  # pipes last: they are read knowing which data sources have files
@@ -95,7 +95,9 @@ class _Reading:
         file = report.file
         name, vendor = _name(file), _vendor(file)
         if vendor and kind != ".datasource":
-            report.warn("ignored: only .datasource files are shared, in vendor/<workspace>/")
+            report.warn(
+                "ignored: only .datasource files are shared, in vendor/<workspace>/", kind=WarningKind.VENDOR_IGNORED
+            )
             return
         if kind == ".datasource" and (vendor or "." in name):
             self._add_shared(report, name, vendor)
@@ -131,7 +133,10 @@ class _Reading:
         source = replace(
             read_datasource(report, whole, workspace), tokens=(), shared_with=(), kafka={}, imports={}, postgres={}
         )
-        report.warn(f"{whole} is shared by another workspace: here it is a table of its own, with the rows sent to it")
+        report.warn(
+            f"{whole} is shared by another workspace: here it is a table of its own, with the rows sent to it",
+            kind=WarningKind.SHARED_TABLE,
+        )
         if self._is_new(report, whole, self.datasources):
             self.datasources[whole] = source
 
@@ -167,6 +172,7 @@ class _Reading:
                 f"Published as in Tinybird Classic, without TYPE: {names}",
                 None,
                 "TYPE endpoint under the node's SQL says it for good.",
+                kind=WarningKind.PUBLISHED,
             )
             return
         report.warn(
@@ -174,6 +180,7 @@ class _Reading:
             None,
             "TYPE endpoint under a node's SQL publishes it. So does the folder: mkdir -p endpoints && git mv "
             f"{' '.join(pipe.file for pipe in pipes)} endpoints/",
+            kind=WarningKind.NOT_PUBLISHED,
         )
 
     def _check_source(self, source: DataSource) -> None:
@@ -227,7 +234,8 @@ class _Reading:
             report.error(f"'{target}' is a pipe, and {word} needs a data source", place)
         elif node.engine is None:
             hint = f"Add a file {target}.datasource with the columns of this node."
-            report.error(f"Data Source '{target}' does not exist", place, hint)
+            message = f"Data Source '{target}' does not exist"
+            report.error(message, place, hint, reason=Reason.RESOURCE_NOT_FOUND, subject=target)
         elif not is_resource_name(target):
             report.error(f"'{target}' cannot be the name of a resource", place, name_problem(target))
         return target  # a deploy makes it, from the columns of the node and its engine
@@ -246,9 +254,16 @@ class _Reading:
         place = _line_of(report, word, at)
         message = f"Connection '{name}' does not exist"
         if self.connections:
-            report.error(message, place, f"Add a file {name}.connection.")
+            hint = f"Add a file {name}.connection."
+            report.error(message, place, hint, reason=Reason.RESOURCE_NOT_FOUND, subject=name)
         else:  # a Classic project: its connections lived outside of its files
-            report.warn(f"{message} in this project", place, f"Add a file {name}.connection.")
+            report.warn(
+                f"{message} in this project",
+                place,
+                f"Add a file {name}.connection.",
+                kind=WarningKind.MISSING_RESOURCE,
+                subject=name,
+            )
 
 
 def _line_of(report: Report, word: str, start: int) -> int:
@@ -274,4 +289,4 @@ def _raise(reports: Iterable[Report]) -> None:
         for error in sorted(report.errors, key=lambda error: (error.file != report.file, error.line, error.column))
     ]
     if errors:  # what is wrong with an included file is told once
-        raise ProjectError(list({(str(error), error.hint): error for error in errors}.values()))
+        raise ProjectError(list({error.identity: error for error in errors}.values()))

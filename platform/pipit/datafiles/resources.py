@@ -220,15 +220,60 @@ class Connection:
     text: str = ""
 
 
+class WarningKind(StrEnum):
+    """Warnings of one kind differ by names and numbers only: a list of them is told once, with all places."""
+
+    # of files
+    CLASSIC_IGNORED = "classic_ignored"
+    CLASSIC_BROKER = "classic_broker"
+    GIVEN_TWICE = "given_twice"
+    INDENTED_DIRECTIVE = "indented_directive"
+    INERT_CONNECTION = "inert_connection"
+    INERT_FORWARD_QUERY = "inert_forward_query"
+    INERT_IMPORT = "inert_import"
+    INERT_KAFKA = "inert_kafka"
+    INERT_POSTGRES = "inert_postgres"
+    INERT_SHARING = "inert_sharing"
+    INERT_SINK = "inert_sink"
+    MISSING_RESOURCE = "missing_resource"  # the `subject`: a data source, pipe, node or connection
+    NOT_PUBLISHED = "not_published"
+    NULLABLE_KEY = "nullable_key"
+    ODD_TOKEN_NAME = "odd_token_name"
+    OTHER_TYPE_IGNORED = "other_type_ignored"
+    PUBLISHED = "published"
+    SHARED_TABLE = "shared_table"
+    TAKEN_AS_NULLABLE = "taken_as_nullable"
+    TAKEN_AS_VER = "taken_as_ver"
+    UNKNOWN_VALUE = "unknown_value"
+    UNUSED_INCLUDE_VALUE = "unused_include_value"
+    VENDOR_IGNORED = "vendor_ignored"
+    VERSION_IGNORED = "version_ignored"
+    # of what they mean together
+    COLUMN_NARROWED = "column_narrowed"
+    COLUMN_UNKNOWN = "column_unknown"
+    COLUMN_WITHOUT_VALUE = "column_without_value"
+    LIKE_PATTERN = "like_pattern"
+    MADE_TARGET = "made_target"
+    NO_SORTING_KEY = "no_sorting_key"
+    NOT_FILLED = "not_filled"
+    PARAMETER_CONFLICT = "parameter_conflict"
+    RESERVED_PARAMETER = "reserved_parameter"
+    STOPS_FILLING = "stops_filling"
+    UNFIXED_APPENDS = "unfixed_appends"
+    UNREADABLE_BY_TENANTS = "unreadable_by_tenants"
+
+
 @dataclass(frozen=True, slots=True)
 class Warning:
-    """Something that a reader should know and that does not stop a deploy."""
+    """Something that a reader should know and that does not stop a deploy. Without a `kind` it is like no other."""
 
     file: str
     message: str
     line: int = 0
     column: int = 0
     hint: str = ""
+    kind: WarningKind | None = None
+    subject: str = ""
 
     def __str__(self) -> str:
         place = f"{self.file}:{self.line}:{self.column}" if self.line else self.file

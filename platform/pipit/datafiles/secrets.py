@@ -22,7 +22,7 @@ from pipit.datafiles.directives import Directive, read_directives
 from pipit.datafiles.resources import Connection, DataSource, Engine, Project
 from pipit.datafiles.source import Report
 from pipit.datafiles.vocabulary import ENGINE_WORDS, Kind
-from pipit.errors import ProjectError
+from pipit.errors import ProjectError, Reason
 
 _STRING = r"""(?:'([^'\\\n]*)'|"([^"\\\n]*)")"""
 _SECRET = re.compile(r"\{\{\s*tb_secret\(\s*" + _STRING + r"\s*(?:,\s*" + _STRING + r"\s*)?\)\s*\}\}")
@@ -37,7 +37,12 @@ def check_expressions(report: Report, directives: Iterable[Directive]) -> None:
         if directive.name == "ROW_POLICY":
             found = _SECRET.search(value)
             if found:
-                report.error("A ROW_POLICY cannot use secrets", directive.start + found.start(), "Use context.<key>.")
+                report.error(
+                    "A ROW_POLICY cannot use secrets",
+                    directive.start + found.start(),
+                    "Use context.<key>.",
+                    reason=Reason.POLICY_INVALID,
+                )
             continue
         if directive.name == "DESCRIPTION":
             continue

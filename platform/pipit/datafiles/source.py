@@ -13,8 +13,8 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Sequence
 
-from pipit.datafiles.resources import Part, Position, Warning
-from pipit.errors import DatafileError
+from pipit.datafiles.resources import Part, Position, Warning, WarningKind
+from pipit.errors import DatafileError, Reason
 
 MAX_FILE_CHARACTERS = 1_000_000  # the largest real file we know is a hundredth of this
 MAX_ERRORS_PER_FILE = 100  # past this a file is not a datafile, and nobody reads on
@@ -134,12 +134,20 @@ class Report:
     def excerpt(self, at: Position) -> str:
         return self._written[at.file or self.file].excerpt(at.line, at.column)
 
-    def error(self, message: str, at: int | None = None, hint: str = "") -> None:
+    def error(
+        self,
+        message: str,
+        at: int | None = None,
+        hint: str = "",
+        *,
+        reason: Reason = Reason.DATAFILE_INVALID,
+        subject: str = "",
+    ) -> None:
         """Notes an error at an offset, or about the file as a whole."""
         if self.full:
             return
         if at is None:
-            self.errors.append(DatafileError(message, file=self.file, hint=hint))
+            self.errors.append(DatafileError(message, file=self.file, hint=hint, reason=reason, subject=subject))
             return
         place = self.position(at)
         self.errors.append(
@@ -150,14 +158,20 @@ class Report:
                 column=place.column,
                 hint=hint,
                 excerpt=self.excerpt(place),
+                reason=reason,
+                subject=subject,
             )
         )
 
-    def warn(self, message: str, at: int | None = None, hint: str = "") -> None:
+    def warn(
+        self, message: str, at: int | None = None, hint: str = "", *, kind: WarningKind, subject: str = ""
+    ) -> None:
         if len(self.warnings) >= MAX_ERRORS_PER_FILE:
             return
         place = Position() if at is None else self.position(at)
-        self.warnings.append(Warning(place.file or self.file, message, place.line, place.column, hint))
+        self.warnings.append(
+            Warning(place.file or self.file, message, place.line, place.column, hint, kind, subject)
+        )
 
 
 def _printable(text: str) -> str:

@@ -23,7 +23,7 @@ from pipit.api.requests import authenticate, read_body, server_of, viewer_of
 from pipit.catalog.snapshot import Snapshot
 from pipit.demo.guard import check_local
 from pipit.demo.readable import readable
-from pipit.errors import BadRequest, Forbidden, PipitError, Unavailable
+from pipit.errors import BadRequest, Forbidden, PipitError, Reason, Unavailable
 from pipit.query.queries import Read
 from pipit.server import Server
 
@@ -43,15 +43,15 @@ async def inspect(request: Request) -> Response:
     security, snapshot = authenticate(request)
     grants.require_admin(security)
     if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
-        raise BadRequest("Send JSON, and say so in Content-Type")
+        raise BadRequest("Send JSON, and say so in Content-Type", reason=Reason.BODY_TYPE_UNSUPPORTED)
     server = server_of(request)
     try:
         asked = msgspec.json.decode(await read_body(request, _BODY_BYTES), type=_Asked)
     except msgspec.MsgspecError as error:
-        raise BadRequest(f"The body does not say what to look at: {error}") from None
+        raise BadRequest(f"The body does not say what to look at: {error}", reason=Reason.BODY_INVALID) from None
     viewers = [viewer_of(server, token) if token else (security, snapshot) for token in asked.tokens]
     if any(viewer.workspace_id != security.workspace_id for viewer, _ in viewers):
-        raise Forbidden("A viewer's token belongs to another workspace")
+        raise Forbidden("A viewer's token belongs to another workspace", reason=Reason.TOKEN_ELSEWHERE)
     views = [await _view(server, held, viewer, asked) for viewer, held in viewers]
     return JSONResponse({"views": views})
 

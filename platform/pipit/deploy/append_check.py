@@ -14,7 +14,7 @@ from pipit.access.context import FixedValue, SecurityContext
 from pipit.catalog.snapshot import Snapshot, Table
 from pipit.deploy.append_needs import Need, needs_of
 from pipit.engine.client import Engine
-from pipit.errors import Forbidden
+from pipit.errors import Forbidden, Reason
 
 _REMEMBERED = 256  # deployments
 
@@ -63,6 +63,8 @@ def _check_own(table: Table, security: SecurityContext, fixed: Mapping[str, Fixe
         raise Forbidden(
             f"A JWT that appends to '{table.name}' must set 'fixed_values'{named}: the data source has a row policy",
             hint="Without them its holder could write another tenant's rows. Fix the columns that the policy reads.",
+            reason=Reason.FIXED_VALUES_MISSING,
+            subject=table.name,
         )
 
 
@@ -74,12 +76,16 @@ def _check_need(table: Table, need: Need, fixed: Mapping[str, FixedValue]) -> No
             f"no 'fixed_values' decide its '{need.column}': {need.why}",
             hint="Its holder could write another tenant's rows. Append with a token of the workspace, or let the view "
             f"make '{need.column}' of columns of '{table.name}' alone. `pipit audit` shows all such ways.",
+            reason=Reason.APPEND_NOT_CONFINED,
+            subject=table.name,
         )
     if missing:
         raise Forbidden(
             f"A JWT that appends to '{table.name}' must set 'fixed_values' for {_listed(missing)}: through "
             f"{need.through} they become '{need.column}' of '{need.target}', which has a row policy",
             hint="Without them its holder could write another tenant's rows. `pipit audit` shows all such ways.",
+            reason=Reason.FIXED_VALUES_MISSING,
+            subject=table.name,
         )
 
 

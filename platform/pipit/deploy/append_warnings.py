@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from pipit.catalog.snapshot import Snapshot
 from pipit.datafiles.resources import Warning as ProjectWarning
+from pipit.datafiles.resources import WarningKind
 from pipit.deploy.append_needs import Need
 
 
@@ -21,6 +22,7 @@ def unfixed_appends(snapshot: Snapshot, needs: Mapping[str, Sequence[Need]]) -> 
                 1,
                 1,
                 hint="Let them set 'fixed_values' as `pipit audit` says, then turn the setting off.",
+                kind=WarningKind.UNFIXED_APPENDS,
             )
             found[warning] = None
     return list(found)

@@ -6,7 +6,6 @@ is then said of names that only the missing files would have given is left out: 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -15,17 +14,16 @@ from pathlib import PurePosixPath
 from pipit.catalog.build import compiled
 from pipit.catalog.snapshot import Workspace
 from pipit.datafiles import parse_project
-from pipit.datafiles.resources import Project
+from pipit.datafiles.resources import Project, WarningKind
 from pipit.datafiles.resources import Warning as ProjectWarning
 from pipit.deploy.targets import with_targets
 from pipit.deploy.validate import validate
 from pipit.engine.client import Engine
-from pipit.errors import DatafileError, ProjectError, TemplateError
+from pipit.errors import DatafileError, ProjectError, Reason, TemplateError
 
 # Values of secrets are not needed to see whether a project is right. This reads as a number and as a text.
 _SECRET_STAND_IN = "1"
 _MOST_ROUNDS = 8  # each leaves out the files that the last one found wrong
-_NAMES = re.compile(r"['`]([A-Za-z_][A-Za-z0-9_]*)['`]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +44,15 @@ class _Found:
     missing: set[str] = field(default_factory=set)  # resources whose files are wrong
 
     def add(self, errors: tuple[DatafileError, ...]) -> None:
-        self.errors += [error for error in errors if self.follows_not(error.message)]
+        self.errors += [error for error in errors if not self.follows(error)]
 
-    def follows_not(self, message: str) -> bool:
-        """Whether it names nothing that is missing only because its file is wrong."""
-        return self.missing.isdisjoint(_NAMES.findall(message))
+    def follows(self, found: DatafileError | ProjectWarning) -> bool:
+        """Whether it says that something is not there which is missing only because its file is wrong."""
+        if isinstance(found, ProjectWarning):
+            of_missing = found.kind is WarningKind.MISSING_RESOURCE
+        else:
+            of_missing = found.reason is Reason.RESOURCE_NOT_FOUND
+        return of_missing and found.subject in self.missing
 
     def without(self, files: dict[str, str], errors: tuple[DatafileError, ...]) -> dict[str, str]:
         """The files that are not wrong."""
@@ -77,7 +79,7 @@ async def check_files(engine: Engine, files: Mapping[str, str]) -> Checked:
             kept = found.without(kept, error.errors)
             continue
         found.add(findings.errors)
-        found.warnings = tuple(w for w in project.warnings + findings.warnings if found.follows_not(w.message))
+        found.warnings = tuple(w for w in project.warnings + findings.warnings if not found.follows(w))
         break
     endpoints = sum(pipe.endpoint is not None for pipe in project.pipes.values())
     return Checked(

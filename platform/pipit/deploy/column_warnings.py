@@ -11,6 +11,7 @@ import re
 from pipit.catalog.build import node_error
 from pipit.catalog.snapshot import CompiledNode, CompiledPipe, Table
 from pipit.datafiles.resources import Warning as ProjectWarning
+from pipit.datafiles.resources import WarningKind
 from pipit.ingest.match import Match
 from pipit.suggest import closest
 
@@ -18,16 +19,17 @@ _STATES = ("AggregateFunction(", "SimpleAggregateFunction(")
 
 
 def column_warnings(pipe: CompiledPipe, node: CompiledNode, target: Table, found: Match) -> list[ProjectWarning]:
-    def warn(name: str, message: str, hint: str = "") -> ProjectWarning:
+    def warn(kind: WarningKind, name: str, message: str, hint: str) -> ProjectWarning:
         line, column = _place(node.node.sql, name)
         place = node_error(pipe.pipe, node.node, message, line=line, column=column, hint=hint)
-        return ProjectWarning(place.file, message, place.line, place.column, hint)
+        return ProjectWarning(place.file, message, place.line, place.column, hint, kind)
 
     given: list[ProjectWarning] = []
     for one in found.narrowed:
         there = f"in '{target.name}' ({_where(target, one.name)}) it is {one.target}"
         message = f"'{one.name}' is {one.source}, and {there}: {', '.join(one.loses)}"
-        given.append(warn(one.name, message, f"Convert it in the query, or let '{target.name}' have {one.source}."))
+        hint = f"Convert it in the query, or let '{target.name}' have {one.source}."
+        given.append(warn(WarningKind.COLUMN_NARROWED, one.name, message, hint))
     lacking = [name for name, type in found.missing if _needs_value(target, name, type)]
     for name in found.unknown:
         close = closest(name, lacking)
@@ -36,12 +38,12 @@ def column_warnings(pipe: CompiledPipe, node: CompiledNode, target: Table, found
         else:
             hint = f"The columns of '{target.name}' are in {target.datasource.file}."
         message = f"The query gives '{name}', which '{target.name}' does not have; it is dropped"
-        given.append(warn(name, message, hint))
+        given.append(warn(WarningKind.COLUMN_UNKNOWN, name, message, hint))
     if lacking:
         listed = ", ".join(f"'{name}' ({_where(target, name)})" for name in lacking)
         gets = "its column" if len(lacking) == 1 else "the columns"
         message = f"The query gives no value for {gets} {listed} of '{target.name}': every row gets the type's zero"
-        given.append(warn("", message, "Select them, or give them a DEFAULT."))
+        given.append(warn(WarningKind.COLUMN_WITHOUT_VALUE, "", message, "Select them, or give them a DEFAULT."))
     return given
 
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 
 from pipit.catalog.snapshot import Snapshot
 from pipit.datafiles.resources import Column, DataSource, Position, Project
-from pipit.deploy.plan import Difference, Reason, Refusal, refusals_of
-from pipit.errors import DatafileError
+from pipit.deploy.plan import Difference, Refusal, refusals_of
+from pipit.errors import DatafileError, Reason
 
 _NOWHERE = Position()
 REBUILD = "This needs a rebuilt table, which this version cannot do yet; nothing was changed."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pipit.catalog.snapshot import Snapshot, Table
-from pipit.datafiles.resources import NodeType
+from pipit.datafiles.resources import NodeType, WarningKind
 from pipit.datafiles.resources import Warning as ProjectWarning
 from pipit.deploy.ddl import place_of
 from pipit.deploy.defaults import doubtful_defaults
@@ -37,9 +37,10 @@ async def datasource_findings(engine: Engine, snapshot: Snapshot) -> tuple[list[
     return errors, warnings
 
 
-def _warn(table: Table, word: str, message: str, hint: str) -> ProjectWarning:
+def _warn(kind: WarningKind, table: Table, word: str, message: str, hint: str) -> ProjectWarning:
     place = place_of(table.datasource, word)
-    return ProjectWarning(place.file or table.datasource.file, message, place.line or 1, place.column or 1, hint)
+    file = place.file or table.datasource.file
+    return ProjectWarning(file, message, place.line or 1, place.column or 1, hint, kind)
 
 
 async def _forward_query(engine: Engine, table: Table) -> tuple[list[DatafileError], list[ProjectWarning]]:
@@ -68,7 +69,8 @@ async def _forward_query(engine: Engine, table: Table) -> tuple[list[DatafileErr
     except (SqlError, IndexError) as error:
         return refuse(error.message if isinstance(error, PipitError) else "it is empty", hint), []
     message = f"The FORWARD_QUERY of '{source.name}' is not applied yet: this version changes no rows that are there"
-    return [], [_warn(table, "FORWARD_QUERY", message, "Take it out, or keep it for a version that does.")]
+    hint = "Take it out, or keep it for a version that does."
+    return [], [_warn(WarningKind.INERT_FORWARD_QUERY, table, "FORWARD_QUERY", message, hint)]
 
 
 def _unsorted(table: Table) -> list[ProjectWarning]:
@@ -77,7 +79,7 @@ def _unsorted(table: Table) -> list[ProjectWarning]:
         return []
     message = f"'{table.name}' has no sorting key: every read scans all of its rows"
     hint = "ENGINE_SORTING_KEY customer_id, timestamp: the columns by which it is read, those with few values first."
-    return [_warn(table, "ENGINE", message, hint)]
+    return [_warn(WarningKind.NO_SORTING_KEY, table, "ENGINE", message, hint)]
 
 
 def _unfilled(table: Table, written: set[str]) -> list[ProjectWarning]:
@@ -86,7 +88,8 @@ def _unfilled(table: Table, written: set[str]) -> list[ProjectWarning]:
     if any(c.jsonpath is not None for c in table.datasource.columns) or table.datasource.vendor:
         return []
     message = f"Nothing fills '{table.name}': no materialized node and no copy writes it, and events cannot"
-    return [_warn(table, "SCHEMA", message, "If a view was deleted: its rows stay as they are, and no new ones come.")]
+    hint = "If a view was deleted: its rows stay as they are, and no new ones come."
+    return [_warn(WarningKind.NOT_FILLED, table, "SCHEMA", message, hint)]
 
 
 def _unreadable_for_tenants(snapshot: Snapshot, table: Table) -> list[ProjectWarning]:
@@ -98,4 +101,5 @@ def _unreadable_for_tenants(snapshot: Snapshot, table: Table) -> list[ProjectWar
         f"Tenants cannot read '{table.name}': it is made from '{policed[0]}', which has a ROW_POLICY, and it has no "
         "ROW_POLICY of its own"
     )
-    return [_warn(table, "SCHEMA", message, f"Give '{table.name}' a ROW_POLICY over a column that it has.")]
+    hint = f"Give '{table.name}' a ROW_POLICY over a column that it has."
+    return [_warn(WarningKind.UNREADABLE_BY_TENANTS, table, "SCHEMA", message, hint)]

@@ -53,6 +53,8 @@ def problems(datasource: DataSource) -> list[DatafileError]:
                     line=position.line or 1,
                     column=position.column or 1,
                     hint=error.hint,
+                    reason=error.reason,
+                    subject=error.subject,
                 )
             )
     return found

@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from pipit.engine.client import Engine
-from pipit.errors import BadRequest
-from pipit.sql.allowed import function_verdict
+from pipit.errors import BadRequest, Reason
+from pipit.sql.allowed import function_verdict, refused_function
 from pipit.sql.expressions import (
     CODECS,
     IN_CALLS,
@@ -71,8 +71,8 @@ async def checked(engine: Engine, statement: str) -> str:
     return statement
 
 
-def _refuse(why: str) -> BadRequest:
-    return BadRequest(f"The definition of the data source is refused: {why}")
+def _refuse(why: str, reason: Reason = Reason.DATAFILE_INVALID, subject: str = "") -> BadRequest:
+    return BadRequest(f"The definition of the data source is refused: {why}", reason=reason, subject=subject)
 
 
 def _check_tokens(statement: str) -> None:
@@ -104,7 +104,7 @@ def _check_settings(tokens: Sequence[Token]) -> None:
         try:
             check_setting(item[0].text, item[2].text)
         except ExpressionError as error:
-            raise _refuse(error.message) from None
+            raise _refuse(error.message, error.reason, error.subject) from None
 
 
 def _check_tree(text: str) -> None:
@@ -139,7 +139,7 @@ def _of_create(root: _Node) -> list[_Node]:
             raise _refuse("it declares more than columns and indexes")
     first, *rest = storage.children or [_Node("", "", 0)]
     if first.kind != "Function" or first.name not in _ENGINES:
-        raise _refuse("its engine is not one that a data source may have")
+        raise _refuse("its engine is not one that a data source may have", Reason.ENGINE_REFUSED, first.name)
     return [*columns.children, *first.children, *(node for node in rest if node.kind != "Set")]
 
 
@@ -170,7 +170,7 @@ def _check_function(node: _Node, *, codec: bool, index: bool) -> None:
     if index and (node.name in _INDEX_TYPES or node.name in TOKENIZERS):
         return
     if why := function_verdict(node.name):
-        raise _refuse(f"the function '{node.name}' is not allowed in it: {why}")
+        raise _refuse(f"the function '{node.name}' is not allowed in it: {why}", refused_function(node.name), node.name)
     if node.name.lower() in IN_CALLS:
         listed = node.children[0].children if len(node.children) == 1 else []
         values = listed[1] if len(listed) == 2 else None

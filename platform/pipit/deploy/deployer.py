@@ -36,7 +36,7 @@ from pipit.deploy.tokens import datafile_tokens
 from pipit.deploy.validate import validate
 from pipit.deploy.views import must_make_views_again
 from pipit.engine.client import Engine
-from pipit.errors import Conflict, DatafileError, ProjectError, Unavailable
+from pipit.errors import Conflict, DatafileError, ProjectError, Reason, Unavailable
 from pipit.ingest import Ingest
 from pipit.ingest.match import Match
 from pipit.jobs import Jobs
@@ -185,7 +185,11 @@ class Deployer:
         """One change at a time of what a workspace has deployed anywhere. Raises Conflict."""
         places = {workspace_id, *(row.id for row in self._catalog.environments(workspace_id))}
         if workspace_id in self._busy or workspace_id in self._updating or places & self.unsettled.keys():
-            raise Conflict("Another deployment of this workspace is in progress", hint="Try again when it is done.")
+            raise Conflict(
+                "Another deployment of this workspace is in progress",
+                hint="Try again when it is done.",
+                reason=Reason.DEPLOY_IN_PROGRESS,
+            )
         self._busy.add(workspace_id)
         try:
             yield

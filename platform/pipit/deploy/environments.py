@@ -24,7 +24,7 @@ from pipit.deploy.same_tables import same_tables
 from pipit.deploy.sizes import Sizes, sizes_of
 from pipit.deploy.views import matches_of
 from pipit.engine.client import Engine
-from pipit.errors import PipitError, ProjectError, Unavailable
+from pipit.errors import PipitError, ProjectError, Reason, Unavailable
 from pipit.ingest.match import Match
 
 log = logging.getLogger("pipit.deploy")
@@ -113,7 +113,7 @@ class Environments:
             if isinstance(known, PipitError):
                 raise known
             if not self._engine.available:  # each would wait for it, one after the other
-                raise Unavailable("The engine is away")
+                raise Unavailable("The engine is away", reason=Reason.ENGINE_UNAVAILABLE)
             plan = await self._apply(own, live, known, check=check)
             return EnvironmentOutcome(name, "success", deployment if check else plan.snapshot.deployment)
         except Exception as error:  # of one environment; the others go on

@@ -19,7 +19,7 @@ from pipit.deploy.plan import DropTable, DropView, EndJobs, Plan, Prepare
 from pipit.deploy.planner import Change, make_plan
 from pipit.deploy.sizes import sizes_in
 from pipit.engine.client import Engine
-from pipit.errors import Unavailable
+from pipit.errors import Reason, Unavailable
 from pipit.jobs import Jobs
 from pipit.tables import Locks, Mode
 
@@ -91,6 +91,7 @@ class Executor:
             raise Unavailable(
                 "The engine went away while the deployment was written; whether it is live is not known yet",
                 hint="It is settled as soon as the engine answers. Deploy again then; nothing is deployed twice.",
+                reason=Reason.DEPLOY_UNSETTLED,
             ) from failure
         if ending.done() and ending.result() and not isinstance(failure, asyncio.CancelledError):
             return plan, self._catalog.snapshot(workspace.id, workspace.environment)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from pipit.catalog.build import node_error
 from pipit.catalog.snapshot import Snapshot
 from pipit.datafiles.resources import Warning as ProjectWarning
+from pipit.datafiles.resources import WarningKind
 from pipit.templates import patterns
 
 _HINT = (
@@ -27,5 +28,9 @@ def like_warnings(snapshot: Snapshot) -> list[ProjectWarning]:
                 what = f"of {len(more) + 1} LIKE patterns" if more else "of a LIKE pattern"
                 message = f"'{name}' is part {what}: here a % in its value is a wildcard"
                 place = node_error(pipe.pipe, node.node, message, line=first.line, column=first.column)
-                found.append(ProjectWarning(place.file, message, place.line, place.column, _HINT.format(name)))
+                found.append(
+                    ProjectWarning(
+                        place.file, message, place.line, place.column, _HINT.format(name), kind=WarningKind.LIKE_PATTERN
+                    )
+                )
     return found

@@ -8,6 +8,7 @@ from pipit import jsontext
 from pipit.catalog.build import node_error
 from pipit.catalog.snapshot import CompiledNode, CompiledPipe, Snapshot
 from pipit.datafiles.resources import Warning as ProjectWarning
+from pipit.datafiles.resources import WarningKind
 from pipit.errors import DatafileError
 from pipit.templates.parameters import Use
 
@@ -45,4 +46,6 @@ def _warning(name: str, what: str, said: str, place: DatafileError, first: str, 
         f"The parameter '{name}' has the {what} {said} here and {first} at {where.file}:{where.line}:{where.column}: "
         "listings and OpenAPI show the first"
     )
-    return ProjectWarning(place.file, message, place.line, place.column, f"Give it one {what}.")
+    return ProjectWarning(
+        place.file, message, place.line, place.column, f"Give it one {what}.", kind=WarningKind.PARAMETER_CONFLICT
+    )

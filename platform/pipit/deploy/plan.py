@@ -25,7 +25,7 @@ from pipit.datafiles.resources import Column
 from pipit.datafiles.resources import Warning as ProjectWarning
 from pipit.deploy.sizes import Size
 from pipit.deploy.views import View
-from pipit.errors import DatafileError, ProjectError
+from pipit.errors import DatafileError, ProjectError, Reason
 from pipit.ingest.match import Match
 
 
@@ -126,20 +126,6 @@ Delete = EndJobs | DropTable
 Operation = Prepare | GoLive | DropView | Delete
 
 
-class Reason(StrEnum):
-    """Why a deploy is refused."""
-
-    INVALID = "invalid"  # the file says something that does not work
-    NEEDS_REBUILD = "needs_rebuild"  # the table would have to be made anew
-    NO_VALUE_FOR_ROWS = "no_value_for_rows"  # a new column, and nothing to put into the rows that are there
-    DELETES_ROWS = "deletes_rows"
-    REMOVES_POLICY = "removes_policy"
-    CONFINES_LESS = "confines_less"  # tenants would see more than they do (`audit.policy_regression`)
-    LOSES_POLICY = "loses_policy"  # rows of a deleted source that had a policy are in a table that has none
-    CHANGES_VIEW = "changes_view"  # the rows that the view wrote would have to be made again
-    FILLS_LIVE_TARGET = "fills_live_target"  # a new view would have to fill a table that readers see
-
-
 @dataclass(frozen=True, slots=True)
 class Refusal:
     """`subject` is the resource, or "pipe.node" of a view."""
@@ -149,9 +135,9 @@ class Refusal:
     error: DatafileError
 
 
-def refusals_of(errors: Iterable[DatafileError], reason: Reason = Reason.INVALID) -> list[Refusal]:
-    """What is wrong with files, each for the resource of its file."""
-    return [Refusal(reason, PurePosixPath(error.file).stem, error) for error in errors]
+def refusals_of(errors: Iterable[DatafileError], reason: Reason | None = None) -> list[Refusal]:
+    """What is wrong with files, each for the resource of its file, and for its own reason where none is given."""
+    return [Refusal(reason or error.reason, PurePosixPath(error.file).stem, error) for error in errors]
 
 
 class DeployRefused(ProjectError):

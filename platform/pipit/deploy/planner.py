@@ -16,7 +16,7 @@ from pipit.catalog.build import placed
 from pipit.catalog.names import mapped
 from pipit.catalog.snapshot import Snapshot, Table
 from pipit.catalog.state import DeploymentRow, TableNames, TokenRow
-from pipit.datafiles.resources import NodeType
+from pipit.datafiles.resources import NodeType, WarningKind
 from pipit.datafiles.resources import Warning as ProjectWarning
 from pipit.deploy.compare import Comparison
 from pipit.deploy.plan import (
@@ -32,13 +32,12 @@ from pipit.deploy.plan import (
     GoLive,
     Plan,
     Prepare,
-    Reason,
     Refusal,
     refusals_of,
 )
 from pipit.deploy.sizes import Size, Sizes
 from pipit.deploy.views import View, trigger, views_of, views_to_make_again
-from pipit.errors import DatafileError, PipitError
+from pipit.errors import DatafileError, PipitError, Reason
 from pipit.ingest.match import Match
 from pipit.query.compose import Composer
 
@@ -346,4 +345,5 @@ def _no_longer_filled(live: Snapshot, new: Snapshot, gone: Iterable[str]) -> Ite
             f"The rows of '{target}' stay as they are. To have it back later: the node again, BACKFILL skip in "
             f"'{target}', deploy, and then `pipit populate {pipe} --truncate`, which fills the target anew from all "
             "rows of its source.",
+            kind=WarningKind.STOPS_FILLING,
         )

@@ -13,7 +13,7 @@ from pipit.catalog.snapshot import Snapshot, Table, mixed_columns
 from pipit.deploy.scratch import logical
 from pipit.engine import Engine
 from pipit.engine.codes import Code
-from pipit.errors import DatafileError, PipitError, SqlError, Unavailable
+from pipit.errors import DatafileError, PipitError, Reason, SqlError, Unavailable
 from pipit.query.secure import filter_setting
 from pipit.sql.identifiers import quote
 from pipit.sql.literals import quote_string
@@ -97,4 +97,6 @@ def _error(table: Table, message: str, hint: str = "") -> DatafileError:
         line=place.line if place else 1,
         column=place.column if place else 1,
         hint=hint,
+        reason=Reason.POLICY_INVALID,
+        subject=table.name,
     )

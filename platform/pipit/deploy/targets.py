@@ -15,7 +15,7 @@ from pipit.catalog.build import build_snapshot
 from pipit.catalog.names import first_names
 from pipit.catalog.snapshot import CompiledNode, CompiledPipe, Snapshot, Workspace
 from pipit.datafiles import parse_datasource, print_datasource
-from pipit.datafiles.resources import Column, DataSource, Engine, Node, NodeType, Pipe, Project
+from pipit.datafiles.resources import Column, DataSource, Engine, Node, NodeType, Pipe, Project, WarningKind
 from pipit.datafiles.resources import Warning as ProjectWarning
 from pipit.deploy import ddl
 from pipit.deploy.ddl_check import checked
@@ -146,7 +146,9 @@ class _Making:
         place = node.engine.position if node.engine else node.position
         message = f"'{source.name}' has no file: it is made with this engine and the columns of node '{node.name}'"
         hint = f"Add a file {source.name}.datasource to say its columns yourself."
-        self.warnings.append(ProjectWarning(place.file or pipe.file, message, place.line, place.column, hint))
+        kind = WarningKind.MADE_TARGET
+        warning = ProjectWarning(place.file or pipe.file, message, place.line, place.column, hint, kind)
+        self.warnings.append(warning)
 
 
 def _error(pipe: Pipe, node: Node, error: PipitError) -> DatafileError:
@@ -159,4 +161,6 @@ def _error(pipe: Pipe, node: Node, error: PipitError) -> DatafileError:
         line=place.line,
         column=place.column,
         hint=first.hint or f"Add a file {node.datasource}.datasource with the columns of this node.",
+        reason=first.reason,
+        subject=first.subject,
     )

@@ -19,7 +19,7 @@ from pipit.catalog.required import unpoliced
 from pipit.catalog.snapshot import CompiledNode, CompiledPipe, Snapshot, Workspace
 from pipit.catalog.switched import switched_off
 from pipit.catalog.written import text_as_written
-from pipit.datafiles.resources import DataSource, NodeType, Project
+from pipit.datafiles.resources import DataSource, NodeType, Project, WarningKind
 from pipit.datafiles.resources import Warning as ProjectWarning
 from pipit.deploy import ddl
 from pipit.deploy.append_needs import needs_of
@@ -39,7 +39,16 @@ from pipit.deploy.views import View, match_of, views_of
 from pipit.engine.client import Engine
 from pipit.engine.codes import Code
 from pipit.engine.syntax_errors import Unread, place_in
-from pipit.errors import CustomError, DatafileError, PipitError, SqlError, TemplateError, Unavailable, UnknownResource
+from pipit.errors import (
+    CustomError,
+    DatafileError,
+    PipitError,
+    Reason,
+    SqlError,
+    TemplateError,
+    Unavailable,
+    UnknownResource,
+)
 from pipit.ingest import create_quarantine, problems
 from pipit.ingest.match import Match
 from pipit.query.compose import Composed, Composer
@@ -47,7 +56,7 @@ from pipit.query.examine import Examiner
 from pipit.sql.lexer import TokenKind, significant, tokenize
 from pipit.sql.words import SET_OPERATORS
 from pipit.templates import Binder, is_reserved
-from pipit.templates.failures import PREFIX, BadExpression
+from pipit.templates.failures import BadExpression
 from pipit.templates.values import NO_VALUE
 
 # ClickHouse's codes for a value that cannot be used: parse and cast errors, bad arguments, out of range, throwIf.
@@ -114,7 +123,7 @@ async def validate(
         if workspace.settings.require_policies:
             errors += unpoliced(snapshot)
         composer, examiner = Composer(), Examiner(engine)
-        missing = frozenset(names.datasources[name] for name in broken)
+        missing = frozenset(f"{database}.{names.datasources[name]}" for name in broken)
         nodes = [(pipe, node) for pipe in snapshot.pipes.values() for node in pipe.nodes.values()]
         tried = await run_bounded(
             [_try_both_sides(snapshot, pipe, node, composer, examiner, missing) for pipe, node in nodes], _AT_ONCE
@@ -131,7 +140,7 @@ async def validate(
 
 
 def _of_their_own(
-    snapshot: Snapshot, found: Iterable[tuple[tuple[CompiledPipe, CompiledNode], list[DatafileError]]]
+    snapshot: Snapshot, found: Iterable[tuple[tuple[CompiledPipe, CompiledNode], list[_Placed]]]
 ) -> list[DatafileError]:
     """The errors of nodes, without those that a node has because another one of its file, which it reads, has them."""
     by_node = {(pipe.name, node.name): (pipe, node, errors) for (pipe, node), errors in found}
@@ -139,14 +148,22 @@ def _of_their_own(
     for key, (pipe, node, errors) in by_node.items():
         read = [(owner.name, inner.name) for owner, inner in nodes_read(snapshot, pipe, node)] if errors else []
         inner_errors = [one for name in read if name != key and name in by_node for one in by_node[name][2]]
-        known = {(one.file, _without_node(one)) for one in inner_errors}
-        own += [error for error in errors if (error.file, _without_node(error)) not in known]
+        known = {(one.error.file, one.problem) for one in inner_errors}
+        own += [one.error for one in errors if (one.error.file, one.problem) not in known]
     return own
 
 
-def _without_node(error: DatafileError) -> str:
-    """The message without the name of the node, which `_place` puts in front."""
-    return error.message.partition(": ")[2]
+@dataclass(frozen=True, slots=True)
+class _Placed:
+    """A node's error. `problem`: what is wrong, without the name of the node, so that two nodes' can be the same."""
+
+    problem: str
+    error: DatafileError
+
+    def warning(self, message: str) -> ProjectWarning:
+        error = self.error
+        kind = WarningKind.MISSING_RESOURCE if error.reason is Reason.RESOURCE_NOT_FOUND else None
+        return ProjectWarning(error.file, message, error.line, error.column, error.hint, kind, error.subject)
 
 
 async def prepare(engine: Engine, snapshot: Snapshot) -> tuple[list[DatafileError], list[DatafileError], set[str]]:
@@ -195,16 +212,17 @@ async def _unreadable_defaults(engine: Engine, source: DataSource, error: PipitE
 
 def _of_table(error: PipitError, snapshot: Snapshot, source: DataSource, database: str, physical: str) -> DatafileError:
     """The engine counts in a statement that nobody wrote: what it does not understand in a TTL is told of its line."""
-    failed = _FAILED_AT.search(error.message)
+    failed = error.unread_at if isinstance(error, SqlError) else None
     ttl = f"\nTTL {source.engine.ttl}" if source.engine.ttl else ""
-    if failed and ttl:
+    if failed is not None and ttl:
         statement = f"EXPLAIN AST {ddl.create_table(source, database, physical)}".encode()
-        if int(failed[1]) > statement.rfind(ttl.encode()) >= 0:  # what follows it are settings, each a checked word
+        if failed >= statement.rfind(ttl.encode()) >= 0:  # what follows it are settings, each a checked word
             place = ddl.place_of(source, "ENGINE_TTL")
             message = f"The engine does not understand ENGINE_TTL {source.engine.ttl[:200]}"
             file = place.file or source.file
             return DatafileError(message, file=file, line=place.line or 1, column=place.column or 1)
-    return DatafileError(logical(error.message, snapshot), file=source.file, line=1, column=1)
+    message = logical(error.message, snapshot)
+    return DatafileError(message, file=source.file, line=1, column=1, reason=error.reason, subject=error.subject)
 
 
 def _unreadable(snapshot: Snapshot) -> list[ProjectWarning]:
@@ -224,8 +242,9 @@ def _reserved(snapshot: Snapshot) -> list[ProjectWarning]:
             for parameter in node.template.parameters if node.template else ():
                 if is_reserved(parameter.name):
                     message = f"The name of the parameter '{parameter.name}' is reserved: requests may not set it"
-                    place = node_error(pipe.pipe, node.node, message, line=parameter.line, hint="Give it another name.")
-                    found.append(ProjectWarning(place.file, message, place.line, place.column, place.hint))
+                    hint, kind = "Give it another name.", WarningKind.RESERVED_PARAMETER
+                    place = node_error(pipe.pipe, node.node, message, line=parameter.line)
+                    found.append(ProjectWarning(place.file, message, place.line, place.column, hint, kind))
     return found
 
 
@@ -240,7 +259,7 @@ def _bad_expressions(snapshot: Snapshot) -> list[ProjectWarning]:
             told = [(problem, fails) for problem in template.problems] if template else []
             told += [(doubt, "") for doubt in template.doubts] if template else []
             for problem, then in told:
-                message = f"node '{node.name}': {problem.message.removeprefix(PREFIX)}{then}"
+                message = f"node '{node.name}': {problem.problem}{then}"
                 place = node_error(
                     pipe.pipe, node.node, message, line=problem.line, column=problem.column, hint=problem.hint
                 )
@@ -254,15 +273,19 @@ async def _try_node(
     node: CompiledNode,
     composer: Composer,
     examiner: Examiner,
+    missing: frozenset[str],
     *,
     defined: bool,
 ) -> None:
+    """What the engine says of a `missing` table, which could not be made, is that table's error."""
     binder = Binder(placeholder=True, defined=defined)
     composed = composer.pipe(snapshot, pipe, node, {}, binder)
     try:
         await examiner.examine(snapshot, composed, binder)
         await _count_columns(examiner, snapshot, composed, binder)
     except SqlError as error:
+        if error.engine_code == Code.UNKNOWN_TABLE and not missing.isdisjoint(composed.tables):
+            return
         # The placeholder's value, not the SQL: `toInt64('__no_value__')`. Names and types were resolved by then.
         if not (binder.params and error.engine_code in VALUE_ERRORS):
             raise
@@ -297,7 +320,7 @@ async def _create_views(
             errors.append(error)
         except PipitError as error:  # the template asks for a value
             node = next(n for n in pipe.nodes.values() if n.node.type is NodeType.MATERIALIZED)
-            errors.append(_place(pipe, node, error, snapshot))
+            errors.append(_place(pipe, node, error, snapshot).error)
     matches: dict[str, Match] = {}
     for number, view in enumerate(views):
         known = snapshot.physical_tables
@@ -309,7 +332,7 @@ async def _create_views(
         except Unavailable:
             raise
         except PipitError as error:
-            errors.append(_place(view.pipe, view.node, error, snapshot))
+            errors.append(_place(view.pipe, view.node, error, snapshot).error)
     return matches
 
 
@@ -355,7 +378,7 @@ async def _try_copies(
             if isinstance(error, SqlError) and binder.params and error.engine_code in VALUE_ERRORS:
                 continue
             placed = _place(pipe, node, error, snapshot)
-            found.append(ProjectWarning(placed.file, placed.message, placed.line, placed.column, placed.hint))
+            found.append(placed.warning(placed.error.message))
     return found
 
 
@@ -366,18 +389,17 @@ async def _try_both_sides(
     composer: Composer,
     examiner: Examiner,
     missing: frozenset[str],
-) -> tuple[list[DatafileError], list[ProjectWarning]]:
+) -> tuple[list[_Placed], list[ProjectWarning]]:
     """A node without parameters, then with all of them given: both sides of `{% if defined(x) %}`.
 
     What fails without parameters is an error. What fails only with placeholders is a warning: the other side may be
     fine with real values, and so is what fails in a sink, which does not run yet, or in a copy, whose job tells it. A
     copy that reads what is not in the project is an error: no job of it could end well.
-    What the engine says of a `missing` table (its physical name), which could not be made, is that table's error.
     """
     only_writes = any(n.type in (NodeType.COPY, NodeType.SINK) for n in pipe.pipe.nodes)
     for defined in (False, True):
         try:
-            await _try_node(snapshot, pipe, node, composer, examiner, defined=defined)
+            await _try_node(snapshot, pipe, node, composer, examiner, missing, defined=defined)
         except Unavailable:
             raise
         except CustomError:
@@ -387,24 +409,21 @@ async def _try_both_sides(
         except PipitError as error:
             if isinstance(error, TemplateError) and _needs_value(error):
                 return [], []
-            if not missing.isdisjoint(_WORD.findall(error.message)):
-                return [], []
             placed = _place(pipe, node, error, snapshot)
             wrong = not only_writes or (pipe.copy_node is not None and isinstance(error, UnknownResource))
             if not defined and wrong and not isinstance(error, TemplateError):
                 return [placed], []
             side = "with its parameters given, " if defined else ""
-            message = f"{side}{placed.message}"
-            return [], [ProjectWarning(placed.file, message, placed.line, placed.column, placed.hint)]
+            return [], [placed.warning(f"{side}{placed.error.message}")]
     return [], []
 
 
 def _needs_value(error: TemplateError) -> bool:
     """A template that asks for a parameter even with placeholders cannot be tried; that is no fault of it."""
-    return "Required parameter is not defined" in error.message or "evaluated to null" in error.message
+    return error.reason in (Reason.PARAMETER_MISSING, Reason.TEMPLATE_VALUE_MISSING)
 
 
-def _place(pipe: CompiledPipe, node: CompiledNode, error: PipitError, snapshot: Snapshot) -> DatafileError:
+def _place(pipe: CompiledPipe, node: CompiledNode, error: PipitError, snapshot: Snapshot) -> _Placed:
     place: tuple[int, int] | None = None
     message = logical(error.message, snapshot)
     if isinstance(error, Unread):
@@ -413,19 +432,20 @@ def _place(pipe: CompiledPipe, node: CompiledNode, error: PipitError, snapshot: 
         place = _of_operator(node.node.sql)
     message = _PLACEHOLDER.sub("a parameter's value", message)
     kind = "materialized node" if node.node.type is NodeType.MATERIALIZED else "node"
-    line, column = place or _where(node.node.sql, message)
-    return node_error(
+    line, column = place or _where(node.node.sql, (logical(name, snapshot) for name in error.names))
+    placed = node_error(
         pipe.pipe,
         node.node,
         f"{kind} '{node.name}': {message}",
         line=line,
         column=column,
         hint=name_suggestion(error, snapshot, pipe) or error.hint,
+        reason=error.reason,
+        subject=error.subject,
     )
+    return _Placed(message, placed)
 
 
-_WORD = re.compile(r"\w+")
-_FAILED_AT = re.compile(r"failed at position (\d+)")
 _PLACEHOLDER = re.compile(rf"'{NO_VALUE}'|\b{NO_VALUE}\b")
 _SHOWN = 60  # characters of SQL on either side of what cannot be read
 
@@ -456,9 +476,6 @@ def _last(text: str) -> str:
     return line[-_SHOWN - 1 :].partition(" ")[2].strip() or line[-_SHOWN:]
 
 
-_NAMED = re.compile(r"`([^`\n]+)`|'([^'\n]+)'|\bfunction (\w+)", re.IGNORECASE)
-
-
 def _of_operator(sql: str) -> tuple[int, int] | None:
     """Line and column of the first UNION, INTERSECT or EXCEPT that joins queries, in the node's own text."""
     for before, token in pairwise(significant(tokenize(sql))):
@@ -468,13 +485,12 @@ def _of_operator(sql: str) -> tuple[int, int] | None:
     return None
 
 
-def _where(sql: str, message: str) -> tuple[int, int]:
-    """Line and column of what a message names, in the node's own text; else of its first line of SQL.
+def _where(sql: str, names: Iterable[str]) -> tuple[int, int]:
+    """Line and column of what an error names, in the node's own text; else of its first line of SQL.
 
     The engine counts in the text that it got, which has other nodes in front and values in place of templates.
     """
-    for names in _NAMED.findall(message):
-        name = "".join(names)
+    for name in names:
         found = re.search(rf"(?<![\w.]){re.escape(name)}(?!\w)", sql)
         if found:
             return sql.count("\n", 0, found.start()) + 1, found.start() - sql.rfind("\n", 0, found.start())

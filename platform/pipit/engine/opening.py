@@ -19,7 +19,7 @@ from pipit.engine.defaults import DEFAULTS
 from pipit.engine.embedded.supervisor import Endpoint, Supervisor
 from pipit.engine.failures import engine_away
 from pipit.engine.http import HttpEngine
-from pipit.errors import EngineStartError, Unavailable
+from pipit.errors import EngineStartError, Reason, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -128,7 +128,7 @@ class ServerSource:
 
     def _refuse_when_away(self) -> None:
         if self._away is not None:
-            raise Unavailable(self._away.message, hint=self._away.hint)
+            raise Unavailable(self._away.message, reason=self._away.reason, hint=self._away.hint)
 
     async def _connected(self) -> AsyncClient:
         """With the lock held."""
@@ -183,7 +183,10 @@ async def _connect(scheme: str, host: str, port: int, user: str, password: str) 
     except ClientError as error:
         log.warning("no connection to the engine: code %s", error.code)
         if error.code in _REFUSED:
-            raise Unavailable("The ClickHouse server refuses the user or password of PIPIT_CLICKHOUSE_URL") from None
+            raise Unavailable(
+                "The ClickHouse server refuses the user or password of PIPIT_CLICKHOUSE_URL",
+                reason=Reason.ENGINE_START_FAILED,
+            ) from None
         raise engine_away() from error
 
 

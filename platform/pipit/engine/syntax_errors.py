@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from pipit.engine.codes import Code
+from pipit.engine.failures import END
 from pipit.errors import SqlError
 
 _AT = re.compile(r"failed at (?:position (\d+)|end of query)(?: \(line \d+, col \d+\))?")
@@ -19,28 +19,29 @@ _COMPARED = 200  # lexemes before the place
 class Unread(SqlError):
     """A syntax error, with the text of the statement before its place and from its place on."""
 
-    def __init__(self, message: str, before: str, here: str) -> None:
-        super().__init__(message, engine_code=Code.SYNTAX_ERROR)
+    def __init__(self, error: SqlError, before: str, here: str) -> None:
+        super().__init__(
+            error.message, engine_code=error.engine_code, engine_name=error.engine_name, unread_at=error.unread_at
+        )
         self.before = before
         self.here = here
 
 
 def unread(error: SqlError, sent: str, start: int) -> SqlError:
     """The error with its place, if it is a syntax error. `start`: where in what was sent the statement begins."""
-    found = _AT.search(error.message)
-    if error.engine_code != Code.SYNTAX_ERROR or not found:
+    if error.unread_at is None:
         return error
     text = sent.encode("utf-8", "replace")  # the engine counts bytes
-    at = int(found[1]) - 1 if found[1] else len(text)
+    at = len(text) if error.unread_at == END else error.unread_at
     first = len(sent[:start].encode("utf-8", "replace"))
     if not first <= at <= len(text):
         return error
-    return Unread(error.message, text[first:at].decode("utf-8", "ignore"), text[at:].decode("utf-8", "ignore"))
+    return Unread(error, text[first:at].decode("utf-8", "ignore"), text[at:].decode("utf-8", "ignore"))
 
 
 def without_place(error: SqlError) -> str:
     """A syntax error's message without the engine's place, which means nothing to a reader; others as they are."""
-    if error.engine_code != Code.SYNTAX_ERROR:
+    if error.unread_at is None:
         return error.message
     return re.sub(rf":?\s*{_AT.pattern}", "", error.message)
 

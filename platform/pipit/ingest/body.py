@@ -13,7 +13,7 @@ from typing import Protocol
 
 import msgspec
 
-from pipit.errors import BadRequest, TooLarge
+from pipit.errors import BadRequest, Reason, TooLarge
 
 if sys.version_info >= (3, 14):
     from compression.zstd import ZstdDecompressor, ZstdError
@@ -51,7 +51,9 @@ async def read_body(stream: AsyncIterator[bytes], encodings: Sequence[str], *, l
             continue
         decoder = _decode(decoder, encoding, chunk, body, limit)
     if decoder is not None and not decoder.eof:
-        raise BadRequest(f"The {encoding} body ends too early", hint="Send the whole compressed body.")
+        raise BadRequest(
+            f"The {encoding} body ends too early", hint="Send the whole compressed body.", reason=Reason.BODY_INVALID
+        )
     return bytes(body)
 
 
@@ -66,7 +68,7 @@ def to_lines(body: bytes, format: str) -> tuple[bytes, int]:
         lines = [line for line in (line.strip(_BLANK) for line in body.split(b"\n")) if line]
         body = b"\n".join(lines) + b"\n" if lines else b""
     if not body:
-        raise BadRequest("The body holds no events", hint="Send one JSON object a line.")
+        raise BadRequest("The body holds no events", hint="Send one JSON object a line.", reason=Reason.BODY_EMPTY)
     return body, body.count(b"\n")
 
 
@@ -74,7 +76,9 @@ def _from_json(body: bytes) -> tuple[bytes, int]:
     """Splits at the items of the array; what is in them stays as it was sent."""
     text = body.strip(_BLANK)
     if not text:
-        raise BadRequest("The body holds no events", hint="Send a JSON object or an array of objects.")
+        raise BadRequest(
+            "The body holds no events", hint="Send a JSON object or an array of objects.", reason=Reason.BODY_EMPTY
+        )
     try:
         records = msgspec.json.decode(text, type=list[msgspec.Raw]) if text.startswith(b"[") else [text]
         if not text.startswith(b"["):
@@ -83,10 +87,12 @@ def _from_json(body: bytes) -> tuple[bytes, int]:
         where = f": {error}" if isinstance(error, msgspec.DecodeError) else ""
         where = ": it is not valid UTF-8" if isinstance(error, UnicodeDecodeError) else where
         raise BadRequest(
-            f"The body is not valid JSON{where}", hint="With format=json, send one object or an array of objects."
+            f"The body is not valid JSON{where}",
+            hint="With format=json, send one object or an array of objects.",
+            reason=Reason.BODY_INVALID,
         ) from error
     if not records:
-        raise BadRequest("The body holds no events", hint="The array is empty.")
+        raise BadRequest("The body holds no events", hint="The array is empty.", reason=Reason.BODY_EMPTY)
     # A line end in valid JSON stands between tokens: inside a string it would have to be escaped.
     lines = [bytes(record).replace(b"\n", b" ").replace(b"\r", b" ") for record in records]
     return b"\n".join(lines) + b"\n", len(lines)
@@ -98,10 +104,18 @@ def _encoding(headers: Sequence[str]) -> str:
     if not named:
         return ""
     if len(named) > 1:
-        raise BadRequest("The body is encoded more than once", hint="Send it with one Content-Encoding.")
+        raise BadRequest(
+            "The body is encoded more than once",
+            hint="Send it with one Content-Encoding.",
+            reason=Reason.ENCODING_UNSUPPORTED,
+        )
     name = {"x-gzip": "gzip"}.get(named[0], named[0])
     if name not in ("gzip", "zstd"):
-        raise BadRequest(f"The Content-Encoding '{name[:40]}' is not supported", hint="Use gzip or zstd.")
+        raise BadRequest(
+            f"The Content-Encoding '{name[:40]}' is not supported",
+            hint="Use gzip or zstd.",
+            reason=Reason.ENCODING_UNSUPPORTED,
+        )
     return name
 
 
@@ -142,11 +156,13 @@ def _decode(decoder: _Decoder, encoding: str, chunk: bytes, body: bytearray, lim
                 raise _too_large(limit)
             chunk = decoder.unused_data if decoder.eof else b""
     except (zlib.error, ZstdError, EOFError) as error:
-        raise BadRequest(f"The body is not valid {encoding}") from error
+        raise BadRequest(f"The body is not valid {encoding}", reason=Reason.BODY_INVALID) from error
     return decoder
 
 
 def _too_large(limit: int) -> TooLarge:
     return TooLarge(
-        f"The body is larger than {limit} bytes (after decompression)", hint="Send fewer events in one request."
+        f"The body is larger than {limit} bytes (after decompression)",
+        hint="Send fewer events in one request.",
+        reason=Reason.BODY_TOO_LARGE,
     )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipit.datafiles.resources import Column
-from pipit.errors import BadRequest
+from pipit.errors import BadRequest, Reason
 from pipit.ingest import cast, jsonpath, shape
 from pipit.ingest.jsonpath import JsonPath
 from pipit.ingest.types import Type, parse, strip
@@ -309,12 +309,18 @@ def fixed_field(column: Column, value: FixedValue) -> Field:
         raise BadRequest(
             f"The token fixes the column '{column.name}', which {wants if settable else 'cannot be fixed'}",
             hint=f"It is {column.type}: change 'fixed_values' of the token." if column.type else "",
+            reason=Reason.FIXED_VALUE_INVALID,
+            subject=column.name,
         )
     values = [value] if isinstance(value, str | int | float | bool) else value
     leaf = strip(inner.inner)[0] if is_list else inner
     for one in values:
         if isinstance(one, str) and cast.refuses_text(leaf, one):
-            raise BadRequest(f"The token fixes the column '{column.name}' to the text '{one}': it is not {leaf.text}")
+            raise BadRequest(
+                f"The token fixes the column '{column.name}' to the text '{one}': it is not {leaf.text}",
+                reason=Reason.FIXED_VALUE_INVALID,
+                subject=column.name,
+            )
     if is_list:
         assert not isinstance(value, str | int | float | bool)
         x = f"CAST([{', '.join(_literal(item) for item in value)}], 'Array(Nullable(String))')"

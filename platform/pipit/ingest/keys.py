@@ -23,7 +23,7 @@ from typing import Any
 
 import msgspec
 
-from pipit.errors import BadRequest, Conflict
+from pipit.errors import BadRequest, Conflict, Reason
 from pipit.ingest import limits
 
 
@@ -55,7 +55,10 @@ class Entry:
 def key_hash(scope: str, database: str, table: str, key: str) -> str:
     """Raises BadRequest for a key that nobody would send by intent."""
     if not key.strip() or len(key) > limits.MAX_IDEMPOTENCY_KEY:
-        raise BadRequest(f"An Idempotency-Key has 1 to {limits.MAX_IDEMPOTENCY_KEY} characters")
+        raise BadRequest(
+            f"An Idempotency-Key has 1 to {limits.MAX_IDEMPOTENCY_KEY} characters",
+            reason=Reason.IDEMPOTENCY_KEY_INVALID,
+        )
     parts = (part.encode("utf-8", "surrogateescape") for part in (scope, database, table, key))
     state = hashlib.blake2b(digest_size=16)
     for part in parts:
@@ -101,6 +104,7 @@ class Keys:
             raise Conflict(
                 "This Idempotency-Key was used for other events",
                 hint="Nothing was stored. Use a new key for each request, and the same one only to repeat it.",
+                reason=Reason.IDEMPOTENCY_KEY_REUSED,
             )
         return entry
 

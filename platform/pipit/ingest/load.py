@@ -31,7 +31,7 @@ from typing import Any
 from pipit.datafiles.resources import Column
 from pipit.engine.client import Engine
 from pipit.engine.codes import Code
-from pipit.errors import NotFound, QueryTimeout, SqlError, Unavailable, UnprocessableWrite
+from pipit.errors import NotFound, QueryTimeout, Reason, SqlError, Unavailable, UnprocessableWrite
 from pipit.ingest import isolate, limits, parse, probe, quarantine
 from pipit.ingest.defaults import CheckedDefault
 from pipit.ingest.field import FixedValue
@@ -169,7 +169,7 @@ async def load(
             return [0] * len(segment.frames)
     views = await _views(engine, segment)
     if views is None:
-        raise NotFound("The data source was deleted")
+        raise NotFound("The data source was deleted", reason=Reason.DATASOURCE_NOT_FOUND)
     if failure is not None:
         _raise_if_short_of_means(failure)
     try:
@@ -317,7 +317,7 @@ async def _store_part(engine: Engine, part: _Job, copies: Probe, bad: list[int])
             if await _stored(engine, replace(part, path=path), copies, [], None):
                 return
         except OSError:
-            raise Unavailable("The disk of the server refuses to be written") from None
+            raise Unavailable("The disk of the server refuses to be written", reason=Reason.DISK_FULL) from None
         finally:
             path.unlink(missing_ok=True)
     while await _load_without_refused(engine, part, copies, bad) is None:
@@ -395,7 +395,7 @@ def _of_table(failure: SqlError) -> SqlError | Unavailable:
     """Not a view, and no row that could be found."""
     _raise_if_short_of_means(failure)
     if failure.engine_code == Code.TOO_MANY_PARTS:
-        return Unavailable("The table is behind with its merges", retry_after=5)
+        return Unavailable("The table is behind with its merges", retry_after=5, reason=Reason.ENGINE_BUSY)
     return failure
 
 
@@ -479,7 +479,7 @@ async def _save_notes(segment: Segment) -> None:
     try:
         await asyncio.to_thread(segment.save_notes)
     except OSError:
-        raise Unavailable("The disk of the server refuses to be written") from None
+        raise Unavailable("The disk of the server refuses to be written", reason=Reason.DISK_FULL) from None
 
 
 async def _load_without_refused(engine: Engine, job: _Job, copies: Probe, read: list[int]) -> list[int] | None:
@@ -521,7 +521,7 @@ async def _load_without_refused(engine: Engine, job: _Job, copies: Probe, read: 
             raise failed
         return bad
     except OSError:
-        raise Unavailable("The disk of the server refuses to be written") from None
+        raise Unavailable("The disk of the server refuses to be written", reason=Reason.DISK_FULL) from None
     finally:
         path.unlink(missing_ok=True)
 
@@ -571,7 +571,12 @@ def _at_once(notes: Notes) -> Iterator[Sequence[isolate.Refused]]:
 def _raise_if_short_of_means(error: SqlError) -> None:
     """Not the rows and not a view: the same insert may work later, and is told as such."""
     if error.engine_code in _LATER:
-        raise Unavailable("The engine cannot store events now", retry_after=5, detail=error.message[:300]) from None
+        raise Unavailable(
+            "The engine cannot store events now",
+            retry_after=5,
+            detail=error.message[:300],
+            reason=Reason.ENGINE_UNAVAILABLE,
+        ) from None
     if error.engine_code in _PERHAPS_LATER:
         raise QueryTimeout("The engine could not store the events", detail=error.message[:300]) from None
 

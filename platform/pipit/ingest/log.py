@@ -27,7 +27,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipit.errors import NotFound, Unavailable
+from pipit.errors import NotFound, Reason, Unavailable
 from pipit.ingest import disk, limits, segment
 from pipit.ingest.segment import Damaged, Frame, Header, Segment
 from pipit.tables import TableKey
@@ -130,6 +130,7 @@ class Log:
             raise Unavailable(
                 f"Another Pipit process already writes events in {self._root}",
                 hint="Stop it, or give this one another --data directory.",
+                reason=Reason.SERVER_CONFLICT,
             ) from None
         for path in self._root.glob(f"*/*/*{segment.SCRATCH}"):
             path.unlink()
@@ -174,6 +175,7 @@ class Log:
                 "Too many events of this data source wait to be stored",
                 retry_after=2,
                 hint="Send them again later.",
+                reason=Reason.SERVER_BUSY,
             )
         open_ = table.streams.get(stream.variant)
         if open_ is None:
@@ -246,7 +248,9 @@ class Log:
             for held in (*table.sealed, *table.taken.values()):
                 for waiter in held.waiters.values():
                     if not waiter.done():
-                        waiter.set_exception(NotFound("The data source was deleted"))
+                        waiter.set_exception(
+                            NotFound("The data source was deleted", reason=Reason.DATASOURCE_NOT_FOUND)
+                        )
                         waiter.exception()  # seen: nobody may be waiting for it
             del self._tables[key]
         folder = self._root / database
@@ -371,6 +375,7 @@ class Log:
                         "The server cannot store events now: its disk refuses them",
                         retry_after=5,
                         hint="Nothing of this request was kept. Send it again later.",
+                        reason=Reason.DISK_FULL,
                     )
                 )
 

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from pipit.datafiles.resources import Column
-from pipit.errors import BadRequest
+from pipit.errors import BadRequest, Reason
 from pipit.ingest import fault
 from pipit.ingest.defaults import CheckedDefault, left_out, read_by_defaults
 from pipit.ingest.field import (
@@ -278,7 +278,11 @@ def reader(
     known = {c.name: c for c in columns}
     for name in fixed:
         if name not in known:
-            raise BadRequest(f"The token fixes the column '{name}', which the data source does not have")
+            raise BadRequest(
+                f"The token fixes the column '{name}', which the data source does not have",
+                reason=Reason.FIXED_VALUE_INVALID,
+                subject=name,
+            )
     tree = Tree()
     fields: list[Field] = []
     for column in columns:

@@ -301,7 +301,7 @@ class Probe:
                 error.engine_code == Code.UNKNOWN_TABLE and not await self._is_whole()
             ):
                 raise
-            return SqlError(self._as_written(error.message), engine_code=error.engine_code)
+            return error.retold(self._as_written(error.message))
         return None
 
     async def _is_whole(self) -> bool:

@@ -18,7 +18,7 @@ import msgspec
 
 from pipit.datafiles.resources import Column
 from pipit.engine.client import Engine
-from pipit.errors import BadRequest, NotFound, TooLarge, Unavailable
+from pipit.errors import BadRequest, NotFound, Reason, TooLarge, Unavailable
 from pipit.ingest import keys as keys_module
 from pipit.ingest import limits, load, parse
 from pipit.ingest.body import to_lines
@@ -122,15 +122,24 @@ class Ingest:
         Raises BadRequest, TooLarge, Conflict, Unavailable, and with `wait` UnprocessableWrite and NotFound.
         """
         if not self._open:
-            raise Unavailable("The server is stopping", retry_after=2)
+            raise Unavailable("The server is stopping", retry_after=2, reason=Reason.SERVER_STOPPING)
         if target.database in self._discarded:  # by a request that began before it was deleted
-            raise NotFound("The data source was deleted")
+            raise NotFound("The data source was deleted", reason=Reason.DATASOURCE_NOT_FOUND)
         if format not in ("ndjson", "json"):
-            raise BadRequest(f"The format '{format[:40]}' is not supported", hint="Use ndjson or json.")
+            raise BadRequest(
+                f"The format '{format[:40]}' is not supported",
+                hint="Use ndjson or json.",
+                reason=Reason.FORMAT_UNSUPPORTED,
+                subject=format,
+            )
         stream = self._stream(target, fixed_values or {})
         payload, rows = to_lines(body, format)
         if rows > limits.SEAL_ROWS:
-            raise TooLarge(f"More than {limits.SEAL_ROWS} events in one request", hint="Send them in several.")
+            raise TooLarge(
+                f"More than {limits.SEAL_ROWS} events in one request",
+                hint="Send them in several.",
+                reason=Reason.BODY_TOO_LARGE,
+            )
         self._writer(stream.table_key)
         if idempotency_key is None:
             loaded = _future() if wait else None
@@ -209,6 +218,7 @@ class Ingest:
             raise BadRequest(
                 f"The data source '{target.name or target.table}' is filled by a materialized view, not by events",
                 hint="Append to the data source that the view reads.",
+                reason=Reason.NOT_APPENDABLE,
             )
         parse.reader(target.columns, fixed)
         meta = load.meta(target.columns, target.quarantine_table, target.partition_key, fixed)

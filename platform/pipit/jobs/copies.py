@@ -10,7 +10,7 @@ from pipit.catalog.build import node_error
 from pipit.catalog.lineage import written_with
 from pipit.catalog.snapshot import CompiledNode, CompiledPipe, Snapshot, Table
 from pipit.engine.client import Engine
-from pipit.errors import BadRequest, NotFound
+from pipit.errors import BadRequest, NotFound, Reason
 from pipit.jobs.job import Job
 from pipit.jobs.kinds import Work, read_for
 from pipit.jobs.targets import Into, match_of, replace
@@ -40,7 +40,10 @@ class Copies:
         pipe, node = copy_node(snapshot, job.pipe)
         target = snapshot.tables.get(node.node.target_datasource)
         if target is None:
-            raise BadRequest(f"The data source '{node.node.target_datasource}', to which it copies, does not exist")
+            raise BadRequest(
+                f"The data source '{node.node.target_datasource}', to which it copies, does not exist",
+                reason=Reason.DATASOURCE_NOT_FOUND,
+            )
         made_at = job.made_at or job.created_at[: len("2026-01-01 00:00:00")]  # older versions did not keep it
         query = copy_query(pipe.name, node.name, job.parameters, job_timestamp=made_at)
         plan = await self._reader.prepare(read_for(snapshot, job, query))
@@ -90,10 +93,12 @@ def copy_node(snapshot: Snapshot, name: str) -> tuple[CompiledPipe, CompiledNode
     """Raises NotFound, BadRequest."""
     pipe = snapshot.pipes.get(name)
     if pipe is None:
-        raise NotFound(f"Pipe '{name[:200]}' not found")
+        raise NotFound(f"Pipe '{name[:200]}' not found", reason=Reason.PIPE_NOT_FOUND, subject=name)
     node = pipe.copy_node
     if node is None:
-        raise BadRequest(f"'{pipe.name}' is not a copy pipe", hint="Its node has to be of TYPE copy.")
+        raise BadRequest(
+            f"'{pipe.name}' is not a copy pipe", hint="Its node has to be of TYPE copy.", reason=Reason.NODE_NOT_FOUND
+        )
     return pipe, node
 
 
@@ -101,5 +106,10 @@ def mode_of(node: CompiledNode, asked: str) -> str:
     """Raises BadRequest."""
     mode = (asked or node.node.copy_mode).lower()
     if mode not in MODES:
-        raise BadRequest(f"'{asked[:40]}' is not a mode of a copy", hint="_mode=append or _mode=replace.")
+        raise BadRequest(
+            f"'{asked[:40]}' is not a mode of a copy",
+            hint="_mode=append or _mode=replace.",
+            reason=Reason.PARAMETER_INVALID,
+            subject="_mode",
+        )
     return mode

@@ -15,7 +15,7 @@ from pipit.catalog.lineage import leftmost_table, written_with
 from pipit.catalog.snapshot import CompiledNode, CompiledPipe, Snapshot, Table
 from pipit.datafiles.resources import NodeType
 from pipit.engine.client import Engine
-from pipit.errors import BadRequest, NotFound
+from pipit.errors import BadRequest, NotFound, Reason
 from pipit.jobs.job import Job
 from pipit.jobs.kinds import Work, read_for
 from pipit.jobs.targets import Into, match_of, replace
@@ -91,6 +91,8 @@ class Populates:
             raise BadRequest(
                 f"populate_condition: {error.message}",
                 hint=f"Write one condition over the columns of '{source.name}', such as date >= '2026-01-01'.",
+                reason=Reason.PARAMETER_INVALID,
+                subject="populate_condition",
             ) from None
         where = f"{quote(source.database)}.{quote(source.physical)}"
         await self._engine.query(f"SELECT 1 FROM {where} WHERE ({condition}) LIMIT 0", settings={"readonly": 1})
@@ -116,14 +118,18 @@ def materialized_node(snapshot: Snapshot, pipe: str, node: str) -> tuple[Compile
     """`node`: its name or id. Raises NotFound, BadRequest."""
     found = snapshot.pipes.get(pipe)
     if found is None:
-        raise NotFound(f"Pipe '{pipe[:200]}' not found")
+        raise NotFound(f"Pipe '{pipe[:200]}' not found", reason=Reason.PIPE_NOT_FOUND, subject=pipe)
     compiled = found.nodes.get(node) or next(
         (n for n in found.nodes.values() if snapshot.workspace.resource_id(f"node/{pipe}", n.name) == node), None
     )
     if compiled is None:
-        raise NotFound(f"The pipe '{pipe}' has no node '{node[:200]}'")
+        raise NotFound(f"The pipe '{pipe}' has no node '{node[:200]}'", reason=Reason.NODE_NOT_FOUND, subject=node)
     if compiled.node.type is not NodeType.MATERIALIZED:
-        raise BadRequest(f"The node '{compiled.name}' is not materialized", hint="It has no data source to be filled.")
+        raise BadRequest(
+            f"The node '{compiled.name}' is not materialized",
+            hint="It has no data source to be filled.",
+            reason=Reason.NODE_NOT_FOUND,
+        )
     return found, compiled
 
 

@@ -25,7 +25,7 @@ from msgspec.structs import replace
 from pipit.catalog.catalog import Catalog
 from pipit.catalog.snapshot import CompiledNode, CompiledPipe, Snapshot, Workspace
 from pipit.catalog.state import now
-from pipit.errors import BadRequest, Conflict, NotFound, PipitError, Unavailable
+from pipit.errors import BadRequest, Conflict, NotFound, PipitError, Reason, Unavailable
 from pipit.jobs import copies, populates, schedule
 from pipit.jobs.job import CANCELLED, CANCELLING, DONE, ERROR, WAITING, WORKING, Job
 from pipit.jobs.kinds import JobKind, Work
@@ -179,7 +179,9 @@ class Jobs:
         workspace, place, kind = snapshot.workspace, snapshot.workspace.place, self._kind(job.kind)
         if any(j.is_open and (j.kind, j.pipe) == (job.kind, job.pipe) for j in self._jobs.get(place, {}).values()):
             raise Conflict(
-                f"A {kind.noun} of '{job.pipe}' is under way", hint="Try again when it is done, or cancel it."
+                f"A {kind.noun} of '{job.pipe}' is under way",
+                hint="Try again when it is done, or cancel it.",
+                reason=Reason.JOB_IN_PROGRESS,
             )
         # Taken before the first wait: two requests at once must not both find the pipe free.
         self._jobs.setdefault(place, {})[job.id] = job
@@ -221,7 +223,7 @@ class Jobs:
         """Raises NotFound, for a job of another workspace too."""
         found = self._jobs.get(snapshot.workspace.place, {}).get(id)
         if found is None:
-            raise NotFound(f"Job '{id[:80]}' not found")
+            raise NotFound(f"Job '{id[:80]}' not found", reason=Reason.JOB_NOT_FOUND)
         return found
 
     async def cancel(self, snapshot: Snapshot, id: str) -> Job:
@@ -229,7 +231,7 @@ class Jobs:
         job = self.job(snapshot, id)
         task = self._tasks.get(id)
         if task is None or job.status not in (WAITING, WORKING):
-            raise BadRequest(f"The job is {job.status}: it cannot be cancelled")
+            raise BadRequest(f"The job is {job.status}: it cannot be cancelled", reason=Reason.JOB_ENDED)
         job = replace(job, status=CANCELLING, updated_at=now())
         self._jobs[snapshot.workspace.place][id] = job
         self._end(id, task)
@@ -263,7 +265,9 @@ class Jobs:
         """A paused copy does not run on its schedule; on demand it does. Raises NotFound, BadRequest."""
         pipe, node = copies.copy_node(snapshot, name)
         if node.node.copy_schedule.startswith("@"):
-            raise BadRequest(f"'{pipe.name}' has no schedule", hint="It runs on demand only.")
+            raise BadRequest(
+                f"'{pipe.name}' has no schedule", hint="It runs on demand only.", reason=Reason.SCHEDULE_MISSING
+            )
         place = snapshot.workspace.place
         await self._catalog.state.put_paused_copy(place, pipe.name, paused=paused)
         rest = self._paused.get(place, frozenset()) - {pipe.name}

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from pipit.catalog.snapshot import Table, staging_of
 from pipit.engine.client import Engine, Settings
-from pipit.errors import Conflict, PipitError
+from pipit.errors import Conflict, PipitError, Reason
 from pipit.ingest import limits
 from pipit.ingest.match import Match, matched
 from pipit.query.plan import Plan
@@ -79,7 +79,10 @@ async def replace(
         finally:
             await _drop(engine, beside)
     raise Conflict(
-        f"Deployments changed '{target.name}' while its rows were prepared", hint="Run it again when they are done."
+        f"Deployments changed '{target.name}' while its rows were prepared",
+        hint="Run it again when they are done.",
+        reason=Reason.TABLE_CHANGED,
+        subject=target.name,
     )
 
 

@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from pipit.access.context import SecurityContext
-from pipit.errors import RateLimited, Unavailable
+from pipit.errors import RateLimited, Reason, Unavailable
 
 # The engine's child runs 64 queries at once; what is left is for deploys, loads and the examination of new texts.
 _OF_ONE = 16
@@ -145,5 +145,6 @@ class Admission:
                 f"The token '{shown}' has {self._of_one} {self._what}, which is as many as it may",
                 hint=self._hint,
                 headers={"Retry-After": "1"},
+                reason=Reason.TOO_MUCH_AT_ONCE,
             )
-        return Unavailable(self._busy, hint="Try again in a second.")
+        return Unavailable(self._busy, hint="Try again in a second.", reason=Reason.SERVER_BUSY)

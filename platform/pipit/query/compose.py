@@ -17,7 +17,7 @@ from cachetools import LRUCache
 from pipit.catalog import services
 from pipit.catalog.snapshot import CompiledNode, CompiledPipe, NodeTarget, Snapshot, TableTarget, Target
 from pipit.catalog.written import cte_name
-from pipit.errors import SqlError, UnknownResource
+from pipit.errors import Reason, SqlError, UnknownResource
 from pipit.query.barriers import NO_BARRIERS, Barriers
 from pipit.sql.allowed import ALLOWED_SETTINGS, ALLOWED_TABLE_FUNCTIONS
 from pipit.sql.identifiers import quote
@@ -144,7 +144,11 @@ class Composer:
         def visit(target: NodeTarget) -> None:
             key = (target.pipe.name, target.node.name)
             if key in path:
-                raise SqlError(f"Recursive reference to the node '{key[1]}' of the pipe '{key[0]}'")
+                raise SqlError(
+                    f"Recursive reference to the node '{key[1]}' of the pipe '{key[0]}'",
+                    reason=Reason.RECURSIVE_REFERENCE,
+                    subject=key[1],
+                )
             if key in parts:
                 return
             path.append(key)
@@ -159,7 +163,7 @@ class Composer:
             path.pop()
             parts[key] = prepared
             if len(parts) > _MAX_NODES:
-                raise SqlError(f"The query reads more than {_MAX_NODES} nodes")
+                raise SqlError(f"The query reads more than {_MAX_NODES} nodes", reason=Reason.QUERY_TOO_COMPLEX)
 
         for target in first.nodes:
             visit(target)
@@ -223,13 +227,26 @@ def prepare(
     """One text: a single SELECT, its SETTINGS hoisted, names of resources replaced, everything else refused."""
     sql, own_settings = strip_settings(single_statement(text))
     if trailing_clauses(sql):
-        raise SqlError("FORMAT and INTO OUTFILE are not allowed here", hint="Ask for a format in the URL.")
+        raise SqlError(
+            "FORMAT and INTO OUTFILE are not allowed here",
+            hint="Ask for a format in the URL.",
+            reason=Reason.CLAUSE_REFUSED,
+        )
     for name in own_settings:  # hoisted, so that nothing after this sees them; inner ones are for `sql.precheck`
         if name not in ALLOWED_SETTINGS:
-            raise SqlError(f"The setting '{name}' is not allowed in SQL", hint="Remove it from SETTINGS.")
+            raise SqlError(
+                f"The setting '{name}' is not allowed in SQL",
+                hint="Remove it from SETTINGS.",
+                reason=Reason.SETTING_REFUSED,
+                subject=name,
+            )
     for function in find_table_functions(sql):
         if function.name not in ALLOWED_TABLE_FUNCTIONS:
-            raise SqlError(f"The table function '{function.name}' is not allowed")
+            raise SqlError(
+                f"The table function '{function.name}' is not allowed",
+                reason=Reason.TABLE_FUNCTION_REFUSED,
+                subject=function.name,
+            )
     tables: set[str] = set()
     names: set[str] = set()
     written: set[str] = set()
@@ -273,12 +290,14 @@ def _not_found(reference: TableReference, full: str) -> UnknownResource:
             f"Resource '{full}' not found: {reference.database} is a release of Tinybird Classic, and here is only "
             "what is deployed",
             hint=f"Write {reference.name}: what is live. An older release's rows need a data source of their own.",
+            reason=Reason.RESOURCE_NOT_FOUND,
+            subject=full,
         )
     elif reference.database is not None:
         hint = f"A data source that '{reference.database}' shares has its file in vendor/{reference.database}/."
     else:
         hint = "It is not a data source, a pipe or a node of this pipe in the workspace."
-    return UnknownResource(f"Resource '{full}' not found", hint=hint)
+    return UnknownResource(f"Resource '{full}' not found", hint=hint, reason=Reason.RESOURCE_NOT_FOUND, subject=full)
 
 
 def remember(cache: LRUCache[Any, Any], key: object, value: object) -> None:

@@ -10,7 +10,17 @@ from pipit.catalog.written import as_written, text_as_written
 from pipit.engine.client import ParamValue
 from pipit.engine.failures import without_values
 from pipit.engine.syntax_errors import Unread, place_in, without_place
-from pipit.errors import Forbidden, NotFound, PipitError, QueryRefused, RateLimited, ReadRefused, SqlError, Unavailable
+from pipit.errors import (
+    Forbidden,
+    NotFound,
+    PipitError,
+    QueryRefused,
+    RateLimited,
+    ReadRefused,
+    Reason,
+    SqlError,
+    Unavailable,
+)
 from pipit.query.queries import Read
 from pipit.templates.binder import holds_secret
 
@@ -21,14 +31,18 @@ def for_reader(error: PipitError, read: Read) -> PipitError:
     if not read.security.is_tenant:
         if isinstance(error, SqlError) and error.is_engines:
             message = as_written(_placed(error, read.query.own_text or "", read.snapshot), read.snapshot)
-            return SqlError(message, hint=error.hint, engine_code=error.engine_code)
+            return error.retold(message, hint=error.hint)
         return error
     if read.is_tenants_text:
         told = isinstance(error, (Forbidden, NotFound, Unavailable, RateLimited)) and not isinstance(error, ReadRefused)
         return error if told else QueryRefused(read.request_id)
     if not isinstance(error, SqlError):
         return error
-    return SqlError("The query of this endpoint failed", hint=f"Quote the request id {read.request_id} to its owner.")
+    return SqlError(
+        "The query of this endpoint failed",
+        hint=f"Quote the request id {read.request_id} to its owner.",
+        reason=Reason.STATEMENT_REFUSED,
+    )
 
 
 @contextmanager
@@ -40,8 +54,9 @@ def no_secret_quoted(params: Mapping[str, ParamValue]) -> Iterator[None]:
     except SqlError as error:
         if not holds_secret(params):
             raise
-        text = without_values(error.message)
-        raise SqlError(text, engine_code=error.engine_code, hint="A secret is in this query.") from None
+        code, name = error.engine_code, error.engine_name
+        hint = "A secret is in this query."
+        raise SqlError(without_values(error), engine_code=code, engine_name=name, hint=hint) from None
 
 
 def _placed(error: SqlError, own: str, snapshot: Snapshot) -> str:

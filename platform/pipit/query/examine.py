@@ -20,7 +20,7 @@ from cachetools import LRUCache
 from pipit.catalog.snapshot import Snapshot
 from pipit.engine.client import Engine
 from pipit.engine.syntax_errors import unread
-from pipit.errors import ReadRefused, SqlError
+from pipit.errors import ReadRefused, Reason, SqlError
 from pipit.query.barriers import Used
 from pipit.query.compose import CACHE_CHARACTERS, SYSTEM_TABLES, Composed, remember
 from pipit.query.limits import EXAMINE_SETTINGS, SettingsDict
@@ -166,7 +166,11 @@ def check_strict(examined: Examined) -> None:
     """For a read under filters. Not for authors, who read all rows anyway."""
     if examined.tells_of_others:
         what = examined.tells_of_others
-        raise ReadRefused(f"{what} cannot be used on a table with a row policy: it tells of other rows")
+        raise ReadRefused(
+            f"{what} cannot be used on a table with a row policy: it tells of other rows",
+            reason=Reason.TELLS_OF_OTHERS,
+            subject=what,
+        )
 
 
 def check_confined(examined: Examined) -> None:
@@ -175,6 +179,8 @@ def check_confined(examined: Examined) -> None:
         raise ReadRefused(
             f"The function {examined.of_blocks} is not for a token with fixed parameters: it tells of other rows",
             hint="row_number() OVER (ORDER BY ...), lagInFrame and leadInFrame see only the rows that are left.",
+            reason=Reason.TELLS_OF_OTHERS,
+            subject=examined.of_blocks,
         )
 
 

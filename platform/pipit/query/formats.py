@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from pipit.errors import BadRequest
+from pipit.errors import BadRequest, Reason
 from pipit.sql.references import single_statement, trailing_clauses
 
 
@@ -83,7 +83,9 @@ def output_settings(sent: Iterable[tuple[str, object]]) -> dict[str, str]:
     for name, value in sent:
         if name in OUTPUT_SETTINGS:
             if isinstance(value, (list, dict)) or str(value).lower() not in _SWITCH:
-                raise BadRequest(f"The parameter '{name}' must be 0 or 1")
+                raise BadRequest(
+                    f"The parameter '{name}' must be 0 or 1", reason=Reason.PARAMETER_INVALID, subject=name
+                )
             found[name] = _SWITCH[str(value).lower()]
     return found
 
@@ -93,12 +95,13 @@ def split_format(text: str, default: Format) -> tuple[str, Format]:
     statement, found = single_statement(text), default
     for clause in trailing_clauses(statement):
         if clause.kind == "into":
-            raise BadRequest("INTO OUTFILE is not allowed")
+            raise BadRequest("INTO OUTFILE is not allowed", reason=Reason.CLAUSE_REFUSED)
         if clause.kind == "format":
             if clause.value.lower() not in SQL_FORMATS:
                 raise BadRequest(
                     f"The format '{clause.value[:40]}' is not supported",
                     hint=f"Use one of {', '.join(f.name for f in SQL_FORMATS.values())}.",
+                    reason=Reason.FORMAT_UNSUPPORTED,
                 )
             found = SQL_FORMATS[clause.value.lower()]
             statement = statement[: clause.start] + statement[clause.end :]

@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 from pipit import jsontext
 from pipit.access.context import SecurityContext
-from pipit.errors import RateLimited
+from pipit.errors import RateLimited, Reason
 
 SECONDS = 300.0
 _MOST = 10_000
@@ -47,6 +47,7 @@ class HangBreaker:
                 "This query made the engine hang, so it is not run again for now",
                 hint="A statement that cannot be interrupted: look for a constant that takes long to compute.",
                 headers={"Retry-After": str(math.ceil(left))},
+                reason=Reason.QUERY_HUNG,
             )
         self._until.pop(key, None)
 

@@ -17,7 +17,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import IO
 
-from pipit.errors import RateLimited, Unavailable
+from pipit.errors import RateLimited, Reason, Unavailable
 from pipit.query.admission import Name
 from pipit.query.cache import once
 
@@ -80,6 +80,7 @@ class Store:
                 f"The token '{name[2]}' has {self._files_of_one:,} bytes of answers waiting, as many as it may have",
                 hint="Read the answers, or end their connections.",
                 headers={"Retry-After": "5"},
+                reason=Reason.TOO_MUCH_AT_ONCE,
             )
         if sum(self.in_files.values()) + size > self._files:
             log.warning("answers that wait for their clients fill %d bytes: another one was refused", self._files)
@@ -166,4 +167,9 @@ class Held:
 
 
 def _full() -> Unavailable:
-    return Unavailable("The server holds too many answers that nobody reads", retry_after=5, hint="Try again soon.")
+    return Unavailable(
+        "The server holds too many answers that nobody reads",
+        retry_after=5,
+        hint="Try again soon.",
+        reason=Reason.SERVER_BUSY,
+    )

@@ -39,7 +39,6 @@ _SECRET_NAME = re.compile(
 )
 # A token under any name: a JWT's beginning, or that of a token of ours.
 _TOKEN = re.compile(r"(?:p\.)?eyJ[\w-]{8,}(?:\.[\w-]+){0,2}")
-_ERROR_NAME = re.compile(r"\(([A-Z][A-Z0-9_]+)\)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,8 +297,8 @@ def _masked(name: str, value: object) -> object:
 def _message(error: BaseException | None, hidden: Iterable[str]) -> str:
     """Why it failed, in Pipit's words. The engine's own text may quote rows and SQL: of it only its name is kept."""
     if isinstance(error, SqlError) and error.is_engines:
-        name = _ERROR_NAME.findall(error.message)
-        return f"The engine refused the query: code {error.engine_code}{f' ({name[-1]})' if name else ''}"
+        name = f" ({error.engine_name})" if error.engine_name else ""
+        return f"The engine refused the query: code {error.engine_code}{name}"
     if isinstance(error, PipitError):
         text = error.message
     else:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pipit.engine.client import Engine
-from pipit.errors import Forbidden
+from pipit.errors import Forbidden, Reason
 from pipit.query import tenant_sql
 from pipit.query.barriers import NO_BARRIERS, Barriers, Used, barriers_for
 from pipit.query.compose import Composed, Composer
@@ -49,9 +49,9 @@ class Planner:
         """Without the engine: whether the token may ask this, and the statement. Raises what a client should see."""
         snapshot, security = read.snapshot, read.security
         if security.workspace_id != snapshot.workspace.id:
-            raise Forbidden("The token belongs to another workspace")
+            raise Forbidden("The token belongs to another workspace", reason=Reason.TOKEN_ELSEWHERE)
         if security.environment != snapshot.workspace.environment:
-            raise Forbidden("The token belongs to another environment")
+            raise Forbidden("The token belongs to another environment", reason=Reason.TOKEN_ELSEWHERE)
         if not read.is_tenants_text:
             check_scopes(snapshot, security)
         binder = Binder()

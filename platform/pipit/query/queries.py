@@ -14,7 +14,7 @@ from pipit.access import grants
 from pipit.access.context import SecurityContext
 from pipit.access.params import RequestParams, merge
 from pipit.catalog.snapshot import CompiledNode, CompiledPipe, Snapshot
-from pipit.errors import BadRequest, Forbidden, NotFound, SqlError
+from pipit.errors import BadRequest, Forbidden, NotFound, Reason, SqlError
 from pipit.query import tenant_sql
 from pipit.query.barriers import NO_BARRIERS, Barriers
 from pipit.query.compose import Composed, Composer
@@ -150,17 +150,23 @@ class PipeQuery:
         pipe = snapshot.pipes.get(self.pipe)
         declared = pipe.fixed_params if pipe else ()
         fixed = grants.read_pipe(security, self.pipe, declared, exists=pipe is not None)
-        if pipe is None or pipe.endpoint is None:
+        if pipe is None:
             raise NotFound(
-                f"The pipe '{self.pipe}' does not exist"
-                if pipe is None
-                else f"The pipe '{self.pipe}' does not have an endpoint yet"
+                f"The pipe '{self.pipe}' does not exist", reason=Reason.PIPE_NOT_FOUND, subject=self.pipe
+            )
+        if pipe.endpoint is None:
+            raise NotFound(
+                f"The pipe '{self.pipe}' does not have an endpoint yet",
+                reason=Reason.ENDPOINT_NOT_FOUND,
+                subject=self.pipe,
             )
         by.binder.fixed = frozenset(fixed)
         values = merge(self.params, fixed, pipe.lists)
         if self.over:
             if security.is_tenant:
-                raise Forbidden("A JWT cannot use 'q': only workspace tokens may send SQL")
+                raise Forbidden(
+                    "A JWT cannot use 'q': only workspace tokens may send SQL", reason=Reason.SQL_NOT_FOR_TENANTS
+                )
             _check_sql_size(self.over)
         over = self.over or None
         composed = by.composer.pipe(
@@ -222,7 +228,9 @@ class SqlQuery:
         if security.is_tenant:
             tenant_sql.require(snapshot, security)
             if self.pipeline:
-                raise Forbidden("A JWT cannot use 'pipeline': its SQL reads data sources only")
+                raise Forbidden(
+                    "A JWT cannot use 'pipeline': its SQL reads data sources only", reason=Reason.SQL_NOT_FOR_TENANTS
+                )
             return tenant_sql.compose(snapshot, security, self.sql, self.format, by.barriers)
         _check_sql_size(self.sql)
         values = merge(self.params, {}, snapshot.lists | _lists_of(self.sql))
@@ -230,7 +238,9 @@ class SqlQuery:
         if self.pipeline:
             pipe = snapshot.pipes.get(self.pipeline)
             if pipe is None:
-                raise NotFound(f"The pipe '{self.pipeline}' does not exist")
+                raise NotFound(
+                    f"The pipe '{self.pipeline}' does not exist", reason=Reason.PIPE_NOT_FOUND, subject=self.pipeline
+                )
             pipeline = (pipe, pipe.result)
         # A token that sits in somebody's browser may send SQL; the workspace's secrets are not its to read.
         secrets = snapshot.secrets if security.manages_workspace else {}
@@ -315,6 +325,8 @@ def _lists_of(text: str) -> frozenset[str]:
 
 def _check_sql_size(sql: str) -> None:
     if len(sql.encode()) > MAX_SQL_BYTES:
-        raise BadRequest(f"The SQL text is longer than {MAX_SQL_BYTES} bytes", hint="Put it into a pipe.")
+        raise BadRequest(
+            f"The SQL text is longer than {MAX_SQL_BYTES} bytes", hint="Put it into a pipe.", reason=Reason.SQL_TOO_LONG
+        )
     if not sql.strip():
-        raise SqlError("The query is empty")
+        raise SqlError("The query is empty", reason=Reason.SQL_INVALID)

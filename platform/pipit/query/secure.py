@@ -22,7 +22,7 @@ from pipit.access.filters import jwt_filter
 from pipit.access.policy import combine
 from pipit.catalog.services import SERVICES
 from pipit.catalog.snapshot import Snapshot, Table, TableTarget, staging_of
-from pipit.errors import ReadRefused
+from pipit.errors import ReadRefused, Reason
 from pipit.query.compose import SYSTEM_TABLES
 from pipit.sql.literals import quote_string
 from pipit.sql.mixed import settled
@@ -69,7 +69,9 @@ def check_services(snapshot: Snapshot, security: SecurityContext) -> None:
     policed = any(table.policy is not None for table in snapshot.tables.values())
     if security.is_tenant and (policed or scoped or security.context):
         raise ReadRefused(
-            "A tenant's token cannot read the workspace's log (tinybird.*)", hint="Use a token of the workspace."
+            "A tenant's token cannot read the workspace's log (tinybird.*)",
+            hint="Use a token of the workspace.",
+            reason=Reason.SERVICE_TABLE_REFUSED,
         )
 
 
@@ -83,6 +85,7 @@ def check_chosen(snapshot: Snapshot, security: SecurityContext, chosen: Collecti
         raise ReadRefused(
             "A parameter of the request chooses a table, in a project with row policies",
             hint="The pipe's author names the tables: {% if x == 'a' %} a {% else %} b {% end %}.",
+            reason=Reason.TABLE_CHOSEN,
         )
 
 
@@ -97,6 +100,8 @@ def check_scopes(snapshot: Snapshot, security: SecurityContext) -> None:
             raise ReadRefused(
                 f"The token filters the data source '{scope.resource[:200]}', which does not exist",
                 hint="Name the data source in 'resource' exactly as it is deployed.",
+                reason=Reason.FILTER_INVALID,
+                subject=scope.resource,
             )
 
 
@@ -159,7 +164,9 @@ def _filter_of(snapshot: Snapshot, security: SecurityContext, target: TableTarge
         _check_stated(snapshot, table)
         if is_policed(security, table) or _has_policed_source(snapshot, security, table):
             raise ReadRefused(
-                f"'{table.name}_quarantine' holds rows of a table with a row policy; tenants cannot read it"
+                f"'{table.name}_quarantine' holds rows of a table with a row policy; tenants cannot read it",
+                reason=Reason.QUARANTINE_REFUSED,
+                subject=table.name,
             )
         return ""
     _check_stated(snapshot, table)
@@ -176,6 +183,8 @@ def _filter_of(snapshot: Snapshot, security: SecurityContext, target: TableTarge
         raise ReadRefused(
             f"'{table.name}' is made from '{source}', which has a row policy, and has none of its own",
             hint=f"Add a ROW_POLICY to {table.datasource.file}.",
+            reason=Reason.POLICY_MISSING,
+            subject=table.name,
         )
     return ""
 
@@ -185,6 +194,8 @@ def _check_stated(snapshot: Snapshot, table: Table) -> None:
         raise ReadRefused(
             f"'{table.name}' has no ROW_POLICY, and the workspace requires them",
             hint=f"Add a ROW_POLICY to {table.datasource.file}, or `ROW_POLICY none REASON '...'`.",
+            reason=Reason.POLICY_REQUIRED,
+            subject=table.name,
         )
 
 

@@ -18,7 +18,7 @@ from pipit.access.context import SecurityContext
 from pipit.access.filters import columns_of_filter
 from pipit.catalog.snapshot import Snapshot, Table
 from pipit.datafiles import key_items
-from pipit.errors import Forbidden, ReadRefused, SqlError
+from pipit.errors import Forbidden, ReadRefused, Reason, SqlError
 from pipit.query.barriers import NO_BARRIERS, Barriers
 from pipit.query.compose import Composed
 from pipit.query.formats import Format, split_format
@@ -35,11 +35,12 @@ def require(snapshot: Snapshot, security: SecurityContext) -> None:
         raise Forbidden(
             "A JWT cannot use /v0/sql: only workspace tokens may send SQL",
             hint="JWTs read endpoints. The workspace may turn on the setting tenant_sql.",
+            reason=Reason.SQL_NOT_FOR_TENANTS,
         )
     if not any(scope.type == "DATASOURCES:READ" for scope in security.scopes):
         raise Forbidden(
             f"The token '{security.name}' has no DATASOURCES:READ",
-            hint="SQL of a JWT reads the data sources that such scopes name.",
+            hint="SQL of a JWT reads the data sources that such scopes name.", reason=Reason.SCOPE_MISSING,
         )
 
 
@@ -82,7 +83,7 @@ def filters(snapshot: Snapshot, security: SecurityContext, composed: Composed) -
     except ReadRefused:
         raise Forbidden(
             "A tenant cannot read a data source of this query: it says nothing about tenants, and should",
-            hint="Its owner adds a ROW_POLICY to it.",
+            hint="Its owner adds a ROW_POLICY to it.", reason=Reason.TENANT_SQL_REFUSED,
         ) from None
 
 
@@ -105,6 +106,8 @@ def _check_guarded(security: SecurityContext, table: Table) -> None:
         raise Forbidden(
             f"'{table.name}' has no ROW_POLICY, and the token has no filter on it",
             hint="Tenant SQL reads only what a filter confines, or what says `ROW_POLICY none REASON '...'`.",
+            reason=Reason.TENANT_SQL_REFUSED,
+            subject=table.name,
         )
 
 

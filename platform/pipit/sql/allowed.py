@@ -21,6 +21,8 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
+from pipit.reasons import Reason
+
 REVIEWED = Path(__file__).with_name("reviewed")
 UNREVIEWED = "unreviewed"
 _FOR_AUTHORS = "authors: "
@@ -101,6 +103,11 @@ def function_verdict(name: str, *, tenant: bool = False) -> str:
         if known in AGGREGATE_FUNCTIONS:
             return _reason(_FUNCTIONS[known][1], tenant=tenant)
     return "it is not a function of the engine that was reviewed"
+
+
+def refused_function(name: str) -> Reason:
+    """Why a function that is refused is one: what reads an object by its name reads past row filters."""
+    return Reason.OBJECT_REFUSED if name in OBJECT_FUNCTIONS else Reason.FUNCTION_REFUSED
 
 
 def is_function(name: str) -> bool:

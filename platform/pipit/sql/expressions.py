@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from enum import StrEnum
 
+from pipit.reasons import Reason
 from pipit.sql.allowed import (
     AGGREGATE_FUNCTIONS,
     ALLOWED_MERGE_TREE_SETTINGS,
@@ -22,6 +23,7 @@ from pipit.sql.allowed import (
     function_verdict,
     is_function,
     read_reviewed,
+    refused_function,
 )
 from pipit.sql.lexer import Token, TokenKind, identifier_name, significant, tokenize
 from pipit.suggest import did_you_mean
@@ -76,11 +78,22 @@ class Kind(StrEnum):
 
 
 class ExpressionError(ValueError):
-    """Why a text is refused, and what may have been meant. `offset` is where, in characters."""
+    """Why a text is refused, and what may have been meant. `offset` is where, in characters. `reason` and `subject`:
+    where it is a function or a setting that is not allowed."""
 
-    def __init__(self, message: str, offset: int = 0, *, hint: str = "") -> None:
+    def __init__(
+        self,
+        message: str,
+        offset: int = 0,
+        *,
+        hint: str = "",
+        reason: Reason = Reason.DATAFILE_INVALID,
+        subject: str = "",
+    ) -> None:
         super().__init__(message)
         self.hint = hint
+        self.reason = reason
+        self.subject = subject
         self.message = message
         self.offset = offset
 
@@ -184,7 +197,11 @@ def check_codec(text: str) -> None:
 def check_setting(name: str, value: str) -> None:
     """A setting that a project may give its tables, and one literal for its value."""
     if name not in ALLOWED_MERGE_TREE_SETTINGS:
-        raise ExpressionError(f"the setting '{name[:80]}' is not one that a project may set")
+        raise ExpressionError(
+            f"the setting '{name[:80]}' is not one that a project may set",
+            reason=Reason.SETTING_REFUSED,
+            subject=name,
+        )
     tokens = _tokens(value)
     if len(tokens) != 1 or tokens[0].kind not in (*_LITERALS, TokenKind.WORD):
         raise ExpressionError(f"the value of the setting '{name}' is not one number, string or word")
@@ -280,7 +297,12 @@ def _check_name(tokens: Sequence[Token], index: int, kind: Kind) -> None:
         if filtering and (name in AGGREGATE_FUNCTIONS or name.lower() == "arrayjoin"):
             why = "it looks at more than its own row"
         if why and (name.lower() not in TYPES or is_function(name)):  # a type stands in a cast: `x::Array(String)`
-            raise ExpressionError(f"the function '{name[:80]}' is not allowed in {kind}: {why}", token.start)
+            raise ExpressionError(
+                f"the function '{name[:80]}' is not allowed in {kind}: {why}",
+                token.start,
+                reason=refused_function(name),
+                subject=name,
+            )
 
 
 def _check_in(tokens: Sequence[Token], index: int) -> None:

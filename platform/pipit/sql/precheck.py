@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import re
 
-from pipit.errors import ReadRefused
+from pipit.errors import ReadRefused, Reason
 from pipit.sql.allowed import ALLOWED_SETTINGS, OBJECT_FUNCTIONS
 from pipit.sql.lexer import Token, TokenKind, identifier_name, string_value
 from pipit.sql.outline import Outline, all_tables
@@ -35,20 +35,25 @@ def check_text(sql: str) -> None:
     shape = outline(sql)
     for clause in shape.clauses:
         if clause.kind != "settings":
-            raise ReadRefused(f"{clause.kind.upper()} is not allowed in a query.")
+            raise ReadRefused(f"{clause.kind.upper()} is not allowed in a query.", reason=Reason.CLAUSE_REFUSED)
         for setting in clause.settings:
             if setting.name not in ALLOWED_SETTINGS:
-                raise ReadRefused(f"The setting {_shown(setting.name)} is not allowed.")
+                raise ReadRefused(
+                    f"The setting {_shown(setting.name)} is not allowed.",
+                    reason=Reason.SETTING_REFUSED,
+                    subject=setting.name,
+                )
     for reason in unsupported_parameters(sql).values():
-        raise ReadRefused(f"This query cannot be examined: {reason}.")
+        raise ReadRefused(f"This query cannot be examined: {reason}.", reason=Reason.NOT_EXAMINABLE)
     if not object_arguments_are_literal(shape):
-        raise ReadRefused("A dictionary or Join table must be named by a plain string.")
+        raise ReadRefused("A dictionary or Join table must be named by a plain string.", reason=Reason.OBJECT_REFUSED)
     at = hidden_line(shape)
     if at is not None:
         token = next(token for token in shape.tokens if token.start == at)
         raise ReadRefused(
             f"The {_what(token)} {_visible(token.text)} at character {at + 1} holds a line break or another control "
-            "character, which a name of a table or column and a pattern for columns cannot."
+            "character, which a name of a table or column and a pattern for columns cannot.",
+            reason=Reason.NOT_EXAMINABLE,
         )
 
 

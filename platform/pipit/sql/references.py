@@ -29,7 +29,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
-from pipit.errors import SqlError
+from pipit.errors import Reason, SqlError
 from pipit.sql.identifiers import quote
 from pipit.sql.lexer import TokenKind, string_value
 from pipit.sql.outline import Clause, Outline, Query, TableItem, Union, all_tables
@@ -135,15 +135,19 @@ def single_statement(sql: str) -> str:
     while end and tokens[end - 1].kind is TokenKind.SEMICOLON:
         end -= 1
     if end == 0:
-        raise SqlError("The SQL text is empty.")
+        raise SqlError("The SQL text is empty.", reason=Reason.SQL_INVALID)
     for token in tokens[:end]:
         if token.kind is TokenKind.SEMICOLON:
-            raise SqlError("Only one statement is allowed: there is text after a semicolon.")
+            raise SqlError(
+                "Only one statement is allowed: there is text after a semicolon.", reason=Reason.NOT_ONE_SELECT
+            )
     if shape.parallel:
-        raise SqlError("Only one statement is allowed: PARALLEL WITH is not.")
+        raise SqlError("Only one statement is allowed: PARALLEL WITH is not.", reason=Reason.NOT_ONE_SELECT)
     first = next((token for token in tokens if token.text != "("), tokens[0])
     if first.kind is not TokenKind.WORD or first.text.upper() not in ("SELECT", "WITH", "FROM"):
-        raise SqlError("Only SELECT statements are allowed.", hint="Start with SELECT or WITH.")
+        raise SqlError(
+            "Only SELECT statements are allowed.", hint="Start with SELECT or WITH.", reason=Reason.NOT_ONE_SELECT
+        )
     return sql if end == len(tokens) else sql[: tokens[end].start] + sql[tokens[-1].end :]
 
 
@@ -259,5 +263,5 @@ def _plain_value(text: str) -> str:
     if text[:1] == "'":
         return string_value(text)
     if text[:1] in '{[("`$' or "(" in text:
-        raise SqlError("The value of a setting must be a number, a word or a string.")
+        raise SqlError("The value of a setting must be a number, a word or a string.", reason=Reason.SQL_INVALID)
     return text

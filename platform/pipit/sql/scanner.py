@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from pipit.errors import SqlError
+from pipit.errors import Reason, SqlError
 from pipit.sql.lexer import Token, TokenKind, identifier_name, significant, tokenize
 from pipit.sql.outline import Clause, Cte, Outline, Query, Setting, TableItem, Union
 from pipit.sql.walk import Walk
@@ -36,7 +36,10 @@ class Scanner:
         tokens = significant(tokenize(sql))
         for token in tokens:
             if token.kind is TokenKind.ERROR:
-                raise SqlError(f"The SQL text is broken at character {token.start + 1}: {_shown(token.text)}")
+                raise SqlError(
+                    f"The SQL text is broken at character {token.start + 1}: {_shown(token.text)}",
+                    reason=Reason.SQL_INVALID,
+                )
         self.sql = sql
         self.tokens = tokens
         self.count = len(tokens)
@@ -60,14 +63,19 @@ class Scanner:
             if token.kind is OPEN:
                 stack.append(index)
                 if len(stack) > MAX_BRACKET_DEPTH:
-                    raise SqlError("The SQL text is nested too deeply.")
+                    raise SqlError("The SQL text is nested too deeply.", reason=Reason.SQL_INVALID)
             elif token.kind is CLOSE:
                 if not stack or pairs[self.tokens[stack[-1]].text] != token.text:
-                    raise SqlError(f"A bracket does not match at character {token.start + 1}: {token.text}")
+                    raise SqlError(
+                        f"A bracket does not match at character {token.start + 1}: {token.text}",
+                        reason=Reason.SQL_INVALID,
+                    )
                 closing[stack.pop()] = index
         if stack:
             token = self.tokens[stack[-1]]
-            raise SqlError(f"A bracket is not closed, from character {token.start + 1}: {token.text}")
+            raise SqlError(
+                f"A bracket is not closed, from character {token.start + 1}: {token.text}", reason=Reason.SQL_INVALID
+            )
         return closing
 
     def word(self, index: int) -> str:
@@ -127,7 +135,7 @@ class Scanner:
     def deeper(self) -> None:
         self.depth += 1
         if self.depth > MAX_SUBQUERY_DEPTH:
-            raise SqlError("The SQL text holds subqueries nested too deeply.")
+            raise SqlError("The SQL text holds subqueries nested too deeply.", reason=Reason.SQL_INVALID)
 
     def query(self, index: int, end: int) -> tuple[Query, int]:
         query = Query(start=self.tokens[index].start)

@@ -30,13 +30,14 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from pipit.errors import ReadRefused
+from pipit.errors import ReadRefused, Reason
 from pipit.sql.allowed import (
     ALLOWED_SETTINGS,
     OBJECT_FUNCTIONS,
     function_names,
     function_verdict,
     is_function,
+    refused_function,
     table_function_allowed,
 )
 from pipit.sql.words import IN_FUNCTIONS
@@ -191,28 +192,46 @@ def check_reads(reads: Reads, *, allowed_tables: frozenset[str], allowed_objects
     what the text itself says.
     """
     if reads.unknown:
-        raise ReadRefused("This query cannot be examined, so it does not run.", hint=reads.unknown[0])
+        raise ReadRefused(
+            "This query cannot be examined, so it does not run.", hint=reads.unknown[0], reason=Reason.NOT_EXAMINABLE
+        )
     for table in sorted(reads.tables - allowed_tables - {"system.one"}):
-        raise ReadRefused(f"This query reads {table}, which is not allowed here.")
+        raise ReadRefused(
+            f"This query reads {table}, which is not allowed here.", reason=Reason.OBJECT_REFUSED, subject=table
+        )
     for name in sorted(reads.bare_tables):
-        raise ReadRefused(f"This query reads {name}, which is neither a data source nor a pipe.")
+        raise ReadRefused(
+            f"This query reads {name}, which is neither a data source nor a pipe.",
+            reason=Reason.RESOURCE_NOT_FOUND,
+            subject=name,
+        )
     for name in sorted(reads.bare_members):
         if _LOOKS_PHYSICAL.match(name):
             raise ReadRefused(
-                f"After IN, {name} could be a table that is not allowed here.", hint="Give the column a table's name."
+                f"After IN, {name} could be a table that is not allowed here.",
+                hint="Give the column a table's name.",
+                reason=Reason.OBJECT_REFUSED,
+                subject=name,
             )
     for name in sorted(reads.table_functions):
         if not table_function_allowed(name):
-            raise ReadRefused(f"The table function {name} is not allowed.")
+            raise ReadRefused(
+                f"The table function {name} is not allowed.", reason=Reason.TABLE_FUNCTION_REFUSED, subject=name
+            )
     for name in sorted(reads.functions):
         reason = function_verdict(name)
         if reason and not (name in OBJECT_FUNCTIONS and reads.objects and reads.objects <= allowed_objects):
             hint = "" if is_function(name) else did_you_mean(name, function_names())
             if name in OBJECT_FUNCTIONS:
                 hint = "Read the data source of that name with a join, such as LEFT ANY JOIN."
-            raise ReadRefused(f"The function {name} is not allowed: {reason}.", hint=hint)
+            raise ReadRefused(
+                f"The function {name} is not allowed: {reason}.",
+                hint=hint,
+                reason=refused_function(name),
+                subject=name,
+            )
     for name in sorted(reads.settings - ALLOWED_SETTINGS):
-        raise ReadRefused(f"The setting {name} is not allowed.")
+        raise ReadRefused(f"The setting {name} is not allowed.", reason=Reason.SETTING_REFUSED, subject=name)
 
 
 # What the catalog calls its tables: generation and name. A column of such a name is refused after IN, bare.

@@ -21,7 +21,7 @@ from pipit.errors import TemplateError
 from pipit.suggest import did_you_mean
 from pipit.templates import keywords, python
 from pipit.templates.binder import Binder
-from pipit.templates.failures import PREFIX, BadExpression, bad_expression, syntax_error
+from pipit.templates.failures import BadExpression, bad_expression, syntax_error
 from pipit.templates.functions import DESCRIBING, FUNCTIONS, Function
 from pipit.templates.parameters import Use, constant
 from pipit.templates.state import Branch, State
@@ -485,7 +485,7 @@ class _Translator:
         try:
             function.call(State({}, Binder(), {}, ()), *values)
         except TemplateError as error:
-            raise self.refuse(error.message.removeprefix(PREFIX), error.hint) from error
+            raise self.refuse(error.problem, error.hint) from error
 
     def check_arguments(
         self, name: str, function: Function, positional: list[ast.expr], others: list[ast.keyword]
@@ -596,7 +596,7 @@ def _said(tree: ast.expr) -> str:
 
 
 def _bad(error: BadExpression) -> nodes.Expr:
-    text = error.message.removeprefix(PREFIX)
+    text = error.problem
     return call("bad", *map(nodes.Const, (text, error.hint, error.line, error.column)))
 
 

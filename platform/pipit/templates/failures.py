@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import re
 
-from pipit.errors import Forbidden, TemplateError
-
-PREFIX = "Template Syntax Error: "
+from pipit.errors import Forbidden, Reason, TemplateError
 
 
 def syntax_error(text: str, line: int = 0, column: int = 0, *, hint: str = "") -> TemplateError:
     """What `Template.compile` raises: found in the source, before any request."""
-    return TemplateError(PREFIX + text, hint=hint, line=line, column=column)
+    return TemplateError(text, hint=hint, line=line, column=column, reason=Reason.TEMPLATE_INVALID)
 
 
-def value_error(text: str, *, anchor: str = "", hint: str = "", parameter: str = "") -> TemplateError:
+def value_error(
+    text: str,
+    *,
+    anchor: str = "",
+    hint: str = "",
+    parameter: str = "",
+    reason: Reason = Reason.TEMPLATE_FAILED,
+) -> TemplateError:
     """What `Template.render` raises: this request's values do not do."""
-    return TemplateError(PREFIX + text, anchor=anchor, hint=hint, parameter=parameter)
+    return TemplateError(text, anchor=anchor, hint=hint, parameter=parameter, reason=reason)
 
 
 def explain(error: BaseException) -> str:
@@ -38,7 +43,7 @@ class BadExpression(TemplateError):
 
 
 def bad_expression(text: str, line: int, column: int, *, hint: str = "") -> BadExpression:
-    return BadExpression(PREFIX + text, hint=hint, line=line, column=column)
+    return BadExpression(text, hint=hint, line=line, column=column, reason=Reason.TEMPLATE_INVALID)
 
 
 class LimitReached(Exception):
@@ -48,9 +53,12 @@ class LimitReached(Exception):
 class MissingContextKey(Forbidden):
     """A row policy needs a key that the token's context does not carry: the read is refused."""
 
+    reason = Reason.CONTEXT_KEY_MISSING
+
     def __init__(self, key: str) -> None:
         super().__init__(
             f"The token's context has no key '{key}', which a row policy needs",
+            subject=key,
             hint=f"Sign the token with context.{key}.",
         )
         self.key = key
@@ -59,6 +67,8 @@ class MissingContextKey(Forbidden):
 class InvalidContextKey(Forbidden):
     """The key is there and its value is not of the type that the policy declares. The value is not repeated."""
 
+    reason = Reason.CONTEXT_KEY_INVALID
+
     def __init__(self, key: str, expected: str) -> None:
-        super().__init__(f"The token's context key '{key}' is not a value of type {expected}")
+        super().__init__(f"The token's context key '{key}' is not a value of type {expected}", subject=key)
         self.key = key

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from pipit.errors import CustomError, PipitError, TemplateError
+from pipit.errors import CustomError, PipitError, Reason, TemplateError
 from pipit.templates.arithmetic import minus, plus, times
 from pipit.templates.failures import bad_expression, explain, value_error
 from pipit.templates.sizes import make_dict, make_list, make_tuple
@@ -116,7 +116,7 @@ def emit(state: State, value: Any, source: str, key: str | None) -> str:
         return value
     if value is None:
         if not state.placeholder:
-            raise value_error(f'expression "{source}" evaluated to null')
+            raise value_error(f'expression "{source}" evaluated to null', reason=Reason.TEMPLATE_VALUE_MISSING)
         value = NO_VALUE
     text = state.binder.bind(value, key)
     state.wrote(len(text))

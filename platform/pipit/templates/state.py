@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
+from pipit.errors import Reason
 from pipit.templates.failures import LimitReached, value_error
 from pipit.templates.values import RequestValue
 
@@ -99,6 +100,7 @@ class State:
             f"Required parameter is not defined. Check the parameters {_listed(names)}. "
             "Please provide a value or set a default value in the pipe code.",
             parameter=name or "",
+            reason=Reason.PARAMETER_MISSING,
         )
 
 

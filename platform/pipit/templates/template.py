@@ -23,13 +23,13 @@ from jinja2.exceptions import SecurityError
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from pipit.errors import PipitError, TemplateError
+from pipit.errors import PipitError, Reason, TemplateError
 from pipit.sql.lexer import TokenKind, tokenize
 from pipit.templates import python
 from pipit.templates.binder import Binder
 from pipit.templates.blocks import assigned_names, build
 from pipit.templates.expressions import Scope
-from pipit.templates.failures import PREFIX, BadExpression, LimitReached, explain, syntax_error, value_error
+from pipit.templates.failures import BadExpression, LimitReached, explain, syntax_error, value_error
 from pipit.templates.functions import FUNCTIONS
 from pipit.templates.parameters import Parameter, Use, merge
 from pipit.templates.parts import Part, PartKind, split
@@ -129,7 +129,7 @@ class Template:
         self.secrets = tuple(dict.fromkeys(scope.secrets))
         self.branches = tuple(scope.branches or ())
         self.uses = tuple(scope.uses)
-        self.doubts = tuple({(e.message, e.line, e.column): e for e in scope.doubts}.values())
+        self.doubts = tuple({(e.identity, e.line, e.column): e for e in scope.doubts}.values())
         self.problems = tuple(scope.problems)
         written = (*scope.texts, *(part.text for part in parts if part.kind is PartKind.TEXT))
         self.words = frozenset(word for text in written for word in _WORD.findall(text))
@@ -157,7 +157,7 @@ class Template:
                 chunks.append(chunk)
             return binder.finish("".join(chunks))
         except LimitReached as error:
-            failure = value_error(str(error))
+            failure = value_error(str(error), reason=Reason.TEMPLATE_TOO_LARGE)
             failure.line = self._line(error)
             raise failure from error
         except PipitError as error:
@@ -232,4 +232,4 @@ def _check_places(parts: list[Part]) -> None:
             )
 
 
-__all__ = ["PREFIX", "Template"]
+__all__ = ["Template"]

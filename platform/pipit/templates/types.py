@@ -12,6 +12,7 @@ import json
 import re
 from collections.abc import Callable
 
+from pipit.errors import Reason
 from pipit.templates.failures import explain, value_error
 from pipit.templates.values import FLOATING, NO_VALUE, SIZED, Floating, Sized
 
@@ -140,7 +141,9 @@ def _json(value: object) -> object:
         return json.loads(value)
     except (ValueError, RecursionError) as error:
         reason = "nested too deeply" if isinstance(error, RecursionError) else explain(error)
-        raise value_error(f"Error parsing JSON: '{shown(value)}' - {reason}") from error
+        raise value_error(
+            f"Error parsing JSON: '{shown(value)}' - {reason}", reason=Reason.PARAMETER_INVALID
+        ) from error
 
 
 PARSERS: dict[str, Callable[[object], object]] = {
@@ -182,7 +185,9 @@ def parse(type: str, value: object, parser: Callable[[object], object] | None = 
     try:
         return (parser or PARSERS[type])(value)
     except ValueError as error:
-        raise value_error(f"Error validating '{shown(value)}' to type {type}") from error
+        raise value_error(
+            f"Error validating '{shown(value)}' to type {type}", reason=Reason.PARAMETER_INVALID
+        ) from error
 
 
 def parse_list(element: str, value: object) -> list[object]:
@@ -191,9 +196,11 @@ def parse_list(element: str, value: object) -> list[object]:
     try:
         items = items_of(value)
     except ValueError as error:
-        raise value_error(f"Error validating '{shown(value)}' to type Array({element})") from error
+        raise value_error(
+            f"Error validating '{shown(value)}' to type Array({element})", reason=Reason.PARAMETER_INVALID
+        ) from error
     if len(items) > MAX_ITEMS:
-        raise value_error(f"A list has at most {MAX_ITEMS} elements")
+        raise value_error(f"A list has at most {MAX_ITEMS} elements", reason=Reason.PARAMETER_INVALID)
     parser = PARSERS[known]
     parsed: list[object] = []
     for index, item in enumerate(items):
@@ -205,7 +212,9 @@ def parse_list(element: str, value: object) -> list[object]:
         except ValueError as error:
             whole = shown(",".join(shown(i) for i in items[:200]))
             text = shown(item) if item != "" else "empty string"
-            raise value_error(f"Error validating [{whole}][{index}] ({text}) to type {known}") from error
+            raise value_error(
+                f"Error validating [{whole}][{index}] ({text}) to type {known}", reason=Reason.PARAMETER_INVALID
+            ) from error
     return parsed
 
 

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
+from pipit.engine.codes import Code
 from pipit.engine.embedded.connections import Connections
 from pipit.engine.embedded.execution import Execution
 from pipit.engine.embedded.failure import Failure
@@ -109,7 +110,7 @@ class Running:
         except TimeoutError:
             if future.done():
                 raise
-            raise Failure(159, STUCK) from None
+            raise Failure(Code.TIMEOUT_EXCEEDED, STUCK) from None
         self._pending = None
         return result
 
