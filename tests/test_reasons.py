@@ -11,7 +11,11 @@ import pytest
 
 from pages import ROOT
 from pipit import errors
+from pipit.access import grants
+from pipit.access.context import SecurityContext, TokenKind
+from pipit.access.refusals import shown_to
 from pipit.api.docs import error_classes
+from pipit.engine.failures import engine_error
 from pipit.reasons import Reason
 
 PLATFORM = ROOT / "platform" / "pipit"
@@ -62,6 +66,26 @@ def test_all_errors_of_a_project_have_theirs() -> None:
     body = errors.ProjectError([one]).body()
     assert body["reason"] == "project_invalid"
     assert isinstance(body["errors"], list) and body["errors"][0]["reason"] == "policy_required"
+
+
+TENANT = SecurityContext("workspace", TokenKind.JWT, "ada")
+
+
+def test_a_tenant_cannot_tell_a_pipe_that_is_not_its_own_from_none() -> None:
+    told = []
+    for exists in (True, False):
+        with pytest.raises(errors.Forbidden) as caught:
+            grants.read_pipe(TENANT, "top", (), exists=exists)
+        told.append(caught.value.body())
+    assert told[0] == told[1] and told[0]["reason"] == "scope_missing"
+
+
+@pytest.mark.parametrize("code", [6, 36, 46, 60, 62, 241, 252, 395, 1001])
+def test_what_the_engine_refuses_is_one_reason_to_a_tenant(code: int) -> None:
+    """Whichever it was: that could tell of rows of others."""
+    error = engine_error(code, f"Code: {code}. DB::Exception: a row of somebody else")
+    body = shown_to(error, TENANT, "id")
+    assert (body["code"], body["reason"]) == ("sql_error", "statement_refused") and "row" not in str(body)
 
 
 # --- no code decides by the words of a message
