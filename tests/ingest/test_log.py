@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+import pipit
 from pipit.errors import Unavailable
-from pipit.ingest import log as log_module
 from pipit.ingest.log import Log, Stream
 
 pytestmark = pytest.mark.anyio
@@ -253,14 +253,17 @@ async def test_one_process_owns_a_directory(tmp_path: Path) -> None:
 
 def test_the_log_needs_no_engine() -> None:
     """It outlives the engine: neither it nor what it imports of this package reaches for one."""
-    seen, todo = set(), ["log"]
+    package = Path(pipit.__file__).parent
+    seen: set[str] = set()
+    todo = ["ingest.log", "tables.__init__"]
     while todo:
         name = todo.pop()
         seen.add(name)
-        tree = ast.parse((Path(log_module.__file__).parent / f"{name}.py").read_text())
+        tree = ast.parse((package / f"{name.replace('.', '/')}.py").read_text())
         for node in ast.walk(tree):
-            if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("pipit"):
-                assert node.module.split(".")[1] in ("errors", "ingest")
-                names = [a.name for a in node.names] if node.module == "pipit.ingest" else [node.module.split(".")[-1]]
-                todo += [n for n in names if n not in seen and node.module.startswith("pipit.ingest")]
-    assert seen == {"log", "segment", "limits", "disk"}
+            if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("pipit."):
+                inner = node.module.removeprefix("pipit.")
+                assert inner.split(".")[0] in ("errors", "ingest", "tables")
+                names = [f"ingest.{a.name}" for a in node.names] if inner == "ingest" else [inner]
+                todo += [n for n in names if n not in seen and "." in n]
+    assert seen == {f"ingest.{n}" for n in ("log", "segment", "limits", "disk")} | {"tables.__init__", "tables.locks"}
