@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 
 from pipit.catalog.state import DATABASE, DeploymentRow, EnvironmentRow, State, TableNames, now
+from pipit.deploy.commit import became_live
 from pipit.engine import Engine
 from pipit.errors import Conflict
 
@@ -112,3 +113,14 @@ async def test_a_token_whose_row_never_came_stops_nobody(states: list[State], en
     )
     await states[0].put_secret(workspace, "there", "x")
     assert [row.name for row in await states[1].secrets(workspace)] == ["there"]
+
+
+async def test_who_lost_leaves_the_winners_deployment_live(states: list[State]) -> None:
+    """It asks what became of its own row, and gives that up; the number is the other one's."""
+    workspace = str(uuid.uuid4())
+    theirs, ours = (DeploymentRow(1, now(), {"who": who}, TableNames()) for who in ("they", "we"))
+    await states[0].commit_deployment(workspace, theirs)
+    assert not await became_live(states[1], workspace, ours)
+    assert await became_live(states[0], workspace, theirs)
+    found = await states[1].deployment(workspace)
+    assert found is not None and found.created_at == theirs.created_at

@@ -135,7 +135,7 @@ async def test_a_copy_holds_a_slot_while_it_runs(project: Workspace) -> None:
     assert admission._total == 0
     reply = await project.post("/v0/pipes/slow/copy")
     await until(lambda: admission._total == 1)
-    assert {name for _, _, name in admission._running} == {"workspace admin token"}
+    assert {name for _, _, name in admission._running} == {"workspace admin token (jobs)"}
     assert (await project.post(f"/v0/jobs/{reply.json['job']['job_id']}/cancel")).status == 200
     assert (await ended(project, reply))["status"] == "cancelled"
     await until(lambda: admission._total == 0)

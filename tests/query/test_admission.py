@@ -128,6 +128,17 @@ async def test_slow_queries_of_one_token_leave_another_tokens_reads_quick(worksp
         await asyncio.gather(*flood, return_exceptions=True)
 
 
+async def test_a_job_stands_in_no_line_of_its_tokens_clients() -> None:
+    """It holds the lock of its table while it waits: clients of the same token must not keep events out of that."""
+    admission = Admission(of_one=1, in_all=2, patience=10)
+    async with admission.held(token("a")):
+        client = asyncio.create_task(admission.held(token("a")).__aenter__())
+        await asyncio.sleep(0)
+        async with asyncio.timeout(10), admission.held(token("a"), patient=True):
+            assert not client.done()
+        client.cancel()
+
+
 async def test_a_job_waits_as_long_as_it_takes() -> None:
     """Where a client is refused, after its patience."""
     admission = Admission(of_one=1, in_all=1, patience=0.01)

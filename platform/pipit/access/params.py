@@ -75,7 +75,7 @@ def _joined(name: str, values: Sequence[RequestValue | None]) -> RequestValue:
     whole: list[RequestValue] = []
     for value in values:
         whole += value if isinstance(value, list) else [] if value is None else [value]
-    if len(jsontext.text(whole)) > MAX_VALUE_BYTES:
+    if len(jsontext.encode(whole)) > MAX_VALUE_BYTES:
         raise _too_large(name)
     return whole
 

@@ -80,7 +80,8 @@ _WINDOWS = {
 }
 _DURABLE_TABLE = "fsync_after_insert=1, fsync_part_directory=1"
 # A token whose row is nowhere to be seen belongs to a writer that was killed between the two, after this.
-_BURNT_SECONDS, _LOOK_SECONDS = 1.0, 0.05
+_BURNT_SECONDS, _LOOK_SECONDS = 3.0, 0.05
+_PATIENCE_SECONDS = 30.0  # for an engine that went away after it took the rows
 _TRIES = 100
 
 
@@ -489,7 +490,9 @@ class State:
             return
         writer = uuid.uuid4().hex
         burnt, before, since = 0, -1, 0.0
-        for _ in range(_TRIES):
+        for tried in range(_TRIES):
+            if tried and await self._is_there(table, writer):  # the server that was asked first may have been behind
+                return
             newest = await self._engine.rows(f"SELECT max(version) AS version FROM `{DATABASE}`.`{table}`")
             seen = int(newest[0]["version"])
             if seen != before:
@@ -500,13 +503,26 @@ class State:
                 await check()
             self._last_version = max(self._last_version, seen)
             await self._insert(table, sealed, self._next_version(), writer, f"{table} after {seen} ({burnt})")
-            won = {"writer": writer}
-            if await self._engine.rows(
-                f"SELECT 1 FROM `{DATABASE}`.`{table}` WHERE writer = {{writer:String}} LIMIT 1", won
-            ):
+            if await self._is_there(table, writer):
                 return
             await asyncio.sleep(_LOOK_SECONDS)
         raise Unavailable("Other servers write to the state all the time", hint="Try again in a moment.", retry_after=5)
+
+    async def _is_there(self, table: str, writer: str) -> bool:
+        """Asked again while the engine is away: what was written must not be told as a failure."""
+        until = time.monotonic() + _PATIENCE_SECONDS
+        while True:
+            try:
+                return bool(
+                    await self._engine.rows(
+                        f"SELECT 1 FROM `{DATABASE}`.`{table}` WHERE writer = {{writer:String}} LIMIT 1",
+                        {"writer": writer},
+                    )
+                )
+            except Unavailable:
+                if time.monotonic() > until:
+                    raise
+                await asyncio.sleep(_LOOK_SECONDS)
 
     async def _insert(
         self, table: str, rows: Sequence[Mapping[str, object]], version: int, writer: str, token: str

@@ -25,8 +25,8 @@ async def became_live(state: State, workspace_id: str, row: DeploymentRow) -> bo
     while True:
         try:
             found = await state.deployment(workspace_id)
-            if found is not None and (found.id, found.created_at) == (row.id, row.created_at):
-                return True
+            if found is not None and found.id == row.id:
+                return found.created_at == row.created_at  # else another server's, which must stay
             await state.give_up_deployment(workspace_id, row)
             return False
         except PipitError as error:

@@ -19,7 +19,7 @@ from pipit.deploy.plan import DropTable, DropView, EndJobs, Plan, Prepare
 from pipit.deploy.planner import Change, make_plan
 from pipit.deploy.sizes import sizes_in
 from pipit.engine.client import Engine
-from pipit.errors import Reason, Unavailable
+from pipit.errors import Conflict, Reason, Unavailable
 from pipit.jobs import Jobs
 from pipit.tables import Locks, Mode
 
@@ -57,6 +57,8 @@ class Executor:
                     await apply(self._engine, operation)
                 committing = True
                 await self._catalog.commit(workspace.id, row, project, environment=workspace.environment)
+            except Conflict as error:  # another server's is live: it is certain that this one is not
+                failure, committing = error, False
             except BaseException as error:
                 failure = error
             writers = stack.pop_all()

@@ -109,7 +109,11 @@ class Writer:
                 await self._log.wait(self._table)
 
     async def _between(self, searched: Segment) -> None:
-        """One segment that came meanwhile. Not so many that a token of the one that is searched could be forgotten."""
+        """One segment that came meanwhile. Not so many that a token of the one that is searched could be forgotten, and
+        none before somebody who waits for the table.
+        """
+        if self._locks.waiting(self._table):
+            return
         at_work = len(self._later) + len(self._failed) + 1
         if self._log.pending(self._table).segments <= at_work:
             return

@@ -69,11 +69,13 @@ class Admission:
 
     @asynccontextmanager
     async def held(self, security: SecurityContext, *, patient: bool = False) -> AsyncIterator[None]:
-        """A slot until the context ends. `patient`: it may take long to come, as for a job.
+        """A slot until the context ends. `patient`: a job's. It may take long to come, and its line is not that of the
+        token's clients: a job holds the lock of its table meanwhile.
 
         Raises RateLimited, Unavailable.
         """
-        name = name_of(security)
+        workspace, environment, token = name_of(security)
+        name = (workspace, environment, f"{token} (jobs)" if patient else token)
         # Nobody who waits is overtaken: where there is a line of this name, or a slot that is another's by turn.
         if name not in self._lines and self._is_free(name):
             self._take(name)
@@ -116,7 +118,7 @@ class Admission:
 
     async def _wait(self, name: Name, shown: str, patience: float | None) -> None:
         line = self._lines.setdefault(name, deque())
-        if len(line) >= _LINE:
+        if len(line) >= _LINE and patience is not None:
             raise self._refusal(name, shown)
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         line.append(turn)
