@@ -280,7 +280,7 @@ class Reason(StrEnum):
     )
     SQL_INVALID = ("sql_invalid", "The SQL text cannot be read", "Correct it where the message says")
     SQL_TOO_LONG = ("sql_too_long", "The SQL text is longer than it may be", "Put it into a pipe")
-    NOT_ONE_SELECT = ("not_one_select", "The SQL text is not one query", "Send one statement")
+    NOT_ONE_SELECT = ("not_one_select", "The SQL text is not one `SELECT`", "Send one statement")
     RESOURCE_NOT_FOUND = (
         "resource_not_found",
         "The SQL names what is no data source, pipe or node here",
@@ -296,7 +296,7 @@ class Reason(StrEnum):
     QUERY_REFUSED = (
         "query_refused",
         "A tenant's own SQL does not run, or failed. It is not told why: that could tell of rows that it may not see",
-        "Write one plain query over the token's data sources. The workspace's owner finds more under the request id",
+        "Write a plain `SELECT` over the token's data sources. The workspace's owner finds more under the request id",
     )
     # Reads that do not run
     ACCESS_DENIED = ("access_denied", "The token may not do this", "The message says what it lacks")

@@ -108,6 +108,9 @@ async def test_no_answer_can_be_kept_by_a_shared_cache(tenants: Workspace) -> No
             assert not {"ETag", "Last-Modified", "Age", "Set-Cookie"} & set(reply.headers)
 
 
+PAGES = {"/docs", "/docs/errors.html"}
+
+
 async def test_no_route_shows_a_tenant_anything_of_another(tenants: Workspace) -> None:
     """E11, E14, J06, J15: every route of the application with a's token: no value of b, no SQL, no example row, no
     count of rows, and no metrics."""
@@ -120,15 +123,11 @@ async def test_no_route_shows_a_tenant_anything_of_another(tenants: Workspace) -
             for method in ("GET", "POST"):
                 reply = await tenants.request(method, f"{url}?name=events&attrs=", token=token)
                 assert reply.status < 500, (method, url, reply.text)
-                for secret in (
-                    "canary_b",
-                    str(CANARY),
-                    '"b"',
-                    "SELECT",
-                    "ROW_POLICY",
-                    "d1_events",
-                    tenants.admin_token,
-                ):
+                secrets = ["canary_b", str(CANARY), '"b"', "d1_events", tenants.admin_token]
+                # Pages of the documentation, which anybody gets, may speak of SQL and policies.
+                if path not in PAGES or (await tenants.request(method, path, token=None)).text != reply.text:
+                    secrets += ["SELECT", "ROW_POLICY"]
+                for secret in secrets:
                     assert secret not in reply.text, (method, url, secret)
             if "{" not in path:
                 break
