@@ -14,6 +14,7 @@ from pipit.engine.client import Engine, Settings
 from pipit.errors import Conflict, PipitError, Reason
 from pipit.ingest import limits
 from pipit.ingest.match import Match, matched
+from pipit.query.disclosure import no_secret_quoted
 from pipit.query.plan import Plan
 from pipit.query.read import Written
 from pipit.sql.identifiers import quote
@@ -41,15 +42,16 @@ class Into:
 
 async def match_of(engine: Engine, plan: Plan, target: Table) -> Match:
     """The columns of what is planned against those of the table that it is to fill."""
-    return await matched(
-        engine,
-        plan.composed.sql,
-        plan.params,
-        database=target.database,
-        table=target.physical,
-        name=target.name,
-        settings=plan.composed.settings,
-    )
+    with no_secret_quoted(plan.params):
+        return await matched(
+            engine,
+            plan.composed.sql,
+            plan.params,
+            database=target.database,
+            table=target.physical,
+            name=target.name,
+            settings=plan.composed.settings,
+        )
 
 
 async def replace(

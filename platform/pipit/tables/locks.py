@@ -20,7 +20,7 @@ TableKey = tuple[str, str]  # database, physical name
 
 
 class Mode(Enum):
-    EVENTS = "events"  # one insert of the table's event writer; it ends soon
+    EVENTS = "events"  # one insert of the table's event writer, or its search for rows that a view refuses
     APPEND = "append"  # a statement that inserts on its own: one at a time (it may read the table), beside events
     REPLACE = "replace"  # prepares new rows beside the table: one at a time; others write and alter meanwhile
     ALTER = "alter"  # the table, or what its inserts go through, changes: nothing is inserted
