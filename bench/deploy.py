@@ -18,11 +18,11 @@ from collections.abc import Awaitable
 from stand import pipit
 
 from pipit.catalog.snapshot import Snapshot
-from pipit.deploy.ddl import create_table
 from pipit.deploy.views import match_of, views_of
 from pipit.query.compose import Composer
 from pipit.server import Server
 from pipit.sql.identifiers import quote
+from pipit.tables.ddl import create_table
 from pipit.templates import Binder
 
 EVENTS = """\

@@ -21,8 +21,10 @@ from pathlib import Path
 
 from pipit.datafiles.resources import Column, DataSource
 from pipit.engine import Engine, open_engine
-from pipit.ingest import Ingest, Target, create_quarantine, table_settings
+from pipit.ingest import Ingest, Target
 from pipit.tables import Locks
+from pipit.tables.quarantine import create_quarantine
+from pipit.tables.settings import table_settings
 
 COLUMNS = tuple(
     Column(name, type, f"$.{name}")

@@ -689,14 +689,14 @@ DEFENCES: tuple[Defence, ...] = (
     ),
     Defence(
         "a definition's tree",
-        "deploy/ddl_check.py",
+        "tables/ddl_check.py",
         "    _check_tree(tree)\n    return statement",
         "    return statement",
         ("tests/attacks/test_ddl.py",),
     ),
     Defence(
         "a definition's tokens",
-        "deploy/ddl_check.py",
+        "tables/ddl_check.py",
         "    _check_tokens(statement)\n",
         "",
         ("tests/attacks/test_ddl.py",),

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import pytest
 
-from pipit.deploy.ddl import create_table
-from pipit.deploy.ddl_check import checked
 from pipit.engine import Engine
 from pipit.errors import BadRequest, PipitError, ProjectError
 from pipit.sql.identifiers import quote
+from pipit.tables.ddl import create_table
+from pipit.tables.ddl_check import checked
 from serving import Workspace
 
 pytestmark = pytest.mark.anyio

@@ -17,9 +17,10 @@ from typing import Any
 from pipit.datafiles.resources import Column
 from pipit.engine import open_engine
 from pipit.errors import Unavailable
-from pipit.ingest import Ingest, Target, table_settings
+from pipit.ingest import Ingest, Target
 from pipit.ingest.quarantine import create_table
 from pipit.tables import Locks
+from pipit.tables.settings import table_settings
 
 COLUMNS = (Column("id", "UInt64", "$.id"), Column("day", "Date", "$.day"))
 TARGET = Target("crash", "d1_events", "q1_events", COLUMNS, "toYYYYMM(day)")

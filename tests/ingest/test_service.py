@@ -16,10 +16,11 @@ import pytest
 from pipit.datafiles.resources import Column
 from pipit.engine import Engine
 from pipit.errors import BadRequest, Conflict, NotFound, QueryTimeout, TooLarge, Unavailable, UnprocessableWrite
-from pipit.ingest import Ingest, Target, limits, table_settings, writer
+from pipit.ingest import Ingest, Target, limits, writer
 from pipit.ingest.log import Log
 from pipit.ingest.quarantine import create_table
 from pipit.tables import Locks, Mode
+from pipit.tables.settings import table_settings
 from waiting import until
 
 pytestmark = pytest.mark.anyio
@@ -296,10 +297,10 @@ async def test_a_failed_view_stops_nobody_and_its_segment_is_never_replayed_too_
     engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, restart: bool
 ) -> None:
     """The window of the tables is 10 blocks: a replay after three inserts of 4 partitions would double row 1."""
-    monkeypatch.setattr(limits, "DEDUPLICATION_WINDOW", 10)
+    monkeypatch.setattr("pipit.tables.settings.DEDUPLICATION_WINDOW", 10)
     monkeypatch.setattr(limits, "MAX_BLOCKS_BEHIND_FAILED", 5)
     monkeypatch.setattr(writer, "_FAILED_FIRST", 30.0 if restart else 1.0)
-    window = ", ".join(f"{k} = {v}" for k, v in limits.table_settings().items())
+    window = ", ".join(f"{k} = {v}" for k, v in table_settings().items())
     place = await make_place(engine, tmp_path, "id % 4", settings=window)
     await place.command(f"CREATE TABLE DB.d1_view (id UInt32) ENGINE = MergeTree ORDER BY id SETTINGS {window}")
     await place.command(

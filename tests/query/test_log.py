@@ -15,13 +15,13 @@ import pytest
 from pipit.access.context import Scope, SecurityContext, TokenKind
 from pipit.catalog.services import ENDPOINT_ERRORS, PIPE_STATS_RT, SERVICES, physical_name
 from pipit.catalog.state import WorkspaceSettings
-from pipit.deploy.services import ServiceTables
 from pipit.errors import ProjectError, TemplateError
 from pipit.ingest import Ingest
 from pipit.query.log import MASK, Asked, Outcome, ReadRecord, record, shown_url, status_of
 from pipit.query.queries import Origin
 from pipit.server.read_log import ReadLog
 from pipit.tables import Locks
+from pipit.tables.services import ServiceTables
 from projects import ROWS, TENANTS, column
 from serving import Workspace
 from waiting import until

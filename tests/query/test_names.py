@@ -21,12 +21,12 @@ from pipit.catalog.names import first_names
 from pipit.catalog.snapshot import NodeTarget, Snapshot, Workspace
 from pipit.catalog.written import as_written
 from pipit.datafiles import parse_project
-from pipit.deploy import ddl
 from pipit.engine import Engine
 from pipit.errors import PipitError
 from pipit.query.barriers import NO_BARRIERS, Barriers, barriers_for
 from pipit.query.compose import Composer, _Work
 from pipit.sql.references import first_table
+from pipit.tables import ddl
 from pipit.templates import Binder
 
 pytestmark = pytest.mark.anyio

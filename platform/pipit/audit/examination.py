@@ -30,13 +30,13 @@ from pipit.datafiles import parse_project
 from pipit.datafiles.resources import Project
 from pipit.deploy.append_needs import needs_of
 from pipit.deploy.check import stand_ins
-from pipit.deploy.scratch import scratch_database
 from pipit.deploy.targets import with_targets, without_target
 from pipit.deploy.validate import VALUE_ERRORS, prepare
 from pipit.engine.client import Engine
 from pipit.errors import BadRequest, DatafileError, PipitError, ProjectError, SqlError, Unavailable
 from pipit.query.compose import Composer
 from pipit.query.examine import Examined, Examiner
+from pipit.tables.scratch import scratch_database
 
 _AT_ONCE = 4
 _UNLISTED = "pipit_not_listed"

@@ -11,13 +11,13 @@ from typing import assert_never
 
 from pipit.catalog.snapshot import Table
 from pipit.datafiles.resources import Column
-from pipit.deploy.ddl import column_definition, create_table
-from pipit.deploy.ddl_check import checked
 from pipit.deploy.defaults import check_rows
 from pipit.deploy.plan import AddColumn, CreateTable, CreateView, DropTable, DropView, Fill, Prepare
 from pipit.engine.client import Engine
-from pipit.ingest import create_quarantine, quarantine_column
 from pipit.sql.identifiers import quote
+from pipit.tables.ddl import column_definition, create_table
+from pipit.tables.ddl_check import checked
+from pipit.tables.quarantine import create_quarantine, quarantine_column
 
 
 async def apply(engine: Engine, operation: Prepare | DropView | DropTable) -> None:

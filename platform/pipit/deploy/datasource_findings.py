@@ -5,12 +5,12 @@ from __future__ import annotations
 from pipit.catalog.snapshot import Snapshot, Table
 from pipit.datafiles.resources import NodeType, WarningKind
 from pipit.datafiles.resources import Warning as ProjectWarning
-from pipit.deploy.ddl import place_of
 from pipit.deploy.defaults import doubtful_defaults
 from pipit.engine.client import Engine
 from pipit.errors import DatafileError, PipitError, SqlError, Unavailable
 from pipit.ingest.defaults import checked_defaults
 from pipit.sql.references import single_statement, trailing_clauses
+from pipit.tables.ddl import place_of
 
 
 async def datasource_findings(engine: Engine, snapshot: Snapshot) -> tuple[list[DatafileError], list[ProjectWarning]]:

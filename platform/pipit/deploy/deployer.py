@@ -30,7 +30,6 @@ from pipit.deploy.leftovers import drop_database, drop_leftovers
 from pipit.deploy.plan import DeployRefused, Plan, refusals_of
 from pipit.deploy.planner import Change, make_plan, unchanged
 from pipit.deploy.same_tables import same_tables
-from pipit.deploy.sizes import sizes_in
 from pipit.deploy.targets import with_targets
 from pipit.deploy.tokens import datafile_tokens
 from pipit.deploy.validate import validate
@@ -41,6 +40,7 @@ from pipit.ingest import Ingest
 from pipit.ingest.match import Match
 from pipit.jobs import Jobs
 from pipit.tables import Locks
+from pipit.tables.sizes import sizes_in
 
 log = logging.getLogger("pipit.deploy")
 

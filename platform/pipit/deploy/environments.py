@@ -21,11 +21,11 @@ from pipit.deploy.execute import Executor
 from pipit.deploy.plan import Plan
 from pipit.deploy.planner import Change, make_plan
 from pipit.deploy.same_tables import same_tables
-from pipit.deploy.sizes import Sizes, sizes_of
 from pipit.deploy.views import matches_of
 from pipit.engine.client import Engine
 from pipit.errors import PipitError, ProjectError, Reason, Unavailable
 from pipit.ingest.match import Match
+from pipit.tables.sizes import Sizes, sizes_of
 
 log = logging.getLogger("pipit.deploy")
 

@@ -17,11 +17,11 @@ from pipit.deploy.apply import apply, undo
 from pipit.deploy.commit import became_live, until_done
 from pipit.deploy.plan import DropTable, DropView, EndJobs, Plan, Prepare
 from pipit.deploy.planner import Change, make_plan
-from pipit.deploy.sizes import sizes_in
 from pipit.engine.client import Engine
 from pipit.errors import Conflict, Reason, Unavailable
 from pipit.jobs import Jobs
 from pipit.tables import Locks, Mode
+from pipit.tables.sizes import sizes_in
 
 
 class Executor:

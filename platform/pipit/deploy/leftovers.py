@@ -9,13 +9,13 @@ import re
 from pipit.catalog.catalog import Catalog
 from pipit.catalog.snapshot import STAGING
 from pipit.deploy.apply import drop
-from pipit.deploy.scratch import SCRATCH_NAME
-from pipit.deploy.sizes import sizes_of
 from pipit.engine.client import Engine
 from pipit.engine.codes import Code
 from pipit.errors import SqlError, Unavailable
 from pipit.ingest import Ingest
 from pipit.sql.identifiers import quote
+from pipit.tables.scratch import SCRATCH_NAME
+from pipit.tables.sizes import sizes_of
 
 log = logging.getLogger("pipit.deploy")
 

@@ -23,10 +23,10 @@ from pipit.catalog.snapshot import Snapshot, Table
 from pipit.catalog.state import DeploymentRow
 from pipit.datafiles.resources import Column
 from pipit.datafiles.resources import Warning as ProjectWarning
-from pipit.deploy.sizes import Size
 from pipit.deploy.views import View
 from pipit.errors import DatafileError, ProjectError, Reason
 from pipit.ingest.match import Match
+from pipit.tables.sizes import Size
 
 
 @dataclass(frozen=True, slots=True)

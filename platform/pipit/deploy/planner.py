@@ -35,11 +35,11 @@ from pipit.deploy.plan import (
     Refusal,
     refusals_of,
 )
-from pipit.deploy.sizes import Size, Sizes
 from pipit.deploy.views import View, trigger, views_of, views_to_make_again
 from pipit.errors import DatafileError, PipitError, Reason
 from pipit.ingest.match import Match
 from pipit.query.compose import Composer
+from pipit.tables.sizes import Size, Sizes
 
 
 @dataclass(frozen=True, slots=True)

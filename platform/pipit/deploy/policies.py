@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from pipit.access.policy import Policy
 from pipit.catalog.snapshot import Snapshot, Table, mixed_columns
-from pipit.deploy.scratch import logical
 from pipit.engine import Engine
 from pipit.engine.codes import Code
 from pipit.errors import DatafileError, PipitError, Reason, SqlError, Unavailable
@@ -18,6 +17,7 @@ from pipit.query.secure import filter_setting
 from pipit.sql.identifiers import quote
 from pipit.sql.literals import quote_string
 from pipit.sql.mixed import settled
+from pipit.tables.scratch import logical
 
 # ILLEGAL_TYPE_OF_ARGUMENT, TYPE_MISMATCH, NO_COMMON_TYPE: a text stands where the engine has something else.
 _CONVERTED = frozenset({Code.ILLEGAL_TYPE_OF_ARGUMENT, Code.TYPE_MISMATCH, Code.NO_COMMON_TYPE})

@@ -13,12 +13,12 @@ from dataclasses import dataclass, replace
 
 from pipit.catalog.snapshot import Snapshot
 from pipit.datafiles.resources import Column, DataSource, Project
-from pipit.deploy import ddl
-from pipit.deploy.ddl_check import checked
-from pipit.deploy.scratch import scratch_database
 from pipit.engine.client import Engine
 from pipit.errors import PipitError, Unavailable
 from pipit.sql.expressions import is_one_group
+from pipit.tables import ddl
+from pipit.tables.ddl_check import checked
+from pipit.tables.scratch import scratch_database
 
 _HEAD = re.compile(r"^(.*?)(?: PARTITION BY | PRIMARY KEY | ORDER BY | SAMPLE BY | TTL | SETTINGS |$)", re.DOTALL)
 _TTL = re.compile(r" TTL (.*?)(?: SETTINGS .*)?$", re.DOTALL)

@@ -17,14 +17,14 @@ from pipit.catalog.snapshot import CompiledNode, CompiledPipe, Snapshot, Workspa
 from pipit.datafiles import parse_datasource, print_datasource
 from pipit.datafiles.resources import Column, DataSource, Engine, Node, NodeType, Pipe, Project, WarningKind
 from pipit.datafiles.resources import Warning as ProjectWarning
-from pipit.deploy import ddl
-from pipit.deploy.ddl_check import checked
-from pipit.deploy.scratch import logical, scratch_database
 from pipit.engine import Engine as Database
 from pipit.errors import DatafileError, PipitError, ProjectError, Unavailable
 from pipit.query.compose import Composer
 from pipit.query.examine import Examiner
 from pipit.query.nested import described
+from pipit.tables import ddl
+from pipit.tables.ddl_check import checked
+from pipit.tables.scratch import logical, scratch_database
 from pipit.templates import Binder
 
 Read = Callable[[Mapping[str, str]], Project]

@@ -21,20 +21,16 @@ from pipit.catalog.switched import switched_off
 from pipit.catalog.written import text_as_written
 from pipit.datafiles.resources import DataSource, NodeType, Project, WarningKind
 from pipit.datafiles.resources import Warning as ProjectWarning
-from pipit.deploy import ddl
 from pipit.deploy.append_needs import needs_of
 from pipit.deploy.append_warnings import unfixed_appends
 from pipit.deploy.column_warnings import column_warnings
 from pipit.deploy.concurrency import run_bounded
 from pipit.deploy.datasource_findings import datasource_findings
-from pipit.deploy.ddl_check import checked
 from pipit.deploy.defaults import unreadable_defaults, wrong_defaults
 from pipit.deploy.like_warnings import like_warnings
 from pipit.deploy.name_suggestion import name_suggestion
 from pipit.deploy.parameter_conflicts import parameter_conflicts
 from pipit.deploy.policies import try_policies
-from pipit.deploy.scratch import logical, scratch_database
-from pipit.deploy.services import make_services
 from pipit.deploy.views import View, match_of, views_of
 from pipit.engine.client import Engine
 from pipit.engine.codes import Code
@@ -49,12 +45,17 @@ from pipit.errors import (
     Unavailable,
     UnknownResource,
 )
-from pipit.ingest import create_quarantine, problems
+from pipit.ingest import problems
 from pipit.ingest.match import Match
 from pipit.query.compose import Composed, Composer
 from pipit.query.examine import Examiner
 from pipit.sql.lexer import TokenKind, significant, tokenize
 from pipit.sql.words import SET_OPERATORS
+from pipit.tables import ddl
+from pipit.tables.ddl_check import checked
+from pipit.tables.quarantine import create_quarantine
+from pipit.tables.scratch import logical, scratch_database
+from pipit.tables.services import make_services
 from pipit.templates import Binder, is_reserved
 from pipit.templates.failures import BadExpression
 from pipit.templates.values import NO_VALUE

@@ -1,12 +1,14 @@
-"""The numbers of ingestion in one place, and the settings that every table of Pipit must carry.
+"""The numbers of ingestion in one place.
 
-They belong together: a segment is capped so that it is one insert of one block per partition, and the
-deduplication window is wider than all the blocks that can still be replayed.
+They belong together: a segment is capped so that it is one insert of one block per partition, and the deduplication
+window of every table (`tables/settings.py`) is wider than all the blocks that can still be replayed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+
+from pipit.tables.settings import DEDUPLICATION_WINDOW
 
 SEAL_BYTES = 32 << 20  # a segment is closed beyond this many bytes,
 SEAL_ROWS = 1_000_000  # this many rows,
@@ -18,8 +20,6 @@ MAX_PENDING_BYTES = 1 << 30  # per table, on disk and waiting for the engine; be
 MAX_INSERT_ROWS = 2 * SEAL_ROWS
 MAX_PARTITIONS = 100  # of one insert; a segment that touches more is inserted in several, each with its own token
 
-# Blocks (one per partition and insert) whose tokens a table remembers.
-DEDUPLICATION_WINDOW = 10_000
 # Blocks that may follow a failed segment in any table that it goes to, until it is never replayed again: its
 # tokens could leave the window. The other half is for what comes while an attempt runs.
 MAX_BLOCKS_BEHIND_FAILED = DEDUPLICATION_WINDOW // 2
@@ -69,16 +69,6 @@ JSON_SETTINGS: Mapping[str, str | int] = {"input_format_try_infer_dates": 0, "in
 # lists at the same key where it fits (`[null]` became `[[]]`). Parsing takes three times as long this way, and reads
 # of a key are slower until the part is merged, so it is for rows with lists only.
 JSON_LIST_SETTINGS: Mapping[str, str | int] = {"max_dynamic_subcolumns_in_json_type_parsing": 0}
-
-
-def table_settings() -> Mapping[str, str]:
-    """MergeTree settings for landing tables, quarantine tables and targets of materialized views alike."""
-    return {
-        "non_replicated_deduplication_window": str(DEDUPLICATION_WINDOW),
-        "replicated_deduplication_window": str(DEDUPLICATION_WINDOW),
-        "fsync_after_insert": "1",
-        "fsync_part_directory": "1",
-    }
 
 
 def insert_settings() -> Mapping[str, str | int]:

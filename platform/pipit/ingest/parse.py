@@ -36,13 +36,13 @@ from pipit.ingest.field import (
 from pipit.ingest.types import parse, strip
 from pipit.sql.identifiers import quote
 from pipit.sql.literals import quote_string
+from pipit.tables.quarantine import QUARANTINE_COLUMNS
 
 FORMAT = "LineAsString"
 STRUCTURE = f"{LINE} String"
 BAD = "_pipit_bad"
 NUMBER = "_pipit_number"  # of a row in its segment, from 0
 BAD_ROW = "pipit: a bad row"
-QUARANTINE_COLUMNS = ("c__error_column", "c__error", "c__import_id", "insertion_date", "c__record")
 
 
 @dataclass(frozen=True, slots=True)

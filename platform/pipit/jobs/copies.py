@@ -13,12 +13,13 @@ from pipit.engine.client import Engine
 from pipit.errors import BadRequest, NotFound, Reason
 from pipit.jobs.job import Job
 from pipit.jobs.kinds import Work, read_for
-from pipit.jobs.targets import Into, match_of, replace
+from pipit.jobs.targets import Into, match_of
 from pipit.query.limits import COPY
 from pipit.query.plan import Plan
 from pipit.query.queries import copy_query
 from pipit.query.read import Reader, Written
 from pipit.tables import Locks, Mode, TableKey
+from pipit.tables.staging import replace
 
 APPEND, REPLACE = "append", "replace"
 MODES = (APPEND, REPLACE)

@@ -18,7 +18,7 @@ from pipit.engine.client import Engine
 from pipit.errors import BadRequest, NotFound, Reason
 from pipit.jobs.job import Job
 from pipit.jobs.kinds import Work, read_for
-from pipit.jobs.targets import Into, match_of, replace
+from pipit.jobs.targets import Into, match_of
 from pipit.query.limits import POPULATE
 from pipit.query.plan import Plan
 from pipit.query.queries import populate_query
@@ -26,6 +26,7 @@ from pipit.query.read import Reader, Written
 from pipit.sql.expressions import ExpressionError, check_condition
 from pipit.sql.identifiers import quote
 from pipit.tables import Locks, Mode, TableKey
+from pipit.tables.staging import replace
 
 _RANDOM_RANGE = 2**32  # of the engine's rand()
 

@@ -13,7 +13,6 @@ from pipit.access.limits import RateLimiter
 from pipit.catalog.catalog import Catalog
 from pipit.catalog.lease import only_server
 from pipit.deploy import Deployer
-from pipit.deploy.services import ServiceTables
 from pipit.engine import Engine, open_engine
 from pipit.errors import Unavailable
 from pipit.ingest import Ingest
@@ -27,6 +26,7 @@ from pipit.server.config import Config
 from pipit.server.job_log import TableJobLog
 from pipit.server.read_log import ReadLog
 from pipit.tables import Locks
+from pipit.tables.services import ServiceTables
 
 log = logging.getLogger("pipit.server")
 

@@ -6,10 +6,10 @@ import msgspec
 
 from pipit.catalog.services import JOBS_LOG
 from pipit.catalog.snapshot import Workspace
-from pipit.deploy.services import ServiceTables
 from pipit.ingest import Ingest
 from pipit.jobs.job import Job
 from pipit.server.read_log import target_of
+from pipit.tables.services import ServiceTables
 
 
 class TableJobLog:

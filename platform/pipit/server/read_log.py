@@ -21,10 +21,10 @@ import msgspec
 from pipit.catalog.catalog import Catalog
 from pipit.catalog.services import ENDPOINT_ERRORS, PIPE_STATS_RT, physical_name, quarantine_name
 from pipit.datafiles.resources import DataSource
-from pipit.deploy.services import ServiceTables
 from pipit.errors import PipitError
 from pipit.ingest import Ingest, Target
 from pipit.query.log import ReadRecord
+from pipit.tables.services import ServiceTables
 
 log = logging.getLogger("pipit.read_log")
 

@@ -1,4 +1,4 @@
-"""The physical tables: the one lock of each, which every writer takes."""
+"""The physical tables: their DDL and its check, staging and exchange, and the one lock that every writer takes."""
 
 from pipit.tables.locks import Locks, Mode, TableKey
 

@@ -33,7 +33,6 @@ from pipit.audit.prove.rows import Row, event
 from pipit.audit.prove.tenants import View
 from pipit.catalog.snapshot import CompiledPipe, Snapshot, Table, mixed_columns
 from pipit.deploy.append_check import AppendCheck
-from pipit.deploy.ddl import column_definition
 from pipit.deploy.views import trigger, views_of
 from pipit.errors import DatafileError, PipitError, ProjectError, Unavailable
 from pipit.ingest import target_of
@@ -48,6 +47,7 @@ from pipit.query.queries import PipeQuery, Read, copy_query
 from pipit.server import Config, Server, open_server
 from pipit.sql.identifiers import quote
 from pipit.sql.mixed import settled
+from pipit.tables.ddl import column_definition
 
 log = logging.getLogger("pipit.prove")
 

@@ -7,9 +7,9 @@ of a deployment's objects, so nothing cleans them up. Safe to repeat, and at the
 from __future__ import annotations
 
 from pipit.catalog.services import SERVICES, physical_name, quarantine_name
-from pipit.deploy.ddl import create_table
 from pipit.engine.client import Engine
-from pipit.ingest import create_quarantine
+from pipit.tables.ddl import create_table
+from pipit.tables.quarantine import create_quarantine
 
 
 class ServiceTables:

@@ -1,8 +1,5 @@
 """The DDL of a data source: pure text from typed resources. Names are quoted; expressions are the author's own, so
 `problems` judges each of them first, and none is printed where it could end the clause that it stands in.
-
-Every table carries a deduplication window (a replay must find its token in landing tables, targets
-and quarantine alike), so the settings come from `ingest`, which knows how much can be pending.
 """
 
 from __future__ import annotations
@@ -15,7 +12,6 @@ from functools import partial
 from pipit.datafiles import Report
 from pipit.datafiles.resources import Column, DataSource, Index, Position
 from pipit.errors import DatafileError
-from pipit.ingest import table_settings
 from pipit.sql.expressions import (
     ExpressionError,
     Kind,
@@ -27,6 +23,7 @@ from pipit.sql.expressions import (
     is_one_group,
 )
 from pipit.sql.identifiers import quote
+from pipit.tables.settings import table_settings
 
 # What new ClickHouse refuses and real projects need; see docs/differences.
 _COMPATIBLE: Mapping[str, str] = {
