@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pipit.audit.prove.arena import Arena, Place
+from pipit.audit.prove.harness import ProofHarness, World
 from pipit.datafiles import read_project
 from pipit.deploy.validate import Findings, validate
 from pipit.query import compose, examine, planner, read, secure
@@ -110,26 +110,26 @@ def _dictionary(patch: Patch) -> None:
         return replace(await validate(*args, **options), errors=())
 
     patch.setattr("pipit.deploy.deployer.validate", no_findings)
-    deploy = Arena.deploy
+    deploy = ProofHarness.deploy
 
-    async def with_dictionary(self: Arena, name: str, files: Any) -> tuple[Place, dict[str, str], dict[str, str]]:
-        place, left, refused = await deploy(self, name, files)
-        table = place.snapshot.tables["contracts"]
+    async def with_dictionary(self: ProofHarness, name: str, files: Any) -> tuple[World, dict[str, str], dict[str, str]]:
+        world, left, refused = await deploy(self, name, files)
+        table = world.snapshot.tables["contracts"]
         await self.engine.command(
             f"CREATE DICTIONARY {quote(table.database)}.seats (plan String, seats UInt32) PRIMARY KEY plan "
             f"SOURCE(CLICKHOUSE(QUERY 'SELECT plan, max(seats) AS seats FROM {table.database}.{table.physical} "
             "GROUP BY plan')) LAYOUT(COMPLEX_KEY_HASHED()) LIFETIME(0)"
         )
-        load = place.load
+        load = world.load
 
         async def reloading(rows: Any) -> None:
             await load(rows)
             await self.engine.command(f"SYSTEM RELOAD DICTIONARY {quote(table.database)}.seats")
 
-        patch.setattr(place, "load", reloading)
-        return place, left, refused
+        patch.setattr(world, "load", reloading)
+        return world, left, refused
 
-    patch.setattr(Arena, "deploy", with_dictionary)
+    patch.setattr(ProofHarness, "deploy", with_dictionary)
 
 
 def _one_key(patch: Patch) -> None:

@@ -19,7 +19,7 @@ import pytest
 
 from audit.leaks import OPEN, ROOT, without_policies
 from pipit.audit.prove.answers import Answer, difference, inversions
-from pipit.audit.prove.arena import Arena, open_arena
+from pipit.audit.prove.harness import ProofHarness, open_proof_harness
 from pipit.audit.prove.knowledge import learn
 from pipit.audit.prove.model import Options, Proof, Verdict
 from pipit.audit.prove.report import to_json, to_junit, to_text
@@ -81,14 +81,14 @@ SMALL = {
 
 
 @pytest.fixture(scope="module")
-async def arena(anyio_backend: str) -> AsyncIterator[Arena]:
-    async with open_arena() as opened:
+async def harness(anyio_backend: str) -> AsyncIterator[ProofHarness]:
+    async with open_proof_harness() as opened:
         yield opened
 
 
 @pytest.fixture(scope="module")
-async def proof(arena: Arena) -> Proof:
-    return await prove_in(arena, SMALL, Options(fixed=("org",), rounds=1, patience=math.inf))
+async def proof(harness: ProofHarness) -> Proof:
+    return await prove_in(harness, SMALL, Options(fixed=("org",), rounds=1, patience=math.inf))
 
 
 def _answer(*rows: object, status: int = 200, **more: object) -> Answer:
@@ -221,17 +221,17 @@ async def test_the_reports_say_the_same(proof: Proof) -> None:
     ]
 
 
-async def test_a_parameter_that_nothing_is_compared_with_is_refused(arena: Arena) -> None:
+async def test_a_parameter_that_nothing_is_compared_with_is_refused(harness: ProofHarness) -> None:
     with pytest.raises(BadRequest, match="No data source"):
-        await prove_in(arena, SMALL, Options(fixed=("nobody_knows",), rounds=1))
+        await prove_in(harness, SMALL, Options(fixed=("nobody_knows",), rounds=1))
     with pytest.raises(BadRequest, match="no ROW_POLICY"):
-        await prove_in(arena, SMALL, Options(rounds=1))
+        await prove_in(harness, SMALL, Options(rounds=1))
 
 
-async def test_the_commands_of_an_example_show_the_leak(arena: Arena, tmp_path: Path) -> None:
+async def test_the_commands_of_an_example_show_the_leak(harness: ProofHarness, tmp_path: Path) -> None:
     leak = next(leak for leak in OPEN if leak.name == "union")
     options = Options(fixed=("customer_id",), endpoints=(leak.endpoint,), rounds=1, patience=math.inf)
-    proof = await prove_in(arena, leak.files, options)
+    proof = await prove_in(harness, leak.files, options)
     example = proof.of(Verdict.LEAK)[0].counter_example
     assert example is not None
     # What plays no part is plain.
@@ -295,9 +295,9 @@ def test_one_that_is_stopped_leaves_nothing_behind(tmp_path: Path, sent: signal.
     assert not list(folder.iterdir())
 
 
-async def test_the_sizes_of_tables_do_not_move_rows(arena: Arena) -> None:
+async def test_the_sizes_of_tables_do_not_move_rows(harness: ProofHarness) -> None:
     """The engine would swap and reorder joins by how many rows a table has, other tenants' rows among them."""
-    found = await arena.engine.rows(
+    found = await harness.engine.rows(
         "SELECT name, value FROM system.settings "
         "WHERE name IN ('join_algorithm', 'query_plan_join_swap_table', 'query_plan_optimize_join_order_limit')"
     )

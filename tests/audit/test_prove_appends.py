@@ -13,7 +13,7 @@ import pytest
 
 from pipit.access import refusals
 from pipit.access.context import SecurityContext
-from pipit.audit.prove.arena import Arena, open_arena
+from pipit.audit.prove.harness import ProofHarness, open_proof_harness
 from pipit.audit.prove.model import CounterExample, Options, Verdict
 from pipit.audit.prove.report import to_json, to_junit, to_text
 from pipit.audit.prove.run import prove_in
@@ -130,18 +130,18 @@ LEAKS: dict[str, tuple[dict[str, str], Callable[[Patch], None], str]] = {
 
 
 @pytest.fixture
-async def arena(anyio_backend: str) -> AsyncIterator[Arena]:
+async def harness(anyio_backend: str) -> AsyncIterator[ProofHarness]:
     """One for each: what a broken view leaves waiting is not another test's."""
-    async with open_arena() as opened:
+    async with open_proof_harness() as opened:
         yield opened
 
 
 @pytest.mark.parametrize("name", LEAKS)
-async def test_it_is_found_with_an_example(name: str, arena: Arena, monkeypatch: Patch) -> None:
+async def test_it_is_found_with_an_example(name: str, harness: ProofHarness, monkeypatch: Patch) -> None:
     files, take_out, where = LEAKS[name]
     take_out(monkeypatch)
 
-    proof = await prove_in(arena, files, Options(rounds=1, patience=math.inf))
+    proof = await prove_in(harness, files, Options(rounds=1, patience=math.inf))
 
     leaks = {result.endpoint: result for result in proof.of(Verdict.LEAK)}
     example = leaks[where].counter_example
@@ -157,8 +157,8 @@ async def test_it_is_found_with_an_example(name: str, arena: Arena, monkeypatch:
 
 
 @pytest.mark.parametrize("name", LEAKS)
-async def test_with_the_defences_in_place_it_is_proved(name: str, arena: Arena) -> None:
-    proof = await prove_in(arena, LEAKS[name][0], Options(rounds=1, patience=math.inf))
+async def test_with_the_defences_in_place_it_is_proved(name: str, harness: ProofHarness) -> None:
+    proof = await prove_in(harness, LEAKS[name][0], Options(rounds=1, patience=math.inf))
 
     assert [(result.endpoint, result.verdict, result.reason) for result in proof.results] == [
         ("planted", Verdict.PROVED, "")

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from pipit.audit.prove.arena import Arena, open_arena
+from pipit.audit.prove.harness import ProofHarness, open_proof_harness
 from pipit.audit.prove.model import CounterExample, Options, Proof, Verdict
 from pipit.audit.prove.run import prove_in
 from pipit.audit.prove.tenants import SUBJECT
@@ -85,16 +85,16 @@ SILENT = (
 
 
 @pytest.fixture(scope="module")
-async def arena(anyio_backend: str) -> AsyncIterator[Arena]:
-    async with open_arena() as opened:
+async def harness(anyio_backend: str) -> AsyncIterator[ProofHarness]:
+    async with open_proof_harness() as opened:
         yield opened
 
 
 @pytest.mark.parametrize("sql", TELLING)
-async def test_it_is_found_with_an_example(sql: str, arena: Arena, monkeypatch: Patch) -> None:
+async def test_it_is_found_with_an_example(sql: str, harness: ProofHarness, monkeypatch: Patch) -> None:
     TELLING[sql](monkeypatch)
 
-    proof = await prove_in(arena, project(sql), Options(rounds=1, appends=False, plain=False, patience=math.inf))
+    proof = await prove_in(harness, project(sql), Options(rounds=1, appends=False, plain=False, patience=math.inf))
 
     (result,) = proof.of(Verdict.LEAK)
     example = result.counter_example
@@ -106,8 +106,8 @@ async def test_it_is_found_with_an_example(sql: str, arena: Arena, monkeypatch: 
 
 
 @pytest.fixture(scope="module")
-async def silent(arena: Arena) -> Proof:
-    return await prove_in(arena, project(*SILENT), Options(rounds=1, patience=math.inf))
+async def silent(harness: ProofHarness) -> Proof:
+    return await prove_in(harness, project(*SILENT), Options(rounds=1, patience=math.inf))
 
 
 @pytest.mark.parametrize("number", range(len(SILENT)), ids=SILENT)
@@ -125,7 +125,7 @@ async def test_with_the_defences_in_place_it_is_proved(number: int, silent: Proo
         ("`data` String", "JSONExtractString(data, 'tenant') = {{String(context.customer_id)}}"),
     ],
 )
-async def test_a_policy_on_a_key_of_json_has_rows_of_every_tenant(column: str, policy: str, arena: Arena) -> None:
+async def test_a_policy_on_a_key_of_json_has_rows_of_every_tenant(column: str, policy: str, harness: ProofHarness) -> None:
     """The rows of a proof hold each tenant's value where the policy looks for it: else a tenant has none."""
     schema = f"SCHEMA >\n    `id` UInt64 `json:$.id`,\n    {column} `json:$.data`\n\nENGINE MergeTree\nENGINE_SORTING_KEY id\n"
     sql = "SELECT id, count() AS found FROM keyed GROUP BY id"
@@ -133,7 +133,7 @@ async def test_a_policy_on_a_key_of_json_has_rows_of_every_tenant(column: str, p
         "datasources/keyed.datasource": f"{schema}\nROW_POLICY >\n    {policy}\n",
         "pipes/planted.pipe": f"NODE endpoint\nSQL >\n    {sql}\n\nTYPE endpoint\n",
     }
-    proof = await prove_in(arena, files, Options(rounds=1, plain=False, patience=math.inf))
+    proof = await prove_in(harness, files, Options(rounds=1, plain=False, patience=math.inf))
     (result,) = proof.results
     assert (result.verdict, result.reason) == (Verdict.PROVED, "")
     assert result.held > 0

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from audit.leaks import LEAKS, OPEN, Leak
-from pipit.audit.prove.arena import Arena, open_arena
+from pipit.audit.prove.harness import ProofHarness, open_proof_harness
 from pipit.audit.prove.model import CounterExample, Options, Proof, Verdict
 from pipit.audit.prove.report import to_text
 from pipit.audit.prove.run import prove_in
@@ -26,8 +26,8 @@ OPTIONS = Options(endpoints=("planted",), rounds=1, appends=False, plain=False, 
 
 
 @pytest.fixture(scope="module")
-async def arena(anyio_backend: str) -> AsyncIterator[Arena]:
-    async with open_arena() as opened:
+async def harness(anyio_backend: str) -> AsyncIterator[ProofHarness]:
+    async with open_proof_harness() as opened:
         yield opened
 
 
@@ -35,23 +35,23 @@ def doses(leaks: Sequence[Leak]) -> list[Any]:
     return [pytest.param(leak, id=leak.name, marks=() if leak.name in DOSE else LONG) for leak in leaks]
 
 
-async def proof_of(arena: Arena, leaks: Sequence[Leak]) -> Proof:
+async def proof_of(harness: ProofHarness, leaks: Sequence[Leak]) -> Proof:
     """One project for leaks that are nothing but an endpoint's SQL."""
     files = {path: text for leak in leaks for path, text in leak.files.items()}
     names = tuple(leak.endpoint for leak in leaks)
     return await prove_in(
-        arena, files, Options(("customer_id",), 1, endpoints=names, appends=False, plain=False, patience=math.inf)
+        harness, files, Options(("customer_id",), 1, endpoints=names, appends=False, plain=False, patience=math.inf)
     )
 
 
 @pytest.fixture(scope="module")
-async def few_open(arena: Arena) -> Proof:
-    return await proof_of(arena, FEW)
+async def few_open(harness: ProofHarness) -> Proof:
+    return await proof_of(harness, FEW)
 
 
 @pytest.fixture(scope="module")
-async def other_open(arena: Arena) -> Proof:
-    return await proof_of(arena, OTHERS)
+async def other_open(harness: ProofHarness) -> Proof:
+    return await proof_of(harness, OTHERS)
 
 
 def shows(proof: Proof, leak: Leak) -> None:
@@ -73,12 +73,12 @@ def shows(proof: Proof, leak: Leak) -> None:
 
 @pytest.mark.parametrize("leak", doses(LEAKS))
 async def test_a_planted_leak_is_found_with_an_example(
-    leak: Leak, arena: Arena, monkeypatch: pytest.MonkeyPatch
+    leak: Leak, harness: ProofHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if leak.take_out is not None:
         leak.take_out(monkeypatch)
 
-    proof = await prove_in(arena, leak.files, OPTIONS)
+    proof = await prove_in(harness, leak.files, OPTIONS)
 
     assert len(proof.of(Verdict.LEAK)) == 1
     shows(proof, leak)
@@ -96,8 +96,8 @@ async def test_another_leak_of_an_endpoint_without_policies_is_found(leak: Leak,
 
 
 @pytest.mark.parametrize("leak", [leak for leak in LEAKS if leak.refused], ids=lambda leak: leak.name)
-async def test_with_its_defences_the_product_refuses_the_planted_project(leak: Leak, arena: Arena) -> None:
-    proof = await prove_in(arena, leak.files, OPTIONS)
+async def test_with_its_defences_the_product_refuses_the_planted_project(leak: Leak, harness: ProofHarness) -> None:
+    proof = await prove_in(harness, leak.files, OPTIONS)
 
     assert proof.exit_code == 2
     (result,) = proof.of(Verdict.UNPROVED)
@@ -106,9 +106,9 @@ async def test_with_its_defences_the_product_refuses_the_planted_project(leak: L
 
 
 @pytest.mark.parametrize("name", ["cache key", pytest.param("side statistics", marks=LONG)])
-async def test_with_its_defences_in_place_the_same_project_is_proved(name: str, arena: Arena) -> None:
+async def test_with_its_defences_in_place_the_same_project_is_proved(name: str, harness: ProofHarness) -> None:
     (leak,) = (leak for leak in LEAKS if leak.name == name)
 
-    proof = await prove_in(arena, leak.files, OPTIONS)
+    proof = await prove_in(harness, leak.files, OPTIONS)
 
     assert [result.verdict for result in proof.results] == [Verdict.PROVED]

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from pipit.audit.prove.arena import Arena, open_arena
+from pipit.audit.prove.harness import ProofHarness, open_proof_harness
 from pipit.audit.prove.model import Options, Proof, Verdict
 from pipit.audit.prove.run import prove_in
 from pipit.audit.prove.tenants import SUBJECT
@@ -52,16 +52,16 @@ LEAKS = {
 
 
 @pytest.fixture(scope="module")
-async def arena(anyio_backend: str) -> AsyncIterator[Arena]:
-    async with open_arena() as opened:
+async def harness(anyio_backend: str) -> AsyncIterator[ProofHarness]:
+    async with open_proof_harness() as opened:
         yield opened
 
 
 @pytest.fixture(scope="module")
-async def proof(arena: Arena) -> Proof:
+async def proof(harness: ProofHarness) -> Proof:
     files = {f"pipes/{name}.pipe": endpoint(sql) for name, sql in LEAKS.items()}
     options = Options(fixed=("org",), plain=False, patience=math.inf)
-    return await prove_in(arena, {"datasources/visits.datasource": VISITS, **files}, options)
+    return await prove_in(harness, {"datasources/visits.datasource": VISITS, **files}, options)
 
 
 @pytest.mark.parametrize("name", LEAKS)
@@ -92,7 +92,7 @@ KEYS = [
 ]
 
 
-async def test_a_key_of_every_type_is_proved(arena: Arena) -> None:
+async def test_a_key_of_every_type_is_proved(harness: ProofHarness) -> None:
     """One table for each: with its own policy each, and one key each."""
     files: dict[str, str] = {}
     for number, (type, condition) in enumerate(KEYS):
@@ -102,7 +102,7 @@ async def test_a_key_of_every_type_is_proved(arena: Arena) -> None:
             f"ENGINE MergeTree\nENGINE_SORTING_KEY x\n\nROW_POLICY >\n    {condition.replace('context.k', 'context.' + key)}\n"
         )
         files[f"pipes/p{number}.pipe"] = endpoint(f"SELECT toString(k) AS k, x FROM t{number}")
-    found = await prove_in(arena, files, Options(rounds=1, patience=math.inf))
+    found = await prove_in(harness, files, Options(rounds=1, patience=math.inf))
     assert {(r.endpoint, r.verdict, r.reason) for r in found.results} == {
         (f"p{number}", Verdict.PROVED, "") for number in range(len(KEYS))
     }

@@ -19,8 +19,8 @@ from pipit.access.context import FixedValue
 from pipit.audit.comparisons import Chain
 from pipit.audit.prove.answers import Answer, difference
 from pipit.audit.prove.appends import Append
-from pipit.audit.prove.arena import Place
 from pipit.audit.prove.cases import Case
+from pipit.audit.prove.harness import World
 from pipit.audit.prove.knowledge import Knowledge, Reach
 from pipit.audit.prove.model import CounterExample
 from pipit.audit.prove.rows import Maker, Row
@@ -57,14 +57,14 @@ class _Batch:
 
 @dataclass(slots=True)
 class Arrivals:
-    full: Place
-    alone: Place
+    full: World
+    alone: World
     known: Knowledge
     tenants: Tenants
     values: Values
     maker: Maker
     own: Sequence[Row]  # what is there before: all that the tenant may see,
-    others: Sequence[Row]  # and, in the one place, what it may not
+    others: Sequence[Row]  # and, in the one world, what it may not
     only: frozenset[str] | None = None  # these data sources; None: all
     seconds: float = 60.0  # for finding out which of them it takes
     held: set[str] = field(default_factory=set)  # endpoints that showed what the tenant had appended
@@ -138,7 +138,7 @@ class Arrivals:
 
     async def _try(
         self,
-        place: Place,
+        world: World,
         batches: Mapping[str, _Batch],
         kinds: Sequence[str],
         view: View,
@@ -147,29 +147,29 @@ class Arrivals:
         turned: bool = False,
     ) -> dict[_Asked, Answer]:
         """Everything comes in at once; then what the tenant was told, and what its endpoints say."""
-        there = self.own if place is self.alone else [*self.own, *self.others]
-        await place.load(sorted(there, key=lambda row: row.id))
+        there = self.own if world is self.alone else [*self.own, *self.others]
+        await world.load(sorted(there, key=lambda row: row.id))
         found: dict[_Asked, Answer] = {}
         for name, batch in batches.items():
             own = [replace(one, rows=tuple(reversed(one.rows))) for one in reversed(batch.own)] if turned else batch.own
             others = [one for kind in kinds for one in batch.attacks.get(kind, ())]
             # Others first: a segment is taken apart by request.
-            answers = await asyncio.gather(*(place.append(one) for one in (*others, *own)))
+            answers = await asyncio.gather(*(world.append(one) for one in (*others, *own)))
             for one, answer in zip(own, answers[len(others) :], strict=True):
                 if one.tenant:
                     found[_Asked("", Case(()), name, batch.own.index(one) if not turned else 0)] = answer
-            if place.waits(name):
-                await place.drained(name)
+            if world.waits(name):
+                await world.drained(name)
         for pipe, (reach, cases) in judged.items():
             for case in cases:
-                place.arena.forget()
-                found[_Asked(pipe, case)] = await place.ask(pipe, view, case, reach)
+                world.harness.forget()
+                found[_Asked(pipe, case)] = await world.ask(pipe, view, case, reach)
         return found
 
     async def _batches(self) -> dict[str, _Batch]:
         """For each data source that takes events: rows of the tenant that all takes, and what others send with them."""
         snapshot = self.full.snapshot
-        triggers = [trigger(snapshot, one) for one in views_of(snapshot, self.full.arena.composer).values()]
+        triggers = [trigger(snapshot, one) for one in views_of(snapshot, self.full.harness.composer).values()]
         tables = [
             snapshot.tables[name]
             for name in sorted(self.maker.landing(), key=lambda name: (-triggers.count(name), name))
@@ -215,7 +215,7 @@ class Arrivals:
         """What the team's backend fixes for this tenant: what the server says that a token needs."""
         found: dict[str, FixedValue] = {}
         wanted = [(table.name, column, {column}) for column in sorted(table.policy.columns if table.policy else ())]
-        needs = await self.full.arena.appends.needs(self.full.snapshot)
+        needs = await self.full.harness.appends.needs(self.full.snapshot)
         wanted += [(need.target, need.column, set(need.columns)) for need in needs.get(table.name, ()) if not need.why]
         for of, column, fixed in wanted:
             for key, chains in self.tenants.tenancy.columns.get(of, {}).items():
@@ -258,8 +258,8 @@ class Arrivals:
                 odd = _ODD if kind.startswith(("Int", "UInt", "Float")) else ()
                 odd = (f"{OTHER}~odd~{next(self._mark)}", "") if kind == "String" else odd
                 for value in odd:
-                    place = 500_000 + next(self._mark)
-                    yield Row(place, table.name, OTHER, dict(row.values) | {name: value})
+                    id = 500_000 + next(self._mark)
+                    yield Row(id, table.name, OTHER, dict(row.values) | {name: value})
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from pipit.audit.prove.answers import Answer, difference, inversions
-from pipit.audit.prove.arena import Place
 from pipit.audit.prove.cases import Case
+from pipit.audit.prove.harness import World
 from pipit.audit.prove.knowledge import Reach
 from pipit.audit.prove.rows import Row
 from pipit.audit.prove.tenants import View
@@ -34,8 +34,8 @@ class Judgement:
 class Judge:
     """`others`: the same look at the data as other tenants have it, who ask first."""
 
-    full: Place
-    alone: Place
+    full: World
+    alone: World
     canaries: Mapping[str, set[str]]
     random: random.Random
 
@@ -52,10 +52,10 @@ class Judge:
         differed = shaky = 0
         last: Judgement | None = None
         for _ in range(_SANDWICHES):
-            self.full.arena.forget()
+            self.full.harness.forget()
             before = await self.alone.ask(pipe, view, case, reach)
             full = await self.ask_full(pipe, view, others, case, reach)
-            self.full.arena.forget()
+            self.full.harness.forget()
             after = await self.alone.ask(pipe, view, case, reach)
             if difference(before, after) not in ("", "order"):
                 shaky += 1

@@ -12,10 +12,10 @@ from datetime import UTC, datetime
 from pipit.audit import tenancy
 from pipit.audit.comparisons import Literal
 from pipit.audit.prove.answers import Answer, difference
-from pipit.audit.prove.arena import Arena, Place, open_arena
 from pipit.audit.prove.arrivals import Arrivals
 from pipit.audit.prove.cases import Case, Cases, seeded
 from pipit.audit.prove.fixtures import read_fixtures
+from pipit.audit.prove.harness import ProofHarness, World, open_proof_harness
 from pipit.audit.prove.judge import LEAK, PASSED, UNDETERMINED, Judge
 from pipit.audit.prove.knowledge import Knowledge, Reach, constants_of_keys, focus, learn, reach, threshold
 from pipit.audit.prove.model import CounterExample, Options, Proof, Result, Verdict
@@ -65,22 +65,24 @@ class Suspect:
 
 async def prove(files: Mapping[str, str], options: Options, *, say: Say = lambda _: None) -> Proof:
     """Tries every endpoint of a project. Raises ProjectError when nothing of it deploys, BadRequest on the options."""
-    async with open_arena() as arena:
-        return await prove_in(arena, files, options, say=say)
+    async with open_proof_harness() as harness:
+        return await prove_in(harness, files, options, say=say)
 
 
-async def prove_in(arena: Arena, files: Mapping[str, str], options: Options, *, say: Say = lambda _: None) -> Proof:
+async def prove_in(
+    harness: ProofHarness, files: Mapping[str, str], options: Options, *, say: Say = lambda _: None
+) -> Proof:
     """The same in an engine that runs already."""
     started = time.monotonic()
     say("deploying")
-    number = len(arena.catalog.snapshots)
-    full, left, refused = await arena.deploy(f"everyone_{number}", files)
+    number = len(harness.catalog.snapshots)
+    full, left, refused = await harness.deploy(f"everyone_{number}", files)
     absent = _not_deployed(files, refused, options)
     alone = empty = full
     if not options.endpoints or set(options.endpoints) - {result.endpoint for result in absent}:
-        alone, _, _ = await arena.deploy(f"one_tenant_{number}", left)
-        empty, _, _ = await arena.deploy(f"nobody_{number}", left)
-    prover = Prover(arena, full, alone, empty, options, say, frozenset(result.endpoint for result in absent))
+        alone, _, _ = await harness.deploy(f"one_tenant_{number}", left)
+        empty, _, _ = await harness.deploy(f"nobody_{number}", left)
+    prover = Prover(harness, full, alone, empty, options, say, frozenset(result.endpoint for result in absent))
     await prover.prove()
     results = prover.results() + absent
     found = prover.tenants.tenancy
@@ -101,17 +103,17 @@ async def prove_in(arena: Arena, files: Mapping[str, str], options: Options, *, 
 class Prover:
     def __init__(
         self,
-        arena: Arena,
-        full: Place,
-        alone: Place,
-        empty: Place,
+        harness: ProofHarness,
+        full: World,
+        alone: World,
+        empty: World,
         options: Options,
         say: Say,
         absent: frozenset[str] = frozenset(),
     ) -> None:
         """`absent`: endpoints of the project that do not deploy."""
         self.absent = absent
-        self.arena, self.full, self.alone, self.empty = arena, full, alone, empty
+        self.harness, self.full, self.alone, self.empty = harness, full, alone, empty
         self.options = options
         self.say = say
         self.now = datetime.now(UTC).replace(microsecond=0)
@@ -207,12 +209,12 @@ class Prover:
         rows = await self.full.insertable(maker.rows())
         replaced = await self.full.insertable(maker.others(None if number % 2 == 0 else 2))
         views = self.tenants.views(SUBJECT)
-        for place, view in enumerate(views):
+        for position, view in enumerate(views):
             open_ones = [e for e in self.endpoints if not e.done]
             if not open_ones:
                 break
             self.say(f"round {number + 1} of {options.rounds}, {view.label or 'no key'}: {len(open_ones)} endpoints")
-            await self._look(number, place, view, maker, rows, replaced, open_ones)
+            await self._look(number, position, view, maker, rows, replaced, open_ones)
         return also | await self._left_empty(rows)
 
     def _focused(self) -> dict[str, list[dict[str, list[Literal]]]]:
@@ -231,7 +233,7 @@ class Prover:
     async def _look(
         self,
         number: int,
-        place: int,
+        position: int,
         view: View,
         maker: Maker,
         rows: list[Row],
@@ -242,11 +244,11 @@ class Prover:
         seen = await self._seen(rows, view)
         own = [row for row in rows if row.id in seen]
         foreign = [row for row in rows if row.id not in seen]
-        if place == 0:
+        if position == 0:
             self.last = (maker, own, foreign)
         strange = await self._seen(replaced, view)
         later = [row for row in replaced if row.id not in strange]
-        others = [self.tenants.views(name)[place] for name in NAMES if name != SUBJECT]
+        others = [self.tenants.views(name)[position] for name in NAMES if name != SUBJECT]
         await self.empty.load([row for row in own if not row.tenant])
         await self.alone.load(own)
         answers: dict[tuple[str, Case], Answer] = {}
@@ -331,7 +333,7 @@ class Prover:
     async def _examine(
         self, suspect: Suspect, view: View, others: Sequence[View], own: list[Row], foreign: list[Row]
     ) -> None:
-        """The places hold what they held when the answers differed, and do so again afterwards."""
+        """The worlds hold what they held when the answers differed, and do so again afterwards."""
         endpoint, case = suspect.endpoint, suspect.case
         found = await self.judge.judge(endpoint.name, view, others, case, endpoint.reach)
         if found.verdict == UNDETERMINED and not found.kind:

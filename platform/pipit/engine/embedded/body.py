@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from pipit.engine.embedded.coding import Decoder
+from pipit.engine.embedded.content_encoding import Decoder
 from pipit.engine.embedded.failure import Failure
 
 

@@ -1,8 +1,8 @@
 """The engine process: opens the data directory, serves ClickHouse's HTTP protocol, dies with its parent.
 
-Its orders come as one JSON line on standard input (`Orders`), its answer leaves as one JSON line on the
-descriptor named there: `{"port": N}` when it serves, `{"error": "..."}` when it cannot. The password never
-stands in arguments or in the environment. End of standard input means that the parent is gone.
+The parent sends `StartOptions` as one JSON line on standard input. The child answers with `StartReport`, one JSON line
+on the descriptor that the options name: `{"port": N}` if it serves, `{"error": "..."}` if it cannot. The password is
+never in arguments or in the environment. The end of standard input means that the parent is gone.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from typing import Any
 import msgspec
 import uvloop
 
-from pipit.engine.embedded.machine import memory_bytes, query_limit, server_limit
-from pipit.engine.embedded.mending import mend
-from pipit.engine.embedded.orders import Answer, Orders
+from pipit.engine.embedded.dedup_repair import repair
+from pipit.engine.embedded.handshake import StartOptions, StartReport
+from pipit.engine.embedded.memory import memory_bytes, query_limit, server_limit
 
 log = logging.getLogger(__name__)
 _PR_SET_PDEATHSIG = 1
@@ -39,22 +39,22 @@ _LOG_FILES = 4
 
 def main() -> None:
     os.umask(0o077)  # the engine makes its folders open to everybody
-    orders = msgspec.json.decode(sys.stdin.buffer.readline(), type=Orders)
+    options = msgspec.json.decode(sys.stdin.buffer.readline(), type=StartOptions)
     _raise_file_limit()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is the parent's to handle
-    _die_with(orders.parent)
-    data = Path(orders.data)
+    _die_with(options.parent)
+    data = Path(options.data)
     _log_to(data / "logs")
     try:
         lock = _lock(data)
-        uvloop.run(_serve(orders, data))
+        uvloop.run(_serve(options, data))
         lock.close()
     except StartError as error:
-        _tell(orders, Answer(error=str(error)))
+        _report(options, StartReport(error=str(error)))
         os._exit(2)
     except Exception as error:
         log.exception("the engine process failed")
-        _tell(orders, Answer(error=f"the engine did not start: {error}; see {data / 'logs' / 'engine.log'}"))
+        _report(options, StartReport(error=f"the engine did not start: {error}; see {data / 'logs' / 'engine.log'}"))
         os._exit(1)
     # Worker threads may hang in the engine: nothing is left to wait for.
     os._exit(0)
@@ -64,12 +64,12 @@ class StartError(Exception):
     """One clear sentence for the person who starts Pipit."""
 
 
-def _tell(orders: Orders, answer: Answer) -> None:
+def _report(options: StartOptions, report: StartReport) -> None:
     try:
-        os.write(orders.answer_fd, msgspec.json.encode(answer) + b"\n")
-        os.close(orders.answer_fd)
+        os.write(options.report_fd, msgspec.json.encode(report) + b"\n")
+        os.close(options.report_fd)
     except OSError:
-        log.warning("nobody listens to the engine process's answer")
+        log.warning("nobody reads the start report of the engine process")
 
 
 def _die_with(parent: int) -> None:
@@ -136,7 +136,7 @@ def _write_config(path: Path, text: str) -> None:
         log.warning("%s stays as it was: %s", path, error.strerror)
 
 
-async def _serve(orders: Orders, data: Path) -> None:
+async def _serve(options: StartOptions, data: Path) -> None:
     from pipit.engine.embedded.connections import Connections, connect
     from pipit.engine.embedded.guard import Guard
     from pipit.engine.embedded.server import Identity, Server
@@ -144,11 +144,11 @@ async def _serve(orders: Orders, data: Path) -> None:
 
     folder = data / "engine"
     folder.mkdir(exist_ok=True)
-    total = orders.memory or server_limit(memory_bytes())
+    total = options.memory or server_limit(memory_bytes())
     config = data / "engine.xml"
     _write_config(config, f"<clickhouse><max_server_memory_usage>{total}</max_server_memory_usage></clickhouse>\n")
     path = str(folder)
-    mend(folder)
+    repair(folder)
     try:
         # Kept open: the engine lives as long as a connection does.
         keeper = connect(f"{path}?config-file={config}")
@@ -156,23 +156,24 @@ async def _serve(orders: Orders, data: Path) -> None:
         raise StartError(f"the engine cannot open {folder}: {error or 'another process has it open'}") from None
     version, timezone = keeper.query("SELECT version(), timezone()", "TSV").bytes().decode().strip().split("\t")
     spool = Spool(data / "spool")
-    guard = Guard([*map(Path, orders.file_roots), spool.folder], folder)
+    guard = Guard([*map(Path, options.file_roots), spool.folder], folder)
     # A request's filters are one SET, which has to be read before any setting of the request holds.
-    base = orders.settings | {
+    base = options.settings | {
         "max_memory_usage": str(query_limit(total)),
         "max_query_size": _QUERY_BYTES,
         # Its threads cost a small answer 0.25 ms, a quarter of the whole; a large one is not dearer without them.
         "output_format_parallel_formatting": "0",
     }
     connections = Connections(path, base)
-    server = Server(connections, Identity(orders.user, orders.password, version, timezone), guard, spool, orders.grace)
+    identity = Identity(options.user, options.password, version, timezone)
+    server = Server(connections, identity, guard, spool, options.grace)
     port = await server.start()
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, stopping.set)
     loop.add_reader(sys.stdin.fileno(), stopping.set)
     log.info("serving %s on port %d, %d MiB of memory", folder, port, total >> 20)
-    _tell(orders, Answer(port=port))
+    _report(options, StartReport(port=port))
     await stopping.wait()
     log.info("stopping")
     await server.stop()

@@ -21,8 +21,8 @@ from typing import IO
 from aiohttp import web
 
 from pipit.engine.embedded.body import Body
-from pipit.engine.embedded.coding import Encoder, chosen_encoding
 from pipit.engine.embedded.connections import Connections
+from pipit.engine.embedded.content_encoding import Encoder, chosen_encoding
 from pipit.engine.embedded.execution import Execution, Task
 from pipit.engine.embedded.failure import Failure
 from pipit.engine.embedded.guard import Guard
@@ -66,7 +66,7 @@ class Server:
     def __init__(
         self, connections: Connections, identity: Identity, guard: Guard, spool: Spool, grace: float
     ) -> None:
-        """`grace`: see `Orders`."""
+        """`grace`: see `StartOptions`."""
         self._connections = connections
         self._identity = identity
         self._guard = guard

@@ -25,7 +25,7 @@ import aiohttp
 import msgspec
 
 from pipit.engine.defaults import DEFAULTS
-from pipit.engine.embedded.orders import GRACE_SECONDS, Answer, Orders
+from pipit.engine.embedded.handshake import GRACE_SECONDS, StartOptions, StartReport
 from pipit.errors import EngineStartError
 
 log = logging.getLogger(__name__)
@@ -162,11 +162,11 @@ class Supervisor:
             output = _words_file(Path(os.devnull))
         read_fd, write_fd = os.pipe()
         password = secrets.token_urlsafe(32)
-        orders = Orders(
+        options = StartOptions(
             data=str(self._data),
             user=_USER,
             password=password,
-            answer_fd=write_fd,
+            report_fd=write_fd,
             parent=os.getpid(),
             file_roots=self._file_roots,
             settings=DEFAULTS,
@@ -194,18 +194,18 @@ class Supervisor:
         self.starts += 1
         assert process.stdin is not None
         try:
-            answer = await self._hear(process, read_fd, orders)
+            report = await self._hear(process, read_fd, options)
         except BaseException:
             await self._end_child(signal.SIGKILL)
             raise
-        if answer.error or not answer.port:
+        if report.error or not report.port:
             await self._end_child(signal.SIGKILL)
-            raise EngineStartError(answer.error or f"the engine process ended at once; see {self._data / 'logs'}")
-        self._endpoint = Endpoint(answer.port, _USER, password, process.pid)
-        log.info("engine process %d serves on port %d", process.pid, answer.port)
+            raise EngineStartError(report.error or f"the engine process ended at once; see {self._data / 'logs'}")
+        self._endpoint = Endpoint(report.port, _USER, password, process.pid)
+        log.info("engine process %d serves on port %d", process.pid, report.port)
         return self._endpoint
 
-    async def _hear(self, process: asyncio.subprocess.Process, read_fd: int, orders: Orders) -> Answer:
+    async def _hear(self, process: asyncio.subprocess.Process, read_fd: int, options: StartOptions) -> StartReport:
         loop = asyncio.get_running_loop()
         reader = asyncio.StreamReader()
         transport, _ = await loop.connect_read_pipe(
@@ -213,14 +213,14 @@ class Supervisor:
         )
         try:
             assert process.stdin is not None
-            process.stdin.write(msgspec.json.encode(orders) + b"\n")
+            process.stdin.write(msgspec.json.encode(options) + b"\n")
             async with asyncio.timeout(_START_SECONDS):
                 line = await reader.readline()
         except TimeoutError:
             raise EngineStartError(f"the engine process did not answer within {_START_SECONDS:.0f} s") from None
         finally:
             transport.close()
-        return msgspec.json.decode(line, type=Answer) if line else Answer()
+        return msgspec.json.decode(line, type=StartReport) if line else StartReport()
 
     async def _end_child(self, number: signal.Signals) -> None:
         process, self._process = self._process, None

@@ -1,4 +1,4 @@
-"""What the machine gives: memory of this process's control group or of the machine, whichever is less."""
+"""How much memory the engine may use: a share of the machine's, or of this process's control group if that is less."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""Deduplication logs after a crash: the engine records a token before it publishes the part.
+"""Repairs the deduplication logs after a crash: the engine records a token before it publishes the part.
 
-A token whose part never appeared would make the replay of that insert a silent nothing, and its rows lost
-(rule 3). No SQL shows these records, so before the directory is opened those without a part are taken
-out of `store/*/*/deduplication_logs/*.txt`. A record is kept when its part is there, or another part covers
-it (a merge). It never adds a record, and touches no file that has nothing to mend.
+If the part never appeared, the engine would skip the replay of that insert, and its rows would be lost (rule 3).
+No SQL shows these records. So before the engine opens the directory, records without a part are removed from
+`store/*/*/deduplication_logs/*.txt`. A record is kept if its part exists, or if another part covers it (a merge).
+Nothing is ever added, and a file without such records is not touched.
 
 A line is `<operation> TAB <part> TAB <block id>`; operation 1 adds a record, 2 takes it back.
 """
@@ -31,47 +31,47 @@ class Part(NamedTuple):
 
 
 def parse_part(name: str) -> Part | None:
-    """None for a name that is no part's: `tmp_insert_...`, `detached`, `deduplication_logs`."""
+    """None for a name that is not a part's: `tmp_insert_...`, `detached`, `deduplication_logs`."""
     pieces = name.split("_")
     if len(pieces) not in (4, 5) or not all(piece.isdigit() for piece in pieces[1:]):
         return None
     return Part(pieces[0], int(pieces[1]), int(pieces[2]))
 
 
-def mend(folder: Path) -> int:
-    """Mends all tables under the engine's folder; returns how many records went. Nothing may have it open."""
+def repair(folder: Path) -> int:
+    """Repairs all tables below the engine's folder, which nothing may have open. Returns how many records went."""
     removed = 0
     for table in sorted(folder.glob("store/*/*/deduplication_logs")):
-        removed += _mend_table(table.parent)
+        removed += _repair_table(table.parent)
     if removed:
-        log.warning("%d deduplication records without a part were taken out", removed)
+        log.warning("%d deduplication records without a part were removed", removed)
     return removed
 
 
-def _mend_table(table: Path) -> int:
+def _repair_table(table: Path) -> int:
     parts = [part for entry in os.scandir(table) if entry.is_dir() and (part := parse_part(entry.name))]
     removed = 0
     for file in sorted((table / "deduplication_logs").glob("*.txt")):
         text = file.read_bytes().decode("utf-8", "surrogateescape")
         lines = text.splitlines(keepends=True)
-        kept = [line for line in lines if line.endswith("\n") and _is_true(line, parts)]
+        kept = [line for line in lines if line.endswith("\n") and _is_kept(line, parts)]
         if len(kept) < len(lines):
             removed += len(lines) - len(kept)
             _replace(file, "".join(kept).encode("utf-8", "surrogateescape"))
     return removed
 
 
-def _is_true(line: str, parts: list[Part]) -> bool:
+def _is_kept(line: str, parts: list[Part]) -> bool:
     pieces = line.rstrip("\n").split("\t")
     if len(pieces) != 3 or pieces[0] != _ADD:
-        return True  # taken back, or something that this version does not know
+        return True  # taken back, or a form that this version does not know
     named = parse_part(pieces[1])
     return named is None or any(part.covers(named) for part in parts)
 
 
 def _replace(file: Path, content: bytes) -> None:
     """All or nothing: a crash leaves the old file or the new one."""
-    fresh = file.with_suffix(".mended")
+    fresh = file.with_suffix(".repaired")
     with open(fresh, "wb") as output:
         output.write(content)
         output.flush()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipit.engine.embedded.machine import cgroup_limits, memory_bytes, query_limit, server_limit
+from pipit.engine.embedded.memory import cgroup_limits, memory_bytes, query_limit, server_limit
 
 
 def write(path: Path, text: str) -> None:

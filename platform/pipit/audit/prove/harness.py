@@ -78,7 +78,7 @@ class Clock:
         return time.monotonic() + self.ahead
 
 
-class Arena:
+class ProofHarness:
     def __init__(self, server: Server, cache_clock: Clock, folder: Path) -> None:
         self.engine = server.engine
         self.folder = folder
@@ -100,7 +100,7 @@ class Arena:
         """No answer that was kept is given again: the cache's clock goes on by more than anything is kept for."""
         self._cache_clock.ahead += 2 * MAX_SECONDS
 
-    async def deploy(self, name: str, files: Mapping[str, str]) -> tuple[Place, dict[str, str], dict[str, str]]:
+    async def deploy(self, name: str, files: Mapping[str, str]) -> tuple[World, dict[str, str], dict[str, str]]:
         """A workspace with what of the files deploys; the files that did, and those that did not with the reason."""
         workspace = await self.catalog.create_workspace(name)
         secrets = {found for text in files.values() for found in _SECRET.findall(text)}
@@ -120,16 +120,16 @@ class Arena:
             else:
                 break
         await self.engine.command("SYSTEM STOP MERGES")
-        place = Place(self, workspace.id)
-        await place.prepare()
-        return place, left, refused
+        world = World(self, workspace.id)
+        await world.prepare()
+        return world, left, refused
 
 
-class Place:
+class World:
     """One workspace with one deployment, whose rows are what was last loaded."""
 
-    def __init__(self, arena: Arena, id: str) -> None:
-        self.arena = arena
+    def __init__(self, harness: ProofHarness, id: str) -> None:
+        self.harness = harness
         self.id = id
         self.loaded: tuple[Row, ...] = ()
         self._changed = True  # since the last load
@@ -140,12 +140,12 @@ class Place:
 
     @property
     def snapshot(self) -> Snapshot:
-        return self.arena.catalog.snapshot(self.id)
+        return self.harness.catalog.snapshot(self.id)
 
     async def prepare(self) -> None:
         snapshot = self.snapshot
         await self._hasten(snapshot.workspace.database)
-        triggers = [trigger(snapshot, view) for view in views_of(snapshot, self.arena.composer).values()]
+        triggers = [trigger(snapshot, view) for view in views_of(snapshot, self.harness.composer).values()]
         # What a view joins stands in its table before the rows come that fire the view.
         self._order = sorted(snapshot.tables, key=lambda name: (triggers.count(name), name))
         copies: list[tuple[Plan, Into]] = []
@@ -157,15 +157,15 @@ class Place:
             target = snapshot.tables[node.node.target_datasource]
             query = copy_query(pipe.name, node.name, {}, job_timestamp=_JOB_TIMESTAMP)
             try:
-                plan = await self.arena.reader.prepare(Read(snapshot, security, query))
-                copies.append((plan, Into(target, target.physical, await match_of(self.arena.engine, plan, target))))
+                plan = await self.harness.reader.prepare(Read(snapshot, security, query))
+                copies.append((plan, Into(target, target.physical, await match_of(self.harness.engine, plan, target))))
             except PipitError as error:
                 self.failed_copies[target.name] = error.message
         self._copies = _in_order(snapshot, copies)
 
     async def _hasten(self, database: str) -> None:
         """Rows that are gone with the proof need not outlive a crash: nothing waits for the disk."""
-        engine = self.arena.engine
+        engine = self.harness.engine
         tables = await engine.rows(
             "SELECT name FROM system.tables WHERE database = {database:String} AND engine LIKE '%MergeTree'",
             {"database": database},
@@ -181,11 +181,11 @@ class Place:
 
         Nothing is done for rows that are there already.
         """
-        self.arena.forget()
+        self.harness.forget()
         if not self._changed and self.loaded == tuple(rows):
             return
         self._changed = True
-        engine, database = self.arena.engine, self.snapshot.workspace.database
+        engine, database = self.harness.engine, self.snapshot.workspace.database
         dirty = await engine.rows(
             "SELECT name FROM system.tables WHERE database = {database:String} AND total_rows > 0 AND name LIKE 'd%'",
             {"database": database},
@@ -200,7 +200,7 @@ class Place:
                 await self.insert(name, by_table[name])
         for plan, into in self._copies:
             try:
-                await self.arena.reader.write(plan, into)
+                await self.harness.reader.write(plan, into)
             except Unavailable:
                 raise
             except PipitError as error:
@@ -224,10 +224,10 @@ class Place:
                     blocks.setdefault(tuple(row.values), []).append(row.values)
             for names, block in blocks.items():
                 columns = ", ".join(map(quote, names))
-                path = self.arena.folder / f"{self.id}-{name}-{next(self.arena.numbers)}.ndjson"
+                path = self.harness.folder / f"{self.id}-{name}-{next(self.harness.numbers)}.ndjson"
                 path.write_bytes(b"\n".join(map(msgspec.json.encode, block)))
                 try:
-                    await self.arena.engine.insert_file(
+                    await self.harness.engine.insert_file(
                         f"{into} ({columns})",
                         f"SELECT {columns} FROM {{source}}",
                         path,
@@ -241,11 +241,11 @@ class Place:
     async def silent(self) -> frozenset[str]:
         """Targets that are empty although what fills them has rows for them: nothing can be said of who reads them."""
         found: set[str] = set()
-        for view in views_of(self.snapshot, self.arena.composer).values():
+        for view in views_of(self.snapshot, self.harness.composer).values():
             if await self.count(view.target.name):
                 continue
             settings: dict[str, str | int | float] = {**view.settings, **_INSERT}
-            rows = await self.arena.engine.rows(f"SELECT count() AS n FROM {subquery(view.sql)}", settings=settings)
+            rows = await self.harness.engine.rows(f"SELECT count() AS n FROM {subquery(view.sql)}", settings=settings)
             if int(rows[0]["n"]):
                 found.add(view.target.name)
         return frozenset(found)
@@ -276,16 +276,16 @@ class Place:
 
     async def count(self, name: str) -> int:
         table = self.snapshot.tables[name]
-        found = await self.arena.engine.rows(
+        found = await self.harness.engine.rows(
             f"SELECT count() AS n FROM {quote(table.database)}.{quote(table.physical)}"
         )
         return int(found[0]["n"])
 
     async def visible(self, rows: Sequence[Row], view: View) -> frozenset[int]:
         """The rows that a policy lets this view of the data see: the engine evaluates the policy's own filter."""
-        snapshot, engine = self.snapshot, self.arena.engine
+        snapshot, engine = self.snapshot, self.harness.engine
         pipe = next(iter(snapshot.pipes.values()))
-        security = self.arena.authenticator.check(self.token(pipe, view, frozenset()), self.arena.catalog.keyring)
+        security = self.harness.authenticator.check(self.token(pipe, view, frozenset()), self.harness.catalog.keyring)
         found: set[int] = set()
         for name in {row.table for row in rows}:
             table = snapshot.tables[name]
@@ -325,15 +325,15 @@ class Place:
 
     async def ask(self, pipe: str, view: View, case: Case, reach: Reach) -> Answer:
         """What this token gets for this request, here and now."""
-        snapshot, arena = self.snapshot, self.arena
-        arena.asked += 1
+        snapshot, harness = self.snapshot, self.harness
+        harness.asked += 1
         names = frozenset(parameter.name for parameter in reach.parameters)
         security: SecurityContext | None = None
         try:
             token = self.token(snapshot.pipes[pipe], view, names)
-            security = arena.authenticator.check(token, arena.catalog.keyring)
+            security = harness.authenticator.check(token, harness.catalog.keyring)
             read = Read(snapshot, security, PipeQuery(pipe, case.request, JSON))
-            async with arena.reader.open(read) as answer:
+            async with harness.reader.open(read) as answer:
                 return Answer(200, b"".join([chunk async for chunk in answer.chunks]))
         except Unavailable:
             raise
@@ -344,14 +344,14 @@ class Place:
     async def append(self, sent: Append) -> Answer:
         """What the sender gets for these events, once they are in the table: the one way in, with its checks."""
         self._changed = True
-        arena, table = self.arena, self.snapshot.tables[sent.table]
+        harness, table = self.harness, self.snapshot.tables[sent.table]
         security: SecurityContext | None = None
         try:
-            security = arena.authenticator.check(self._sender(sent), arena.catalog.keyring)
+            security = harness.authenticator.check(self._sender(sent), harness.catalog.keyring)
             fixed = grants.append(security, table.name)
-            await arena.appends.check(self.snapshot, table, security, fixed)
+            await harness.appends.check(self.snapshot, table, security, fixed)
             body = b"".join(jsontext.encode(event(row, table.datasource)) + b"\n" for row in sent.rows)
-            result = await arena.ingest.append(target_of(table), body, wait=True, fixed_values=fixed)
+            result = await harness.ingest.append(target_of(table), body, wait=True, fixed_values=fixed)
         except Unavailable:
             raise
         except PipitError as error:
@@ -375,16 +375,16 @@ class Place:
     def waits(self, name: str) -> bool:
         """Whether events of this data source are still to be inserted: what was appended failed."""
         table = self.snapshot.tables[name]
-        return self.arena.ingest.pending(table.database, table.physical).rows > 0
+        return self.harness.ingest.pending(table.database, table.physical).rows > 0
 
     async def drained(self, name: str) -> None:
         """Waits a little for what failed to be tried again."""
         table = self.snapshot.tables[name]
-        await self.arena.ingest.drain(table.database, table.physical, _PATIENCE)
+        await self.harness.ingest.drain(table.database, table.physical, _PATIENCE)
 
 
 @asynccontextmanager
-async def open_arena() -> AsyncIterator[Arena]:
+async def open_proof_harness() -> AsyncIterator[ProofHarness]:
     """An engine in a temporary folder. Raises EngineStartError. Leaves no process and no file."""
     folder = Path(tempfile.mkdtemp(prefix="pipit-prove-"))
     try:
@@ -400,7 +400,7 @@ async def open_arena() -> AsyncIterator[Arena]:
             cache_clock=clock,
         )
         async with open_server(config) as server:
-            yield Arena(server, clock, rows)
+            yield ProofHarness(server, clock, rows)
     finally:
         await asyncio.shield(asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True))
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipit.engine import Engine, open_engine
-from pipit.engine.embedded.mending import mend, parse_part
+from pipit.engine.embedded.dedup_repair import parse_part, repair
 
 pytestmark = pytest.mark.anyio
 
@@ -25,14 +25,14 @@ def craft(folder: Path, parts: list[str], log: str) -> Path:
 def test_records_without_a_part_go(tmp_path: Path) -> None:
     log = "1\tall_1_1_0\tall_11_22\n1\tall_2_2_0\tall_33_44\n"
     file = craft(tmp_path, ["all_1_1_0", "tmp_insert_all_2_2_0"], log)
-    assert mend(tmp_path) == 1
+    assert repair(tmp_path) == 1
     assert file.read_text() == "1\tall_1_1_0\tall_11_22\n"
 
 
 def test_a_merge_and_a_mutation_cover_their_parts(tmp_path: Path) -> None:
     log = "1\t202401_1_1_0\ta\n1\t202401_2_2_0\tb\n1\t202402_2_2_0\tc\n1\t202401_3_3_0\td\n"
     file = craft(tmp_path, ["202401_1_2_1", "202401_3_3_0_7"], log)
-    assert mend(tmp_path) == 1
+    assert repair(tmp_path) == 1
     assert "202402" not in file.read_text()
 
 
@@ -40,13 +40,13 @@ def test_what_was_taken_back_and_what_is_unknown_stays(tmp_path: Path) -> None:
     log = "2\tall_1_1_0\ta\n7\tall_9_9_0\tb\nsomething else\n"
     file = craft(tmp_path, [], log)
     before = file.stat().st_mtime_ns
-    assert mend(tmp_path) == 0
+    assert repair(tmp_path) == 0
     assert file.read_text() == log and file.stat().st_mtime_ns == before
 
 
 def test_half_a_line_goes(tmp_path: Path) -> None:
     file = craft(tmp_path, ["all_1_1_0"], "1\tall_1_1_0\ta\n1\tall_1_1")
-    assert mend(tmp_path) == 1
+    assert repair(tmp_path) == 1
     assert file.read_text() == "1\tall_1_1_0\ta\n"
 
 
