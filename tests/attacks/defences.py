@@ -64,7 +64,7 @@ _FILTER_FIRST = (
 _SQL = "tests/attacks/test_sql.py"
 _WRITES = "tests/attacks/test_writes.py"
 _ISOLATE = "tests/ingest/test_isolate.py"
-_REQUIRED = "tests/query/test_required.py"
+_POLICY_CHECKS = "tests/catalog/test_policy_checks.py"
 _MIXED = "tests/attacks/test_mixed.py"
 
 DEFENCES: tuple[Defence, ...] = (
@@ -1657,21 +1657,21 @@ DEFENCES: tuple[Defence, ...] = (
         "query/secure.py",
         "if snapshot.workspace.settings.require_policies and table.datasource.row_policy is None:",
         "if False:",
-        (f"{_REQUIRED}::test_a_read_is_refused_where_a_deploy_was_not",),
+        (f"{_POLICY_CHECKS}::test_a_read_is_refused_where_a_deploy_was_not",),
     ),
     Defence(
         "required policies at a deploy",
         "deploy/validate.py",
         "        if workspace.settings.require_policies:",
         "        if False:",
-        (f"{_REQUIRED}::test_a_deploy_names_each_table_that_says_nothing",),
+        (f"{_POLICY_CHECKS}::test_a_deploy_names_each_table_that_says_nothing",),
     ),
     Defence(
         "required policies over what is deployed",
         "catalog/catalog.py",
         "            if settings.require_policies:",
         "            if False:",
-        (f"{_REQUIRED}::test_it_cannot_be_turned_on_over_what_is_deployed",),
+        (f"{_POLICY_CHECKS}::test_it_cannot_be_turned_on_over_what_is_deployed",),
     ),
     Defence(
         "joins not swapped by the sizes of tables",
@@ -1867,7 +1867,7 @@ DEFENCES: tuple[Defence, ...] = (
     Defence(
         "a parameter that is fixed cannot be switched off",
         "deploy/validate.py",
-        "        errors += switched_off(snapshot)",
+        "        errors += removable_conditions(snapshot)",
         "        pass",
         ("tests/attacks/test_parameters.py::test_a_filter_that_a_request_could_switch_off",),
     ),

@@ -13,7 +13,7 @@ from itertools import pairwise
 from pipit.audit.column_lineage import Carry, carry, fillers
 from pipit.audit.report import Finding, Severity, Unreached
 from pipit.catalog.build import node_error
-from pipit.catalog.required import unpoliced
+from pipit.catalog.policy_checks import unpoliced_tables
 from pipit.catalog.snapshot import CompiledNode, CompiledPipe, NodeTarget, Snapshot, Table
 from pipit.datafiles import MERGING, key_items
 from pipit.datafiles.resources import Engine
@@ -173,7 +173,7 @@ def _append(snapshot: Snapshot, table: Table, need: Need, columns: Sequence[str]
 
 def of_required(snapshot: Snapshot) -> Iterator[Finding]:
     """With `--require-policies`."""
-    for error in unpoliced(snapshot):
+    for error in unpoliced_tables(snapshot):
         yield Finding(
             "policy_required", Severity.ERROR, error.file, error.line, error.column, error.message, error.hint
         )

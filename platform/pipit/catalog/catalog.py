@@ -22,7 +22,7 @@ from pipit.access.keyring import Keyring, WorkspaceKey
 from pipit.access.tokens import make_token
 from pipit.catalog.build import build_snapshot, placed
 from pipit.catalog.credentials import Credentials
-from pipit.catalog.required import unpoliced
+from pipit.catalog.policy_checks import unpoliced_tables
 from pipit.catalog.sealing import NO_SEALS, Seals
 from pipit.catalog.snapshot import Snapshot, Workspace
 from pipit.catalog.state import (
@@ -298,7 +298,7 @@ class Catalog:
             if settings.require_policies:
                 places = [s for (id, _), s in self._snapshots.items() if id == workspace_id]
                 wanted = [replace(s, workspace=replace(s.workspace, settings=settings)) for s in places]
-                if errors := {error.identity: error for live in wanted for error in unpoliced(live)}:
+                if errors := {error.identity: error for live in wanted for error in unpoliced_tables(live)}:
                     raise ProjectError(list(errors.values()))
             await self.state.put_settings(workspace_id, settings)
             self._change_each(

@@ -15,9 +15,8 @@ from pipit.catalog import services
 from pipit.catalog.build import build_snapshot, node_error
 from pipit.catalog.lineage import nodes_read
 from pipit.catalog.names import first_names
-from pipit.catalog.required import unpoliced
+from pipit.catalog.policy_checks import removable_conditions, unpoliced_tables
 from pipit.catalog.snapshot import CompiledNode, CompiledPipe, Snapshot, Workspace
-from pipit.catalog.switched import switched_off
 from pipit.catalog.written import text_as_written
 from pipit.datafiles.resources import DataSource, NodeType, Project, WarningKind
 from pipit.datafiles.resources import Warning as ProjectWarning
@@ -113,7 +112,7 @@ async def validate(
         snapshot = build_snapshot(replace(workspace, database=database), project, names, secrets=secrets)
         errors, bad_policies, broken = await prepare(engine, snapshot)
         errors += bad_policies
-        errors += switched_off(snapshot)
+        errors += removable_conditions(snapshot)
         warnings = _unreadable(snapshot) + _reserved(snapshot) + _bad_expressions(snapshot)
         wrong_queries, cautions = await datasource_findings(engine, snapshot)
         errors += wrong_queries
@@ -122,7 +121,7 @@ async def validate(
         if workspace.settings.unfixed_appends:
             warnings += unfixed_appends(snapshot, await needs_of(engine, snapshot))
         if workspace.settings.require_policies:
-            errors += unpoliced(snapshot)
+            errors += unpoliced_tables(snapshot)
         composer, examiner = Composer(), Examiner(engine)
         missing = frozenset(f"{database}.{names.datasources[name]}" for name in broken)
         nodes = [(pipe, node) for pipe in snapshot.pipes.values() for node in pipe.nodes.values()]

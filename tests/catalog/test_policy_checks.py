@@ -121,7 +121,7 @@ async def test_a_read_is_refused_where_a_deploy_was_not(
     fixed = {"type": "PIPES:READ", "resource": "by_param", "fixed_params": {"customer_id": "a"}}
     token = workspace.jwt(fixed, {"type": "DATASOURCES:READ", "resource": "events", "filter": "customer_id = 'a'"})
     assert len(await workspace.rows("/v0/pipes/by_param.json", token=token)) == 3
-    monkeypatch.setattr("pipit.catalog.catalog.unpoliced", lambda _: ())
+    monkeypatch.setattr("pipit.catalog.catalog.unpoliced_tables", lambda _: ())
     await require(workspace)
     for jwt in (token, workspace.jwt(fixed)):
         reply = await workspace.get("/v0/pipes/by_param.json", token=jwt)
