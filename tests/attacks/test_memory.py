@@ -184,3 +184,29 @@ def test_answers_under_a_policy_that_nobody_reads(tenants: Served, pipe: str, ro
     finally:
         for one in waiting:
             one.close()
+
+
+@pytest.mark.long
+def test_more_large_answers_at_once_than_the_engine_has_time_for(tenants: Served) -> None:
+    """K41: 60 answers of 64 MB, none of them read. Some are refused or run out of time; the engine process goes on."""
+    assert tenants.process
+    (engine,) = tenants.children()
+    waiting = []
+    try:
+        for number in range(60):
+            token = tenant_token(tenants, f"reads nothing {number % 4}")
+            path = f"/v0/pipes/large.json?rows=64000&n={number}&token={token}"
+            waiting.append(read_little(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode(), tenants.port))
+        answers = set()
+        for one in waiting:
+            one.settimeout(180)
+            answers.add(one.recv(12))
+        found = memory_mb(tenants.process.pid)
+        print(f"60 unread answers of 64 MB: {found:.0f} MB at most, {answers}")
+        assert b"HTTP/1.1 200" in answers
+        assert answers <= {b"HTTP/1.1 200", b"HTTP/1.1 408", b"HTTP/1.1 429", b"HTTP/1.1 503"}
+        assert found < 300
+        assert tenants.children() == [engine]
+    finally:
+        for one in waiting:
+            one.close()

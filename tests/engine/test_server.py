@@ -413,3 +413,19 @@ async def test_large_results_of_formats_with_a_frame(http: aiohttp.ClientSession
 async def test_totals_come_with_streamed_formats(http: aiohttp.ClientSession) -> None:
     _, text, _ = await ask(http, "SELECT count() FROM numbers(10) GROUP BY number % 2 WITH TOTALS")
     assert text == "5\n5\n\n10\n"
+
+
+async def test_large_answers_in_one_piece_at_the_same_time(http: aiohttp.ClientSession) -> None:
+    """They are sent from the engine's own memory: it must not be used again before the last byte is sent."""
+
+    async def one(number: int) -> None:
+        sql = f"SELECT repeat('{number:03}', 1000) AS t, number FROM numbers({500 + 150 * number})"
+        status, text, response = await ask(http, sql, default_format="JSON")
+        assert status == 200
+        assert int(response.headers["Content-Length"]) == len(text)
+        rows = json.loads(text)["data"]
+        assert len(rows) == 500 + 150 * number
+        assert {row["t"] for row in rows} == {f"{number:03}" * 1000}
+
+    for _ in range(2):
+        await asyncio.gather(*(one(number) for number in range(16)))

@@ -24,6 +24,7 @@ from pipit.sql.literals import quote_string
 _SETTING_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _KILL = re.compile(rb"\s*kill\s+query\b", re.IGNORECASE)
 _STREAMED = (b"select", b"with")
+LARGE = 1024 * 1024  # of an answer that comes in one piece
 _IN_MEMORY = 8 * 1024 * 1024  # of an answer that is held back
 _QUERY_ID = re.compile(rb"\bquery_id\b", re.IGNORECASE)
 
@@ -80,11 +81,15 @@ class Summary:
 
 @dataclass(slots=True)
 class Result:
-    """The first part of an answer. `more` says that `Execution.next` has the rest."""
+    """The first part of an answer. `more` says that `Execution.next` has the rest.
 
-    body: bytes
+    `owner` has the memory that a view shows: what is sent of the view must be copied before the owner goes.
+    """
+
+    body: bytes | memoryview
     more: bool
     format: str = ""  # empty: the statement has no result
+    owner: object = None
 
 
 class Execution:
@@ -122,9 +127,9 @@ class Execution:
                 return self._run_stream(text, format)
             result = connection.query(text, task.format, params=task.params)
             self.summary.add(result)
-            body = result.bytes()
+            body, owner = _body_of(result)
             self.close()
-            return Result(body, False, format if reads or body else "")
+            return Result(body, False, format if reads or body else "", owner)
         except RuntimeError as error:
             self.close()
             raise Failure.of(error) from None
@@ -236,6 +241,15 @@ class Execution:
         self._connection = connection = self._connections.open(self.task.database)
         connection.query(settings_statement(self.task, self._connections.base), "Null")
         return connection
+
+
+def _body_of(result: Any) -> tuple[bytes | memoryview, object]:
+    """A copy of a large answer would hold the interpreter's lock: a few at once, and nothing else goes on, not even the
+    heartbeat. So it is shown where the engine has it, and what has it is kept."""
+    if result.size() < LARGE:
+        return result.bytes(), None
+    wrapper = result.get_memview()
+    return wrapper.view(), (result, wrapper)
 
 
 def settings_statement(task: Task, base: Mapping[str, str]) -> str:

@@ -23,7 +23,7 @@ from aiohttp import web
 from pipit.engine.embedded.body import Body
 from pipit.engine.embedded.connections import Connections
 from pipit.engine.embedded.content_encoding import Encoder, chosen_encoding
-from pipit.engine.embedded.execution import Execution, Task
+from pipit.engine.embedded.execution import LARGE, Execution, Task
 from pipit.engine.embedded.failure import Failure
 from pipit.engine.embedded.guard import Guard
 from pipit.engine.embedded.incoming import Incoming, read_request, url_fields
@@ -191,15 +191,17 @@ class Server:
             if not result.more:
                 payload = result.body
                 if encoder is not None:
-                    payload = encoder.feed(payload) + encoder.finish()
-                return web.Response(body=payload, headers=headers)
+                    payload = encoder.feed(bytes(payload)) + encoder.finish()
+                if len(payload) < LARGE:
+                    return web.Response(body=payload, headers=headers)
+                return await _in_pieces(request, memoryview(payload), headers)
             tag = secrets.token_hex(8) if incoming.tagged and rest is None else ""
             if tag:
                 headers["X-ClickHouse-Exception-Tag"] = tag
             response = web.StreamResponse(headers=headers)
             await response.prepare(request)
             try:
-                block: bytes | None = result.body
+                block: bytes | None = bytes(result.body)
                 while block:
                     await response.write(encoder.feed(block) if encoder else block)
                     block = await running.step(execution.next) if rest is None else rest.read(_PIECE)
@@ -238,6 +240,18 @@ class Server:
             return None
         encoding = chosen_encoding(request.headers.get("Accept-Encoding", ""))
         return Encoder(encoding) if encoding else None
+
+
+async def _in_pieces(request: web.BaseRequest, payload: memoryview, headers: dict[str, str]) -> web.StreamResponse:
+    """Other requests have their turn between two pieces, and no second copy of all of it waits for the client. A piece
+    is a copy: the event loop may send it when what has the payload's memory is gone."""
+    response = web.StreamResponse(headers=headers)
+    response.content_length = len(payload)
+    await response.prepare(request)
+    for start in range(0, len(payload), _PIECE):
+        await response.write(bytes(payload[start : start + _PIECE]))
+    await response.write_eof()
+    return response
 
 
 def _unexpected(error: Exception) -> Failure:
