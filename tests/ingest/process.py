@@ -14,12 +14,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from pipit.datafiles.resources import Column
+from pipit.datafiles.resources import Column, DataSource
 from pipit.engine import open_engine
 from pipit.errors import Unavailable
 from pipit.ingest import Ingest, Target
-from pipit.ingest.quarantine import create_table
 from pipit.tables import Locks
+from pipit.tables.quarantine import create_quarantine
 from pipit.tables.settings import table_settings
 
 COLUMNS = (Column("id", "UInt64", "$.id"), Column("day", "Date", "$.day"))
@@ -72,7 +72,7 @@ async def main(data: Path, mode: str) -> None:
             "CREATE DATABASE IF NOT EXISTS crash",
             "CREATE TABLE IF NOT EXISTS crash.d1_events (id UInt64, day Date) ENGINE = MergeTree "
             f"PARTITION BY toYYYYMM(day) ORDER BY id SETTINGS {settings}",
-            create_table("crash", "q1_events", COLUMNS),
+            create_quarantine(DataSource("events", "", COLUMNS), "crash", "q1_events"),
             *(ONLY if mode.endswith("-only") else VIEW),
             *(PICKY if mode.endswith("-picky") else ()),
         ):

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from pipit.datafiles.resources import Column
+from pipit.datafiles.resources import Column, DataSource
 from pipit.engine import Engine
 from pipit.errors import UnprocessableWrite
 from pipit.ingest import Ingest, Target, isolate, limits
-from pipit.ingest.quarantine import create_table
+from pipit.tables.quarantine import create_quarantine
 from waiting import until
 
 from .test_service import SETTINGS, Place, lines, make_place
@@ -33,7 +33,7 @@ async def make(engine: Engine, folder: Path, more: str = "", partition: str = "t
         f"CREATE TABLE DB.d1_events (x String, n UInt8{', ' + more if more else ''}) ENGINE = MergeTree "
         f"PARTITION BY {partition} ORDER BY x SETTINGS {SETTINGS}"
     )
-    await engine.command(create_table(database, "q1_events", COLUMNS))
+    await engine.command(create_quarantine(DataSource("events", "", COLUMNS), database, "q1_events"))
     return place
 
 

@@ -13,13 +13,13 @@ from typing import Any
 
 import pytest
 
-from pipit.datafiles.resources import Column
+from pipit.datafiles.resources import Column, DataSource
 from pipit.engine import Engine
 from pipit.errors import BadRequest, Conflict, NotFound, QueryTimeout, TooLarge, Unavailable, UnprocessableWrite
 from pipit.ingest import Ingest, Target, limits, writer
 from pipit.ingest.log import Log
-from pipit.ingest.quarantine import create_table
 from pipit.tables import Locks, Mode
+from pipit.tables.quarantine import create_quarantine
 from pipit.tables.settings import table_settings
 from waiting import until
 
@@ -83,7 +83,7 @@ async def make_place(
         f"CREATE TABLE DB.d1_events ({definitions}) ENGINE = MergeTree PARTITION BY ({partition or 'tuple()'}) "
         f"ORDER BY id SETTINGS {settings}"
     )
-    await engine.command(create_table(database, "q1_events", columns))
+    await engine.command(create_quarantine(DataSource("events", "", columns), database, "q1_events"))
     return place
 
 
