@@ -1,31 +1,41 @@
 """Every defence that keeps tenants apart, and how to take it out. `neuter.py` does so and lists which tests notice.
 
 A defence that no test notices is a defence that a later change can lose. So whoever adds a check adds an entry here:
-an exact text of the file, what stands there without the check, and the tests that must go red then. The entry is run
-by `make neuter NAMES="its name"`; `test_defences.py` keeps the list from rotting.
+the function that it is in, what it is there (a name that its condition uses, the reason that it raises, a function that
+it calls), and the tests that must go red without it. `removal.py` says what can be named, and how. The entry is run by
+`make neuter NAMES="its name"`; `test_defences.py` keeps the list from rotting.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Protocol
+
+from attacks.removal import Defence, Way
 
 
-@dataclass(frozen=True, slots=True)
-class Defence:
-    """`old` in `platform/pipit/<file>`, where it stands exactly once, replaced by `new`: the defence is out.
+class _Entry(Protocol):
+    def __call__(
+        self, name: str, at: str, what: str, tests: tuple[str, ...], *, new: str = "", together_with: tuple[str, ...] = ()
+    ) -> Defence: ...
 
-    `tests`: paths or ids (`path::test_name`) of tests that should notice, few, to keep the run short.
-    `together_with`: a defence of which another one catches the same attack names the other one here. Then a test
-    counts as noticing only if it fails with all of them out, and passes with only the others out.
-    """
 
-    name: str
-    file: str
-    old: str
-    new: str
-    tests: tuple[str, ...]
-    together_with: tuple[str, ...] = ()
+def _by(way: Way) -> _Entry:
+    """`at`: the file and, after a colon, the function or constant in it. `what`: see `Way`."""
 
+    def entry(
+        name: str, at: str, what: str, tests: tuple[str, ...], *, new: str = "", together_with: tuple[str, ...] = ()
+    ) -> Defence:
+        file, _, where = at.partition(":")
+        if way in (Way.BODY, Way.VALUE):
+            what, new = "", what
+        return Defence(name, file, what, new, tests, together_with, where, way)
+
+    return entry
+
+
+_check, _operand, _loop, _statement = _by(Way.CHECK), _by(Way.OPERAND), _by(Way.LOOP), _by(Way.STATEMENT)
+_call, _entry, _expression = _by(Way.CALL), _by(Way.ENTRY), _by(Way.EXPRESSION)
+_body, _value = _by(Way.BODY), _by(Way.VALUE)
 
 _DEMO = "tests/attacks/test_demo.py"
 _CHECKS = "tests/attacks/test_checks.py"
@@ -69,167 +79,150 @@ _MIXED = "tests/attacks/test_mixed.py"
 
 DEFENCES: tuple[Defence, ...] = (
     # --- query/secure.py: which filter stands on which table
-    Defence(
+    _loop(
         "lineage check",
-        "query/secure.py",
-        "for name in sorted(table.sources):",
-        "for name in ():",
+        "query/secure.py:_has_policed_source",
+        "sources",
         (f"{_CHECKS}::test_a_target_without_a_policy_is_refused", _LINEAGE),
     ),
-    Defence(
+    _call(
         "lineage is remembered",
-        "catalog/lineage.py",
-        "    direct = {name: set(remembered.get(table.physical, ())) for name, table in snapshot.tables.items()}",
-        "    direct = {name: set[str]() for name in snapshot.tables}",
+        "catalog/lineage.py:derived",
+        "remembered.get",
         (_LINEAGE,),
+        new="()",
     ),
-    Defence(
+    _check(
         "lineage of computed names",
-        "catalog/lineage.py",
-        "if current.template is not None and _PRINTS_NAMES.search(current.node.sql):",
-        "if False:",
+        "catalog/lineage.py:tables_read",
+        "_PRINTS_NAMES.search",
         (_LINEAGE,),
     ),
-    Defence(
+    _statement(
         "lineage of copies",
-        "catalog/lineage.py",
-        "            elif node.node.type is NodeType.COPY:\n                target = node.node.target_datasource",
-        "",
+        "catalog/lineage.py:derived",
+        "node.node.target_datasource",
         (f"{_CHECKS}::test_a_covers_copies_before_they_run",),
     ),
-    Defence(
+    _check(
         "quarantine refusal",
-        "query/secure.py",
-        "    if target.quarantine:",
-        "    if False:",
+        "query/secure.py:_filter_of",
+        "quarantine",
         (f"{_CHECKS}::test_a_quarantine_is_for_its_owner",),
     ),
-    Defence(
+    _check(
         "a token's filter is added to the policy",
-        "query/secure.py",
-        "    if table.policy is not None:\n        conditions.append(",
-        "    if table.policy is not None and not conditions:\n        conditions.append(",
+        "query/secure.py:_filter_of",
+        "table.policy",
         (f"{_CHECKS}::test_a_filter_of_the_token_only_narrows",),
+        new="table.policy is not None and not conditions",
     ),
-    Defence(
+    _call(
         "filters in brackets",
-        "access/policy.py",
-        'return " AND ".join(f"({one})" for one in listed)',
-        'return " AND ".join(listed)',
+        "access/policy.py:combine",
+        "join",
         (f"{_CHECKS}::test_a_filter_of_the_token_only_narrows",),
+        new="' AND '.join(listed)",
     ),
-    Defence(
+    _statement(
         "filters of unknown data sources",
-        "query/planner.py",
-        "            check_scopes(snapshot, security)\n",
-        "            pass\n",
+        "query/planner.py:Planner.draft",
+        "check_scopes",
         (f"{_CHECKS}::test_a_filter_on_nothing_is_not_no_filter",),
     ),
-    Defence(
+    _statement(
         "a filter is one condition",
-        "access/filters.py",
-        "        check_condition(text)\n    except",
-        "        pass\n    except",
+        "access/filters.py:jwt_filter",
+        "check_condition",
         ("tests/access/test_conditions.py", f"{_CHECKS}::test_a_filter_of_the_token_only_narrows"),
     ),
     # --- query/read.py: the order of a read
-    Defence(
+    _statement(
         "filters",
-        "query/planner.py",
-        '            settings["additional_table_filters"] = filter_setting(applied)',
-        "            pass",
+        "query/planner.py:Planner._secured",
+        "filter_setting",
         (f"{_CHECKS}::test_a_target_with_a_policy_is_filtered", _PARAMETERS),
     ),
-    Defence(
+    _call(
         "filters while rows are replaced",
-        "query/secure.py",
-        "for database, name in _names(table)}",
-        "for database, name in _names(table)[:1]}",
+        "query/secure.py:filter_setting",
+        "_names",
         ("tests/attacks/test_replacements.py",),
+        new="_call[:1]",
     ),
-    Defence(
+    _statement(
         "filter map check",
-        "query/planner.py",
-        "        filters = filters_for(snapshot, security, reads)\n        check_filters(snapshot, security, reads, filters)",
-        "        filters = filters_for(snapshot, security, reads)",
+        "query/planner.py:Planner._secured",
+        "check_filters",
         (f"{_CHECKS}::test_b_a_lost_filter_stops_the_query",),
     ),
-    Defence(
+    _call(
         "filter map by full name",
-        "query/secure.py",
-        "and not filters.get(physical):",
-        "and not filters:",
+        "query/secure.py:check_filters",
+        "filters.get",
         (f"{_CHECKS}::test_b_a_filter_on_another_table_is_no_filter",),
+        new="filters",
     ),
-    Defence(
+    _statement(
         "readonly",
-        "query/planner.py",
-        '            settings["readonly"] = 1\n',
-        "            pass\n",
+        "query/planner.py:Planner._secured",
+        "readonly",
         (f"{_CHECKS}::test_readonly_holds_where_everything_before_it_failed",),
     ),
-    Defence(
+    _check(
         "other workspace",
-        "query/planner.py",
-        "if security.workspace_id != snapshot.workspace.id:",
-        "if False:",
+        "query/planner.py:Planner.draft",
+        "workspace_id",
         (f"{_CHECKS}::test_a_token_of_another_workspace",),
     ),
-    Defence(
+    _call(
         "uniform errors",
-        "query/disclosure.py",
-        "    if not isinstance(error, SqlError):\n        return error",
-        "    if error:\n        return error",
+        "query/disclosure.py:for_reader",
+        "SqlError",
         (f"{_CHECKS}::test_a_tenant_gets_one_text_for_every_failure",),
+        new="error",
     ),
-    Defence(
+    _statement(
         "strict settings",
-        "query/planner.py",
-        "            settings |= STRICT\n",
-        "            pass\n",
+        "query/planner.py:Planner._secured",
+        "STRICT",
         (f"{_CHECKS}::test_statistics_are_not_for_tenants",),
     ),
-    Defence(
+    _operand(
         "strict under fixed parameters",
-        "query/planner.py",
-        "if filters or confined:",
-        "if filters:",
+        "query/planner.py:Planner._secured",
+        "confined",
         ("tests/query/test_scopes.py::test_fixed_params_are_strict_too",),
     ),
-    Defence(
+    _entry(
         "strict: no statistics",
-        "query/limits.py",
-        '    "output_format_write_statistics": 0,\n',
-        "",
+        "query/limits.py:STRICT",
+        "output_format_write_statistics",
         (f"{_CHECKS}::test_statistics_are_not_for_tenants",),
     ),
-    Defence(
+    _entry(
         "strict: rows before the limit are counted",
-        "query/limits.py",
-        '    "exact_rows_before_limit": 1,\n',
-        "",
+        "query/limits.py:STRICT",
+        "exact_rows_before_limit",
         (f"{_CHECKS}::test_rows_before_limit_of_many_rows",),
     ),
-    Defence(
+    _entry(
         "strict: no reading in order",
-        "query/limits.py",
-        '    "optimize_read_in_order": 0,\n',
-        "",
+        "query/limits.py:STRICT",
+        "optimize_read_in_order",
         (f"{_CHECKS}::test_rows_before_limit_of_many_rows",),
     ),
-    Defence(
+    _operand(
         "retry under filter first",
-        "query/read.py",
-        "slow = again.settings | FILTER_FIRST",
-        "slow = again.settings",
+        "query/read.py:Reader._run_filtered",
+        "FILTER_FIRST",
         (f"{_CHECKS}::test_no_status_asks_for_hidden_values", f"{_CHECKS}::test_another_tenants_bad_row_breaks_nobody"),
     ),
     *(
-        Defence(
+        _entry(
             f"filter first: {setting}",
-            "query/limits.py",
-            f'    "{setting}": 0,\n',
-            "",
+            "query/limits.py:FILTER_FIRST",
+            setting,
             (
                 f"{_CHECKS}::test_no_layout_of_a_table_asks_for_hidden_values",
                 f"{_CHECKS}::test_no_status_asks_for_hidden_values",
@@ -239,1804 +232,1606 @@ DEFENCES: tuple[Defence, ...] = (
         )
         for setting in _FILTER_FIRST
     ),
-    Defence(
+    _check(
         "secrets are for admins",
-        "query/queries.py",
-        "secrets = snapshot.secrets if security.manages_workspace else {}",
-        "secrets = snapshot.secrets",
+        "query/queries.py:SqlQuery.compose",
+        "manages_workspace",
         (f"{_CHECKS}::test_secrets_are_for_admins",),
+        new="True",
     ),
-    Defence(
+    _check(
         "no q for tenants",
-        "query/queries.py",
-        "            if security.is_tenant:\n                raise Forbidden(\n                    \"A JWT cannot use 'q'",
-        "            if False:\n                raise Forbidden(\n                    \"A JWT cannot use 'q'",
+        "query/queries.py:PipeQuery.compose",
+        "SQL_NOT_FOR_TENANTS",
         (f"{_PARAMETERS}::test_a_tenant_sends_no_sql_with_a_pipe",),
         together_with=("no SQL for tenants",),
     ),
-    Defence(
+    _check(
         "no SQL for tenants",
-        "access/grants.py",
-        "    if security.is_tenant:\n        raise Forbidden(",
-        "    if False:\n        raise Forbidden(",
+        "access/grants.py:read_sql",
+        "SQL_NOT_FOR_TENANTS",
         ("tests/access/test_grants.py::test_sql_of_a_static_token_reads_what_its_scopes_name",),
     ),
-    Defence(
+    _check(
         "q and SQL read what the scopes name",
-        "access/grants.py",
-        "        if not (may_read_datasource(security, name) or may_read_pipe(security, name)):",
-        "        if False:",
+        "access/grants.py:read_sql",
+        "SCOPE_MISSING",
         ("tests/query/test_scopes.py", _CONTROL),
     ),
-    Defence(
+    _check(
         "the bytes of an answer are counted",
-        "query/read.py",
-        "        if size > most:\n",
-        "        if False:\n",
+        "query/read.py:_counted",
+        "most",
         ("tests/api/test_broken_answers.py::test_what_is_too_large_is_never_half_an_answer",),
     ),
-    Defence(
+    _operand(
         "time of a read",
-        "query/limits.py",
-        "    seconds = purpose.seconds or limits.seconds\n",
-        "    seconds = 0\n",
+        "query/limits.py:settings_for",
+        "purpose.seconds limits.seconds",
         (f"{_OUTPUTS}::test_the_engine_has_a_bound_for_each_read",),
+        new="0",
     ),
-    Defence(
+    _operand(
         "reads at once of one token",
-        "query/admission.py",
-        "and self._running.get(name, 0) < self._of_one",
-        "",
+        "query/admission.py:Admission._is_free",
+        "self._running.get",
         ("tests/query/test_admission.py::test_a_token_has_its_own_bound",),
     ),
     # --- query/examine.py, sql/: what a statement may be
-    Defence(
+    _statement(
         "precheck",
-        "query/examine.py",
-        "-> Examined:\n        check_text(composed.sql)\n",
-        "-> Examined:\n",
+        "query/examine.py:Examiner._ask_engine",
+        "check_text",
         (
             f"{_CHECKS}::test_c_hostile_sql_does_not_deploy_and_does_not_run",
             f"{_OUTPUTS}::test_a_columns_name_holds_no_control_character",
         ),
     ),
-    Defence(
+    _statement(
         "examination of the RAW tree",
-        "query/examine.py",
-        "        _check(raw, composed)\n",
-        "",
+        "query/examine.py:Examiner._ask_engine",
+        "_check raw",
         (f"{_CHECKS}::test_c_hostile_sql_does_not_deploy_and_does_not_run",),
     ),
-    Defence(
+    _statement(
         "examination of the RESOLVED tree",
-        "query/examine.py",
-        "        _check(resolved, composed)\n",
-        "",
+        "query/examine.py:Examiner._ask_engine",
+        "_check resolved",
         (f"{_CHECKS}::test_c_the_engines_tree_decides_not_our_reading_of_the_text",),
         together_with=("examination of the RAW tree",),
     ),
-    Defence(
+    _entry(
         "no rows during examination",
-        "query/examine.py",
-        '"additional_table_filters": nothing}',
-        '"additional_table_filters": "{}"}',
+        "query/examine.py:Examiner._tree",
+        "additional_table_filters",
         (f"{_CHECKS}::test_c_scalar_subqueries_of_the_examination_see_no_rows",),
+        new="'{}'",
     ),
-    Defence(
+    _loop(
         "telling functions",
-        "query/examine.py",
-        "for function in sorted(functions):",
-        "for function in ():",
+        "query/examine.py:_tells_of_others",
+        "functions",
         (
             f"{_CHECKS}::test_raising_functions_are_not_for_policed_tables",
             f"{_CHECKS}::test_what_tells_of_other_rows",
         ),
     ),
-    Defence(
+    _check(
         "functions of blocks behind fixed parameters",
-        "query/examine.py",
-        "if examined.of_blocks:",
-        "if examined.of_blocks and False:",
+        "query/examine.py:check_confined",
+        "TELLS_OF_OTHERS",
         (f"{_CHECKS}::test_functions_of_blocks_are_for_those_who_read_all_rows",),
     ),
-    Defence(
+    _check(
         "PREWHERE refusal",
-        "query/examine.py",
-        'token.text.upper() == "PREWHERE"',
-        "not token.text",
+        "query/examine.py:_tells_of_others",
+        "PREWHERE",
         (f"{_CHECKS}::test_what_tells_of_other_rows",),
     ),
-    Defence(
+    _check(
         "virtual columns",
-        "query/examine.py",
-        "and _VIRTUAL.fullmatch(identifier_name(token)):",
-        "and not token.text:",
+        "query/examine.py:_tells_of_others",
+        "_VIRTUAL",
         (f"{_CHECKS}::test_what_tells_of_other_rows",),
     ),
-    Defence(
+    _loop(
         "tables of the statement only",
-        "sql/tree.py",
-        'for table in sorted(reads.tables - allowed_tables - {"system.one"}):',
-        "for table in ():",
+        "sql/tree.py:check_reads",
+        "tables",
         (f"{_CHECKS}::test_c_the_engines_tree_decides_not_our_reading_of_the_text", "tests/sql/test_tree.py"),
     ),
-    Defence(
+    _loop(
         "table functions by list",
-        "sql/tree.py",
-        "for name in sorted(reads.table_functions):",
-        "for name in ():",
+        "sql/tree.py:check_reads",
+        "table_functions",
         (f"{_CHECKS}::test_c_hostile_sql_does_not_deploy_and_does_not_run", "tests/sql/test_tree.py"),
     ),
-    Defence(
+    _loop(
         "functions by list",
-        "sql/tree.py",
-        "for name in sorted(reads.functions):",
-        "for name in ():",
+        "sql/tree.py:check_reads",
+        "functions",
         (f"{_CHECKS}::test_c_hostile_sql_does_not_deploy_and_does_not_run",),
     ),
-    Defence(
+    _loop(
         "bare names after IN",
-        "sql/tree.py",
-        "for name in sorted(reads.bare_members):",
-        "for name in ():",
+        "sql/tree.py:check_reads",
+        "bare_members",
         (f"{_CHECKS}::test_a_bare_name_after_in_is_no_table_of_ours",),
     ),
-    Defence(
+    _check(
         "an unknown tree is refused",
-        "sql/tree.py",
-        "    if reads.unknown:\n",
-        "    if False:\n",
+        "sql/tree.py:check_reads",
+        "NOT_EXAMINABLE",
         ("tests/sql/test_tree.py",),
     ),
-    Defence(
+    _check(
         "settings of a statement, by text",
-        "sql/precheck.py",
-        "if setting.name not in ALLOWED_SETTINGS:",
-        "if False:",
+        "sql/precheck.py:check_text",
+        "SETTING_REFUSED",
         ("tests/sql/test_tree.py",),
     ),
-    Defence(
+    _check(
         "no FORMAT, no OUTFILE",
-        "sql/precheck.py",
-        'if clause.kind != "settings":',
-        "if False:",
+        "sql/precheck.py:check_text",
+        "CLAUSE_REFUSED",
         ("tests/sql/test_tree.py",),
     ),
-    Defence(
+    _check(
         "objects are named literally",
-        "sql/precheck.py",
-        "    if not object_arguments_are_literal(shape):",
-        "    if False:",
+        "sql/precheck.py:check_text",
+        "OBJECT_REFUSED",
         (f"{_CHECKS}::test_an_object_is_named_literally",),
     ),
-    Defence(
+    _call(
         "no hidden lines",
-        "sql/precheck.py",
-        "    at = hidden_line(shape)",
-        "    at = None",
+        "sql/precheck.py:check_text",
+        "hidden_line",
         ("tests/sql/test_tree.py", f"{_OUTPUTS}::test_a_columns_name_holds_no_control_character"),
+        new="None",
     ),
-    Defence(
+    _check(
         "formats by list",
-        "query/formats.py",
-        "if clause.value.lower() not in SQL_FORMATS:",
-        "if False:",
+        "query/formats.py:split_format",
+        "FORMAT_UNSUPPORTED",
         (f"{_OUTPUTS}::test_a_format_that_is_not_on_the_list",),
     ),
     # --- access/: parameters, scopes, policies
-    Defence(
+    _call(
         "fixed parameters win",
-        "access/params.py",
-        "    values.update(fixed)\n",
-        "    values = {**fixed, **values}\n",
+        "access/params.py:merge",
+        "values.update",
         (_PARAMETERS, "tests/access/test_params.py"),
+        new="[values.setdefault(name, value) for name, value in fixed.items()]",
         together_with=("requests cannot send fixed parameters",),
     ),
-    Defence(
+    _check(
         "requests cannot send fixed parameters",
-        "access/params.py",
-        "        if name in fixed:\n            continue\n",
-        "",
+        "access/params.py:merge",
+        "fixed",
         (_PARAMETERS, "tests/access/test_params.py"),
     ),
-    Defence(
+    _check(
         "duplicate parameter",
-        "access/params.py",
-        "if name in sent and name not in lists and not is_reserved(name):",
-        "if False:",
+        "access/params.py:merge",
+        "PARAMETER_REPEATED",
         (f"{_PARAMETERS}::test_a_scalar_that_is_sent_twice",),
     ),
-    Defence(
+    _check(
         "number of parameters",
-        "access/params.py",
-        "    if len(request.sent) > MAX_PARAMETERS:",
-        "    if False:",
+        "access/params.py:merge",
+        "TOO_MANY_PARAMETERS",
         ("tests/access/test_params.py",),
     ),
-    Defence(
+    _check(
         "size of a value",
-        "access/params.py",
-        "    if size > MAX_VALUE_BYTES:",
-        "    if False:",
+        "access/params.py:_check_text",
+        "MAX_VALUE_BYTES",
         ("tests/access/test_params.py",),
     ),
-    Defence(
+    _check(
         "empty fixed parameter",
-        "access/grants.py",
-        'if fixed.get(name, "") == "":',
-        "if name not in fixed:",
+        "access/grants.py:fixes",
+        "fixed.get",
         (f"{_PARAMETERS}::test_an_empty_fixed_parameter_fixes_nothing",),
+        new="name not in fixed",
     ),
-    Defence(
+    _check(
         "declared fixed parameters",
-        "access/grants.py",
-        'if fixed.get(name, "") == "":',
-        'if fixed.get(name) == "":',
+        "access/grants.py:fixes",
+        "fixed.get",
         (f"{_PARAMETERS}::test_fixed_params_must_be_fixed",),
+        new="fixed.get(name) == ''",
     ),
-    Defence(
+    _statement(
         "FIXED_PARAMS of pipes that a template names",
-        "query/queries.py",
-        "        grants.fixes(security, self.pipe, fixed, (n for p in composed.pipes for n in snapshot.pipes[p].fixed_params))\n",
-        "",
+        "query/queries.py:PipeQuery.compose",
+        "fixes",
         (f"{_PARAMETERS}::test_fixed_params_must_be_fixed_by_who_reads_through_another_pipe",),
     ),
-    Defence(
+    _check(
         "two scopes that differ, by name",
-        "access/claims.py",
-        "        if not _same(first.fixed_params, scope.fixed_params) or not _same(",
-        "        if False and not _same(",
+        "access/claims.py:read_scopes",
+        "_same",
         (f"{_PARAMETERS}::test_two_scopes_for_one_pipe_never_add_up",),
     ),
-    Defence(
+    _check(
         "two scopes that differ, once they have names",
-        "access/grants.py",
-        "            if name in found and (type(found[name]), found[name]) != (type(value), value):",
-        "            if False:",
+        "access/grants.py:_fixed",
+        "FIXED_PARAM_AMBIGUOUS",
         (f"{_PARAMETERS}::test_two_scopes_for_one_pipe_never_add_up",),
     ),
-    Defence(
+    _check(
         "scope before existence",
-        "access/grants.py",
-        '    if not may_read_pipe(security, pipe):\n        raise _missing(security, "PIPES:READ", pipe)\n    if not exists:',
-        '    if exists and not may_read_pipe(security, pipe):\n        raise _missing(security, "PIPES:READ", pipe)\n    if not exists:',
+        "access/grants.py:read_pipe",
+        "may_read_pipe",
         (f"{_PARAMETERS}::test_pipes_of_the_token_only",),
+        new="exists and not may_read_pipe(security, pipe)",
     ),
-    Defence(
+    _body(
         "scope of a pipe",
-        "access/grants.py",
-        '    return _reads_all(security) or bool(security.scopes_for("PIPES:READ", pipe))',
-        "    return True",
+        "access/grants.py:may_read_pipe",
+        "return True",
         (f"{_PARAMETERS}::test_pipes_of_the_token_only", _CONTROL),
     ),
-    Defence(
+    _body(
         "context key missing",
-        "access/policy.py",
-        "    if value.key not in context:\n        raise MissingContextKey(value.key)\n    given = context[value.key]",
-        '    given = context.get(value.key, "a")',
+        "access/policy.py:_given",
+        "return context.get(key, 'a')",
         (f"{_PARAMETERS}::test_a_token_without_the_key_is_refused",),
     ),
-    Defence(
+    _operand(
         "empty context value",
-        "access/claims.py",
-        '    if not values or any(value == "" for value in values):',
-        "    if not values:",
+        "access/claims.py:_read_context_value",
+        "value",
         ("tests/access/test_claims.py",),
     ),
-    Defence(
+    _check(
         "types of context values",
-        "access/values.py",
-        '    if isinstance(given, bool) or given == "" or (type in ("String", *DATES) and not isinstance(given, str)):',
-        "    if False:",
+        "access/values.py:typed",
+        "String",
         (f"{_PARAMETERS}::test_hostile_context_values", "tests/access/test_policy.py"),
     ),
-    Defence(
+    _entry(
         "quotes are escaped",
-        "sql/literals.py",
-        '    "\'": "\\\\\'",\n',
-        '    "\'": "\'",\n',
+        "sql/literals.py:_ESCAPES",
+        "'",
         ("tests/sql/test_literals.py",),
+        new="\"'\"",
     ),
-    Defence(
+    _entry(
         "backslashes are escaped",
-        "sql/literals.py",
-        '    "\\\\": "\\\\\\\\",\n',
-        '    "\\\\": "\\\\",\n',
+        "sql/literals.py:_ESCAPES",
+        "\\",
         ("tests/sql/test_literals.py",),
+        new='"\\\\"',
     ),
-    Defence(
+    _check(
         "tenants append with fixed values",
-        "deploy/append_check.py",
-        "    if missing or not fixed:",
-        "    if False:",
+        "deploy/append_check.py:_check_own",
+        "FIXED_VALUES_MISSING",
         ("tests/api/test_routes.py::test_a_tenant_appends_to_a_policed_table_only_with_fixed_values",),
-        together_with=("appends follow lineage",),  # a view fills a policed table from that one
+        together_with=("appends follow lineage",),
     ),
-    Defence(
+    _loop(
         "appends follow lineage",
-        "deploy/append_check.py",
-        "        for need in (await self.needs(snapshot)).get(table.name, ()):",
-        "        for need in ():",
+        "deploy/append_check.py:AppendCheck.check",
+        "needs",
         (f"{_WRITTEN}::test_k20_the_columns_that_a_view_makes_a_policys_column_of_are_fixed",),
     ),
-    Defence(
+    _call(
         "a JWT's idempotency keys are its own",
-        "api/events.py",
-        'else f"{sender}:{digest(token).hex()}"',
-        "else sender",
+        "api/events.py:_sender",
+        "hex",
         (f"{_WRITTEN}::test_k27_g07_jwts_of_one_name_do_not_share_idempotency_keys",),
+        new="''",
     ),
-    Defence(
+    _operand(
         "environments differ by more than case",
-        "catalog/state.py",
-        "if name.lower() == row.name.lower()), None)",
-        "if name == row.name), None)",
+        "catalog/state.py:State.add_environment.free",
+        "lower",
         (f"{_WRITTEN}::test_k27_environments_whose_names_differ_by_case_only",),
+        new="name == row.name",
     ),
-    Defence(
+    _check(
         "what no token can fix is refused",
-        "deploy/append_check.py",
-        "    if need.why:\n        raise Forbidden(",
-        "    if False:\n        raise Forbidden(",
+        "deploy/append_check.py:_check_need",
+        "APPEND_NOT_CONFINED",
         (f"{_WRITTEN}::test_k21_what_no_token_can_fix_is_not_appended_to",),
     ),
-    Defence(
+    _check(
         "a column of other rows is no tenant's",
-        "sql/origins.py",
-        '                if not ordinary or name not in self.deterministic | {_ROWS_OF_ITS_ARGUMENT}:',
-        "                if False:",
+        "sql/origins.py:_Walk.expression",
+        "_ROWS_OF_ITS_ARGUMENT",
         (f"{_WRITTEN}::test_k21_what_no_token_can_fix_is_not_appended_to",),
     ),
-    Defence(
+    _check(
         "copies hand on what was appended",
-        "deploy/fillers.py",
-        "    return node.node.target_datasource if node.node.type is NodeType.COPY else \"\"",
-        "    return \"\"",
+        "deploy/fillers.py:_target",
+        "COPY",
         (f"{_WRITTEN}::test_k23_a_copy_hands_on_what_was_appended",),
     ),
-    Defence(
+    _call(
         "every text of a copy counts",
-        "deploy/fillers.py",
-        "        texts = _texts(snapshot, pipe, node)\n",
-        "        texts = None if computes_names(snapshot, pipe, node) else [snapshot]\n",
+        "deploy/fillers.py:_origins",
+        "_texts",
         (f"{_WRITTEN}::test_k28_every_text_that_a_copy_may_have_counts",),
+        new="None if computes_names(_1, _2, _3) else [_1]",
     ),
-    Defence(
+    _body(
         "a copy that computes its text is refused",
-        "templates/variants.py",
-        '            if word != "if":\n                raise _NotClear\n',
-        '            if word != "if":\n                self.at += 1\n                continue\n',
+        "templates/variants.py:_Choices.other_directive",
+        "self.at += 1",
         (f"{_WRITTEN}::test_k28_a_copy_that_computes_its_text_lets_no_jwt_append",),
     ),
-    Defence(
+    _statement(
         "a quarantine's rows were not parsed",
-        "deploy/append_needs.py",
-        "        self.follow(name + _QUARANTINE, dict.fromkeys(columns, bad), False, ())\n",
-        "",
+        "deploy/append_needs.py:_Graph.needs",
+        "dict.fromkeys",
         (f"{_WRITTEN}::test_k22_a_view_of_the_quarantine",),
     ),
-    Defence(
+    _operand(
         "a joined table may say whose a row is",
-        "deploy/append_needs.py",
-        "        if not here and beside:",
-        "        if beside:",
+        "deploy/append_needs.py:_Graph.made",
+        "here",
         (f"{_WRITTEN}::test_k23_a_table_that_is_joined_for_the_tenants_name",),
     ),
     # --- templates/
-    Defence(
+    _body(
         "template functions by list",
-        "templates/expressions.py",
-        '        raise self.fail(f"Invalid function name: {name}", self',
-        '        return nodes.Call(nodes.Name(name, "load"), [], [], None, None)\n        raise self.fail("", self',
+        "templates/expressions.py:_Translator.unknown_function",
+        "return nodes.Call(nodes.Name(name, 'load'), [], [], None, None)",
         ("tests/templates/test_dialect.py",),
     ),
-    Defence(
+    _statement(
         "no expression in quotes",
-        "templates/template.py",
-        "        _check_places(parts)\n",
-        "",
+        "templates/template.py:Template.compile",
+        "_check_places",
         (f"{_TEMPLATES}::test_a_template_that_would_go_too_far_does_not_deploy",),
     ),
-    Defence(
+    _check(
         "a secret's name is the author's",
-        "templates/expressions.py",
-        "            if not isinstance(secret, str):",
-        "            if False:",
+        "templates/expressions.py:_Translator.function",
+        "secret",
         (f"{_TEMPLATES}::test_a_template_that_would_go_too_far_does_not_deploy",),
     ),
-    Defence(
+    _check(
         "a table is the author's",
-        "catalog/build.py",
-        "                if found[1] in chosen:",
-        "                if False:",
+        "catalog/build.py:_tables_by_request",
+        "chosen",
         (f"{_TEMPLATES}::test_a_template_that_would_go_too_far_does_not_deploy",),
     ),
-    Defence(
+    _call(
         "values are bound",
-        "templates/runtime.py",
-        "    text = state.binder.bind(value, key)\n",
-        "    text = f\"'{value}'\"\n",
+        "templates/runtime.py:emit",
+        "bind",
         ("tests/templates/test_dialect.py::test_a_value_is_never_rendered_again",),
+        new="f\"'{_1}'\"",
     ),
-    Defence(
+    _value(
         "numbers in digits",
-        "templates/types.py",
-        '_INTEGER = re.compile(r"[+-]?[0-9]{1,80}\\Z")',
-        '_INTEGER = re.compile(r"\\s*[+-]?[\\w]{1,80}\\s*\\Z")',
+        "templates/types.py:_INTEGER",
+        "re.compile('\\\\s*[+-]?[\\\\w]{1,80}\\\\s*\\\\Z')",
         (f"{_TEMPLATES}::test_what_is_no_number_is_refused",),
     ),
-    Defence(
+    _check(
         "numbers in their range",
-        "templates/types.py",
-        "        if not low <= number <= high:",
-        "        if False:",
+        "templates/types.py:_sized.parse",
+        "number",
         (f"{_TEMPLATES}::test_what_is_no_number_is_refused",),
     ),
-    Defence(
+    _call(
         "column names are quoted",
-        "templates/functions.py",
-        "    return Sql(quote(text))",
-        "    return Sql(text)",
+        "templates/functions.py:_name",
+        "quote",
         (f"{_TEMPLATES}::test_a_column_to_sort_by_is_a_name",),
+        new="_1",
     ),
     # --- catalog/build.py, deploy/: what does not deploy
-    Defence(
+    _loop(
         "merging engines keep tenants apart",
-        "catalog/build.py",
-        "        for column in sorted(policy.columns - key)",
-        "        for column in ()",
+        "catalog/build.py:_merged_away",
+        "columns",
         ("tests/deploy/test_deploy.py",),
     ),
-    Defence(
+    _statement(
         "a definition's tree",
-        "tables/ddl_check.py",
-        "    _check_tree(tree)\n    return statement",
-        "    return statement",
+        "tables/ddl_check.py:checked",
+        "_check_tree",
         ("tests/attacks/test_ddl.py",),
     ),
-    Defence(
+    _statement(
         "a definition's tokens",
-        "tables/ddl_check.py",
-        "    _check_tokens(statement)\n",
-        "",
+        "tables/ddl_check.py:checked",
+        "_check_tokens",
         ("tests/attacks/test_ddl.py",),
     ),
     # --- api/: what a request may be, what it may see
-    Defence(
+    _check(
         "length of a URL",
-        "api/app.py",
-        "        if url_bytes > MAX_URL_BYTES:",
-        "        if False:",
+        "api/app.py:RequestFrame.__call__",
+        "MAX_URL_BYTES",
         (f"{_PARAMETERS}::test_too_many_and_too_long",),
     ),
-    Defence(
+    _check(
         "size of a body",
-        "api/requests.py",
-        "        if size > limit:\n            raise refusal",
-        "        if False:\n            raise refusal",
+        "api/requests.py:bounded.receive",
+        "limit",
         ("tests/api/test_bodies.py::test_a_multipart_body_is_bounded_as_a_whole",),
     ),
-    Defence(
+    _check(
         "two tokens",
-        "access/authenticate.py",
-        "    if len(tokens) > 1:",
-        "    if False:",
+        "access/authenticate.py:one_token",
+        "TOKEN_AMBIGUOUS",
         ("tests/access/test_authenticate.py", "tests/attacks/test_tokens.py"),
     ),
-    Defence(
+    _check(
         "two Authorization headers",
-        "access/authenticate.py",
-        "    if len(headers) > 1:",
-        "    if False:",
+        "access/authenticate.py:bearer_tokens",
+        "TOKEN_AMBIGUOUS",
         ("tests/access/test_authenticate.py", "tests/attacks/test_tokens.py"),
     ),
     # --- access/: what is a token (attacks A)
-    Defence(
+    _check(
         "header fields of a JWT",
-        "access/jwt.py",
-        '    if not header.keys() <= _HEADER_FIELDS or not isinstance(typ, str) or typ.upper() != "JWT":',
-        "    if False:",
+        "access/jwt.py:verify",
+        "typ.upper",
         ("tests/access/test_jwt.py",),
     ),
-    Defence(
+    _operand(
         "header fields of a signed JWT",
-        "access/jwt.py",
-        " or not header.keys() <= _SIGNED_HEADER_FIELDS:",
-        ":",
+        "access/jwt.py:signed_header",
+        "header.keys",
         (f"{_TOKENS}::test_refused",),
     ),
-    Defence(
+    _check(
         "one text for one token",
-        "access/jwt.py",
-        '    if base64.urlsafe_b64encode(data).rstrip(b"=").decode() != text:',
-        "    if False:",
+        "access/jwt.py:_decoded",
+        "rstrip",
         ("tests/access/test_jwt.py::test_a21_no_segment_has_a_second_text",),
     ),
-    Defence(
+    _body(
         "an unknown kid is no key",
-        "access/jwks.py",
-        "return self.keys.get((kid, algorithm)) if kid else None",
+        "access/jwks.py:KeySet.find",
         "return self.keys.get((kid, algorithm), next(iter(self.keys.values()), None))",
         ("tests/access/test_jwks.py", f"{_TOKENS}::test_refused"),
     ),
-    Defence(
+    _check(
         "no private key is taken",
-        "access/jwks.py",
-        "    if _PRIVATE & item.keys():",
-        "    if False:",
+        "access/jwks.py:_read_key",
+        "item.keys",
         ("tests/access/test_jwks.py",),
     ),
-    Defence(
+    _operand(
         "size of an RSA key",
-        "access/jwks.py",
-        '    if kind[0] == "RSA" and not',
-        "    if False and not",
+        "access/jwks.py:_read_key",
+        "RSA",
         ("tests/access/test_jwks.py",),
+        new="False",
     ),
-    Defence(
+    _check(
         "where keys are fetched",
-        "access/jwks.py",
-        '    if parts.scheme != "https" and not',
-        "    if False and not",
+        "access/jwks.py:check_url",
+        "scheme",
         ("tests/access/test_jwks.py",),
     ),
-    Defence(
+    _statement(
         "audience of a provider's token",
-        "access/keyring.py",
-        '            found = tuple(one for one in found if accepts_audience(one.issuer, claims.get("aud")))\n',
-        "",
+        "access/keyring.py:Keyring.issuers_for",
+        "accepts_audience",
         ("tests/access/test_issuers.py",),
     ),
-    Defence(
+    _check(
         "a token for two registrations is for none",
-        "access/keyring.py",
-        "            return found if len(found) == 1 else ()",
-        "            return found",
+        "access/keyring.py:Keyring.issuers_for",
+        "found",
         (f"{_TOKENS}::test_a15_another_workspace_cannot_register_the_same_tokens",),
+        new="True",
     ),
-    Defence(
+    _check(
         "registrations that can be told apart",
-        "access/issuers.py",
-        '        if audiences and (not issuer.audience or "" in audiences or issuer.audience in audiences):',
-        "        if False:",
+        "access/issuers.py:check_unambiguous",
+        "KEY_CONFLICT",
         ("tests/access/test_issuers.py",),
     ),
-    Defence(
+    _call(
         "a provider's token says no scopes",
-        "access/jwt.py",
-        "translated(issuer, claims) if issuer.is_provider else meaning",
-        "meaning",
+        "access/jwt.py:_verify_signed",
+        "translated",
         ("tests/access/test_issuers.py",),
+        new="meaning",
     ),
-    Defence(
+    _check(
         "a provider's token of another workspace",
-        "access/jwt.py",
-        '    if claims.get("workspace_id", id if issuer.is_provider else None) != id:',
-        "    if False:",
+        "access/jwt.py:_verify_signed",
+        "claims.get",
         ("tests/access/test_issuers.py",),
     ),
-    Defence(
+    _check(
         "a mapped claim has a value",
-        "access/issuers.py",
-        '    if value is _ABSENT or value is None or value == "" or value == [] or value == {}:',
-        "    if value is _ABSENT:",
+        "access/issuers.py:_claim",
+        "_ABSENT",
         ("tests/access/test_issuers.py",),
+        new="value is _ABSENT",
     ),
-    Defence(
+    _check(
         "keys that are too old, remembered",
-        "access/jwt.py",
-        "        if now >= self.keys_until:",
-        "        if False:",
+        "access/jwt.py:Verified.check_time",
+        "keys_until",
         ("tests/access/test_issuers.py::test_keys_that_are_too_old_count_for_nothing",),
     ),
-    Defence(
+    _check(
         "memory of one keyring",
-        "access/authenticate.py",
-        "        if keyring is not self._keyring:",
-        "        if self._keyring is None:",
+        "access/authenticate.py:Authenticator.check",
+        "self._keyring",
         ("tests/access/test_authenticate.py", "tests/access/test_issuers.py"),
+        new="self._keyring is None",
     ),
-    Defence(
+    _entry(
         "redirects of a key server",
-        "access/fetch.py",
-        "allow_redirects=False",
-        "allow_redirects=True",
+        "access/fetch.py:fetch_json",
+        "allow_redirects",
         ("tests/access/test_fetch.py",),
+        new="True",
     ),
-    Defence(
+    _check(
         "size of a key set",
-        "access/fetch.py",
-        "                if len(body) > MAX_BYTES:",
-        "                if False:",
+        "access/fetch.py:fetch_json",
+        "MAX_BYTES",
         ("tests/access/test_fetch.py",),
     ),
-    Defence(
+    _operand(
         "how often a key server is asked",
-        "access/fetch.py",
-        "if task is None and not 0 <= now - self._tried.get(url, -UNKNOWN_KEY_SECONDS) < UNKNOWN_KEY_SECONDS:",
-        "if task is None:",
+        "access/fetch.py:FetchedKeys.learn",
+        "self._tried.get",
         ("tests/access/test_fetch.py",),
     ),
-    Defence(
+    _entry(
         "patience with a key server",
-        "access/fetch.py",
-        "timeout=self._patience",
-        "timeout=None",
+        "access/fetch.py:FetchedKeys.learn",
+        "timeout",
         ("tests/access/test_fetch.py",),
+        new="None",
     ),
-    Defence(
+    _call(
         "only registered key servers",
-        "access/fetch.py",
-        "        for url in self._watched.intersection(urls):",
-        "        for url in urls:",
+        "access/fetch.py:FetchedKeys.learn",
+        "intersection",
         ("tests/access/test_fetch.py",),
+        new="_1",
     ),
-    Defence(
+    _operand(
         "an empty environment is none",
-        "access/claims.py",
-        "    if not isinstance(value, str) or len(value) > MAX_ENVIRONMENT or not is_resource_name(value):",
-        "    if not isinstance(value, str):",
+        "access/claims.py:read_environment",
+        "MAX_ENVIRONMENT is_resource_name",
         (f"{_TOKENS}::test_refused",),
     ),
-    Defence(
+    _check(
         "an admin's token is an admin's to make",
-        "api/tokens.py",
-        "    if not security.manages_workspace and _makes_an_admin(scopes):",
-        "    if False:",
+        "api/tokens.py:_check_scopes",
+        "ADMIN_REQUIRED",
         ("tests/api/test_tokens.py::test_who_may_manage_tokens_cannot_become_an_admin",),
     ),
-    Defence(
+    _operand(
         "an admin's token is an admin's to see",
-        "api/tokens.py",
-        "    return manages and not _makes_an_admin(scopes)",
-        "    return manages",
+        "api/tokens.py:_may_manage",
+        "_makes_an_admin",
         ("tests/api/test_tokens.py::test_who_may_manage_tokens_cannot_become_an_admin",),
     ),
-    Defence(
+    _check(
         "a fixed value that fits its column",
-        "ingest/field.py",
-        '    if not settable or is_list != (inner.name == "Array"):',
-        "    if False:",
+        "ingest/field.py:fixed_field",
+        "settable is_list",
         ("tests/attacks/test_fixed_values.py::test_what_a_column_cannot_be_fixed_to_is_refused_and_stops_nobody",),
     ),
-    Defence(
+    _operand(
         "pipes that a token may list",
-        "api/pipes.py",
-        "        if grants.may_read_pipe(security, pipe.name)\n    ]",
-        "    ]",
+        "api/pipes.py:pipes",
+        "may_read_pipe",
         (f"{_OUTPUTS}::test_a_tenants_document_lists_what_it_may_call",),
     ),
-    Defence(
+    _operand(
         "pipes that a token may look at",
-        "api/pipes.py",
-        "    if found is None or not grants.may_read_pipe(security, name):",
-        "    if found is None:",
+        "api/pipes.py:pipe",
+        "may_read_pipe",
         (f"{_OUTPUTS}::test_a_tenants_document_lists_what_it_may_call",),
     ),
-    Defence(
+    _operand(
         "endpoints in a token's document",
-        "api/pipes.py",
-        "if p.endpoint is not None and grants.may_read_pipe(security, p.name)]",
-        "if p.endpoint is not None]",
+        "api/pipes.py:openapi",
+        "may_read_pipe",
         (f"{_OUTPUTS}::test_a_tenants_document_lists_what_it_may_call",),
     ),
-    Defence(
+    _check(
         "a tenant sees no SQL",
-        "api/pipes.py",
-        "    if security.is_tenant:\n        return tenant_pipe_object",
-        "    if False:\n        return tenant_pipe_object",
+        "api/pipes.py:_shown",
+        "is_tenant",
         (f"{_OUTPUTS}::test_no_route_shows_a_tenant_anything_of_another",),
     ),
-    Defence(
+    _check(
         "a tenant sees no counts of a table",
-        "api/datasources.py",
-        '        raise Forbidden(\n            "A JWT cannot list',
-        '        Forbidden(\n            "A JWT cannot list',
+        "api/datasources.py:datasources",
+        "is_tenant",
         (f"{_OUTPUTS}::test_a_tenants_document_lists_what_it_may_call",),
     ),
-    Defence(
+    _statement(
         "SQL is explained to admins",
-        "api/explain.py",
-        "    grants.require_admin(security)\n",
-        "",
+        "api/explain.py:explain",
+        "require_admin",
         ("tests/api/test_explain.py::test_nobody_else_sees_one", f"{_CONTROL}::test_a_token_opens_its_own_doors_only"),
     ),
-    Defence(
+    _statement(
         "deploys need their scope",
-        "api/deployments.py",
-        "    grants.deploy(security)\n",
-        "",
+        "api/deployments.py:_deploy",
+        "grants.deploy",
         (f"{_CONTROL}::test_a_token_opens_its_own_doors_only",),
     ),
-    Defence(
+    _check(
         "names of a deploy's files",
-        "api/deployments.py",
-        'if filename.startswith("/") or ".." in parts or "\\0" in filename:',
-        "if False:",
+        "api/deployments.py:_relative",
+        "BODY_INVALID",
         (f"{_CONTROL}::test_a_file_name_stays_in_the_project",),
     ),
-    Defence(
+    _check(
         "a file is sent once",
-        "api/deployments.py",
-        "            if file in found:",
-        "            if False:",
+        "api/deployments.py:_files",
+        "BODY_INVALID",
         (f"{_CONTROL}::test_one_file_has_one_text",),
     ),
-    Defence(
+    _check(
         "links out of a project",
-        "datafiles/layout.py",
-        "    if outside:",
-        "    if False:",
+        "datafiles/layout.py:_read",
+        "outside",
         ("tests/datafiles/test_project.py::test_a_link_out_of_the_project_is_refused_and_never_read",),
     ),
-    Defence(
+    _statement(
         "sniffing is off",
-        "api/app.py",
-        '                headers["X-Content-Type-Options"] = "nosniff"\n',
-        "",
+        "api/app.py:RequestFrame.__call__.framed",
+        "nosniff",
         (f"{_OUTPUTS}::test_a_cell_is_its_value_in_every_format",),
     ),
     # --- api/listen.py: where a request begins and ends
-    Defence(
+    _check(
         "an upgrade is no end of a request",
-        "api/listen.py",
-        "        if self.parser.should_upgrade():\n",
-        "        if False:\n",
+        "api/listen.py:_BoundedProtocol.on_headers_complete",
+        "should_upgrade",
         (f"{_HTTP}::test_an_upgrade_does_not_end_the_request_before_its_body",),
     ),
-    Defence(
+    _check(
         "a trailer is no header",
-        "api/listen.py",
-        "        if not self._in_head:\n            return",
-        "        if False:\n            return",
+        "api/listen.py:_BoundedProtocol.on_header",
+        "_in_head",
         (f"{_HTTP}::test_a_trailer_is_no_header",),
     ),
-    Defence(
+    _check(
         "number of headers",
-        "api/listen.py",
-        "        if len(self.headers) >= _MAX_HEADERS:",
-        "        if False:",
+        "api/listen.py:_BoundedProtocol.on_header",
+        "_MAX_HEADERS",
         (f"{_HTTP}::test_a_request_that_two_programs_could_read_differently_is_refused",),
     ),
-    Defence(
+    _check(
         "size of the headers",
-        "api/listen.py",
-        "if self._in_head and self._head_bytes > _MAX_HEAD_BYTES and",
-        "if False and",
+        "api/listen.py:_BoundedProtocol._take",
+        "_MAX_HEAD_BYTES",
         (f"{_HTTP}::test_a_request_that_two_programs_could_read_differently_is_refused",),
     ),
-    Defence(
+    _check(
         "one Host",
-        "api/listen.py",
-        ' or hosts > 1 or (version == "1.1" and not hosts):',
-        ":",
+        "api/listen.py:_BoundedProtocol._check_head",
+        "hosts",
         (f"{_HTTP}::test_a_request_that_two_programs_could_read_differently_is_refused",),
+        new="version not in ('1.0', '1.1')",
     ),
-    Defence(
+    _operand(
         "no HTTP/0.9",
-        "api/listen.py",
-        'if version not in ("1.0", "1.1") or',
-        "if",
+        "api/listen.py:_BoundedProtocol._check_head",
+        "1.0",
         (f"{_HTTP}::test_a_request_that_two_programs_could_read_differently_is_refused",),
     ),
-    Defence(
+    _check(
         "one Transfer-Encoding",
-        "api/listen.py",
-        '        if codings not in ([], [b"chunked"]):',
-        "        if False:",
+        "api/listen.py:_BoundedProtocol._check_head",
+        "codings",
         (f"{_HTTP}::test_a_request_that_two_programs_could_read_differently_is_refused",),
     ),
-    Defence(
+    _statement(
         "time for the headers and the body",
-        "api/listen.py",
-        "                self._give_up()\n",
-        "                pass\n",
+        "api/listen.py:_BoundedProtocol._look",
+        "_give_up",
         ("tests/api/test_listen.py::test_a_client_that_owes_its_request_is_not_waited_for",),
     ),
-    Defence(
+    _body(
         "one pipelined request at a time",
-        "api/listen.py",
-        "        return not answered or bool(self.pipeline) or self.flow.write_paused",
-        "        return False",
+        "api/listen.py:_BoundedProtocol._is_busy",
+        "return False",
         ("tests/api/test_listen.py::test_pipelined_requests_are_answered_one_after_the_other", f"{_MEMORY}"),
     ),
-    Defence(
+    _check(
         "pipelined bytes are bounded in all",
-        "api/listen.py",
-        "        if _BoundedProtocol.held_bytes + len(data) > _MAX_HELD_BYTES:",
-        "        if False:",
+        "api/listen.py:_BoundedProtocol._hold",
+        "_MAX_HELD_BYTES",
         ("tests/api/test_listen.py::test_what_is_pipelined_is_bounded_in_all",),
     ),
-    Defence(
+    _statement(
         "who takes nothing of an answer is cut off",
-        "api/listen.py",
-        "            self.transport.abort()",
-        "            pass",
+        "api/listen.py:_BoundedProtocol.cut_if_unread",
+        "abort",
         ("tests/api/test_listen.py::test_who_takes_nothing_of_an_answer_is_cut_off",),
     ),
-    Defence(
+    _statement(
         "no body is asked for that nobody reads",
-        "api/listen.py",
-        "            self.cycle.waiting_for_100_continue = False",
-        "            pass",
+        "api/listen.py:_BoundedProtocol.on_headers_complete",
+        "waiting_for_100_continue",
         (f"{_HTTP}::test_a_read_does_not_ask_for_a_body",),
     ),
-    Defence(
+    _call(
         "the length of events is looked at first",
-        "api/events.py",
-        "    stream = bounded(request, limit).stream()",
-        "    stream = request.stream()",
+        "api/events.py:events",
+        "bounded",
         (f"{_HTTP}::test_nobody_is_told_to_send_a_body_that_will_be_refused",),
+        new="_1",
     ),
-    Defence(
+    _check(
         "memory of answers that wait is bounded",
-        "query/held.py",
-        "        if self.in_memory + size > self._memory:",
-        "        if False:",
+        "query/held.py:Store.reserve_memory",
+        "in_memory",
         (f"{_MEMORY}::test_answers_under_a_policy_that_nobody_reads", "tests/query/test_held.py"),
     ),
-    Defence(
+    _check(
         "files of answers that wait are bounded for one token",
-        "query/held.py",
-        "        if self.in_files.get(name, 0) + size > self._files_of_one:",
-        "        if False:",
+        "query/held.py:Store.reserve_file",
+        "TOO_MUCH_AT_ONCE",
         ("tests/query/test_held.py",),
     ),
-    Defence(
+    _check(
         "files of answers that wait are bounded in all",
-        "query/held.py",
-        "        if sum(self.in_files.values()) + size > self._files:",
-        "        if False:",
+        "query/held.py:Store.reserve_file",
+        "sum",
         ("tests/query/test_held.py",),
     ),
-    Defence(
+    _statement(
         "an answer is counted until its last byte",
-        "query/read.py",
-        "async with self._unread.held(read.security), running() as chunks:",
-        "async with running() as chunks:",
+        "query/read.py:Reader.open",
+        "held",
         ("tests/query/test_held.py",),
     ),
-    Defence(
+    _entry(
         "no trust in what a proxy says",
-        "api/listen.py",
-        "                proxy_headers=False,\n",
-        "                proxy_headers=True,\n",
+        "api/listen.py:Listener.__init__",
+        "proxy_headers",
         (f"{_HTTP}::test_the_address_of_a_request_changes_nothing",),
+        new="True",
     ),
     # --- demo: the look inside of `pipit serve --demo`
-    Defence(
+    _operand(
         "demo: not through a proxy",
-        "demo/guard.py",
-        ' or not (host == "localhost" or _is_loopback(host)) or not straight:',
-        ' or not (host == "localhost" or _is_loopback(host)):',
+        "demo/guard.py:check_local",
+        "straight",
         (f"{_DEMO}::test_i14_another_site_is_refused_even_with_the_admin_token",),
     ),
-    Defence(
+    _check(
         "an error does not quote a secret",
-        "query/disclosure.py",
-        "        if not holds_secret(params):\n",
-        "        if True:\n",
+        "query/disclosure.py:no_secret_quoted",
+        "holds_secret",
         (f"{_SECRETS}::test_an_error_does_not_quote_a_secret",),
+        new="True",
     ),
-    Defence(
+    _statement(
         "a job's error does not quote a secret",
-        "query/read.py",
-        "with self._observed(read) as counts, no_secret_quoted(plan.params):",
-        "with self._observed(read) as counts:",
+        "query/read.py:Reader.write",
+        "no_secret_quoted",
         (f"{_SECRETS}::test_a_jobs_error_does_not_quote_a_secret",),
     ),
-    Defence(
+    _statement(
         "what a job reads is for who may run jobs",
-        "query/queries.py",
-        "        grants.run_jobs(by.security)\n",
-        "",
+        "query/queries.py:NodeQuery.compose",
+        "run_jobs",
         ("tests/query/test_planner.py::test_a_tenant_reads_nothing_as_a_job",),
     ),
-    Defence(
+    _call(
         "a job's condition narrows",
-        "query/secure.py",
-        "    return {**filters, **conditions, **both}",
-        "    return {**filters, **conditions}",
+        "query/secure.py:narrowed",
+        "combine",
         ("tests/query/test_planner.py::test_a_condition_of_a_job_never_widens_a_filter",),
+        new="text",
     ),
-    Defence(
+    _entry(
         "filters of what a job reads",
-        "query/read.py",
-        "                    settings={**plan.settings, **into.settings},\n",
-        "                    settings={k: v for k, v in {**plan.settings, **into.settings}.items() if k[:4] != 'addi'},\n",
+        "query/read.py:Reader.write",
+        "settings",
         ("tests/jobs/test_one_way_to_read.py::test_a_job_reads_through_the_place_where_filters_are_applied",),
+        new="{**plan.settings, **into.settings, 'additional_table_filters': '{}'}",
     ),
-    Defence(
+    _statement(
         "an open data directory is closed",
-        "cli/instance.py",
-        "        path.chmod(stat.S_IMODE(found.st_mode) & 0o700)",
-        "        pass",
+        "cli/instance.py:_close",
+        "chmod",
         (f"{_SECRETS}::test_a_folder_is_closed_when_it_is_held",),
     ),
-    Defence(
+    _statement(
         "the server's files are its owner's",
-        "cli/instance.py",
-        "    os.umask(0o077)",
-        "    pass",
+        "cli/instance.py:hold",
+        "umask",
         (f"{_SECRETS}::test_a_data_directory_that_is_open_is_closed",),
     ),
-    Defence(
+    _statement(
         "the engine's files are its owner's",
-        "engine/embedded/child.py",
-        "    os.umask(0o077)",
-        "    pass",
+        "engine/embedded/child.py:main",
+        "umask",
         (f"{_SECRETS}::test_the_engine_closes_its_files_itself",),
     ),
-    Defence(
+    _statement(
         "a part of an admin token is no token",
-        "cli/instance.py",
-        "        _check_whole(path, text)\n",
-        "",
+        "cli/instance.py:server_token",
+        "_check_whole",
         (f"{_SECRETS}::test_a_part_of_an_admin_token_is_no_token",),
     ),
-    Defence(
+    _call(
         "secrets are encrypted at rest",
-        "catalog/state.py",
-        "        text, key_id = self._seals.seal(row[column], _place(table, row))",
-        '        text, key_id = row[column], ""',
+        "catalog/state.py:State._sealed",
+        "seal",
         (f"{_SECRETS}::test_secrets_are_encrypted_at_rest",),
+        new="(_1, '')",
     ),
-    Defence(
+    _check(
         "what was kept plainly is encrypted",
-        "catalog/state.py",
-        "            if stale[table]:\n",
-        "            if False:\n",
+        "catalog/state.py:State.prepare",
+        "stale",
         (f"{_SECRETS}::test_what_was_kept_plainly_is_encrypted_at_the_start",),
     ),
-    Defence(
+    _body(
         "an encrypted secret is its row's",
-        "catalog/state.py",
-        '    return [table, *(str(row[key]) for key in _KEYS[table].split(", "))]',
-        '    return [table, ""]',
+        "catalog/state.py:_place",
+        "return [table, '']",
         ("tests/catalog/test_sealing.py::test_rows_that_are_exchanged_are_no_secrets",),
     ),
-    Defence(
+    _entry(
         "the engine's process gets no key",
-        "engine/embedded/supervisor.py",
-        'env={name: value for name, value in os.environ.items() if not name.startswith("PIPIT_")},',
-        "env=dict(os.environ),",
+        "engine/embedded/supervisor.py:Supervisor._start_child",
+        "env",
         (f"{_SECRETS}::test_secrets_are_encrypted_at_rest",),
+        new="dict(os.environ)",
     ),
-    Defence(
+    _check(
         "demo: loopback only",
-        "demo/page.py",
-        '*([Route("/demo/inspect", inspect, methods=["POST"])] if looks_inside else []),',
-        'Route("/demo/inspect", inspect, methods=["POST"]),',
+        "demo/page.py:demo_routes",
+        "looks_inside",
         (f"{_DEMO}::test_j05_it_is_not_there_without_the_flag_or_on_another_address",),
+        new="True",
     ),
-    Defence(
+    _statement(
         "demo: admin only",
-        "demo/inspect.py",
-        "    grants.require_admin(security)",
-        "    pass",
+        "demo/inspect.py:inspect",
+        "require_admin",
         (f"{_DEMO}::test_j07_nobody_but_the_admin",),
     ),
-    Defence(
+    _check(
         "demo: Host",
-        "demo/guard.py",
-        'if not (host and (host in ("localhost", name) or _is_address(host))):',
-        "if False:",
+        "demo/guard.py:check_site",
+        "_is_address",
         ("tests/demo/test_page.py::test_a_name_that_points_here_gets_no_tokens",),
     ),
-    Defence(
+    _operand(
         "demo: Origin",
-        "demo/guard.py",
-        "any(origin != own for origin in origins)",
-        "False",
+        "demo/guard.py:check_site",
+        "origins",
         (f"{_DEMO}::test_i14_another_site_is_refused_even_with_the_admin_token",),
+        new="False",
     ),
-    Defence(
+    _check(
         "demo: this machine only",
-        "demo/guard.py",
-        "    if not local or not (host",
-        "    if False and not (host",
+        "demo/guard.py:check_local",
+        "local",
         (f"{_DEMO}::test_j07_another_machine_is_refused",),
+        new="not straight",
     ),
     # --- query/cache.py, query/log.py: what is kept of reads
-    Defence(
+    _entry(
         "cache key: workspace",
-        "query/cache.py",
-        "        workspace.id,\n",
-        "",
+        "query/cache.py:key_of",
+        "id",
         (f"{_KEY}::test_whatever_reaches_the_engine_is_in_the_key",),
     ),
-    Defence(
+    _entry(
         "cache key: environment",
-        "query/cache.py",
-        "        workspace.place,\n",
-        "",
+        "query/cache.py:key_of",
+        "place",
         (f"{_KEY}::test_whatever_reaches_the_engine_is_in_the_key",),
     ),
-    Defence(
+    _entry(
         "cache key: database",
-        "query/cache.py",
-        "        workspace.database,\n",
-        "",
+        "query/cache.py:key_of",
+        "database",
         (f"{_KEY}::test_whatever_reaches_the_engine_is_in_the_key",),
     ),
-    Defence(
+    _entry(
         "cache key: deployment",
-        "query/cache.py",
-        "        snapshot.deployment,\n",
-        "",
+        "query/cache.py:key_of",
+        "deployment",
         (f"{_KEY}::test_whatever_reaches_the_engine_is_in_the_key",),
     ),
-    Defence(
+    _entry(
         "cache key: statement",
-        "query/cache.py",
-        "        plan.composed.sql,\n",
-        "",
+        "query/cache.py:key_of",
+        "sql",
         (
             f"{_KEY}::test_whatever_reaches_the_engine_is_in_the_key",
             f"{_CACHE}::test_f05_a_request_changes_no_other_requests_template",
         ),
     ),
-    Defence(
+    _entry(
         "cache key: bound values",
-        "query/cache.py",
-        "        sorted(bind(plan.params).items()),\n",
-        "",
+        "query/cache.py:key_of",
+        "bind",
         (
             f"{_KEY}::test_whatever_reaches_the_engine_is_in_the_key",
             f"{_KEY}::test_a_new_secret_keeps_no_old_answer",
         ),
     ),
-    Defence(
+    _entry(
         "cache key: filters",
-        "query/cache.py",
-        "        sorted(plan.filters.items()),\n",
-        "",
+        "query/cache.py:key_of",
+        "plan.filters.items",
         (f"{_KEY}::test_whatever_reaches_the_engine_is_in_the_key",),
     ),
-    Defence(
+    _entry(
         "cache key: settings",
-        "query/cache.py",
-        "        sorted((name, str(value)) for name, value in plan.settings.items()),\n",
-        "",
+        "query/cache.py:key_of",
+        "plan.settings.items",
         (f"{_KEY}::test_whatever_reaches_the_engine_is_in_the_key",),
     ),
-    Defence(
+    _entry(
         "cache key: format",
-        "query/cache.py",
-        "        plan.format.name,\n",
-        "",
+        "query/cache.py:key_of",
+        "format",
         (
             f"{_KEY}::test_whatever_reaches_the_engine_is_in_the_key",
             f"{_KEY}::test_an_endpoint_with_a_ttl_answers_as_it_did",
         ),
     ),
-    Defence(
+    _entry(
         "cache key: whose it is",
-        "query/cache.py",
-        "        _reader(plan.read.security, pipe),\n",
-        "",
+        "query/cache.py:key_of",
+        "_reader",
         (
             f"{_KEY}::test_whatever_reaches_the_engine_is_in_the_key",
             f"{_CACHE}::test_e10_no_tenant_can_tell_what_another_asked",
         ),
     ),
-    Defence(
+    _check(
         "cache key: a token without claims",
-        "query/cache.py",
-        'name = "" if context or filters or any(fixed) else security.name',
-        'name = ""',
+        "query/cache.py:_reader",
+        "context",
         (
             f"{_KEY}::test_whatever_reaches_the_engine_is_in_the_key",
             f"{_CACHE}::test_e10_no_tenant_can_tell_what_another_asked",
         ),
+        new="True",
     ),
-    Defence(
+    _value(
         "cache: errors about the leader",
-        "query/cache.py",
-        "_OF_THE_STATEMENT = (SqlError, QueryTimeout, TooLarge)",
-        "_OF_THE_STATEMENT = (PipitError,)",
+        "query/cache.py:_OF_THE_STATEMENT",
+        "(PipitError,)",
         (f"{_KEY}::test_an_error_about_the_leader_is_the_leaders_alone",),
     ),
-    Defence(
+    _check(
         "cache: one answer's size",
-        "query/cache.py",
-        "                    if size > self._max_answer:",
-        "                    if False:",
+        "query/cache.py:Cache._lead",
+        "_max_answer",
         (f"{_KEY}::test_a_larger_answer_passes_through_whole_and_is_not_kept",),
     ),
-    Defence(
+    _entry(
         "engine's own caches off",
-        "query/limits.py",
-        'answer or time (attacks E13, F11).\n    "use_query_cache": 0,\n    "use_query_condition_cache": 0,\n',
-        "answer or time (attacks E13, F11).\n",
+        "query/limits.py:_BASE",
+        "use_query_cache use_query_condition_cache",
         (
             f"{_CACHE}::test_f11_the_engines_query_cache_is_off",
             f"{_CACHE}::test_e13_the_query_condition_cache_carries_nothing_over",
         ),
     ),
-    Defence(
+    _statement(
         "answers are private",
-        "api/app.py",
-        'headers.setdefault("Cache-Control", "private, no-store")',
-        "pass",
+        "api/app.py:RequestFrame.__call__.framed",
+        "headers.setdefault",
         (f"{_CACHE}::test_f09_shared_caches_on_the_way_are_told_to_keep_nothing",),
     ),
-    Defence(
+    _statement(
         "answers vary by token",
-        "api/app.py",
-        'headers.add_vary_header("Authorization")',
-        "pass",
+        "api/app.py:RequestFrame.__call__.framed",
+        "add_vary_header",
         (f"{_CACHE}::test_f09_shared_caches_on_the_way_are_told_to_keep_nothing",),
     ),
-    Defence(
+    _body(
         "audit log: not for tenants",
-        "query/secure.py",
-        '        check_services(snapshot, security)\n        return ""',
-        '        return ""',
+        "query/secure.py:check_services",
+        "return",
         (
             f"{_CACHE}::test_j17_a_tenant_does_not_read_it",
             f"{_CACHE}::test_j17_without_policies_a_tenants_claims_are_enough_to_refuse",
         ),
     ),
-    Defence(
+    _check(
         "audit log: what is copied from it",
-        "query/secure.py",
-        "    if table.sources & SERVICES.keys():",
-        "    if False:",
+        "query/secure.py:_filter_of",
+        "SERVICES.keys",
         (f"{_LOG}::test_what_a_copy_makes_of_it_is_no_tenants",),
     ),
-    Defence(
+    _statement(
         "audit log: templates that name it",
-        "catalog/lineage.py",
-        "                found.update(snapshot.elsewhere.get(reference.name, ()))",
-        "                pass",
+        "catalog/lineage.py:tables_read",
+        "found.update",
         (f"{_CLASSIC}::test_policies_of_shared_data_sources_confine_like_others",),
     ),
-    Defence(
+    _operand(
         "shared data sources: no other workspace's name means an own table",
-        "catalog/snapshot.py",
-        "            if shared is not None or reference.database != self.workspace.name:",
-        "            if shared is not None:",
+        "catalog/snapshot.py:Snapshot.resolve",
+        "workspace",
         (f"{_CLASSIC}::test_a_name_with_a_dot_never_means_another_workspace",),
     ),
-    Defence(
+    _statement(
         "Classic's targets: examined before they are described",
-        "deploy/targets.py",
-        "        await Examiner(self._engine).examine(snapshot, composed, binder)",
-        "        pass",
+        "deploy/targets.py:_Making._columns",
+        "examine",
         (f"{_CLASSIC}::test_a_target_that_cannot_be_made_is_an_error_of_its_node",),
     ),
-    Defence(
+    _check(
         "audit log: no views of it",
-        "deploy/views.py",
-        "            if composed.tables & snapshot.service_tables:",
-        "            if False:",
+        "deploy/views.py:views_of",
+        "tables",
         (f"{_LOG}::test_no_view_is_fed_by_it",),
     ),
-    Defence(
+    _operand(
         "audit log: URL masked",
-        "query/log.py",
-        'hide = plain == "q" or _is_secret(plain)',
-        "hide = False",
+        "query/log.py:shown_url",
+        "q _is_secret",
         (
             f"{_LOG}::test_shown_url",
             f"{_CACHE}::test_j17_no_token_no_sql_no_row_of_anybody",
         ),
+        new="False",
     ),
-    Defence(
+    _check(
         "audit log: parameters masked",
-        "query/log.py",
-        "        if _is_secret(name):\n            hidden",
-        "        if False:\n            hidden",
+        "query/log.py:_parameters",
+        "_is_secret",
         (
             f"{_LOG}::test_what_looks_secret_is_masked",
             f"{_CACHE}::test_j17_no_token_no_sql_no_row_of_anybody",
         ),
     ),
-    Defence(
+    _check(
         "audit log: context masked",
-        "query/log.py",
-        "    if _is_secret(name):\n        return MASK",
-        "    if False:\n        return MASK",
+        "query/log.py:_masked",
+        "_is_secret",
         (f"{_LOG}::test_a_tenants_read",),
     ),
-    Defence(
+    _statement(
         "audit log: tokens under other names",
-        "query/log.py",
-        '    if "eyJ" in text:',
-        "    if False:",
+        "query/log.py:_shown",
+        "_TOKEN.sub",
         (
             f"{_LOG}::test_what_looks_secret_is_masked",
             f"{_CACHE}::test_j17_no_token_no_sql_no_row_of_anybody",
         ),
     ),
-    Defence(
+    _check(
         "audit log: not the engine's text",
-        "query/log.py",
-        "    if isinstance(error, SqlError) and error.is_engines:",
-        "    if False:",
+        "query/log.py:_message",
+        "is_engines",
         (f"{_CACHE}::test_j17_no_token_no_sql_no_row_of_anybody",),
     ),
-    Defence(
+    _statement(
         "audit log: masked values in messages",
-        "query/log.py",
-        "            text = text.replace(value, MASK)",
-        "            pass",
+        "query/log.py:_message",
+        "text.replace",
         (f"{_LOG}::test_what_looks_secret_is_masked",),
     ),
     # --- environments: one token, one database
-    Defence(
+    _call(
         "environment: the token's",
-        "api/requests.py",
-        "server.catalog.snapshot(security.workspace_id, security.environment)",
-        "server.catalog.snapshot(security.workspace_id)",
+        "api/requests.py:viewer_of",
+        "server.catalog.snapshot",
         (f"{_ENVIRONMENTS}::test_appends_land_in_the_token_s_environment",),
+        new="server.catalog.snapshot(_1)",
     ),
-    Defence(
+    _call(
         "environment: one that is there",
-        "catalog/catalog.py",
-        "found = self._snapshots.get(place)",
-        'found = self._snapshots.get(place) or self._snapshots.get((workspace_id, ""))',
+        "catalog/catalog.py:Catalog.snapshot",
+        "self._snapshots.get",
         (f"{_ENVIRONMENTS}::test_there_is_one_answer_for_every_unknown_environment",),
+        new="_call or self._snapshots.get((workspace_id, ''))",
     ),
-    Defence(
+    _call(
         "environment: of the token's workspace",
-        "catalog/catalog.py",
-        "        place = (workspace_id, environment)\n        found",
-        "        place = (workspace_id, environment)\n"
-        "        if place not in self._snapshots:\n"
-        "            place = next((p for p in self._snapshots if p[1] == environment), place)\n"
-        "        found",
+        "catalog/catalog.py:Catalog.snapshot",
+        "self._snapshots.get",
         (f"{_ENVIRONMENTS}::test_there_is_one_answer_for_every_unknown_environment",),
+        new="_call or next((found for place, found in self._snapshots.items() if place[1] == environment), None)",
     ),
-    Defence(
+    _check(
         "environment: token and snapshot agree",
-        "query/planner.py",
-        "if security.environment != snapshot.workspace.environment:",
-        "if False:",
+        "query/planner.py:Planner.draft",
+        "environment",
         (f"{_ENVIRONMENTS}::test_a_read_refuses_a_snapshot_of_another_environment",),
     ),
-    Defence(
+    _entry(
         "environment: statements are remembered for their place",
-        "query/compose.py",
-        "key = (snapshot.workspace.place, snapshot.deployment, scope, barriers.key, text)",
-        "key = (snapshot.workspace.id, snapshot.deployment, scope, barriers.key, text)",
+        "query/compose.py:Composer._prepare",
+        "snapshot.workspace.place",
         (f"{_ENVIRONMENTS}::test_a_token_reads_its_own_environment",),
+        new="snapshot.workspace.id",
     ),
-    Defence(
+    _statement(
         "environment: tables of the snapshot only",
-        "query/secure.py",
-        "    check_place(snapshot, tables)\n",
-        "",
+        "query/secure.py:filters_for",
+        "check_place",
         (f"{_ENVIRONMENTS}::test_a_statement_of_another_place_does_not_run",),
     ),
-    Defence(
+    _call(
         "environment: each table's own lineage",
-        "catalog/build.py",
-        "sources = derived(moved)  #",
-        "sources = {name: table.sources for name, table in snapshot.tables.items()} if not any(names.views) else "
-        "derived(moved)  #",
+        "catalog/build.py:placed",
+        "derived",
         (f"{_ENVIRONMENTS}::test_each_place_remembers_where_its_own_rows_are_from",),
+        new="_call if any(names.views) else {name: table.sources for name, table in snapshot.tables.items()}",
     ),
-    Defence(
+    _entry(
         "environment: idempotency keys",
-        "ingest/keys.py",
-        "for part in (scope, database, table, key))",
-        "for part in (scope, table, key))",
+        "ingest/keys.py:key_hash",
+        "database",
         (f"{_ENVIRONMENTS}::test_an_idempotency_key_means_something_in_one_environment_only",),
     ),
-    Defence(
+    _operand(
         "environment: its admin manages nothing",
-        "access/context.py",
-        "return self.is_admin and not self.environment",
-        "return self.is_admin",
+        "access/context.py:SecurityContext.manages_workspace",
+        "environment",
         (f"{_ENVIRONMENTS}::test_an_admin_of_an_environment_manages_nothing",),
     ),
-    Defence(
+    _operand(
         "environment: its scopes manage nothing",
-        "access/grants.py",
-        "return _has(security, type) and not security.environment",
-        "return _has(security, type)",
+        "access/grants.py:_manages",
+        "environment",
         (f"{_ENVIRONMENTS}::test_an_admin_of_an_environment_manages_nothing",),
     ),
-    Defence(
+    _check(
         "environment: the workspace's secrets",
-        "query/queries.py",
-        "secrets = snapshot.secrets if security.manages_workspace else {}",
-        "secrets = snapshot.secrets",
+        "query/queries.py:SqlQuery.compose",
+        "manages_workspace",
         (f"{_ENVIRONMENTS}::test_an_admin_of_an_environment_manages_nothing",),
+        new="True",
     ),
-    Defence(
+    _check(
         "environment: its tokens stay its own",
-        "api/tokens.py",
-        "    if security.environment:  # it could",
-        "    if False:  # it could",
+        "api/tokens.py:_may_manage",
+        "environment",
         (f"{_ENVIRONMENTS}::test_an_admin_of_an_environment_manages_nothing",),
     ),
-    Defence(
+    _expression(
         "environment: a database's name is used once",
-        "catalog/catalog.py",
-        '        while (name := wanted if number == 1 else f"{wanted}__{number}") in taken:',
-        '        while (name := wanted if number == 1 else f"{wanted}__{number}") in ():',
+        "catalog/catalog.py:Catalog._free_database",
+        "taken",
         (
             f"{_ENVIRONMENTS}::test_two_names_never_make_one_database",
             f"{_ENVIRONMENTS}::test_the_name_of_a_deleted_environment_finds_nothing_of_it",
         ),
+        new="()",
     ),
-    Defence(
+    _entry(
         "environment: limits",
-        "access/limits.py",
-        "key = (security.workspace_id, security.environment, security.name)",
-        'key = (security.workspace_id, "", security.name)',
+        "access/limits.py:RateLimiter.check",
+        "security.environment",
         (f"{_ENVIRONMENTS}::test_a_limit_tells_nothing_of_another_environment",),
+        new="''",
     ),
     # --- tenant SQL: what a tenant may write itself
-    Defence(
+    _check(
         "tenant SQL is off",
-        "query/tenant_sql.py",
-        "if not snapshot.workspace.settings.tenant_sql:",
-        "if False:",
+        "query/tenant_sql.py:require",
+        "SQL_NOT_FOR_TENANTS",
         (f"{_SQL}::test_off_unless_the_workspace_turns_it_on",),
     ),
-    Defence(
+    _check(
         "tenant SQL reads what scopes name",
-        "access/grants.py",
-        '    if not security.scopes_for("DATASOURCES:READ", name):\n        raise _missing(security, "DATASOURCES:READ", name)\n'
-        "    if not exists:",
-        "    if not exists:",
+        "access/grants.py:read_named",
+        "scopes_for",
         (f"{_SQL}::test_d01_to_d32_what_a_text_may_not_be",),
     ),
-    Defence(
+    _check(
         "tenant SQL reads what is guarded",
-        "query/tenant_sql.py",
-        "if table.datasource.row_policy is None and not _filters(security, table):",
-        "if False:",
+        "query/tenant_sql.py:_check_guarded",
+        "TENANT_SQL_REFUSED",
         (f"{_SQL}::test_d01_to_d32_what_a_text_may_not_be",),
     ),
-    Defence(
+    _operand(
         "tenant SQL after the filter",
-        "query/limits.py",
-        "settings = _BASE | STRICT | FILTER_FIRST | WHOLE_COLUMNS | _TENANT_SQL",
-        "settings = _BASE | STRICT | WHOLE_COLUMNS | _TENANT_SQL",
+        "query/limits.py:tenant_sql_settings",
+        "FILTER_FIRST",
         (f"{_SQL}::test_e01_e02_d27_no_answer_depends_on_others",),
     ),
-    Defence(
+    _check(
         "one answer to a tenant's text",
-        "query/disclosure.py",
-        "return error if told else QueryRefused(read.request_id)",
-        "return error",
+        "query/disclosure.py:for_reader",
+        "told",
         (f"{_SQL}::test_e04_e05_nothing_beside_the_rows",),
+        new="True",
     ),
-    Defence(
+    _entry(
         "functions for tenants by list",
-        "sql/tenant.py",
-        "if why := function_verdict(name, tenant=True):",
-        "if why := function_verdict(name):",
+        "sql/tenant.py:check_tenant_trees",
+        "tenant",
         (f"{_SQL}::test_d13_every_function_of_the_engine",),
     ),
-    Defence(
+    _loop(
         "table functions for tenants by list",
-        "sql/tenant.py",
-        "for name in sorted(both.table_functions - TENANT_TABLE_FUNCTIONS):",
-        "for name in ():",
+        "sql/tenant.py:check_tenant_trees",
+        "TENANT_TABLE_FUNCTIONS",
         (f"{_SQL}::test_d13_every_table_function_of_the_engine",),
     ),
-    Defence(
+    _check(
         "formats for tenants by list",
-        "query/tenant_sql.py",
-        "if format.name not in TENANT_FORMATS:",
-        "if False:",
+        "query/tenant_sql.py:compose",
+        "TENANT_FORMATS",
         (f"{_SQL}::test_d13_d17_every_setting_and_format_of_the_engine",),
     ),
-    Defence(
+    _check(
         "tenants read declared columns",
-        "sql/tenant.py",
-        "and not _declared(found[1], columns[table])",
-        "and False",
+        "sql/tenant.py:_check_nodes",
+        "_declared",
         (f"{_SQL}::test_d01_to_d32_what_a_text_may_not_be",),
-        # A table behind the barrier has no other columns.
         together_with=("tables behind a barrier",),
     ),
-    Defence(
+    _check(
         "FINAL only by the filter's key",
-        "query/tenant_sql.py",
-        "    if used - key:",
-        "    if False:",
+        "query/tenant_sql.py:_check_final",
+        "used",
         (f"{_SQL}::test_d27_final_would_merge_before_the_filter",),
     ),
-    Defence(
+    _entry(
         "memory of a tenant's text",
-        "query/limits.py",
-        '        "max_memory_usage": limits.memory_bytes,\n',
-        "",
+        "query/limits.py:tenant_sql_settings",
+        "max_memory_usage",
         (f"{_SQL}::test_d30_costs_are_bounded",),
     ),
     # --- tables that say nothing about tenants
-    Defence(
+    _check(
         "required policies at a read",
-        "query/secure.py",
-        "if snapshot.workspace.settings.require_policies and table.datasource.row_policy is None:",
-        "if False:",
+        "query/secure.py:_check_stated",
+        "POLICY_REQUIRED",
         (f"{_POLICY_CHECKS}::test_a_read_is_refused_where_a_deploy_was_not",),
     ),
-    Defence(
+    _check(
         "required policies at a deploy",
-        "deploy/validate.py",
-        "        if workspace.settings.require_policies:",
-        "        if False:",
+        "deploy/validate.py:validate",
+        "require_policies",
         (f"{_POLICY_CHECKS}::test_a_deploy_names_each_table_that_says_nothing",),
     ),
-    Defence(
+    _check(
         "required policies over what is deployed",
-        "catalog/catalog.py",
-        "            if settings.require_policies:",
-        "            if False:",
+        "catalog/catalog.py:Catalog.put_settings",
+        "require_policies",
         (f"{_POLICY_CHECKS}::test_it_cannot_be_turned_on_over_what_is_deployed",),
     ),
-    Defence(
+    _entry(
         "joins not swapped by the sizes of tables",
-        "engine/defaults.py",
-        '    "query_plan_join_swap_table": "false",\n',
-        "",
+        "engine/defaults.py:DEFAULTS",
+        "query_plan_join_swap_table",
         ("tests/audit/test_prove.py::test_the_sizes_of_tables_do_not_move_rows",),
     ),
-    Defence(
+    _entry(
         "joins not reordered by the sizes of tables",
-        "engine/defaults.py",
-        '    "query_plan_optimize_join_order_limit": "0",\n',
-        "",
+        "engine/defaults.py:DEFAULTS",
+        "query_plan_optimize_join_order_limit",
         ("tests/audit/test_prove.py::test_the_sizes_of_tables_do_not_move_rows",),
     ),
-    Defence(
+    _check(
         "no text beside a number in a policy",
-        "access/policy_types.py",
-        "if token.text in texts and (number := _number_beside(tokens, index, columns)):",
-        "if False and (number := _number_beside(tokens, index, columns)):",
+        "access/policy_types.py:check_policy_types",
+        "_number_beside",
         ("tests/access/test_policy.py::test_a_number_is_not_compared_with_a_text",),
     ),
-    Defence(
+    _check(
         "a policy's value stands beside comparisons only",
-        "access/policy_types.py",
-        "    if before not in _BEFORE or after not in _AFTER:",
-        "    if False:",
+        "access/policy_types.py:_check_place",
+        "_AFTER",
         ("tests/access/test_policy_types.py::test_a_value_stands_where_it_is_compared_as_what_it_is",),
     ),
-    Defence(
+    _check(
         "a policy's value in reviewed functions only",
-        "access/policy_types.py",
-        "        if name not in FUNCTIONS:",
-        "        if False:",
+        "access/policy_types.py:_check_place",
+        "FUNCTIONS",
         ("tests/access/test_policy_types.py::test_a_value_stands_where_it_is_compared_as_what_it_is",),
     ),
-    Defence(
+    _check(
         "no text beside an Enum in a policy",
-        "access/policy_types.py",
-        "if texts and _ENUM.match(columns.get(name, \"\")) and not _is_text(tokens, index):",
-        "if False:",
+        "access/policy_types.py:check_policy_types",
+        "_is_text",
         ("tests/access/test_policy_types.py::test_a_value_stands_where_it_is_compared_as_what_it_is",),
     ),
-    Defence(
+    _check(
         "a policy's dates in the engine's range",
-        "access/values.py",
-        "        if not _DATE.fullmatch(text) or not _FIRST <= dt.datetime.fromisoformat(text) <= _LAST_DATE:",
-        "        if False:",
+        "access/values.py:_date",
+        "fromisoformat",
         ("tests/access/test_policy_types.py::test_a_value_that_would_become_another_one_is_refused",),
     ),
-    Defence(
+    _check(
         "a policy's fractions of a second",
-        "access/values.py",
-        "    if len(fraction) > digits or not _FIRST_64 <= moment < _LAST_64:",
-        "    if False:",
+        "access/values.py:_date",
+        "_FIRST_64",
         ("tests/access/test_policy_types.py::test_a_value_that_would_become_another_one_is_refused",),
     ),
-    Defence(
+    _check(
         "a policy's whole numbers as floats",
-        "access/values.py",
-        "    if not exact:",
-        "    if False:",
+        "access/values.py:_check_exact",
+        "exact",
         ("tests/access/test_policy_types.py::test_a_value_that_would_become_another_one_is_refused",),
     ),
-    Defence(
+    _check(
         "a policy's dates beside their own columns",
-        "access/policy.py",
-        "                if digits is None:",
-        "                if False:",
+        "access/policy.py:_Compiler._dated",
+        "digits",
         ("tests/access/test_policy_types.py::test_a_date_stands_beside_a_column_that_holds_it",),
     ),
-    Defence(
+    _check(
         "policies are tried with texts that are not converted",
-        "deploy/policies.py",
-        "            if error.engine_code in _CONVERTED:",
-        "            if False:",
+        "deploy/policies.py:_converts",
+        "_CONVERTED",
         ("tests/access/test_policy_types.py::test_a_text_that_the_engine_converts_is_found_at_deploy",),
     ),
     # --- the audit, and deploys that it stops
-    Defence(
+    _check(
         "weaker deploys",
-        "api/deployments.py",
-        "            regressions=None if allow_weaker else policy_regressions,",
-        "            regressions=None,",
+        "api/deployments.py:_deploy",
+        "allow_weaker",
         ("tests/audit/test_audit_certificate.py::test_a_weaker_project_is_deployed_only_where_that_is_said",),
+        new="True",
     ),
-    Defence(
+    _check(
         "weaker than what is live then",
-        "deploy/deployer.py",
-        "regressions(live, project) if regressions is not None else ()",
-        "()",
+        "deploy/deployer.py:Deployer.deploy",
+        "regressions",
         ("tests/audit/test_audit_certificate.py::test_a_weaker_project_is_deployed_only_where_that_is_said",),
     ),
-    Defence(
+    _check(
         "a policy's columns are filled as before",
-        "audit/certificate.py",
-        "        if column in now.columns and now.columns[column] != definition:",
-        "        if False:",
+        "audit/certificate.py:_compare_filling",
+        "column",
         ("tests/audit/test_audit_certificate.py",),
     ),
-    Defence(
+    _check(
         "views fill policed tables as before",
-        "audit/certificate.py",
-        "        if how != Carry.CARRIED and was.filled_by.get(filler) != how:",
-        "        if False:",
+        "audit/certificate.py:_compare_filling",
+        "was.filled_by.get",
         ("tests/audit/test_audit_certificate.py",),
     ),
-    Defence(
+    _call(
         "views that mix tenants",
-        "audit/examination.py",
-        "    found += say.of_fillers(snapshot)",
-        "    found += ()",
+        "audit/examination.py:examine",
+        "of_fillers",
         ("tests/audit/test_audit_findings.py::test_found_where_it_is",),
+        new="()",
     ),
-    Defence(
+    _call(
         "conditions around a fixed parameter, together",
-        "audit/branches.py",
-        "    return not _try_together(around, telling, bases, attempt)",
-        "    return False",
+        "audit/branches.py:_try_all",
+        "_try_together around",
         ("tests/audit/test_audit_findings.py::test_found_where_it_is",),
+        new="True",
     ),
-    Defence(
+    _entry(
         "constants that conditions name, together",
-        "audit/branches.py",
-        "*sorted(v for v in inputs.literals.get(n, ()) if v not in telling[n])]",
-        "]",
+        "audit/branches.py:_try_all",
+        "inputs.literals.get",
         ("tests/audit/test_audit_findings.py::test_found_where_it_is",),
     ),
-    Defence(
+    _statement(
         "stuck statements end with their process",
-        "engine/embedded/running.py",
-        "            loop.call_at(began + limit + self._grace, _exit_if_stuck, pending, execution.task.tag)",
-        "            pass",
+        "engine/embedded/running.py:Threads._end",
+        "call_at",
         ("tests/engine/test_supervisor.py::"
          "test_a_statement_that_cannot_be_interrupted_does_not_outlive_its_limit_for_long",),
     ),
-    Defence(
+    _statement(
         "what hung is not asked again at once",
-        "query/read.py",
-        "            self._breaker.check(read.security, read.asked)",
-        "            pass",
+        "query/read.py:Reader._observed",
+        "check",
         ("tests/query/test_hang_breaker.py",),
     ),
-    Defence(
+    _check(
         "a scope is what it means",
-        "access/tokens.py",
-        '        if text.endswith(":"):  # one scope',
-        "        if False:  # one scope",
+        "access/tokens.py:parse_scope",
+        "SCOPE_INVALID",
         ("tests/attacks/test_control.py::test_no_token_makes_itself_a_greater_one",),
     ),
-    Defence(
+    _check(
         "tables behind a barrier",
-        "query/barriers.py",
-        "        if all_of_it is not None:",
-        "        if False:",
+        "query/barriers.py:barriers_for",
+        "all_of_it",
         ("tests/attacks/test_dictionaries.py", f"{_MIXED}::test_no_key_and_no_type_of_a_hidden_value_shows"),
     ),
-    Defence(
+    _operand(
         "values of several types are made anew",
-        "sql/barrier.py",
-        "    return _MIXED.search(type) is not None and not type",
-        "    return False and not type",
+        "sql/barrier.py:is_mixed",
+        "_MIXED.search",
         (f"{_MIXED}::test_no_key_and_no_type_of_a_hidden_value_shows",),
+        new="False",
     ),
-    Defence(
+    _statement(
         "no answer from what a part knows of a column, for endpoints",
-        "query/planner.py",
-        "                settings |= WHOLE_COLUMNS\n",
-        "                pass\n",
+        "query/planner.py:Planner._secured",
+        "WHOLE_COLUMNS",
         (f"{_MIXED}::test_no_key_and_no_type_of_a_hidden_value_shows",),
     ),
-    Defence(
+    _check(
         "a filter's mixed columns are converted",
-        "query/secure.py",
-        "settled(condition, mixed) if mixed else condition",
-        "condition",
+        "query/secure.py:filters_for",
+        "mixed",
         (f"{_MIXED}::test_a_policy_on_a_json_key_or_a_dynamic_column", f"{_MIXED}::test_a_tokens_filter_on_a_json_key"),
     ),
-    Defence(
+    _call(
         "no SAMPLE by a number of rows",
-        "query/examine.py",
-        "    return counted_sample(sql)",
-        '    return ""',
+        "query/examine.py:_tells_of_others",
+        "counted_sample",
         (f"{_MIXED}::test_sample_by_a_number_of_rows_would_count_the_others",),
+        new="''",
     ),
-    Defence(
+    _expression(
         "tenants do not call what barriers call",
-        "sql/tenant.py",
-        "        if (name := identifier_name(function)) in BARRIER_FUNCTIONS:",
-        "        if not (name := identifier_name(function)):",
+        "sql/tenant.py:check_tenant_text",
+        "BARRIER_FUNCTIONS",
         (f"{_MIXED}::test_a_tenant_does_not_call_what_barriers_call",),
+        new="()",
     ),
-    Defence(
+    _statement(
         "a parameter that is fixed cannot be switched off",
-        "deploy/validate.py",
-        "        errors += removable_conditions(snapshot)",
-        "        pass",
+        "deploy/validate.py:validate",
+        "removable_conditions",
         ("tests/attacks/test_parameters.py::test_a_filter_that_a_request_could_switch_off",),
     ),
-    Defence(
+    _operand(
         "conditions that the engine folds by value",
-        "audit/confinement.py",
-        "(before := query_tree(raw)) is None or _folds(before, walk)",
-        "(before := query_tree(raw)) is None",
+        "audit/confinement.py:reads_of",
+        "_folds",
         ("tests/audit/test_audit_confinement.py::test_not_confined",),
     ),
-    Defence(
+    _operand(
         "rows that were mixed before the condition",
-        "audit/confinement.py",
-        "        if forced and _passes(node):",
-        "        if forced:",
+        "audit/confinement.py:_Walk.query",
+        "_passes",
         ("tests/audit/test_audit_confinement.py::test_not_confined",),
     ),
-    Defence(
+    _call(
         "the side that an outer join keeps whole",
-        "audit/confinement.py",
-        '{"INNER": left | right, "LEFT": right, "RIGHT": left}.get(kind, frozenset())\n            state',
-        "{}.get(kind, left | right)\n            state",
+        "audit/confinement.py:_Walk.spread",
+        "get frozenset",
         ("tests/audit/test_audit_confinement.py::test_not_confined",),
+        new="left | right",
     ),
     # --- ingest/, access/: what a write says, and whom it stops
-    Defence(
+    _entry(
         "a view's error is a detail",
-        "ingest/load.py",
-        """            hint="Do not send them again: the view is fed when it works again.",
-            detail=failure.message[:300],""",
-        """            hint="Do not send them again: the view is fed when it works again. " + failure.message[:300],""",
+        "ingest/load.py:ViewFailed.__init__",
+        "hint",
         (f"{_WRITES}::test_k32_a_refused_write_tells_the_engines_words_to_who_may_read_all_rows",),
+        new="failure.message[:300]",
     ),
-    Defence(
+    _operand(
         "details are for who may read all rows",
-        "access/refusals.py",
-        "    if security is not None and security.is_admin:",
-        "    if security is not None:",
+        "access/refusals.py:_without_detail",
+        "is_admin",
         (f"{_WRITES}::test_k32_a_refused_write_tells_the_engines_words_to_who_may_read_all_rows",),
     ),
-    Defence(
+    _check(
         "the engine's own message is not for tenants",
-        "access/refusals.py",
-        "    if hides(error, security):",
-        "    if False:",
+        "access/refusals.py:shown_to",
+        "hides",
         (f"{_WRITES}::test_k33_an_engines_text_that_comes_through_any_door_is_not_shown_to_a_tenant",),
     ),
-    Defence(
+    _loop(
         "rows that a view refuses are looked for",
-        "ingest/probe.py",
-        "        for view in self._views(self._landing, known):\n            taker",
-        "        for view in ():\n            taker",
+        "ingest/probe.py:Probe.views",
+        "_views",
         (
             f"{_ISOLATE}::test_a_row_that_a_view_refuses_keeps_nobody_elses_rows_out_of_it",
             f"{_WRITES}::test_k32_a_good_event_beside_anothers_bad_one_is_told_nothing_of_it",
         ),
     ),
-    Defence(
+    _statement(
         "a lone bad row is told from a broken view",
-        "ingest/isolate.py",
-        "self.taken = await self.probe.works(self.taker)",
-        "pass",
+        "ingest/isolate.py:_Search._takes_some",
+        "works",
         (f"{_ISOLATE}::test_a_lone_bad_row_is_isolated_if_the_view_takes_what_the_table_has",),
     ),
     # --- templates/: what a value may be
-    Defence(
+    _check(
         "a Boolean that a token fixes is plain",
-        "templates/functions.py",
-        "PLAIN.get(type) if name in state.binder.fixed else None",
-        "None",
+        "templates/functions.py:_typed.call",
+        "fixed",
         (f"{_TEMPLATES}::test_a_boolean_that_a_token_fixes_is_plain_or_nothing_is_read",),
     ),
-    Defence(
+    _check(
         "an element of a list is a scalar",
-        "templates/types.py",
-        'if known != "JSON" and (item is None or isinstance(item, (list, tuple, dict))):',
-        "if False:",
+        "templates/types.py:parse_list",
+        "JSON",
         ("tests/templates/test_request_values.py",),
     ),
-    Defence(
+    _check(
         "what is printed keeps its list of methods",
-        "templates/expressions.py",
-        "        if self.wide:\n            return self.wide_method(tree, func)",
-        "        if True:\n            return self.wide_method(tree, func)",
+        "templates/expressions.py:_Translator.method",
+        "wide",
         (f"{_PYTHON}::test_what_is_printed_keeps_the_list",),
+        new="True",
     ),
-    Defence(
+    _check(
         "methods are looked up in a list",
-        "templates/expressions.py",
-        "        if func.attr not in python.METHODS:",
-        "        if False:",
+        "templates/expressions.py:_Translator.wide_method",
+        "METHODS",
         (f"{_PYTHON}::test_hints", f"{_PYTHON}::test_a_branch_that_is_not_taken_may_be_bad"),
     ),
-    Defence(
+    _check(
         "a field of format() is a number or a name",
-        "templates/python.py",
-        "if conversion or not _FIELD.match(field):",
-        "if False:",
+        "templates/python.py:_format",
+        "_FIELD.match",
         (f"{_PYTHON}::test_a_field_of_a_format_is_a_number_or_a_name",),
     ),
-    Defence(
+    _check(
         "a format of a text takes no width from a value",
-        "templates/python.py",
-        'if "%" in _PERCENT.sub("", text):',
-        "if False:",
+        "templates/python.py:_percent",
+        "_PERCENT.sub",
         (f"{_PYTHON}::test_formats_read_nothing_and_stay_small",),
     ),
-    Defence(
+    _check(
         "a format of a value is short",
-        "templates/python.py",
-        "    if not _SPEC.match(spec):",
-        "    if False:",
+        "templates/python.py:shaped",
+        "_SPEC.match",
         (f"{_PYTHON}::test_formats_read_nothing_and_stay_small",),
     ),
-    Defence(
+    _check(
         "large numbers in a set are few",
-        "templates/python.py",
-        "for one in listed) > _FEW:",
-        "for one in listed) > 10**9:",
+        "templates/python.py:_keys",
+        "_FEW",
         (f"{_PYTHON}::test_what_makes_hashes_equal_is_few",),
     ),
-    Defence(
+    _statement(
         "a width is bounded before the text is made",
-        "templates/python.py",
-        "        size = max(size, plain[0])",
-        "        pass",
+        "templates/python.py:_text_method",
+        "max",
         (f"{_PYTHON}::test_a_width_is_refused_before_the_text_is_made",),
     ),
-    Defence(
+    _check(
         "comprehensions and formats only in directives",
-        "templates/expressions.py",
-        "        if method is None or (type(tree) in _WIDE and not self.wide):",
-        "        if method is None:",
+        "templates/expressions.py:_Translator.visit",
+        "_WIDE",
         (f"{_PYTHON}::test_what_is_printed_keeps_the_list",),
+        new="method is None",
     ),
-    Defence(
+    _check(
         "a request's value names no table on any way",
-        "query/secure.py",
-        "    if chosen and security.is_tenant and any(",
-        "    if False and any(",
+        "query/secure.py:check_chosen",
+        "TABLE_CHOSEN",
         ("tests/attacks/test_chosen.py::test_no_way_leads_from_a_value_to_a_table",),
     ),
-    Defence(
+    _entry(
         "a text in a JSON column stays a text",
-        "ingest/limits.py",
-        '{"input_format_try_infer_dates": 0, "input_format_try_infer_datetimes": 0}',
-        "{}",
+        "ingest/limits.py:JSON_SETTINGS",
+        "input_format_try_infer_dates input_format_try_infer_datetimes",
         (f"{_NEIGHBOURS}::test_a_json_value_does_not_hang_on_its_neighbours[without_lists]",),
     ),
-    Defence(
+    _entry(
         "each JSON value has a type of its own",
-        "ingest/limits.py",
-        '{"max_dynamic_subcolumns_in_json_type_parsing": 0}',
-        "{}",
+        "ingest/limits.py:JSON_LIST_SETTINGS",
+        "max_dynamic_subcolumns_in_json_type_parsing",
         (f"{_NEIGHBOURS}::test_a_json_value_does_not_hang_on_its_neighbours[lists]",),
     ),
-    Defence(
+    _value(
         "lists are seen in texts that a view parses",
-        "ingest/segment.py",
-        r'(b"[", b"\\u005b", b"\\u005B")',
-        '(b"[",)',
+        "ingest/segment.py:_LIST_BEGINS",
+        "(b'[',)",
         (f"{_NEIGHBOURS}::test_a_json_value_does_not_hang_on_its_neighbours[escaped]",),
     ),
-    Defence(
+    _expression(
         "each Dynamic value has a type of its own",
-        "ingest/cast.py",
-        "Dynamic(max_types=0)",
-        "Dynamic",
+        "ingest/cast.py:wide",
+        "'Dynamic(max_types=0)'",
         (f"{_NEIGHBOURS}::test_variant_and_dynamic_values_do_not_hang_on_their_neighbours",),
+        new="'Dynamic'",
     ),
 )
 

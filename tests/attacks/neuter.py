@@ -11,7 +11,6 @@ all defences in place; they count for nothing. The working tree is never touched
 from __future__ import annotations
 
 import argparse
-import ast
 import os
 import shutil
 import signal
@@ -29,17 +28,14 @@ from queue import SimpleQueue
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
 
-from attacks.defences import DEFENCES, Defence  # noqa: E402
+from attacks.defences import DEFENCES  # noqa: E402
+from attacks.removal import Defence, EntryError, taken_out  # noqa: E402
 
 # A test that hangs without a defence has noticed something, but not in a way to rely on.
 MAX_SECONDS = 600
 # So many tests that notice are shown, and then no more are run.
 ENOUGH = 5
 _BY_NAME = {d.name: d for d in DEFENCES}
-
-
-class EntryError(Exception):
-    """The entry does not fit the code any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,19 +130,6 @@ class Copy:
         said = self._python("-m", "ruff", "check", "--isolated", "--quiet", "--select=F821,F823,E9", str(path))
         if said.returncode:
             raise EntryError(f"the replacement breaks {path.name}: {said.stdout.strip().splitlines()[:1]}")
-
-
-def taken_out(text: str, defence: Defence) -> str:
-    """The file's text without the defence. Raises EntryError."""
-    times = text.count(defence.old)
-    if times != 1:
-        raise EntryError(f"its text stands {times} times in {defence.file}, not once")
-    replaced = text.replace(defence.old, defence.new)
-    try:
-        ast.parse(replaced)
-    except SyntaxError as error:
-        raise EntryError(f"the replacement is no Python: {error}") from None
-    return replaced
 
 
 def examine(copy: Copy, defence: Defence, failing: frozenset[str]) -> Finding:

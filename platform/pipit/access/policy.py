@@ -142,9 +142,7 @@ def combine(filters: Iterable[str]) -> str:
 
 def _literal(value: _Value, context: Mapping[str, object]) -> str:
     """The key's value as a literal. The value never shows in an error."""
-    if value.key not in context:
-        raise MissingContextKey(value.key)
-    given = context[value.key]
+    given = _given(value.key, context)
     try:
         if not value.array:
             one, name = typed(value.type, given, value.digits)
@@ -157,6 +155,12 @@ def _literal(value: _Value, context: Mapping[str, object]) -> str:
         return print_literal(items, f"Array({name})")
     except (ValueError, TemplateError):
         raise InvalidContextKey(value.key, value.shown) from None
+
+
+def _given(key: str, context: Mapping[str, object]) -> object:
+    if key not in context:
+        raise MissingContextKey(key)
+    return context[key]
 
 
 def _unconverted(value: _Value, context: Mapping[str, object]) -> str:

@@ -380,6 +380,9 @@ class _Translator:
             return self.function(tree, name, function)
         if self.wide and name in _WIDE_CALLS:
             return self.wide_function(tree, name)
+        return self.unknown_function(name)
+
+    def unknown_function(self, name: str) -> nodes.Expr:
         raise self.fail(f"Invalid function name: {name}", self.elsewhere(name, _WIDE_CALLS, f"{name}()"))
 
     def elsewhere(self, name: str, known: Collection[str], shown: str) -> str:

@@ -115,13 +115,18 @@ class _Choices:
             if word in ("elif", "else", "end"):
                 return found
             if word != "if":
-                raise _NotClear
+                self.other_directive()
+                continue
             self.at += 1
             branches = list(self.branches())
             if len(found) * len(branches) > self.most:
                 raise _NotClear
             found = [[*one, *branch] for one, branch in product(found, branches)]
         return found
+
+    def other_directive(self) -> None:
+        """`set`, `for` and the like: what they make of the text is not followed."""
+        raise _NotClear
 
     def branches(self) -> Iterator[list[Part]]:
         otherwise = False
