@@ -35,7 +35,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from pipit.catalog.snapshot import Workspace
-from pipit.engine.embedded.supervisor import Endpoint as Address
+from pipit.engine.embedded.supervisor import EngineAddress as Address
 from pipit.errors import PipitError, ProjectError
 from pipit.server import Server
 

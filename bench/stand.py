@@ -20,7 +20,7 @@ from pipit.access.tokens import make_token
 from pipit.api.app import app_for
 from pipit.catalog.snapshot import Snapshot
 from pipit.engine.binding import bind
-from pipit.engine.embedded.supervisor import Endpoint
+from pipit.engine.embedded.supervisor import EngineAddress
 from pipit.engine.http import HttpEngine
 from pipit.query.plan import Plan
 from pipit.server import Config, Server, open_server
@@ -58,14 +58,14 @@ async def listening(app: Any) -> AsyncIterator[int]:
         await task
 
 
-def engine_of(server: Server) -> Endpoint:
+def engine_of(server: Server) -> EngineAddress:
     assert isinstance(server.engine, HttpEngine)
     endpoint = server.engine.endpoint
     assert endpoint is not None, os.environ.get("PIPIT_CLICKHOUSE_URL", "the engine is away")
     return endpoint
 
 
-def straight(endpoint: Endpoint, snapshot: Snapshot, plan: Plan) -> str:
+def straight(endpoint: EngineAddress, snapshot: Snapshot, plan: Plan) -> str:
     """What Pipit would send to the engine for this plan, as a request of one's own."""
     fields = {k: str(v) for k, v in plan.settings.items()} | bind(plan.params)
     fields |= {"database": snapshot.workspace.database, "default_format": "JSON"}

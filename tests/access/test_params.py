@@ -6,14 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipit.access.params import MAX_PARAMETERS, MAX_VALUE_BYTES, Parameter, RequestParams, merge
+from pipit.access.params import MAX_PARAMETERS, MAX_VALUE_BYTES, RequestParams, SentParameter, merge
 from pipit.errors import BadRequest, TooLarge
 
 FIXED = {"tenant_id": "A"}
 
 
 def params(*pairs: tuple[str, object], source: str = "query") -> RequestParams:
-    return RequestParams(tuple(Parameter(source, name, value) for name, value in pairs))
+    return RequestParams(tuple(SentParameter(source, name, value) for name, value in pairs))
 
 
 @pytest.mark.parametrize("source", ["query", "form", "json"])
@@ -24,12 +24,12 @@ def test_b01_b08_b09_the_fixed_value_wins_silently(source: str) -> None:
 def test_b02_b08_b10_repeated_in_every_order_and_source() -> None:
     sent = RequestParams(
         (
-            Parameter("query", "tenant_id", "B"),
-            Parameter("query", "tenant_id", "A"),
-            Parameter("form", "tenant_id", "B"),
-            Parameter("json", "tenant_id", ["B"]),
-            Parameter("json", "tenant_id", {"B": 1}),
-            Parameter("json", "tenant_id", None),
+            SentParameter("query", "tenant_id", "B"),
+            SentParameter("query", "tenant_id", "A"),
+            SentParameter("form", "tenant_id", "B"),
+            SentParameter("json", "tenant_id", ["B"]),
+            SentParameter("json", "tenant_id", {"B": 1}),
+            SentParameter("json", "tenant_id", None),
         )
     )
     assert merge(sent, FIXED) == {"tenant_id": "A"}
@@ -63,8 +63,8 @@ def test_b02_nobody_may_say_a_thing_twice() -> None:
     for sent in (
         params(("limit", "1"), ("limit", "2")),
         params(("limit", "1"), ("limit", "1")),
-        RequestParams((Parameter("query", "limit", "1"), Parameter("json", "limit", 1))),
-        RequestParams((Parameter("query", "limit", "1"), Parameter("form", "limit", "1"))),
+        RequestParams((SentParameter("query", "limit", "1"), SentParameter("json", "limit", 1))),
+        RequestParams((SentParameter("query", "limit", "1"), SentParameter("form", "limit", "1"))),
         params(("limit", None), ("limit", "1")),
     ):
         with pytest.raises(BadRequest, match="limit") as caught:
@@ -143,7 +143,7 @@ def test_b01_no_request_changes_a_fixed_parameter(
 ) -> None:
     fixed = {"tenant_id": "A", "team": 5}
     try:
-        merged = merge(RequestParams(tuple(Parameter(*one) for one in sent)), fixed)
+        merged = merge(RequestParams(tuple(SentParameter(*one) for one in sent)), fixed)
     except BadRequest:
         return
     assert {name: merged[name] for name in fixed} == fixed

@@ -18,7 +18,7 @@ from pipit.access.policy import Policy, combine
 from pipit.datafiles.resources import Column, DataSource, Position, RowPolicy
 from pipit.engine import Engine
 from pipit.errors import DatafileError, Forbidden
-from pipit.sql.lexer import TokenKind as Kind
+from pipit.sql.lexer import LexerKind as Kind
 from pipit.sql.lexer import significant, string_value, tokenize
 from pipit.sql.literals import quote_string
 

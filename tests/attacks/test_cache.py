@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import pytest
 
-from pipit.access.params import Parameter, RequestParams
+from pipit.access.params import RequestParams, SentParameter
 from pipit.api.requests import viewer_of
 from pipit.catalog.services import SERVICES, physical_name
 from pipit.engine import Engine
@@ -80,7 +80,7 @@ def of(reply: Reply) -> set[str]:
 
 async def read(reader: Reader, workspace: Workspace, token: str, pipe: str, **params: str) -> bytes:
     security, snapshot = viewer_of(workspace.server, token)
-    sent = RequestParams(tuple(Parameter("query", k, v) for k, v in params.items()))
+    sent = RequestParams(tuple(SentParameter("query", k, v) for k, v in params.items()))
     async with reader.open(Read(snapshot, security, PipeQuery(pipe, sent, JSON))) as answer:
         return b"".join([chunk async for chunk in answer.chunks])
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from pipit.audit.examination import Options, examine
+from pipit.audit.examination import AuditOptions, examine
 from pipit.audit.findings import CODES
-from pipit.audit.report import EndpointReport, Report, Verdict
+from pipit.audit.report import AuditReport, EndpointReport, Verdict
 from pipit.datafiles import read_project
 from pipit.engine import Engine
 from pipit.errors import BadRequest
@@ -37,15 +37,15 @@ def unpoliced(sql: str, *, head: str = "", **more: str) -> dict[str, str]:
     return {"datasources/events.datasource": OPEN, "pipes/e.pipe": endpoint(sql, head=head), **more}
 
 
-async def audited(engine: Engine, files: Mapping[str, str], *fixed: str, require: bool = False) -> Report:
-    return await examine(engine, files, Options(fixed, require))
+async def audited(engine: Engine, files: Mapping[str, str], *fixed: str, require: bool = False) -> AuditReport:
+    return await examine(engine, files, AuditOptions(fixed, require))
 
 
-def codes(report: Report) -> dict[str, str]:
+def codes(report: AuditReport) -> dict[str, str]:
     return {finding.code: finding.severity.value for finding in report.findings}
 
 
-def only(report: Report) -> EndpointReport:
+def only(report: AuditReport) -> EndpointReport:
     (one,) = report.endpoints
     return one
 
@@ -533,7 +533,7 @@ async def test_appends_that_reach_a_policed_table(engine: Engine) -> None:
     assert "'flow.mv' makes 'tenant' of 'landing' into 'customer_id' of 'sums'" in found.message
     assert "must fix 'tenant', or is refused" in found.message
     assert "DATASOURCES:APPEND:landing" in found.hint and "'collector'" in found.hint and "unfixed_appends" in found.hint
-    open_ = await examine(engine, flowing(sql), Options(unfixed_appends=True))
+    open_ = await examine(engine, flowing(sql), AuditOptions(unfixed_appends=True))
     (found,) = [finding for finding in open_.findings if finding.code == "appends_through"]
     assert found.severity == "error" and "writes in any tenant's name" in found.message
     assert open_.certificate.unfixed_appends

@@ -18,10 +18,10 @@ import anyio
 import pytest
 
 from audit.leaks import OPEN, ROOT, without_policies
-from pipit.audit.prove.answers import Answer, difference, inversions
+from pipit.audit.prove.answers import TenantAnswer, difference, inversions
 from pipit.audit.prove.harness import ProofHarness, open_proof_harness
 from pipit.audit.prove.knowledge import learn
-from pipit.audit.prove.model import Options, Proof, Verdict
+from pipit.audit.prove.model import Proof, ProofOptions, ProofVerdict
 from pipit.audit.prove.report import to_json, to_junit, to_text
 from pipit.audit.prove.reproduce import PORT, lines
 from pipit.audit.prove.rows import Maker
@@ -88,12 +88,12 @@ async def harness(anyio_backend: str) -> AsyncIterator[ProofHarness]:
 
 @pytest.fixture(scope="module")
 async def proof(harness: ProofHarness) -> Proof:
-    return await prove_in(harness, SMALL, Options(fixed=("org",), rounds=1, patience=math.inf))
+    return await prove_in(harness, SMALL, ProofOptions(fixed=("org",), rounds=1, patience=math.inf))
 
 
-def _answer(*rows: object, status: int = 200, **more: object) -> Answer:
+def _answer(*rows: object, status: int = 200, **more: object) -> TenantAnswer:
     tree = {"meta": [{"name": "a", "type": "Int64"}], "data": [{"a": row} for row in rows], **more}
-    return Answer(status, json.dumps(tree).encode())
+    return TenantAnswer(status, json.dumps(tree).encode())
 
 
 def _snapshot(files: dict[str, str]) -> Snapshot:
@@ -117,14 +117,14 @@ def _snapshot(files: dict[str, str]) -> Snapshot:
             "",
         ),
         (_answer(1, statistics={"rows_read": 2}), _answer(1, statistics={"rows_read": 3}), "counts"),
-        (_answer(1), Answer(403, b"forbidden"), "status"),
-        (Answer(400, b"a"), Answer(400, b"b"), "error"),
-        (Answer(400, b"a"), Answer(400, b"a"), ""),
-        (Answer(408, b"late"), _answer(1), ""),
-        (Answer(200, b'{"meta":[{"name":"a","type":"Int8"}],"data":[]}'), _answer(), "columns"),
+        (_answer(1), TenantAnswer(403, b"forbidden"), "status"),
+        (TenantAnswer(400, b"a"), TenantAnswer(400, b"b"), "error"),
+        (TenantAnswer(400, b"a"), TenantAnswer(400, b"a"), ""),
+        (TenantAnswer(408, b"late"), _answer(1), ""),
+        (TenantAnswer(200, b'{"meta":[{"name":"a","type":"Int8"}],"data":[]}'), _answer(), "columns"),
     ],
 )
-def test_what_equal_means(one: Answer, other: Answer, kind: str) -> None:
+def test_what_equal_means(one: TenantAnswer, other: TenantAnswer, kind: str) -> None:
     assert difference(one, other) == kind
     assert difference(other, one) == kind
 
@@ -183,23 +183,23 @@ def test_a_tenant_has_one_value_wherever_it_stands() -> None:
 @pytest.mark.parametrize(
     ("endpoint", "verdict", "reason"),
     [
-        ("good", Verdict.PROVED, ""),
-        ("sliced", Verdict.PROVED, ""),
-        ("ties", Verdict.PROVED, ""),
-        ("chance", Verdict.UNPROVED, "another answer each time"),
-        ("nothing", Verdict.UNPROVED, "no answer ever held"),
-        ("refusing", Verdict.UNPROVED, "always refused"),
-        ("free", Verdict.SHARED, "prices"),
-        ("everybody", Verdict.LEAK, "rows change"),
-        ("broken", Verdict.UNPROVED, "does not deploy"),
+        ("good", ProofVerdict.PROVED, ""),
+        ("sliced", ProofVerdict.PROVED, ""),
+        ("ties", ProofVerdict.PROVED, ""),
+        ("chance", ProofVerdict.UNPROVED, "another answer each time"),
+        ("nothing", ProofVerdict.UNPROVED, "no answer ever held"),
+        ("refusing", ProofVerdict.UNPROVED, "always refused"),
+        ("free", ProofVerdict.SHARED, "prices"),
+        ("everybody", ProofVerdict.LEAK, "rows change"),
+        ("broken", ProofVerdict.UNPROVED, "does not deploy"),
     ],
 )
-async def test_every_endpoint_gets_its_verdict(proof: Proof, endpoint: str, verdict: Verdict, reason: str) -> None:
+async def test_every_endpoint_gets_its_verdict(proof: Proof, endpoint: str, verdict: ProofVerdict, reason: str) -> None:
     result = next(result for result in proof.results if result.endpoint == endpoint)
 
     assert result.verdict is verdict, result
     assert reason in result.reason
-    if verdict is Verdict.PROVED:
+    if verdict is ProofVerdict.PROVED:
         assert result.held
 
 
@@ -211,28 +211,28 @@ async def test_the_reports_say_the_same(proof: Proof) -> None:
     assert "Shared, the same for every tenant: prices." in text
     by_name = {one["endpoint"]: one for one in document["endpoints"]}
     assert by_name["everybody"]["counter_example"]["answer_alone"]["rows"] == [{"n": 0}]
-    assert document["summary"]["leak"] == len(proof.of(Verdict.LEAK))
+    assert document["summary"]["leak"] == len(proof.of(ProofVerdict.LEAK))
     suite = tree.find("testsuite")
     assert suite is not None
-    assert suite.get("failures") == str(len(proof.of(Verdict.LEAK)))
-    assert suite.get("errors") == str(len(proof.of(Verdict.UNPROVED)))
+    assert suite.get("failures") == str(len(proof.of(ProofVerdict.LEAK)))
+    assert suite.get("errors") == str(len(proof.of(ProofVerdict.UNPROVED)))
     assert [case.get("name") for case in suite if case.find("failure") is not None] == [
-        result.endpoint for result in proof.of(Verdict.LEAK)
+        result.endpoint for result in proof.of(ProofVerdict.LEAK)
     ]
 
 
 async def test_a_parameter_that_nothing_is_compared_with_is_refused(harness: ProofHarness) -> None:
     with pytest.raises(BadRequest, match="No data source"):
-        await prove_in(harness, SMALL, Options(fixed=("nobody_knows",), rounds=1))
+        await prove_in(harness, SMALL, ProofOptions(fixed=("nobody_knows",), rounds=1))
     with pytest.raises(BadRequest, match="no ROW_POLICY"):
-        await prove_in(harness, SMALL, Options(rounds=1))
+        await prove_in(harness, SMALL, ProofOptions(rounds=1))
 
 
 async def test_the_commands_of_an_example_show_the_leak(harness: ProofHarness, tmp_path: Path) -> None:
     leak = next(leak for leak in OPEN if leak.name == "union")
-    options = Options(fixed=("customer_id",), endpoints=(leak.endpoint,), rounds=1, patience=math.inf)
+    options = ProofOptions(fixed=("customer_id",), endpoints=(leak.endpoint,), rounds=1, patience=math.inf)
     proof = await prove_in(harness, leak.files, options)
-    example = proof.of(Verdict.LEAK)[0].counter_example
+    example = proof.of(ProofVerdict.LEAK)[0].counter_example
     assert example is not None
     # What plays no part is plain.
     assert {(row.values["session_id"], row.values["feature"]) for row in example.others} == {("x", "x")}

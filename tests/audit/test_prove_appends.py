@@ -14,7 +14,7 @@ import pytest
 from pipit.access import refusals
 from pipit.access.context import SecurityContext
 from pipit.audit.prove.harness import ProofHarness, open_proof_harness
-from pipit.audit.prove.model import CounterExample, Options, Verdict
+from pipit.audit.prove.model import CounterExample, ProofOptions, ProofVerdict
 from pipit.audit.prove.report import to_json, to_junit, to_text
 from pipit.audit.prove.run import prove_in
 from pipit.audit.prove.tenants import SUBJECT
@@ -141,9 +141,9 @@ async def test_it_is_found_with_an_example(name: str, harness: ProofHarness, mon
     files, take_out, where = LEAKS[name]
     take_out(monkeypatch)
 
-    proof = await prove_in(harness, files, Options(rounds=1, patience=math.inf))
+    proof = await prove_in(harness, files, ProofOptions(rounds=1, patience=math.inf))
 
-    leaks = {result.endpoint: result for result in proof.of(Verdict.LEAK)}
+    leaks = {result.endpoint: result for result in proof.of(ProofVerdict.LEAK)}
     example = leaks[where].counter_example
     assert proof.exit_code == 1
     assert isinstance(example, CounterExample)
@@ -158,8 +158,8 @@ async def test_it_is_found_with_an_example(name: str, harness: ProofHarness, mon
 
 @pytest.mark.parametrize("name", LEAKS)
 async def test_with_the_defences_in_place_it_is_proved(name: str, harness: ProofHarness) -> None:
-    proof = await prove_in(harness, LEAKS[name][0], Options(rounds=1, patience=math.inf))
+    proof = await prove_in(harness, LEAKS[name][0], ProofOptions(rounds=1, patience=math.inf))
 
     assert [(result.endpoint, result.verdict, result.reason) for result in proof.results] == [
-        ("planted", Verdict.PROVED, "")
+        ("planted", ProofVerdict.PROVED, "")
     ]

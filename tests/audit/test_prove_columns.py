@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from pipit.audit.prove.harness import ProofHarness, open_proof_harness
-from pipit.audit.prove.model import CounterExample, Options, Proof, Verdict
+from pipit.audit.prove.model import CounterExample, Proof, ProofOptions, ProofVerdict
 from pipit.audit.prove.run import prove_in
 from pipit.audit.prove.tenants import SUBJECT
 from pipit.query import barriers, examine, planner
@@ -94,9 +94,9 @@ async def harness(anyio_backend: str) -> AsyncIterator[ProofHarness]:
 async def test_it_is_found_with_an_example(sql: str, harness: ProofHarness, monkeypatch: Patch) -> None:
     TELLING[sql](monkeypatch)
 
-    proof = await prove_in(harness, project(sql), Options(rounds=1, appends=False, plain=False, patience=math.inf))
+    proof = await prove_in(harness, project(sql), ProofOptions(rounds=1, appends=False, plain=False, patience=math.inf))
 
-    (result,) = proof.of(Verdict.LEAK)
+    (result,) = proof.of(ProofVerdict.LEAK)
     example = result.counter_example
     assert isinstance(example, CounterExample)
     assert example.others and all(row.tenant != SUBJECT for row in example.others)
@@ -107,13 +107,13 @@ async def test_it_is_found_with_an_example(sql: str, harness: ProofHarness, monk
 
 @pytest.fixture(scope="module")
 async def silent(harness: ProofHarness) -> Proof:
-    return await prove_in(harness, project(*SILENT), Options(rounds=1, patience=math.inf))
+    return await prove_in(harness, project(*SILENT), ProofOptions(rounds=1, patience=math.inf))
 
 
 @pytest.mark.parametrize("number", range(len(SILENT)), ids=SILENT)
 async def test_with_the_defences_in_place_it_is_proved(number: int, silent: Proof) -> None:
     (result,) = (one for one in silent.results if one.endpoint == f"planted{number}")
-    assert (result.verdict, result.reason) == (Verdict.PROVED, "")
+    assert (result.verdict, result.reason) == (ProofVerdict.PROVED, "")
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ async def test_a_policy_on_a_key_of_json_has_rows_of_every_tenant(column: str, p
         "datasources/keyed.datasource": f"{schema}\nROW_POLICY >\n    {policy}\n",
         "pipes/planted.pipe": f"NODE endpoint\nSQL >\n    {sql}\n\nTYPE endpoint\n",
     }
-    proof = await prove_in(harness, files, Options(rounds=1, plain=False, patience=math.inf))
+    proof = await prove_in(harness, files, ProofOptions(rounds=1, plain=False, patience=math.inf))
     (result,) = proof.results
-    assert (result.verdict, result.reason) == (Verdict.PROVED, "")
+    assert (result.verdict, result.reason) == (ProofVerdict.PROVED, "")
     assert result.held > 0

@@ -10,7 +10,7 @@ import pytest
 
 from audit.leaks import LEAKS, OPEN, Leak
 from pipit.audit.prove.harness import ProofHarness, open_proof_harness
-from pipit.audit.prove.model import CounterExample, Options, Proof, Verdict
+from pipit.audit.prove.model import CounterExample, Proof, ProofOptions, ProofVerdict
 from pipit.audit.prove.report import to_text
 from pipit.audit.prove.run import prove_in
 from pipit.audit.prove.tenants import SUBJECT
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.anyio
 LONG = pytest.mark.long  # these are only in make faults; make test plants one of each kind
 DOSE = {"view", "merge", "cache key", "guarded filter", "union"}
 FEW, OTHERS = [[leak for leak in OPEN if (leak.name in DOSE) is few] for few in (True, False)]
-OPTIONS = Options(endpoints=("planted",), rounds=1, appends=False, plain=False, patience=math.inf)
+OPTIONS = ProofOptions(endpoints=("planted",), rounds=1, appends=False, plain=False, patience=math.inf)
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ async def proof_of(harness: ProofHarness, leaks: Sequence[Leak]) -> Proof:
     files = {path: text for leak in leaks for path, text in leak.files.items()}
     names = tuple(leak.endpoint for leak in leaks)
     return await prove_in(
-        harness, files, Options(("customer_id",), 1, endpoints=names, appends=False, plain=False, patience=math.inf)
+        harness, files, ProofOptions(("customer_id",), 1, endpoints=names, appends=False, plain=False, patience=math.inf)
     )
 
 
@@ -56,7 +56,7 @@ async def other_open(harness: ProofHarness) -> Proof:
 
 def shows(proof: Proof, leak: Leak) -> None:
     (result,) = (one for one in proof.results if one.endpoint == leak.endpoint)
-    assert result.verdict is Verdict.LEAK, result
+    assert result.verdict is ProofVerdict.LEAK, result
     example = result.counter_example
     assert isinstance(example, CounterExample)
     assert example.kind in leak.kinds
@@ -80,7 +80,7 @@ async def test_a_planted_leak_is_found_with_an_example(
 
     proof = await prove_in(harness, leak.files, OPTIONS)
 
-    assert len(proof.of(Verdict.LEAK)) == 1
+    assert len(proof.of(ProofVerdict.LEAK)) == 1
     shows(proof, leak)
 
 
@@ -100,7 +100,7 @@ async def test_with_its_defences_the_product_refuses_the_planted_project(leak: L
     proof = await prove_in(harness, leak.files, OPTIONS)
 
     assert proof.exit_code == 2
-    (result,) = proof.of(Verdict.UNPROVED)
+    (result,) = proof.of(ProofVerdict.UNPROVED)
     assert "does not deploy" in result.reason or "always refused" in result.reason
     assert leak.refused in result.reason
 
@@ -111,4 +111,4 @@ async def test_with_its_defences_in_place_the_same_project_is_proved(name: str, 
 
     proof = await prove_in(harness, leak.files, OPTIONS)
 
-    assert [result.verdict for result in proof.results] == [Verdict.PROVED]
+    assert [result.verdict for result in proof.results] == [ProofVerdict.PROVED]

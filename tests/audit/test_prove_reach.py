@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from pipit.audit.prove.harness import ProofHarness, open_proof_harness
-from pipit.audit.prove.model import Options, Proof, Verdict
+from pipit.audit.prove.model import Proof, ProofOptions, ProofVerdict
 from pipit.audit.prove.run import prove_in
 from pipit.audit.prove.tenants import SUBJECT
 
@@ -60,14 +60,14 @@ async def harness(anyio_backend: str) -> AsyncIterator[ProofHarness]:
 @pytest.fixture(scope="module")
 async def proof(harness: ProofHarness) -> Proof:
     files = {f"pipes/{name}.pipe": endpoint(sql) for name, sql in LEAKS.items()}
-    options = Options(fixed=("org",), plain=False, patience=math.inf)
+    options = ProofOptions(fixed=("org",), plain=False, patience=math.inf)
     return await prove_in(harness, {"datasources/visits.datasource": VISITS, **files}, options)
 
 
 @pytest.mark.parametrize("name", LEAKS)
 async def test_a_leak_behind_a_rare_value_is_found(proof: Proof, name: str) -> None:
     (result,) = [r for r in proof.results if r.endpoint == name]
-    assert result.verdict is Verdict.LEAK, result
+    assert result.verdict is ProofVerdict.LEAK, result
     assert result.counter_example is not None and result.counter_example.others
 
 
@@ -102,8 +102,8 @@ async def test_a_key_of_every_type_is_proved(harness: ProofHarness) -> None:
             f"ENGINE MergeTree\nENGINE_SORTING_KEY x\n\nROW_POLICY >\n    {condition.replace('context.k', 'context.' + key)}\n"
         )
         files[f"pipes/p{number}.pipe"] = endpoint(f"SELECT toString(k) AS k, x FROM t{number}")
-    found = await prove_in(harness, files, Options(rounds=1, patience=math.inf))
+    found = await prove_in(harness, files, ProofOptions(rounds=1, patience=math.inf))
     assert {(r.endpoint, r.verdict, r.reason) for r in found.results} == {
-        (f"p{number}", Verdict.PROVED, "") for number in range(len(KEYS))
+        (f"p{number}", ProofVerdict.PROVED, "") for number in range(len(KEYS))
     }
     assert SUBJECT == "ac_me"

@@ -30,9 +30,9 @@ from pipit.datafiles.resources import NodeType
 from pipit.errors import PipitError, ProjectError
 from pipit.testing.cases import read_tests
 from pipit.testing.fixtures import load_fixtures
-from pipit.testing.harness import Harness, Reply, Workspace, open_harness
+from pipit.testing.harness import FreshWorkspace, Harness, Reply, open_harness
 from pipit.testing.project import secrets_of, without_ttl
-from pipit.testing.run import Outcome, run_copies, run_tests
+from pipit.testing.run import CaseOutcome, run_copies, run_tests
 
 _ATTEMPTS = 20
 
@@ -125,10 +125,10 @@ async def _examine(harness: Harness, folder: Path, files: Mapping[str, str], fou
         if problem:
             found.misses.append(f"copy {pipe}: {problem[:300]}")
     results = await run_tests(workspace, tests, jobs=2)
-    ran = [r for r in results if r.outcome is not Outcome.SKIPPED]
-    found.cases = (sum(r.outcome is Outcome.PASSED for r in ran), len(ran))
+    ran = [r for r in results if r.outcome is not CaseOutcome.SKIPPED]
+    found.cases = (sum(r.outcome is CaseOutcome.PASSED for r in ran), len(ran))
     for result in results:
-        if result.outcome is not Outcome.PASSED:
+        if result.outcome is not CaseOutcome.PASSED:
             found.misses.append(f"test {result.test.id}: {result.outcome}: {result.note}\n{result.difference[:3000]}")
 
 
@@ -144,7 +144,7 @@ def _that_parse(files: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str
     return kept, refused
 
 
-async def _deploy(workspace: Workspace, files: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
+async def _deploy(workspace: FreshWorkspace, files: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
     kept, refused = dict(files), dict[str, str]()
     for _ in range(_ATTEMPTS):
         try:
@@ -172,7 +172,7 @@ def _count_live(snapshot: Snapshot, asked: Wanted, found: Found) -> None:
     found.copies = (types.count(NodeType.COPY), asked.copies)
 
 
-async def _call(workspace: Workspace, asked: Wanted, found: Found) -> None:
+async def _call(workspace: FreshWorkspace, asked: Wanted, found: Found) -> None:
     snapshot = workspace.snapshot
     for names, called in ((asked.endpoints, found.endpoints), (asked.called, found.untyped)):
         for name in sorted(names):
@@ -185,7 +185,7 @@ async def _call(workspace: Workspace, asked: Wanted, found: Found) -> None:
             await _call_one(workspace, pipe, called, found)
 
 
-async def _call_one(workspace: Workspace, pipe: CompiledPipe, called: Called, found: Found) -> None:
+async def _call_one(workspace: FreshWorkspace, pipe: CompiledPipe, called: Called, found: Found) -> None:
     """An endpoint that refuses to answer without parameters is one that asks only if it answers with them."""
     reply = await workspace.get(f"/v0/pipes/{pipe.name}.json")
     plain = reply.status == 200

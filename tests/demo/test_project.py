@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from pipit.demo.events import CUSTOMERS, Event, contracts, history
-from pipit.demo.page import VIEWERS, Viewer
+from pipit.demo.page import VIEWERS, DemoViewer
 from serving import Workspace
 
 pytestmark = pytest.mark.anyio
@@ -28,16 +28,16 @@ class Demo:
     workspace: Workspace
     events: list[Event]
 
-    def token(self, viewer: Viewer) -> str:
+    def token(self, viewer: DemoViewer) -> str:
         scopes = [
             {"type": s.type, "resource": s.resource, "fixed_params": dict(s.fixed_params)} for s in viewer.scopes
         ]
         return self.workspace.jwt(*scopes, context=viewer.context)
 
-    async def read(self, viewer: Viewer, path: str) -> list[dict[str, Any]]:
+    async def read(self, viewer: DemoViewer, path: str) -> list[dict[str, Any]]:
         return await self.workspace.rows(f"/v0/pipes/{path}", token=self.token(viewer))
 
-    def of(self, viewer: Viewer) -> list[Event]:
+    def of(self, viewer: DemoViewer) -> list[Event]:
         customer, team = viewer.customer, viewer.team
         return [e for e in self.events if e["customer_id"] == customer and team in ("", e["team"])]
 
@@ -62,12 +62,12 @@ async def demo(shared_workspace: Workspace) -> Demo:
 
 
 @pytest.fixture(params=VIEWERS, ids=lambda v: v.id)
-def viewer(request: pytest.FixtureRequest) -> Viewer:
-    assert isinstance(request.param, Viewer)
+def viewer(request: pytest.FixtureRequest) -> DemoViewer:
+    assert isinstance(request.param, DemoViewer)
     return request.param
 
 
-async def test_top_features_counts_the_viewers_events(demo: Demo, viewer: Viewer) -> None:
+async def test_top_features_counts_the_viewers_events(demo: Demo, viewer: DemoViewer) -> None:
     rows = await demo.read(viewer, "top_features.json?limit=100")
     own = Counter(str(e["feature"]) for e in demo.of(viewer))
     assert {r["feature"]: r["events"] for r in rows} == own
@@ -77,7 +77,7 @@ async def test_top_features_counts_the_viewers_events(demo: Demo, viewer: Viewer
     assert sum(r["errors"] for r in rows) == failed
 
 
-async def test_errors_by_feature_counts_the_failures(demo: Demo, viewer: Viewer) -> None:
+async def test_errors_by_feature_counts_the_failures(demo: Demo, viewer: DemoViewer) -> None:
     rows = await demo.read(viewer, "errors_by_feature.json")
     own = Counter(str(e["feature"]) for e in demo.of(viewer) if e["status"] in (500, 503))
     assert {r["feature"]: r["failed"] for r in rows if r["failed"]} == own
@@ -86,7 +86,7 @@ async def test_errors_by_feature_counts_the_failures(demo: Demo, viewer: Viewer)
     assert many == []
 
 
-async def test_active_users_counts_people_by_day(demo: Demo, viewer: Viewer) -> None:
+async def test_active_users_counts_people_by_day(demo: Demo, viewer: DemoViewer) -> None:
     rows = await demo.read(viewer, "active_users.json")
     people: dict[str, set[object]] = {}
     for e in demo.of(viewer):
@@ -96,7 +96,7 @@ async def test_active_users_counts_people_by_day(demo: Demo, viewer: Viewer) -> 
     assert rows[-1]["weekly"] == rows[-1]["monthly"] == len(everybody)
 
 
-async def test_latency_has_the_percentiles_of_the_hours_and_of_the_days(demo: Demo, viewer: Viewer) -> None:
+async def test_latency_has_the_percentiles_of_the_hours_and_of_the_days(demo: Demo, viewer: DemoViewer) -> None:
     for granularity, width in (("day", 10), ("hour", 13)):
         rows = await demo.read(viewer, f"latency_percentiles.json?granularity={granularity}")
         own = Counter(str(e["timestamp"])[:width] for e in demo.of(viewer))
@@ -104,7 +104,7 @@ async def test_latency_has_the_percentiles_of_the_hours_and_of_the_days(demo: De
         assert all(0 < r["p50"] <= r["p95"] <= r["p99"] for r in rows)
 
 
-async def test_the_funnel_counts_sessions_in_order(demo: Demo, viewer: Viewer) -> None:
+async def test_the_funnel_counts_sessions_in_order(demo: Demo, viewer: DemoViewer) -> None:
     rows = await demo.read(viewer, "funnel.json?steps=sign_in,open_dashboard,create_report")
     reached = Counter[int]()
     steps = ["sign_in", "open_dashboard", "create_report"]
@@ -123,14 +123,14 @@ async def test_the_funnel_counts_sessions_in_order(demo: Demo, viewer: Viewer) -
     assert rows[0]["percent_of_first"] == 100
 
 
-async def test_retention_counts_everybody_once(demo: Demo, viewer: Viewer) -> None:
+async def test_retention_counts_everybody_once(demo: Demo, viewer: DemoViewer) -> None:
     rows = await demo.read(viewer, "retention.json")
     newcomers = sum(r["users"] for r in rows if r["week"] == 0)
     assert newcomers == len({e["user_id"] for e in demo.of(viewer)})
     assert all(r["users"] <= r["cohort_size"] and 0 < r["percent"] <= 100 for r in rows)
 
 
-async def test_teams_and_the_feed_show_the_viewers_rows(demo: Demo, viewer: Viewer) -> None:
+async def test_teams_and_the_feed_show_the_viewers_rows(demo: Demo, viewer: DemoViewer) -> None:
     teams = await demo.read(viewer, "teams.json")
     assert {r["name"]: r["uses"] for r in teams} == Counter(str(e["team"]) for e in demo.of(viewer))
     feed = await demo.read(viewer, "recent_activity.json?limit=5")
@@ -163,7 +163,7 @@ async def test_a_token_without_a_customer_reads_nothing(demo: Demo) -> None:
             assert reply.status == 403, (pipe, context, reply.text)
 
 
-async def test_asking_for_another_customer_changes_nothing(demo: Demo, viewer: Viewer) -> None:
+async def test_asking_for_another_customer_changes_nothing(demo: Demo, viewer: DemoViewer) -> None:
     token = demo.token(viewer)
     path = "/v0/pipes/top_features.json"
     own = (await demo.workspace.get(path, token=token)).json["data"]

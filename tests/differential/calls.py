@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from differential.columns import NAMES
-from pipit.sql.lexer import Token, TokenKind, significant, tokenize
+from pipit.sql.lexer import LexerKind, Token, significant, tokenize
 
 _WORDS = frozenset({"INTERVAL", "SECOND", "MINUTE", "HOUR", "DAY", "WEEK", "MONTH", "YEAR", "NULL", "TRUE", "FALSE"})
 Check = Callable[[str], str]  # empty where an expression over `facts` is answered for A's rows, else the error's number
@@ -223,7 +223,7 @@ def _is_constant(argument: str) -> bool:
     if any(token.text == "->" for token in tokens):
         return True
     for at, token in enumerate(tokens):
-        named = token.kind in (TokenKind.WORD, TokenKind.QUOTED_IDENTIFIER)
+        named = token.kind in (LexerKind.WORD, LexerKind.QUOTED_IDENTIFIER)
         called = at + 1 < len(tokens) and tokens[at + 1].text == "("
         if named and not called and token.text.upper() not in _WORDS:
             return False
@@ -233,7 +233,7 @@ def _is_constant(argument: str) -> bool:
 def _closing(tokens: Sequence[Token], start: int) -> int | None:
     depth = 0
     for at in range(start, len(tokens)):
-        depth += (tokens[at].kind is TokenKind.OPEN) - (tokens[at].kind is TokenKind.CLOSE)
+        depth += (tokens[at].kind is LexerKind.OPEN) - (tokens[at].kind is LexerKind.CLOSE)
         if not depth:
             return at
     return None
@@ -245,8 +245,8 @@ def _split(text: str, tokens: Sequence[Token], start: int) -> list[str]:
     depth = 0
     last = start
     for token in tokens:
-        depth += (token.kind is TokenKind.OPEN) - (token.kind is TokenKind.CLOSE)
-        if token.kind is TokenKind.COMMA and not depth:
+        depth += (token.kind is LexerKind.OPEN) - (token.kind is LexerKind.CLOSE)
+        if token.kind is LexerKind.COMMA and not depth:
             found.append(text[last : token.start].strip())
             last = token.end
     if tokens:

@@ -12,7 +12,7 @@ from pipit.datafiles.connection import read_connection
 from pipit.datafiles.datasource import read_datasource
 from pipit.datafiles.pipe import read_pipe
 from pipit.datafiles.resources import NodeType
-from pipit.datafiles.source import Report
+from pipit.datafiles.source import ParseReport
 from pipit.datafiles.vocabulary import ENGINES
 from pipit.sql.identifiers import RESERVED_NAMES
 from serving import Workspace
@@ -84,7 +84,7 @@ def test_values_that_are_checked_are_there(word: str) -> None:
 
 def _told(kind: str, text: str) -> list[str]:
     """The hints of errors and warnings of a file, but for those that every such file has."""
-    report = Report(f"x.{kind}", text)
+    report = ParseReport(f"x.{kind}", text)
     {"datasource": read_datasource, "pipe": read_pipe, "connection": read_connection}[kind](report, "x")
     return [one.hint for one in (*report.errors, *report.warnings) if "inert" not in one.message]
 

@@ -8,13 +8,13 @@ from collections.abc import AsyncIterator
 import pytest
 
 from pipit.engine import Engine
-from pipit.engine.embedded.supervisor import Endpoint
+from pipit.engine.embedded.supervisor import EngineAddress
 from pipit.engine.http import HttpEngine
 from pipit.engine.opening import EmbeddedSource
 
 
 @pytest.fixture
-def endpoint(engine: Engine) -> Endpoint:
+def endpoint(engine: Engine) -> EngineAddress:
     assert isinstance(engine, HttpEngine)
     source = engine._source
     assert isinstance(source, EmbeddedSource)

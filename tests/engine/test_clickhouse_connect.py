@@ -18,13 +18,13 @@ from clickhouse_connect.driver.asyncclient import AsyncClient
 from clickhouse_connect.driver.exceptions import DatabaseError, OperationalError
 from clickhouse_connect.driver.summary import QuerySummary
 
-from pipit.engine.embedded.supervisor import Endpoint
+from pipit.engine.embedded.supervisor import EngineAddress
 
 pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture(params=[False, True, "gzip", "zstd"], ids=["plain", "lz4", "gzip", "zstd"])
-async def client(request: pytest.FixtureRequest, endpoint: Endpoint, database: str) -> AsyncIterator[AsyncClient]:
+async def client(request: pytest.FixtureRequest, endpoint: EngineAddress, database: str) -> AsyncIterator[AsyncClient]:
     client = await clickhouse_connect.get_async_client(
         host="127.0.0.1",
         port=endpoint.port,
@@ -101,7 +101,7 @@ async def test_parameters_arrive_unchanged(client: AsyncClient, value: str) -> N
     assert bytes.fromhex(result.result_rows[0][2]).decode() == value
 
 
-async def test_form_encoded_parameters(endpoint: Endpoint, database: str) -> None:
+async def test_form_encoded_parameters(endpoint: EngineAddress, database: str) -> None:
     client = await clickhouse_connect.get_async_client(
         host="127.0.0.1",
         port=endpoint.port,
@@ -249,7 +249,7 @@ async def test_many_side_by_side(client: AsyncClient) -> None:
     assert [r.result_rows[0][0] for r in results] == [sum(range(n)) for n in range(60)]
 
 
-async def test_a_wrong_password_is_refused(endpoint: Endpoint) -> None:
+async def test_a_wrong_password_is_refused(endpoint: EngineAddress) -> None:
     with pytest.raises(DatabaseError) as caught:
         await clickhouse_connect.get_async_client(
             host="127.0.0.1", port=endpoint.port, username=endpoint.user, password="guess"

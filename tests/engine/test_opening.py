@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from pipit.engine import Engine, open_engine
-from pipit.engine.embedded.supervisor import Endpoint
+from pipit.engine.embedded.supervisor import EngineAddress
 from pipit.engine.http import HttpEngine
 from pipit.errors import EngineStartError, SqlError, Unavailable
 from ports import free_port
@@ -21,12 +21,12 @@ from waiting import until
 pytestmark = pytest.mark.anyio
 
 
-def url_of(endpoint: Endpoint) -> str:
+def url_of(endpoint: EngineAddress) -> str:
     return f"http://{endpoint.user}:{endpoint.password}@127.0.0.1:{endpoint.port}/"
 
 
 @pytest.fixture
-async def remote(endpoint: Endpoint, tmp_path: Path) -> AsyncIterator[HttpEngine]:
+async def remote(endpoint: EngineAddress, tmp_path: Path) -> AsyncIterator[HttpEngine]:
     async with open_engine(tmp_path, url_of(endpoint)) as opened:
         yield opened
 
@@ -65,7 +65,7 @@ async def test_files_travel_in_the_body(remote: Engine, database: str, tmp_path:
 class Wire:
     """A server's address for the engine process, which chooses another port at each start: a line that can be cut."""
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    def __init__(self, endpoint: EngineAddress) -> None:
         self._endpoint = endpoint
         self._server: asyncio.Server | None = None
         self._lines: set[asyncio.StreamWriter] = set()
@@ -115,7 +115,7 @@ class Wire:
 
 
 @pytest.fixture
-async def wire(endpoint: Endpoint) -> AsyncIterator[Wire]:
+async def wire(endpoint: EngineAddress) -> AsyncIterator[Wire]:
     wire = Wire(endpoint)
     yield wire
     await wire.down()
@@ -194,7 +194,7 @@ async def test_nothing_looks_for_the_server_after_the_end(wire: Wire, tmp_path: 
     assert [task.get_name() for task in asyncio.all_tasks() if "server" in task.get_name()] == []
 
 
-async def test_a_wrong_password_says_so(endpoint: Endpoint, tmp_path: Path) -> None:
+async def test_a_wrong_password_says_so(endpoint: EngineAddress, tmp_path: Path) -> None:
     async with open_engine(tmp_path, f"http://{endpoint.user}:guess@127.0.0.1:{endpoint.port}/") as engine:
         for _ in range(2):
             with pytest.raises(Unavailable, match="user or password"):

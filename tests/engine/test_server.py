@@ -16,14 +16,14 @@ from backports import zstd
 from yarl import URL
 
 from pipit.engine import Engine
-from pipit.engine.embedded.supervisor import Endpoint
+from pipit.engine.embedded.supervisor import EngineAddress
 from waiting import until
 
 pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-async def http(endpoint: Endpoint) -> AsyncIterator[aiohttp.ClientSession]:
+async def http(endpoint: EngineAddress) -> AsyncIterator[aiohttp.ClientSession]:
     headers = {"X-ClickHouse-User": endpoint.user, "X-ClickHouse-Key": endpoint.password}
     base = f"http://127.0.0.1:{endpoint.port}"
     async with aiohttp.ClientSession(base, headers=headers, auto_decompress=False) as session:
@@ -321,7 +321,7 @@ async def test_answers_are_compressed_when_asked_for(http: aiohttp.ClientSession
                 assert await response.read() == plain
 
 
-async def test_nobody_without_the_password(endpoint: Endpoint) -> None:
+async def test_nobody_without_the_password(endpoint: EngineAddress) -> None:
     base = f"http://127.0.0.1:{endpoint.port}"
     attempts: list[dict[str, str]] = [
         {},
@@ -371,7 +371,7 @@ async def test_a_lost_client_ends_its_query(http: aiohttp.ClientSession, engine:
 
 
 async def test_a_client_lost_in_the_middle_of_an_insert(
-    http: aiohttp.ClientSession, endpoint: Endpoint, database: str
+    http: aiohttp.ClientSession, endpoint: EngineAddress, database: str
 ) -> None:
     await ask(http, "CREATE TABLE t (n Int64) ENGINE = MergeTree ORDER BY n", database=database)
     request = (
@@ -394,7 +394,7 @@ async def test_a_client_lost_in_the_middle_of_an_insert(
     assert (await ask(http, "SELECT count() FROM t", database=database))[1] == "0\n"
 
 
-async def test_memory_is_bounded_and_the_engine_survives(http: aiohttp.ClientSession, endpoint: Endpoint) -> None:
+async def test_memory_is_bounded_and_the_engine_survives(http: aiohttp.ClientSession, endpoint: EngineAddress) -> None:
     sql = "SELECT name FROM system.server_settings WHERE name = 'max_server_memory_usage' AND toUInt64(value) > 0"
     assert (await ask(http, sql))[1] == "max_server_memory_usage\n"
     assert int((await ask(http, "SELECT getSetting('max_memory_usage')"))[1]) > 100 << 20

@@ -12,7 +12,7 @@ import pytest
 
 from pipit.catalog.services import PIPE_STATS_RT, SERVICES, physical_name
 from pipit.jobs import Job
-from pipit.jobs.copies import Copies
+from pipit.jobs.copies import CopyJobs
 from projects import EVENTS, ROWS
 from serving import Reply, Workspace
 from waiting import until
@@ -188,6 +188,6 @@ async def test_a_job_runs_under_the_limits_of_its_purpose(project: Workspace, mo
 async def test_a_copy_that_an_older_version_left_waiting_has_the_time_when_it_was_asked_for(project: Workspace) -> None:
     server, snapshot = project.server, project.server.catalog.snapshot(project.id)
     job = Job(id="old", kind="copy", status="waiting", created_at="2026-03-01 10:00:00.123456", pipe="timed", mode="append")
-    work = await Copies(server.engine, server.locks, server.reader).prepare(snapshot, job)
+    work = await CopyJobs(server.engine, server.locks, server.reader).prepare(snapshot, job)
     assert (await work.run()).rows == 1
     assert [int(row["total"]) for row in await totals(project)] == [int(datetime(2026, 3, 1, 10, tzinfo=UTC).timestamp())]

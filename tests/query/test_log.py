@@ -17,8 +17,8 @@ from pipit.catalog.services import ENDPOINT_ERRORS, PIPE_STATS_RT, SERVICES, phy
 from pipit.catalog.state import WorkspaceSettings
 from pipit.errors import ProjectError, TemplateError
 from pipit.ingest import Ingest
-from pipit.query.log import MASK, Asked, Outcome, ReadRecord, record, shown_url, status_of
-from pipit.query.queries import Origin
+from pipit.query.log import MASK, Asked, ReadOutcome, ReadRecord, record, shown_url, status_of
+from pipit.query.queries import ReadOrigin
 from pipit.server.read_log import ReadLog
 from pipit.tables import Locks
 from pipit.tables.services import ServiceTables
@@ -341,7 +341,7 @@ def a_record(workspace: Workspace, pipe: str = "latest", **changes: Any) -> Read
     security = SecurityContext(workspace.id, TokenKind.JWT, "t", (Scope("PIPES:READ", pipe),))
     error = changes.pop("error", None)
     asked = Asked(snapshot, security, pipe, **({"request_id": "r"} | changes))
-    return record(asked, Outcome(status_of(error), 0.1, error), now=time.time())
+    return record(asked, ReadOutcome(status_of(error), 0.1, error), now=time.time())
 
 
 async def test_rows_wait_in_order_while_they_cannot_be_written(project: Workspace, tmp_path: Path) -> None:
@@ -384,7 +384,7 @@ async def test_the_wait_is_bounded_and_the_oldest_go(
 async def test_a_record_is_bounded_whatever_was_sent(project: Workspace) -> None:
     huge = "x" * 1_000_000
     sent = [(f"p{n}", huge) for n in range(1000)]
-    origin = Origin("GET", f"/v0/pipes/latest.json?{huge}&{huge}={huge}", huge, None, "")
+    origin = ReadOrigin("GET", f"/v0/pipes/latest.json?{huge}&{huge}={huge}", huge, None, "")
     found = a_record(project, "y" * 10_000, sent=sent, origin=origin, error=TemplateError(huge))
     assert len(json.dumps(found.stats_row("r"))) < 40_000
 
@@ -409,7 +409,7 @@ async def test_what_looks_secret_is_masked(project: Workspace) -> None:
         + f"&q=canary&token=canary&%74oken=canary&n={jwt}"
     )
     error = TemplateError("Error validating 'canary' to type Int32")
-    found = a_record(project, sent=sent, origin=Origin("GET", url), error=error)
+    found = a_record(project, sent=sent, origin=ReadOrigin("GET", url), error=error)
     assert "canary" not in json.dumps(found.stats_row("r")) + json.dumps(found.error_row())
     assert jwt not in json.dumps(found.stats_row("r"))
     assert found.parameters["limit"] == "5" and found.parameters["list"] == '["a"]'

@@ -18,7 +18,7 @@ from pipit.sql.expressions import (
     check_type,
     is_one_group,
 )
-from pipit.sql.lexer import TokenKind, significant, tokenize
+from pipit.sql.lexer import LexerKind, significant, tokenize
 
 COLUMNS = (
     *("ttl", "group", "set", "to", "recompress", "order", "index", "default", "codec", "delete", "where", "primary"),
@@ -262,7 +262,7 @@ def test_what_passes_stays_in_its_brackets(text: str) -> None:
     assert is_one_group(f"({text})")
     tokens = significant(tokenize(f"({text}) END"))
     assert tokens[-1].text == "END"
-    assert not any(t.kind in (TokenKind.COMMENT, TokenKind.SEMICOLON, TokenKind.ERROR) for t in tokens)
+    assert not any(t.kind in (LexerKind.COMMENT, LexerKind.SEMICOLON, LexerKind.ERROR) for t in tokens)
     # The name of a column may be SELECT; no query can begin with it where nothing follows.
     after_select = [after for t, after in itertools.pairwise(tokens) if t.text.upper() == "SELECT"]
-    assert all(after.kind in (TokenKind.CLOSE, TokenKind.COMMA) for after in after_select)
+    assert all(after.kind in (LexerKind.CLOSE, LexerKind.COMMA) for after in after_select)

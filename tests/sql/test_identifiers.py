@@ -6,13 +6,13 @@ from hypothesis import strategies as st
 
 from pipit.engine import Engine
 from pipit.sql.identifiers import is_resource_name, quote
-from pipit.sql.lexer import TokenKind, identifier_name, tokenize
+from pipit.sql.lexer import LexerKind, identifier_name, tokenize
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1))
 def test_a_quoted_name_is_one_token_with_that_name(name: str) -> None:
     (token,) = tokenize(quote(name))
-    assert token.kind is TokenKind.QUOTED_IDENTIFIER
+    assert token.kind is LexerKind.QUOTED_IDENTIFIER
     assert identifier_name(token) == name
 
 

@@ -10,9 +10,9 @@ import time
 import pytest
 
 from pipit.engine import Engine
-from pipit.sql.lexer import Token, TokenKind, identifier_name, string_value, tokenize
+from pipit.sql.lexer import LexerKind, Token, identifier_name, string_value, tokenize
 
-K = TokenKind
+K = LexerKind
 KIND_OF = {
     "Whitespace": K.WHITESPACE,
     "Comment": K.COMMENT,
@@ -150,7 +150,7 @@ FRAGMENTS = [
 ]
 
 
-def in_bytes(tokens: list[Token]) -> list[tuple[int, int, TokenKind]]:
+def in_bytes(tokens: list[Token]) -> list[tuple[int, int, LexerKind]]:
     ends = list(itertools.accumulate(len(token.text.encode()) for token in tokens))
     return [(end - len(t.text.encode()), end, t.kind) for t, end in zip(tokens, ends, strict=True)]
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from fuzz import examples
 from pipit.engine import Engine
-from pipit.sql.lexer import TokenKind, significant, tokenize
+from pipit.sql.lexer import LexerKind, significant, tokenize
 from pipit.sql.literals import print_literal, quote_string
 
 BATCH = 100
@@ -102,7 +102,7 @@ async def test_the_engine_reads_back_what_was_printed(engine: Engine, batch: lis
     columns = []
     for type, value, _ in batch:
         text = print_literal(value, type)
-        assert not any(token.kind in (TokenKind.ERROR, TokenKind.COMMENT) for token in tokenize(text)), text
+        assert not any(token.kind in (LexerKind.ERROR, LexerKind.COMMENT) for token in tokenize(text)), text
         plain = type.startswith(("String", "LowCard", "Nullable", "FixedString", "Array", "Tuple", "Float"))
         columns.append(text if plain else f"toString({text})")
     answer: list[Any] = json.loads(
@@ -121,7 +121,7 @@ async def test_a_text_is_one_token_anywhere(engine: Engine, batch: list[str]) ->
     for text in batch:
         literal = quote_string(text)
         tokens = significant(tokenize(f"a = {literal} AND (b IN ({literal},{literal}))"))
-        assert [t.text for t in tokens if t.kind is TokenKind.STRING] == [literal] * 3
+        assert [t.text for t in tokens if t.kind is LexerKind.STRING] == [literal] * 3
         assert len(tokens) == 13
         parts.append(literal)
     shape = "SELECT 1 WHERE concat({}) = '' OR x IN ({})"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipit.testing.cases import Case, Classic, Command, Quality, Skipped, read_tests
+from pipit.testing.cases import Case, Classic, ClassicCommand, Quality, Skipped, read_tests
 
 
 def project(folder: Path, **files: str) -> Path:
@@ -45,8 +45,8 @@ def test_command_lines_of_a_classic_project(tmp_path: Path) -> None:
     assert isinstance(found, Classic)
     assert found.expected == "x\n"
     assert found.commands == (
-        Command(pipe="kpis", params={"from": "2024-01-01", "to": "2024-01-02"}, format="csv"),
-        Command(sql="select 1"),
+        ClassicCommand(pipe="kpis", params={"from": "2024-01-01", "to": "2024-01-02"}, format="csv"),
+        ClassicCommand(sql="select 1"),
     )
 
 

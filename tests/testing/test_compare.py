@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import pytest
 
-from pipit.testing.compare import Match, difference, in_order, plain_slashes, same_rows
+from pipit.testing.compare import RowMatch, difference, in_order, plain_slashes, same_rows
 from pipit.testing.order import sort_keys
 
 
 @pytest.mark.parametrize(
     ("expected", "actual", "match"),
     [
-        ("a\nb\n", "a\nb\n", Match.EXACT),
-        ("a\nb", "a\nb\n", Match.EXACT),
-        ("", "", Match.EXACT),
-        ("a\nb\n", "b\na\n", Match.ORDER),
-        ("a\na\n", "a\n", Match.NO),
-        ("a\na\nb\n", "a\nb\nb\n", Match.NO),
-        ("", "a\n", Match.NO),
+        ("a\nb\n", "a\nb\n", RowMatch.EXACT),
+        ("a\nb", "a\nb\n", RowMatch.EXACT),
+        ("", "", RowMatch.EXACT),
+        ("a\nb\n", "b\na\n", RowMatch.ORDER),
+        ("a\na\n", "a\n", RowMatch.NO),
+        ("a\na\nb\n", "a\nb\nb\n", RowMatch.NO),
+        ("", "a\n", RowMatch.NO),
     ],
 )
-def test_the_same_rows(expected: str, actual: str, match: Match) -> None:
+def test_the_same_rows(expected: str, actual: str, match: RowMatch) -> None:
     assert same_rows(expected, actual) is match
 
 
@@ -35,13 +35,13 @@ def test_the_same_rows(expected: str, actual: str, match: Match) -> None:
 )
 def test_a_slash_in_json_is_a_slash_however_it_is_written(text: str, plain: str) -> None:
     assert plain_slashes(text) == plain
-    assert same_rows(plain_slashes(text), plain) is Match.EXACT
+    assert same_rows(plain_slashes(text), plain) is RowMatch.EXACT
 
 
 def test_ties_may_come_in_any_order_and_keys_may_not() -> None:
     keys = {"a1": ["1"], "b1": ["1"], "c2": ["2"]}
-    assert in_order("b1\na1\nc2", keys, ["1", "1", "2"]) is Match.TIES
-    assert in_order("a1\nc2\nb1", keys, ["1", "1", "2"]) is Match.ORDER
+    assert in_order("b1\na1\nc2", keys, ["1", "1", "2"]) is RowMatch.TIES
+    assert in_order("a1\nc2\nb1", keys, ["1", "1", "2"]) is RowMatch.ORDER
 
 
 def test_a_difference_is_short_enough_to_read() -> None:

@@ -13,7 +13,7 @@ from pipit.errors import ProjectError
 from pipit.testing.cases import read_tests
 from pipit.testing.harness import Harness, open_harness
 from pipit.testing.report import as_junit, problems
-from pipit.testing.run import Outcome, Report, run_project
+from pipit.testing.run import CaseOutcome, RunReport, run_project
 
 pytestmark = pytest.mark.anyio
 
@@ -206,16 +206,16 @@ async def harness(anyio_backend: str, corpus: Path) -> AsyncIterator[Harness]:
 
 
 @pytest.fixture(scope="module")
-async def report(harness: Harness, corpus: Path) -> Report:
+async def report(harness: Harness, corpus: Path) -> RunReport:
     folder = write(corpus / "shop", FILES)
     return await run_project(harness, folder, read_project(folder), read_tests(folder), jobs=4)
 
 
-def outcomes(report: Report) -> dict[str, str]:
+def outcomes(report: RunReport) -> dict[str, str]:
     return {result.test.id: str(result.outcome) for result in report.results}
 
 
-def test_what_passes_and_what_fails(report: Report) -> None:
+def test_what_passes_and_what_fails(report: RunReport) -> None:
     assert outcomes(report) == {
         "gone: a": "skipped",
         "hidden: right": "passed",
@@ -242,7 +242,7 @@ def test_what_passes_and_what_fails(report: Report) -> None:
     assert not report.passed
 
 
-def test_a_failure_is_told_with_what_came(report: Report) -> None:
+def test_a_failure_is_told_with_what_came(report: RunReport) -> None:
     told = {r.test.id: r for r in report.results}
     assert told["top: wrong_order"].note == "the same rows in another order"
     assert '-{"page":"c","n":6}' in told["top: wrong_value"].difference
@@ -257,7 +257,7 @@ def test_a_failure_is_told_with_what_came(report: Report) -> None:
     )
 
 
-def test_fixtures_that_do_not_fit_are_told(report: Report) -> None:
+def test_fixtures_that_do_not_fit_are_told(report: RunReport) -> None:
     told, *others = problems(report)
     assert others == []
     assert told.startswith("fixtures/visits.ndjson: 1 rows do not fit the schema and are in visits_quarantine")
@@ -281,7 +281,7 @@ ENGINE_SORTING_KEY id
 """
 
 
-async def load_figures(harness: Harness, folder: Path, csv: str, rows: str) -> Report:
+async def load_figures(harness: Harness, folder: Path, csv: str, rows: str) -> RunReport:
     """The fixture in a project with one test, which expects these rows."""
     files = {
         "datasources/figures.datasource": FIGURES,
@@ -320,11 +320,11 @@ async def test_a_bad_line_of_a_csv_fixture_is_counted_and_the_others_go_in(
     assert "2 rows do not fit the schema and are left out, such as: value '300' on column 'id' is not UInt8" in (
         loaded.problem
     )
-    assert [r.outcome for r in report.results] == [Outcome.PASSED], report.results[0].difference
+    assert [r.outcome for r in report.results] == [CaseOutcome.PASSED], report.results[0].difference
     assert report.passed
 
 
-def test_junit_counts_and_says_why(report: Report) -> None:
+def test_junit_counts_and_says_why(report: RunReport) -> None:
     root = ElementTree.fromstring(as_junit(report).partition("\n")[2])
     suites = {s.get("name"): s for s in root}
     assert (suites["tests/top.yaml"].get("tests"), suites["tests/top.yaml"].get("failures")) == ("8", "4")
@@ -352,12 +352,12 @@ async def test_secrets_come_from_env_local(harness: Harness, corpus: Path) -> No
         },
     )
     report = await run_project(harness, folder, read_project(folder), read_tests(folder), jobs=1)
-    assert [r.outcome for r in report.results] == [Outcome.PASSED]
+    assert [r.outcome for r in report.results] == [CaseOutcome.PASSED]
 
 
 def test_a_copy_that_did_not_run_is_a_failure() -> None:
-    assert Report(()).passed and Report((), copies={"daily": ""}).passed
-    assert not Report((), copies={"daily": "it raised"}).passed
+    assert RunReport(()).passed and RunReport((), copies={"daily": ""}).passed
+    assert not RunReport((), copies={"daily": "it raised"}).passed
 
 
 async def test_a_pipe_that_only_writes_gives_what_it_would_write(harness: Harness, tmp_path: Path) -> None:
@@ -395,5 +395,5 @@ async def test_a_fixture_of_which_no_row_fits_is_a_failure(harness: Harness, tmp
         case = {"fixtures/t.ndjson": rows, "tests/p.yaml": f"- name: a\n  expected_result: '{expected}'\n"}
         folder = write(tmp_path / str(len(rows)), files | case)
         found = await run_project(harness, folder, read_project(folder), read_tests(folder), jobs=1)
-        assert found.count(Outcome.PASSED) == 1 and found.passed is passed, found
+        assert found.count(CaseOutcome.PASSED) == 1 and found.passed is passed, found
         assert [loaded.file for loaded in found.empty_fixtures] == ([] if passed else ["fixtures/t.ndjson"])

@@ -11,7 +11,7 @@ from pipit.datafiles import read_project
 from pipit.testing.cases import ADMIN, Case, Skipped, Tenant, read_tests
 from pipit.testing.harness import Harness, open_harness
 from pipit.testing.report import as_junit
-from pipit.testing.run import Report, run_project
+from pipit.testing.run import RunReport, run_project
 
 pytestmark = pytest.mark.anyio
 
@@ -184,18 +184,18 @@ async def harness(anyio_backend: str) -> AsyncIterator[Harness]:
 
 
 @pytest.fixture(scope="module")
-async def report(harness: Harness, tmp_path_factory: pytest.TempPathFactory) -> Report:
+async def report(harness: Harness, tmp_path_factory: pytest.TempPathFactory) -> RunReport:
     folder = write(tmp_path_factory.mktemp("tenants"), FILES)
     return await run_project(harness, folder, read_project(folder), read_tests(folder), jobs=4)
 
 
-def test_each_tenant_gets_what_its_token_gets(report: Report) -> None:
+def test_each_tenant_gets_what_its_token_gets(report: RunReport) -> None:
     failed = {r.test.id: (r.note, r.difference) for r in report.results if r.outcome != "passed"}
     assert failed.keys() == {"items: no_ties"}, failed
     assert failed["items: no_ties"][0] == "the same rows in another order"
 
 
-def test_what_has_no_effect_is_told(report: Report) -> None:
+def test_what_has_no_effect_is_told(report: RunReport) -> None:
     told = {r.test.id: r.warnings for r in report.results if r.warnings}
     assert told == {
         "items: the_request_cannot_say_it": ("neither 'items' nor what it reads has a parameter 'tenant'",),

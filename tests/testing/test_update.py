@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from fuzz import examples
 from pipit.testing.cases import Case, read_tests
-from pipit.testing.run import Outcome, Result
+from pipit.testing.run import CaseOutcome, CaseResult
 from pipit.testing.update import update
 
 TEXT = """# what is shown first
@@ -35,8 +35,8 @@ def written(folder: Path, text: str) -> list[Case]:
     return [test for test in read_tests(folder) if isinstance(test, Case)]
 
 
-def failed(case: Case, answer: str, status: int = 200) -> Result:
-    return Result(case, Outcome.FAILED, answer=answer, status=status)
+def failed(case: Case, answer: str, status: int = 200) -> CaseResult:
+    return CaseResult(case, CaseOutcome.FAILED, answer=answer, status=status)
 
 
 def test_only_the_answers_change(tmp_path: Path) -> None:
@@ -57,7 +57,7 @@ def test_a_status_that_is_there_is_changed(tmp_path: Path) -> None:
 
 def test_what_passed_is_left_alone(tmp_path: Path) -> None:
     first, second = written(tmp_path, TEXT)
-    assert update(tmp_path, [Result(first, Outcome.PASSED, answer="z"), Result(second, Outcome.SKIPPED)]) == []
+    assert update(tmp_path, [CaseResult(first, CaseOutcome.PASSED, answer="z"), CaseResult(second, CaseOutcome.SKIPPED)]) == []
     assert (tmp_path / "tests" / "p.yaml").read_text() == TEXT
 
 

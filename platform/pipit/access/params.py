@@ -22,7 +22,7 @@ MAX_VALUE_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Parameter:
+class SentParameter:
     """One value as it was sent. `source` is query, form or json; `value` is text, or what JSON has."""
 
     source: str
@@ -34,7 +34,7 @@ class Parameter:
 class RequestParams:
     """All that a request sent, in order, repeated names kept."""
 
-    sent: tuple[Parameter, ...] = ()
+    sent: tuple[SentParameter, ...] = ()
 
 
 def merge(request: RequestParams, fixed: Mapping[str, Scalar], lists: Container[str] = ()) -> dict[str, RequestValue]:

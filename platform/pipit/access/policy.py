@@ -18,7 +18,7 @@ from pipit.access.values import DATES, digits_of, typed
 from pipit.datafiles.resources import DataSource, RowPolicy
 from pipit.errors import DatafileError, Reason, TemplateError
 from pipit.sql.expressions import ExpressionError, check_condition, columns_in, top_level
-from pipit.sql.lexer import Token, TokenKind
+from pipit.sql.lexer import LexerKind, Token
 from pipit.sql.literals import print_literal
 from pipit.templates.failures import InvalidContextKey, MissingContextKey
 from pipit.templates.parts import Part, PartKind, split
@@ -358,8 +358,8 @@ def _is_operand(tokens: list[Token], index: int) -> bool:
     before = tokens[index - 1] if index else None
     after = tokens[index + 1] if index + 1 < len(tokens) else None
     if before is not None and (
-        before.kind in (TokenKind.DOT, TokenKind.STRING, TokenKind.NUMBER, TokenKind.CLOSE)
+        before.kind in (LexerKind.DOT, LexerKind.STRING, LexerKind.NUMBER, LexerKind.CLOSE)
         or before.text.upper() in ("AS", "::")
     ):
         return False
-    return after is None or after.kind in (TokenKind.OPERATOR, TokenKind.CLOSE, TokenKind.COMMA, TokenKind.WORD)
+    return after is None or after.kind in (LexerKind.OPERATOR, LexerKind.CLOSE, LexerKind.COMMA, LexerKind.WORD)

@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from pipit.sql.expressions import NAMES
-from pipit.sql.lexer import Token, TokenKind, identifier_name
+from pipit.sql.lexer import LexerKind, Token, identifier_name
 
 COMPARISONS = frozenset({"=", "==", "!=", "<>", "<", ">", "<=", ">=", "IN"})
 FUNCTIONS = frozenset(
@@ -93,11 +93,11 @@ def _calls(tokens: Sequence[Token], index: int) -> list[str]:
     depth = 0
     for place in range(index - 1, -1, -1):
         kind = tokens[place].kind
-        if kind is TokenKind.CLOSE:
+        if kind is LexerKind.CLOSE:
             depth += 1
-        elif kind is TokenKind.OPEN and depth:
+        elif kind is LexerKind.OPEN and depth:
             depth -= 1
-        elif kind is TokenKind.OPEN:
+        elif kind is LexerKind.OPEN:
             called = tokens[place - 1] if place else None
             if tokens[place].text == "(" and called is not None and called.kind in NAMES:
                 name = identifier_name(called)
@@ -109,7 +109,7 @@ def _calls(tokens: Sequence[Token], index: int) -> list[str]:
 
 
 def _is_subscript(before: Token) -> bool:
-    return before.kind in (*NAMES, TokenKind.CLOSE) and before.text.upper() not in _BEFORE
+    return before.kind in (*NAMES, LexerKind.CLOSE) and before.text.upper() not in _BEFORE
 
 
 def _is_text(tokens: Sequence[Token], index: int) -> bool:

@@ -15,7 +15,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from pipit.access import grants
-from pipit.access.params import Parameter, RequestParams
+from pipit.access.params import RequestParams, SentParameter
 from pipit.api.answers import JSONResponse
 from pipit.api.objects import pipe_of
 from pipit.api.requests import authenticate, read_body, server_of, viewer_of
@@ -54,7 +54,7 @@ async def explain(request: Request) -> Response:
 
 def pipe_query(snapshot: Snapshot, pipe: str, parameters: Sequence[tuple[str, str]]) -> PipeQuery:
     """A read of an endpoint, its parameters as a query string would carry them."""
-    params = RequestParams(tuple(Parameter("query", name, value) for name, value in parameters))
+    params = RequestParams(tuple(SentParameter("query", name, value) for name, value in parameters))
     return PipeQuery(pipe_of(snapshot, pipe), params, JSON)
 
 

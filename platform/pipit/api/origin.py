@@ -14,16 +14,16 @@ from starlette.responses import Response
 from pipit.api.requests import Viewer, query_pairs, server_of
 from pipit.errors import BadRequest
 from pipit.query.log import Asked
-from pipit.query.queries import Origin, Query, Read
+from pipit.query.queries import Query, Read, ReadOrigin
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
-def origin_of(request: Request) -> Origin:
+def origin_of(request: Request) -> ReadOrigin:
     viewer: Viewer | None = getattr(request.state, "viewer", None)
     query = request.scope["query_string"].decode("latin-1")
     path = request.scope["path"]
-    return Origin(
+    return ReadOrigin(
         method=request.method,
         url=f"{path}?{query}" if query else path,
         user_agent=request.headers.get("user-agent"),

@@ -19,7 +19,7 @@ from starlette.types import Message
 
 from pipit.access.authenticate import bearer_tokens, one_token
 from pipit.access.context import SecurityContext
-from pipit.access.params import Parameter, RequestParams
+from pipit.access.params import RequestParams, SentParameter
 from pipit.access.tokens import digest
 from pipit.api.objects import datasource_of, is_resource_id, pipe_of
 from pipit.catalog.snapshot import Snapshot
@@ -108,7 +108,7 @@ async def parameters(
     Reserved names are consumed by the server and never reach a template; of several, the first counts. Raises
     BadRequest, TooLarge.
     """
-    found = [Parameter("query", name, value) for name, value in query_pairs(request)]
+    found = [SentParameter("query", name, value) for name, value in query_pairs(request)]
     if body and request.method in ("POST", "PUT"):
         found += await _body_parameters(request, limit)
     if len(found) > MAX_PARAMETERS:
@@ -154,20 +154,20 @@ def whole_number(text: str, most: int) -> int | None:
     return most + 1 if len(digits) > len(str(most)) else min(int(digits or "0"), most + 1)
 
 
-async def _body_parameters(request: Request, limit: int) -> list[Parameter]:
+async def _body_parameters(request: Request, limit: int) -> list[SentParameter]:
     kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
     if kind == "multipart/form-data":
         counted = bounded(request, limit)
         async with counted.form(max_files=0, max_fields=MAX_PARAMETERS, max_part_size=limit) as form:
-            return [Parameter("form", k, v) for k, v in form.multi_items() if isinstance(v, str)]
+            return [SentParameter("form", k, v) for k, v in form.multi_items() if isinstance(v, str)]
     body = await read_body(request, limit)
     if not body.strip():
         return []
     if kind == "application/json" or (kind != "application/x-www-form-urlencoded" and body.lstrip()[:1] == b"{"):
-        return [Parameter("json", name, value) for name, value in _json_pairs(body)]
+        return [SentParameter("json", name, value) for name, value in _json_pairs(body)]
     if kind in ("application/x-www-form-urlencoded", ""):
         try:
-            return [Parameter("form", k, v) for k, v in _pairs(body.decode())]
+            return [SentParameter("form", k, v) for k, v in _pairs(body.decode())]
         except UnicodeDecodeError:
             raise BadRequest("The form body is not valid UTF-8", reason=Reason.BODY_INVALID) from None
     raise BadRequest(

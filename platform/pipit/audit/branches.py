@@ -54,7 +54,7 @@ class Rendering:
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class RefusedValues:
     """Values whose text is refused before the engine sees it."""
 
     values: Values
@@ -64,7 +64,7 @@ class Refusal:
 @dataclass(frozen=True, slots=True)
 class Renderings:
     texts: tuple[Rendering, ...]
-    refusals: tuple[Refusal, ...]
+    refusals: tuple[RefusedValues, ...]
     reached: frozenset[Branch]
     missed: tuple[Branch, ...]
     complete: bool
@@ -215,7 +215,7 @@ def render_all(
     """All texts of the endpoint. `fixed` values stand in every try; so do those of `left_out`, where None is absent."""
     given: dict[str, RequestValue] = {**(fixed or {}), **(left_out or {})}
     texts: dict[tuple[object, ...], Rendering] = {}
-    refusals: dict[Hashable, Refusal] = {}
+    refusals: dict[Hashable, RefusedValues] = {}
     reached: set[Branch] = set()
     seen: set[tuple[tuple[str, str], ...]] = set()
     complete = True
@@ -237,7 +237,7 @@ def render_all(
             key = (tried.composed.sql, _fixed_in(tried, fixed), *sorted(tried.composed.settings.items()))
             texts.setdefault(key, tried)
             return key
-        if isinstance(tried, Refusal):
+        if isinstance(tried, RefusedValues):
             refusals.setdefault(tried.error.identity, tried)
             return tried.error.identity
         reached.update(tried)  # the author's own error(): no statement comes of it
@@ -269,7 +269,7 @@ def _fixed_in(rendering: Rendering, fixed: Values | None) -> tuple[str, ...]:
 
 def render(
     snapshot: Snapshot, pipe: CompiledPipe, values: Values, composer: Composer
-) -> Rendering | Refusal | frozenset[Branch]:
+) -> Rendering | RefusedValues | frozenset[Branch]:
     """The text for these values; why it is refused; or, where the template itself refuses them, the branches taken.
 
     A value that the template cannot take counts for nothing: no branch of that try was seen to its end.
@@ -283,7 +283,7 @@ def render(
     except TemplateError:
         return frozenset()
     except PipitError as error:
-        return Refusal(values, error)
+        return RefusedValues(values, error)
     return Rendering(values, composed, binder)
 
 

@@ -24,7 +24,7 @@ from pipit.catalog.names import first_names
 from pipit.catalog.snapshot import Snapshot, Table
 from pipit.datafiles.resources import Column, Project
 from pipit.errors import BadRequest
-from pipit.sql.lexer import Token, TokenKind, significant, tokenize
+from pipit.sql.lexer import LexerKind, Token, significant, tokenize
 
 VERSION = 1
 FILE = "pipit.audit.json"
@@ -298,14 +298,14 @@ def _joined(tokens: list[Token]) -> Iterator[list[Token]]:
     depth = 0
     level: list[bool] = []
     for token in tokens:
-        depth -= token.kind is TokenKind.CLOSE
+        depth -= token.kind is LexerKind.CLOSE
         level.append(depth == 0)
-        depth += token.kind is TokenKind.OPEN
+        depth += token.kind is LexerKind.OPEN
     if len(tokens) > 2 and tokens[0].text == "(" and tokens[-1].text == ")" and not any(level[1:-1]):
         yield from _joined(tokens[1:-1])
         return
     outside = {t.text.upper() for t, at_top in zip(tokens, level, strict=True) if at_top}
-    cuts = [i for i, t in enumerate(tokens) if level[i] and t.kind is TokenKind.WORD and t.text.upper() == "AND"]
+    cuts = [i for i, t in enumerate(tokens) if level[i] and t.kind is LexerKind.WORD and t.text.upper() == "AND"]
     if outside & _BINDS_LOOSER or not cuts:
         yield tokens
         return

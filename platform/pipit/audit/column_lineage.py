@@ -17,16 +17,16 @@ from pipit.catalog.lineage import nodes_read
 from pipit.catalog.snapshot import CompiledNode, CompiledPipe, NodeTarget, Snapshot, Table, TableTarget
 from pipit.datafiles.resources import NodeType
 from pipit.sql.allowed import AGGREGATE_FUNCTIONS, COMBINATORS
-from pipit.sql.lexer import Token, TokenKind, identifier_name, significant, tokenize
+from pipit.sql.lexer import LexerKind, Token, identifier_name, significant, tokenize
 from pipit.sql.references import TableReference, find_tables
 
-_NAMES = (TokenKind.WORD, TokenKind.QUOTED_IDENTIFIER)
+_NAMES = (LexerKind.WORD, LexerKind.QUOTED_IDENTIFIER)
 _CLAUSES = ("FROM", "PREWHERE", "WHERE", "GROUP", "HAVING", "ORDER", "SETTINGS", "FORMAT")
 # What makes more of a SELECT than this reads.
 _BEYOND = frozenset(
     {"UNION", "EXCEPT", "INTERSECT", "WITH", "JOIN", "ARRAY", "OVER", "LIMIT", "OFFSET", "QUALIFY", "FINAL", "SAMPLE"}
 )
-_ENDS = (*_NAMES, TokenKind.STRING, TokenKind.NUMBER, TokenKind.CLOSE)  # of an expression
+_ENDS = (*_NAMES, LexerKind.STRING, LexerKind.NUMBER, LexerKind.CLOSE)  # of an expression
 # Words that a column may follow; after any other one it may be an alias.
 _BEFORE_A_COLUMN = frozenset(
     {"SELECT", "DISTINCT", "PREWHERE", "WHERE", "BY", "HAVING", "AND", "OR", "NOT", "IN", "LIKE", "ILIKE", "BETWEEN"}
@@ -67,7 +67,7 @@ def carry(
     if node.template is not None:
         return Carry.UNKNOWN
     tokens = significant(tokenize(node.node.sql))
-    words = [t.text.upper() for t in tokens if t.kind is TokenKind.WORD]
+    words = [t.text.upper() for t in tokens if t.kind is LexerKind.WORD]
     if words.count("SELECT") != 1 or words[0] != "SELECT":
         return Carry.UNKNOWN
     clauses = _clauses(tokens[1:])
@@ -155,14 +155,14 @@ def _clauses(tokens: Sequence[Token]) -> dict[str, list[Token]]:
     found: dict[str, list[Token]] = {"SELECT": []}
     current, depth = "SELECT", 0
     for token in tokens:
-        depth -= token.kind is TokenKind.CLOSE
-        word = token.text.upper() if token.kind is TokenKind.WORD and depth == 0 else ""
+        depth -= token.kind is LexerKind.CLOSE
+        word = token.text.upper() if token.kind is LexerKind.WORD and depth == 0 else ""
         if word in _CLAUSES and not (word == "GROUP" and current == "GROUP"):
             current = word
             found[current] = []
         elif not (word == "BY" and not found[current]):
             found[current].append(token)
-        depth += token.kind is TokenKind.OPEN
+        depth += token.kind is LexerKind.OPEN
     return found
 
 
@@ -171,12 +171,12 @@ def _items(tokens: Sequence[Token]) -> list[tuple[str, list[Token]]]:
     items: list[list[Token]] = [[]]
     depth = 0
     for index, token in enumerate(tokens):
-        depth -= token.kind is TokenKind.CLOSE
-        if token.kind is TokenKind.COMMA and depth == 0:
+        depth -= token.kind is LexerKind.CLOSE
+        if token.kind is LexerKind.COMMA and depth == 0:
             items.append([])
         elif not (index == 0 and token.text.upper() == "DISTINCT"):
             items[-1].append(token)
-        depth += token.kind is TokenKind.OPEN
+        depth += token.kind is LexerKind.OPEN
     return [(_name(item), _without_alias(item)) for item in items if item]
 
 
@@ -187,7 +187,7 @@ def _name(item: Sequence[Token]) -> str:
 def _without_alias(item: list[Token]) -> list[Token]:
     if len(item) > 2 and item[-2].text.upper() == "AS":
         return item[:-2]
-    if len(item) > 1 and item[-1].kind in _NAMES and item[-2].kind in (*_NAMES, TokenKind.CLOSE, TokenKind.STRING):
+    if len(item) > 1 and item[-1].kind in _NAMES and item[-2].kind in (*_NAMES, LexerKind.CLOSE, LexerKind.STRING):
         return item[:-1]
     return item
 
@@ -196,7 +196,7 @@ def _column(expression: Sequence[Token]) -> str:
     """Of `name` or `table.name`, the name."""
     kinds = [token.kind for token in expression]
     named = len(kinds) in (1, 3) and kinds[0] in _NAMES and kinds[-1] in _NAMES
-    if not named or (len(kinds) == 3 and kinds[1] is not TokenKind.DOT):
+    if not named or (len(kinds) == 3 and kinds[1] is not LexerKind.DOT):
         return ""
     return identifier_name(expression[-1])
 

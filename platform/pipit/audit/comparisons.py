@@ -14,13 +14,13 @@ from dataclasses import dataclass, field
 
 from pipit.catalog.snapshot import CompiledNode
 from pipit.errors import PipitError
-from pipit.sql.lexer import Token, TokenKind, identifier_name, significant, string_value, tokenize
+from pipit.sql.lexer import LexerKind, Token, identifier_name, significant, string_value, tokenize
 from pipit.templates.parts import PartKind, split
 
 Chain = tuple[str, ...]
 Literal = str | int | float
 
-_NAMES = (TokenKind.WORD, TokenKind.QUOTED_IDENTIFIER)
+_NAMES = (LexerKind.WORD, LexerKind.QUOTED_IDENTIFIER)
 _MARK = "pipit_value_"
 _SYMBOLS = frozenset({"=", "==", "!=", "<>", "<", "<=", ">", ">=", "<=>"})
 _OPERATOR_WORDS = frozenset({"IN", "LIKE", "ILIKE", "BETWEEN"})
@@ -54,7 +54,7 @@ class Side:
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class SqlComparison:
     left: Side
     operator: str  # upper case; a function's name in lower case
     right: Side
@@ -64,7 +64,7 @@ class Comparison:
 class Mined:
     """What was found in one text, or in several."""
 
-    comparisons: list[Comparison] = field(default_factory=list)
+    comparisons: list[SqlComparison] = field(default_factory=list)
     aliases: dict[str, set[Chain]] = field(default_factory=lambda: defaultdict(set))
     json: dict[Chain, str] = field(default_factory=dict)  # place inside a JSON text -> the function that takes it out
     dotted: set[Chain] = field(default_factory=set)  # every `a.b.c`
@@ -152,8 +152,8 @@ class _Reader:
 
     def read(self) -> None:
         for at, token in enumerate(self.tokens):
-            word = token.text.upper() if token.kind is TokenKind.WORD else ""
-            if token.kind is TokenKind.OPERATOR and token.text in _SYMBOLS:
+            word = token.text.upper() if token.kind is LexerKind.WORD else ""
+            if token.kind is LexerKind.OPERATOR and token.text in _SYMBOLS:
                 self._compare(at, token.text)
             elif word in _OPERATOR_WORDS:
                 self._compare(at, word)
@@ -161,12 +161,12 @@ class _Reader:
                 side = self._side(self._back(at))
                 if len(side.names) == 1:
                     self.found.aliases[identifier_name(self.tokens[at + 1])].add(side.names[0])
-            elif token.kind is TokenKind.WORD and self._text(at + 1) == "(":
+            elif token.kind is LexerKind.WORD and self._text(at + 1) == "(":
                 self._call(at, token.text)
                 self._cast(at, token.text)
             elif token.kind in _NAMES and self._text(at + 1) == "[" and at + 2 < len(self.tokens):
                 key = self.tokens[at + 2]
-                if key.kind is TokenKind.STRING:
+                if key.kind is LexerKind.STRING:
                     self.found.keys[identifier_name(token)].add(string_value(key.text))
 
     def read_chains(self) -> None:
@@ -222,24 +222,24 @@ class _Reader:
 
     def _note(self, left: Side, operator: str, right: Side) -> None:
         if left != Side() and right != Side():
-            self.found.comparisons.append(Comparison(left, operator, right))
+            self.found.comparisons.append(SqlComparison(left, operator, right))
 
     def _text(self, at: int) -> str:
         return self.tokens[at].text if 0 <= at < len(self.tokens) else ""
 
     def _stops(self, at: int) -> bool:
         token = self.tokens[at]
-        if token.kind in (TokenKind.COMMA, TokenKind.SEMICOLON):
+        if token.kind in (LexerKind.COMMA, LexerKind.SEMICOLON):
             return True
-        if token.kind is TokenKind.OPERATOR:
+        if token.kind is LexerKind.OPERATOR:
             return token.text in _SYMBOLS or token.text in ("?", "->")
-        return token.kind is TokenKind.WORD and token.text.upper() in _STOPS
+        return token.kind is LexerKind.WORD and token.text.upper() in _STOPS
 
     def _back(self, end: int) -> tuple[int, int]:
         at, depth = end, 0
         while at > 0:
             token = self.tokens[at - 1]
-            depth += (token.kind is TokenKind.CLOSE) - (token.kind is TokenKind.OPEN)
+            depth += (token.kind is LexerKind.CLOSE) - (token.kind is LexerKind.OPEN)
             if depth < 0 or (depth == 0 and self._stops(at - 1)):
                 break
             at -= 1
@@ -251,7 +251,7 @@ class _Reader:
             token = self.tokens[at]
             if depth == 0 and self._stops(at):
                 break
-            depth += (token.kind is TokenKind.OPEN) - (token.kind is TokenKind.CLOSE)
+            depth += (token.kind is LexerKind.OPEN) - (token.kind is LexerKind.CLOSE)
             if depth < 0:
                 break
             at += 1
@@ -262,8 +262,8 @@ class _Reader:
         start, depth = opening + 1, 0
         for at in range(opening, len(self.tokens)):
             token = self.tokens[at]
-            depth += (token.kind is TokenKind.OPEN) - (token.kind is TokenKind.CLOSE)
-            if depth == 0 or (depth == 1 and token.kind is TokenKind.COMMA):
+            depth += (token.kind is LexerKind.OPEN) - (token.kind is LexerKind.CLOSE)
+            if depth == 0 or (depth == 1 and token.kind is LexerKind.COMMA):
                 found.append((start, at))
                 start = at + 1
             if depth == 0:
@@ -280,33 +280,33 @@ class _Reader:
         while at < end:
             token = self.tokens[at]
             upper = token.text.upper()
-            if token.kind is TokenKind.OPEN and self._text(at + 1).upper() in ("SELECT", "WITH"):
+            if token.kind is LexerKind.OPEN and self._text(at + 1).upper() in ("SELECT", "WITH"):
                 chain = self._first_selected(at + 1, end)
                 return Side((chain,) if chain else (), (), tuple(params))
-            if token.kind is TokenKind.STRING:
+            if token.kind is LexerKind.STRING:
                 literals.append(string_value(token.text))
-            elif token.kind is TokenKind.NUMBER:
+            elif token.kind is LexerKind.NUMBER:
                 negative = at > start and self._text(at - 1) == "-" and (at - 1 == start or not names)
                 number = _number(token.text)
                 literals.append(-number if negative else number)
-            elif token.kind is TokenKind.OPERATOR and token.text in ("+", "-", "*", "/", "%") and at > start:
+            elif token.kind is LexerKind.OPERATOR and token.text in ("+", "-", "*", "/", "%") and at > start:
                 arithmetic = True
-            elif token.kind is TokenKind.OPERATOR and token.text == "::":
+            elif token.kind is LexerKind.OPERATOR and token.text == "::":
                 at = self._after_type(at + 1)
                 continue
             elif token.kind in _NAMES:
                 if token.text.startswith(_MARK):
                     params += self.marks[int(token.text[len(_MARK) :])]
-                elif token.kind is TokenKind.WORD and upper in ("NULL", "TRUE", "FALSE", "INTERVAL"):
+                elif token.kind is LexerKind.WORD and upper in ("NULL", "TRUE", "FALSE", "INTERVAL"):
                     arithmetic |= upper == "INTERVAL"
-                elif token.kind is TokenKind.WORD and self._text(at + 1) == "(":
+                elif token.kind is LexerKind.WORD and self._text(at + 1) == "(":
                     if _JSON.fullmatch(token.text):
                         place = self._json(at)
                         if place:
                             names[place] = None
                             at = self._arguments(at + 1)[-1][1]
                             continue
-                elif not (token.kind is TokenKind.WORD and upper in _STOPS):
+                elif not (token.kind is LexerKind.WORD and upper in _STOPS):
                     chain, at = self._chain(at, end)
                     names[chain] = None
                     continue
@@ -317,7 +317,7 @@ class _Reader:
         """`a.b.c`, with `.:Type` left out."""
         names = [identifier_name(self.tokens[at])]
         at += 1
-        while at + 1 < end and self.tokens[at].kind is TokenKind.DOT:
+        while at + 1 < end and self.tokens[at].kind is LexerKind.DOT:
             if self.tokens[at + 1].kind not in _NAMES:
                 break
             names.append(identifier_name(self.tokens[at + 1]))
@@ -329,7 +329,7 @@ class _Reader:
         if self._text(at) == "(":
             depth = 0
             while at < len(self.tokens):
-                depth += (self.tokens[at].kind is TokenKind.OPEN) - (self.tokens[at].kind is TokenKind.CLOSE)
+                depth += (self.tokens[at].kind is LexerKind.OPEN) - (self.tokens[at].kind is LexerKind.CLOSE)
                 at += 1
                 if depth == 0:
                     break
@@ -349,7 +349,7 @@ class _Reader:
         path: list[str] = []
         for start, end in arguments[1:]:
             token = self.tokens[start]
-            if end - start != 1 or token.kind is not TokenKind.STRING:
+            if end - start != 1 or token.kind is not LexerKind.STRING:
                 break
             path.append(string_value(token.text))
         if "VALUE" in self.tokens[at].text.upper() and path:

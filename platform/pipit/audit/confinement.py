@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from pipit.sql.tree import (
-    Node,
+    TreeNode,
     arguments_of,
     attribute_of,
     below,
@@ -45,7 +45,7 @@ _TEXT_TYPES = re.compile(r"constant_value: '(?:(?:LowCardinality|Nullable)\()*St
 
 
 @dataclass(frozen=True, slots=True)
-class Read:
+class JudgedRead:
     """One read of a table, as `database.table`, and whether it is confined."""
 
     table: str
@@ -55,7 +55,7 @@ class Read:
 
 def reads_of(
     resolved: str, raw: str, marker: object, columns: Mapping[str, frozenset[str]], known: frozenset[str]
-) -> tuple[Read, ...]:
+) -> tuple[JudgedRead, ...]:
     """Every read of a table with tenants' rows. `columns`: table -> its columns that hold the tenant.
 
     `known` are the tables that the examination says are read: one of them that this walk does not meet is not
@@ -63,14 +63,14 @@ def reads_of(
     """
     tree = query_tree(resolved)
     if tree is None:
-        return tuple(Read(table, False, "its tree is not understood") for table in sorted(columns.keys() & known))
+        return tuple(JudgedRead(table, False, "its tree is not understood") for table in sorted(columns.keys() & known))
     walk = _Walk(marker, columns, resolved.split("\n"))
     walk.relation(tree, frozenset())
     found = list(walk.reads)
     if (before := query_tree(raw)) is None or _folds(before, walk):
-        found = [Read(read.table, False, "a condition depends on a value inside of `if`") for read in found]
+        found = [JudgedRead(read.table, False, "a condition depends on a value inside of `if`") for read in found]
     met = {read.table for read in found}
-    found += [Read(table, False, "it is read where no filter can be seen") for table in sorted(known - met)]
+    found += [JudgedRead(table, False, "it is read where no filter can be seen") for table in sorted(known - met)]
     return tuple(read for read in found if read.table in columns)
 
 
@@ -111,9 +111,9 @@ class _Walk:
         self.marker = marker
         self.columns = columns
         self.lines = lines
-        self.reads: list[Read] = []
+        self.reads: list[JudgedRead] = []
 
-    def relation(self, node: Node, forced: frozenset[int]) -> frozenset[int]:
+    def relation(self, node: TreeNode, forced: frozenset[int]) -> frozenset[int]:
         """A query or union, whose output columns at `forced` are the marker in all rows that matter.
 
         Returns the positions of its output that are the marker in all rows, whatever is forced from outside.
@@ -126,7 +126,7 @@ class _Walk:
             return frozenset.intersection(*known) if known else frozenset()
         return self.query(node, forced)
 
-    def query(self, node: Node, forced: frozenset[int]) -> frozenset[int]:
+    def query(self, node: TreeNode, forced: frozenset[int]) -> frozenset[int]:
         state = _Query()
         projection = below(node, "PROJECTION")
         for first in _SECTIONS_FIRST:
@@ -158,10 +158,10 @@ class _Walk:
             if any(state.holds(fact) for fact in self.column(item)) or self.is_marker(item)
         )
 
-    def sources(self, root: Node, state: _Query) -> None:
+    def sources(self, root: TreeNode, state: _Query) -> None:
         """Everything in a FROM: what the joins say first, then each source with what is known of its columns."""
-        joins: list[tuple[Node, frozenset[str], frozenset[str]]] = []
-        leaves: dict[str, tuple[Node, bool]] = {}  # id -> the source, whether WHERE on its column is enough
+        joins: list[tuple[TreeNode, frozenset[str], frozenset[str]]] = []
+        leaves: dict[str, tuple[TreeNode, bool]] = {}  # id -> the source, whether WHERE on its column is enough
         self.collect(root, joins, leaves, True)
         for source, (leaf, _) in leaves.items():
             if leaf.name in ("QUERY", "UNION"):
@@ -176,7 +176,7 @@ class _Walk:
             if leaf.name == "TABLE":
                 table = attribute_of(leaf, "table_name")
                 confined = bool(facts & self.columns.get(table, frozenset()))
-                self.reads.append(Read(table, confined, "" if confined else "no condition on its own column"))
+                self.reads.append(JudgedRead(table, confined, "" if confined else "no condition on its own column"))
             elif leaf.name in ("QUERY", "UNION"):
                 self.relation(leaf, self.positions(leaf, facts))
             else:
@@ -184,9 +184,9 @@ class _Walk:
 
     def collect(
         self,
-        node: Node,
-        joins: list[tuple[Node, frozenset[str], frozenset[str]]],
-        leaves: dict[str, tuple[Node, bool]],
+        node: TreeNode,
+        joins: list[tuple[TreeNode, frozenset[str], frozenset[str]]],
+        leaves: dict[str, tuple[TreeNode, bool]],
         enough: bool,
     ) -> frozenset[str]:
         """The ids of the sources below a node of a JOIN TREE. The joins come innermost first."""
@@ -215,14 +215,14 @@ class _Walk:
 
     def collect_all(
         self,
-        found: Iterable[Node],
-        joins: list[tuple[Node, frozenset[str], frozenset[str]]],
-        leaves: dict[str, tuple[Node, bool]],
+        found: Iterable[TreeNode],
+        joins: list[tuple[TreeNode, frozenset[str], frozenset[str]]],
+        leaves: dict[str, tuple[TreeNode, bool]],
         enough: bool,
     ) -> frozenset[str]:
         return frozenset().union(*(self.collect(node, joins, leaves, enough) for node in found))
 
-    def spread(self, joins: list[tuple[Node, frozenset[str], frozenset[str]]], state: _Query) -> None:
+    def spread(self, joins: list[tuple[TreeNode, frozenset[str], frozenset[str]]], state: _Query) -> None:
         """Facts of the joins' conditions, and those that equal columns hand on, until nothing is new."""
         pairs: list[tuple[Fact, Fact, frozenset[str]]] = []  # with the sources that a match narrows
         for join, left, right in joins:
@@ -253,12 +253,12 @@ class _Walk:
                         state.facts[other] = state.facts[known] and other[0] not in narrowed
                         changed = True
 
-    def note(self, condition: Node, state: _Query) -> None:
+    def note(self, condition: TreeNode, state: _Query) -> None:
         for fact in self.facts_of(condition):
             state.facts[fact] = True
         state.equal += self.pairs_of(condition)
 
-    def facts_of(self, condition: Node) -> list[Fact]:
+    def facts_of(self, condition: TreeNode) -> list[Fact]:
         """`column = marker`, `column IN [marker]`, `has([marker], column)`."""
         name = function_of(condition)
         arguments = arguments_of(condition)
@@ -275,7 +275,7 @@ class _Walk:
             return self.column(right)
         return []
 
-    def pairs_of(self, condition: Node) -> list[tuple[Fact, Fact]]:
+    def pairs_of(self, condition: TreeNode) -> list[tuple[Fact, Fact]]:
         """`a = b` of two columns; the two that USING joins."""
         if condition.name == "COLUMN":
             inner = [n for n in below(condition, "EXPRESSION") if n.name == "COLUMN"]
@@ -287,7 +287,7 @@ class _Walk:
             return []
         return [(a, b) for a in self.column(arguments[0]) for b in self.column(arguments[1])]
 
-    def column(self, node: Node) -> list[Fact]:
+    def column(self, node: TreeNode) -> list[Fact]:
         """The column that an expression is, conversions that keep its value aside."""
         while node.name == "FUNCTION" and function_of(node) in _SAME_COLUMN:
             arguments = arguments_of(node)
@@ -303,7 +303,7 @@ class _Walk:
             return []
         return [(source, pieces[0])]
 
-    def is_marker(self, node: Node, *, listed: bool = False) -> bool:
+    def is_marker(self, node: TreeNode, *, listed: bool = False) -> bool:
         """A constant that is the marker, and would be the value of the parameter whatever that is."""
         if node.name != "CONSTANT":
             return False
@@ -319,7 +319,7 @@ class _Walk:
         inside = {function_of(n) for n in descendants(node) if n.name == "FUNCTION"}
         return inside <= _SAME_VALUE and not any(n.name in ("QUERY", "UNION") for n in descendants(node))
 
-    def expressions(self, section: Node) -> None:
+    def expressions(self, section: TreeNode) -> None:
         """The queries and tables inside of expressions: each stands for itself."""
         pending = [section]
         while pending:
@@ -327,16 +327,16 @@ class _Walk:
             if node.name in ("QUERY", "UNION"):
                 self.relation(node, frozenset())
             elif node.name == "TABLE":
-                self.reads.append(Read(attribute_of(node, "table_name"), False, "it is read as a whole"))
+                self.reads.append(JudgedRead(attribute_of(node, "table_name"), False, "it is read as a whole"))
             else:
                 pending.extend(node.children)
 
-    def names_at(self, relation: Node, positions: frozenset[int]) -> list[str]:
+    def names_at(self, relation: TreeNode, positions: frozenset[int]) -> list[str]:
         texts = output_lines(relation, self.lines)
         names = [texts[i].partition(" ")[0] for i in positions if i < len(texts)]
         return [name for name in names if sum(text.startswith(f"{name} ") for text in texts) == 1]
 
-    def positions(self, relation: Node, names: Iterable[str]) -> frozenset[int]:
+    def positions(self, relation: TreeNode, names: Iterable[str]) -> frozenset[int]:
         texts = output_lines(relation, self.lines)
         found: set[int] = set()
         for name in names:
@@ -346,7 +346,7 @@ class _Walk:
         return frozenset(found)
 
 
-def _is_text(arguments: list[Node]) -> bool:
+def _is_text(arguments: list[TreeNode]) -> bool:
     """Whether a cast is to a text."""
     return len(arguments) == 2 and bool(_TEXT_TYPES.match(arguments[1].attributes))
 
@@ -360,7 +360,7 @@ def _spellings(marker: object) -> frozenset[str]:
     return frozenset(found)
 
 
-def _folds(raw: Node, walk: _Walk) -> bool:
+def _folds(raw: TreeNode, walk: _Walk) -> bool:
     """Whether the engine may have left out a condition on the marker, or a read, because of a bound value.
 
     It folds `if` and its kin; nothing of the branch that was not taken is in the resolved tree then.
@@ -378,19 +378,19 @@ def _folds(raw: Node, walk: _Walk) -> bool:
     return False
 
 
-def _is_marker_in_raw(node: Node, walk: _Walk) -> bool:
+def _is_marker_in_raw(node: TreeNode, walk: _Walk) -> bool:
     return walk.is_marker(node) or walk.is_marker(node, listed=True)
 
 
-def _widening(query: Node) -> list[str]:
+def _widening(query: TreeNode) -> list[str]:
     return [part for part in query.attributes.split(", ") if _WIDENS.fullmatch(part)]
 
 
-def _widens(query: Node) -> bool:
+def _widens(query: TreeNode) -> bool:
     return bool(_widening(query))
 
 
-def _passes(query: Node) -> bool:
+def _passes(query: TreeNode) -> bool:
     """Whether a condition on the query's output could as well stand on its input: it takes whole rows or groups."""
     sections = {section.name for section in query.children}
     if sections & {"LIMIT", "OFFSET", "LIMIT BY", "LIMIT BY LIMIT", "LIMIT AFTER", "LIMIT UNTIL", "QUALIFY", "WINDOW"}:
@@ -406,7 +406,7 @@ def _passes(query: Node) -> bool:
     return True
 
 
-def _conjuncts(conditions: Iterable[Node]) -> Iterator[Node]:
+def _conjuncts(conditions: Iterable[TreeNode]) -> Iterator[TreeNode]:
     for condition in conditions:
         if condition.name == "FUNCTION" and function_of(condition) == "and":
             yield from _conjuncts(arguments_of(condition))
@@ -414,7 +414,7 @@ def _conjuncts(conditions: Iterable[Node]) -> Iterator[Node]:
             yield condition
 
 
-def _inside(section: Node) -> Iterator[Node]:
+def _inside(section: TreeNode) -> Iterator[TreeNode]:
     """Without what stands in queries of its own."""
     pending = [section]
     while pending:

@@ -21,7 +21,7 @@ from pipit.audit.branches import others as other_values
 from pipit.audit.branches import render as render_one
 from pipit.audit.certificate import OPEN, POLICY, Certificate, certify
 from pipit.audit.fixed import Fixed, FixedExaminer
-from pipit.audit.report import Decider, EndpointReport, Finding, Report, Severity, TableRead, Verdict
+from pipit.audit.report import AuditReport, Decider, EndpointReport, Finding, Severity, TableRead, Verdict
 from pipit.catalog.build import build_snapshot
 from pipit.catalog.names import first_names
 from pipit.catalog.snapshot import CompiledPipe, Snapshot, Workspace
@@ -43,7 +43,7 @@ _UNLISTED = "pipit_not_listed"
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class AuditOptions:
     """`fixed`: the parameters that tokens fix, in a project that says so nowhere."""
 
     fixed: tuple[str, ...] = ()
@@ -51,7 +51,7 @@ class Options:
     unfixed_appends: bool = False  # as in a workspace with this setting
 
 
-async def examine(engine: Engine, files: Mapping[str, str], options: Options) -> Report:
+async def examine(engine: Engine, files: Mapping[str, str], options: AuditOptions) -> AuditReport:
     """The audit. Raises Unavailable; ProjectError only where nothing at all can be read."""
     found: list[Finding] = []
     project = _parsed(files, found, strict=_is_strict(files))
@@ -76,7 +76,7 @@ async def examine(engine: Engine, files: Mapping[str, str], options: Options) ->
     found += say.of_definers(snapshot)
     if options.require_policies:
         found += say.of_required(snapshot)
-    return Report(
+    return AuditReport(
         tuple(endpoints),
         _in_order(found),
         _certificate(snapshot, endpoints, options),
@@ -153,7 +153,7 @@ def _without(project: Project, errors: Iterable[DatafileError]) -> Project:
     return replace(project, datasources=datasources, pipes=pipes)
 
 
-def _certificate(snapshot: Snapshot, endpoints: Iterable[EndpointReport], options: Options) -> Certificate:
+def _certificate(snapshot: Snapshot, endpoints: Iterable[EndpointReport], options: AuditOptions) -> Certificate:
     certificate = certify(snapshot)
     confined = {
         one.name: {read.table: read.confined_by for read in one.tables if read.confined_by}
@@ -185,7 +185,7 @@ class _Endpoint:
 
 
 class _Audit:
-    def __init__(self, engine: Engine, snapshot: Snapshot, options: Options) -> None:
+    def __init__(self, engine: Engine, snapshot: Snapshot, options: AuditOptions) -> None:
         self.engine = engine
         self.snapshot = snapshot
         self.options = options
@@ -400,4 +400,4 @@ class _Audit:
         self.found.append(say.placed(code, severity, None, message, hint, pipe))
 
 
-__all__: Sequence[str] = ("Options", "examine")
+__all__: Sequence[str] = ("AuditOptions", "examine")

@@ -16,10 +16,10 @@ from pipit.catalog.build import node_error
 from pipit.catalog.policy_checks import unpoliced_tables
 from pipit.catalog.snapshot import CompiledNode, CompiledPipe, NodeTarget, Snapshot, Table
 from pipit.datafiles import MERGING, key_items
-from pipit.datafiles.resources import Engine
+from pipit.datafiles.resources import TableEngine
 from pipit.deploy.append_needs import Need
 from pipit.errors import DatafileError, PipitError, Reason
-from pipit.sql.lexer import TokenKind, significant, tokenize
+from pipit.sql.lexer import LexerKind, significant, tokenize
 from pipit.templates.parts import PartKind, split
 from pipit.templates.state import Branch
 
@@ -196,7 +196,7 @@ def of_definers(snapshot: Snapshot) -> Iterator[Finding]:
                     )
 
 
-def merges_tenants(file: str, name: str, engine: Engine, columns: Iterable[str]) -> Finding | None:
+def merges_tenants(file: str, name: str, engine: TableEngine, columns: Iterable[str]) -> Finding | None:
     """A table whose engine merges rows by a key that lacks the tenant's column."""
     if engine.name not in MERGING:
         return None
@@ -281,7 +281,7 @@ def _named_in(pipe: CompiledPipe, names: Iterable[str]) -> tuple[str, int, int]:
     for name in names:
         for node in pipe.nodes.values():
             for token in tokenize(node.node.sql):
-                if token.kind in (TokenKind.WORD, TokenKind.QUOTED_IDENTIFIER) and token.text.strip('`"') == name:
+                if token.kind in (LexerKind.WORD, LexerKind.QUOTED_IDENTIFIER) and token.text.strip('`"') == name:
                     line, column = _at(node.node.sql, token.start)
                     error = node_error(pipe.pipe, node.node, "", line=line, column=column)
                     return error.file, error.line, error.column

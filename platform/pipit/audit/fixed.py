@@ -15,7 +15,7 @@ from pipit.audit import findings as say
 from pipit.audit import tenancy
 from pipit.audit.branches import Inputs, Rendering, Renderings, render_all
 from pipit.audit.column_lineage import Carry, carry, fillers
-from pipit.audit.confinement import Read, reads_of, sees
+from pipit.audit.confinement import JudgedRead, reads_of, sees
 from pipit.audit.report import Finding, Severity, Verdict
 from pipit.catalog.snapshot import CompiledPipe, Snapshot, Table
 from pipit.engine.client import Engine
@@ -418,7 +418,7 @@ def _default(parameter: Parameter) -> str:
     return "" if parameter.default is None else str(parameter.default)
 
 
-def _why(reads: Sequence[Read]) -> str:
+def _why(reads: Sequence[JudgedRead]) -> str:
     return next((read.why for read in reads if not read.confined), "it is read where no filter can be seen")
 
 

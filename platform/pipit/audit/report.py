@@ -100,7 +100,7 @@ class EndpointReport:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class AuditReport:
     endpoints: tuple[EndpointReport, ...]
     findings: tuple[Finding, ...]
     certificate: Certificate

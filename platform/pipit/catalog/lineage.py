@@ -15,13 +15,13 @@ from collections.abc import Iterator, Mapping
 
 from pipit.catalog.snapshot import CompiledNode, CompiledPipe, NodeTarget, Snapshot, Table, TableTarget
 from pipit.datafiles.resources import NodeType
-from pipit.sql.lexer import TokenKind, tokenize
+from pipit.sql.lexer import LexerKind, tokenize
 from pipit.sql.references import TableReference, find_tables, first_table
 
 # The functions of a template that print a name; their arguments may be computed (`TABLE('ev' + 'ents')`).
 _PRINTS_NAMES = re.compile(r"\b(?:TABLE|table|columns?|symbol)\s*\(")
 
-_NAMES = (TokenKind.WORD, TokenKind.QUOTED_IDENTIFIER)
+_NAMES = (LexerKind.WORD, LexerKind.QUOTED_IDENTIFIER)
 
 
 def references(node: CompiledNode) -> list[TableReference]:
@@ -38,13 +38,13 @@ def _every_name(text: str) -> Iterator[TableReference]:
         if token.kind in _NAMES:
             name = token.text.strip('`"')
             databases: list[str | None] = [None]
-            if index > 1 and tokens[index - 1].kind is TokenKind.DOT and tokens[index - 2].kind in _NAMES:
+            if index > 1 and tokens[index - 1].kind is LexerKind.DOT and tokens[index - 2].kind in _NAMES:
                 databases.append(tokens[index - 2].text.strip('`"'))
             for database in databases:
                 yield TableReference(
                     database=database, name=name, start=token.start, end=token.end, has_alias=True, kind="from"
                 )
-        elif token.kind not in (TokenKind.WHITESPACE, TokenKind.COMMENT) and len(token.text) > 2:
+        elif token.kind not in (LexerKind.WHITESPACE, LexerKind.COMMENT) and len(token.text) > 2:
             # Inside `{{ ... }}` and `{% ... %}` the SQL lexer may see other tokens: look into them as well.
             inner = token.text[1:-1]
             if inner != token.text and any(c.isalpha() for c in inner) and len(inner) < len(text):

@@ -9,7 +9,7 @@ import typer
 
 from pipit.cli.examine import examine_project
 from pipit.cli.options import examples
-from pipit.cli.prove import Format, prove_project
+from pipit.cli.prove import ProofFormat, prove_project
 
 
 def add_to(app: typer.Typer) -> None:
@@ -66,7 +66,9 @@ def audit(
         int, typer.Option(help="With --prove: how often with new data.", metavar="N", min=1, max=100)
     ] = 2,
     seed: Annotated[int, typer.Option(help="With --prove: another number gives other data.", metavar="N")] = 1,
-    format: Annotated[Format, typer.Option("--format", "-f", help="How to report; junit with --prove.")] = Format.TEXT,
+    format: Annotated[
+        ProofFormat, typer.Option("--format", "-f", help="How to report; junit with --prove.")
+    ] = ProofFormat.TEXT,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="A file for the report, if not text.", metavar="FILE")
     ] = None,
@@ -77,14 +79,14 @@ def audit(
     With --prove, tries it on rows.
     """
     if not prove:
-        if format is Format.JUNIT:
+        if format is ProofFormat.JUNIT:
             raise typer.BadParameter("junit is a report of --prove", param_hint="--format")
         failed = examine_project(
             folder,
             fixed=tuple(fixed or ()),
             require_policies=require_policies,
             unfixed_appends=unfixed_appends,
-            as_json=format is Format.JSON,
+            as_json=format is ProofFormat.JSON,
             certificate=certificate,
             check=check,
             output=output,

@@ -25,7 +25,7 @@ _FIRST, _SECOND, _BOTH = ("-", "red"), ("+", "green"), (" ", "")
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class ViewerAnswer:
     """What one viewer gets: `plan` as /v1/explain says it, `columns` and `rows` of the answer; or why there is none."""
 
     name: str
@@ -71,7 +71,7 @@ def diff_rows(first: Sequence[Row], second: Sequence[Row]) -> RowsDiff:
     return RowsDiff(tuple(only_first), tuple(only_second), tuple(both))
 
 
-def show(first: View, second: View, *, sql: bool) -> None:
+def show(first: ViewerAnswer, second: ViewerAnswer, *, sql: bool) -> None:
     """For eyes, on standard output. `sql`: with the whole statement and all settings, where they are the same too."""
     for (sign, style), view in ((_FIRST, first), (_SECOND, second)):
         whose = " (the workspace itself)" if view.name == ADMIN else ""
@@ -96,7 +96,7 @@ def filters(plan: Mapping[str, Any]) -> dict[str, Any]:
     return {names.get(table, table): value for table, value in plan["filters"].items()}
 
 
-def as_json(pipe: str, first: View, second: View) -> None:
+def as_json(pipe: str, first: ViewerAnswer, second: ViewerAnswer) -> None:
     found = diff_rows(first.rows, second.rows)
     body = {
         "pipe": pipe,
@@ -150,7 +150,7 @@ def _value(values: Mapping[str, Any], name: str) -> str:
     return value if isinstance(value, str) else jsontext.text(value)
 
 
-def _show_rows(first: View, second: View) -> None:
+def _show_rows(first: ViewerAnswer, second: ViewerAnswer) -> None:
     for (sign, style), view in ((_FIRST, first), (_SECOND, second)):
         if view.refused:
             line(out, (f"{sign} ", style), (view.name, "bold"), " is refused: ", view.refused)

@@ -18,7 +18,7 @@ import typer
 
 from pipit.cli.client import Client
 from pipit.cli.commands import Commands
-from pipit.cli.options import DataOption, HostOption, Options, TokenOption, examples, resolve
+from pipit.cli.options import DataOption, GlobalOptions, HostOption, TokenOption, examples, resolve
 from pipit.cli.output import count, err, line, note, out
 from pipit.cli.target import connect, run
 from pipit.errors import BadRequest, NotFound, PipitError, RateLimited, TooLarge, Unavailable
@@ -89,7 +89,7 @@ def append(
             raise typer.Exit(_EXIT_QUARANTINED)
 
 
-async def _append(options: Options, name: str, file: str, source: IO[bytes], size: int | None) -> Sent:
+async def _append(options: GlobalOptions, name: str, file: str, source: IO[bytes], size: int | None) -> Sent:
     sent = Sent()
     key = secrets.token_hex(16)
     async with connect(options) as client:

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from pipit.cli.changes import show_environment
 from pipit.cli.commands import Commands
-from pipit.cli.options import DataOption, HostOption, Options, TokenOption, examples, resolve
+from pipit.cli.options import DataOption, GlobalOptions, HostOption, TokenOption, examples, resolve
 from pipit.cli.output import note, printable, show_table, waiting
 from pipit.cli.target import ask, connect, run
 from pipit.errors import BadRequest
@@ -38,7 +38,7 @@ def add(
     note(f"The environment {name} is live, {held}.")
 
 
-async def _add(options: Options, name: str) -> dict[str, Any]:
+async def _add(options: GlobalOptions, name: str) -> dict[str, Any]:
     async with connect(options) as client:
         with waiting("Deploying..."):
             return await client.post(_PATH, data={"name": name})

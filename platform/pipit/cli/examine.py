@@ -13,9 +13,9 @@ from pipit.errors import BadRequest
 
 if TYPE_CHECKING:
     from pipit.audit.certificate import Certificate
-    from pipit.audit.examination import Options
+    from pipit.audit.examination import AuditOptions
     from pipit.audit.policy_regression import Placed
-    from pipit.audit.report import Decider, EndpointReport, Finding, Report, TableRead
+    from pipit.audit.report import AuditReport, Decider, EndpointReport, Finding, TableRead
 
 
 _LEGEND = "* chooses between texts of the query; a parameter without it is only compared with a column"
@@ -33,7 +33,7 @@ def examine_project(
     output: Path | None,
 ) -> int:
     """The exit code: 1 where the audit has errors; with `check`, where the project is weaker than that certificate."""
-    from pipit.audit.examination import Options
+    from pipit.audit.examination import AuditOptions
 
     files = read_files(folder)
     before = _read(check) if check is not None else None
@@ -41,7 +41,7 @@ def examine_project(
         fixed = fixed or before.fixed
         require_policies = require_policies or before.require_policies
     with waiting("Examining every endpoint..."):
-        report = run(_examine(files, Options(fixed, require_policies, unfixed_appends)))
+        report = run(_examine(files, AuditOptions(fixed, require_policies, unfixed_appends)))
     weaker = _weaker(before, report) if before is not None else []
     if certificate is not None:
         _write(certificate, report.certificate.encode())
@@ -57,7 +57,7 @@ def examine_project(
     return 1 if (weaker if check is not None else report.errors) else 0
 
 
-async def _examine(files: dict[str, str], options: Options) -> Report:
+async def _examine(files: dict[str, str], options: AuditOptions) -> AuditReport:
     from pipit.audit.examination import examine
     from pipit.engine import open_engine
 
@@ -84,14 +84,14 @@ def _write(path: Path, content: bytes) -> None:
         raise BadRequest(f"{path} cannot be written: {error.strerror}") from None
 
 
-def _weaker(before: Certificate, report: Report) -> list[Placed]:
+def _weaker(before: Certificate, report: AuditReport) -> list[Placed]:
     from pipit.audit.certificate import weakenings
     from pipit.audit.policy_regression import place
 
     return [place(report.project, one) for one in weakenings(before, report.certificate)]
 
 
-def _json(report: Report, weaker: list[Placed]) -> bytes:
+def _json(report: AuditReport, weaker: list[Placed]) -> bytes:
     import msgspec
 
     found: dict[str, Any] = {
@@ -111,7 +111,7 @@ def _json(report: Report, weaker: list[Placed]) -> bytes:
     return msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n"
 
 
-def _show(report: Report, weaker: list[Placed], check: Path | None) -> None:
+def _show(report: AuditReport, weaker: list[Placed], check: Path | None) -> None:
     from rich.table import Table
 
     table = Table()

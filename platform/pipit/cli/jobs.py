@@ -11,7 +11,7 @@ from rich.table import Table
 
 from pipit.cli.client import Client
 from pipit.cli.commands import Commands
-from pipit.cli.options import DataOption, HostOption, Options, TokenOption, examples, pairs, resolve
+from pipit.cli.options import DataOption, GlobalOptions, HostOption, TokenOption, examples, pairs, resolve
 from pipit.cli.output import count, line, note, out, printable, show_table, waiting
 from pipit.cli.target import ask, connect, run
 from pipit.errors import PipitError, Reason
@@ -154,12 +154,12 @@ def add_to(app: typer.Typer) -> None:
     app.add_typer(job, name="job", rich_help_panel="Data")
 
 
-async def _started(options: Options, path: str, asked: dict[str, str]) -> dict[str, Any]:
+async def _started(options: GlobalOptions, path: str, asked: dict[str, str]) -> dict[str, Any]:
     async with connect(options) as client:
         return await _end_of(client, path, asked)
 
 
-async def _populated(options: Options, pipe: str, node: str, asked: dict[str, str]) -> dict[str, Any]:
+async def _populated(options: GlobalOptions, pipe: str, node: str, asked: dict[str, str]) -> dict[str, Any]:
     async with connect(options) as client:
         path = f"/v0/pipes/{quote(pipe, safe='')}"
         if not node:

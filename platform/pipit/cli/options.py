@@ -51,7 +51,7 @@ TokenOption = Annotated[
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class GlobalOptions:
     """Resolved. `host` and `token` are empty where nothing was given. `project`: the folder that a command was given;
     None where it has none, and means the current one."""
 
@@ -78,14 +78,14 @@ def resolve(
     token: str | None = None,
     *,
     project: Path | None = None,
-) -> Options:
+) -> GlobalOptions:
     """`project` is the folder that holds `.pipit` when nothing says otherwise; default: the current one."""
     given: Given = context.obj or Given()
     folder = data or given.data
     if folder is None:
         named = os.environ.get("PIPIT_DATA")
         folder = Path(named) if named else (project or Path()) / DATA_FOLDER
-    return Options(
+    return GlobalOptions(
         data=folder,
         host=host or given.host or os.environ.get("PIPIT_HOST", ""),
         token=token or given.token or os.environ.get("PIPIT_TOKEN", ""),

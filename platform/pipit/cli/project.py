@@ -17,7 +17,7 @@ from rich.console import Console
 
 from pipit import jsontext
 from pipit.cli.changes import live, show_changes, show_environments, summary
-from pipit.cli.options import DATA_FOLDER, DataOption, HostOption, Options, TokenOption, examples, resolve
+from pipit.cli.options import DATA_FOLDER, DataOption, GlobalOptions, HostOption, TokenOption, examples, resolve
 from pipit.cli.output import count, err, line, note, out, show_errors, show_warnings, waiting
 from pipit.cli.target import connect, run
 from pipit.errors import BadRequest, DatafileError, ProjectError
@@ -191,7 +191,7 @@ def one_project(folder: Path, files: Iterable[str]) -> Iterator[None]:
         raise
 
 
-class Format(StrEnum):
+class ReportFormat(StrEnum):
     TEXT = "text"
     JSON = "json"
 
@@ -199,8 +199,8 @@ class Format(StrEnum):
 def check(
     folder: Folder = Path(),
     format: Annotated[
-        Format, typer.Option("--format", help="What to print: lines for people, or JSON for editors and CI.")
-    ] = Format.TEXT,
+        ReportFormat, typer.Option("--format", help="What to print: lines for people, or JSON for editors and CI.")
+    ] = ReportFormat.TEXT,
 ) -> None:
     """Parses a project and tries it in a throw-away engine. Needs no server and changes nothing.
 
@@ -210,7 +210,7 @@ def check(
     files = read_files(folder)
     with waiting("Trying it in the engine..."):
         found = run(_check(files))
-    if format is Format.JSON:
+    if format is ReportFormat.JSON:
         out.file.write(_as_json(folder, found))
     else:
         several = several_projects(folder, files, found.errors, out) if found.errors else None
@@ -297,7 +297,7 @@ def deploy(
     _deploy(options, folder, check=check_only, destructive=destructive, weaker=weaker)
 
 
-def _deploy(options: Options, folder: Path, *, check: bool, destructive: bool, weaker: bool) -> None:
+def _deploy(options: GlobalOptions, folder: Path, *, check: bool, destructive: bool, weaker: bool) -> None:
     from pipit.datafiles import parse_project
 
     files = read_files(folder)
@@ -317,7 +317,7 @@ def _deploy(options: Options, folder: Path, *, check: bool, destructive: bool, w
 
 
 async def _send(
-    options: Options, files: Mapping[str, str], *, check: bool, destructive: bool, weaker: bool
+    options: GlobalOptions, files: Mapping[str, str], *, check: bool, destructive: bool, weaker: bool
 ) -> dict[str, Any]:
     import aiohttp
 

@@ -15,10 +15,10 @@ from pipit.cli.output import err, line, note
 from pipit.cli.target import run
 
 if TYPE_CHECKING:
-    from pipit.audit.prove.model import Options, Proof
+    from pipit.audit.prove.model import Proof, ProofOptions
 
 
-class Format(StrEnum):
+class ProofFormat(StrEnum):
     TEXT = "text"
     JSON = "json"
     JUNIT = "junit"
@@ -31,18 +31,18 @@ def prove_project(
     rounds: int = 2,
     seed: int = 1,
     endpoints: tuple[str, ...] = (),
-    format: Format = Format.TEXT,
+    format: ProofFormat = ProofFormat.TEXT,
     output: Path | None = None,
 ) -> int:
     """Proves a project's endpoints, prints or writes the report, and gives the exit code: 0, 1 (leak), 2 (unproved)."""
-    from pipit.audit.prove.model import Options
+    from pipit.audit.prove.model import ProofOptions
     from pipit.audit.prove.report import to_json, to_junit, to_text
     from pipit.cli.project import read_files
 
     files = read_files(folder)
-    options = Options(fixed=fixed, rounds=rounds, seed=seed, endpoints=endpoints, folder=folder)
+    options = ProofOptions(fixed=fixed, rounds=rounds, seed=seed, endpoints=endpoints, folder=folder)
     proof = run(_prove(files, options))
-    write = {Format.TEXT: to_text, Format.JSON: to_json, Format.JUNIT: to_junit}[format]
+    write = {ProofFormat.TEXT: to_text, ProofFormat.JSON: to_json, ProofFormat.JUNIT: to_junit}[format]
     text = write(proof, str(folder))
     if output is not None:
         output.write_text(text, encoding="utf-8")
@@ -53,7 +53,7 @@ def prove_project(
     return proof.exit_code
 
 
-async def _prove(files: Mapping[str, str], options: Options) -> Proof:
+async def _prove(files: Mapping[str, str], options: ProofOptions) -> Proof:
     from pipit.audit.prove.run import prove
 
     task = asyncio.current_task()

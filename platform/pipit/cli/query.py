@@ -17,7 +17,7 @@ from rich.text import Text
 from pipit import jsontext
 from pipit.cli import compare
 from pipit.cli.client import Client
-from pipit.cli.options import DataOption, HostOption, Options, TokenOption, examples, pairs, resolve
+from pipit.cli.options import DataOption, GlobalOptions, HostOption, TokenOption, examples, pairs, resolve
 from pipit.cli.output import count, err, line, out, printable, show_table, write_bytes
 from pipit.cli.target import connect, run
 from pipit.cli.tokens import mint
@@ -31,7 +31,7 @@ _NOT_DEPLOYED = "`pipit deploy` makes the project's pipes live."
 _VIEW_SECONDS = 300
 
 
-class Format(StrEnum):
+class RowsFormat(StrEnum):
     TABLE = "table"
     JSON = "json"
     CSV = "csv"
@@ -40,12 +40,12 @@ class Format(StrEnum):
 
 
 _CLICKHOUSE = {
-    Format.JSON: "JSON",
-    Format.CSV: "CSVWithNames",
-    Format.NDJSON: "JSONEachRow",
-    Format.PARQUET: "Parquet",
+    RowsFormat.JSON: "JSON",
+    RowsFormat.CSV: "CSVWithNames",
+    RowsFormat.NDJSON: "JSONEachRow",
+    RowsFormat.PARQUET: "Parquet",
 }
-FormatOption = Annotated[Format, typer.Option("--format", "-f", help="How to print the rows.")]
+FormatOption = Annotated[RowsFormat, typer.Option("--format", "-f", help="How to print the rows.")]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -103,7 +103,7 @@ def query(
     environment: Annotated[
         str, typer.Option("--environment", help="With --as: the environment of the tenant's token.", metavar="NAME")
     ] = "",
-    format: FormatOption = Format.TABLE,
+    format: FormatOption = RowsFormat.TABLE,
     data: DataOption = None,
     host: HostOption = None,
     token: TokenOption = None,
@@ -118,30 +118,30 @@ def query(
     if diff is None:
         run(_query(options, pipe, tenant, sent, environment, show_sql, format))
         return
-    if format not in (Format.TABLE, Format.JSON):
+    if format not in (RowsFormat.TABLE, RowsFormat.JSON):
         raise typer.BadParameter("two answers are compared as a table or as --format json", param_hint="--format")
     other = {} if diff == [compare.ADMIN] else pairs(diff, "--diff")
     run(_diff(options, pipe, (tenant, other), sent, environment, show_sql, format))
 
 
 async def _query(
-    options: Options,
+    options: GlobalOptions,
     pipe: str,
     tenant: dict[str, Any],
     sent: list[tuple[str, str]],
     environment: str,
     show_sql: bool,
-    format: Format,
+    format: RowsFormat,
 ) -> None:
     async with connect(options) as client, _endpoint(client, pipe):
         token = await _tenant_token(client, pipe, tenant, environment) if tenant else ""
         if show_sql:
             asked = {"pipe": pipe, "parameters": sent, "token": token}
-            _show_plan(await client.post("/v1/explain", json=asked), aside=format is not Format.TABLE)
-        path = f"/v0/pipes/{quote(pipe, safe='')}.{'json' if format is Format.TABLE else format.value}"
+            _show_plan(await client.post("/v1/explain", json=asked), aside=format is not RowsFormat.TABLE)
+        path = f"/v0/pipes/{quote(pipe, safe='')}.{'json' if format is RowsFormat.TABLE else format.value}"
         started = time.monotonic()
         async with client.open("GET", path, params=sent, token=token) as response:
-            if format is Format.TABLE:
+            if format is RowsFormat.TABLE:
                 _show_rows(await response.read(), time.monotonic() - started)
             else:
                 async for chunk in response.content.iter_chunked(2**20):
@@ -149,17 +149,17 @@ async def _query(
 
 
 async def _diff(
-    options: Options,
+    options: GlobalOptions,
     pipe: str,
     tenants: tuple[dict[str, Any], dict[str, Any]],
     sent: list[tuple[str, str]],
     environment: str,
     show_sql: bool,
-    format: Format,
+    format: RowsFormat,
 ) -> None:
     async with connect(options) as client, _endpoint(client, pipe):
         first, second = [await _view(client, pipe, tenant, sent, environment) for tenant in tenants]
-    if format is Format.JSON:
+    if format is RowsFormat.JSON:
         compare.as_json(pipe, first, second)
     else:
         compare.show(first, second, sql=show_sql)
@@ -167,7 +167,7 @@ async def _diff(
 
 async def _view(
     client: Client, pipe: str, tenant: dict[str, Any], sent: list[tuple[str, str]], environment: str
-) -> compare.View:
+) -> compare.ViewerAnswer:
     """What one viewer gets, a refusal included. Raises NotFound, Unavailable."""
     name = compare.name_of(tenant)
     try:
@@ -179,9 +179,9 @@ async def _view(
     except (NotFound, Unavailable):
         raise
     except PipitError as error:
-        return compare.View(name, refused=f"{error.message} ({error.status})")
+        return compare.ViewerAnswer(name, refused=f"{error.message} ({error.status})")
     columns = tuple(str(column["name"]) for column in found["meta"])
-    return compare.View(name, plan, columns, tuple(found["data"]))
+    return compare.ViewerAnswer(name, plan, columns, tuple(found["data"]))
 
 
 @asynccontextmanager
@@ -218,7 +218,7 @@ async def _tenant_token(client: Client, pipe: str, tenant: dict[str, Any], envir
 def sql(
     context: typer.Context,
     text: Annotated[str, typer.Argument(help="One SELECT; '-' reads it from standard input.", metavar="SQL")],
-    format: FormatOption = Format.TABLE,
+    format: FormatOption = RowsFormat.TABLE,
     data: DataOption = None,
     host: HostOption = None,
     token: TokenOption = None,
@@ -230,8 +230,8 @@ def sql(
     run(_sql(resolve(context, data, host, token), text, format))
 
 
-async def _sql(options: Options, text: str, format: Format) -> None:
-    if format is not Format.TABLE:
+async def _sql(options: GlobalOptions, text: str, format: RowsFormat) -> None:
+    if format is not RowsFormat.TABLE:
         from pipit.sql.references import single_statement
 
         text = f"{single_statement(text)}\nFORMAT {_CLICKHOUSE[format]}"
@@ -239,7 +239,7 @@ async def _sql(options: Options, text: str, format: Format) -> None:
     async with connect(options) as client:
         started = time.monotonic()
         async with client.open("POST", "/v0/sql", data=text.encode(), headers=headers) as response:
-            if format is Format.TABLE and response.content_type == "application/json":
+            if format is RowsFormat.TABLE and response.content_type == "application/json":
                 _show_rows(await response.read(), time.monotonic() - started)
                 return
             async for chunk in response.content.iter_chunked(2**20):
@@ -283,8 +283,8 @@ def _show_plan(plan: dict[str, Any], *, aside: bool) -> None:
     line(console, "")
 
 
-def _check_screen(format: Format) -> None:
-    if format is Format.PARQUET and out.is_terminal:
+def _check_screen(format: RowsFormat) -> None:
+    if format is RowsFormat.PARQUET and out.is_terminal:
         raise BadRequest("Parquet is not for a screen", hint="Send it to a file: ... --format parquet > rows.parquet")
 
 

@@ -32,7 +32,7 @@ from pipit.cli.instance import (
     write_server,
 )
 from pipit.cli.logs import log_to
-from pipit.cli.options import DataOption, Options, examples, resolve
+from pipit.cli.options import DataOption, GlobalOptions, examples, resolve
 from pipit.cli.output import count, err, line, note, show_error, show_warnings, waiting
 from pipit.cli.project import read_files
 from pipit.cli.target import naming, run
@@ -57,7 +57,7 @@ _WRITE_AGAIN_SECONDS = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    options: Options
+    options: GlobalOptions
     project: Path | None  # absolute
     host: str
     port: int

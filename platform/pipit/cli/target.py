@@ -29,7 +29,7 @@ from pipit.cli.instance import (
     server_token,
 )
 from pipit.cli.logs import log_to
-from pipit.cli.options import Options
+from pipit.cli.options import GlobalOptions
 from pipit.cli.output import waiting
 from pipit.errors import BadRequest, EngineStartError, Reason, Unavailable
 
@@ -76,7 +76,7 @@ def naming(clickhouse_url: str) -> Iterator[None]:
 
 
 @asynccontextmanager
-async def connect(options: Options) -> AsyncIterator[Client]:
+async def connect(options: GlobalOptions) -> AsyncIterator[Client]:
     """The server to talk to. Raises Unavailable when none answers and none can be started."""
     if options.host:
         async with _remote(options) as client:
@@ -98,7 +98,7 @@ async def connect(options: Options) -> AsyncIterator[Client]:
         yield client
 
 
-def ask(options: Options, method: str, path: str, *, json: Any = None, data: Any = None) -> Json:
+def ask(options: GlobalOptions, method: str, path: str, *, json: Any = None, data: Any = None) -> Json:
     """For a command that is one request: what the server answers. Raises as `connect` does."""
 
     async def asked() -> Json:
@@ -108,7 +108,7 @@ def ask(options: Options, method: str, path: str, *, json: Any = None, data: Any
     return run(asked())
 
 
-def _check_place(options: Options) -> None:
+def _check_place(options: GlobalOptions) -> None:
     """A command without a server makes a data directory where there is a project, and nowhere else.
 
     Raises Unavailable, and leaves nothing behind: most likely the command runs in the wrong folder.
@@ -127,7 +127,7 @@ def _check_place(options: Options) -> None:
 
 
 @asynccontextmanager
-async def _remote(options: Options) -> AsyncIterator[Client]:
+async def _remote(options: GlobalOptions) -> AsyncIterator[Client]:
     url = options.host.rstrip("/")
     if not url.startswith(("http://", "https://")):
         raise BadRequest(f"'{url}' is not an http or https URL", hint="Such as --host https://pipit.example.com")
@@ -145,7 +145,7 @@ async def _remote(options: Options) -> AsyncIterator[Client]:
 
 
 @asynccontextmanager
-async def _running(options: Options, server: ServerFile) -> AsyncIterator[Client]:
+async def _running(options: GlobalOptions, server: ServerFile) -> AsyncIterator[Client]:
     if server.token_from != TOKEN_FILE:
         hint = f"The server was started with another {server.token_from}: set it here to the same."
     else:
@@ -165,7 +165,7 @@ async def _running(options: Options, server: ServerFile) -> AsyncIterator[Client
 
 
 @asynccontextmanager
-async def _own(options: Options) -> AsyncIterator[Client]:
+async def _own(options: GlobalOptions) -> AsyncIterator[Client]:
     """A server in this process. Only this command's requests reach it: nobody else knows its port and token."""
     from pipit.api.app import app_for
     from pipit.api.listen import listening

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from pipit.testing.cases import Test
-    from pipit.testing.run import Report, Result
+    from pipit.testing.run import CaseResult, RunReport
 
 _EXIT_FAILED = 1
 
@@ -115,8 +115,8 @@ async def _run(
     tests: list[Test],
     jobs: int,
     moment: datetime | None,
-    told: Callable[[Result], None],
-) -> Report:
+    told: Callable[[CaseResult], None],
+) -> RunReport:
     from pipit.testing.clock import stop_clock
     from pipit.testing.harness import open_harness
     from pipit.testing.run import run_project
@@ -131,7 +131,7 @@ async def _run(
         return await run_project(harness, folder, files, tests, jobs=jobs, told=told)
 
 
-def _show(result: Result) -> None:
+def _show(result: CaseResult) -> None:
     mark, style = {"passed": ("ok  ", "green"), "failed": ("FAIL", "bold red"), "skipped": ("skip", "yellow")}[
         result.outcome
     ]
@@ -145,29 +145,29 @@ def _show(result: Result) -> None:
     _warn(result)
 
 
-def _warn(result: Result) -> None:
+def _warn(result: CaseResult) -> None:
     for warning in result.warnings:
         line(out, ("     warning: ", "yellow"), f"{result.test.file}:{result.test.line}: {warning}")
 
 
-def _show_unless_failed(result: Result) -> None:
+def _show_unless_failed(result: CaseResult) -> None:
     """With --update a failed test is one that is about to be put right; those that cannot be are shown at the end."""
     if result.outcome != "failed":
         _show(result)
 
 
-def _sum_up(report: Report) -> None:
-    from pipit.testing.run import Outcome
+def _sum_up(report: RunReport) -> None:
+    from pipit.testing.run import CaseOutcome
 
-    failed, skipped = report.count(Outcome.FAILED), report.count(Outcome.SKIPPED)
-    parts = [f"{report.count(Outcome.PASSED)} passed"]
+    failed, skipped = report.count(CaseOutcome.FAILED), report.count(CaseOutcome.SKIPPED)
+    parts = [f"{report.count(CaseOutcome.PASSED)} passed"]
     parts += [f"{failed} failed"] if failed else []
     parts += [f"{skipped} skipped"] if skipped else []
     note(f"{', '.join(parts)} in {report.seconds:.1f} s")
     _say_empty(report)
 
 
-def _say_empty(report: Report) -> None:
+def _say_empty(report: RunReport) -> None:
     for loaded in report.empty_fixtures:
         said = f"No row of {loaded.file} is in {loaded.datasource}: its tests show an empty table"
         line(err, ("Error: ", "bold red"), said)

@@ -13,7 +13,7 @@ from rich.table import Table
 from pipit.cli import keys
 from pipit.cli.client import Client
 from pipit.cli.commands import Commands
-from pipit.cli.options import DataOption, HostOption, Options, TokenOption, examples, pairs, resolve
+from pipit.cli.options import DataOption, GlobalOptions, HostOption, TokenOption, examples, pairs, resolve
 from pipit.cli.output import err, line, note, out, printable, show_table
 from pipit.cli.target import ask, connect, run
 
@@ -128,7 +128,7 @@ def _warn(warnings: list[str]) -> None:
 
 
 async def _mint(
-    options: Options,
+    options: GlobalOptions,
     name: str,
     scopes: list[dict[str, Any]],
     values: dict[str, Any],

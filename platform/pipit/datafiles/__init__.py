@@ -21,12 +21,12 @@ from pipit.datafiles.jsonpaths import EACH, Step, parse_jsonpath
 from pipit.datafiles.layout import read_project
 from pipit.datafiles.project import parse_connection, parse_datasource, parse_pipe, parse_project
 from pipit.datafiles.secrets import render_secrets, secret_names, with_secrets
-from pipit.datafiles.source import Report
+from pipit.datafiles.source import ParseReport
 
 __all__ = [
     "EACH",
     "MERGING",
-    "Report",
+    "ParseReport",
     "Step",
     "column_object",
     "column_text",

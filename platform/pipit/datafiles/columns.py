@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pipit.datafiles import values
 from pipit.datafiles.jsonpaths import EACH, parse_jsonpath
 from pipit.datafiles.resources import Column, WarningKind
-from pipit.datafiles.source import Report
+from pipit.datafiles.source import ParseReport
 from pipit.sql.lexer import unescape
 from pipit.sql.literals import quote_string
 
@@ -42,7 +42,7 @@ _HOLDS_RECORD = re.compile(r"\b(String|FixedString|JSON|Object|Dynamic|Variant|M
 _HOLDS_ARRAY = re.compile(r"\b(Array|Nested|JSON|Object|Dynamic|Variant)\b")
 
 
-def read_columns(report: Report, start: int, end: int) -> tuple[Column, ...]:
+def read_columns(report: ParseReport, start: int, end: int) -> tuple[Column, ...]:
     """The columns that stand in `report.text[start:end]`. What cannot be read is noted, and reading goes on."""
     return _Reader(report, start, end).columns()
 
@@ -68,7 +68,7 @@ class Layout:
     comments: tuple[tuple[int, int], ...]  # from `--` or `#` to the end of the line
 
 
-def read_layout(report: Report, start: int, end: int) -> Layout:
+def read_layout(report: ParseReport, start: int, end: int) -> Layout:
     """As `read_columns`, with places. Only of use if the report has no errors."""
     reader = _Reader(report, start, end)
     columns = reader.columns()
@@ -93,7 +93,7 @@ class _Draft:
 
 
 class _Reader:
-    def __init__(self, report: Report, start: int, end: int) -> None:
+    def __init__(self, report: ParseReport, start: int, end: int) -> None:
         self.report, self.text, self.i, self.end = report, report.text, start, end
         self._last = start  # where the part that was read last ends
         self.spans: list[tuple[int, int]] = []

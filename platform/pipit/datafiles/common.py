@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pipit.datafiles import values
 from pipit.datafiles.directives import Directive
 from pipit.datafiles.resources import TokenGrant, WarningKind
-from pipit.datafiles.source import Report
+from pipit.datafiles.source import ParseReport
 
 _ONCE = frozenset(
     {"SCHEMA", "SQL", "ENGINE", "TYPE", "ROW_POLICY", "ROW_POLICY_OPTIONAL", "FIXED_PARAMS", "DATASOURCE"}
@@ -15,7 +15,7 @@ _ONCE = frozenset(
 _MANY = frozenset({"TOKEN", "NODE"})
 
 
-def by_name(report: Report, directives: Iterable[Directive], where: str = "this file") -> dict[str, Directive]:
+def by_name(report: ParseReport, directives: Iterable[Directive], where: str = "this file") -> dict[str, Directive]:
     """The directives that may stand once, by name. Twice is an error where it would change what runs."""
     found: dict[str, Directive] = {}
     for directive in directives:
@@ -34,7 +34,7 @@ def by_name(report: Report, directives: Iterable[Directive], where: str = "this 
     return found
 
 
-def plain(report: Report, directive: Directive | None) -> str:
+def plain(report: ParseReport, directive: Directive | None) -> str:
     """A plain value, its quotes taken off. Empty if the directive is not there or its quotes are not closed."""
     if directive is None:
         return ""
@@ -53,7 +53,7 @@ def description(directive: Directive | None) -> str:
     return directive.text if directive.block else values.free_text(directive.text)
 
 
-def names_list(report: Report, directive: Directive | None, *, lines: bool = False) -> tuple[str, ...]:
+def names_list(report: ParseReport, directive: Directive | None, *, lines: bool = False) -> tuple[str, ...]:
     """A comma list of names, without quotes, empty items and repeats."""
     if directive is None:
         return ()
@@ -62,7 +62,7 @@ def names_list(report: Report, directive: Directive | None, *, lines: bool = Fal
     return tuple(dict.fromkeys(item for item in items if item))
 
 
-def tokens(report: Report, directives: Iterable[Directive], kind: str) -> tuple[TokenGrant, ...]:
+def tokens(report: ParseReport, directives: Iterable[Directive], kind: str) -> tuple[TokenGrant, ...]:
     """`TOKEN name READ|APPEND`, in order, each grant once."""
     found: dict[TokenGrant, None] = {}
     for directive in directives:
@@ -97,7 +97,7 @@ def tokens(report: Report, directives: Iterable[Directive], kind: str) -> tuple[
     return tuple(found)
 
 
-def _check_name(report: Report, directive: Directive, words: Sequence[tuple[str, int]], permission: str) -> None:
+def _check_name(report: ParseReport, directive: Directive, words: Sequence[tuple[str, int]], permission: str) -> None:
     """A name of several bare words is taken, but a permission or `token` among them is hardly meant as a part of it."""
     if len(words) < 2:
         return
@@ -114,7 +114,7 @@ def _check_name(report: Report, directive: Directive, words: Sequence[tuple[str,
 
 
 def one_of(
-    report: Report, directive: Directive, value: str, allowed: Mapping[str, str], *, otherwise: str | None = None
+    report: ParseReport, directive: Directive, value: str, allowed: Mapping[str, str], *, otherwise: str | None = None
 ) -> str:
     """The allowed value of another case, or an error that lists them. A secret's placeholder passes.
 

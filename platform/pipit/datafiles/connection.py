@@ -8,7 +8,7 @@ from pipit.datafiles import common, vocabulary
 from pipit.datafiles.directives import Directive, read_directives
 from pipit.datafiles.resources import Connection, WarningKind
 from pipit.datafiles.secrets import check_expressions
-from pipit.datafiles.source import Report
+from pipit.datafiles.source import ParseReport
 
 _REQUIRED: dict[str, tuple[tuple[str, ...], ...]] = {  # of each group of alternatives one
     "kafka": (("KAFKA_BOOTSTRAP_SERVERS",),),
@@ -27,7 +27,7 @@ _VALUES = {
 _TYPES = ", ".join(vocabulary.CONNECTION_SETTINGS)
 
 
-def read_connection(report: Report, name: str) -> Connection:
+def read_connection(report: ParseReport, name: str) -> Connection:
     """The connection of this file, as far as it can be read."""
     directives = read_directives(report, "connection")
     given = common.by_name(report, directives)
@@ -56,7 +56,7 @@ def read_connection(report: Report, name: str) -> Connection:
     return Connection(name, report.file, type_, settings, common.description(given.get("DESCRIPTION")), report.text)
 
 
-def _type(report: Report, given: Mapping[str, Directive]) -> str:
+def _type(report: ParseReport, given: Mapping[str, Directive]) -> str:
     directive = given.get("TYPE")
     if directive is None:
         report.error("TYPE is mandatory", None, f"TYPE and one of {_TYPES}.")
@@ -68,7 +68,7 @@ def _type(report: Report, given: Mapping[str, Directive]) -> str:
     return value
 
 
-def _check(report: Report, type_: str, given: Mapping[str, Directive], settings: Mapping[str, str]) -> None:
+def _check(report: ParseReport, type_: str, given: Mapping[str, Directive], settings: Mapping[str, str]) -> None:
     for word in settings.keys() - vocabulary.CONNECTION_SETTINGS[type_]:
         report.error(f"{word} is not a setting of a {type_} connection", given[word].offset)
     absent = [group[-1] for group in _REQUIRED[type_] if not any(settings.get(word) for word in group)]

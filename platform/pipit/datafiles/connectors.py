@@ -8,7 +8,7 @@ from pipit.datafiles import vocabulary
 from pipit.datafiles.common import choices, is_secret, one_of, plain
 from pipit.datafiles.directives import Directive
 from pipit.datafiles.resources import Column
-from pipit.datafiles.source import Report
+from pipit.datafiles.source import ParseReport
 
 SCHEDULES = ("@auto", "@on-demand", "@once")
 _BOOLEAN = dict.fromkeys(("true", "1", "yes", "on"), "True") | dict.fromkeys(("0", "no", "off", "false"), "False")
@@ -24,7 +24,7 @@ _REQUIRED_POSTGRES = ("PG_CONNECTION_NAME", "PG_TABLE")
 _FORMATS = choices("csv", "ndjson", "parquet") | {"json": "ndjson", "jsonl": "ndjson"}
 
 
-def kafka(report: Report, given: Mapping[str, Directive]) -> dict[str, str]:
+def kafka(report: ParseReport, given: Mapping[str, Directive]) -> dict[str, str]:
     found = _settings(report, given, vocabulary.KAFKA_SOURCE)
     avro = given.get("KAFKA_KEY_AVRO_DESERIALIZATION")
     if avro is not None and found.pop("KAFKA_KEY_AVRO_DESERIALIZATION", ""):  # Classic wrote it empty
@@ -37,7 +37,7 @@ def kafka(report: Report, given: Mapping[str, Directive]) -> dict[str, str]:
     return found
 
 
-def imports(report: Report, given: Mapping[str, Directive]) -> dict[str, str]:
+def imports(report: ParseReport, given: Mapping[str, Directive]) -> dict[str, str]:
     found = _settings(report, given, vocabulary.IMPORTS)
     # Classic's connectors and the table imports have no bucket, and name their schedule by cron.
     other = {"IMPORT_SERVICE", "IMPORT_EXTERNAL_DATASOURCE", "IMPORT_QUERY", "IMPORT_TABLE_ARN"} & found.keys()
@@ -54,7 +54,7 @@ def imports(report: Report, given: Mapping[str, Directive]) -> dict[str, str]:
     return found
 
 
-def postgres(report: Report, given: Mapping[str, Directive]) -> dict[str, str]:
+def postgres(report: ParseReport, given: Mapping[str, Directive]) -> dict[str, str]:
     found = _settings(report, given, vocabulary.POSTGRES_SOURCE)
     missing(report, given, found, _REQUIRED_POSTGRES, "Postgres")
     return found
@@ -92,7 +92,7 @@ _DYNAMODB = (
 
 
 def missing(
-    report: Report, given: Mapping[str, Directive], found: Mapping[str, str], required: tuple[str, ...], what: str
+    report: ParseReport, given: Mapping[str, Directive], found: Mapping[str, str], required: tuple[str, ...], what: str
 ) -> None:
     """The dialect's error for settings that go together, where only some are there."""
     absent = [name for name in required if not found.get(name)]
@@ -103,5 +103,5 @@ def missing(
         )
 
 
-def _settings(report: Report, given: Mapping[str, Directive], names: frozenset[str]) -> dict[str, str]:
+def _settings(report: ParseReport, given: Mapping[str, Directive], names: frozenset[str]) -> dict[str, str]:
     return {name: plain(report, directive) for name, directive in given.items() if name in names}

@@ -12,7 +12,7 @@ from pipit.datafiles.engines import build_engine
 from pipit.datafiles.indexes import read_indexes
 from pipit.datafiles.resources import DataSource, RowPolicy, WarningKind
 from pipit.datafiles.secrets import check_expressions
-from pipit.datafiles.source import Report
+from pipit.datafiles.source import ParseReport
 from pipit.errors import Reason
 
 # `none` alone, or with something else than an operator after it (a column may have that name).
@@ -24,7 +24,7 @@ _IGNORED = {
 }
 
 
-def read_datasource(report: Report, name: str, vendor: str = "") -> DataSource:
+def read_datasource(report: ParseReport, name: str, vendor: str = "") -> DataSource:
     """The data source of this file, as far as it can be read."""
     directives = read_directives(report, "datasource")
     given = common.by_name(report, directives)
@@ -73,11 +73,11 @@ def read_datasource(report: Report, name: str, vendor: str = "") -> DataSource:
     return source
 
 
-def _policy_error(report: Report, message: str, at: int, hint: str) -> None:
+def _policy_error(report: ParseReport, message: str, at: int, hint: str) -> None:
     report.error(message, at, hint, reason=Reason.POLICY_INVALID)
 
 
-def _row_policy(report: Report, given: Mapping[str, Directive]) -> RowPolicy | None:
+def _row_policy(report: ParseReport, given: Mapping[str, Directive]) -> RowPolicy | None:
     policy, optional = given.get("ROW_POLICY"), given.get("ROW_POLICY_OPTIONAL")
     keys = common.names_list(report, optional)
     for key in keys:
@@ -108,7 +108,7 @@ def _row_policy(report: Report, given: Mapping[str, Directive]) -> RowPolicy | N
     return RowPolicy(condition, frozenset(keys), report.position(policy.first))
 
 
-def _no_policy(report: Report, policy: Directive, optional: Directive | None) -> RowPolicy:
+def _no_policy(report: ParseReport, policy: Directive, optional: Directive | None) -> RowPolicy:
     """`none REASON '...'`: a statement of the author's, so that it never happens by leaving something out."""
     found = values.words(policy.text) or []
     spoken = [word for word, _ in found]
@@ -126,19 +126,19 @@ def _no_policy(report: Report, policy: Directive, optional: Directive | None) ->
     return RowPolicy("", frozenset(), report.position(policy.first), reason or "?")
 
 
-def _version(report: Report, directive: Directive | None) -> int | None:
+def _version(report: ParseReport, directive: Directive | None) -> int | None:
     value = common.plain(report, directive)
     return int(value) if value.isascii() and value.isdigit() and len(value) < 10 else None
 
 
-def _backfill(report: Report, directive: Directive | None) -> bool:
+def _backfill(report: ParseReport, directive: Directive | None) -> bool:
     value = common.plain(report, directive)
     if directive is not None and value.lower() != "skip":
         report.error(f"Invalid value '{value}' for BACKFILL", directive.first, "Only BACKFILL skip is possible.")
     return value.lower() == "skip"
 
 
-def _warn(report: Report, given: Mapping[str, Directive], source: DataSource) -> None:
+def _warn(report: ParseReport, given: Mapping[str, Directive], source: DataSource) -> None:
     for word in sorted(given.keys() & vocabulary.KAFKA_BROKER):
         report.warn(
             f"{word} in a data source is Classic and ignored: the connection's own file says how to reach the broker",

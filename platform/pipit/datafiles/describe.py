@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 
 from pipit.datafiles.engines import key_items
-from pipit.datafiles.resources import Column, DataSource, Engine, Index
+from pipit.datafiles.resources import Column, DataSource, Index, TableEngine
 from pipit.sql.identifiers import quote
 
 _OPTIONS = (
@@ -67,7 +67,7 @@ def index_object(index: Index) -> dict[str, object]:
     return {"name": index.name, "expr": index.expression, "type_full": index.type, "granularity": index.granularity}
 
 
-def engine_object(engine: Engine) -> dict[str, object]:
+def engine_object(engine: TableEngine) -> dict[str, object]:
     """The `engine` object of the API: what was written, without what was not."""
     found: dict[str, object] = {"engine": engine.name, "engine_full": _engine_full(engine)}
     found.update({option: value for option in _OPTIONS if (value := getattr(engine, option))})
@@ -120,7 +120,7 @@ def print_datasource(source: DataSource) -> str:
     return "\n\n".join(blocks) + "\n"
 
 
-def _engine_lines(engine: Engine) -> list[str]:
+def _engine_lines(engine: TableEngine) -> list[str]:
     lines = [f'ENGINE "{engine.name}"']
     for option in _OPTIONS:
         value = getattr(engine, option)
@@ -132,7 +132,7 @@ def _engine_lines(engine: Engine) -> list[str]:
     return lines
 
 
-def _engine_full(engine: Engine) -> str:
+def _engine_full(engine: TableEngine) -> str:
     """The engine as ClickHouse writes it, without replication."""
     arguments = [value for value in (engine.ver, engine.is_deleted, engine.sign, engine.version) if value]
     if engine.columns:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from pipit.datafiles import values, vocabulary
 from pipit.datafiles.resources import WarningKind
-from pipit.datafiles.source import MAX_FILE_CHARACTERS, Report
+from pipit.datafiles.source import MAX_FILE_CHARACTERS, ParseReport
 from pipit.datafiles.vocabulary import Kind
 from pipit.errors import Reason
 from pipit.suggest import closest, did_you_mean
@@ -43,7 +43,7 @@ class Directive:
     first: int  # where the first character of `text` stands in the file
 
 
-def read_directives(report: Report, kind: Kind) -> list[Directive]:
+def read_directives(report: ParseReport, kind: Kind) -> list[Directive]:
     """All directives of the file that its kind allows; everything else becomes an error of the report."""
     if len(report.text) > MAX_FILE_CHARACTERS:
         report.error("The file is too large", hint=f"A datafile has at most {MAX_FILE_CHARACTERS:,} characters.")
@@ -85,7 +85,7 @@ def read_directives(report: Report, kind: Kind) -> list[Directive]:
     return found
 
 
-def block_end(report: Report, kind: Kind, line: int) -> int:
+def block_end(report: ParseReport, kind: Kind, line: int) -> int:
     """The line that ends the block whose lines begin at `line`: the next directive's, or the one after the last."""
     while line <= report.lines:
         start, end = report.line_start(line), report.line_end(line)
@@ -98,7 +98,7 @@ def block_end(report: Report, kind: Kind, line: int) -> int:
     return line
 
 
-def _block(report: Report, name: str, offset: int, opened: int, line: int, after: int) -> Directive:
+def _block(report: ParseReport, name: str, offset: int, opened: int, line: int, after: int) -> Directive:
     """The block that `>` (just before `opened`, in `line`) opens and that ends before the line `after`."""
     rows: list[tuple[int, str]] = []  # where the row starts in the file, its text without white space at its end
     end = report.line_end(line)
@@ -136,7 +136,7 @@ def _common(a: str, b: str) -> str:
     return a[:length]
 
 
-def _warn_swallowed(report: Report, name: str, rows: list[tuple[int, str]]) -> None:
+def _warn_swallowed(report: ParseReport, name: str, rows: list[tuple[int, str]]) -> None:
     """An indented directive belongs to the block above it. That is the rule, and nearly always a slip."""
     for at, row in rows:
         content = row.strip()
@@ -150,7 +150,7 @@ def _warn_swallowed(report: Report, name: str, rows: list[tuple[int, str]]) -> N
             )
 
 
-def _allowed(report: Report, kind: Kind, word: str, directive: Directive) -> bool:
+def _allowed(report: ParseReport, kind: Kind, word: str, directive: Directive) -> bool:
     """Whether the file may have this directive, in this form; notes the error if not."""
     name = directive.name
     if name == vocabulary.INCLUDE and kind != "connection":
@@ -187,7 +187,7 @@ def _allowed(report: Report, kind: Kind, word: str, directive: Directive) -> boo
     return True
 
 
-def _has_unknown_engine(report: Report) -> bool:
+def _has_unknown_engine(report: ParseReport) -> bool:
     """Whether some ENGINE is none of those that there are, nor nearly one: nothing can be said of its options."""
     named = [values.unquoted(found[1]) or "" for found in _ENGINE.finditer(report.text)]
     return any(name.lower() not in _ENGINES and not closest(name, vocabulary.ENGINES) for name in named)

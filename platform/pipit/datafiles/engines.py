@@ -1,4 +1,4 @@
-"""ENGINE and its options -> `Engine`, checked against the columns as far as no engine is needed for it."""
+"""ENGINE and its options -> `TableEngine`, checked against the columns as far as no engine is needed for it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 
 from pipit.datafiles import values
 from pipit.datafiles.directives import Directive
-from pipit.datafiles.resources import Column, Engine, Position, WarningKind
-from pipit.datafiles.source import Report
+from pipit.datafiles.resources import Column, Position, TableEngine, WarningKind
+from pipit.datafiles.source import ParseReport
 from pipit.datafiles.vocabulary import ENGINES
 from pipit.errors import Reason
 from pipit.suggest import closest, did_you_mean
@@ -36,8 +36,8 @@ _SETTING = re.compile(r"[a-z_][a-z0-9_]*")
 
 
 def build_engine(
-    report: Report, given: Mapping[str, Directive], columns: Sequence[Column], *, implicit: bool
-) -> Engine:
+    report: ParseReport, given: Mapping[str, Directive], columns: Sequence[Column], *, implicit: bool
+) -> TableEngine:
     """The engine of these directives. `implicit`: a connector adds columns that the schema need not list."""
     main = given.get("ENGINE")
     name, known = _name(report, main)
@@ -50,7 +50,7 @@ def build_engine(
         )
         given = {("ENGINE_VER" if word == "ENGINE_VERSION" else word): one for word, one in given.items()}
     written = {name: values.expression(directive.text) for name, directive in given.items()}
-    engine = Engine(
+    engine = TableEngine(
         name=name,
         sorting_key=written.get("ENGINE_SORTING_KEY", ""),
         partition_key=written.get("ENGINE_PARTITION_KEY", ""),
@@ -89,7 +89,7 @@ def _balanced(text: str) -> bool:
     return depth == 0
 
 
-def _name(report: Report, directive: Directive | None) -> tuple[str, bool]:
+def _name(report: ParseReport, directive: Directive | None) -> tuple[str, bool]:
     """The engine, and whether it is known which one is meant: else nothing can be said of its options."""
     if directive is None:
         return "MergeTree", True
@@ -132,7 +132,7 @@ def _bare(name: str) -> str:
     return text[1:-1] if len(text) > 2 and text[0] == text[-1] and text[0] in '`"' else text
 
 
-def _settings(report: Report, directive: Directive | None) -> dict[str, str]:
+def _settings(report: ParseReport, directive: Directive | None) -> dict[str, str]:
     """`name=value, name=value`; values stay as written."""
     found: dict[str, str] = {}
     if directive is None:
@@ -149,7 +149,12 @@ def _settings(report: Report, directive: Directive | None) -> dict[str, str]:
 
 
 def _check(
-    report: Report, engine: Engine, given: Mapping[str, Directive], columns: Sequence[Column], *, implicit: bool
+    report: ParseReport,
+    engine: TableEngine,
+    given: Mapping[str, Directive],
+    columns: Sequence[Column],
+    *,
+    implicit: bool,
 ) -> None:
     names = {column.name for column in columns}
     main = given.get("ENGINE")
@@ -182,7 +187,12 @@ def _check(
 
 
 def _check_key(
-    report: Report, given: Mapping[str, Directive], key: Sequence[str], columns: Sequence[Column], *, implicit: bool
+    report: ParseReport,
+    given: Mapping[str, Directive],
+    key: Sequence[str],
+    columns: Sequence[Column],
+    *,
+    implicit: bool,
 ) -> None:
     by_name = {column.name: column for column in columns}
     for item in key:
@@ -204,6 +214,6 @@ def _check_key(
             )
 
 
-def _invalid(report: Report, given: Mapping[str, Directive], option: str, value: str, reason: str) -> None:
+def _invalid(report: ParseReport, given: Mapping[str, Directive], option: str, value: str, reason: str) -> None:
     directive = given[f"ENGINE_{option.upper()}"]
     report.error(f"Invalid value '{value}' for parameter 'engine_{option}', reason: {reason}", directive.first)

@@ -24,7 +24,7 @@ from pipit.datafiles.describe import column_text
 from pipit.datafiles.directives import block_end
 from pipit.datafiles.pipe import read_pipe
 from pipit.datafiles.resources import Connection, DataSource, Pipe, Position
-from pipit.datafiles.source import Report
+from pipit.datafiles.source import ParseReport
 from pipit.datafiles.vocabulary import Kind
 from pipit.errors import DatafileError, ProjectError, Reason
 
@@ -47,7 +47,7 @@ def format_text(text: str, *, file: str) -> str:
     before, errors = _read(text, file, kind)
     if errors:
         raise ProjectError(errors)
-    report = Report(file, text)
+    report = ParseReport(file, text)
     printed = _joined(_chunks(report, kind))
     after, errors = _read(printed, file, kind)
     if errors or before != after:
@@ -66,7 +66,7 @@ class _Chunk:
     apart: bool = False  # a blank line stood before it
 
 
-def _chunks(report: Report, kind: Kind) -> list[_Chunk]:
+def _chunks(report: ParseReport, kind: Kind) -> list[_Chunk]:
     found: list[_Chunk] = []
     comments: list[str] = []
     apart = False  # a blank line stands before what comes next
@@ -118,11 +118,11 @@ def _close(before: _Chunk, chunk: _Chunk) -> bool:
     return before.word == "DESCRIPTION" and chunk.word == "SQL"
 
 
-def _row(report: Report, line: int) -> str:
+def _row(report: ParseReport, line: int) -> str:
     return report.text[report.line_start(line) : report.line_end(line)].rstrip()
 
 
-def _split(report: Report, line: int, row: str) -> tuple[str, str, int]:
+def _split(report: ParseReport, line: int, row: str) -> tuple[str, str, int]:
     """A directive's word and value, and the offset after its `>`, or -1 if it opens no block."""
     word = row.split(None, 1)[0]
     start = report.line_start(line) + len(row) - len(row.lstrip())
@@ -134,7 +134,7 @@ def _split(report: Report, line: int, row: str) -> tuple[str, str, int]:
     return word, value, -1
 
 
-def _without_tail(report: Report, line: int, after: int) -> int:
+def _without_tail(report: ParseReport, line: int, after: int) -> int:
     """The block's end without the blank lines and unindented comments below it: they belong to what follows."""
     while after > line:
         row = _row(report, after - 1)
@@ -144,7 +144,7 @@ def _without_tail(report: Report, line: int, after: int) -> int:
     return after
 
 
-def _block(report: Report, kind: Kind, name: str, opened: int, line: int, after: int) -> list[str]:
+def _block(report: ParseReport, kind: Kind, name: str, opened: int, line: int, after: int) -> list[str]:
     beside = report.text[opened : report.line_end(line)].strip()
     if name == "SCHEMA" and kind == "datasource":
         end = report.line_end(after - 1) if after > line + 1 else report.line_end(line)
@@ -177,7 +177,7 @@ def _common(a: str, b: str) -> str:
     return a[:length]
 
 
-def _columns(report: Report, start: int, end: int) -> list[str]:
+def _columns(report: ParseReport, start: int, end: int) -> list[str]:
     """One column a line, with its comments: those that stand alone above it, one that stands beside it after it."""
     layout = read_layout(report, start, end)
     if report.errors:
@@ -212,10 +212,10 @@ def _read(text: str, file: str, kind: Kind) -> tuple[object, list[DatafileError]
     What an INCLUDE line stands for is not known here, and without it the rest may be incomplete: what is then said to
     be wrong has to stay the same, as everything else.
     """
-    report = Report(file, text)
+    report = ParseReport(file, text)
     included = _included(report, kind)
     if included:
-        report = Report(file, _without(report, included, _SAYS_NOTHING[kind]))
+        report = ParseReport(file, _without(report, included, _SAYS_NOTHING[kind]))
     resource: DataSource | Pipe | Connection
     if kind == "datasource":
         resource = replace(read_datasource(report, "name").placeless(), text="")
@@ -232,7 +232,7 @@ def _read(text: str, file: str, kind: Kind) -> tuple[object, list[DatafileError]
     return (resource, [], []), sorted(report.errors, key=lambda error: (error.line, error.column))
 
 
-def _included(report: Report, kind: Kind) -> list[tuple[int, str]]:
+def _included(report: ParseReport, kind: Kind) -> list[tuple[int, str]]:
     """The INCLUDE lines and their numbers: where directives may stand, not in blocks."""
     found: list[tuple[int, str]] = []
     line = 1
@@ -249,7 +249,7 @@ def _included(report: Report, kind: Kind) -> list[tuple[int, str]]:
     return found
 
 
-def _without(report: Report, lines: Sequence[tuple[int, str]], instead: str) -> str:
+def _without(report: ParseReport, lines: Sequence[tuple[int, str]], instead: str) -> str:
     rows = report.text.split("\n")
     for number, _ in lines:
         rows[number - 1] = instead

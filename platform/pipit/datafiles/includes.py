@@ -17,8 +17,8 @@ from dataclasses import dataclass
 
 from pipit.datafiles import values
 from pipit.datafiles.layout import INCLUDED as SUFFIX
-from pipit.datafiles.resources import Part, Warning, WarningKind
-from pipit.datafiles.source import MAX_FILE_CHARACTERS, Report, plain_text
+from pipit.datafiles.resources import SourcePart, Warning, WarningKind
+from pipit.datafiles.source import MAX_FILE_CHARACTERS, ParseReport, plain_text
 from pipit.errors import DatafileError
 
 MAX_DEPTH = 10
@@ -39,15 +39,15 @@ class Includes:
         self._files = {name: text for name, text in (files or {}).items() if name.endswith(SUFFIX)}
         self._left = MAX_INCLUDED_CHARACTERS
 
-    def report(self, file: str, text: str) -> Report:
+    def report(self, file: str, text: str) -> ParseReport:
         """The resource's text with everything that it includes; what cannot be included is an error of it."""
-        own = Report(file, text)
+        own = ParseReport(file, text)
         if not _LINE.search(own.text):
             return own
         assembly = _Assembly(self._files, min(MAX_FILE_CHARACTERS, self._left))
         assembly.add(own, {}, (file,))
         self._left -= assembly.included
-        whole = Report(file, "".join(assembly.pieces), assembly.parts)
+        whole = ParseReport(file, "".join(assembly.pieces), assembly.parts)
         whole.errors, whole.warnings = assembly.errors, assembly.warnings
         return whole
 
@@ -66,7 +66,7 @@ class _Line:
 class _Assembly:
     def __init__(self, files: Mapping[str, str], limit: int) -> None:
         self.pieces: list[str] = []
-        self.parts: list[Part] = []
+        self.parts: list[SourcePart] = []
         self.errors: list[DatafileError] = []
         self.warnings: list[Warning] = []
         self.included = 0
@@ -74,7 +74,7 @@ class _Assembly:
         self._limit = limit
         self._length = self._size = self._count = 0
 
-    def add(self, frame: Report, given: Mapping[str, str], path: Sequence[str]) -> None:
+    def add(self, frame: ParseReport, given: Mapping[str, str], path: Sequence[str]) -> None:
         """The text of a frame: a file as it is included here. `path`: the files from the resource's own to this one."""
         written = 0
         for line in _lines(frame):
@@ -87,7 +87,9 @@ class _Assembly:
         self.errors += frame.errors
         self.warnings += frame.warnings
 
-    def _inner(self, frame: Report, line: _Line, given: Mapping[str, str], path: Sequence[str]) -> Report | None:
+    def _inner(
+        self, frame: ParseReport, line: _Line, given: Mapping[str, str], path: Sequence[str]
+    ) -> ParseReport | None:
         """The included file as a frame of its own, its values in their places; or None, and an error."""
         if not line.path:
             return None  # it is said already
@@ -126,9 +128,9 @@ class _Assembly:
             return None
         self.included += size
         text, parts = _filled(name, source, filled)
-        return Report(name, text, parts)
+        return ParseReport(name, text, parts)
 
-    def _found(self, frame: Report, line: _Line, including: str) -> str | None:
+    def _found(self, frame: ParseReport, line: _Line, including: str) -> str | None:
         if not line.path.endswith(SUFFIX):
             frame.error(f"'{line.path}' is no {SUFFIX} file", line.path_at, f"Only {SUFFIX} files can be included.")
             return None
@@ -146,7 +148,7 @@ class _Assembly:
         )
         return None
 
-    def _take(self, frame: Report, start: int, end: int) -> None:
+    def _take(self, frame: ParseReport, start: int, end: int) -> None:
         """A piece of a frame, with where it was written."""
         if start >= end:
             return
@@ -158,7 +160,7 @@ class _Assembly:
         self._length += len(text)
 
 
-def _lines(frame: Report) -> Iterator[_Line]:
+def _lines(frame: ParseReport) -> Iterator[_Line]:
     for found in _LINE.finditer(frame.text):
         word = len("INCLUDE")
         rest = values.without_comment(found[0][word:])
@@ -206,10 +208,10 @@ def _measure(source: str, given: Mapping[str, str]) -> tuple[int, set[str]]:
     return size, unused
 
 
-def _filled(name: str, source: str, given: Mapping[str, str]) -> tuple[str, list[Part]]:
+def _filled(name: str, source: str, given: Mapping[str, str]) -> tuple[str, list[SourcePart]]:
     """The text with its values, and where each piece of it was written."""
     pieces: list[str] = []
-    parts: list[Part] = [Part(0, name, source)]
+    parts: list[SourcePart] = [SourcePart(0, name, source)]
     position = size = 0
     for found in _VARIABLE.finditer(source):
         key = found[1] or found[2]
@@ -217,22 +219,22 @@ def _filled(name: str, source: str, given: Mapping[str, str]) -> tuple[str, list
             continue
         pieces += [source[position : found.start()], given[key]]
         size += found.start() - position
-        parts.append(Part(size, name, source, found.start(), fixed=True))
+        parts.append(SourcePart(size, name, source, found.start(), fixed=True))
         size += len(given[key])
         position = found.end()
-        parts.append(Part(size, name, source, position))
+        parts.append(SourcePart(size, name, source, position))
     return "".join([*pieces, source[position:]]), parts
 
 
-def _cut(frame: Report, start: int, end: int, at: int) -> list[Part]:
+def _cut(frame: ParseReport, start: int, end: int, at: int) -> list[SourcePart]:
     """The parts of a frame's text between two offsets, for a text in which that piece stands at `at`."""
-    parts = frame.parts or (Part(0, frame.file, frame.text),)
+    parts = frame.parts or (SourcePart(0, frame.file, frame.text),)
     first = max(0, bisect_right([part.start for part in parts], start) - 1)
-    found: list[Part] = []
+    found: list[SourcePart] = []
     for part in parts[first:]:
         if part.start >= end:
             break
         skipped = max(0, start - part.start)
         offset = part.offset if part.fixed else part.offset + skipped
-        found.append(Part(at + part.start + skipped - start, part.file, part.source, offset, part.fixed))
+        found.append(SourcePart(at + part.start + skipped - start, part.file, part.source, offset, part.fixed))
     return found

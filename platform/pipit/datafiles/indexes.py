@@ -6,7 +6,7 @@ import re
 
 from pipit.datafiles import values
 from pipit.datafiles.resources import Index
-from pipit.datafiles.source import Report
+from pipit.datafiles.source import ParseReport
 
 SUPPORTED = ("minmax", "set", "bloom_filter", "ngrambf_v1", "tokenbf_v1", "text")
 _FORM = "name expression TYPE minmax GRANULARITY 1"
@@ -14,7 +14,7 @@ _NAME = re.compile(r"(?:INDEX\s+)?(?:`([^`\n]+)`|([A-Za-z_][A-Za-z0-9_]*))\s+", 
 _TYPE = re.compile(r"([a-z_0-9]+)\s*(\(.*\))?", re.IGNORECASE)
 
 
-def read_indexes(report: Report, start: int, end: int) -> tuple[Index, ...]:
+def read_indexes(report: ParseReport, start: int, end: int) -> tuple[Index, ...]:
     """The indexes in `report.text[start:end]`; a line that is none is an error, and the others are read."""
     found: dict[str, Index] = {}
     line = report.line_at(start)
@@ -35,7 +35,7 @@ def read_indexes(report: Report, start: int, end: int) -> tuple[Index, ...]:
     return tuple(found.values())
 
 
-def _index(report: Report, row: str, at: int) -> Index | None:
+def _index(report: ParseReport, row: str, at: int) -> Index | None:
     name = _NAME.match(row)
     words = _top_level_words(row)
     types = [start for word, start in words if word == "TYPE" and name and start > name.end()]

@@ -15,9 +15,9 @@ from pathlib import PurePosixPath
 from pipit.datafiles import common, vocabulary
 from pipit.datafiles.directives import Directive, read_directives
 from pipit.datafiles.engines import MERGING, build_engine, key_items
-from pipit.datafiles.resources import Engine, Node, NodeType, Pipe, WarningKind
+from pipit.datafiles.resources import Node, NodeType, Pipe, TableEngine, WarningKind
 from pipit.datafiles.schedules import is_cron
-from pipit.datafiles.source import Report
+from pipit.datafiles.source import ParseReport
 from pipit.errors import Reason
 from pipit.suggest import did_you_mean
 
@@ -38,7 +38,7 @@ _EXPORT_STRATEGIES = {
 _INERT = "deploys inert: nothing is exported yet"
 
 
-def read_pipe(report: Report, name: str, *, has_file: Callable[[str], bool] = lambda name: False) -> Pipe:
+def read_pipe(report: ParseReport, name: str, *, has_file: Callable[[str], bool] = lambda name: False) -> Pipe:
     """The pipe of this file, as far as it can be read. `has_file`: whether a data source of this name has a file."""
     directives = read_directives(report, "pipe")
     head, sections = _sections(report, directives)
@@ -72,7 +72,7 @@ def read_pipe(report: Report, name: str, *, has_file: Callable[[str], bool] = la
     return _published(pipe)
 
 
-def _sections(report: Report, directives: Sequence[Directive]) -> tuple[list[Directive], list[list[Directive]]]:
+def _sections(report: ParseReport, directives: Sequence[Directive]) -> tuple[list[Directive], list[list[Directive]]]:
     """The directives before the first NODE, and those of each node, its NODE first."""
     head: list[Directive] = []
     sections: list[list[Directive]] = []
@@ -93,7 +93,7 @@ def _sections(report: Report, directives: Sequence[Directive]) -> tuple[list[Dir
     return head, sections
 
 
-def _node(report: Report, section: Sequence[Directive], has_file: Callable[[str], bool]) -> Node | None:
+def _node(report: ParseReport, section: Sequence[Directive], has_file: Callable[[str], bool]) -> Node | None:
     opening, *rest = section
     name = common.plain(report, opening)
     if not _NAME.fullmatch(name):
@@ -125,7 +125,7 @@ def _node(report: Report, section: Sequence[Directive], has_file: Callable[[str]
     return node
 
 
-def _type(report: Report, name: str, directive: Directive | None) -> NodeType | None:
+def _type(report: ParseReport, name: str, directive: Directive | None) -> NodeType | None:
     value = common.plain(report, directive)
     if directive is None:
         return NodeType.STANDARD
@@ -140,7 +140,7 @@ def _type(report: Report, name: str, directive: Directive | None) -> NodeType | 
         return None
 
 
-def _check_settings(report: Report, name: str, type_: NodeType, given: Mapping[str, Directive]) -> None:
+def _check_settings(report: ParseReport, name: str, type_: NodeType, given: Mapping[str, Directive]) -> None:
     """Settings of another type of node would be ignored: say so."""
     for word, directive in given.items():
         if word in vocabulary.ENGINE_WORDS:
@@ -164,7 +164,7 @@ def _check_settings(report: Report, name: str, type_: NodeType, given: Mapping[s
 
 
 def _materialized(
-    report: Report, node: Node, given: Mapping[str, Directive], has_file: Callable[[str], bool]
+    report: ParseReport, node: Node, given: Mapping[str, Directive], has_file: Callable[[str], bool]
 ) -> Node:
     target = common.plain(report, given.get("DATASOURCE"))
     _require(report, given, {"DATASOURCE": target}, "materialized node")
@@ -175,8 +175,8 @@ def _materialized(
 
 
 def _engine(
-    report: Report, target: str, given: Mapping[str, Directive], has_file: Callable[[str], bool]
-) -> Engine | None:
+    report: ParseReport, target: str, given: Mapping[str, Directive], has_file: Callable[[str], bool]
+) -> TableEngine | None:
     """Classic's way to make the target: its engine in the pipe, its columns those of the node."""
     words = {word: directive for word, directive in given.items() if word in vocabulary.ENGINE_WORDS}
     if not words:
@@ -196,7 +196,7 @@ def _engine(
     return replace(engine, position=report.position(first))
 
 
-def _copy(report: Report, node: Node, given: Mapping[str, Directive]) -> Node:
+def _copy(report: ParseReport, node: Node, given: Mapping[str, Directive]) -> Node:
     target = common.plain(report, given.get("TARGET_DATASOURCE"))
     _require(report, given, {"TARGET_DATASOURCE": target}, "copy node")
     schedule = common.plain(report, given.get("COPY_SCHEDULE")) or node.copy_schedule
@@ -212,7 +212,7 @@ def _copy(report: Report, node: Node, given: Mapping[str, Directive]) -> Node:
     return replace(node, target_datasource=target, copy_schedule=schedule, copy_mode=mode)
 
 
-def _sink(report: Report, node: Node, given: Mapping[str, Directive]) -> Node:
+def _sink(report: ParseReport, node: Node, given: Mapping[str, Directive]) -> Node:
     exports = {word: common.plain(report, directive) for word, directive in given.items() if word in vocabulary.EXPORTS}
     at = given["TYPE"].offset
     required = ["EXPORT_CONNECTION_NAME", "EXPORT_SCHEDULE"]
@@ -241,7 +241,7 @@ def _sink(report: Report, node: Node, given: Mapping[str, Directive]) -> Node:
     return replace(node, exports=exports)
 
 
-def _require(report: Report, given: Mapping[str, Directive], required: Mapping[str, str], what: str) -> None:
+def _require(report: ParseReport, given: Mapping[str, Directive], required: Mapping[str, str], what: str) -> None:
     absent = [word for word, value in required.items() if not value]
     if absent:
         report.error(
@@ -250,7 +250,7 @@ def _require(report: Report, given: Mapping[str, Directive], required: Mapping[s
         )
 
 
-def _check_nodes(report: Report, nodes: Sequence[Node], any_section: bool) -> None:
+def _check_nodes(report: ParseReport, nodes: Sequence[Node], any_section: bool) -> None:
     if not any_section:
         report.error("The pipe has no node", None, "NODE name, and SQL > with its statement.")
     seen: dict[str, Node] = {}
@@ -266,7 +266,7 @@ def _check_nodes(report: Report, nodes: Sequence[Node], any_section: bool) -> No
         report.error("Multiple non-standard nodes in pipe. There can only be one", at, "Make a pipe of its own for it.")
 
 
-def _fixed_params(report: Report, directive: Directive | None) -> tuple[str, ...]:
+def _fixed_params(report: ParseReport, directive: Directive | None) -> tuple[str, ...]:
     names = common.names_list(report, directive)
     if directive is not None and not names:
         report.error("FIXED_PARAMS needs a parameter", directive.offset, "FIXED_PARAMS customer_id, region")
@@ -278,7 +278,7 @@ def _fixed_params(report: Report, directive: Directive | None) -> tuple[str, ...
     return names
 
 
-def _cache(report: Report, directive: Directive | None) -> int | None:
+def _cache(report: ParseReport, directive: Directive | None) -> int | None:
     if directive is None:
         return None
     value = common.plain(report, directive)

@@ -18,7 +18,7 @@ from pipit.datafiles.includes import Includes
 from pipit.datafiles.pipe import read_pipe
 from pipit.datafiles.published import callable_pipes, is_classic, published
 from pipit.datafiles.resources import Connection, DataSource, Node, NodeType, Pipe, Project, WarningKind, versioned
-from pipit.datafiles.source import Report
+from pipit.datafiles.source import ParseReport
 from pipit.errors import ProjectError, Reason
 from pipit.sql.identifiers import is_resource_name, name_problem
 
@@ -45,7 +45,7 @@ def parse_pipe(text: str, *, file: str) -> Pipe:
 
 def parse_connection(text: str, *, file: str) -> Connection:
     """One `.connection` file. Raises ProjectError with all its errors."""
-    report = Report(file, text)
+    report = ParseReport(file, text)
     connection = read_connection(report, _name(file))
     _raise([report])
     return connection
@@ -77,21 +77,21 @@ class _Reading:
     def __init__(self, files: Mapping[str, str]) -> None:
         self._files = files
         self._includes = Includes(files)
-        self.reports: dict[str, Report] = {}
+        self.reports: dict[str, ParseReport] = {}
         self.datasources: dict[str, DataSource] = {}
         self.pipes: dict[str, Pipe] = {}
         self.connections: dict[str, Connection] = {}
 
     def add(self, file: str, text: str) -> None:
         kind = PurePosixPath(file).suffix
-        report = Report(file, text) if kind == ".connection" else self._includes.report(file, text)
+        report = ParseReport(file, text) if kind == ".connection" else self._includes.report(file, text)
         self.reports[file] = report
         lacking = list(report.errors)
         self._read(report, kind)
         if lacking:
             report.errors[:] = lacking  # the others follow from what could not be included
 
-    def _read(self, report: Report, kind: str) -> None:
+    def _read(self, report: ParseReport, kind: str) -> None:
         file = report.file
         name, vendor = _name(file), _vendor(file)
         if vendor and kind != ".datasource":
@@ -117,7 +117,7 @@ class _Reading:
             if self._is_new(report, name, self.datasources, self.pipes):
                 self.pipes[name] = pipe
 
-    def _add_shared(self, report: Report, name: str, vendor: str) -> None:
+    def _add_shared(self, report: ParseReport, name: str, vendor: str) -> None:
         """A data source that another workspace shares with us: `vendor/<workspace>/.../<name>.datasource`, or Classic's
         `<workspace>.<name>.datasource`. A table of this workspace, under `<workspace>.<name>`."""
         workspace, dot, own = name.partition(".")
@@ -140,7 +140,7 @@ class _Reading:
         if self._is_new(report, whole, self.datasources):
             self.datasources[whole] = source
 
-    def _is_new(self, report: Report, name: str, *taken: Mapping[str, DataSource | Pipe | Connection]) -> bool:
+    def _is_new(self, report: ParseReport, name: str, *taken: Mapping[str, DataSource | Pipe | Connection]) -> bool:
         for names in taken:
             if name in names:
                 report.error(
@@ -199,7 +199,7 @@ class _Reading:
         ):
             self._check_connection(report, settings.get(word, ""), word, 0)
 
-    def _checked(self, report: Report, pipe: Pipe, node: Node) -> Node:
+    def _checked(self, report: ParseReport, pipe: Pipe, node: Node) -> Node:
         """The node with its target by its own name, where the pipe wrote it with a version."""
         at = report.offset(node.position)
         other = self.datasources.get(node.name) or self.pipes.get(node.name)
@@ -217,7 +217,7 @@ class _Reading:
             self._check_connection(report, node.exports.get("EXPORT_CONNECTION_NAME", ""), "EXPORT_CONNECTION_NAME", at)
         return node
 
-    def _target(self, report: Report, node: Node, target: str, word: str, at: int) -> str:
+    def _target(self, report: ParseReport, node: Node, target: str, word: str, at: int) -> str:
         known = self._known(target)
         if known is not None:
             if known.vendor:
@@ -248,7 +248,7 @@ class _Reading:
         found = self.datasources.get(stem)
         return found if found is not None and found.version in (None, version) else None
 
-    def _check_connection(self, report: Report, name: str, word: str, at: int) -> None:
+    def _check_connection(self, report: ParseReport, name: str, word: str, at: int) -> None:
         if not name or name in self.connections or is_secret(name):
             return
         place = _line_of(report, word, at)
@@ -266,7 +266,7 @@ class _Reading:
             )
 
 
-def _line_of(report: Report, word: str, start: int) -> int:
+def _line_of(report: ParseReport, word: str, start: int) -> int:
     """Where the directive stands, looked for from the start of its node."""
     found = re.compile(rf"^[ \t]*({word})\b", re.IGNORECASE | re.MULTILINE).search(report.text, start)
     return found.start(1) if found else start
@@ -282,7 +282,7 @@ def _vendor(file: str) -> str:
     return parts[1] if len(parts) > 2 and parts[0] == "vendor" else ""
 
 
-def _raise(reports: Iterable[Report]) -> None:
+def _raise(reports: Iterable[ParseReport]) -> None:
     errors = [
         error
         for report in reports

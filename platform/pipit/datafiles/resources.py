@@ -31,7 +31,7 @@ class Position:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class SourcePart:
     """Where a piece of a resource's text was written: `text[start:]`, up to the next part, is `source[offset:]` of
     `file`. With `fixed`, all of the piece stands for the `$key` that is there."""
 
@@ -68,7 +68,7 @@ class Index:
 
 
 @dataclass(frozen=True, slots=True)
-class Engine:
+class TableEngine:
     """`ENGINE*` lines. `name` is one of the MergeTree family or Null; expressions are kept as written."""
 
     name: str = "MergeTree"
@@ -117,7 +117,7 @@ class DataSource:
     name: str
     file: str
     columns: tuple[Column, ...]
-    engine: Engine = Engine()
+    engine: TableEngine = TableEngine()
     description: str = ""
     tokens: tuple[TokenGrant, ...] = ()
     tags: tuple[str, ...] = ()
@@ -132,7 +132,7 @@ class DataSource:
     vendor: str = ""  # the workspace that shares it with us, and whose name is before the dot of this one's
     version: int | None = None  # VERSION: SQL may also say `<name>__v<version>`
     text: str = ""  # with what its INCLUDEs brought in their places
-    parts: tuple[Part, ...] = ()  # where the text was written; none: all of it in `file`
+    parts: tuple[SourcePart, ...] = ()  # where the text was written; none: all of it in `file`
 
     @property
     def files(self) -> frozenset[str]:
@@ -174,7 +174,7 @@ class Node:
     position: Position = Position()
     sql_position: Position = Position()
     datasource: str = ""  # materialized: the target
-    engine: Engine | None = None  # that of a target which has no file: Classic wrote it into the node
+    engine: TableEngine | None = None  # that of a target which has no file: Classic wrote it into the node
     deployment_method: str = ""
     target_datasource: str = ""  # copy
     copy_schedule: str = "@on-demand"
@@ -197,7 +197,7 @@ class Pipe:
     fixed_params: tuple[str, ...] = ()  # FIXED_PARAMS: a JWT that does not fix these is refused
     cache: int | None = None
     text: str = ""  # with what its INCLUDEs brought in their places
-    parts: tuple[Part, ...] = ()  # as a data source's
+    parts: tuple[SourcePart, ...] = ()  # as a data source's
 
     @property
     def files(self) -> frozenset[str]:

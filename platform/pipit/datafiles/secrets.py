@@ -19,8 +19,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from pipit.datafiles.directives import Directive, read_directives
-from pipit.datafiles.resources import Connection, DataSource, Engine, Project
-from pipit.datafiles.source import Report
+from pipit.datafiles.resources import Connection, DataSource, Project, TableEngine
+from pipit.datafiles.source import ParseReport
 from pipit.datafiles.vocabulary import ENGINE_WORDS, Kind
 from pipit.errors import ProjectError, Reason
 
@@ -30,7 +30,7 @@ _OPENING = re.compile(r"\{\{|\{%")
 _SECRET_HINT = '{{ tb_secret("name") }}, or {{ tb_secret("name", "default") }}'
 
 
-def check_expressions(report: Report, directives: Iterable[Directive]) -> None:
+def check_expressions(report: ParseReport, directives: Iterable[Directive]) -> None:
     """Notes every `{{ }}` and `{% %}` that is not a secret; in ROW_POLICY, every secret."""
     for directive in directives:
         value = report.text[directive.start : directive.end]
@@ -64,9 +64,9 @@ def secret_names(text: str) -> tuple[str, ...]:
 
 def render_secrets(text: str, secrets: Mapping[str, str], *, file: str) -> str:
     """The text with its secrets in place. Raises ProjectError with every secret that is not there."""
-    report = Report(file, text)
+    report = ParseReport(file, text)
     kind: Kind = "connection" if file.endswith(".connection") else "datasource"
-    scratch = Report(file, text)
+    scratch = ParseReport(file, text)
     pieces: list[str] = []
     i = 0
     for directive in read_directives(scratch, kind):
@@ -90,11 +90,11 @@ def render_secrets(text: str, secrets: Mapping[str, str], *, file: str) -> str:
 
 def with_secrets(project: Project, secrets: Mapping[str, str]) -> Project:
     """The project with its secrets in place. Raises ProjectError with every secret that is not there."""
-    reports: dict[str, Report] = {}
+    reports: dict[str, ParseReport] = {}
 
     def filled(resource: DataSource | Connection, value: str) -> str:
         parts = resource.parts if isinstance(resource, DataSource) else ()
-        report = reports.setdefault(resource.file, Report(resource.file, resource.text, parts))
+        report = reports.setdefault(resource.file, ParseReport(resource.file, resource.text, parts))
 
         def one(found: re.Match[str]) -> str:
             secret = _value(found, secrets)
@@ -108,7 +108,7 @@ def with_secrets(project: Project, secrets: Mapping[str, str]) -> Project:
     def mapping(resource: DataSource | Connection, given: Mapping[str, str]) -> dict[str, str]:
         return {name: filled(resource, value) for name, value in given.items()}
 
-    def engine(source: DataSource) -> Engine:
+    def engine(source: DataSource) -> TableEngine:
         def expression(value: str) -> str:
             return filled(source, value)
 
@@ -154,7 +154,7 @@ def _missing(found: re.Match[str]) -> str:
     )
 
 
-def _written(report: Report, directive: Directive, found: re.Match[str], value: str, quote: str) -> str:
+def _written(report: ParseReport, directive: Directive, found: re.Match[str], value: str, quote: str) -> str:
     """The value as the parser reads it back, where this placeholder stands: in a `quote`, or in none."""
     lines = value.replace("\r\n", "\n").rstrip("\n").split("\n")
     if directive.block:

@@ -1,6 +1,6 @@
 """The text of one resource, where things stand in it, and what was found wrong with it.
 
-A `Report` collects: it never raises while a file is read, so that one run tells all errors. Every error carries
+A `ParseReport` collects: it never raises while a file is read, so that one run tells all errors. Every error carries
 `file:line:column`, a short numbered excerpt with a caret, and, where we know one, a hint. Offsets are Python string
 offsets into `text`, which has no byte order mark and only `\\n` as line end; lines and columns count from 1.
 
@@ -13,7 +13,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Sequence
 
-from pipit.datafiles.resources import Part, Position, Warning, WarningKind
+from pipit.datafiles.resources import Position, SourcePart, Warning, WarningKind
 from pipit.errors import DatafileError, Reason
 
 MAX_FILE_CHARACTERS = 1_000_000  # the largest real file we know is a hundredth of this
@@ -68,10 +68,10 @@ class Lines:
         return "\n".join(shown)
 
 
-class Report:
+class ParseReport:
     """One resource's text while it is parsed, and the errors and warnings so far."""
 
-    def __init__(self, file: str, text: str, parts: Sequence[Part] = ()) -> None:
+    def __init__(self, file: str, text: str, parts: Sequence[SourcePart] = ()) -> None:
         """`parts`: where the pieces of the text were written, in order; none: all of it in `file`."""
         self.file = file
         self.text = plain_text(text)

@@ -68,7 +68,7 @@ class Mint(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Viewer:
+class DemoViewer:
     """Somebody who looks at the page, and what their token says about them."""
 
     id: str
@@ -88,12 +88,12 @@ class Viewer:
 
 
 VIEWERS = (
-    *(Viewer(c.id, c.name, c.id) for c in CUSTOMERS),
-    Viewer("acme-sales", "Acme Corp, manager of sales", "acme", team="sales"),
+    *(DemoViewer(c.id, c.name, c.id) for c in CUSTOMERS),
+    DemoViewer("acme-sales", "Acme Corp, manager of sales", "acme", team="sales"),
 )
 
 
-def token_for(viewer: Viewer, mint: Mint, *, expires_at: int) -> str:
+def token_for(viewer: DemoViewer, mint: Mint, *, expires_at: int) -> str:
     return mint(
         name=f"demo-{viewer.id}", scopes=viewer.scopes, context=viewer.context, expires_at=expires_at
     )

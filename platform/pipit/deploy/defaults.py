@@ -18,7 +18,7 @@ from pipit.errors import DatafileError, ProjectError, SqlError
 from pipit.ingest.convert import conversion
 from pipit.ingest.defaults import CheckedDefault, checked_defaults, unsteady_defaults
 from pipit.sql.identifiers import quote
-from pipit.sql.lexer import TokenKind, identifier_name, significant, tokenize
+from pipit.sql.lexer import LexerKind, identifier_name, significant, tokenize
 from pipit.sql.literals import quote_string
 from pipit.suggest import closest
 
@@ -76,7 +76,7 @@ async def unreadable_defaults(engine: Engine, datasource: DataSource) -> list[Da
 def _bare_words(expression: str) -> list[str]:
     """Names in it that are no functions."""
     tokens = list(significant(tokenize(expression)))
-    kinds = (TokenKind.WORD, TokenKind.QUOTED_IDENTIFIER)
+    kinds = (LexerKind.WORD, LexerKind.QUOTED_IDENTIFIER)
     following = [*tokens[1:], None]
     return [
         identifier_name(token)

@@ -15,9 +15,9 @@ from pipit.catalog.build import build_snapshot
 from pipit.catalog.names import first_names
 from pipit.catalog.snapshot import CompiledNode, CompiledPipe, Snapshot, Workspace
 from pipit.datafiles import parse_datasource, print_datasource
-from pipit.datafiles.resources import Column, DataSource, Engine, Node, NodeType, Pipe, Project, WarningKind
+from pipit.datafiles.resources import Column, DataSource, Node, NodeType, Pipe, Project, TableEngine, WarningKind
 from pipit.datafiles.resources import Warning as ProjectWarning
-from pipit.engine import Engine as Database
+from pipit.engine import Engine
 from pipit.errors import DatafileError, PipitError, ProjectError, Unavailable
 from pipit.query.compose import Composer
 from pipit.query.examine import Examiner
@@ -31,7 +31,7 @@ Read = Callable[[Mapping[str, str]], Project]
 
 
 async def with_targets(
-    engine: Database, workspace: Workspace, project: Project, read: Read, *, secrets: Mapping[str, str]
+    engine: Engine, workspace: Workspace, project: Project, read: Read, *, secrets: Mapping[str, str]
 ) -> tuple[Project, tuple[DatafileError, ...]]:
     """The project with a file for each such target, and what is wrong with those that cannot be made.
 
@@ -65,7 +65,7 @@ def without_target(project: Project) -> list[tuple[Pipe, Node]]:
 class _Making:
     """Makes targets one after the other: one may be read by the node that fills the next."""
 
-    def __init__(self, engine: Database, workspace: Workspace, project: Project, secrets: Mapping[str, str]) -> None:
+    def __init__(self, engine: Engine, workspace: Workspace, project: Project, secrets: Mapping[str, str]) -> None:
         self.files: dict[str, str] = {}
         self.warnings: list[ProjectWarning] = []
         self._engine = engine
@@ -119,7 +119,7 @@ class _Making:
         """The target as a data source, tried in the engine."""
         columns = await self._columns(snapshot, pipe, pipe.nodes[node.name])
         file = f"datasources/{node.datasource}.datasource"
-        made = DataSource(node.datasource, file, columns, node.engine or Engine())
+        made = DataSource(node.datasource, file, columns, node.engine or TableEngine())
         text = f"# Made from {pipe.pipe.file}: the columns of the node {node.name}.\n\n{print_datasource(made)}"
         source = parse_datasource(text, file=file)
         if refused := ddl.problems(source):

@@ -48,7 +48,7 @@ from pipit.ingest import problems
 from pipit.ingest.match import Match
 from pipit.query.compose import Composed, Composer
 from pipit.query.examine import Examiner
-from pipit.sql.lexer import TokenKind, significant, tokenize
+from pipit.sql.lexer import LexerKind, significant, tokenize
 from pipit.sql.words import SET_OPERATORS
 from pipit.tables import ddl
 from pipit.tables.ddl_check import checked
@@ -479,8 +479,8 @@ def _last(text: str) -> str:
 def _of_operator(sql: str) -> tuple[int, int] | None:
     """Line and column of the first UNION, INTERSECT or EXCEPT that joins queries, in the node's own text."""
     for before, token in pairwise(significant(tokenize(sql))):
-        word = token.text.upper() if token.kind is TokenKind.WORD else ""
-        if word in SET_OPERATORS and before.text != "*" and before.kind is not TokenKind.DOT:
+        word = token.text.upper() if token.kind is LexerKind.WORD else ""
+        if word in SET_OPERATORS and before.text != "*" and before.kind is not LexerKind.DOT:
             return sql.count("\n", 0, token.start) + 1, token.start - sql.rfind("\n", 0, token.start)
     return None
 

@@ -32,7 +32,7 @@ from pipit.errors import PipitError, SqlError
 from pipit.sql.literals import quote_string
 
 if TYPE_CHECKING:
-    from pipit.engine.embedded.supervisor import Endpoint
+    from pipit.engine.embedded.supervisor import EngineAddress
 
 _MARKER = "{source}"
 _EXTERNAL = "pipit_source"
@@ -59,7 +59,7 @@ class Source(Protocol):
         ...
 
     @property
-    def endpoint(self) -> Endpoint | None:
+    def endpoint(self) -> EngineAddress | None:
         """Where the child serves now; None while none does, and on a server."""
         ...
 
@@ -86,7 +86,7 @@ class HttpEngine:
         return self._source.available
 
     @property
-    def endpoint(self) -> Endpoint | None:
+    def endpoint(self) -> EngineAddress | None:
         """Where the engine's child process speaks HTTP, for measurements beside Pipit. Nothing in Pipit goes there."""
         return self._source.endpoint
 

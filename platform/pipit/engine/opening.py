@@ -16,7 +16,7 @@ from clickhouse_connect.driver.asyncclient import AsyncClient
 from clickhouse_connect.driver.exceptions import Error as ClientError
 
 from pipit.engine.defaults import DEFAULTS
-from pipit.engine.embedded.supervisor import Endpoint, Supervisor
+from pipit.engine.embedded.supervisor import EngineAddress, Supervisor
 from pipit.engine.failures import engine_away
 from pipit.engine.http import HttpEngine
 from pipit.errors import EngineStartError, Reason, Unavailable
@@ -40,7 +40,7 @@ class EmbeddedSource:
     def __init__(self, supervisor: Supervisor) -> None:
         self._supervisor = supervisor
         self._lock = asyncio.Lock()
-        self._endpoint: Endpoint | None = None
+        self._endpoint: EngineAddress | None = None
         self._client: AsyncClient | None = None
 
     @property
@@ -48,7 +48,7 @@ class EmbeddedSource:
         return self._supervisor.endpoint is not None
 
     @property
-    def endpoint(self) -> Endpoint | None:
+    def endpoint(self) -> EngineAddress | None:
         return self._supervisor.endpoint
 
     async def client(self) -> AsyncClient:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pipit.engine.client import Engine
 from pipit.ingest.convert import conversion
 from pipit.sql.identifiers import quote
-from pipit.sql.lexer import TokenKind, identifier_name, tokenize
+from pipit.sql.lexer import LexerKind, identifier_name, tokenize
 from pipit.sql.literals import quote_string
 
 
@@ -99,7 +99,7 @@ async def unsteady_defaults(engine: Engine, defaults: Mapping[str, str]) -> froz
 
 def words_of(expression: str) -> frozenset[str]:
     """All that may be a name in it."""
-    kinds = (TokenKind.WORD, TokenKind.QUOTED_IDENTIFIER)
+    kinds = (LexerKind.WORD, LexerKind.QUOTED_IDENTIFIER)
     return frozenset(identifier_name(token) for token in tokenize(expression) if token.kind in kinds)
 
 

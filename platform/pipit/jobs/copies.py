@@ -25,7 +25,7 @@ APPEND, REPLACE = "append", "replace"
 MODES = (APPEND, REPLACE)
 
 
-class Copies:
+class CopyJobs:
     """The job kind. A job's `made_at` is its pipe's `job_timestamp`."""
 
     name = COPY.name

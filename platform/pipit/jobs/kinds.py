@@ -12,7 +12,7 @@ from typing import Protocol
 from pipit.access.context import SecurityContext, TokenKind
 from pipit.catalog.snapshot import Snapshot
 from pipit.jobs.job import Job
-from pipit.query.queries import Origin, Query, Read
+from pipit.query.queries import Query, Read, ReadOrigin
 from pipit.query.read import Written
 
 
@@ -50,4 +50,4 @@ def read_for(snapshot: Snapshot, job: Job, query: Query) -> Read:
     """
     workspace = snapshot.workspace
     security = SecurityContext(workspace.id, TokenKind.ADMIN, job.asked_by, environment=workspace.environment)
-    return Read(snapshot, security, query, request_id=job.id, origin=Origin(method=job.kind))
+    return Read(snapshot, security, query, request_id=job.id, origin=ReadOrigin(method=job.kind))

@@ -40,7 +40,7 @@ class _Asked:
     condition: str
 
 
-class Populates:
+class PopulateJobs:
     """The job kind. A job's parameters are those of the request that asked for it."""
 
     name = POPULATE.name

@@ -27,7 +27,7 @@ from pipit.query.limits import EXAMINE_SETTINGS, SettingsDict
 from pipit.query.secure import filter_setting
 from pipit.sql.barrier import BARRIER_FUNCTIONS
 from pipit.sql.columns import columns_read
-from pipit.sql.lexer import TokenKind, identifier_name, tokenize
+from pipit.sql.lexer import LexerKind, identifier_name, tokenize
 from pipit.sql.precheck import check_text
 from pipit.sql.samples import counted_sample
 from pipit.sql.scanner import outline
@@ -190,8 +190,8 @@ def _tells_of_others(sql: str, functions: frozenset[str]) -> str:
         if function in TELLING or function.startswith(_BY_ADDRESS):
             return f"The function {function}"
     for token in tokenize(sql):
-        if token.kind is TokenKind.WORD and token.text.upper() == "PREWHERE":
+        if token.kind is LexerKind.WORD and token.text.upper() == "PREWHERE":
             return "PREWHERE (WHERE is as fast)"
-        if token.kind in (TokenKind.WORD, TokenKind.QUOTED_IDENTIFIER) and _VIRTUAL.fullmatch(identifier_name(token)):
+        if token.kind in (LexerKind.WORD, LexerKind.QUOTED_IDENTIFIER) and _VIRTUAL.fullmatch(identifier_name(token)):
             return f"The virtual column {identifier_name(token)}"
     return counted_sample(sql)

@@ -23,7 +23,7 @@ from pipit import jsontext
 from pipit.access.context import SecurityContext
 from pipit.catalog.snapshot import Snapshot
 from pipit.errors import PipitError, SqlError
-from pipit.query.queries import QUERY_API, Origin, Read
+from pipit.query.queries import QUERY_API, Read, ReadOrigin
 
 log = logging.getLogger("pipit.read")
 
@@ -50,7 +50,7 @@ class Asked:
     pipe: str
     sent: Iterable[tuple[str, object]] = ()
     request_id: str = ""
-    origin: Origin = field(default_factory=Origin)
+    origin: ReadOrigin = field(default_factory=ReadOrigin)
 
 
 def asked(read: Read) -> Asked:
@@ -58,7 +58,7 @@ def asked(read: Read) -> Asked:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class ReadOutcome:
     """`status` is what the client got, `error` why: a tenant may be told less."""
 
     status: int
@@ -168,7 +168,7 @@ class AuditLog(Protocol):
     def add(self, record: ReadRecord) -> None: ...
 
 
-def record(asked: Asked, outcome: Outcome, *, now: float) -> ReadRecord:
+def record(asked: Asked, outcome: ReadOutcome, *, now: float) -> ReadRecord:
     """`now` is a Unix time."""
     snapshot, origin, counts = asked.snapshot, asked.origin, outcome.counts
     found = snapshot.pipes.get(asked.pipe)
@@ -217,7 +217,7 @@ def status_of(error: BaseException | None) -> int:
     return 499 if gone else 500  # 499: the client left
 
 
-def log_line(asked: Asked, outcome: Outcome) -> None:
+def log_line(asked: Asked, outcome: ReadOutcome) -> None:
     """One line per read for the server's own log. Never a token, a parameter's value or SQL."""
     log.info(
         "read workspace=%s token=%r pipe=%s status=%d engine_code=%d seconds=%.4f request=%s",

@@ -85,7 +85,7 @@ class Query(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
+class ReadOrigin:
     """Where a read came from. `token` is a digest; `url` is as it was sent, and is masked before it is kept."""
 
     method: str = ""
@@ -103,7 +103,7 @@ class Read:
     security: SecurityContext
     query: Query
     request_id: str = ""
-    origin: Origin = field(default_factory=Origin)
+    origin: ReadOrigin = field(default_factory=ReadOrigin)
 
     @property
     def is_tenants_text(self) -> bool:

@@ -23,7 +23,7 @@ from pipit.query.formats import Format
 from pipit.query.hang_breaker import HangBreaker
 from pipit.query.held import Held, Store
 from pipit.query.limits import FILTER_FIRST, Limits, SettingsDict
-from pipit.query.log import Asked, AuditLog, Counts, Outcome, asked, log_line, record, status_of
+from pipit.query.log import Asked, AuditLog, Counts, ReadOutcome, asked, log_line, record, status_of
 from pipit.query.plan import Plan
 from pipit.query.planner import Draft, Planner
 from pipit.query.queries import Read
@@ -146,7 +146,7 @@ class Reader:
 
     def refused(self, asked: Asked, error: BaseException) -> None:
         """A read that never became a query, for the log: its rate, its format or its parameters were refused."""
-        self._log(asked, Outcome(status_of(error), error=error))
+        self._log(asked, ReadOutcome(status_of(error), error=error))
 
     @contextmanager
     def _observed(self, read: Read) -> Iterator[Counts]:
@@ -169,9 +169,9 @@ class Reader:
             raise
         finally:
             seconds = time.monotonic() - started
-            self._log(asked(read), Outcome(status_of(told or error), seconds, error, counts.found))
+            self._log(asked(read), ReadOutcome(status_of(told or error), seconds, error, counts.found))
 
-    def _log(self, asked: Asked, outcome: Outcome) -> None:
+    def _log(self, asked: Asked, outcome: ReadOutcome) -> None:
         log_line(asked, outcome)
         if self._audit_log is not None:
             self._audit_log.add(record(asked, outcome, now=time.time()))

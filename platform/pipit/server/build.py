@@ -17,8 +17,8 @@ from pipit.engine import Engine, open_engine
 from pipit.errors import Unavailable
 from pipit.ingest import Ingest
 from pipit.jobs import JobKind, Jobs
-from pipit.jobs.copies import Copies
-from pipit.jobs.populates import Populates
+from pipit.jobs.copies import CopyJobs
+from pipit.jobs.populates import PopulateJobs
 from pipit.query.cache import Cache
 from pipit.query.held import Store
 from pipit.query.read import Reader
@@ -101,7 +101,7 @@ async def running(config: Config, engine: Engine) -> AsyncIterator[Server]:
 
 def job_kinds(engine: Engine, locks: Locks, reader: Reader) -> tuple[JobKind, ...]:
     """What jobs can be."""
-    return Copies(engine, locks, reader), Populates(engine, locks, reader)
+    return CopyJobs(engine, locks, reader), PopulateJobs(engine, locks, reader)
 
 
 async def _load(catalog: Catalog) -> None:

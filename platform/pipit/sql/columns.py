@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from pipit.sql.tree import Node, descendants, query_tree
+from pipit.sql.tree import TreeNode, descendants, query_tree
 
 _COLUMN = re.compile(r"column_name: (?P<name>.*), result_type: (?P<type>.*), source_id: (?P<source>\d+)\Z")
 _TABLE = re.compile(r"(?:.*, )?table_name: ([A-Za-z0-9_.]+)(?:,.*)?\Z")
@@ -42,7 +42,7 @@ def columns_read(raw: str, resolved: str) -> Mapping[str, Mapping[str, str]] | N
     return found
 
 
-def _has_star(root: Node) -> bool:
+def _has_star(root: TreeNode) -> bool:
     """Whether a `*` or COLUMNS(...) stands in the text, but for `count(*)`."""
     pending = [root]
     while pending:

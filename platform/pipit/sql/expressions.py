@@ -25,7 +25,7 @@ from pipit.sql.allowed import (
     read_reviewed,
     refused_function,
 )
-from pipit.sql.lexer import Token, TokenKind, identifier_name, significant, tokenize
+from pipit.sql.lexer import LexerKind, Token, identifier_name, significant, tokenize
 from pipit.suggest import did_you_mean
 
 MAX_CHARACTERS = 65_536
@@ -38,8 +38,8 @@ CODECS = frozenset({"none", "lz4", "lz4hc", "zstd", "delta", "doubledelta", "gor
 # What the `text` index takes as its tokenizer; other indexes take numbers.
 TOKENIZERS = frozenset({"ngrams", "splitByNonAlpha", "splitByString", "array", "sparseGrams", "asciiCJK"})
 
-NAMES = (TokenKind.WORD, TokenKind.QUOTED_IDENTIFIER)
-_LITERALS = (TokenKind.STRING, TokenKind.NUMBER)
+NAMES = (LexerKind.WORD, LexerKind.QUOTED_IDENTIFIER)
+_LITERALS = (LexerKind.STRING, LexerKind.NUMBER)
 _PAIRS = {"(": ")", "[": "]"}
 # Words that a bracket may follow without a call.
 _OPERATOR_WORDS = frozenset(
@@ -123,10 +123,10 @@ def top_level(tokens: Sequence[Token]) -> list[Token]:
     depth = 0
     found: list[Token] = []
     for token in tokens:
-        depth -= token.kind is TokenKind.CLOSE
+        depth -= token.kind is LexerKind.CLOSE
         if depth == 0:
             found.append(token)
-        depth += token.kind is TokenKind.OPEN
+        depth += token.kind is LexerKind.OPEN
     return found
 
 
@@ -134,7 +134,7 @@ def columns_in(tokens: Sequence[Token], columns: frozenset[str]) -> frozenset[st
     """The columns that any of the names may mean: `a.b` is a column, a part of `a`, or `b` of the table `a`."""
     found: set[str] = set()
     for start, token in enumerate(tokens):
-        if token.text == "*" and start and tokens[start - 1].kind in (TokenKind.OPEN, TokenKind.COMMA, TokenKind.DOT):
+        if token.text == "*" and start and tokens[start - 1].kind in (LexerKind.OPEN, LexerKind.COMMA, LexerKind.DOT):
             return columns
         path = ""
         for at in range(start, len(tokens), 2):
@@ -142,7 +142,7 @@ def columns_in(tokens: Sequence[Token], columns: frozenset[str]) -> frozenset[st
                 break
             path = f"{path}.{identifier_name(tokens[at])}" if path else identifier_name(tokens[at])
             found.add(path)
-            if at + 1 == len(tokens) or tokens[at + 1].kind is not TokenKind.DOT:
+            if at + 1 == len(tokens) or tokens[at + 1].kind is not LexerKind.DOT:
                 break
     return frozenset(found & columns)
 
@@ -161,11 +161,11 @@ def check_type(text: str) -> None:
     """One data type: `Name` or `Name(arguments)`, every name with arguments a known type or an aggregate function."""
     tokens = _tokens(text)
     _check_brackets(tokens, lists=False)
-    if tokens[0].kind is not TokenKind.WORD or tokens[0].text.lower() not in TYPES:
+    if tokens[0].kind is not LexerKind.WORD or tokens[0].text.lower() not in TYPES:
         raise _no_type(tokens[0].text, tokens[0].start)
     _check_one_call(tokens, "a type")
     for index, token in enumerate(tokens):
-        allowed = token.kind in (*NAMES, *_LITERALS, TokenKind.COMMA, TokenKind.DOT)
+        allowed = token.kind in (*NAMES, *_LITERALS, LexerKind.COMMA, LexerKind.DOT)
         if not allowed and token.text not in ("(", ")", "=", "-"):
             raise ExpressionError(f"'{token.text[:80]}' cannot stand in a type", token.start)
         if token.kind in NAMES and _opens(tokens, index):
@@ -190,7 +190,7 @@ def check_codec(text: str) -> None:
     for token in tokens[1:]:
         if token.kind in NAMES and identifier_name(token).lower() not in CODECS:
             raise ExpressionError(f"the codec '{token.text[:80]}' is not supported", token.start)
-        if token.kind not in (*NAMES, *_LITERALS, TokenKind.COMMA) and token.text not in ("(", ")"):
+        if token.kind not in (*NAMES, *_LITERALS, LexerKind.COMMA) and token.text not in ("(", ")"):
             raise ExpressionError(f"'{token.text[:80]}' cannot stand in a codec", token.start)
 
 
@@ -203,7 +203,7 @@ def check_setting(name: str, value: str) -> None:
             subject=name,
         )
     tokens = _tokens(value)
-    if len(tokens) != 1 or tokens[0].kind not in (*_LITERALS, TokenKind.WORD):
+    if len(tokens) != 1 or tokens[0].kind not in (*_LITERALS, LexerKind.WORD):
         raise ExpressionError(f"the value of the setting '{name}' is not one number, string or word")
 
 
@@ -214,7 +214,7 @@ def is_one_group(text: str) -> bool:
         return False
     depth = 0
     for index, token in enumerate(tokens):
-        depth += (token.kind is TokenKind.OPEN) - (token.kind is TokenKind.CLOSE)
+        depth += (token.kind is LexerKind.OPEN) - (token.kind is LexerKind.CLOSE)
         if depth == 0:
             return index == len(tokens) - 1
     return False
@@ -225,17 +225,17 @@ def _tokens(text: str, longest: int = MAX_CHARACTERS) -> list[Token]:
         raise ExpressionError(f"it is longer than {longest} characters")
     everything = tokenize(text)
     for token in everything:
-        if token.kind is TokenKind.COMMENT:
+        if token.kind is LexerKind.COMMENT:
             raise ExpressionError("it has a comment", token.start)
-        if token.kind is TokenKind.ERROR:
+        if token.kind is LexerKind.ERROR:
             raise ExpressionError("it has a character or a quote that SQL does not know", token.start)
-        if token.kind is TokenKind.SEMICOLON:
+        if token.kind is LexerKind.SEMICOLON:
             raise ExpressionError("it has a ';'", token.start)
-        if token.kind is TokenKind.PARAMETER or token.text in ("{", "}"):
+        if token.kind is LexerKind.PARAMETER or token.text in ("{", "}"):
             raise ExpressionError("it has a '{': query parameters have no meaning here", token.start)
-        if token.kind is TokenKind.OPERATOR and token.text in ("@@", "@", "|>", "\\G", "$"):
+        if token.kind is LexerKind.OPERATOR and token.text in ("@@", "@", "|>", "\\G", "$"):
             raise ExpressionError(f"it has '{token.text}'", token.start)
-        if token.kind is TokenKind.QUOTED_IDENTIFIER:
+        if token.kind is LexerKind.QUOTED_IDENTIFIER:
             check_column_name(identifier_name(token))
     tokens = significant(everything)
     if not tokens:
@@ -246,14 +246,14 @@ def _tokens(text: str, longest: int = MAX_CHARACTERS) -> list[Token]:
 def _check_brackets(tokens: Sequence[Token], *, lists: bool) -> None:
     waiting: list[str] = []
     for token in tokens:
-        if token.kind is TokenKind.OPEN:
+        if token.kind is LexerKind.OPEN:
             waiting.append(_PAIRS[token.text])
             if len(waiting) > MAX_DEPTH:
                 raise ExpressionError("its brackets are nested too deeply", token.start)
-        elif token.kind is TokenKind.CLOSE:
+        elif token.kind is LexerKind.CLOSE:
             if not waiting or waiting.pop() != token.text:
                 raise ExpressionError(f"its '{token.text}' closes nothing", token.start)
-        elif token.kind is TokenKind.COMMA and not waiting and not lists:
+        elif token.kind is LexerKind.COMMA and not waiting and not lists:
             raise ExpressionError("it has a ',' outside of brackets: it must be one expression", token.start)
     if waiting:
         raise ExpressionError(f"a '{waiting[-1]}' is missing", tokens[-1].end)
@@ -263,7 +263,7 @@ def _check_one_call(tokens: Sequence[Token], what: str) -> None:
     """`Name` or `Name( ... )` and nothing after it; the brackets are known to match."""
     depth = 0
     for index, token in enumerate(tokens):
-        depth += (token.kind is TokenKind.OPEN) - (token.kind is TokenKind.CLOSE)
+        depth += (token.kind is LexerKind.OPEN) - (token.kind is LexerKind.CLOSE)
         if index and depth == 0 and index < len(tokens) - 1:
             raise ExpressionError(f"'{tokens[index + 1].text[:80]}' stands after {what}", tokens[index + 1].start)
     if len(tokens) > 1 and tokens[1].text != "(":
@@ -272,8 +272,8 @@ def _check_one_call(tokens: Sequence[Token], what: str) -> None:
 
 def _check_name(tokens: Sequence[Token], index: int, kind: Kind) -> None:
     token = tokens[index]
-    word = token.text.upper() if token.kind is TokenKind.WORD else ""
-    opened = index > 0 and tokens[index - 1].kind is TokenKind.OPEN
+    word = token.text.upper() if token.kind is LexerKind.WORD else ""
+    opened = index > 0 and tokens[index - 1].kind is LexerKind.OPEN
     queries = opened and word in ("FROM", "WITH", "EXPLAIN") and not _ends(tokens, index)
     filtering = kind is Kind.FILTER
     queries = queries or (filtering and word in _NOT_IN_FILTERS)
@@ -308,16 +308,16 @@ def _check_name(tokens: Sequence[Token], index: int, kind: Kind) -> None:
 def _check_in(tokens: Sequence[Token], index: int) -> None:
     """After IN: a list of values. A bare name there could be a table, in brackets too."""
     first = tokens[index + 1] if index + 1 < len(tokens) else None
-    if first is not None and first.kind is TokenKind.STRING:
+    if first is not None and first.kind is LexerKind.STRING:
         return
-    if first is None or first.kind is not TokenKind.OPEN:
+    if first is None or first.kind is not LexerKind.OPEN:
         raise ExpressionError("IN needs a list of values: IN ('a', 'b')", tokens[index].start)
     calls: list[bool] = []  # of each open bracket: whether it holds the arguments of a call
     for at in range(index + 1, len(tokens)):
         before, token = tokens[at - 1], tokens[at]
-        if token.kind is TokenKind.OPEN:
+        if token.kind is LexerKind.OPEN:
             calls.append(len(calls) > 0 and before.kind in NAMES)
-        elif token.kind is TokenKind.CLOSE:
+        elif token.kind is LexerKind.CLOSE:
             calls.pop()
             if not calls:
                 return
@@ -333,14 +333,14 @@ def clause_words(tokens: Sequence[Token], *, operand: bool = False) -> Iterator[
     """
     depth, due = 0, operand
     for index, token in enumerate(tokens):
-        depth += (token.kind is TokenKind.OPEN) - (token.kind is TokenKind.CLOSE)
+        depth += (token.kind is LexerKind.OPEN) - (token.kind is LexerKind.CLOSE)
         if depth:
             continue
-        if token.kind is TokenKind.OPERATOR:
+        if token.kind is LexerKind.OPERATOR:
             # `*` may itself be the operand, and a type follows `::`.
             due = token.text != "::" and not (token.text == "*" and due)
-        elif token.kind is not TokenKind.WORD:
-            due = token.kind in (TokenKind.COMMA, TokenKind.DOT)
+        elif token.kind is not LexerKind.WORD:
+            due = token.kind in (LexerKind.COMMA, LexerKind.DOT)
         elif due:
             due = False
         else:
@@ -354,8 +354,8 @@ def _check_ttl(tokens: Sequence[Token]) -> None:
     words = dict(clause_words(tokens, operand=True))
     depth, after_delete = 0, False
     for index, token in enumerate(tokens):
-        depth += (token.kind is TokenKind.OPEN) - (token.kind is TokenKind.CLOSE)
-        after_delete = after_delete and (depth > 0 or token.kind is not TokenKind.COMMA)
+        depth += (token.kind is LexerKind.OPEN) - (token.kind is LexerKind.CLOSE)
+        after_delete = after_delete and (depth > 0 or token.kind is not LexerKind.COMMA)
         word = words.get(index, "")
         if word in _CLAUSES:
             raise ExpressionError(
@@ -373,25 +373,25 @@ def _is_due(tokens: Sequence[Token], index: int, *, words: bool) -> bool:
     while words and index > asking and _asks(tokens[index - asking - 1]):
         asking += 1
     before = tokens[index - asking - 1] if index > asking else None
-    if before is None or before.kind in (TokenKind.OPEN, TokenKind.COMMA):
+    if before is None or before.kind in (LexerKind.OPEN, LexerKind.COMMA):
         due = True
     else:
-        due = before.kind is TokenKind.OPERATOR and before.text not in ("*", "::")
+        due = before.kind is LexerKind.OPERATOR and before.text not in ("*", "::")
     return due == (asking % 2 == 0)  # where one is due, such a word is the operand itself
 
 
 def _asks(token: Token) -> bool:
-    return token.kind is TokenKind.WORD and token.text.upper() in _BEFORE_OPERANDS
+    return token.kind is LexerKind.WORD and token.text.upper() in _BEFORE_OPERANDS
 
 
 def _opens(tokens: Sequence[Token], index: int) -> bool:
     """Whether a parenthesis follows."""
-    return index + 1 < len(tokens) and tokens[index + 1].text == "(" and tokens[index + 1].kind is TokenKind.OPEN
+    return index + 1 < len(tokens) and tokens[index + 1].text == "(" and tokens[index + 1].kind is LexerKind.OPEN
 
 
 def _ends(tokens: Sequence[Token], index: int) -> bool:
     """Whether the word is a whole item of its list: then it is the name of a column."""
-    return index + 1 == len(tokens) or tokens[index + 1].kind in (TokenKind.COMMA, TokenKind.CLOSE)
+    return index + 1 == len(tokens) or tokens[index + 1].kind in (LexerKind.COMMA, LexerKind.CLOSE)
 
 
 def _in_cast(tokens: Sequence[Token], index: int) -> bool:
@@ -408,21 +408,21 @@ def _of_aggregate(tokens: Sequence[Token], index: int) -> bool:
 def _is_first_name(tokens: Sequence[Token], index: int) -> bool:
     """Whether it stands first in its brackets, or after a version: `AggregateFunction(1, sumMap, ...)`."""
     before = tokens[index - 1]
-    return before.text == "(" or (before.kind is TokenKind.COMMA and tokens[index - 2].kind is TokenKind.NUMBER)
+    return before.text == "(" or (before.kind is LexerKind.COMMA and tokens[index - 2].kind is LexerKind.NUMBER)
 
 
 def _depth(tokens: Sequence[Token], index: int) -> int:
     """In how many brackets it stands."""
-    return sum((t.kind is TokenKind.OPEN) - (t.kind is TokenKind.CLOSE) for t in tokens[:index])
+    return sum((t.kind is LexerKind.OPEN) - (t.kind is LexerKind.CLOSE) for t in tokens[:index])
 
 
 def _opener(tokens: Sequence[Token], index: int) -> Token | None:
     """The token before the bracket that is open at `index`."""
     depth = 0
     for at in range(index - 1, 0, -1):
-        if tokens[at].kind is TokenKind.CLOSE:
+        if tokens[at].kind is LexerKind.CLOSE:
             depth += 1
-        elif tokens[at].kind is TokenKind.OPEN:
+        elif tokens[at].kind is LexerKind.OPEN:
             if depth == 0:
                 return tokens[at - 1]
             depth -= 1

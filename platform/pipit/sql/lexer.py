@@ -29,7 +29,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 
-class TokenKind(IntEnum):
+class LexerKind(IntEnum):
     WORD = 1
     QUOTED_IDENTIFIER = 2
     STRING = 3
@@ -47,7 +47,7 @@ class TokenKind(IntEnum):
 
 
 class Token(NamedTuple):
-    kind: TokenKind
+    kind: LexerKind
     text: str
     start: int
     end: int
@@ -82,7 +82,7 @@ _TOKEN = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
-_KIND_OF = {kind.name: kind for kind in TokenKind}
+_KIND_OF = {kind.name: kind for kind in LexerKind}
 
 # A digit after a dot is a plain integer, so that t.1.2 is two steps; elsewhere it may be any number.
 _AFTER_DOT = re.compile(r"[0-9](?:[0-9]|_(?=[0-9]))*+")
@@ -106,7 +106,7 @@ _DOLLAR_WORD = re.compile(r"\$[A-Za-z0-9_$]*+")
 _TAG = re.compile(r"\$[A-Za-z0-9_]*\$\Z")
 _COMMENT_EDGE = re.compile(r"/\*|\*/")
 # After one of these a dot is a step into something, also before a digit.
-_VALUE_ENDS = frozenset({TokenKind.WORD, TokenKind.QUOTED_IDENTIFIER, TokenKind.NUMBER})
+_VALUE_ENDS = frozenset({LexerKind.WORD, LexerKind.QUOTED_IDENTIFIER, LexerKind.NUMBER})
 
 
 def tokenize(sql: str) -> list[Token]:
@@ -120,12 +120,12 @@ def tokenize(sql: str) -> list[Token]:
     while position < length:
         found = match(sql, position)
         if found is None:
-            token = Token(TokenKind.ERROR, sql[position], position, position + 1)
+            token = Token(LexerKind.ERROR, sql[position], position, position + 1)
         else:
             name = found.lastgroup or ""
             kind = _KIND_OF.get(name)
             if name == "DIGIT":
-                after_dot = previous is not None and previous.kind is TokenKind.DOT
+                after_dot = previous is not None and previous.kind is LexerKind.DOT
                 token = _number(sql, position, after_dot)
             elif name == "DOT":
                 token = _dot(sql, position, previous)
@@ -138,24 +138,24 @@ def tokenize(sql: str) -> list[Token]:
                     heredoc_ends = _heredocs(sql)
                 token = _dollar(sql, position, heredoc_ends)
             else:  # an opening quote without its closing one: nothing after it means anything
-                token = Token(TokenKind.ERROR, sql[position:], position, length)
+                token = Token(LexerKind.ERROR, sql[position:], position, length)
         append(token)
         position = token.end
-        if token.kind is not TokenKind.WHITESPACE and token.kind is not TokenKind.COMMENT:
+        if token.kind is not LexerKind.WHITESPACE and token.kind is not LexerKind.COMMENT:
             previous = token
     return tokens
 
 
 def significant(tokens: Iterable[Token]) -> list[Token]:
     """Without white space and comments."""
-    skipped = (TokenKind.WHITESPACE, TokenKind.COMMENT)
+    skipped = (LexerKind.WHITESPACE, LexerKind.COMMENT)
     return [token for token in tokens if token.kind not in skipped]
 
 
 def identifier_name(token: Token) -> str:
     """The name that a WORD or QUOTED_IDENTIFIER token stands for."""
     text = token.text
-    if token.kind is TokenKind.WORD:
+    if token.kind is LexerKind.WORD:
         return text
     if text[0] == "“":
         return text[1:-1]
@@ -209,22 +209,22 @@ def _number(sql: str, position: int, after_dot: bool) -> Token:
     end = found.end() if found else position + 1
     more = _MORE_OF_A_WORD.match(sql, end)
     if more is None:
-        return Token(TokenKind.NUMBER, sql[position:end], position, end)
+        return Token(LexerKind.NUMBER, sql[position:end], position, end)
     text = sql[position : more.end()]
-    kind = TokenKind.WORD if _PLAIN_WORD.match(text) else TokenKind.ERROR
+    kind = LexerKind.WORD if _PLAIN_WORD.match(text) else LexerKind.ERROR
     return Token(kind, text, position, more.end())
 
 
 def _dot(sql: str, position: int, previous: Token | None) -> Token:
     before_digit = sql[position + 1 : position + 2].isascii() and sql[position + 1 : position + 2].isdigit()
     after_value = previous is not None and (
-        previous.kind in _VALUE_ENDS or (previous.kind is TokenKind.CLOSE and previous.text != "}")
+        previous.kind in _VALUE_ENDS or (previous.kind is LexerKind.CLOSE and previous.text != "}")
     )
     if position > 0 and (not before_digit or after_value):
-        return Token(TokenKind.DOT, ".", position, position + 1)
+        return Token(LexerKind.DOT, ".", position, position + 1)
     found = _FRACTION.match(sql, position)
     end = found.end() if found else position + 1
-    return Token(TokenKind.NUMBER, sql[position:end], position, end)
+    return Token(LexerKind.NUMBER, sql[position:end], position, end)
 
 
 def _nested_comment(sql: str, position: int) -> Token:
@@ -232,8 +232,8 @@ def _nested_comment(sql: str, position: int) -> Token:
     for edge in _COMMENT_EDGE.finditer(sql, position):
         depth += 1 if edge.group() == "/*" else -1
         if depth == 0:
-            return Token(TokenKind.COMMENT, sql[position : edge.end()], position, edge.end())
-    return Token(TokenKind.ERROR, sql[position:], position, len(sql))
+            return Token(LexerKind.COMMENT, sql[position : edge.end()], position, edge.end())
+    return Token(LexerKind.ERROR, sql[position:], position, len(sql))
 
 
 def _heredocs(sql: str) -> dict[int, int]:
@@ -257,11 +257,11 @@ def _heredocs(sql: str) -> dict[int, int]:
 def _dollar(sql: str, position: int, heredoc_ends: dict[int, int]) -> Token:
     end = heredoc_ends.get(position)
     if end is not None:
-        return Token(TokenKind.STRING, sql[position:end], position, end)
+        return Token(LexerKind.STRING, sql[position:end], position, end)
     found = _DOLLAR_WORD.match(sql, position)
     end = found.end() if found and found.end() > position + 1 else position + 1
     following = sql[position + 1 : position + 2]
     if following == "$":  # a word may go on with dollars, but not start with two (measured)
         end = position + 1
-    kind = TokenKind.WORD if end > position + 1 else TokenKind.OPERATOR
+    kind = LexerKind.WORD if end > position + 1 else LexerKind.OPERATOR
     return Token(kind, sql[position:end], position, end)

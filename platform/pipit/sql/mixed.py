@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 from pipit.sql.expressions import NAMES
-from pipit.sql.lexer import Token, TokenKind, identifier_name, significant, string_value, tokenize
+from pipit.sql.lexer import LexerKind, Token, identifier_name, significant, string_value, tokenize
 from pipit.sql.literals import quote_string
 
 _COMPARISONS = frozenset({"=", "==", "!=", "<>", "<", ">", "<=", ">=", "IN", "BETWEEN"})
@@ -41,7 +41,7 @@ def settled(condition: str, columns: tuple[tuple[str, str], ...]) -> str:
             at += 1
             continue
         names = [identifier_name(token) for token in tokens[at:end:2]]
-        starts = at == 0 or tokens[at - 1].kind is not TokenKind.DOT
+        starts = at == 0 or tokens[at - 1].kind is not LexerKind.DOT
         type = types.get(names[0], "") if starts else ""
         if type and _is_mixed_part(type, names) and not _is_typed(tokens, at, end):
             target = _target(tokens, at, end)
@@ -58,7 +58,7 @@ def _chain(tokens: Sequence[Token], at: int) -> int:
     end = at
     while end < len(tokens) and tokens[end].kind in NAMES:
         end += 1
-        if end + 1 >= len(tokens) or tokens[end].kind is not TokenKind.DOT or tokens[end + 1].kind not in NAMES:
+        if end + 1 >= len(tokens) or tokens[end].kind is not LexerKind.DOT or tokens[end + 1].kind not in NAMES:
             break
         end += 1
     return end
@@ -75,8 +75,8 @@ def _has_type(type: str, path: str) -> bool:
     tokens = significant(tokenize(type))
     depth = 0
     for at, token in enumerate(tokens):
-        depth += (token.kind is TokenKind.OPEN) - (token.kind is TokenKind.CLOSE)
-        if depth == 1 and token.kind in (TokenKind.OPEN, TokenKind.COMMA) and tokens[at + 1].kind in NAMES:
+        depth += (token.kind is LexerKind.OPEN) - (token.kind is LexerKind.CLOSE)
+        if depth == 1 and token.kind in (LexerKind.OPEN, LexerKind.COMMA) and tokens[at + 1].kind in NAMES:
             end = _chain(tokens, at + 1)
             named = ".".join(identifier_name(one) for one in tokens[at + 1 : end : 2])
             if tokens[end].text != "=" and named.upper() != "SKIP" and f"{path}.".startswith(f"{named}."):
@@ -87,7 +87,7 @@ def _has_type(type: str, path: str) -> bool:
 def _is_typed(tokens: Sequence[Token], start: int, end: int) -> bool:
     """Whether what stands there says its type or goes on: x.:String, x::String, x[1], CAST(x ...), f(x)."""
     after = tokens[end] if end < len(tokens) else None
-    if after is not None and (after.kind is TokenKind.DOT or after.text in ("::", "[", "(")):
+    if after is not None and (after.kind is LexerKind.DOT or after.text in ("::", "[", "(")):
         return True
     call = _call(tokens, start)
     return bool(call) and call not in _COMPARING | _OF_TEXT
@@ -97,7 +97,7 @@ def _call(tokens: Sequence[Token], at: int) -> str:
     """The function right around a token; empty: none."""
     depth = 0
     for place in range(at - 1, -1, -1):
-        depth += (tokens[place].kind is TokenKind.CLOSE) - (tokens[place].kind is TokenKind.OPEN)
+        depth += (tokens[place].kind is LexerKind.CLOSE) - (tokens[place].kind is LexerKind.OPEN)
         if depth < 0:
             named = place and tokens[place].text == "(" and tokens[place - 1].kind in NAMES
             name = identifier_name(tokens[place - 1]) if named else ""
@@ -132,15 +132,15 @@ def _target(tokens: Sequence[Token], start: int, end: int) -> str:
 def _type_of(tokens: Sequence[Token], at: int) -> str:
     """The type of the literal at this place; empty: no literal."""
     token = tokens[at]
-    if token.kind is TokenKind.NUMBER:
+    if token.kind is LexerKind.NUMBER:
         return "Int256" if token.text.isdigit() else "Float64"
     if token.text.upper() in ("TRUE", "FALSE"):
         return "Bool"
-    if token.kind is not TokenKind.STRING:
+    if token.kind is not LexerKind.STRING:
         return ""
     following = tokens[at + 1 : at + 3]
     before = [one.text.upper() for one in tokens[max(at - 2, 0) : at]]
-    if before == ["CAST", "("] and len(following) == 2 and following[1].kind is TokenKind.STRING:
+    if before == ["CAST", "("] and len(following) == 2 and following[1].kind is LexerKind.STRING:
         return string_value(following[1].text)
     if before[-1:] == [","] and at >= 4 and tokens[at - 4].text.upper() == "CAST":
         return string_value(token.text)

@@ -14,7 +14,16 @@ from dataclasses import dataclass, replace
 from itertools import product
 from typing import TypeVar
 
-from pipit.sql.tree import Node, arguments_of, attribute_of, below, descendants, function_of, output_lines, query_tree
+from pipit.sql.tree import (
+    TreeNode,
+    arguments_of,
+    attribute_of,
+    below,
+    descendants,
+    function_of,
+    output_lines,
+    query_tree,
+)
 
 T = TypeVar("T")
 
@@ -30,7 +39,7 @@ Place = tuple[Read, str]
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
+class ColumnOrigin:
     """What one column is made of. `why` says what makes it not clean."""
 
     places: frozenset[Place] = frozenset()
@@ -48,7 +57,7 @@ class Way:
 
     first: Read | None
     reads: frozenset[Read]
-    columns: tuple[Origin, ...]
+    columns: tuple[ColumnOrigin, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +96,7 @@ class _Source:
     """Something in a FROM, on one way: a table, or a query with its own ways. `absent`: an outer join makes rows
     without it."""
 
-    node: Node
+    node: TreeNode
     way: Way | None
     path: tuple[str, ...]
     names: tuple[str, ...]
@@ -101,20 +110,20 @@ class _Source:
             return frozenset({(self.path, attribute_of(self.node, "table_name"))})
         return frozenset()
 
-    def column(self, name: str) -> Origin:
+    def column(self, name: str) -> ColumnOrigin:
         if self.absent:
             return replace(self._column(name), why="an outer join makes rows without it")
         return self._column(name)
 
-    def _column(self, name: str) -> Origin:
+    def _column(self, name: str) -> ColumnOrigin:
         if self.node.name == "TABLE":
-            return Origin(frozenset({((self.path, attribute_of(self.node, "table_name")), name)}))
+            return ColumnOrigin(frozenset({((self.path, attribute_of(self.node, "table_name")), name)}))
         if self.way is None:
-            return Origin(why="it does not come from a table")
+            return ColumnOrigin(why="it does not come from a table")
         # A subcolumn (`t.x`) is named after its column.
         found = [i for i, text in enumerate(self.names) if text.startswith(f"{name} ")]
         if len(found) != 1 or found[0] >= len(self.way.columns):
-            return Origin(frozenset(p for o in self.way.columns for p in o.places), "its column is not clear")
+            return ColumnOrigin(frozenset(p for o in self.way.columns for p in o.places), "its column is not clear")
         return self.way.columns[found[0]]
 
 
@@ -123,13 +132,13 @@ class _Walk:
         self.deterministic = deterministic
         self.lines = lines
 
-    def relation(self, node: Node, path: tuple[str, ...]) -> list[Way]:
+    def relation(self, node: TreeNode, path: tuple[str, ...]) -> list[Way]:
         if node.name != "UNION":
             return self.query(node, path)
         arms = [n for n in below(node, "QUERIES") if n.name in ("QUERY", "UNION")]
         return _few([way for number, arm in enumerate(arms) for way in self.relation(arm, (*path, f"arm {number}"))])
 
-    def query(self, node: Node, path: tuple[str, ...]) -> list[Way]:
+    def query(self, node: TreeNode, path: tuple[str, ...]) -> list[Way]:
         roots = below(node, "JOIN TREE")
         projection = below(node, "PROJECTION")
         why = _rows_of_its_own(node)
@@ -147,7 +156,7 @@ class _Walk:
             ways.append(Way(_first(first), reads, columns))
         return _few(ways)
 
-    def sources(self, node: Node, path: tuple[str, ...]) -> list[tuple[_Source, ...]]:
+    def sources(self, node: TreeNode, path: tuple[str, ...]) -> list[tuple[_Source, ...]]:
         """What stands in a FROM, from left to right, once for each way that its unions have."""
         if node.name == "JOIN":
             kind = attribute_of(node, "kind")
@@ -170,35 +179,35 @@ class _Walk:
             return [(_Source(node, way, here, names),) for way in self.relation(node, here)]
         return [(_Source(node, None, here, ()),)]
 
-    def sources_of(self, nodes: list[Node], path: tuple[str, ...]) -> list[tuple[_Source, ...]]:
+    def sources_of(self, nodes: list[TreeNode], path: tuple[str, ...]) -> list[tuple[_Source, ...]]:
         return self.sources(nodes[0], path) if len(nodes) == 1 else [()]
 
-    def expression(self, node: Node, by_id: Mapping[str, _Source]) -> Origin:
+    def expression(self, node: TreeNode, by_id: Mapping[str, _Source]) -> ColumnOrigin:
         places: set[Place] = set()
         why = ""
         for one in _parts(node):
-            found = Origin()
+            found = ColumnOrigin()
             if one.name == "COLUMN":
                 found = self.column(one, by_id)
             elif one.name == "FUNCTION":
                 name = function_of(one)
                 ordinary = attribute_of(one, "function_type") == "ordinary"
                 if not ordinary or name not in self.deterministic | {_ROWS_OF_ITS_ARGUMENT}:
-                    found = Origin(why=f"{name} takes it from more than the row's own columns")
+                    found = ColumnOrigin(why=f"{name} takes it from more than the row's own columns")
             elif one.name not in ("CONSTANT", "LIST"):
-                found = Origin(_places_inside(one, by_id), "a query, a lambda or a window stands in it")
+                found = ColumnOrigin(_places_inside(one, by_id), "a query, a lambda or a window stands in it")
             places |= found.places
             why = why or found.why
         if not places and not why:
             why = "it is a constant"
-        return Origin(frozenset(places), why)
+        return ColumnOrigin(frozenset(places), why)
 
-    def column(self, node: Node, by_id: Mapping[str, _Source]) -> Origin:
+    def column(self, node: TreeNode, by_id: Mapping[str, _Source]) -> ColumnOrigin:
         found = _COLUMN.fullmatch(node.attributes)
         if found is None or f", {node.attributes}".count(", column_name: ") != 1:
-            return Origin(why="its column is not clear")
+            return ColumnOrigin(why="its column is not clear")
         if ", result_type: " in found["name"] or found["source"] not in by_id:
-            return Origin(why="its column is not clear")
+            return ColumnOrigin(why="its column is not clear")
         source = by_id[found["source"]]
         if source.node.name == "ARRAY_JOIN":
             for joined in below(source.node, "JOIN EXPRESSIONS"):
@@ -206,11 +215,11 @@ class _Walk:
                     inner = below(joined, "EXPRESSION")
                     if len(inner) == 1:
                         return self.expression(inner[0], by_id)
-            return Origin(why="its column is not clear")
+            return ColumnOrigin(why="its column is not clear")
         return source.column(found["name"])
 
 
-def _parts(node: Node) -> Iterator[Node]:
+def _parts(node: TreeNode) -> Iterator[TreeNode]:
     """The nodes that decide an expression's value. A constant stands for what was folded into it."""
     yield node
     if node.name == "FUNCTION":
@@ -219,13 +228,13 @@ def _parts(node: Node) -> Iterator[Node]:
                 for item in arguments_of(node):
                     yield from _parts(item)
             elif section.name != "PARAMETERS":
-                yield Node(section.name, children=section.children)
+                yield TreeNode(section.name, children=section.children)
     elif node.name == "LIST":
         for child in node.children:
             yield from _parts(child)
 
 
-def _places_inside(node: Node, by_id: Mapping[str, _Source]) -> frozenset[Place]:
+def _places_inside(node: TreeNode, by_id: Mapping[str, _Source]) -> frozenset[Place]:
     """All that a part which is not understood could be made of, as far as it is of this FROM."""
     found: set[Place] = set()
     for one in descendants(node):
@@ -235,7 +244,7 @@ def _places_inside(node: Node, by_id: Mapping[str, _Source]) -> frozenset[Place]
     return frozenset(found)
 
 
-def _rows_of_its_own(query: Node) -> str:
+def _rows_of_its_own(query: TreeNode) -> str:
     """What makes a query give rows that are none of its sources'."""
     if _ROLLS_UP.search(query.attributes):
         return "the query rolls groups up"

@@ -52,7 +52,7 @@ class Setting:
 
 
 @dataclass(slots=True)
-class Query:
+class SelectOutline:
     """One SELECT without its set operators."""
 
     start: int
@@ -74,7 +74,7 @@ class Query:
 class Union:
     """Queries joined by UNION, INTERSECT and EXCEPT. A bracket with several of them is a Union of its own."""
 
-    parts: list[Query | Union] = field(default_factory=list)
+    parts: list[SelectOutline | Union] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -100,7 +100,7 @@ class Outline:
 
 def all_tables(union: Union) -> Iterator[TableItem]:
     """The FROM items of all its queries, at any depth."""
-    pending: list[Query | Union] = [union]
+    pending: list[SelectOutline | Union] = [union]
     while pending:
         part = pending.pop()
         if isinstance(part, Union):

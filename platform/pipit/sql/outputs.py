@@ -9,8 +9,8 @@ clause, is left bound.
 
 from __future__ import annotations
 
-from pipit.sql.lexer import Token, TokenKind
-from pipit.sql.outline import Outline, Query, Union
+from pipit.sql.lexer import LexerKind, Token
+from pipit.sql.outline import Outline, SelectOutline, Union
 from pipit.sql.scanner import outline
 
 
@@ -39,14 +39,14 @@ def unsupported_parameters(sql: str) -> dict[int, str]:
     shape: Outline = outline(sql)
     found: dict[int, str] = {}
     for token in shape.tokens:
-        if token.kind is TokenKind.PARAMETER:
+        if token.kind is LexerKind.PARAMETER:
             kind = token.text.partition(":")[2].strip(" \t\r\n}")
             if kind == "Identifier":
                 found[token.start] = "an Identifier parameter is not allowed: names are not values"
     found.update(_disguised(shape.tokens))
     for clause in shape.clauses:
         for token in shape.tokens:
-            if token.kind is TokenKind.PARAMETER and clause.start <= token.start < clause.end:
+            if token.kind is LexerKind.PARAMETER and clause.start <= token.start < clause.end:
                 found[token.start] = f"a parameter is not allowed in {clause.kind.upper()}"
     return found
 
@@ -55,15 +55,15 @@ def _disguised(tokens: list[Token]) -> dict[int, str]:
     """{name /**/ : Type}: a parameter to the engine, and not one token to our lexer."""
     found: dict[int, str] = {}
     for token, name, colon in zip(tokens, tokens[1:], tokens[2:], strict=False):
-        if token.text == "{" and name.kind in (TokenKind.WORD, TokenKind.NUMBER) and colon.text == ":":
+        if token.text == "{" and name.kind in (LexerKind.WORD, LexerKind.NUMBER) and colon.text == ":":
             found[token.start] = "write a parameter as {name:Type}, without comments inside"
     return found
 
 
-def _queries(union: Union) -> list[Query]:
+def _queries(union: Union) -> list[SelectOutline]:
     """Every SELECT of the text, outer ones first."""
-    found: list[Query] = []
-    pending: list[Query | Union] = [union]
+    found: list[SelectOutline] = []
+    pending: list[SelectOutline | Union] = [union]
     while pending:
         part = pending.pop()
         if isinstance(part, Union):

@@ -17,7 +17,7 @@ import re
 
 from pipit.errors import ReadRefused, Reason
 from pipit.sql.allowed import ALLOWED_SETTINGS, OBJECT_FUNCTIONS
-from pipit.sql.lexer import Token, TokenKind, identifier_name, string_value
+from pipit.sql.lexer import LexerKind, Token, identifier_name, string_value
 from pipit.sql.outline import Outline, all_tables
 from pipit.sql.outputs import unsupported_parameters
 from pipit.sql.references import single_statement
@@ -68,13 +68,13 @@ def hidden_line(shape: Outline) -> int | None:
     previous = before = ""
     for token in shape.tokens:
         chooses = previous in _CHOOSES_COLUMNS
-        if token.kind is TokenKind.OPEN:
+        if token.kind is LexerKind.OPEN:
             brackets.append(chooses or (previous == "(" and bool(brackets) and brackets[-1]))
-        elif token.kind is TokenKind.CLOSE:
+        elif token.kind is LexerKind.CLOSE:
             brackets.pop()
-        elif token.kind is TokenKind.QUOTED_IDENTIFIER and _CONTROL.search(identifier_name(token)):
+        elif token.kind is LexerKind.QUOTED_IDENTIFIER and _CONTROL.search(identifier_name(token)):
             return token.start
-        elif token.kind is TokenKind.STRING and _CONTROL.search(string_value(token.text)):
+        elif token.kind is LexerKind.STRING and _CONTROL.search(string_value(token.text)):
             in_list = bool(brackets) and brackets[-1]
             like_all = previous in ("LIKE", "ILIKE") and before == "*"  # `* LIKE 'a%'`
             in_clause = any(start <= token.start < end for start, end in clauses)
@@ -86,7 +86,7 @@ def hidden_line(shape: Outline) -> int | None:
 
 
 def _what(token: Token) -> str:
-    return "text" if token.kind is TokenKind.STRING else "name"
+    return "text" if token.kind is LexerKind.STRING else "name"
 
 
 def _visible(text: str) -> str:
@@ -100,9 +100,9 @@ def object_arguments_are_literal(shape: Outline) -> bool:
         if identifier_name(function) not in OBJECT_FUNCTIONS:
             continue
         after = shape.tokens[index_of[function.start] + 2 : index_of[function.start] + 4]
-        if len(after) < 2 or after[0].kind is not TokenKind.STRING:
+        if len(after) < 2 or after[0].kind is not LexerKind.STRING:
             return False
-        if after[1].kind not in (TokenKind.COMMA, TokenKind.CLOSE):
+        if after[1].kind not in (LexerKind.COMMA, LexerKind.CLOSE):
             return False
     return True
 

@@ -17,12 +17,12 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 
 from pipit.sql.identifiers import quote
-from pipit.sql.lexer import Token, TokenKind, identifier_name
-from pipit.sql.outline import Query, TableItem, Union
+from pipit.sql.lexer import LexerKind, Token, identifier_name
+from pipit.sql.outline import SelectOutline, TableItem, Union
 
 _Table = tuple[str | None, str]  # database (None: the home), name
 _Edit = tuple[int, int, str]
-_NAMES = (TokenKind.WORD, TokenKind.QUOTED_IDENTIFIER)
+_NAMES = (LexerKind.WORD, LexerKind.QUOTED_IDENTIFIER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +47,8 @@ class Place:
 
     reference: TableReference
     alias: str | None
-    query: Query
-    giver: Query
+    query: SelectOutline
+    giver: SelectOutline
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +191,7 @@ def _qualifiers(tokens: Sequence[Token]) -> Iterator[_Qualifier]:
     index = 0
     while index < len(tokens):
         end = index
-        while tokens[end].kind in _NAMES and end + 2 < len(tokens) and tokens[end + 1].kind is TokenKind.DOT:
+        while tokens[end].kind in _NAMES and end + 2 < len(tokens) and tokens[end + 1].kind is LexerKind.DOT:
             end += 2
         names = [identifier_name(token) for token in tokens[index:end:2]]
         if names:
@@ -201,10 +201,10 @@ def _qualifiers(tokens: Sequence[Token]) -> Iterator[_Qualifier]:
         index = end + 1
 
 
-def _items(query: Query) -> Iterator[TableItem]:
+def _items(query: SelectOutline) -> Iterator[TableItem]:
     """The tables of a query, and of what its expressions may use them in."""
     yield from query.tables
-    pending: list[Query | Union] = list(query.nested)
+    pending: list[SelectOutline | Union] = list(query.nested)
     while pending:
         part = pending.pop()
         if isinstance(part, Union):

@@ -31,8 +31,8 @@ from dataclasses import dataclass
 
 from pipit.errors import Reason, SqlError
 from pipit.sql.identifiers import quote
-from pipit.sql.lexer import TokenKind, string_value
-from pipit.sql.outline import Clause, Outline, Query, TableItem, Union, all_tables
+from pipit.sql.lexer import LexerKind, string_value
+from pipit.sql.outline import Clause, Outline, SelectOutline, TableItem, Union, all_tables
 from pipit.sql.qualifiers import Place, substituted
 from pipit.sql.qualifiers import TableReference as TableReference
 from pipit.sql.scanner import outline
@@ -55,7 +55,7 @@ def first_table(sql: str) -> TableReference | None:
     shape = outline(sql)
     tables = {place.reference.start: place.reference for place in _places(shape)}
     ctes: dict[str, Union] = {}
-    part: Query | Union | None = shape.union
+    part: SelectOutline | Union | None = shape.union
     while part is not None:
         if isinstance(part, Union):
             part = part.parts[0] if part.parts else None
@@ -132,19 +132,19 @@ def single_statement(sql: str) -> str:
     shape = outline(sql)
     tokens = shape.tokens
     end = len(tokens)
-    while end and tokens[end - 1].kind is TokenKind.SEMICOLON:
+    while end and tokens[end - 1].kind is LexerKind.SEMICOLON:
         end -= 1
     if end == 0:
         raise SqlError("The SQL text is empty.", reason=Reason.SQL_INVALID)
     for token in tokens[:end]:
-        if token.kind is TokenKind.SEMICOLON:
+        if token.kind is LexerKind.SEMICOLON:
             raise SqlError(
                 "Only one statement is allowed: there is text after a semicolon.", reason=Reason.NOT_ONE_SELECT
             )
     if shape.parallel:
         raise SqlError("Only one statement is allowed: PARALLEL WITH is not.", reason=Reason.NOT_ONE_SELECT)
     first = next((token for token in tokens if token.text != "("), tokens[0])
-    if first.kind is not TokenKind.WORD or first.text.upper() not in ("SELECT", "WITH", "FROM"):
+    if first.kind is not LexerKind.WORD or first.text.upper() not in ("SELECT", "WITH", "FROM"):
         raise SqlError(
             "Only SELECT statements are allowed.", hint="Start with SELECT or WITH.", reason=Reason.NOT_ONE_SELECT
         )
@@ -190,14 +190,14 @@ def _places(shape: Outline) -> list[Place]:
 
 
 def _union(
-    union: Union, scope: _Names, hidden: _Names, found: list[Place], passed: tuple[_Names, Query] | None = None
+    union: Union, scope: _Names, hidden: _Names, found: list[Place], passed: tuple[_Names, SelectOutline] | None = None
 ) -> None:
     """`scope`: the CTEs that are seen. `hidden`: aliases that come before tables after IN.
 
     `passed`: what an outer union's first SELECT hands on, and that SELECT; it goes before what this one's first would.
     """
     first = union.parts[0] if union.parts else None
-    if passed is None and isinstance(first, Query) and first.with_start >= 0:
+    if passed is None and isinstance(first, SelectOutline) and first.with_start >= 0:
         passed = frozenset(cte.name for cte in first.ctes), first
     for part in union.parts:
         if isinstance(part, Union):
@@ -208,7 +208,7 @@ def _union(
             _query(part, passed[1], scope | passed[0], hidden, found)
 
 
-def _query(query: Query, giver: Query, outer: _Names, hidden: _Names, found: list[Place]) -> None:
+def _query(query: SelectOutline, giver: SelectOutline, outer: _Names, hidden: _Names, found: list[Place]) -> None:
     """`giver`: the SELECT whose WITH this one sees; itself, unless it has none and another one hands its own on."""
     scope = outer | {cte.name for cte in query.ctes}
     hidden = hidden | query.aliases
@@ -231,7 +231,9 @@ def _query(query: Query, giver: Query, outer: _Names, hidden: _Names, found: lis
         _union(body, scope, hidden, found)
 
 
-def _report(item: TableItem, query: Query, giver: Query, not_tables: _Names, found: list[Place]) -> None:
+def _report(
+    item: TableItem, query: SelectOutline, giver: SelectOutline, not_tables: _Names, found: list[Place]
+) -> None:
     if len(item.parts) == 1 and item.parts[0] not in not_tables:
         database, name = None, item.parts[0]
     elif len(item.parts) == 2:
@@ -244,7 +246,7 @@ def _report(item: TableItem, query: Query, giver: Query, not_tables: _Names, fou
 
 def _insert_ctes(union: Union, covered: bool, elements: str, inserts: list[tuple[int, str]]) -> None:
     """A union's first SELECT hands its CTEs on, not to one with its own WITH, and not out of brackets."""
-    first_hands_on = bool(union.parts) and isinstance(union.parts[0], Query)
+    first_hands_on = bool(union.parts) and isinstance(union.parts[0], SelectOutline)
     for index, part in enumerate(union.parts):
         if isinstance(part, Union):
             _insert_ctes(part, covered or (index > 0 and first_hands_on), elements, inserts)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-from pipit.sql.lexer import Token, TokenKind, significant, tokenize
+from pipit.sql.lexer import LexerKind, Token, significant, tokenize
 
 _BEFORE = frozenset({"SAMPLE", "OFFSET"})
 
@@ -18,7 +18,7 @@ def counted_sample(sql: str) -> str:
     tokens = significant(tokenize(sql))
     inside = False
     for at, token in enumerate(tokens):
-        if token.kind is not TokenKind.WORD:
+        if token.kind is not LexerKind.WORD:
             continue
         word = token.text.upper()
         if word == "SAMPLE":
@@ -35,7 +35,7 @@ def counted_sample(sql: str) -> str:
 
 def _begins(tokens: list[Token], at: int) -> bool:
     """Whether SAMPLE is the clause here, and not a name: a number follows it, or a parameter."""
-    return at + 1 < len(tokens) and tokens[at + 1].kind in (TokenKind.NUMBER, TokenKind.PARAMETER)
+    return at + 1 < len(tokens) and tokens[at + 1].kind in (LexerKind.NUMBER, LexerKind.PARAMETER)
 
 
 def _is_fraction(tokens: list[Token], at: int) -> bool:

@@ -11,18 +11,18 @@ from __future__ import annotations
 from functools import lru_cache
 
 from pipit.errors import Reason, SqlError
-from pipit.sql.lexer import Token, TokenKind, identifier_name, significant, tokenize
-from pipit.sql.outline import Clause, Cte, Outline, Query, Setting, TableItem, Union
+from pipit.sql.lexer import LexerKind, Token, identifier_name, significant, tokenize
+from pipit.sql.outline import Clause, Cte, Outline, SelectOutline, Setting, TableItem, Union
 from pipit.sql.walk import Walk
 from pipit.sql.words import NOT_TABLE_ALIAS, OPERATOR_WORDS, PREFIX, SET_OPERATORS
 
 MAX_SUBQUERY_DEPTH = 60
 MAX_BRACKET_DEPTH = 900  # the engine's own max_parser_depth is 1000
 
-WORD, QUOTED, STRING = TokenKind.WORD, TokenKind.QUOTED_IDENTIFIER, TokenKind.STRING
-NUMBER, PARAMETER = TokenKind.NUMBER, TokenKind.PARAMETER
-OPERATOR, OPEN, CLOSE = TokenKind.OPERATOR, TokenKind.OPEN, TokenKind.CLOSE
-COMMA, DOT, SEMICOLON = TokenKind.COMMA, TokenKind.DOT, TokenKind.SEMICOLON
+WORD, QUOTED, STRING = LexerKind.WORD, LexerKind.QUOTED_IDENTIFIER, LexerKind.STRING
+NUMBER, PARAMETER = LexerKind.NUMBER, LexerKind.PARAMETER
+OPERATOR, OPEN, CLOSE = LexerKind.OPERATOR, LexerKind.OPEN, LexerKind.CLOSE
+COMMA, DOT, SEMICOLON = LexerKind.COMMA, LexerKind.DOT, LexerKind.SEMICOLON
 
 
 @lru_cache(maxsize=64)  # one text is looked at by several functions in a row; nobody changes an outline
@@ -35,7 +35,7 @@ class Scanner:
     def __init__(self, sql: str) -> None:
         tokens = significant(tokenize(sql))
         for token in tokens:
-            if token.kind is TokenKind.ERROR:
+            if token.kind is LexerKind.ERROR:
                 raise SqlError(
                     f"The SQL text is broken at character {token.start + 1}: {_shown(token.text)}",
                     reason=Reason.SQL_INVALID,
@@ -81,7 +81,7 @@ class Scanner:
     def word(self, index: int) -> str:
         return self.words[index] if 0 <= index < self.count else ""
 
-    def kind(self, index: int) -> TokenKind | None:
+    def kind(self, index: int) -> LexerKind | None:
         return self.kinds[index] if 0 <= index < self.count else None
 
     def is_round(self, index: int) -> bool:
@@ -137,8 +137,8 @@ class Scanner:
         if self.depth > MAX_SUBQUERY_DEPTH:
             raise SqlError("The SQL text holds subqueries nested too deeply.", reason=Reason.SQL_INVALID)
 
-    def query(self, index: int, end: int) -> tuple[Query, int]:
-        query = Query(start=self.tokens[index].start)
+    def query(self, index: int, end: int) -> tuple[SelectOutline, int]:
+        query = SelectOutline(start=self.tokens[index].start)
         while index < end and self.words[index] == "EXPLAIN":
             index += 1
             while index < end and self.words[index] not in ("SELECT", "WITH", "FROM"):
@@ -156,7 +156,7 @@ class Scanner:
             clause = "on"
         return query, self.clauses_of(query, index, end, clause)
 
-    def ctes(self, query: Query, index: int, end: int) -> int:
+    def ctes(self, query: SelectOutline, index: int, end: int) -> int:
         """The elements of WITH, up to SELECT or FROM."""
         while index < end and self.words[index] != "SELECT":
             at = index
@@ -240,7 +240,7 @@ class Scanner:
                 return self.closing[index] + 1
         return index
 
-    def tables(self, query: Query, index: int, end: int) -> int:
+    def tables(self, query: SelectOutline, index: int, end: int) -> int:
         """One table expression and what hangs on it; index is after FROM, JOIN or a comma."""
         if index >= end:
             return index
@@ -252,7 +252,7 @@ class Scanner:
                 item.body, _ = self.union(index + 1, close)
             else:  # a list of joined tables: (t JOIN u USING a); it is a SELECT * of its own
                 item.kind = "subquery"
-                inner = Query(start=self.tokens[index].start, joined=True)
+                inner = SelectOutline(start=self.tokens[index].start, joined=True)
                 self.deeper()
                 at = self.tables(inner, index + 1, close)
                 self.clauses_of(inner, at, close, "on")
@@ -280,7 +280,7 @@ class Scanner:
             item.modifiers = self.tokens[first].start, self.tokens[index - 1].end
         return index
 
-    def table_name(self, query: Query, item: TableItem, index: int, end: int) -> int:
+    def table_name(self, query: SelectOutline, item: TableItem, index: int, end: int) -> int:
         first = index
         parts = [self.name_at(index)]
         index += 1
@@ -325,14 +325,14 @@ class Scanner:
             index = self.closing[index] + 1
         return index
 
-    def sample(self, query: Query, index: int, end: int) -> int:
+    def sample(self, query: SelectOutline, index: int, end: int) -> int:
         while index < end and (self.kinds[index] in (NUMBER, PARAMETER) or self.tokens[index].text == "/"):
             if self.kinds[index] is PARAMETER:
                 query.samples.append(self.tokens[index].start)
             index += 1
         return index
 
-    def clauses_of(self, query: Query, index: int, end: int, clause: str) -> int:
+    def clauses_of(self, query: SelectOutline, index: int, end: int, clause: str) -> int:
         """Walks from `index` to what ends the query (or, in "with", the element); returns where that is.
 
         `clause` is where we are: "select" before the word SELECT, "items" after it, "on" behind a table,

@@ -19,10 +19,10 @@ from collections.abc import Iterator, Mapping
 from pipit.errors import SqlError
 from pipit.sql.allowed import TENANT_TABLE_FUNCTIONS, function_verdict
 from pipit.sql.barrier import BARRIER_FUNCTIONS
-from pipit.sql.lexer import Token, TokenKind, identifier_name, tokenize
-from pipit.sql.outline import Outline, Query, Union
+from pipit.sql.lexer import LexerKind, Token, identifier_name, tokenize
+from pipit.sql.outline import Outline, SelectOutline, Union
 from pipit.sql.scanner import outline
-from pipit.sql.tree import Node, descendants, parse_query_tree, query_tree
+from pipit.sql.tree import TreeNode, descendants, parse_query_tree, query_tree
 
 MAX_TABLES = 16
 _NAME = re.compile(r"[^\W\d][\w .:/%+-]*", re.UNICODE)  # of a quoted identifier: no quotes, commas, brackets
@@ -53,7 +53,7 @@ def check_tenant_text(sql: str) -> None:
 
 def has_final(sql: str) -> bool:
     """Whether FINAL may stand in the text; rather once too often (an alias of that name) than missed."""
-    return any(t.kind is TokenKind.WORD and t.text.upper() == "FINAL" for t in tokenize(sql))
+    return any(t.kind is LexerKind.WORD and t.text.upper() == "FINAL" for t in tokenize(sql))
 
 
 def check_tenant_trees(
@@ -84,23 +84,23 @@ def check_tenant_trees(
 
 def _check_token(token: Token) -> None:
     kind, text = token.kind, token.text
-    if kind is TokenKind.PARAMETER or text in ("{", "}"):
+    if kind is LexerKind.PARAMETER or text in ("{", "}"):
         raise SqlError("It has a parameter")
-    if kind is TokenKind.SEMICOLON:
+    if kind is LexerKind.SEMICOLON:
         raise SqlError("It has a ';'")
-    if kind is TokenKind.ERROR or (kind is TokenKind.WHITESPACE and not _WHITE.issuperset(text)):
+    if kind is LexerKind.ERROR or (kind is LexerKind.WHITESPACE and not _WHITE.issuperset(text)):
         raise SqlError("It has a character that is not SQL's")
-    if kind is TokenKind.WORD and text.upper() in _REFUSED_WORDS:
+    if kind is LexerKind.WORD and text.upper() in _REFUSED_WORDS:
         raise SqlError(f"It has {text}")
-    if kind is TokenKind.QUOTED_IDENTIFIER and not _NAME.fullmatch(identifier_name(token)):
+    if kind is LexerKind.QUOTED_IDENTIFIER and not _NAME.fullmatch(identifier_name(token)):
         raise SqlError("It has an odd name")
-    if kind is TokenKind.OPERATOR and text in ("@@", "@", "|>", "\\G", "$"):
+    if kind is LexerKind.OPERATOR and text in ("@@", "@", "|>", "\\G", "$"):
         raise SqlError(f"It has {text}")
 
 
 def _items(shape: Outline) -> Iterator[object]:
     """Each place that reads a table, a table function or a subquery."""
-    pending: list[Query | Union] = [shape.union]
+    pending: list[SelectOutline | Union] = [shape.union]
     while pending:
         part = pending.pop()
         if isinstance(part, Union):
@@ -114,7 +114,7 @@ def _items(shape: Outline) -> Iterator[object]:
                 pending.append(item.body)
 
 
-def _check_nodes(nodes: list[Node], columns: Mapping[str, frozenset[str]]) -> None:
+def _check_nodes(nodes: list[TreeNode], columns: Mapping[str, frozenset[str]]) -> None:
     tables: dict[str, str] = {}
     for node in nodes:
         if node.is_node and node.name == "TABLE" and (found := _TABLE.match(node.attributes)):

@@ -74,13 +74,13 @@ class Reads:
 
 
 @dataclass(slots=True)
-class Node:
+class TreeNode:
     """A node (`TABLE id: 3, table_name: d.t`) or a section (`JOIN TREE`); attributes as printed."""
 
     name: str
     attributes: str = ""
     is_node: bool = False
-    children: list[Node] = field(default_factory=list)
+    children: list[TreeNode] = field(default_factory=list)
     first: int = 0  # its own line and its last one
     last: int = 0
     id: str = ""
@@ -175,7 +175,7 @@ def parse_query_tree(text: str) -> Reads:
     return reader.reads()
 
 
-def query_tree(text: str) -> Node | None:
+def query_tree(text: str) -> TreeNode | None:
     """The engine's tree itself, for who has to look at conditions; None where a line of it is not known.
 
     Only for a text that passed `precheck.check_text`. `PROJECTION COLUMNS` has no children: its lines are free text.
@@ -238,9 +238,9 @@ def check_reads(reads: Reads, *, allowed_tables: frozenset[str], allowed_objects
 _LOOKS_PHYSICAL = re.compile(r"[dqm][0-9]+_")
 
 
-def _parse(reader: _Reader) -> Node:
-    root = Node("")
-    stack: list[tuple[int, Node]] = [(-2, root)]
+def _parse(reader: _Reader) -> TreeNode:
+    root = TreeNode("")
+    stack: list[tuple[int, TreeNode]] = [(-2, root)]
     skipped = -1  # inside PROJECTION COLUMNS: lines deeper than this are free text
     for number, line in enumerate(reader.lines):
         content = line.lstrip(" ")
@@ -255,7 +255,7 @@ def _parse(reader: _Reader) -> Node:
             stack.pop()[1].last = number - 1
         if node is None or indent != stack[-1][0] + 2:
             reader.unknown.append(f"a line of the tree is not known: {content[:60]}")
-            node = node or Node("?")
+            node = node or TreeNode("?")
         if node.name == "PROJECTION COLUMNS":
             skipped = indent
         node.first = number
@@ -266,17 +266,17 @@ def _parse(reader: _Reader) -> Node:
     return root
 
 
-def _line(content: str) -> Node | None:
+def _line(content: str) -> TreeNode | None:
     found = _NODE.match(content)
     if found is not None and found.group(1) in _NODES:
-        return Node(found.group(1), found.group(3) or "", True, id=found.group(2))
+        return TreeNode(found.group(1), found.group(3) or "", True, id=found.group(2))
     if content.rstrip(" ") in _SECTIONS:
-        return Node(content.rstrip(" "))
+        return TreeNode(content.rstrip(" "))
     found = _SECTION_WITH_TEXT.match(content)
-    return Node(found.group(1), found.group(2) or "") if found is not None else None
+    return TreeNode(found.group(1), found.group(2) or "") if found is not None else None
 
 
-_Scope = Mapping[str, Node]  # the name of each CTE that is seen -> the QUERY whose WITH has it
+_Scope = Mapping[str, TreeNode]  # the name of each CTE that is seen -> the QUERY whose WITH has it
 
 
 class _Reader:
@@ -293,9 +293,10 @@ class _Reader:
         self.bare_tables: set[str] = set()
         self.bare_members: set[str] = set()
         self.unknown: list[str] = []
-        self.ctes: dict[str, list[Node]] = {}
-        self.mentions: list[tuple[Node, str, Node]] = []  # inside this CTE, this name, bound inside of that node
-        self.root = Node("")
+        self.ctes: dict[str, list[TreeNode]] = {}
+        # Inside this CTE, this name, bound inside of that node.
+        self.mentions: list[tuple[TreeNode, str, TreeNode]] = []
+        self.root = TreeNode("")
 
     def reads(self) -> Reads:
         return Reads(
@@ -309,10 +310,10 @@ class _Reader:
             tuple(self.unknown),
         )
 
-    def visit(self, root: Node) -> None:
+    def visit(self, root: TreeNode) -> None:
         """Not recursive: a tree may be as deep as the engine's parser goes."""
         self.root = root
-        pending: list[tuple[Node, _Scope, str, Node | None]] = [(root, {}, "", None)]
+        pending: list[tuple[TreeNode, _Scope, str, TreeNode | None]] = [(root, {}, "", None)]
         while pending:
             node, scope, place, holder = pending.pop()
             if not node.is_node:
@@ -326,8 +327,8 @@ class _Reader:
                 pending.extend((child, scope, node.name, holder) for child in node.children)
 
     def parts_of(
-        self, query: Node, scope: _Scope, holder: Node | None
-    ) -> Iterator[tuple[Node, _Scope, str, Node | None]]:
+        self, query: TreeNode, scope: _Scope, holder: TreeNode | None
+    ) -> Iterator[tuple[TreeNode, _Scope, str, TreeNode | None]]:
         """The sections of a query, and each CTE of its WITH with what that one sees: all of them, not itself."""
         bodies = list(self.ctes_of(query))
         inner = {**scope, **{name: query for name, _ in bodies}}
@@ -366,13 +367,13 @@ class _Reader:
             needs = {key: needed for key, needed in needs.items() if key not in free}
         return bool(needs)
 
-    def text_of(self, node: Node) -> str:
+    def text_of(self, node: TreeNode) -> str:
         if id(node) not in self.texts:
             lines = self.lines[node.first : node.last + 1]
             self.texts[id(node)] = _NUMBER.sub("", "\n".join(line.lstrip(" ") for line in lines))
         return self.texts[id(node)]
 
-    def take(self, node: Node, scope: _Scope, place: str, holder: Node | None) -> None:
+    def take(self, node: TreeNode, scope: _Scope, place: str, holder: TreeNode | None) -> None:
         if node.name == "TABLE":
             name = self.attribute(node, "table_name")
             if name.startswith("_temporary_and_external_tables.") and ", temporary_table_name: " in node.attributes:
@@ -393,7 +394,7 @@ class _Reader:
             if name in OBJECT_FUNCTIONS:
                 self.object_of(name, arguments)
 
-    def ctes_of(self, query: Node) -> Iterator[tuple[str, Node]]:
+    def ctes_of(self, query: TreeNode) -> Iterator[tuple[str, TreeNode]]:
         for section in query.children:
             if section.name != "WITH":
                 continue
@@ -404,7 +405,7 @@ class _Reader:
                         self.unknown.append("a CTE's name holds a dot")
                     yield name, node
 
-    def written(self, name: str, scope: _Scope, holder: Node | None, bare: set[str]) -> None:
+    def written(self, name: str, scope: _Scope, holder: TreeNode | None, bare: set[str]) -> None:
         """A name in the place of a table, as written."""
         if holder is not None:
             self.mentions.append((holder, name, scope.get(name, self.root)))
@@ -420,7 +421,7 @@ class _Reader:
             self.unknown.append(f"a table's name is not plain: {name[:60]}")
         self.tables.add(name)
 
-    def object_of(self, function: str, arguments: list[Node]) -> None:
+    def object_of(self, function: str, arguments: list[TreeNode]) -> None:
         if arguments and arguments[0].name == "CONSTANT":
             value = self.attribute(arguments[0], "constant_value", up_to=", constant_value_type: ")
             if re.match(r"'[A-Za-z0-9_.]+'\Z", value):
@@ -428,7 +429,7 @@ class _Reader:
                 return
         self.unknown.append(f"the object that {function} reads is not a plain constant")
 
-    def attribute(self, node: Node, key: str, up_to: str = ", ") -> str:
+    def attribute(self, node: TreeNode, key: str, up_to: str = ", ") -> str:
         """The value of `key`; "" and unknown when it is missing or could be meant twice."""
         pieces = f", {node.attributes}".split(f", {key}: ")
         if len(pieces) != 2:
@@ -437,20 +438,20 @@ class _Reader:
         return pieces[1].split(up_to)[0]
 
 
-def below(node: Node, section: str) -> list[Node]:
+def below(node: TreeNode, section: str) -> list[TreeNode]:
     """What stands in the sections of this name, LISTs taken apart."""
     return [item for child in node.children if child.name == section for item in _under_list(child)]
 
 
-def arguments_of(function: Node) -> list[Node]:
+def arguments_of(function: TreeNode) -> list[TreeNode]:
     return below(function, "ARGUMENTS")
 
 
-def function_of(node: Node) -> str:
+def function_of(node: TreeNode) -> str:
     return attribute_of(node, "function_name") if node.name == "FUNCTION" else ""
 
 
-def attribute_of(node: Node, key: str) -> str:
+def attribute_of(node: TreeNode, key: str) -> str:
     """The first one of this key. Not for what can hold `, `: names of columns, constants."""
     for part in node.attributes.split(", "):
         name, sign, value = part.partition(": ")
@@ -459,7 +460,7 @@ def attribute_of(node: Node, key: str) -> str:
     return ""
 
 
-def descendants(node: Node) -> Iterator[Node]:
+def descendants(node: TreeNode) -> Iterator[TreeNode]:
     pending = [node]
     while pending:
         one = pending.pop()
@@ -467,7 +468,7 @@ def descendants(node: Node) -> Iterator[Node]:
         pending.extend(one.children)
 
 
-def output_lines(relation: Node, lines: Sequence[str]) -> list[str]:
+def output_lines(relation: TreeNode, lines: Sequence[str]) -> list[str]:
     """`name type` of each output column, of the lines of the tree: of a union, its first arm's."""
     while relation.name == "UNION":
         arms = [n for n in below(relation, "QUERIES") if n.name in ("QUERY", "UNION")]
@@ -480,5 +481,5 @@ def output_lines(relation: Node, lines: Sequence[str]) -> list[str]:
     return []
 
 
-def _under_list(section: Node) -> list[Node]:
+def _under_list(section: TreeNode) -> list[TreeNode]:
     return [node for item in section.children for node in (item.children if item.name == "LIST" else [item])]

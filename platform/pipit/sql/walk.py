@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pipit.sql.lexer import TokenKind, identifier_name
-from pipit.sql.outline import Query, SelectItem, TableItem
+from pipit.sql.lexer import LexerKind, identifier_name
+from pipit.sql.outline import SelectItem, SelectOutline, TableItem
 from pipit.sql.words import (
     BINDS_TIGHTER,
     CLAUSES,
@@ -28,15 +28,15 @@ from pipit.sql.words import (
 if TYPE_CHECKING:
     from pipit.sql.scanner import Scanner
 
-WORD, QUOTED, STRING = TokenKind.WORD, TokenKind.QUOTED_IDENTIFIER, TokenKind.STRING
-NUMBER, PARAMETER = TokenKind.NUMBER, TokenKind.PARAMETER
-OPERATOR, OPEN, CLOSE = TokenKind.OPERATOR, TokenKind.OPEN, TokenKind.CLOSE
-COMMA, DOT, SEMICOLON = TokenKind.COMMA, TokenKind.DOT, TokenKind.SEMICOLON
+WORD, QUOTED, STRING = LexerKind.WORD, LexerKind.QUOTED_IDENTIFIER, LexerKind.STRING
+NUMBER, PARAMETER = LexerKind.NUMBER, LexerKind.PARAMETER
+OPERATOR, OPEN, CLOSE = LexerKind.OPERATOR, LexerKind.OPEN, LexerKind.CLOSE
+COMMA, DOT, SEMICOLON = LexerKind.COMMA, LexerKind.DOT, LexerKind.SEMICOLON
 STARTS_OPERAND = frozenset({WORD, QUOTED, STRING, NUMBER, PARAMETER, OPEN})
 
 
 @dataclass(slots=True)
-class Frame:
+class OpenBracket:
     """An open bracket, and what was going on outside of it."""
 
     close: int
@@ -51,13 +51,13 @@ class Walk:
     `operand`: an operand is due; else an operator, an alias or a clause.
     """
 
-    def __init__(self, scanner: Scanner, query: Query, end: int, clause: str) -> None:
+    def __init__(self, scanner: Scanner, query: SelectOutline, end: int, clause: str) -> None:
         self.s = scanner
         self.query = query
         self.end = end
         self.clause = clause
         self.operand = clause != "on"
-        self.frames: list[Frame] = [Frame(end, "")]
+        self.frames: list[OpenBracket] = [OpenBracket(end, "")]
         self.item: SelectItem | None = None
 
     def run(self, index: int) -> int:
@@ -185,14 +185,14 @@ class Walk:
         self.operand = False
         return index + 1
 
-    def is_prefix(self, word: str, following: TokenKind | None, next_word: str) -> bool:
+    def is_prefix(self, word: str, following: LexerKind | None, next_word: str) -> bool:
         if word in ("NOT", "DISTINCT"):
             return following is not None
         if word == "CASE":
             return following in STARTS_OPERAND and next_word not in OPERATOR_WORDS - {"WHEN"} | {"FROM", "AS"}
         return self.frames[-1].cases > 0
 
-    def is_interval(self, index: int, following: TokenKind | None) -> bool:
+    def is_interval(self, index: int, following: LexerKind | None) -> bool:
         if following in (NUMBER, STRING, PARAMETER):
             return True
         if following is OPEN or (following is OPERATOR and self.s.tokens[index + 1].text in "-−"):
@@ -222,7 +222,7 @@ class Walk:
             self.query.nested.append(body)
             self.operand = False
             return close + 1
-        self.frames.append(Frame(close, function))
+        self.frames.append(OpenBracket(close, function))
         self.operand = True
         return index + 1
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 
-from pipit.datafiles import Report
+from pipit.datafiles import ParseReport
 from pipit.datafiles.resources import Column, DataSource, Index, Position
 from pipit.errors import DatafileError
 from pipit.sql.expressions import (
@@ -92,7 +92,7 @@ def place_of(datasource: DataSource, word: str) -> Position:
     found = re.search(rf"^[ \t]*{word}\b", datasource.text, re.MULTILINE)
     if found is None:
         return datasource.engine.position
-    place = Report(datasource.file, datasource.text, datasource.parts).position(found.end())
+    place = ParseReport(datasource.file, datasource.text, datasource.parts).position(found.end())
     return replace(place, column=1)
 
 

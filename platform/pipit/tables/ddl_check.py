@@ -28,7 +28,7 @@ from pipit.sql.expressions import (
     check_setting,
     clause_words,
 )
-from pipit.sql.lexer import Token, TokenKind, identifier_name, significant, tokenize
+from pipit.sql.lexer import LexerKind, Token, identifier_name, significant, tokenize
 
 _LINE = re.compile(r"( *)(\S.*?)(?: \(alias .*\))?(?: \(children (\d+)\))?")
 _PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -78,12 +78,12 @@ def _refuse(why: str, reason: Reason = Reason.DATAFILE_INVALID, subject: str = "
 def _check_tokens(statement: str) -> None:
     everything = tokenize(statement)
     for token in everything:
-        if token.kind in (TokenKind.COMMENT, TokenKind.ERROR, TokenKind.SEMICOLON, TokenKind.PARAMETER):
+        if token.kind in (LexerKind.COMMENT, LexerKind.ERROR, LexerKind.SEMICOLON, LexerKind.PARAMETER):
             raise _refuse(f"it has '{token.text[:20]}'")
-        if token.kind is TokenKind.QUOTED_IDENTIFIER and not identifier_name(token).isprintable():
+        if token.kind is LexerKind.QUOTED_IDENTIFIER and not identifier_name(token).isprintable():
             raise _refuse("a name holds a character that cannot be printed")
     tokens = significant(everything)
-    words = [token.text.upper() if token.kind is TokenKind.WORD else "" for token in tokens]
+    words = [token.text.upper() if token.kind is LexerKind.WORD else "" for token in tokens]
     for pair in pairwise(words):
         if pair in _REFUSED_PAIRS:
             raise _refuse(f"it has {' '.join(pair)}")
@@ -97,9 +97,9 @@ def _check_settings(tokens: Sequence[Token]) -> None:
     """`name = literal, ...` up to the end of the statement."""
     for start in range(0, len(tokens), 4):
         item = tokens[start : start + 4]
-        if len(item) < 3 or item[0].kind is not TokenKind.WORD or item[1].text != "=":
+        if len(item) < 3 or item[0].kind is not LexerKind.WORD or item[1].text != "=":
             raise _refuse("its SETTINGS are not names and values")
-        if len(item) == 4 and item[3].kind is not TokenKind.COMMA:
+        if len(item) == 4 and item[3].kind is not LexerKind.COMMA:
             raise _refuse("something stands after its SETTINGS")
         try:
             check_setting(item[0].text, item[2].text)

@@ -6,13 +6,13 @@ from typing import Any
 
 from pipit.templates.failures import LimitReached, value_error
 from pipit.templates.sizes import Weighed, weigh
-from pipit.templates.state import State, limited
+from pipit.templates.state import RenderState, limited
 from pipit.templates.values import Sql
 
 MAX_COMPUTED_BITS = 1024
 
 
-def plus(state: State, left: Any, right: Any) -> Any:
+def plus(state: RenderState, left: Any, right: Any) -> Any:
     _refuse_sql("+", left, right)
     if isinstance(left, str) and isinstance(right, str):
         state.made(len(left) + len(right))
@@ -27,12 +27,12 @@ def plus(state: State, left: Any, right: Any) -> Any:
     return _number(left + right)
 
 
-def minus(state: State, left: Any, right: Any) -> Any:
+def minus(state: RenderState, left: Any, right: Any) -> Any:
     _refuse_sql("-", left, right)
     return _number(left - right)
 
 
-def times(state: State, left: Any, right: Any) -> Any:
+def times(state: RenderState, left: Any, right: Any) -> Any:
     _refuse_sql("*", left, right)
     for one, other in ((left, right), (right, left)):
         if isinstance(one, (str, list, tuple)) and isinstance(other, int):

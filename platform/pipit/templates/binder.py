@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import Literal, NamedTuple
 
-from pipit.sql.lexer import TokenKind, tokenize
+from pipit.sql.lexer import LexerKind, tokenize
 from pipit.sql.outputs import interval_parameters, sample_parameters, unaliased_parameters
 from pipit.templates.failures import LimitReached, value_error
 from pipit.templates.state import Branch
@@ -27,7 +27,7 @@ _CACHED_TEXT = 20_000
 MAX_BOUND = 16_000_000  # characters and items of all values of one request
 MAX_PRINTED = 8_000_000  # characters of those that are printed
 _How = Literal["text", "number", "interval", "quoted"]
-_QUOTED = (TokenKind.STRING, TokenKind.QUOTED_IDENTIFIER, TokenKind.ERROR)
+_QUOTED = (LexerKind.STRING, LexerKind.QUOTED_IDENTIFIER, LexerKind.ERROR)
 
 
 class _Entry(NamedTuple):
@@ -169,7 +169,7 @@ def _find_places(text: str) -> tuple[_Place, ...]:
     wanted = samples | intervals | unnamed
     found: list[_Place] = []
     for token in tokenize(text):
-        if token.kind is TokenKind.PARAMETER:
+        if token.kind is LexerKind.PARAMETER:
             match = _PLACEHOLDER.match(token.text)
             if match and token.start in wanted:
                 how: _How = "number" if token.start in samples else "interval" if token.start in intervals else "text"

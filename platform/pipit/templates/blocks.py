@@ -15,7 +15,7 @@ from jinja2 import nodes
 from pipit.errors import TemplateError
 from pipit.templates import keywords
 from pipit.templates.expressions import (
-    Scope,
+    TemplateScope,
     assign,
     call,
     defined_names,
@@ -40,7 +40,7 @@ _AFTER = {  # what may follow each block of a `try`
 }  # fmt: skip
 
 
-def assigned_names(parts: list[Part], scope: Scope) -> frozenset[str]:
+def assigned_names(parts: list[Part], scope: TemplateScope) -> frozenset[str]:
     """The names that any directive of the template sets."""
     found: set[str] = set()
     for part in parts:
@@ -56,7 +56,7 @@ def assigned_names(parts: list[Part], scope: Scope) -> frozenset[str]:
     return frozenset(found)
 
 
-def _set_inside(operator: str, rest: str, scope: Scope, part: Part) -> frozenset[str]:
+def _set_inside(operator: str, rest: str, scope: TemplateScope, part: Part) -> frozenset[str]:
     """What the expression of a directive sets by itself."""
     match operator:
         case "set":
@@ -68,7 +68,7 @@ def _set_inside(operator: str, rest: str, scope: Scope, part: Part) -> frozenset
     return frozenset()
 
 
-def build(parts: list[Part], scope: Scope) -> list[nodes.Node]:
+def build(parts: list[Part], scope: TemplateScope) -> list[nodes.Node]:
     builder = _Builder(parts, scope)
     body, end = builder.body(None)
     body = [*scope.macros, *body]
@@ -85,7 +85,7 @@ def _operator(part: Part) -> tuple[str, str]:
     return operator, part.text[len(operator) :].strip()
 
 
-def _assignment(rest: str, scope: Scope, part: Part) -> ast.Assign:
+def _assignment(rest: str, scope: TemplateScope, part: Part) -> ast.Assign:
     """`a = expr`, `a, b = expr`, `a += expr`; the last becomes the first."""
     statement = parse_statement(" ".join(rest.splitlines()), scope, part.line, part.column)
     if isinstance(statement, ast.AugAssign) and isinstance(statement.target, ast.Name):
@@ -96,7 +96,7 @@ def _assignment(rest: str, scope: Scope, part: Part) -> ast.Assign:
     return statement
 
 
-def _for(rest: str, scope: Scope, part: Part) -> ast.For:
+def _for(rest: str, scope: TemplateScope, part: Part) -> ast.For:
     statement = parse_statement(
         " ".join(rest.splitlines()), scope, part.line, part.column, head="for ", tail=":\n pass"
     )
@@ -105,7 +105,7 @@ def _for(rest: str, scope: Scope, part: Part) -> ast.For:
     return statement
 
 
-def _caught(rest: str, scope: Scope, part: Part) -> tuple[tuple[str, ...], str]:
+def _caught(rest: str, scope: TemplateScope, part: Part) -> tuple[tuple[str, ...], str]:
     """`except (KeyError, TypeError) as e`: the names of the errors (none: every error) and that of the variable."""
     match = _AS.search(rest)
     types, variable = (rest[: match.start()], rest[match.end() :]) if match else (rest, "")
@@ -144,7 +144,7 @@ def _names(target: ast.expr, part: Part) -> list[str]:
 
 
 class _Builder:
-    def __init__(self, parts: list[Part], scope: Scope) -> None:
+    def __init__(self, parts: list[Part], scope: TemplateScope) -> None:
         self.parts = parts
         self.scope = scope
         self.position = 0

@@ -8,13 +8,13 @@ from collections.abc import Callable
 from typing import Any
 
 from pipit.templates.failures import value_error
-from pipit.templates.state import State
+from pipit.templates.state import RenderState
 
 _ISO = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}\Z")
 _LONGEST = 200  # characters of a date or its format
 
 
-def day_diff(state: State, first: Any, second: Any) -> int:
+def day_diff(state: RenderState, first: Any, second: Any) -> int:
     try:
         return abs((_iso(second) - _iso(first)).days)
     except (ValueError, TypeError) as error:
@@ -36,7 +36,7 @@ def difference(unit: str, seconds: int) -> Callable[..., Any]:
     name = f"date_diff_in_{unit}"
 
     def call(
-        state: State,
+        state: RenderState,
         first: Any,
         second: Any,
         date_format: Any = usual,

@@ -24,7 +24,7 @@ from pipit.templates.binder import Binder
 from pipit.templates.failures import BadExpression, bad_expression, syntax_error
 from pipit.templates.functions import DESCRIBING, FUNCTIONS, Function
 from pipit.templates.parameters import Use, constant
-from pipit.templates.state import Branch, State
+from pipit.templates.state import Branch, RenderState
 from pipit.templates.types import NEVER_MISSING, PARSERS
 
 METHODS = {"split": (0, 2), "get": (1, 2), "join": (1, 1), "replace": (2, 3)}
@@ -51,7 +51,7 @@ _MAX_EXPRESSION = 20_000
 
 
 @dataclass
-class Scope:
+class TemplateScope:
     """What the translation of one template knows and collects."""
 
     name: str
@@ -83,7 +83,7 @@ class Expression:
         return func.id if isinstance(func, ast.Name) else ""
 
 
-def parse(text: str, scope: Scope, line: int, column: int) -> ast.expr:
+def parse(text: str, scope: TemplateScope, line: int, column: int) -> ast.expr:
     """Python's tree of an expression. Raises TemplateError with the place of its block."""
     tree = parse_statement(text, scope, line, column, head="(", tail="\n)")
     if not isinstance(tree, ast.Expr):
@@ -91,7 +91,9 @@ def parse(text: str, scope: Scope, line: int, column: int) -> ast.expr:
     return tree.value
 
 
-def parse_statement(text: str, scope: Scope, line: int, column: int, *, head: str = "", tail: str = "") -> ast.stmt:
+def parse_statement(
+    text: str, scope: TemplateScope, line: int, column: int, *, head: str = "", tail: str = ""
+) -> ast.stmt:
     """One statement of Python: `head` and `tail` around the author's text."""
     if len(text) > _MAX_EXPRESSION:
         raise syntax_error("The expression is too long", line, column)
@@ -109,13 +111,13 @@ def parse_statement(text: str, scope: Scope, line: int, column: int, *, head: st
     return body[0]
 
 
-def translate(text: str, scope: Scope, line: int, column: int, *, wide: bool = False) -> Expression:
+def translate(text: str, scope: TemplateScope, line: int, column: int, *, wide: bool = False) -> Expression:
     tree = parse(text, scope, line, column)
     return translate_tree(tree, text, scope, line, column, wide=wide)
 
 
 def translate_tree(
-    tree: ast.expr, text: str, scope: Scope, line: int, column: int, *, wide: bool = False
+    tree: ast.expr, text: str, scope: TemplateScope, line: int, column: int, *, wide: bool = False
 ) -> Expression:
     """`wide`: in a directive, which takes more of Python than `{{ }}` does."""
     translator = _Translator(scope, line, column, wide=wide)
@@ -172,7 +174,7 @@ def _changed(tree: ast.Call) -> str:
 
 
 class _Translator:
-    def __init__(self, scope: Scope, line: int, column: int, *, wide: bool = False) -> None:
+    def __init__(self, scope: TemplateScope, line: int, column: int, *, wide: bool = False) -> None:
         self.scope = scope
         self.line = line
         self.column = column
@@ -486,7 +488,7 @@ class _Translator:
     def said(self, function: Function, values: list[object]) -> None:
         """What the author wrote down once for all requests is right or wrong now, not at the first of them."""
         try:
-            function.call(State({}, Binder(), {}, ()), *values)
+            function.call(RenderState({}, Binder(), {}, ()), *values)
         except TemplateError as error:
             raise self.refuse(error.problem, error.hint) from error
 

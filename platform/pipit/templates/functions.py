@@ -1,6 +1,6 @@
 """The functions that a template may call, except for the date and type functions' own validation (types.py).
 
-Each takes the State of the rendering first. Those marked `takes_name` then take the parameter's name (None when the
+Each takes the rendering's `RenderState` first. Those marked `takes_name` then take the parameter's name (None when the
 first argument is not a bare name) and its value, so that they can say which parameter is missing. What they return is a
 value (bound later), or `Sql` made of checked parts. There is no other way from an expression into the statement.
 """
@@ -19,7 +19,7 @@ from pipit.templates.dates import day_diff, difference
 from pipit.templates.failures import value_error
 from pipit.templates.runtime import as_list, as_text, emit
 from pipit.templates.sizes import weigh
-from pipit.templates.state import State
+from pipit.templates.state import RenderState
 from pipit.templates.types import NEVER_MISSING, PARSERS, PLAIN, form_of, parse, parse_list, stand_in, written_list
 from pipit.templates.values import NO_VALUE, Secret, Sql
 
@@ -46,7 +46,7 @@ class Function:
     takes_list: bool = False  # a request may send several values of its parameter
 
 
-def _or_default(state: State, name: str | None, value: Any, default: Any, defined: Any, stand: Any) -> Any:
+def _or_default(state: RenderState, name: str | None, value: Any, default: Any, defined: Any, stand: Any) -> Any:
     if value is not None:
         return value
     if default is not None:
@@ -61,7 +61,7 @@ def _or_default(state: State, name: str | None, value: Any, default: Any, define
 def _typed(type: str) -> Callable[..., Any]:
     stand = stand_in(type)
 
-    def call(state: State, name: str | None, value: Any, default: Any = None, *, defined: Any = True) -> Any:
+    def call(state: RenderState, name: str | None, value: Any, default: Any = None, *, defined: Any = True) -> Any:
         if value is None and default is None and defined and type in NEVER_MISSING:
             default = NEVER_MISSING[type]
         found = _or_default(state, name, value, default, defined, stand)
@@ -89,7 +89,13 @@ def _named(error: TemplateError, name: str | None, takes: str, *, is_default: bo
 
 
 def array(
-    state: State, name: str | None, value: Any, element: Any = "String", default: Any = None, *, defined: Any = True
+    state: RenderState,
+    name: str | None,
+    value: Any,
+    element: Any = "String",
+    default: Any = None,
+    *,
+    defined: Any = True,
 ) -> Any:
     if not isinstance(element, str):
         raise value_error("The second argument of Array() is the type of its elements, as a text")
@@ -110,7 +116,7 @@ def array(
 
 
 def split_to_array(
-    state: State, name: str | None, value: Any, default: Any = None, *, separator: Any = ",", defined: Any = True
+    state: RenderState, name: str | None, value: Any, default: Any = None, *, separator: Any = ",", defined: Any = True
 ) -> Any:
     found = _or_default(state, name, value, default, defined, NO_VALUE)
     if found is None:
@@ -124,7 +130,7 @@ def split_to_array(
     return [part.strip() for part in as_text(found).split(separator)]
 
 
-def _written_texts(state: State, name: str | None, found: Any, *, is_default: bool) -> list[Any] | None:
+def _written_texts(state: RenderState, name: str | None, found: Any, *, is_default: bool) -> list[Any] | None:
     """The texts of a list that is one as it stands, by the rule of Array()."""
     if isinstance(found, str):
         state.made(len(found))
@@ -134,18 +140,18 @@ def _written_texts(state: State, name: str | None, found: Any, *, is_default: bo
     return list(array(state, name, None, default=listed) if is_default else array(state, name, listed))
 
 
-def defined(state: State, name: str | None, value: Any) -> bool:
+def defined(state: RenderState, name: str | None, value: Any) -> bool:
     if state.placeholder and name is not None and name not in state.locals:
         return value is not None or state.binder.defined
     return value is not None
 
 
-def column(state: State, name: str | None, value: Any, default: Any = None) -> Sql:
+def column(state: RenderState, name: str | None, value: Any, default: Any = None) -> Sql:
     found = _or_default(state, name, value, default, True, None)
     return Sql("NULL") if found is None else _dotted(state, as_text(found))
 
 
-def columns(state: State, name: str | None, value: Any, default: Any = None, *, fn: Any = None) -> Sql:
+def columns(state: RenderState, name: str | None, value: Any, default: Any = None, *, fn: Any = None) -> Sql:
     found = default if value is None else value
     if found is None and state.placeholder:
         return Sql("NULL")
@@ -164,12 +170,12 @@ def columns(state: State, name: str | None, value: Any, default: Any = None, *, 
     return Sql(", ".join(f"{fn}({shown}) as {shown}" for shown in names))
 
 
-def symbol(state: State, name: str | None, value: Any, default: Any = None) -> Sql:
+def symbol(state: RenderState, name: str | None, value: Any, default: Any = None) -> Sql:
     found = _or_default(state, name, value, default, True, None)
     return Sql("NULL") if found is None else _name(state, as_text(found).replace('"', ""))
 
 
-def table(state: State, name: str | None, value: Any, default: Any = None) -> Sql:
+def table(state: RenderState, name: str | None, value: Any, default: Any = None) -> Sql:
     found = as_text(_or_default(state, name, value, default, True, None) or "")
     if not _TABLE.match(found):
         raise value_error("The 'table' function expects the name of a Data Source or Pipe")
@@ -177,11 +183,11 @@ def table(state: State, name: str | None, value: Any, default: Any = None) -> Sq
     return Sql(found)
 
 
-def _dotted(state: State, text: str) -> Sql:
+def _dotted(state: RenderState, text: str) -> Sql:
     return Sql(".".join(_name(state, part) for part in text.split(".")))
 
 
-def _name(state: State, text: str) -> Sql:
+def _name(state: RenderState, text: str) -> Sql:
     """A name in backquotes. What could close a comment, or what no column is called, is refused."""
     if not text or _NO_NAME.search(text) or len(text) > 500:
         raise value_error("Not the name of a column")
@@ -193,7 +199,7 @@ def _name(state: State, text: str) -> Sql:
     return Sql(quote(text))
 
 
-def sql_and(state: State, /, **operands: Any) -> Sql:
+def sql_and(state: RenderState, /, **operands: Any) -> Sql:
     conditions: list[str] = []
     for key, value in operands.items():
         name, _, operator = key.partition("__")
@@ -209,18 +215,18 @@ def _condition_name(name: str) -> str:
     return name if _FUNCTION.match(name) and name.lower() not in ("and", "or", "not", "in", "is") else quote(name)
 
 
-def sql_unescape(state: State, value: Any, what: Any = "") -> Any:
+def sql_unescape(state: RenderState, value: Any, what: Any = "") -> Any:
     """The dialect takes back its escaping of `what` here. Values are bound without any: there is none to take back."""
     return value
 
 
-def error(state: State, message: Any = "") -> Sql:
+def error(state: RenderState, message: Any = "") -> Sql:
     if state.placeholder:
         return Sql("")
     raise CustomError(_shown(as_text(message)))
 
 
-def custom_error(state: State, content: Any, code: Any = 400) -> Sql:
+def custom_error(state: RenderState, content: Any, code: Any = 400) -> Sql:
     if state.placeholder:
         return Sql("")
     if isinstance(code, bool) or not isinstance(code, int) or not 400 <= code <= 599:
@@ -249,7 +255,7 @@ def _shown(value: Any) -> Any:
     raise value_error("custom_error() takes texts, numbers, lists and objects")
 
 
-def max_threads(state: State, threads: Any) -> Sql:
+def max_threads(state: RenderState, threads: Any) -> Sql:
     if state.binder.placeholder and threads in (0, None, NO_VALUE):  # stands for a parameter that is not there
         return Sql("-- max_threads\n")
     if isinstance(threads, str) and _THREADS.match(threads):  # `max_threads(n)`: the request's digits, within bounds
@@ -260,7 +266,7 @@ def max_threads(state: State, threads: Any) -> Sql:
     return Sql(f"-- max_threads {int(threads)}\n")
 
 
-def cache_ttl(state: State, ttl: Any) -> Sql:
+def cache_ttl(state: RenderState, ttl: Any) -> Sql:
     if not isinstance(ttl, str) or ttl not in _CACHE_SECONDS:
         raise value_error(f"Invalid TTL cache expression, valid expressions are {tuple(_CACHE_SECONDS)!r}")
     seconds = _CACHE_SECONDS[ttl]
@@ -268,14 +274,14 @@ def cache_ttl(state: State, ttl: Any) -> Sql:
     return Sql(f"-- cache_ttl {ttl}\n")
 
 
-def backend_hint(state: State, hint: Any) -> Sql:
+def backend_hint(state: RenderState, hint: Any) -> Sql:
     if not isinstance(hint, str) or not _FUNCTION.match(hint):
         raise value_error("backend_hint() takes a word")
     return Sql(f"-- backend_hint {hint}\n")
 
 
 def _feature(verb: str) -> Callable[..., Sql]:
-    def call(state: State, feature: Any) -> Sql:
+    def call(state: RenderState, feature: Any) -> Sql:
         """The analyzer cannot be turned off, whatever is said of it: filters are proven on its tree."""
         if feature not in _FEATURES:
             raise value_error(f"'{verb}' takes one of: {', '.join(_FEATURES)}")
@@ -286,7 +292,7 @@ def _feature(verb: str) -> Callable[..., Sql]:
     return call
 
 
-def secret(state: State, name: Any, default: Any = None) -> Any:
+def secret(state: RenderState, name: Any, default: Any = None) -> Any:
     found = state.secrets.get(name) if isinstance(name, str) else None
     if found is not None:
         return Secret(found)
@@ -300,13 +306,13 @@ def secret(state: State, name: Any, default: Any = None) -> Any:
     )
 
 
-def enumerate_with_last(state: State, items: Any) -> list[tuple[bool, Any]]:
+def enumerate_with_last(state: RenderState, items: Any) -> list[tuple[bool, Any]]:
     found = as_list(items)
     state.made(3 * len(found))
     return [(index == len(found) - 1, item) for index, item in enumerate(found)]
 
 
-def integer(state: State, value: Any = 0, base: Any = None, /) -> int:
+def integer(state: RenderState, value: Any = 0, base: Any = None, /) -> int:
     """Python's int(), of ASCII digits without `_`."""
     if isinstance(value, str) and not _DIGITS.match(value):
         raise ValueError(f"not a number: {value[:100]!r}")
@@ -316,25 +322,25 @@ def integer(state: State, value: Any = 0, base: Any = None, /) -> int:
     return number
 
 
-def floating(state: State, value: Any = 0.0, /) -> float:
+def floating(state: RenderState, value: Any = 0.0, /) -> float:
     """Python's float(), likewise."""
     if isinstance(value, str) and not _DIGITS.match(value):
         raise ValueError(f"not a number: {value[:100]!r}")
     return float(value)
 
 
-def length(state: State, items: Any, /) -> int:
+def length(state: RenderState, items: Any, /) -> int:
     return len(as_list(items))
 
 
-def listed(state: State, items: Any = (), /) -> list[Any]:
+def listed(state: RenderState, items: Any = (), /) -> list[Any]:
     found = as_list(items)
     state.made(len(found))
     return found
 
 
 def _extreme(function: Callable[..., Any]) -> Callable[..., Any]:
-    def call(state: State, first: Any, /, *others: Any) -> Any:
+    def call(state: RenderState, first: Any, /, *others: Any) -> Any:
         return function(first, *others) if others else function(as_list(first))
 
     return call

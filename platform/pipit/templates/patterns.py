@@ -12,9 +12,9 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from pipit.errors import TemplateError
-from pipit.sql.lexer import Token, TokenKind, significant, tokenize
+from pipit.sql.lexer import LexerKind, Token, significant, tokenize
 from pipit.templates import keywords
-from pipit.templates.expressions import Scope, parse
+from pipit.templates.expressions import TemplateScope, parse
 from pipit.templates.parts import Part, PartKind, split
 
 _OPERATORS = frozenset({"LIKE", "ILIKE"})
@@ -67,7 +67,7 @@ def _operands(tokens: Sequence[Token]) -> Iterator[slice]:
     closing = _closing(tokens)
     begin = end = 0  # of the last one
     for i, token in enumerate(tokens):
-        if begin <= i < end or token.kind is not TokenKind.WORD:
+        if begin <= i < end or token.kind is not LexerKind.WORD:
             continue
         called = i + 1 in closing and tokens[i + 1].text == "("
         if called and token.text.lower() in _FUNCTIONS and not _after_operand(tokens, i):
@@ -85,9 +85,9 @@ def _after_operand(tokens: Sequence[Token], i: int) -> bool:
     if not i:
         return False
     before = tokens[i - 1]
-    if before.kind is TokenKind.WORD:
+    if before.kind is LexerKind.WORD:
         return before.text.upper() not in _BEFORE_OPERAND
-    return before.kind in (TokenKind.QUOTED_IDENTIFIER, TokenKind.STRING, TokenKind.NUMBER, TokenKind.CLOSE)
+    return before.kind in (LexerKind.QUOTED_IDENTIFIER, LexerKind.STRING, LexerKind.NUMBER, LexerKind.CLOSE)
 
 
 def _operand_end(tokens: Sequence[Token], i: int, closing: dict[int, int]) -> int:
@@ -105,7 +105,7 @@ def _operand_end(tokens: Sequence[Token], i: int, closing: dict[int, int]) -> in
 def _comma(tokens: Sequence[Token], i: int, end: int, closing: dict[int, int]) -> int:
     """The offset after the first comma between these, outside of inner brackets."""
     while i < end:
-        if tokens[i].kind is TokenKind.COMMA:
+        if tokens[i].kind is LexerKind.COMMA:
             return i + 1
         i = closing[i] + 1 if i in closing else i + 1
     return end
@@ -116,9 +116,9 @@ def _closing(tokens: Sequence[Token]) -> dict[int, int]:
     found: dict[int, int] = {}
     opened: list[int] = []
     for i, token in enumerate(tokens):
-        if token.kind is TokenKind.OPEN:
+        if token.kind is LexerKind.OPEN:
             opened.append(i)
-        elif token.kind is TokenKind.CLOSE and opened:
+        elif token.kind is LexerKind.CLOSE and opened:
             found[opened.pop()] = i
     return found
 
@@ -126,14 +126,14 @@ def _closing(tokens: Sequence[Token]) -> dict[int, int]:
 def _marks(tokens: Sequence[Token]) -> Iterator[int]:
     for token in tokens:
         number = token.text.removeprefix(_MARK)
-        if token.kind is TokenKind.WORD and number != token.text and number.isdigit():
+        if token.kind is LexerKind.WORD and number != token.text and number.isdigit():
             yield int(number)
 
 
 def _texts(part: Part) -> Iterator[str]:
     """The parameters that the expression reads with `String`, unless `sql_unescape` says that wildcards are meant."""
     try:
-        todo: list[ast.AST] = [parse(part.text, Scope(""), part.line, part.column)]
+        todo: list[ast.AST] = [parse(part.text, TemplateScope(""), part.line, part.column)]
     except TemplateError:
         return
     while todo:

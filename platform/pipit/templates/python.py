@@ -16,7 +16,7 @@ from pipit.templates.arithmetic import MAX_COMPUTED_BITS, plus
 from pipit.templates.failures import LimitReached, value_error
 from pipit.templates.runtime import as_list, lookup_local, method
 from pipit.templates.sizes import Weighed, weigh
-from pipit.templates.state import State, limited
+from pipit.templates.state import RenderState, limited
 from pipit.templates.types import text_of
 from pipit.templates.values import NO_VALUE, Sql
 
@@ -61,7 +61,7 @@ class Distinct(Weighed):
     __slots__ = ()
 
 
-def weighed(state: State, items: Iterable[Any]) -> Weighed:
+def weighed(state: RenderState, items: Iterable[Any]) -> Weighed:
     """A list whose items are all there already."""
     found = list(items)
     weight, depth = weigh(found)
@@ -69,7 +69,7 @@ def weighed(state: State, items: Iterable[Any]) -> Weighed:
     return Weighed(found, weight, depth)
 
 
-def distinct(state: State, items: Iterable[Any] = ()) -> Distinct:
+def distinct(state: RenderState, items: Iterable[Any] = ()) -> Distinct:
     listed = list(items)
     state.made(len(listed))
     found = list(_keys(listed))
@@ -84,7 +84,7 @@ def _keys(items: Iterable[Any]) -> dict[Any, None]:
     return dict.fromkeys(listed)
 
 
-def made_set(state: State, *items: Any) -> Distinct:
+def made_set(state: RenderState, *items: Any) -> Distinct:
     """`{a, b}`."""
     return distinct(state, items)
 
@@ -92,7 +92,7 @@ def made_set(state: State, *items: Any) -> Distinct:
 # --- functions
 
 
-def range_(state: State, first: Any, last: Any = None, step: Any = 1, /) -> list[int]:
+def range_(state: RenderState, first: Any, last: Any = None, step: Any = 1, /) -> list[int]:
     if state.placeholder and (first is None or isinstance(first, str)):
         return []
     numbers = (first, last, step) if last is not None else (0, first, step)
@@ -103,35 +103,35 @@ def range_(state: State, first: Any, last: Any = None, step: Any = 1, /) -> list
     return list(found)
 
 
-def enumerate_(state: State, items: Any, /, start: Any = 0) -> Weighed:
+def enumerate_(state: RenderState, items: Any, /, start: Any = 0) -> Weighed:
     if not isinstance(start, int):
         raise value_error("enumerate() begins with a whole number")
     return weighed(state, enumerate(_items(state, items), int(start)))
 
 
-def zip_(state: State, /, *lists: Any) -> Weighed:
+def zip_(state: RenderState, /, *lists: Any) -> Weighed:
     return weighed(state, zip(*(_items(state, items) for items in lists), strict=False))
 
 
-def reversed_(state: State, items: Any, /) -> Weighed:
+def reversed_(state: RenderState, items: Any, /) -> Weighed:
     return weighed(state, reversed(_items(state, items)))
 
 
-def sorted_(state: State, items: Any, /, *, reverse: Any = False) -> Weighed:
+def sorted_(state: RenderState, items: Any, /, *, reverse: Any = False) -> Weighed:
     listed = _items(state, items)
     state.made(weigh(listed)[0])  # each comparison may look at as much as there is
     return weighed(state, sorted(listed, reverse=bool(reverse)))
 
 
-def tuple_(state: State, items: Any = (), /) -> tuple[Any, ...]:
+def tuple_(state: RenderState, items: Any = (), /) -> tuple[Any, ...]:
     return tuple(weighed(state, _items(state, items)))
 
 
-def set_(state: State, items: Any = (), /) -> Distinct:
+def set_(state: RenderState, items: Any = (), /) -> Distinct:
     return distinct(state, _items(state, items))
 
 
-def dict_(state: State, items: Any = (), /, **more: Any) -> dict[Any, Any]:
+def dict_(state: RenderState, items: Any = (), /, **more: Any) -> dict[Any, Any]:
     pairs = list(items.items()) if isinstance(items, dict) else [_pair(one) for one in _items(state, items)]
     _keys(key for key, _ in pairs)
     found = dict([*pairs, *more.items()])
@@ -146,27 +146,27 @@ def _pair(value: Any) -> tuple[Any, Any]:
     return both[0], both[1]
 
 
-def str_(state: State, value: Any = "", /) -> str:
+def str_(state: RenderState, value: Any = "", /) -> str:
     if value is None or isinstance(value, (list, tuple, dict)):
         raise value_error("str() takes a text, a number, true or false")
     return _plain_text(value)
 
 
-def bool_(state: State, value: Any = False, /) -> bool:
+def bool_(state: RenderState, value: Any = False, /) -> bool:
     return bool(value)
 
 
-def round_(state: State, value: Any, ndigits: Any = None) -> Any:
+def round_(state: RenderState, value: Any, ndigits: Any = None) -> Any:
     if ndigits is not None and not (isinstance(ndigits, int) and abs(ndigits) < _MAX_DIGITS):
         raise value_error("round() takes a small whole number of digits")
     return _number(round(_numeric(state, value), ndigits))
 
 
-def abs_(state: State, value: Any, /) -> Any:
+def abs_(state: RenderState, value: Any, /) -> Any:
     return abs(_numeric(state, value))
 
 
-def sum_(state: State, items: Any, start: Any = 0, /) -> Any:
+def sum_(state: RenderState, items: Any, start: Any = 0, /) -> Any:
     total = start
     for item in _items(state, items):
         if isinstance(item, str):
@@ -175,19 +175,19 @@ def sum_(state: State, items: Any, start: Any = 0, /) -> Any:
     return total
 
 
-def any_(state: State, items: Any, /) -> bool:
+def any_(state: RenderState, items: Any, /) -> bool:
     return any(_items(state, items))
 
 
-def all_(state: State, items: Any, /) -> bool:
+def all_(state: RenderState, items: Any, /) -> bool:
     return all(_items(state, items))
 
 
-def divmod_(state: State, left: Any, right: Any, /) -> tuple[Any, Any]:
+def divmod_(state: RenderState, left: Any, right: Any, /) -> tuple[Any, Any]:
     return floor(state, left, right), modulo(state, left, right)
 
 
-def is_kind(state: State, value: Any, /, *kinds: str) -> bool:
+def is_kind(state: RenderState, value: Any, /, *kinds: str) -> bool:
     """`isinstance(value, kinds)`."""
     for kind in kinds:
         if kind == "list" and isinstance(value, list) and not isinstance(value, Distinct):
@@ -199,17 +199,17 @@ def is_kind(state: State, value: Any, /, *kinds: str) -> bool:
     return False
 
 
-def mapped(state: State, function: Callable[[State, Any], Any], items: Any) -> Weighed:
+def mapped(state: RenderState, function: Callable[[RenderState, Any], Any], items: Any) -> Weighed:
     """`map(int, items)`: one of MAPPED, by the author's own word."""
     return weighed(state, [function(state, item) for item in _items(state, items)])
 
 
-def filtered(state: State, items: Any) -> Weighed:
+def filtered(state: RenderState, items: Any) -> Weighed:
     """`filter(None, items)`."""
     return weighed(state, filter(None, _items(state, items)))
 
 
-def _items(state: State, items: Any) -> list[Any]:
+def _items(state: RenderState, items: Any) -> list[Any]:
     if items is None and state.placeholder:
         return []
     return as_list(items)
@@ -218,24 +218,24 @@ def _items(state: State, items: Any) -> list[Any]:
 # --- arithmetic
 
 
-def divide(state: State, left: Any, right: Any) -> Any:
+def divide(state: RenderState, left: Any, right: Any) -> Any:
     left, right = _numeric(state, left), _numeric(state, right)
     return 0.0 if state.placeholder and right == 0 else left / right
 
 
-def floor(state: State, left: Any, right: Any) -> Any:
+def floor(state: RenderState, left: Any, right: Any) -> Any:
     left, right = _numeric(state, left), _numeric(state, right)
     return 0 if state.placeholder and right == 0 else left // right
 
 
-def modulo(state: State, left: Any, right: Any) -> Any:
+def modulo(state: RenderState, left: Any, right: Any) -> Any:
     if isinstance(left, str) and type(left) is not Sql:
         return _percent(state, left, right)
     left, right = _numeric(state, left), _numeric(state, right)
     return 0 if state.placeholder and right == 0 else left % right
 
 
-def power(state: State, left: Any, right: Any) -> Any:
+def power(state: RenderState, left: Any, right: Any) -> Any:
     base, exponent = _numeric(state, left), _numeric(state, right)
     if isinstance(base, int) and isinstance(exponent, int) and base.bit_length() * max(exponent, 0) > MAX_COMPUTED_BITS:
         raise value_error("The number is too large")
@@ -245,7 +245,7 @@ def power(state: State, left: Any, right: Any) -> Any:
     return _number(found)
 
 
-def bitwise(state: State, operator: str, left: Any, right: Any) -> Any:
+def bitwise(state: RenderState, operator: str, left: Any, right: Any) -> Any:
     """`|`, `&` and `^` of sets and whole numbers."""
     if isinstance(left, Distinct) and isinstance(right, (Distinct, list)):
         return combined(state, operator, left, right)
@@ -257,7 +257,7 @@ def bitwise(state: State, operator: str, left: Any, right: Any) -> Any:
     return one | other if operator == "|" else one & other if operator == "&" else one ^ other
 
 
-def combined(state: State, operator: str, left: list[Any], right: list[Any]) -> Distinct:
+def combined(state: RenderState, operator: str, left: list[Any], right: list[Any]) -> Distinct:
     """Sets, and `-` of them."""
     state.made(len(left) + len(right))
     here, there = _keys(left), _keys(right)
@@ -273,13 +273,13 @@ def combined(state: State, operator: str, left: list[Any], right: list[Any]) -> 
             return distinct(state, [*(item for item in here if item not in there), *only])
 
 
-def subtract(state: State, left: Any, right: Any) -> Any:
+def subtract(state: RenderState, left: Any, right: Any) -> Any:
     if isinstance(left, Distinct) and isinstance(right, list):
         return combined(state, "-", left, right)
     return _numeric(state, left) - _numeric(state, right)
 
 
-def _numeric(state: State, value: Any) -> Any:
+def _numeric(state: RenderState, value: Any) -> Any:
     """A number. Texts and everything else are none."""
     if value is None and state.placeholder:
         return 0
@@ -320,7 +320,7 @@ def _scalar(value: Any) -> Any:
     return float(value) if isinstance(value, float) else _plain_text(value)
 
 
-def shaped(state: State, value: Any, spec: str) -> str:
+def shaped(state: RenderState, value: Any, spec: str) -> str:
     """`format(value, spec)`, with the plain part of that little language."""
     if not _SPEC.match(spec):
         raise value_error(f"'{spec[:50]}' is no format of a value here")
@@ -329,13 +329,13 @@ def shaped(state: State, value: Any, spec: str) -> str:
     return format(plain, spec)
 
 
-def joined(state: State, *texts: str) -> str:
+def joined(state: RenderState, *texts: str) -> str:
     """The parts of `f'...'`."""
     state.made(sum(map(len, texts)))
     return "".join(texts)
 
 
-def _format(state: State, text: str, arguments: tuple[Any, ...], named: dict[str, Any]) -> str:
+def _format(state: RenderState, text: str, arguments: tuple[Any, ...], named: dict[str, Any]) -> str:
     """`'{} {name}'.format(...)`: fields are numbers and names; no attribute and no item is read through them."""
     pieces: list[str] = []
     size = number = 0
@@ -353,7 +353,7 @@ def _format(state: State, text: str, arguments: tuple[Any, ...], named: dict[str
     return "".join(pieces)
 
 
-def _percent(state: State, text: str, values: Any) -> str:
+def _percent(state: RenderState, text: str, values: Any) -> str:
     """`'%s' % value`, with a width and a precision of three digits at most, and none from a value."""
     fields = list(_PERCENT.finditer(text))
     if "%" in _PERCENT.sub("", text):
@@ -370,7 +370,7 @@ def _percent(state: State, text: str, values: Any) -> str:
 # --- methods
 
 
-def method_of(state: State, name: str, target: Any, /, *arguments: Any, **named: Any) -> Any:
+def method_of(state: RenderState, name: str, target: Any, /, *arguments: Any, **named: Any) -> Any:
     """`target.name(...)`."""
     if target is None and state.placeholder:
         return None
@@ -386,7 +386,7 @@ def method_of(state: State, name: str, target: Any, /, *arguments: Any, **named:
     raise value_error(f"'{name}' does not belong to this value")
 
 
-def _text_method(state: State, name: str, text: str, arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
+def _text_method(state: RenderState, name: str, text: str, arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
     if name == "format":
         return _format(state, text, arguments, named)
     if name in _OWN_TEXT:
@@ -417,7 +417,7 @@ def _argument(value: Any) -> Any:
     raise value_error("A text or a number is needed here")
 
 
-def _list_method(state: State, name: str, items: list[Any] | tuple[Any, ...], arguments: tuple[Any, ...]) -> Any:
+def _list_method(state: RenderState, name: str, items: list[Any] | tuple[Any, ...], arguments: tuple[Any, ...]) -> Any:
     _count(name, arguments, *((0, 0) if name == "copy" else (1, 1)))
     state.made(weigh(items)[0])
     if name == "copy":
@@ -425,7 +425,7 @@ def _list_method(state: State, name: str, items: list[Any] | tuple[Any, ...], ar
     return items.count(arguments[0]) if name == "count" else items.index(arguments[0])
 
 
-def _dict_method(state: State, name: str, target: dict[Any, Any], arguments: tuple[Any, ...]) -> Any:
+def _dict_method(state: RenderState, name: str, target: dict[Any, Any], arguments: tuple[Any, ...]) -> Any:
     if name == "get":
         _count(name, arguments, 1, 2)
         return target.get(*arguments)
@@ -441,7 +441,7 @@ def _count(name: str, arguments: tuple[Any, ...], least: int, most: int) -> None
         raise value_error(f"Wrong number of arguments of {name}()")
 
 
-def change(state: State, name: str, method: str, /, *arguments: Any, **named: Any) -> Any:
+def change(state: RenderState, name: str, method: str, /, *arguments: Any, **named: Any) -> Any:
     """`name.append(x)` and its like: the name is set to another list or object, whoever else holds the old one."""
     target = lookup_local(state, name)
     if target is None and state.placeholder:
@@ -464,7 +464,7 @@ def change(state: State, name: str, method: str, /, *arguments: Any, **named: An
 
 
 def _changed_list(
-    state: State, method: str, items: list[Any], arguments: tuple[Any, ...], named: dict[str, Any]
+    state: RenderState, method: str, items: list[Any], arguments: tuple[Any, ...], named: dict[str, Any]
 ) -> tuple[list[Any], Any]:
     limits = {"append": (1, 1), "add": (1, 1), "extend": (1, 1), "update": (1, 1), "insert": (2, 2), "remove": (1, 1),
               "discard": (1, 1), "pop": (0, 1), "sort": (0, 0), "reverse": (0, 0), "clear": (0, 0)}  # fmt: skip
@@ -513,7 +513,7 @@ def _changed_dict(
 # --- comprehensions
 
 
-def comprehend(state: State, names: list[str], kind: str, body: Callable[[], object]) -> Any:
+def comprehend(state: RenderState, names: list[str], kind: str, body: Callable[[], object]) -> Any:
     """`[... for x in ...]`: `body` collects its items. Its names mean what they meant before, afterwards."""
     before = {name: state.locals[name] for name in names if name in state.locals}
     collected: list[Any] = []
@@ -530,7 +530,7 @@ def comprehend(state: State, names: list[str], kind: str, body: Callable[[], obj
     return distinct(state, collected) if kind == "set" else weighed(state, collected)
 
 
-def collect(state: State, *values: Any) -> None:
+def collect(state: RenderState, *values: Any) -> None:
     """One item; of a dict comprehension its key and its value."""
     state.made(1)
     state.collecting[-1].append(values[0] if len(values) == 1 else values)

@@ -12,7 +12,7 @@ from pipit.errors import CustomError, PipitError, Reason, TemplateError
 from pipit.templates.arithmetic import minus, plus, times
 from pipit.templates.failures import bad_expression, explain, value_error
 from pipit.templates.sizes import make_dict, make_list, make_tuple
-from pipit.templates.state import Branch, State, limited
+from pipit.templates.state import Branch, RenderState, limited
 from pipit.templates.types import text_of
 from pipit.templates.values import NO_VALUE, Sql
 
@@ -55,37 +55,37 @@ def as_text(value: Any) -> str:
         raise value_error("A text is needed here, not a list or an object") from caught
 
 
-def lookup(state: State, name: str) -> Any:
+def lookup(state: RenderState, name: str) -> Any:
     """A bare name that no `set` touches: the request's value, or None."""
     state.tick()
     value = state.values.get(name)
     return NO_VALUE if value is None and state.placeholder and state.binder.defined else value
 
 
-def lookup_local(state: State, name: str) -> Any:
+def lookup_local(state: RenderState, name: str) -> Any:
     """A name that the template sets somewhere: what was set, else the request's value."""
     state.tick()
     return state.locals[name] if name in state.locals else lookup(state, name)
 
 
-def argument(state: State, name: str) -> Any:
+def argument(state: RenderState, name: str) -> Any:
     """A bare name as a type function's first argument: None when absent."""
     state.tick()
     return state.locals[name] if name in state.locals else state.values.get(name)
 
 
-def assign(state: State, name: str, value: Any) -> None:
+def assign(state: RenderState, name: str, value: Any) -> None:
     state.locals[name] = value
 
 
-def assign_all(state: State, names: list[str], values: Any) -> None:
+def assign_all(state: RenderState, names: list[str], values: Any) -> None:
     listed = as_list(values)
     if len(listed) != len(names):
         raise value_error(f"Cannot set {len(names)} names from {len(listed)} values")
     state.locals.update(zip(names, listed, strict=True))
 
 
-def iterate(state: State, items: Any, size: int) -> Iterator[Any]:
+def iterate(state: RenderState, items: Any, size: int) -> Iterator[Any]:
     """`size`: how much fixed text one turn writes, so that a loop over nothing but text is bounded too."""
     if items is None and state.placeholder:
         return
@@ -95,19 +95,19 @@ def iterate(state: State, items: Any, size: int) -> Iterator[Any]:
         yield item
 
 
-def endless(state: State, size: int) -> Iterator[None]:
+def endless(state: RenderState, size: int) -> Iterator[None]:
     while True:
         state.step()
         state.wrote(size)
         yield None
 
 
-def visit(state: State, template: str, kind: str, line: int, column: int) -> None:
+def visit(state: RenderState, template: str, kind: str, line: int, column: int) -> None:
     """Only in a template that was compiled with `traced`: this branch is being rendered."""
     state.binder.visited.add(Branch(template, kind, line, column))
 
 
-def emit(state: State, value: Any, source: str, key: str | None) -> str:
+def emit(state: RenderState, value: Any, source: str, key: str | None) -> str:
     """The text that an expression leaves in the SQL: checked SQL as is, every value through the binder."""
     if state.placeholder and isinstance(value, dict):
         value = None
@@ -123,12 +123,12 @@ def emit(state: State, value: Any, source: str, key: str | None) -> str:
     return text
 
 
-def bad(state: State, message: str, hint: str, line: int, column: int) -> None:
+def bad(state: RenderState, message: str, hint: str, line: int, column: int) -> None:
     """Stands for an expression that the language does not have, where a request may do without it."""
     raise bad_expression(message, line, column, hint=hint)
 
 
-def write(state: State, text: str) -> None:
+def write(state: RenderState, text: str) -> None:
     """Output inside of a `try`: it stays, whatever fails after it, and stands where the `try` stands."""
     assert state.written is not None
     state.written.append(text)
@@ -140,7 +140,7 @@ Handler = tuple[tuple[str, ...], str, Block]  # the errors it names (none: all),
 
 
 def attempt(
-    state: State, body: Block, handlers: list[Handler], otherwise: Block | None, final: Block | None
+    state: RenderState, body: Block, handlers: list[Handler], otherwise: Block | None, final: Block | None
 ) -> Sql:
     """`{% try %}`, as Python has it: what was written before the failure stays. One inside writes into this one's."""
     outermost = state.written is None
@@ -165,7 +165,7 @@ def attempt(
     return Sql("".join(written) if outermost else "")
 
 
-def _attempt(state: State, body: Block, handlers: list[Handler], otherwise: Block | None) -> None:
+def _attempt(state: RenderState, body: Block, handlers: list[Handler], otherwise: Block | None) -> None:
     try:
         body()
     except TEMPLATE_FAILURES as error:
@@ -186,12 +186,12 @@ def _is_a(error: Exception, kind: type[Exception]) -> bool:
     return isinstance(error, kind) or (kind is ValueError and isinstance(error, TemplateError))
 
 
-def leave(state: State, how: str) -> None:
+def leave(state: RenderState, how: str) -> None:
     """`break` or `continue` inside of a `try`, for a loop outside of it."""
     raise Leave(how)
 
 
-def left(state: State, how: str) -> bool:
+def left(state: RenderState, how: str) -> bool:
     """Whether the `try` before this was left so. Asked once, where it can be done."""
     if state.left != how:
         return False
@@ -199,29 +199,29 @@ def left(state: State, how: str) -> bool:
     return True
 
 
-def point(state: State, template: str, kind: str, line: int, column: int) -> None:
+def point(state: RenderState, template: str, kind: str, line: int, column: int) -> None:
     """Only in a traced template: if this expression of a `try` block fails, something was written before it."""
     state.point = Branch(template, kind, line, column)
 
 
-def no_point(state: State) -> None:
+def no_point(state: RenderState) -> None:
     state.point = None
 
 
-def unbroken(state: State, loop: int) -> None:
+def unbroken(state: RenderState, loop: int) -> None:
     """A loop with an `else` begins."""
     state.broken.discard(loop)
 
 
-def broke(state: State, loop: int) -> None:
+def broke(state: RenderState, loop: int) -> None:
     state.broken.add(loop)
 
 
-def was_broken(state: State, loop: int) -> bool:
+def was_broken(state: RenderState, loop: int) -> bool:
     return loop in state.broken
 
 
-def method(state: State, name: str, target: Any, *arguments: Any) -> Any:
+def method(state: RenderState, name: str, target: Any, *arguments: Any) -> Any:
     """split, get, join, replace: on text and objects only."""
     if name == "get":
         if target is None and state.placeholder:
@@ -245,7 +245,7 @@ def method(state: State, name: str, target: Any, *arguments: Any) -> Any:
     return str(target).replace(old, new, *count)
 
 
-def index(state: State, target: Any, key: Any) -> Any:
+def index(state: RenderState, target: Any, key: Any) -> Any:
     if target is None and state.placeholder:
         return None
     if not isinstance(target, (list, tuple, str, dict)) or type(target) is Sql:
@@ -253,14 +253,14 @@ def index(state: State, target: Any, key: Any) -> Any:
     return target[key]
 
 
-def cut(state: State, target: Any, lower: Any, upper: Any, step: Any) -> Any:
+def cut(state: RenderState, target: Any, lower: Any, upper: Any, step: Any) -> Any:
     if not isinstance(target, (list, tuple, str)) or type(target) is Sql:
         raise value_error("Only a list or a text can be cut")
     state.made(len(target))
     return target[lower:upper:step]
 
 
-def same(state: State, left: Any, right: Any) -> bool:
+def same(state: RenderState, left: Any, right: Any) -> bool:
     return left is right if right is None or isinstance(right, bool) else bool(left == right)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from pipit.templates.failures import LimitReached
-from pipit.templates.state import MAX_DEPTH, State, limited
+from pipit.templates.state import MAX_DEPTH, RenderState, limited
 
 
 class Weighed(list[Any]):
@@ -51,20 +51,20 @@ def weigh(value: Any) -> tuple[int, int]:
     return total, deepest
 
 
-def make_list(state: State, *items: Any) -> Weighed:
+def make_list(state: RenderState, *items: Any) -> Weighed:
     """`[a, b]`."""
     weight, depth = weigh(items)
     state.made(len(items))
     return Weighed(items, weight, depth)
 
 
-def make_tuple(state: State, *items: Any) -> tuple[Any, ...]:
+def make_tuple(state: RenderState, *items: Any) -> tuple[Any, ...]:
     """`(a, b)`."""
     state.made(weigh(items)[0])
     return items
 
 
-def make_dict(state: State, *pairs: Any) -> dict[Any, Any]:
+def make_dict(state: RenderState, *pairs: Any) -> dict[Any, Any]:
     """`{a: b}`, its keys and values in turn."""
     state.made(weigh(pairs)[0])
     return dict(zip(pairs[::2], pairs[1::2], strict=True))

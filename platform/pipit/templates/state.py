@@ -35,7 +35,7 @@ class Branch(NamedTuple):
     column: int
 
 
-class State:
+class RenderState:
     __slots__ = (
         "binder", "broken", "collecting", "deadline", "left", "locals", "output", "placeholder", "point", "required",
         "secrets", "started", "steps", "values", "work", "written",

@@ -24,17 +24,17 @@ from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from pipit.errors import PipitError, Reason, TemplateError
-from pipit.sql.lexer import TokenKind, tokenize
+from pipit.sql.lexer import LexerKind, tokenize
 from pipit.templates import python
 from pipit.templates.binder import Binder
 from pipit.templates.blocks import assigned_names, build
-from pipit.templates.expressions import Scope
+from pipit.templates.expressions import TemplateScope
 from pipit.templates.failures import BadExpression, LimitReached, explain, syntax_error, value_error
 from pipit.templates.functions import FUNCTIONS
 from pipit.templates.parameters import Parameter, Use, merge
 from pipit.templates.parts import Part, PartKind, split
 from pipit.templates.runtime import INTERNAL, TEMPLATE_FAILURES
-from pipit.templates.state import Branch, State
+from pipit.templates.state import Branch, RenderState
 from pipit.templates.values import RequestValue
 
 _CALLABLE: dict[str, Callable[..., Any]] = {
@@ -122,7 +122,7 @@ class Template:
         if sum(part.kind is not PartKind.TEXT for part in parts) > _MAX_BLOCKS:
             raise syntax_error(f"The template has more than {_MAX_BLOCKS} expressions and blocks")
         _check_places(parts)
-        scope = Scope(name, branches=[] if traced else None)
+        scope = TemplateScope(name, branches=[] if traced else None)
         scope.locals = assigned_names(parts, scope)
         tree = nodes.Template(build(parts, scope), lineno=1)
         self.parameters = merge(scope.uses)
@@ -150,7 +150,7 @@ class Template:
         if self._render is None:
             return self.text
         required = tuple(p.name for p in self.parameters if p.needed and p.typed)
-        state = State(values, binder, secrets, required)
+        state = RenderState(values, binder, secrets, required)
         chunks: list[str] = []
         try:
             for chunk in self._render.root_render_func(self._render.new_context({"state": state})):
@@ -217,7 +217,7 @@ def _check_places(parts: list[Part]) -> None:
         piece = part.text if part.kind is PartKind.TEXT else _PLACE if part.kind is PartKind.EXPRESSION else ""
         pieces.append(piece)
         length += len(piece)
-    refused = {TokenKind.STRING, TokenKind.QUOTED_IDENTIFIER}
+    refused = {LexerKind.STRING, LexerKind.QUOTED_IDENTIFIER}
     tokens = iter(tokenize("".join(pieces)) if places else ())
     token = next(tokens, None)
     for start, part in places:

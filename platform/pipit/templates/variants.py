@@ -12,7 +12,7 @@ from itertools import product
 
 from pipit.errors import TemplateError
 from pipit.templates import python
-from pipit.templates.expressions import Scope, parse
+from pipit.templates.expressions import TemplateScope, parse
 from pipit.templates.parts import Part, PartKind, split
 from pipit.templates.template import Template
 from pipit.templates.types import PARSERS
@@ -69,7 +69,7 @@ def _merged(parts: list[Part]) -> list[tuple[PartKind, str]]:
 
 
 def _tree(part: Part) -> ast.expr:
-    return parse(part.text, Scope(""), part.line, part.column)
+    return parse(part.text, TemplateScope(""), part.line, part.column)
 
 
 def _raises(part: Part) -> bool:

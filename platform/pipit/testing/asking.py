@@ -17,7 +17,7 @@ import yarl
 
 from pipit.access.context import SecurityContext
 from pipit.access.jwt import sign
-from pipit.access.params import Parameter, RequestParams
+from pipit.access.params import RequestParams, SentParameter
 from pipit.api.requests import viewer_of
 from pipit.catalog.lineage import nodes_read
 from pipit.catalog.snapshot import CompiledPipe, Snapshot
@@ -29,8 +29,8 @@ from pipit.query.limits import Purpose
 from pipit.query.queries import Composing, PipeQuery, Read
 from pipit.templates import is_reserved
 from pipit.testing.cases import Case, Tenant
-from pipit.testing.compare import Match, in_order, lines_of, plain_slashes, same_rows
-from pipit.testing.harness import Reply, Workspace
+from pipit.testing.compare import RowMatch, in_order, lines_of, plain_slashes, same_rows
+from pipit.testing.harness import FreshWorkspace, Reply
 from pipit.testing.order import over_answer, sort_keys, with_key
 
 _KEY = "pipit_test_sort_key"
@@ -39,7 +39,7 @@ _CONTROLS = frozenset({"q", "format"})  # parameters of an endpoint's URL that a
 _TOKEN_SECONDS = 3600
 
 
-async def ask(workspace: Workspace, pipe: CompiledPipe, case: Case) -> Reply:
+async def ask(workspace: FreshWorkspace, pipe: CompiledPipe, case: Case) -> Reply:
     """An endpoint as NDJSON; for the workspace, a pipe that is none through /v0/sql, in its default format."""
     query = quote_url(case.parameters.strip(), safe=_UNQUOTED)
     if pipe.endpoint is None and case.tenant is None:  # of a pipe that only writes, what it would write
@@ -60,15 +60,15 @@ def parameters_of(snapshot: Snapshot, pipe: CompiledPipe, case: Case) -> tuple[l
     return sorted(known), unknown
 
 
-async def order_of(workspace: Workspace, pipe: CompiledPipe, case: Case, expected: str) -> Match:
+async def order_of(workspace: FreshWorkspace, pipe: CompiledPipe, case: Case, expected: str) -> RowMatch:
     """Whether the expected order of the rows is one that the ORDER BY of the query that was run allows."""
     try:
         return await _order_of(workspace, pipe, case, expected)
     except PipitError:  # the keys cannot be had: what stands in the file is all that is known
-        return Match.ORDER
+        return RowMatch.ORDER
 
 
-async def _order_of(workspace: Workspace, pipe: CompiledPipe, case: Case, expected: str) -> Match:
+async def _order_of(workspace: FreshWorkspace, pipe: CompiledPipe, case: Case, expected: str) -> RowMatch:
     token = _token(workspace, pipe, case.tenant) if case.tenant else workspace.snapshot.workspace.admin_token
     viewer, snapshot = viewer_of(workspace.server, token)
     format = EXTENSIONS["ndjson"]
@@ -76,12 +76,12 @@ async def _order_of(workspace: Workspace, pipe: CompiledPipe, case: Case, expect
         format = TSV
         pipe = _published(pipe)
         snapshot = replace(snapshot, pipes={**snapshot.pipes, pipe.name: pipe})
-    params = RequestParams(tuple(Parameter("query", name, value) for name, value in _sent(case.parameters)))
+    params = RequestParams(tuple(SentParameter("query", name, value) for name, value in _sent(case.parameters)))
     query = PipeQuery(pipe.name, params, format)
     reader = workspace.server.reader
     keys = sort_keys((await reader.plan(Read(snapshot, viewer, query))).composed.sql)
     if not keys:
-        return Match.TIES if keys is not None else Match.ORDER
+        return RowMatch.TIES if keys is not None else RowMatch.ORDER
     for rewrite in (over_answer, with_key):
         try:
             async with reader.open(Read(snapshot, viewer, _Keyed(query, keys, rewrite))) as answer:
@@ -89,7 +89,7 @@ async def _order_of(workspace: Workspace, pipe: CompiledPipe, case: Case, expect
         except (SqlError, ReadRefused):  # a key that is no column of the answer
             continue
         return _compared(expected, rows.decode("utf-8", "replace"))
-    return Match.ORDER
+    return RowMatch.ORDER
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,15 +142,15 @@ class _Keyed:
         return 0
 
 
-def _compared(expected: str, answer: str) -> Match:
+def _compared(expected: str, answer: str) -> RowMatch:
     found: dict[str, list[str]] = {}
     order: list[str] = []
     for line in lines_of(plain_slashes(answer)):
         row, key = _without_key(line)
         found.setdefault(row, []).append(key)
         order.append(key)
-    if same_rows(expected, "\n".join(row for row, held in found.items() for _ in held)) is Match.NO:
-        return Match.ORDER
+    if same_rows(expected, "\n".join(row for row, held in found.items() for _ in held)) is RowMatch.NO:
+        return RowMatch.ORDER
     return in_order(expected, found, order)
 
 
@@ -173,7 +173,7 @@ def _sent(parameters: str) -> list[tuple[str, str]]:
     return parse_qsl(parameters.strip(), keep_blank_values=True)
 
 
-def _token(workspace: Workspace, pipe: CompiledPipe, tenant: Tenant) -> str:
+def _token(workspace: FreshWorkspace, pipe: CompiledPipe, tenant: Tenant) -> str:
     """What a backend with the admin token would sign for this tenant, right or wrong: the server says which."""
     scope = {"type": "PIPES:READ", "resource": pipe.name} | ({"fixed_params": tenant.fixed} if tenant.fixed else {})
     claims = {"workspace_id": workspace.id, "name": "pipit test", "exp": int(time.time()) + _TOKEN_SECONDS}

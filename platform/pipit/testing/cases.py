@@ -93,7 +93,7 @@ class Quality:
 
 
 @dataclass(frozen=True, slots=True)
-class Command:
+class ClassicCommand:
     """What a Classic command line asks for: a pipe's answer, or a query's."""
 
     pipe: str = ""
@@ -108,7 +108,7 @@ class Classic:
 
     file: str
     line: int
-    commands: tuple[Command, ...]
+    commands: tuple[ClassicCommand, ...]
     expected: str
 
     @property
@@ -299,7 +299,7 @@ def _classic(path: Path, file: str, text: str) -> Iterator[Test]:
     if not result.is_file():
         yield Skipped(file, 1, f"{result.name} is not there")
         return
-    commands: list[Command] = []
+    commands: list[ClassicCommand] = []
     for number, written in enumerate(text.replace("\\\n", " ").splitlines(), 1):
         if not written.strip() or written.lstrip().startswith("#"):
             continue
@@ -311,7 +311,7 @@ def _classic(path: Path, file: str, text: str) -> Iterator[Test]:
     yield Classic(file, 1, tuple(commands), result.read_text(encoding="utf-8"))
 
 
-def _command(words: list[str]) -> Command:
+def _command(words: list[str]) -> ClassicCommand:
     """`tb [--option value] pipe data NAME [--param value]...` and `tb [...] sql "..."`; else ValueError."""
     if not words or words[0] not in ("tb", "pipit"):
         raise ValueError("only tb's `pipe data` and `sql` can be run")
@@ -319,12 +319,12 @@ def _command(words: list[str]) -> Command:
     if rest[:2] in (["pipe", "data"], ["endpoint", "data"]) and len(rest) > 2:
         options = _options(rest[3:])
         format = options.pop("format", options.pop("format_", "json"))
-        return Command(pipe=rest[2], params=options, format=format.lower())
+        return ClassicCommand(pipe=rest[2], params=options, format=format.lower())
     if rest[:1] == ["sql"]:
         texts = [w for w in rest[1:] if not w.startswith("--")]
         options = _options([w for w in rest[1:] if w is not (texts[0] if texts else None)])
         if texts:
-            return Command(sql=texts[0], format=options.get("format", "").lower())
+            return ClassicCommand(sql=texts[0], format=options.get("format", "").lower())
     raise ValueError("only tb's `pipe data` and `sql` can be run")
 
 

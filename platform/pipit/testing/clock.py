@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from pipit.errors import BadRequest
-from pipit.sql.lexer import Token, TokenKind, significant, tokenize
+from pipit.sql.lexer import LexerKind, Token, significant, tokenize
 from pipit.sql.literals import quote_string
 
 _PLAIN = frozenset(
@@ -75,20 +75,20 @@ def _stopped(text: str, moment: datetime) -> tuple[str, int]:
 def _call(tokens: list[Token], index: int) -> tuple[list[Token], int] | None:
     """The arguments of a call of the clock that begins here (literals only), and the index of its closing bracket."""
     token = tokens[index]
-    if token.kind is not TokenKind.WORD or token.text.upper() not in _PLAIN:
+    if token.kind is not LexerKind.WORD or token.text.upper() not in _PLAIN:
         return None
-    if index and tokens[index - 1].kind in (TokenKind.DOT,):
+    if index and tokens[index - 1].kind in (LexerKind.DOT,):
         return None
     if index + 1 >= len(tokens) or tokens[index + 1].text != "(":
         return None
     arguments: list[Token] = []
     for place in range(index + 2, min(index + 7, len(tokens))):
         found = tokens[place]
-        if found.kind is TokenKind.CLOSE:
+        if found.kind is LexerKind.CLOSE:
             return arguments, place
-        if found.kind in (TokenKind.STRING, TokenKind.NUMBER):
+        if found.kind in (LexerKind.STRING, LexerKind.NUMBER):
             arguments.append(found)
-        elif found.kind is not TokenKind.COMMA:
+        elif found.kind is not LexerKind.COMMA:
             return None
     return None
 

@@ -19,7 +19,7 @@ _MOST_LINES = 40
 _MOST_WIDTH = 400
 
 
-class Match(StrEnum):
+class RowMatch(StrEnum):
     """`TIES`: equal but for the order of rows that the query leaves open. `ORDER`: the same rows, wrongly ordered."""
 
     EXACT = "exact"
@@ -37,20 +37,20 @@ def plain_slashes(text: str) -> str:
     return _ESCAPED.sub(lambda found: "/" if found[1] == "/" else found[0], text)
 
 
-def same_rows(expected: str, actual: str) -> Match:
+def same_rows(expected: str, actual: str) -> RowMatch:
     """EXACT, NO, or ORDER: whether that matters is for `in_order` to say."""
     if expected.rstrip("\n") == actual.rstrip("\n"):
-        return Match.EXACT
-    return Match.ORDER if Counter(lines_of(expected)) == Counter(lines_of(actual)) else Match.NO
+        return RowMatch.EXACT
+    return RowMatch.ORDER if Counter(lines_of(expected)) == Counter(lines_of(actual)) else RowMatch.NO
 
 
-def in_order(expected: str, keys: Mapping[str, Sequence[str]], order: Sequence[str]) -> Match:
+def in_order(expected: str, keys: Mapping[str, Sequence[str]], order: Sequence[str]) -> RowMatch:
     """`keys`: for each line the sort keys that it came with, as often as it came; `order`: the keys as they came.
 
     TIES when the expected lines, by their keys, stand in that sequence.
     """
     left = {line: list(found) for line, found in keys.items()}
-    return Match.TIES if [left[line].pop(0) for line in lines_of(expected)] == list(order) else Match.ORDER
+    return RowMatch.TIES if [left[line].pop(0) for line in lines_of(expected)] == list(order) else RowMatch.ORDER
 
 
 def difference(expected: str, actual: str) -> str:

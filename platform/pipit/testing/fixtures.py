@@ -22,7 +22,7 @@ from pipit.ingest.limits import JSON_SETTINGS
 from pipit.ingest.types import parse, strip
 from pipit.sql.identifiers import quote
 from pipit.sql.literals import quote_string
-from pipit.testing.harness import Workspace
+from pipit.testing.harness import FreshWorkspace
 
 FOLDERS = ("fixtures", "datasources/fixtures")
 ENDINGS = ("ndjson", "jsonl", "csv", "parquet", "sql")
@@ -58,7 +58,7 @@ def fixture_of(project: Path, name: str) -> Path | None:
     return None
 
 
-async def load_fixtures(workspace: Workspace, project: Path) -> list[Loaded]:
+async def load_fixtures(workspace: FreshWorkspace, project: Path) -> list[Loaded]:
     """Loads every fixture that has a data source. What goes wrong with one is in the answer, and stops no other."""
     snapshot = workspace.snapshot
     filled = filled_by_pipes(snapshot)
@@ -85,14 +85,14 @@ def filled_by_pipes(snapshot: Snapshot) -> frozenset[str]:
     )
 
 
-async def count(workspace: Workspace, table: Table) -> int:
+async def count(workspace: FreshWorkspace, table: Table) -> int:
     rows = await workspace.server.engine.rows(
         f"SELECT count() AS n FROM {quote(table.database)}.{quote(table.physical)}"
     )
     return int(rows[0]["n"])
 
 
-async def _load(workspace: Workspace, table: Table, path: Path, file: str) -> Loaded:
+async def _load(workspace: FreshWorkspace, table: Table, path: Path, file: str) -> Loaded:
     name = table.name
     if path.suffix == ".sql":
         reply = await workspace.post("/v0/sql", body=f"{_select(path)} FORMAT JSONEachRow".encode())
@@ -106,7 +106,7 @@ async def _load(workspace: Workspace, table: Table, path: Path, file: str) -> Lo
     return Loaded(file, name, await count(workspace, table) - before, problem)
 
 
-async def _send(workspace: Workspace, table: Table, chunks: Iterator[bytes], file: str) -> Loaded:
+async def _send(workspace: FreshWorkspace, table: Table, chunks: Iterator[bytes], file: str) -> Loaded:
     rows = bad = 0
     for chunk in chunks:
         reply = await workspace.post("/v0/events", {"name": table.name, "wait": "true"}, chunk)
@@ -117,7 +117,7 @@ async def _send(workspace: Workspace, table: Table, chunks: Iterator[bytes], fil
     return Loaded(file, table.name, rows, await _why(workspace, table, bad) if bad else "")
 
 
-async def _why(workspace: Workspace, table: Table, bad: int) -> str:
+async def _why(workspace: FreshWorkspace, table: Table, bad: int) -> str:
     reasons = await workspace.server.engine.rows(
         f"SELECT arrayStringConcat(c__error, '; ') AS why FROM {quote(table.database)}.{quote(table.quarantine)} "
         "GROUP BY why ORDER BY count() DESC, why LIMIT 1"
@@ -126,7 +126,7 @@ async def _why(workspace: Workspace, table: Table, bad: int) -> str:
     return f"{bad} rows do not fit the schema and are in {table.name}_quarantine{reason}"
 
 
-async def _insert(workspace: Workspace, table: Table, path: Path) -> str:
+async def _insert(workspace: FreshWorkspace, table: Table, path: Path) -> str:
     """By columns, straight into the table: CSV and Parquet, and what events cannot fill. Says what did not go in."""
     columns = table.datasource.columns
     types = {column.name: column.type for column in columns}
@@ -187,7 +187,7 @@ class Cell:
 
 
 async def _wrong_cells(
-    workspace: Workspace,
+    workspace: FreshWorkspace,
     path: Path,
     cells: Sequence[Cell],
     wrong: str,

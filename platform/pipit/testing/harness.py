@@ -50,7 +50,7 @@ class Reply:
 
 
 @dataclass(frozen=True, slots=True)
-class Workspace:
+class FreshWorkspace:
     """One workspace of the test server, with its admin token."""
 
     server: Server
@@ -98,11 +98,11 @@ class Harness:
     url: str
     session: aiohttp.ClientSession
 
-    async def workspace(self, name: str, secrets: Mapping[str, str]) -> Workspace:
+    async def workspace(self, name: str, secrets: Mapping[str, str]) -> FreshWorkspace:
         made = await self.server.catalog.create_workspace(name)
         for secret, value in sorted(secrets.items()):
             await self.server.catalog.put_secret(made.id, secret, value)
-        return Workspace(self.server, made.id, self.url, self.session)
+        return FreshWorkspace(self.server, made.id, self.url, self.session)
 
 
 @asynccontextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pipit.errors import SqlError
-from pipit.sql.lexer import Token, TokenKind, significant, tokenize
+from pipit.sql.lexer import LexerKind, Token, significant, tokenize
 
 _ENDS = frozenset({"LIMIT", "OFFSET", "FETCH", "SETTINGS", "FORMAT", "INTO"})
 _SETS = frozenset({"UNION", "INTERSECT", "EXCEPT"})
@@ -20,11 +20,11 @@ def sort_keys(sql: str) -> list[str] | None:
         return None
     depth, start, end = 0, -1, len(tokens)
     for index, token in enumerate(tokens):
-        if token.kind is TokenKind.OPEN:
+        if token.kind is LexerKind.OPEN:
             depth += 1
-        elif token.kind is TokenKind.CLOSE:
+        elif token.kind is LexerKind.CLOSE:
             depth -= 1
-        if depth or token.kind is not TokenKind.WORD:
+        if depth or token.kind is not LexerKind.WORD:
             continue
         word = token.text.upper()
         following = tokens[index + 1].text.upper() if index + 1 < len(tokens) else ""
@@ -56,8 +56,8 @@ def with_key(sql: str, keys: Sequence[str], name: str) -> str | None:
         return None
     depth, place = 0, -1
     for token in tokens:
-        depth += (token.kind is TokenKind.OPEN) - (token.kind is TokenKind.CLOSE)
-        if depth or token.kind is not TokenKind.WORD:
+        depth += (token.kind is LexerKind.OPEN) - (token.kind is LexerKind.CLOSE)
+        if depth or token.kind is not LexerKind.WORD:
             continue
         word = token.text.upper()
         if word == "DISTINCT" or word in _SETS or (word == "FROM" and place >= 0):
@@ -78,8 +78,8 @@ def _items(tokens: Sequence[Token]) -> list[list[Token]]:
     found: list[list[Token]] = [[]]
     depth = 0
     for token in tokens:
-        depth += (token.kind is TokenKind.OPEN) - (token.kind is TokenKind.CLOSE)
-        if token.kind is TokenKind.COMMA and not depth:
+        depth += (token.kind is LexerKind.OPEN) - (token.kind is LexerKind.CLOSE)
+        if token.kind is LexerKind.COMMA and not depth:
             found.append([])
         else:
             found[-1].append(token)
@@ -90,8 +90,8 @@ def _expression(sql: str, tokens: Sequence[Token]) -> str:
     """The item without its direction; empty where there is none."""
     depth = 0
     for index, token in enumerate(tokens):
-        depth += (token.kind is TokenKind.OPEN) - (token.kind is TokenKind.CLOSE)
-        if not depth and index and token.kind is TokenKind.WORD and token.text.upper() in _DIRECTIONS:
+        depth += (token.kind is LexerKind.OPEN) - (token.kind is LexerKind.CLOSE)
+        if not depth and index and token.kind is LexerKind.WORD and token.text.upper() in _DIRECTIONS:
             tokens = tokens[:index]
             break
     return sql[tokens[0].start : tokens[-1].end] if tokens else ""

@@ -6,12 +6,12 @@ import re
 from collections.abc import Iterator
 from xml.etree import ElementTree
 
-from pipit.testing.run import Outcome, Report, Result
+from pipit.testing.run import CaseOutcome, CaseResult, RunReport
 
 _NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
-def as_junit(report: Report) -> str:
+def as_junit(report: RunReport) -> str:
     """One suite for each file of tests. What does not run is `skipped`, with its reason."""
     root = ElementTree.Element("testsuites", name="pipit test", time=f"{report.seconds:.3f}")
     for file in dict.fromkeys(result.test.file for result in report.results):
@@ -21,8 +21,8 @@ def as_junit(report: Report) -> str:
             "testsuite",
             name=file,
             tests=str(len(results)),
-            failures=str(sum(r.outcome is Outcome.FAILED for r in results)),
-            skipped=str(sum(r.outcome is Outcome.SKIPPED for r in results)),
+            failures=str(sum(r.outcome is CaseOutcome.FAILED for r in results)),
+            skipped=str(sum(r.outcome is CaseOutcome.SKIPPED for r in results)),
             errors="0",
             time=f"{sum(r.seconds for r in results):.3f}",
         )
@@ -32,7 +32,7 @@ def as_junit(report: Report) -> str:
     return f'<?xml version="1.0" encoding="utf-8"?>\n{ElementTree.tostring(root, encoding="unicode")}\n'
 
 
-def _add(suite: ElementTree.Element, result: Result) -> None:
+def _add(suite: ElementTree.Element, result: CaseResult) -> None:
     test = result.test
     case = ElementTree.SubElement(
         suite,
@@ -43,17 +43,17 @@ def _add(suite: ElementTree.Element, result: Result) -> None:
         line=str(test.line),
         time=f"{result.seconds:.3f}",
     )
-    if result.outcome is Outcome.FAILED:
+    if result.outcome is CaseOutcome.FAILED:
         shown = result.note or "the answer is another one"
         failure = ElementTree.SubElement(case, "failure", message=_xml(shown))
         failure.text = _xml("\n".join(part for part in (result.note, result.difference) if part))
-    elif result.outcome is Outcome.SKIPPED:
+    elif result.outcome is CaseOutcome.SKIPPED:
         ElementTree.SubElement(case, "skipped", message=_xml(result.note))
     if result.warnings:
         ElementTree.SubElement(case, "system-err").text = _xml("\n".join(f"warning: {w}" for w in result.warnings))
 
 
-def problems(report: Report) -> Iterator[str]:
+def problems(report: RunReport) -> Iterator[str]:
     """What went wrong before the tests: fixtures that did not load whole, copies that failed."""
     for loaded in report.fixtures:
         if loaded.problem:

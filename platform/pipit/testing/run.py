@@ -15,10 +15,10 @@ from pipit.jobs import schedule
 from pipit.query.reached import tables_reached
 from pipit.suggest import closest
 from pipit.testing.asking import ask, order_of, parameters_of
-from pipit.testing.cases import Case, Classic, Command, Quality, Skipped, Test
-from pipit.testing.compare import Match, difference, plain_slashes, same_rows
+from pipit.testing.cases import Case, Classic, ClassicCommand, Quality, Skipped, Test
+from pipit.testing.compare import RowMatch, difference, plain_slashes, same_rows
 from pipit.testing.fixtures import Loaded, fixture_of, load_fixtures
-from pipit.testing.harness import Harness, Reply, Workspace
+from pipit.testing.harness import FreshWorkspace, Harness, Reply
 from pipit.testing.order import sort_keys
 from pipit.testing.project import secrets_of, without_ttl
 
@@ -26,21 +26,21 @@ _POLL_SECONDS = 0.05
 _COPY_SECONDS = 300.0
 
 
-class Outcome(StrEnum):
+class CaseOutcome(StrEnum):
     PASSED = "passed"
     FAILED = "failed"
     SKIPPED = "skipped"
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class CaseResult:
     """`note`: what a reader should know, also of a test that passed. `answer`: what came, for `--update`.
 
     `warnings`: what the test's file says without any effect.
     """
 
     test: Test
-    outcome: Outcome
+    outcome: CaseOutcome
     note: str = ""
     difference: str = ""
     answer: str = ""
@@ -50,15 +50,15 @@ class Result:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class RunReport:
     """All that one run found. `copies`: pipe -> what went wrong with it, empty where it ran."""
 
-    results: tuple[Result, ...]
+    results: tuple[CaseResult, ...]
     fixtures: tuple[Loaded, ...] = ()
     copies: Mapping[str, str] = field(default_factory=dict)
     seconds: float = 0.0
 
-    def count(self, outcome: Outcome) -> int:
+    def count(self, outcome: CaseOutcome) -> int:
         return sum(result.outcome is outcome for result in self.results)
 
     @property
@@ -68,7 +68,7 @@ class Report:
 
         Some rows of a fixture that do not fit are no failure: projects are full of them, and the dialect lets them be.
         """
-        return not self.count(Outcome.FAILED) and not any(self.copies.values()) and not self.empty_fixtures
+        return not self.count(CaseOutcome.FAILED) and not any(self.copies.values()) and not self.empty_fixtures
 
     @property
     def empty_fixtures(self) -> tuple[Loaded, ...]:
@@ -83,8 +83,8 @@ async def run_project(
     tests: Sequence[Test],
     *,
     jobs: int,
-    told: Callable[[Result], None] = lambda _: None,
-) -> Report:
+    told: Callable[[CaseResult], None] = lambda _: None,
+) -> RunReport:
     """Deploys the files to a fresh workspace, loads the folder's fixtures, runs copies and tests.
 
     Raises ProjectError where the project does not deploy, Unavailable where the engine goes away.
@@ -95,16 +95,16 @@ async def run_project(
     fixtures = await load_fixtures(workspace, folder)
     copies = await run_copies(workspace, folder, tests)
     results = await run_tests(workspace, tests, jobs=jobs, told=told)
-    return Report(tuple(results), tuple(fixtures), copies, time.monotonic() - started)
+    return RunReport(tuple(results), tuple(fixtures), copies, time.monotonic() - started)
 
 
 async def run_tests(
-    workspace: Workspace, tests: Sequence[Test], *, jobs: int, told: Callable[[Result], None] = lambda _: None
-) -> list[Result]:
+    workspace: FreshWorkspace, tests: Sequence[Test], *, jobs: int, told: Callable[[CaseResult], None] = lambda _: None
+) -> list[CaseResult]:
     """The tests' results in the tests' order; `told` hears of each as it ends. The workspace is deployed and filled."""
     gate = asyncio.Semaphore(jobs)
 
-    async def one(test: Test) -> Result:
+    async def one(test: Test) -> CaseResult:
         async with gate:
             started = time.monotonic()
             result = replace(await _result(workspace, test), seconds=time.monotonic() - started)
@@ -114,7 +114,7 @@ async def run_tests(
     return list(await asyncio.gather(*map(one, tests)))
 
 
-async def run_copies(workspace: Workspace, project: Path, tests: Iterable[Test]) -> dict[str, str]:
+async def run_copies(workspace: FreshWorkspace, project: Path, tests: Iterable[Test]) -> dict[str, str]:
     """Runs the copies whose targets a test reads and no fixture fills, once, sources before what reads them."""
     snapshot = workspace.snapshot
     copies = {pipe.name: node.node.target_datasource for pipe, node in schedule.copies(snapshot)}
@@ -156,7 +156,7 @@ def _needed(
     return {pipe for pipe, target in copies.items() if target in named}
 
 
-async def _run_copy(workspace: Workspace, pipe: str) -> str:
+async def _run_copy(workspace: FreshWorkspace, pipe: str) -> str:
     reply = await workspace.post(f"/v0/pipes/{pipe}/copy")
     found = reply.json if isinstance(reply.json, dict) else {}
     job = found.get("job", found)
@@ -172,7 +172,7 @@ async def _run_copy(workspace: Workspace, pipe: str) -> str:
     return "" if job.get("status") == "done" else str(job.get("error") or job.get("status"))
 
 
-async def _result(workspace: Workspace, test: Test) -> Result:
+async def _result(workspace: FreshWorkspace, test: Test) -> CaseResult:
     match test:
         case Case():
             return await _case(workspace, test)
@@ -181,31 +181,31 @@ async def _result(workspace: Workspace, test: Test) -> Result:
         case Classic():
             return await _classic(workspace, test)
         case Skipped():
-            return Result(test, Outcome.FAILED if test.broken else Outcome.SKIPPED, test.reason)
+            return CaseResult(test, CaseOutcome.FAILED if test.broken else CaseOutcome.SKIPPED, test.reason)
 
 
-async def _case(workspace: Workspace, case: Case) -> Result:
+async def _case(workspace: FreshWorkspace, case: Case) -> CaseResult:
     pipe = workspace.snapshot.pipes.get(case.pipe)
     if pipe is None:
-        return Result(case, Outcome.SKIPPED, f"the project has no pipe '{case.pipe}'", warnings=case.warnings)
+        return CaseResult(case, CaseOutcome.SKIPPED, f"the project has no pipe '{case.pipe}'", warnings=case.warnings)
     warnings = (*case.warnings, *_unknown(workspace.snapshot, pipe, case))
     reply = await ask(workspace, pipe, case)
     answer = reply.text if reply.status < 300 else reply.error
     if reply.status != case.status:
         note = f"status {reply.status}, expected {case.status}"
         shown = difference(case.expected, answer)
-        return Result(case, Outcome.FAILED, note, shown, answer, reply.status, warnings=warnings)
+        return CaseResult(case, CaseOutcome.FAILED, note, shown, answer, reply.status, warnings=warnings)
     expected, got = (plain_slashes(t) if reply.status < 300 else t for t in (case.expected, answer))
     match = same_rows(expected, got)
-    if match is Match.ORDER and reply.status < 300:
+    if match is RowMatch.ORDER and reply.status < 300:
         match = await order_of(workspace, pipe, case, expected)
-    outcome = Outcome.PASSED if match in (Match.EXACT, Match.TIES) else Outcome.FAILED
+    outcome = CaseOutcome.PASSED if match in (RowMatch.EXACT, RowMatch.TIES) else CaseOutcome.FAILED
     note = {
-        Match.TIES: "rows that the query's ORDER BY leaves open came in another order",
-        Match.ORDER: "the same rows in another order",
+        RowMatch.TIES: "rows that the query's ORDER BY leaves open came in another order",
+        RowMatch.ORDER: "the same rows in another order",
     }.get(match, "")
-    shown = difference(expected, got) if outcome is Outcome.FAILED else ""
-    return Result(case, outcome, note, shown, answer, reply.status, warnings=warnings)
+    shown = difference(expected, got) if outcome is CaseOutcome.FAILED else ""
+    return CaseResult(case, outcome, note, shown, answer, reply.status, warnings=warnings)
 
 
 def _unknown(snapshot: Snapshot, pipe: CompiledPipe, case: Case) -> Iterator[str]:
@@ -217,48 +217,54 @@ def _unknown(snapshot: Snapshot, pipe: CompiledPipe, case: Case) -> Iterator[str
         yield f"neither '{pipe.name}' nor what it reads has a parameter '{name}'{meant}"
 
 
-async def _quality(workspace: Workspace, test: Quality) -> Result:
+async def _quality(workspace: FreshWorkspace, test: Quality) -> CaseResult:
     sql = test.sql.strip().rstrip(";")
     params = {**test.params, "q": f"{sql}\nFORMAT JSON"}
     reply = await workspace.get("/v0/sql", params)
     found = reply.json
     if reply.status != 200 or not isinstance(found, dict):
-        return Result(test, Outcome.FAILED, reply.error, status=reply.status)
+        return CaseResult(test, CaseOutcome.FAILED, reply.error, status=reply.status)
     if found["data"]:
         shown = "\n".join(f"+{row}" for row in found["data"][:5])
-        return Result(test, Outcome.FAILED, f"the query found {found['rows']} rows, and should find none", shown)
+        return CaseResult(
+            test, CaseOutcome.FAILED, f"the query found {found['rows']} rows, and should find none", shown
+        )
     used = found.get("statistics", {})
     if test.max_bytes is not None and used.get("bytes_read", 0) > test.max_bytes:
-        return Result(test, Outcome.FAILED, f"it read {used['bytes_read']:,} bytes, and may read {test.max_bytes:,}")
+        return CaseResult(
+            test, CaseOutcome.FAILED, f"it read {used['bytes_read']:,} bytes, and may read {test.max_bytes:,}"
+        )
     if test.max_seconds is not None and used.get("elapsed", 0) > test.max_seconds:
-        return Result(test, Outcome.FAILED, f"it took {used['elapsed']:.2f} s, and may take {test.max_seconds:g}")
-    return Result(test, Outcome.PASSED)
+        return CaseResult(
+            test, CaseOutcome.FAILED, f"it took {used['elapsed']:.2f} s, and may take {test.max_seconds:g}"
+        )
+    return CaseResult(test, CaseOutcome.PASSED)
 
 
-async def _classic(workspace: Workspace, test: Classic) -> Result:
+async def _classic(workspace: FreshWorkspace, test: Classic) -> CaseResult:
     printed: list[str] = []
     for command in test.commands:
         reply = await _command(workspace, command)
         if reply.status >= 300:
-            return Result(test, Outcome.FAILED, reply.error, status=reply.status)
+            return CaseResult(test, CaseOutcome.FAILED, reply.error, status=reply.status)
         printed.append(_table(reply) if command.sql and not command.format else reply.text)
     expected, answer = _without_blanks(test.expected), _without_blanks("\n".join(printed))
     if all(c.sql and not c.format for c in test.commands):
         expected = "\n".join(" | ".join(cells) for cells in _cells(expected))
     match = same_rows(expected, answer)
-    if match is Match.EXACT:
-        return Result(test, Outcome.PASSED)
-    if match is Match.ORDER and not any(_sorted(workspace.snapshot, command) for command in test.commands):
-        return Result(test, Outcome.PASSED, "the query has no ORDER BY: its rows came in another order")
-    return Result(test, Outcome.FAILED, "", difference(expected, answer))
+    if match is RowMatch.EXACT:
+        return CaseResult(test, CaseOutcome.PASSED)
+    if match is RowMatch.ORDER and not any(_sorted(workspace.snapshot, command) for command in test.commands):
+        return CaseResult(test, CaseOutcome.PASSED, "the query has no ORDER BY: its rows came in another order")
+    return CaseResult(test, CaseOutcome.FAILED, "", difference(expected, answer))
 
 
-def _sorted(snapshot: Snapshot, command: Command) -> bool:
+def _sorted(snapshot: Snapshot, command: ClassicCommand) -> bool:
     pipe = snapshot.pipes.get(command.pipe)
     return sort_keys(command.sql if command.sql else pipe.result.node.sql if pipe else "") != []
 
 
-async def _command(workspace: Workspace, command: Command) -> Reply:
+async def _command(workspace: FreshWorkspace, command: ClassicCommand) -> Reply:
     if command.sql:
         sql = command.sql.strip().rstrip(";")
         format = {"csv": "CSVWithNames", "json": "JSON"}.get(command.format, "JSONCompact")

@@ -12,21 +12,21 @@ from pathlib import Path
 import yaml
 
 from pipit.testing.cases import Case
-from pipit.testing.run import Outcome, Result
+from pipit.testing.run import CaseOutcome, CaseResult
 
 _PLAIN_LINE = re.compile(
     r"[^\s\x00-\x1f\x7f-\x9f\ufeff\u2028\u2029\ufffe\uffff][^\x00-\x08\x0b-\x1f\x7f-\x9f\ufeff\u2028\u2029\ufffe\uffff]*"
 )
 
 
-def update(project: Path, results: Iterable[Result]) -> list[Case]:
+def update(project: Path, results: Iterable[CaseResult]) -> list[Case]:
     """Writes the answers of failed cases into their files; the cases that were changed."""
-    by_file: dict[str, list[tuple[Case, Result]]] = {}
+    by_file: dict[str, list[tuple[Case, CaseResult]]] = {}
     for result in results:
         test = result.test
         if not isinstance(test, Case) or test.value is None or test.warnings:
             continue
-        if result.outcome is Outcome.FAILED:
+        if result.outcome is CaseOutcome.FAILED:
             by_file.setdefault(test.file, []).append((test, result))
     changed: list[Case] = []
     for file, cases in by_file.items():
@@ -42,7 +42,7 @@ def update(project: Path, results: Iterable[Result]) -> list[Case]:
     return sorted(changed, key=lambda case: (case.file, case.line))
 
 
-def _with_answer(text: str, case: Case, result: Result) -> str:
+def _with_answer(text: str, case: Case, result: CaseResult) -> str:
     assert case.value is not None
     start, end = case.value
     line_start = text.rfind("\n", 0, start) + 1

@@ -17,7 +17,7 @@ from pipit import jsontext
 
 
 @dataclass(frozen=True)
-class Answer:
+class TenantAnswer:
     status: int
     body: bytes
 
@@ -79,7 +79,7 @@ class Answer:
         return Counter(self.rows)
 
 
-def difference(one: Answer, other: Answer) -> str:
+def difference(one: TenantAnswer, other: TenantAnswer) -> str:
     """Empty when they are equal; else the kind: status, error, columns, rows, counts, order."""
     if (one.body == other.body and one.status == other.status) or one.late or other.late:
         return ""
@@ -96,7 +96,7 @@ def difference(one: Answer, other: Answer) -> str:
     return "order" if one.rows != other.rows else ""
 
 
-def inversions(one: Answer, other: Answer) -> set[tuple[str, str]]:
+def inversions(one: TenantAnswer, other: TenantAnswer) -> set[tuple[str, str]]:
     """The pairs of rows that stand in `one` the other way round than in `other`. Same rows in both."""
     place = {row: at for at, row in enumerate(other.rows)}
     order = list(dict.fromkeys(one.rows))

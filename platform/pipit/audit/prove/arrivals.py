@@ -17,14 +17,14 @@ from itertools import count
 
 from pipit.access.context import FixedValue
 from pipit.audit.comparisons import Chain
-from pipit.audit.prove.answers import Answer, difference
+from pipit.audit.prove.answers import TenantAnswer, difference
 from pipit.audit.prove.appends import Append
-from pipit.audit.prove.cases import Case
+from pipit.audit.prove.cases import ProofCase
 from pipit.audit.prove.harness import World
 from pipit.audit.prove.knowledge import Knowledge, Reach
 from pipit.audit.prove.model import CounterExample
 from pipit.audit.prove.rows import Maker, Row
-from pipit.audit.prove.tenants import NAMES, SUBJECT, Tenants, View
+from pipit.audit.prove.tenants import NAMES, SUBJECT, Tenants, TenantView
 from pipit.audit.prove.values import Values, put
 from pipit.catalog.snapshot import Table
 from pipit.deploy.views import trigger, views_of
@@ -71,7 +71,7 @@ class Arrivals:
     _until: float = 0.0
     _mark: Iterator[int] = field(default_factory=lambda: count(1))
 
-    async def leaks(self, endpoints: Mapping[str, tuple[Reach, Sequence[Case]]]) -> list[Leak]:
+    async def leaks(self, endpoints: Mapping[str, tuple[Reach, Sequence[ProofCase]]]) -> list[Leak]:
         """`endpoints`: those to compare, with the requests that are known to work."""
         batches = await self._batches()
         if not batches:
@@ -111,7 +111,13 @@ class Arrivals:
         return found
 
     def _leak(
-        self, suspect: _Asked, view: View, batches: Sequence[_Batch], kind: str | None, alone: Answer, together: Answer
+        self,
+        suspect: _Asked,
+        view: TenantView,
+        batches: Sequence[_Batch],
+        kind: str | None,
+        alone: TenantAnswer,
+        together: TenantAnswer,
     ) -> Leak:
         """`kind`: of the attack that it takes; None: all of them."""
         attacks = [(name, one) for batch in batches for name, sent in batch.attacks.items() for one in sent]
@@ -141,15 +147,15 @@ class Arrivals:
         world: World,
         batches: Mapping[str, _Batch],
         kinds: Sequence[str],
-        view: View,
-        judged: Mapping[str, tuple[Reach, Sequence[Case]]],
+        view: TenantView,
+        judged: Mapping[str, tuple[Reach, Sequence[ProofCase]]],
         *,
         turned: bool = False,
-    ) -> dict[_Asked, Answer]:
+    ) -> dict[_Asked, TenantAnswer]:
         """Everything comes in at once; then what the tenant was told, and what its endpoints say."""
         there = self.own if world is self.alone else [*self.own, *self.others]
         await world.load(sorted(there, key=lambda row: row.id))
-        found: dict[_Asked, Answer] = {}
+        found: dict[_Asked, TenantAnswer] = {}
         for name, batch in batches.items():
             own = [replace(one, rows=tuple(reversed(one.rows))) for one in reversed(batch.own)] if turned else batch.own
             others = [one for kind in kinds for one in batch.attacks.get(kind, ())]
@@ -157,7 +163,7 @@ class Arrivals:
             answers = await asyncio.gather(*(world.append(one) for one in (*others, *own)))
             for one, answer in zip(own, answers[len(others) :], strict=True):
                 if one.tenant:
-                    found[_Asked("", Case(()), name, batch.own.index(one) if not turned else 0)] = answer
+                    found[_Asked("", ProofCase(()), name, batch.own.index(one) if not turned else 0)] = answer
             if world.waits(name):
                 await world.drained(name)
         for pipe, (reach, cases) in judged.items():
@@ -267,12 +273,12 @@ class _Asked:
     """An endpoint's request, or the append of a data source."""
 
     pipe: str
-    case: Case
+    case: ProofCase
     table: str = ""
     number: int = 0
 
 
-def _differing(one: Mapping[_Asked, Answer], other: Mapping[_Asked, Answer]) -> list[_Asked]:
+def _differing(one: Mapping[_Asked, TenantAnswer], other: Mapping[_Asked, TenantAnswer]) -> list[_Asked]:
     return [a for a, answer in one.items() if a in other and difference(other[a], answer) not in ("", "order")]
 
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import combinations
 
-from pipit.access.params import Parameter as Sent
 from pipit.access.params import RequestParams
+from pipit.access.params import SentParameter as Sent
 from pipit.audit.comparisons import Chain
 from pipit.audit.prove.knowledge import Knowledge, Reach, links, plain
 from pipit.audit.prove.tenants import NAMES, SUBJECT, Tenants
@@ -25,7 +25,7 @@ _SIZES = ("limit", "size", "rows", "count", "days", "months", "weeks", "hours", 
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
+class ProofCase:
     params: tuple[tuple[str, str], ...]
 
     @property
@@ -43,7 +43,7 @@ class Cases:
     reach: Reach
     now: datetime
 
-    def first(self, most: int) -> list[Case]:
+    def first(self, most: int) -> list[ProofCase]:
         """The ones that every round tries, the most telling first: `most` of them, and all that the templates ask for,
         alone and in pairs, as far as they are no more than BRANCHES."""
         given = self._wide()
@@ -59,7 +59,7 @@ class Cases:
         found += [self._drawn(needed) for _ in range(3)]
         return _cases([*found[:most], *branches])
 
-    def random(self, count: int) -> list[Case]:
+    def random(self, count: int) -> list[ProofCase]:
         given = self._wide()
         needed = {p.name: given[p.name] for p in self.reach.parameters if self._is_needed(p) and p.name in given}
         return _cases([self._drawn(needed) for _ in range(count)])
@@ -228,8 +228,8 @@ def seeded(*parts: object) -> random.Random:
     return random.Random("/".join(map(str, parts)))
 
 
-def _cases(found: Sequence[Mapping[str, str]]) -> list[Case]:
-    return list(dict.fromkeys(Case(tuple(sorted(one.items()))) for one in found))
+def _cases(found: Sequence[Mapping[str, str]]) -> list[ProofCase]:
+    return list(dict.fromkeys(ProofCase(tuple(sorted(one.items()))) for one in found))
 
 
 def _text(value: object) -> str:

@@ -25,12 +25,12 @@ from pipit.access import grants, refusals
 from pipit.access.context import Scope, SecurityContext, TokenKind
 from pipit.access.jwt import mint
 from pipit.access.tokens import make_token
-from pipit.audit.prove.answers import Answer
+from pipit.audit.prove.answers import TenantAnswer
 from pipit.audit.prove.appends import Append
-from pipit.audit.prove.cases import Case
+from pipit.audit.prove.cases import ProofCase
 from pipit.audit.prove.knowledge import Reach
 from pipit.audit.prove.rows import Row, event
-from pipit.audit.prove.tenants import View
+from pipit.audit.prove.tenants import TenantView
 from pipit.catalog.snapshot import CompiledPipe, Snapshot, Table, mixed_columns
 from pipit.deploy.append_check import AppendCheck
 from pipit.deploy.views import trigger, views_of
@@ -281,7 +281,7 @@ class World:
         )
         return int(found[0]["n"])
 
-    async def visible(self, rows: Sequence[Row], view: View) -> frozenset[int]:
+    async def visible(self, rows: Sequence[Row], view: TenantView) -> frozenset[int]:
         """The rows that a policy lets this view of the data see: the engine evaluates the policy's own filter."""
         snapshot, engine = self.snapshot, self.harness.engine
         pipe = next(iter(snapshot.pipes.values()))
@@ -307,7 +307,7 @@ class World:
                 await engine.command(f"DROP TABLE IF EXISTS {scratch} SYNC")
         return frozenset(found)
 
-    def token(self, pipe: CompiledPipe, view: View, names: frozenset[str]) -> str:
+    def token(self, pipe: CompiledPipe, view: TenantView, names: frozenset[str]) -> str:
         """A JWT as the team's backend would make it, signed with this workspace's key."""
         scope = view.scope(pipe, names)
         key = (pipe.name, view.tenant, view.label, tuple(scope.fixed_params))
@@ -323,7 +323,7 @@ class World:
             )
         return self._tokens[key]
 
-    async def ask(self, pipe: str, view: View, case: Case, reach: Reach) -> Answer:
+    async def ask(self, pipe: str, view: TenantView, case: ProofCase, reach: Reach) -> TenantAnswer:
         """What this token gets for this request, here and now."""
         snapshot, harness = self.snapshot, self.harness
         harness.asked += 1
@@ -334,14 +334,14 @@ class World:
             security = harness.authenticator.check(token, harness.catalog.keyring)
             read = Read(snapshot, security, PipeQuery(pipe, case.request, JSON))
             async with harness.reader.open(read) as answer:
-                return Answer(200, b"".join([chunk async for chunk in answer.chunks]))
+                return TenantAnswer(200, b"".join([chunk async for chunk in answer.chunks]))
         except Unavailable:
             raise
         except PipitError as error:
             told = refusals.shown_to(error, security, _REQUEST)
-            return Answer(error.status, f"{error.code}: {told.get('error', error.message)}".encode())
+            return TenantAnswer(error.status, f"{error.code}: {told.get('error', error.message)}".encode())
 
-    async def append(self, sent: Append) -> Answer:
+    async def append(self, sent: Append) -> TenantAnswer:
         """What the sender gets for these events, once they are in the table: the one way in, with its checks."""
         self._changed = True
         harness, table = self.harness, self.snapshot.tables[sent.table]
@@ -355,9 +355,9 @@ class World:
         except Unavailable:
             raise
         except PipitError as error:
-            return Answer(error.status, jsontext.encode(refusals.shown_to(error, security, _REQUEST)))
+            return TenantAnswer(error.status, jsontext.encode(refusals.shown_to(error, security, _REQUEST)))
         counts = {"successful_rows": result.successful_rows, "quarantined_rows": result.quarantined_rows}
-        return Answer(200, jsontext.encode(counts))
+        return TenantAnswer(200, jsontext.encode(counts))
 
     def _sender(self, sent: Append) -> str:
         """The token of a tenant, as the team's backend would make it; the workspace's own for nobody."""

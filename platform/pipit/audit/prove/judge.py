@@ -10,12 +10,12 @@ import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from pipit.audit.prove.answers import Answer, difference, inversions
-from pipit.audit.prove.cases import Case
+from pipit.audit.prove.answers import TenantAnswer, difference, inversions
+from pipit.audit.prove.cases import ProofCase
 from pipit.audit.prove.harness import World
 from pipit.audit.prove.knowledge import Reach
 from pipit.audit.prove.rows import Row
-from pipit.audit.prove.tenants import View
+from pipit.audit.prove.tenants import TenantView
 
 _SANDWICHES = 5
 _SHUFFLES = 4
@@ -26,8 +26,8 @@ PASSED, LEAK, UNDETERMINED = "passed", "leak", "undetermined"
 class Judgement:
     verdict: str
     kind: str = ""
-    full: Answer | None = None
-    alone: Answer | None = None
+    full: TenantAnswer | None = None
+    alone: TenantAnswer | None = None
 
 
 @dataclass(slots=True)
@@ -39,14 +39,23 @@ class Judge:
     canaries: Mapping[str, set[str]]
     random: random.Random
 
-    async def ask_full(self, pipe: str, view: View, others: Sequence[View], case: Case, reach: Reach) -> Answer:
+    async def ask_full(
+        self, pipe: str, view: TenantView, others: Sequence[TenantView], case: ProofCase, reach: Reach
+    ) -> TenantAnswer:
         """The tenant's answer, after others asked the same: an answer that is kept for one must not serve another."""
         for other in others:
             await self.full.ask(pipe, other, case, reach)
         return await self.full.ask(pipe, view, case, reach)
 
     async def compare(
-        self, pipe: str, view: View, others: Sequence[View], case: Case, reach: Reach, *, times: int = 2
+        self,
+        pipe: str,
+        view: TenantView,
+        others: Sequence[TenantView],
+        case: ProofCase,
+        reach: Reach,
+        *,
+        times: int = 2,
     ) -> Judgement:
         """Whether the two places differ for this request, the clock and chance left out."""
         differed = shaky = 0
@@ -74,7 +83,9 @@ class Judge:
             return replace(last, verdict=UNDETERMINED)
         return last or Judgement(PASSED)
 
-    async def judge(self, pipe: str, view: View, others: Sequence[View], case: Case, reach: Reach) -> Judgement:
+    async def judge(
+        self, pipe: str, view: TenantView, others: Sequence[TenantView], case: ProofCase, reach: Reach
+    ) -> Judgement:
         found = await self.compare(pipe, view, others, case, reach)
         if found.verdict != LEAK or found.full is None or found.alone is None or found.kind == "status":
             return found
@@ -94,7 +105,7 @@ class Judge:
             return Judgement(PASSED)
         return replace(found, verdict=UNDETERMINED)
 
-    def tells(self, full: Answer, alone: Answer, view: View, case: Case) -> bool:
+    def tells(self, full: TenantAnswer, alone: TenantAnswer, view: TenantView, case: ProofCase) -> bool:
         """Whether a text that only another tenant's rows hold stands in the answer."""
         asked = " ".join(value for _, value in case.params)
         body, own = full.body.decode("utf-8", "replace"), alone.body.decode("utf-8", "replace")
@@ -105,10 +116,10 @@ class Judge:
             for mark in marks
         )
 
-    async def _shuffled(self, pipe: str, view: View, case: Case, reach: Reach) -> list[Answer]:
+    async def _shuffled(self, pipe: str, view: TenantView, case: ProofCase, reach: Reach) -> list[TenantAnswer]:
         """What the tenant's own rows give when they come in other orders."""
         loaded = self.alone.loaded
-        found: list[Answer] = []
+        found: list[TenantAnswer] = []
         try:
             for order in self._orders([row for row in loaded if row.table in reach.above]):
                 await self.alone.load(order)

@@ -7,18 +7,18 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
-from pipit.audit.prove.answers import Answer
+from pipit.audit.prove.answers import TenantAnswer
 from pipit.audit.prove.appends import Append
-from pipit.audit.prove.cases import Case
+from pipit.audit.prove.cases import ProofCase
 from pipit.audit.prove.rows import Row
-from pipit.audit.prove.tenants import View
+from pipit.audit.prove.tenants import TenantView
 from pipit.datafiles.resources import DataSource
 
 EXIT_PROVED, EXIT_LEAK, EXIT_UNPROVED = 0, 1, 2
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class ProofOptions:
     """`fixed`: the parameters that tokens fix, for a project without policies. `endpoints`: only these."""
 
     fixed: tuple[str, ...] = ()
@@ -33,7 +33,7 @@ class Options:
     folder: Path | None = None  # of the project: its fixtures shape the data
 
 
-class Verdict(StrEnum):
+class ProofVerdict(StrEnum):
     PROVED = "proved"
     LEAK = "leak"
     UNPROVED = "unproved"
@@ -46,14 +46,14 @@ class CounterExample:
 
     pipe: str
     kind: str
-    view: View
-    case: Case
+    view: TenantView
+    case: ProofCase
     own: tuple[Row, ...]
     others: tuple[Row, ...]
     shared: tuple[Row, ...]
-    with_others: Answer
-    alone: Answer
-    other: View | None = None  # who asked the same first, where the leak needs that
+    with_others: TenantAnswer
+    alone: TenantAnswer
+    other: TenantView | None = None  # who asked the same first, where the leak needs that
     sent: tuple[Append, ...] = ()  # what was appended at one moment, where the leak needs that: the tenant's own first
 
     @property
@@ -62,11 +62,11 @@ class CounterExample:
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class EndpointResult:
     """One endpoint. `requests`: how many answers were compared; `held`: how many of them held the tenant's rows."""
 
     endpoint: str
-    verdict: Verdict
+    verdict: ProofVerdict
     reason: str = ""
     tables: tuple[str, ...] = ()
     requests: int = 0
@@ -80,18 +80,18 @@ class Proof:
     keys: tuple[str, ...]
     scopes: tuple[str, ...]
     shared: tuple[str, ...]  # data sources that are nobody's
-    results: tuple[Result, ...]
+    results: tuple[EndpointResult, ...]
     refused: Mapping[str, str] = field(default_factory=dict)  # file -> why it does not deploy
     datasources: Mapping[str, DataSource] = field(default_factory=dict, repr=False)
     seed: int = 1
     rounds: int = 0
     seconds: float = 0.0
 
-    def of(self, verdict: Verdict) -> tuple[Result, ...]:
+    def of(self, verdict: ProofVerdict) -> tuple[EndpointResult, ...]:
         return tuple(result for result in self.results if result.verdict is verdict)
 
     @property
     def exit_code(self) -> int:
-        if self.of(Verdict.LEAK):
+        if self.of(ProofVerdict.LEAK):
             return EXIT_LEAK
-        return EXIT_UNPROVED if self.of(Verdict.UNPROVED) or not self.results else EXIT_PROVED
+        return EXIT_UNPROVED if self.of(ProofVerdict.UNPROVED) or not self.results else EXIT_PROVED

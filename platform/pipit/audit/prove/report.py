@@ -7,15 +7,15 @@ from typing import Any
 from xml.etree import ElementTree
 
 from pipit import jsontext
-from pipit.audit.prove.answers import Answer
+from pipit.audit.prove.answers import TenantAnswer
 from pipit.audit.prove.appends import Append
-from pipit.audit.prove.model import CounterExample, Proof, Result, Verdict
+from pipit.audit.prove.model import CounterExample, EndpointResult, Proof, ProofVerdict
 from pipit.audit.prove.reproduce import lines
 from pipit.audit.prove.rows import Row
 
 _SHOWN_ROWS = 8
 _SHOWN_CELL = 40
-_ORDER = (Verdict.PROVED, Verdict.SHARED, Verdict.UNPROVED, Verdict.LEAK)
+_ORDER = (ProofVerdict.PROVED, ProofVerdict.SHARED, ProofVerdict.UNPROVED, ProofVerdict.LEAK)
 
 
 def to_text(proof: Proof, folder: str = ".") -> str:
@@ -25,11 +25,11 @@ def to_text(proof: Proof, folder: str = ".") -> str:
         for result in proof.of(verdict):
             shown = (
                 f"{result.requests} answers compared, {result.held} requests met the tenant's rows"
-                if verdict is Verdict.PROVED
+                if verdict is ProofVerdict.PROVED
                 else result.reason
             )
             found.append(f"{verdict.value:<9} {result.endpoint:<{width}}  {shown}")
-    for result in proof.of(Verdict.LEAK):
+    for result in proof.of(ProofVerdict.LEAK):
         if result.counter_example is not None:
             found += ["", *_example(result, result.counter_example, proof, folder)]
     counts = ", ".join(f"{len(proof.of(v))} {v.value}" for v in _ORDER if proof.of(v)) or "no endpoint"
@@ -66,21 +66,21 @@ def to_junit(proof: Proof, folder: str = ".") -> str:
         {
             "name": "pipit audit --prove",
             "tests": str(len(proof.results)),
-            "failures": str(len(proof.of(Verdict.LEAK))),
-            "errors": str(len(proof.of(Verdict.UNPROVED))),
-            "skipped": str(len(proof.of(Verdict.SHARED))),
+            "failures": str(len(proof.of(ProofVerdict.LEAK))),
+            "errors": str(len(proof.of(ProofVerdict.UNPROVED))),
+            "skipped": str(len(proof.of(ProofVerdict.SHARED))),
             "time": f"{proof.seconds:.3f}",
         },
     )
     for result in proof.results:
         case = ElementTree.SubElement(suite, "testcase", {"classname": "isolation", "name": result.endpoint})
-        if result.verdict is Verdict.LEAK:
+        if result.verdict is ProofVerdict.LEAK:
             failure = ElementTree.SubElement(case, "failure", {"message": _xml(result.reason)})
             if result.counter_example is not None:
                 failure.text = _xml("\n".join(_example(result, result.counter_example, proof, folder)))
-        elif result.verdict is Verdict.UNPROVED:
+        elif result.verdict is ProofVerdict.UNPROVED:
             ElementTree.SubElement(case, "error", {"message": _xml(result.reason)})
-        elif result.verdict is Verdict.SHARED:
+        elif result.verdict is ProofVerdict.SHARED:
             ElementTree.SubElement(case, "skipped", {"message": _xml(result.reason)})
     suites = ElementTree.Element("testsuites")
     suites.append(suite)
@@ -88,7 +88,7 @@ def to_junit(proof: Proof, folder: str = ".") -> str:
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + ElementTree.tostring(suites, encoding="unicode") + "\n"
 
 
-def _result(result: Result, proof: Proof, folder: str) -> dict[str, Any]:
+def _result(result: EndpointResult, proof: Proof, folder: str) -> dict[str, Any]:
     found: dict[str, Any] = {
         "endpoint": result.endpoint,
         "verdict": result.verdict.value,
@@ -127,13 +127,13 @@ def _row(row: Row) -> dict[str, Any]:
     return {"datasource": row.table, "tenant": row.tenant, "row": dict(row.values)}
 
 
-def _answer(answer: Answer) -> dict[str, Any]:
+def _answer(answer: TenantAnswer) -> dict[str, Any]:
     if not answer.ok:
         return {"status": answer.status, "error": answer.beside}
     return {"status": 200, "columns": dict(answer.columns), "rows": answer.table[:100]}
 
 
-def _example(result: Result, example: CounterExample, proof: Proof, folder: str) -> list[str]:
+def _example(result: EndpointResult, example: CounterExample, proof: Proof, folder: str) -> list[str]:
     tenant = example.view.tenant
     query = "&".join(f"{name}={value}" for name, value in example.case.params)
     claims = [f"context {jsontext.text(_plain(example.view.context))}"] if example.view.context else []
@@ -178,7 +178,7 @@ def _cut(row: Row) -> str:
     return jsontext.text(dict(row.values))
 
 
-def _table(answer: Answer) -> list[str]:
+def _table(answer: TenantAnswer) -> list[str]:
     if not answer.ok:
         return [f"    {answer.status} {_line(answer.beside)}"]
     names = [name for name, _ in answer.columns]

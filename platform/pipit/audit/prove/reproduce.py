@@ -10,7 +10,7 @@ from pipit import jsontext
 from pipit.access.context import Scalar
 from pipit.audit.prove.model import CounterExample
 from pipit.audit.prove.rows import Row, event
-from pipit.audit.prove.tenants import View
+from pipit.audit.prove.tenants import TenantView
 from pipit.datafiles.resources import DataSource
 
 PORT = 7199
@@ -68,7 +68,7 @@ def _together(example: CounterExample, datasources: Mapping[str, DataSource]) ->
     return [*found, f"kill %1; wait; rm -r {_DATA}"]
 
 
-def token_words(view: View, pipe: str) -> list[str]:
+def token_words(view: TenantView, pipe: str) -> list[str]:
     """The arguments of `pipit` that mint the token of a look at the data."""
     words = ["token", "create", "jwt", view.tenant, "--ttl", "1h", "--pipe", pipe]
     for option, values in (("--fixed", view.fixed), ("--context", view.context)):
@@ -77,7 +77,7 @@ def token_words(view: View, pipe: str) -> list[str]:
     return words
 
 
-def _token(view: View, pipe: str) -> str:
+def _token(view: TenantView, pipe: str) -> str:
     return shlex.join(token_words(view, pipe))
 
 

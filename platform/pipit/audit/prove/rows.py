@@ -13,7 +13,7 @@ from pipit.audit.prove.tenants import NAMES, SUBJECT, Tenants
 from pipit.audit.prove.values import Values, put
 from pipit.datafiles.resources import Column, DataSource
 from pipit.ingest.types import Type, parse
-from pipit.sql.lexer import TokenKind, significant, tokenize
+from pipit.sql.lexer import LexerKind, significant, tokenize
 
 _COUNTS = dict.fromkeys(NAMES, 6) | {NAMES[0]: 40, NAMES[1]: 40, NAMES[2]: 10}
 _OF_A_STRANGER = 3
@@ -178,7 +178,7 @@ def _computed(column: Column) -> bool:
     """Its DEFAULT is made of other columns: the engine fills it."""
     if not column.default:
         return not column.type
-    words = [t for t in significant(tokenize(column.default)) if t.kind is TokenKind.WORD]
+    words = [t for t in significant(tokenize(column.default)) if t.kind is LexerKind.WORD]
     return any(word.text.lower() not in ("now", "now64", "null", "true", "false", "today") for word in words)
 
 

@@ -11,17 +11,17 @@ from datetime import UTC, datetime
 
 from pipit.audit import tenancy
 from pipit.audit.comparisons import Literal
-from pipit.audit.prove.answers import Answer, difference
+from pipit.audit.prove.answers import TenantAnswer, difference
 from pipit.audit.prove.arrivals import Arrivals
-from pipit.audit.prove.cases import Case, Cases, seeded
+from pipit.audit.prove.cases import Cases, ProofCase, seeded
 from pipit.audit.prove.fixtures import read_fixtures
 from pipit.audit.prove.harness import ProofHarness, World, open_proof_harness
 from pipit.audit.prove.judge import LEAK, PASSED, UNDETERMINED, Judge
 from pipit.audit.prove.knowledge import Knowledge, Reach, constants_of_keys, focus, learn, reach, threshold
-from pipit.audit.prove.model import CounterExample, Options, Proof, Result, Verdict
+from pipit.audit.prove.model import CounterExample, EndpointResult, Proof, ProofOptions, ProofVerdict
 from pipit.audit.prove.rows import Maker, Row
 from pipit.audit.prove.shrink import Shrinker
-from pipit.audit.prove.tenants import NAMES, SUBJECT, Tenants, View
+from pipit.audit.prove.tenants import NAMES, SUBJECT, Tenants, TenantView
 from pipit.audit.prove.values import Values
 from pipit.datafiles import parse_project
 from pipit.datafiles.resources import Project
@@ -46,7 +46,7 @@ class Endpoint:
     requests: int = 0
     held: int = 0
     statuses: Counter[str] = field(default_factory=Counter)
-    cases: list[Case] = field(default_factory=list)
+    cases: list[ProofCase] = field(default_factory=list)
     unsure: str = ""
     leak: CounterExample | None = None
     gone: str = ""  # a leak that could not be shown again
@@ -59,18 +59,18 @@ class Endpoint:
 @dataclass(frozen=True, slots=True)
 class Suspect:
     endpoint: Endpoint
-    case: Case
+    case: ProofCase
     kind: str
 
 
-async def prove(files: Mapping[str, str], options: Options, *, say: Say = lambda _: None) -> Proof:
+async def prove(files: Mapping[str, str], options: ProofOptions, *, say: Say = lambda _: None) -> Proof:
     """Tries every endpoint of a project. Raises ProjectError when nothing of it deploys, BadRequest on the options."""
     async with open_proof_harness() as harness:
         return await prove_in(harness, files, options, say=say)
 
 
 async def prove_in(
-    harness: ProofHarness, files: Mapping[str, str], options: Options, *, say: Say = lambda _: None
+    harness: ProofHarness, files: Mapping[str, str], options: ProofOptions, *, say: Say = lambda _: None
 ) -> Proof:
     """The same in an engine that runs already."""
     started = time.monotonic()
@@ -107,7 +107,7 @@ class Prover:
         full: World,
         alone: World,
         empty: World,
-        options: Options,
+        options: ProofOptions,
         say: Say,
         absent: frozenset[str] = frozenset(),
     ) -> None:
@@ -234,7 +234,7 @@ class Prover:
         self,
         number: int,
         position: int,
-        view: View,
+        view: TenantView,
         maker: Maker,
         rows: list[Row],
         replaced: list[Row],
@@ -251,7 +251,7 @@ class Prover:
         others = [self.tenants.views(name)[position] for name in NAMES if name != SUBJECT]
         await self.empty.load([row for row in own if not row.tenant])
         await self.alone.load(own)
-        answers: dict[tuple[str, Case], Answer] = {}
+        answers: dict[tuple[str, ProofCase], TenantAnswer] = {}
 
         async def alone(endpoint: Endpoint) -> None:
             await self._ask_alone(endpoint, number, view, answers)
@@ -279,7 +279,7 @@ class Prover:
                     await self._examine(suspect, view, others, own, there)
 
     async def _ask_alone(
-        self, endpoint: Endpoint, number: int, view: View, answers: dict[tuple[str, Case], Answer]
+        self, endpoint: Endpoint, number: int, view: TenantView, answers: dict[tuple[str, ProofCase], TenantAnswer]
     ) -> None:
         """The requests of this look, with the answers that the tenant's own rows give; more until one holds a row."""
         values = replace(self.values, random=seeded(self.options.seed, number, endpoint.name, view.label))
@@ -287,7 +287,7 @@ class Prover:
         endpoint.cases = []
         held = 0
 
-        async def ask(case: Case) -> bool:
+        async def ask(case: ProofCase) -> bool:
             started = time.monotonic()
             answer = await self.alone.ask(endpoint.name, view, case, endpoint.reach)
             slow = time.monotonic() - started > _SLOW * self.options.patience
@@ -314,7 +314,7 @@ class Prover:
         if not endpoint.reach.above & self.by_hand:
             endpoint.held += held
 
-    async def _seen(self, rows: list[Row], view: View) -> frozenset[int]:
+    async def _seen(self, rows: list[Row], view: TenantView) -> frozenset[int]:
         if self.tenants.tenancy.policies:
             return await self.full.visible(rows, view)
         return frozenset(row.id for row in rows if row.tenant in ("", view.tenant))
@@ -331,7 +331,7 @@ class Prover:
                 group.create_task(one(endpoint))
 
     async def _examine(
-        self, suspect: Suspect, view: View, others: Sequence[View], own: list[Row], foreign: list[Row]
+        self, suspect: Suspect, view: TenantView, others: Sequence[TenantView], own: list[Row], foreign: list[Row]
     ) -> None:
         """The worlds hold what they held when the answers differed, and do so again afterwards."""
         endpoint, case = suspect.endpoint, suspect.case
@@ -396,29 +396,34 @@ class Prover:
                 found.add(name)
         return frozenset(found)
 
-    def results(self) -> list[Result]:
+    def results(self) -> list[EndpointResult]:
         appends = [
-            Result(path, Verdict.LEAK, _WHAT["append"], tuple({one.table for one in leak.sent}), 1, 1, leak)
+            EndpointResult(
+                path, ProofVerdict.LEAK, _WHAT["append"], tuple({one.table for one in leak.sent}), 1, 1, leak
+            )
             for path, leak in self.appends.items()
         ]
         return [self._result(endpoint) for endpoint in self.endpoints] + appends
 
-    def _result(self, endpoint: Endpoint) -> Result:
-        verdict, reason = Verdict.PROVED, ""
+    def _result(self, endpoint: Endpoint) -> EndpointResult:
+        verdict, reason = ProofVerdict.PROVED, ""
         refusals = Counter({text: n for text, n in endpoint.statuses.items() if text})
         if endpoint.leak is not None:
-            verdict, reason = Verdict.LEAK, _WHAT.get(endpoint.leak.kind, "its answer changes")
+            verdict, reason = ProofVerdict.LEAK, _WHAT.get(endpoint.leak.kind, "its answer changes")
         elif not endpoint.touches:
             names = ", ".join(sorted(endpoint.reach.tables)) or "no data source"
-            verdict, reason = Verdict.SHARED, f"reads no tenant's rows: {names}"
+            verdict, reason = ProofVerdict.SHARED, f"reads no tenant's rows: {names}"
         elif endpoint.unsure:
-            verdict, reason = Verdict.UNPROVED, endpoint.unsure
+            verdict, reason = ProofVerdict.UNPROVED, endpoint.unsure
         elif not endpoint.statuses[""] and refusals:
-            verdict, reason = Verdict.UNPROVED, f"always refused: {refusals.most_common(1)[0][0]}"
+            verdict, reason = ProofVerdict.UNPROVED, f"always refused: {refusals.most_common(1)[0][0]}"
         elif mute := sorted(endpoint.reach.above & self.silent):
-            verdict, reason = Verdict.UNPROVED, f"the view that fills '{mute[0]}' did not fire for the proof's rows"
+            verdict, reason = (
+                ProofVerdict.UNPROVED,
+                f"the view that fills '{mute[0]}' did not fire for the proof's rows",
+            )
         elif not endpoint.held:
-            verdict, reason = Verdict.UNPROVED, "no answer ever held the tenant's rows"
+            verdict, reason = ProofVerdict.UNPROVED, "no answer ever held the tenant's rows"
             if unfilled := sorted(endpoint.reach.above & self.by_hand):
                 reason += f": nothing came through what fills '{unfilled[0]}'; fixtures with such rows would help"
             if refusals:
@@ -426,7 +431,7 @@ class Prover:
             empty = [t for t in endpoint.reach.tables if t in self.full.failed_copies]
             if empty:
                 reason += f"; the copy that fills {empty[0]} failed: {self.full.failed_copies[empty[0]]}"
-        return Result(
+        return EndpointResult(
             endpoint.name,
             verdict,
             reason,
@@ -449,18 +454,18 @@ _WHAT = {
 }
 
 
-def _not_deployed(files: Mapping[str, str], refused: Mapping[str, str], options: Options) -> list[Result]:
+def _not_deployed(files: Mapping[str, str], refused: Mapping[str, str], options: ProofOptions) -> list[EndpointResult]:
     """The endpoints of files that do not deploy."""
     try:
         project = parse_project(files)
     except ProjectError:
         project = Project()
-    found: list[Result] = []
+    found: list[EndpointResult] = []
     for path, why in refused.items():
         if not path.endswith(".pipe"):
             continue
         pipe = next((p for p in project.pipes.values() if p.file == path), None)
         name = pipe.name if pipe else path.rsplit("/", 1)[-1].removesuffix(".pipe")
         if (pipe is None or pipe.endpoint) and (not options.endpoints or name in options.endpoints):
-            found.append(Result(name, Verdict.UNPROVED, f"does not deploy: {why.splitlines()[0][:300]}"))
+            found.append(EndpointResult(name, ProofVerdict.UNPROVED, f"does not deploy: {why.splitlines()[0][:300]}"))
     return found

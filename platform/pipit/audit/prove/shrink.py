@@ -11,12 +11,12 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pipit.audit.prove.cases import Case
+from pipit.audit.prove.cases import ProofCase
 from pipit.audit.prove.judge import LEAK, Judge, Judgement
 from pipit.audit.prove.knowledge import Reach
 from pipit.audit.prove.model import CounterExample
 from pipit.audit.prove.rows import Row
-from pipit.audit.prove.tenants import Tenants, View
+from pipit.audit.prove.tenants import Tenants, TenantView
 from pipit.audit.prove.values import simple
 
 
@@ -25,8 +25,8 @@ class Shrinker:
     judge: Judge
     tenants: Tenants
     pipe: str
-    view: View
-    others: Sequence[View]
+    view: TenantView
+    others: Sequence[TenantView]
     reach: Reach
     kind: str
     plain: bool = True  # also values
@@ -34,7 +34,7 @@ class Shrinker:
     seconds: float = 25.0
     _until: float = 0.0
 
-    async def shrink(self, case: Case, own: Sequence[Row], foreign: Sequence[Row]) -> CounterExample | None:
+    async def shrink(self, case: ProofCase, own: Sequence[Row], foreign: Sequence[Row]) -> CounterExample | None:
         """None if the leak cannot be shown again."""
         self._until = time.monotonic() + self.seconds
         near = [r for r in own if r.table in self.reach.above], [r for r in foreign if r.table in self.reach.above]
@@ -53,7 +53,7 @@ class Shrinker:
 
         own = await _fewer(own, with_own)
         for name, _ in case.params:
-            shorter = Case(tuple(pair for pair in case.params if pair[0] != name))
+            shorter = ProofCase(tuple(pair for pair in case.params if pair[0] != name))
             if await self._leaks(shorter, own, foreign):
                 case = shorter
         if self.plain:
@@ -79,7 +79,7 @@ class Shrinker:
             other=asked[0] if asked and not quiet else None,
         )
 
-    async def _leaks(self, case: Case, own: Sequence[Row], foreign: Sequence[Row], *, free: bool = False) -> bool:
+    async def _leaks(self, case: ProofCase, own: Sequence[Row], foreign: Sequence[Row], *, free: bool = False) -> bool:
         if not free:
             if self.probes <= 0 or time.monotonic() > self._until:
                 return False
@@ -87,13 +87,13 @@ class Shrinker:
         found = await self._compare(case, own, foreign)
         return found.verdict == LEAK and found.kind == self.kind
 
-    async def _compare(self, case: Case, own: Sequence[Row], foreign: Sequence[Row]) -> Judgement:
+    async def _compare(self, case: ProofCase, own: Sequence[Row], foreign: Sequence[Row]) -> Judgement:
         await self.judge.alone.load(own)
         await self.judge.full.load(sorted([*own, *foreign], key=lambda row: row.id))
         return await self.judge.compare(self.pipe, self.view, self.others, case, self.reach, times=1)
 
     async def _plainer(
-        self, case: Case, own: Sequence[Row], foreign: Sequence[Row]
+        self, case: ProofCase, own: Sequence[Row], foreign: Sequence[Row]
     ) -> tuple[Sequence[Row], Sequence[Row]]:
         """Values that play no part become plain ones, row by row; all columns at once, else one half of them."""
         for index in range(len(own) + len(foreign)):

@@ -28,7 +28,7 @@ _SECOND = 5  # past the number of a tenant's first value, where its token holds 
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class TenantView:
     """What a token says of its holder: one of the ways to look at the data that a tenant has."""
 
     tenant: str
@@ -79,11 +79,11 @@ class Tenants:
                 return as_text(type, text, number), number
         return text, number
 
-    def views(self, tenant: str) -> list[View]:
+    def views(self, tenant: str) -> list[TenantView]:
         """Required keys alone, then with optional ones, then with two values where a policy takes a list."""
         if not self.tenancy.policies:
             fixed = {key: self._fixed(key, tenant) for key in self.tenancy.keys}
-            return [View(tenant, fixed=fixed, label=_label(fixed))]
+            return [TenantView(tenant, fixed=fixed, label=_label(fixed))]
         types = self._types()
         required = {k: self._typed(k, *types[k], self.text(k, tenant)) for k in sorted(self.tenancy.required)}
         optional = [k for k in self.tenancy.keys if k not in self.tenancy.required]
@@ -104,7 +104,7 @@ class Tenants:
             contexts.append(required | arrays)
         fixed = {p: _first(required) for pipe in self.snapshot.pipes.values() for p in pipe.fixed_params}
         fixed |= {p: _scalar(required[p]) for p in fixed if p in required}
-        return [View(tenant, context, fixed, _label(context)) for context in contexts]
+        return [TenantView(tenant, context, fixed, _label(context)) for context in contexts]
 
     def is_list(self, key: str) -> bool:
         """Whether a policy takes a list of this key's values."""

@@ -139,7 +139,7 @@ def _write_config(path: Path, text: str) -> None:
 async def _serve(options: StartOptions, data: Path) -> None:
     from pipit.engine.embedded.connections import Connections, connect
     from pipit.engine.embedded.guard import Guard
-    from pipit.engine.embedded.server import Identity, Server
+    from pipit.engine.embedded.server import EngineServer, Identity
     from pipit.engine.embedded.spool import Spool
 
     folder = data / "engine"
@@ -166,7 +166,7 @@ async def _serve(options: StartOptions, data: Path) -> None:
     }
     connections = Connections(path, base)
     identity = Identity(options.user, options.password, version, timezone)
-    server = Server(connections, identity, guard, spool, options.grace)
+    server = EngineServer(connections, identity, guard, spool, options.grace)
     port = await server.start()
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()

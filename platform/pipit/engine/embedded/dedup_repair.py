@@ -19,23 +19,23 @@ log = logging.getLogger(__name__)
 _ADD = "1"
 
 
-class Part(NamedTuple):
+class DiskPart(NamedTuple):
     """`<partition>_<first block>_<last block>_<level>[_<mutation>]`"""
 
     partition: str
     first: int
     last: int
 
-    def covers(self, other: Part) -> bool:
+    def covers(self, other: DiskPart) -> bool:
         return self.partition == other.partition and self.first <= other.first and self.last >= other.last
 
 
-def parse_part(name: str) -> Part | None:
+def parse_part(name: str) -> DiskPart | None:
     """None for a name that is not a part's: `tmp_insert_...`, `detached`, `deduplication_logs`."""
     pieces = name.split("_")
     if len(pieces) not in (4, 5) or not all(piece.isdigit() for piece in pieces[1:]):
         return None
-    return Part(pieces[0], int(pieces[1]), int(pieces[2]))
+    return DiskPart(pieces[0], int(pieces[1]), int(pieces[2]))
 
 
 def repair(folder: Path) -> int:
@@ -61,7 +61,7 @@ def _repair_table(table: Path) -> int:
     return removed
 
 
-def _is_kept(line: str, parts: list[Part]) -> bool:
+def _is_kept(line: str, parts: list[DiskPart]) -> bool:
     pieces = line.rstrip("\n").split("\t")
     if len(pieces) != 3 or pieces[0] != _ADD:
         return True  # taken back, or a form that this version does not know

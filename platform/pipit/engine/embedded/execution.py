@@ -80,7 +80,7 @@ class Summary:
 
 
 @dataclass(slots=True)
-class Result:
+class StatementResult:
     """The first part of an answer. `more` says that `Execution.next` has the rest.
 
     `owner` has the memory that a view shows: what is sent of the view must be copied before the owner goes.
@@ -105,7 +105,7 @@ class Execution:
         self._insert: Any = None
         self._abandoned = threading.Event()
 
-    def run(self) -> Result:
+    def run(self) -> StatementResult:
         """The whole answer, or its first block and `more`."""
         task = self.task
         try:
@@ -129,7 +129,7 @@ class Execution:
             self.summary.add(result)
             body, owner = _body_of(result)
             self.close()
-            return Result(body, False, format if reads or body else "", owner)
+            return StatementResult(body, False, format if reads or body else "", owner)
         except RuntimeError as error:
             self.close()
             raise Failure.of(error) from None
@@ -137,17 +137,17 @@ class Execution:
             self.close()
             raise
 
-    def _run_stream(self, text: bytes, format: str) -> Result:
+    def _run_stream(self, text: bytes, format: str) -> StatementResult:
         self._stream = self._connection.send_query(text, self.task.format, params=self.task.params)
         first = self._fetch()
         if first is None:
             self.close()
-            return Result(b"", False, format)
+            return StatementResult(b"", False, format)
         second = self._fetch()
         if second is None:
             self.close()
-            return Result(first, False, format)
-        return Result(first + second, True, format)
+            return StatementResult(first, False, format)
+        return StatementResult(first + second, True, format)
 
     def next(self) -> bytes | None:
         """The next block; None at the end."""

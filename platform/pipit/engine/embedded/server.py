@@ -62,7 +62,7 @@ class Identity:
     name: str = "pipit"
 
 
-class Server:
+class EngineServer:
     def __init__(
         self, connections: Connections, identity: Identity, guard: Guard, spool: Spool, grace: float
     ) -> None:

@@ -43,7 +43,7 @@ _HEALTHY_SECONDS = 10.0  # a child that served this long is no cause for pauses
 
 
 @dataclass(frozen=True, slots=True)
-class Endpoint:
+class EngineAddress:
     """Where the child serves."""
 
     port: int
@@ -71,15 +71,15 @@ class Supervisor:
         self._beat_timeout = beat_timeout
         self._process: asyncio.subprocess.Process | None = None
         self._watcher: asyncio.Task[None] | None = None
-        self._endpoint: Endpoint | None = None
+        self._endpoint: EngineAddress | None = None
         self.starts = 0
 
     @property
-    def endpoint(self) -> Endpoint | None:
+    def endpoint(self) -> EngineAddress | None:
         """None while no child serves."""
         return self._endpoint
 
-    async def start(self) -> Endpoint:
+    async def start(self) -> EngineAddress:
         """Starts the first child. Raises EngineStartError."""
         endpoint = await self._start_child()
         self._watcher = asyncio.create_task(self._watch(), name="engine supervisor")
@@ -151,7 +151,7 @@ class Supervisor:
         except (aiohttp.ClientError, TimeoutError):
             return False
 
-    async def _start_child(self) -> Endpoint:
+    async def _start_child(self) -> EngineAddress:
         try:
             (self._data / "logs").mkdir(parents=True, exist_ok=True)
             # The engine's own last words at a crash; the child's log proper is engine.log.
@@ -201,7 +201,7 @@ class Supervisor:
         if report.error or not report.port:
             await self._end_child(signal.SIGKILL)
             raise EngineStartError(report.error or f"the engine process ended at once; see {self._data / 'logs'}")
-        self._endpoint = Endpoint(report.port, _USER, password, process.pid)
+        self._endpoint = EngineAddress(report.port, _USER, password, process.pid)
         log.info("engine process %d serves on port %d", process.pid, report.port)
         return self._endpoint
 
