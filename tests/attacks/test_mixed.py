@@ -174,6 +174,16 @@ async def test_a_policy_on_a_json_key_or_a_dynamic_column(workspace: Workspace, 
     assert (reply.status, reply.text) == (200, "1\n2\n")
 
 
+@pytest.mark.parametrize("type", ["json", "Json (max_dynamic_paths=4)"])
+async def test_another_name_of_a_type_is_that_type(workspace: Workspace, type: str) -> None:
+    """K03: the engine takes `json` as well."""
+    table = BY_PATH.replace("data JSON", f"data {type}") + "data.tenant = {{String(context.tenant)}}\n"
+    await opened(workspace, {"datasources/js.datasource": table} | endpoints(["SELECT n FROM js ORDER BY n"]))
+    await fill(workspace, "js", [{"n": 1, "data": {"tenant": "a"}}, {"n": 2, "data": {"tenant": [1]}}])
+    reply = await workspace.get("/v0/pipes/e0.json", token=workspace.tenant("e0", tenant="a"))
+    assert (reply.status, [row["n"] for row in reply.json.get("data", [])]) == (200, [1]), reply.text
+
+
 async def test_a_tokens_filter_on_a_json_key(workspace: Workspace) -> None:
     """K03, by a JWT's own filter."""
     table = BY_PATH.removesuffix("ROW_POLICY ")

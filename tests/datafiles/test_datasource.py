@@ -104,7 +104,7 @@ def test_every_part_of_a_datasource() -> None:
         ("    a default 1", [("a", "", None, "1", None)]),
         (
             "    a Tuple(\n        x Int32, -- one\n        y Array(Tuple(z String))\n    ) `json:$.a`",
-            [("a", "Tuple( x Int32, y Array(Tuple(z String)) )", "$.a", None, None)],
+            [("a", "Tuple(x Int32, y Array(Tuple(z String)))", "$.a", None, None)],
         ),
         ("    a Nested(Int Int32, Boolean String)", [("a", "Nested(Int Int32, Boolean String)", None, None, None)]),
         ("    a DateTime64 (6)", [("a", "DateTime64(6)", None, None, None)]),
@@ -277,3 +277,10 @@ def test_a_name_of_nothing_but_space_is_none(name: str) -> None:
     """With quotes or without: what is taken is printed with quotes, and must be read again."""
     with pytest.raises(ProjectError, match="no name"):
         parse_project({"t.datasource": f"SCHEMA >\n    a Int8,\n    {name} String\n"})
+
+
+def test_a_type_has_the_engines_own_name() -> None:
+    text = "SCHEMA >\n    `a` bigint,\n    `b` Array(LowCardinality (VarChar)),\n    `c` json(k INT),\n    `d` text DEFAULT null\n"
+    assert [c.type for c in source(text).columns] == [
+        "Int64", "Array(LowCardinality(String))", "JSON(k Int32)", "Nullable(String)",
+    ]  # fmt: skip

@@ -312,7 +312,7 @@ FORMS = [
     pytest.param(
         "x.datasource",
         "SCHEMA > -- here\n# far\n    a Array( -- one\n  String), -- two\n\n    -- three\n    b Int8\n# The engine\nENGINE MergeTree",
-        "SCHEMA >\n    -- here\n# far\n    -- one\n    `a` Array( String), -- two\n    -- three\n    `b` Int8\n\n"
+        "SCHEMA >\n    -- here\n# far\n    -- one\n    `a` Array(String), -- two\n    -- three\n    `b` Int8\n\n"
         "# The engine\nENGINE MergeTree\n",
         id="comments",
     ),

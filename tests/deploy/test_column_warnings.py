@@ -82,6 +82,9 @@ async def test_a_view_refuses_what_its_target_cannot_hold(workspace: Workspace) 
         ("SELECT link, link AS n FROM clicks", "`n` FixedString(2)", {"link": "abc"}, {"link": "ab"}),
         ("SELECT link, toDateTime64(v, 3) AS n FROM clicks", "`n` DateTime", {"v": 7258118400}, {"v": 0}),
         ("SELECT link, v AS n FROM clicks", "`n` Enum8('x' = 1)", {"v": 2}, {"v": 1}),
+        ("SELECT link, toDateTime64(f, 3) AS n FROM clicks", "`n` DateTime", {"f": -0.5}, {"f": 0.5}),
+        ("SELECT link, v AS n FROM clicks", "`n` TINYINT", {"v": 300}, {"v": -5}),
+        ("SELECT link, f AS n FROM clicks", "`n` Nullable( numeric(5, 2) )", {"f": 1000.5}, {"f": 3.14}),
     ],
 )
 async def test_a_copy_fails_and_says_which_column(

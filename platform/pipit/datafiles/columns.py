@@ -1,8 +1,8 @@
 """SCHEMA: the list of columns, read with its places. One pass over the file's own text.
 
 ``name Type [`json:path`] [DEFAULT expr] [CODEC(...)]``, what follows the name in any order, commas between columns,
-one more allowed at the end, `--` comments and lines that start with `#`. A type is kept as written with its white
-space evened out; whether it exists is ClickHouse's to say, apart from what the dialect refuses by name.
+one more allowed at the end, `--` comments and lines that start with `#`. A type gets the engine's own name (`INT` is
+`Int32`); whether it exists is ClickHouse's to say, apart from what the dialect refuses by name.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pipit.datafiles.resources import Column, WarningKind
 from pipit.datafiles.source import ParseReport
 from pipit.sql.lexer import unescape
 from pipit.sql.literals import quote_string
+from pipit.sql.types import own_type
 
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _DIRECTIVE = re.compile(r"[A-Z][A-Z_]{2,}(?=\s|$)")
@@ -235,7 +236,7 @@ class _Reader:
             text = match[0]
             self.i = after
         self._check_type(start, after)
-        return values.one_line(text)
+        return own_type(values.one_line(text))
 
     def _group(self) -> str:
         """The bracketed text from here to its closing bracket, without comments."""
@@ -328,7 +329,7 @@ class _Reader:
             self._check_type_word(match[0], match.start(), follows, after)
 
     def _check_type_word(self, word: str, at: int, follows: str, after: int) -> None:
-        if word == "DateTime64":
+        if word.lower() == "datetime64":
             inner = self.text[after + 1 : after + 64].lstrip() if follows == "(" else ""
             if not inner[:1].isdigit():
                 self.report.error("DateTime64 type without precision is not supported", at, "use DateTime64(3) instead")

@@ -44,8 +44,8 @@ class SourcePart:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column of a SCHEMA. `type` is the full ClickHouse type as written (`Nullable(String)` stays whole); it is
-    empty where DEFAULT alone says it. A column that a connector adds has no position."""
+    """One column of a SCHEMA. `type` is the full ClickHouse type under the engine's own names (`Nullable(String)` stays
+    whole); it is empty where DEFAULT alone says it. A column that a connector adds has no position."""
 
     name: str
     type: str

@@ -51,6 +51,7 @@ _MOST_DAYS = 65_535  # for a Date a number up to here counts days, as in ClickHo
 _TEXT_NUMBER = r"^[0-9]{9,10}([.][0-9]+)?$|^[0-9]{13}$|^[0-9]{16}$|^[0-9]{19}$"
 # A local time, to the minute or finer, but for a leap second.
 _LOCAL = r"^.{4}-.{11}(:[0-5][0-9]([.,][0-9]+)?)?$"
+_ONE_OF_MANY = r"[-+]?[0-9]+([.][0-9]+)?([eE][-+]?[0-9]+)?\s*"
 _TRUTH = "('true', 'false')"
 
 
@@ -138,8 +139,7 @@ def of_cell(type: Type, x: str) -> str:
     if type.name not in _MOMENTS:
         return or_null(type, x)
     guess = _guess(type, x)
-    first, last = _range_of(type)
-    inside = f"NOT {_has_dash(x)} AND toUnixTimestamp64Second({guess}) BETWEEN {first} AND {last}"
+    inside = f"NOT {_has_dash(x)} AND {_is_inside(type, guess)}"
     return f"ifNull({of_text(type, x)}, if({inside}, CAST({guess}, {quote_string(f'Nullable({type.text})')}), NULL))"
 
 
@@ -169,7 +169,8 @@ def finished(type: Type, x: str, p: str) -> str:
     if name in INTEGERS:
         return f"if(isNull({p}) AND {truth}, {p})"
     if name in _FLOATS:
-        return f"multiIf(isFinite({p}) OR match({x}, '^[-+]?(?i:nan|inf|infinity)$'), {p}, {truth}, NULL)"
+        # Not multiIf, which has no BFloat16.
+        return f"if(isFinite({p}) OR match({x}, '^[-+]?(?i:nan|inf|infinity)$'), {p}, if({truth}, NULL))"
     if name == "Bool":
         return f"if(lower({x}) IN ('true', 'false', '1', '0'), {_plain(type, x)}, NULL)"
     if name in ("Enum", "Enum8", "Enum16"):  # the cast raises on an unknown name
@@ -182,12 +183,14 @@ def finished(type: Type, x: str, p: str) -> str:
         if precision - scale <= 70:
             kept += f" AND abs({p}) < {limit}"
         return f"if({kept}, {_plain(type, p)}, NULL)"
+    if name.startswith("Interval"):  # the cast raises on what is no whole number
+        return f"CAST(accurateCastOrNull({x}, 'Int64'), {quote_string(f'Nullable({type.text})')})"
+    if name == "QBit":  # the cast raises on what is no list of numbers, or one of another length
+        listed = rf"^\s*[\[]\s*{_ONE_OF_MANY}(,\s*{_ONE_OF_MANY}){{{int(type.arguments[1]) - 1}}}[\]]\s*$"
+        return _plain(type, f"if(match({x}, {quote_string(listed)}), {x}, NULL)")
     if name in _MOMENTS:
-        first, last = _range_of(type)
-        # Whole seconds are compared: a fraction in the last second is still inside.
-        inside = f"toUnixTimestamp64Second({p}) BETWEEN {first} AND {last}"
         target = quote_string(f"Nullable({type.text})")
-        kept = f"match({x}, {quote_string(_MOMENT)}) AND {inside}"
+        kept = f"match({x}, {quote_string(_MOMENT)}) AND {_is_inside(type, p)}"
         if _has_gaps(type):
             # An hour that the zone skips comes out as another one (a leap second may, too).
             clock = f"match({x}, {quote_string(_LOCAL)}) AND substring({x}, 12, 5) != formatDateTime({p}, '%H:%i')"
@@ -245,6 +248,13 @@ def _seconds(type: Type, x: str) -> str:
         seconds = f"if(abs(toFloat64OrZero({x})) <= {_MOST_DAYS}, {number} * 86400, {seconds})"
     first, last = _range_of(type)
     return f"greatest(least({seconds}, toDecimal128({last + 1}, 9)), toDecimal128({first - 1}, 9))"
+
+
+def _is_inside(type: Type, p: str) -> str:
+    """Whether the type has a moment. A fraction in its last second is still inside. Before 1970 a whole second is the
+    next one, so of the first it is the fraction that counts."""
+    first, last = _range_of(type)
+    return f"{p} >= toDateTime64({first}, 0) AND toUnixTimestamp64Second({p}) <= {last}"
 
 
 def _range_of(type: Type) -> tuple[int, int]:

@@ -41,7 +41,7 @@ _COMPOUND = frozenset({"Array", "Tuple", "Map", "Nested"})
 _ANYTHING = frozenset({"Dynamic", "Variant"})
 # The ends of the engine's moments, in whole seconds since 1970. Precision 9 and 8 end where 64 bits do.
 _LAST_DATETIME = 4294967295  # 2106-02-07 06:28:15
-_LAST_OF_9, _FIRST_OF_9 = 9223372035, -9223372036  # 2262-04-11, 1677-09-21
+_LAST_OF_9, _FIRST_OF_9 = 9223372035, -9223372035  # 2262-04-11, 1677-09-21
 _LAST_OF_8 = 92233720367  # the year 4892
 _YEAR_0 = -62167219200
 _LAST_DATE = 65535  # days: 2149-06-06
@@ -418,7 +418,8 @@ def _moment(s: Type, t: Type, x: str) -> _Leaf:
         if t.name == "DateTime" and s.name in _DAYS:
             inside = f"toDate32(CAST({x}, {typed})) = toDate32({x})"
         elif t.name == "DateTime":
-            inside = f"{second} BETWEEN 0 AND {_LAST_DATETIME}" if s.name != "DateTime" else ""
+            # Not the whole second from which on: half a second before 1970 has the whole second 0.
+            inside = f"{x} >= toDateTime64(0, 0) AND {second} <= {_LAST_DATETIME}" if s.name != "DateTime" else ""
         elif precision == 9:
             inside = f"{second} BETWEEN {_FIRST_OF_9} AND {_LAST_OF_9}" if s.name not in ("DateTime", "Date") else ""
         else:

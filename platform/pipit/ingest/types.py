@@ -9,6 +9,7 @@ _ALIASES = {
     "Point": "Tuple(Float64, Float64)",
     "Ring": "Array(Tuple(Float64, Float64))",
     "LineString": "Array(Tuple(Float64, Float64))",
+    "MultiPoint": "Array(Tuple(Float64, Float64))",
     "Polygon": "Array(Array(Tuple(Float64, Float64)))",
     "MultiLineString": "Array(Array(Tuple(Float64, Float64)))",
     "MultiPolygon": "Array(Array(Array(Tuple(Float64, Float64))))",
