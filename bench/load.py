@@ -24,12 +24,16 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Target:
-    """`requests`: whole HTTP/1.1 requests. `alike`: targets with the same word must give the same rows."""
+    """`requests`: whole HTTP/1.1 requests, each sent as often as there are connections if they are `shared`.
+
+    `alike`: targets with the same word must give the same rows; one whose requests are `shared` to its first.
+    """
 
     name: str
     port: int
     requests: list[str]
     alike: str = ""
+    shared: bool = False
 
 
 @dataclass(frozen=True)
@@ -92,6 +96,7 @@ async def measure(
         bodies = await _each_once(target)
         found = [json.loads(body)["data"] for body in bodies]
         assert all(found), f"{target.name} answers without rows"
+        found = found[:1] if target.shared else found
         other, rows = expected.setdefault(target.alike or target.name, (target.name, found))
         assert rows == found, f"{target.name} and {other} do not answer the same"
     turns = {target.name: itertools.count() for target in targets}
@@ -106,7 +111,8 @@ async def measure(
 
 
 async def _load(target: Target, turns: Iterator[int], pids: Sequence[int], connections: int, seconds: float) -> Round:
-    requests = [request.encode() for request in target.requests]
+    each = connections if target.shared else 1
+    requests = [request.encode() for request in target.requests for _ in range(each)]
     times: list[float] = []
     worked = _processor_seconds(pids)
     started = time.perf_counter()

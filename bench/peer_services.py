@@ -48,7 +48,8 @@ _PARAMETER = re.compile(r"\{(\w+):(\w+)\}")
 class Endpoint:
     """`sql` has parameters as ClickHouse writes them; `by_hand`: with the tenant's condition written into it.
 
-    `files`: more files of Pipit's project. `pipe`: Pipit's own text where the dialect says it otherwise.
+    `files`: more files of Pipit's project. `pipe`: Pipit's own text where the dialect says it otherwise. `cache`: for
+    how many seconds Pipit caches a response; the peers know no such thing.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Endpoint:
     by_hand: str
     files: Mapping[str, str] = field(default_factory=dict)
     pipe: str = ""
+    cache: int = 0
 
     @property
     def template(self) -> str:
@@ -260,10 +262,17 @@ class Pipit:
         self._client = Client(session, port)
         self.port = port
 
-    async def publish(self, endpoint: Endpoint) -> str:
-        text = endpoint.template.replace("<database>", self.database)
-        pipe = "NODE endpoint\nSQL >\n" + "".join(f"    {line}\n" for line in text.splitlines())
-        files = {**self._base, **endpoint.files, f"endpoints/{endpoint.name}.pipe": pipe + "TYPE endpoint\n"}
+    @property
+    def workspace(self) -> str:
+        return self._workspace.id
+
+    async def publish(self, *endpoints: Endpoint) -> str:
+        files = dict(self._base)
+        for endpoint in endpoints:
+            text = endpoint.template.replace("<database>", self.database)
+            pipe = "NODE endpoint\nSQL >\n" + "".join(f"    {line}\n" for line in text.splitlines())
+            cache = f"CACHE {endpoint.cache}\n" if endpoint.cache else ""
+            files |= {**endpoint.files, f"endpoints/{endpoint.name}.pipe": pipe + "TYPE endpoint\n" + cache}
         try:
             await self._server.deployer.deploy(self._workspace.id, files, allow_destructive=True, allow_weaker=True)
         except PipitError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from peer_services import CANARY, Endpoint
 
@@ -33,6 +34,12 @@ LATEST = Endpoint(
     "SELECT id, action, amount FROM events WHERE customer_id = {customer_id:String} AND action != {without:String} "
     "ORDER BY id LIMIT 100",
     pipe="%\nSELECT id, action, amount FROM events WHERE action != {{String(without, 'none')}} ORDER BY id LIMIT 100",
+)
+# For the load: one that answers from its cache, and one whose responses are old after a second.
+CACHED = (
+    LATEST,
+    replace(LATEST, name="latest_cached", cache=3600),
+    replace(LATEST, name="latest_shared", cache=1),
 )
 
 

@@ -1,9 +1,14 @@
 """How many attacks each of three services stops, and how fast each answers: two peers written by hand, and Pipit.
 
-    .venv/bin/python bench/peers.py [--only TEXT] [--seconds 2] [--rounds 5]
+    .venv/bin/python bench/peers.py [--only TEXT] [--seconds 0.5] [--rounds 15] [--runs 3]
 
 One run, one engine, the same rows. `peer_services.py` says what the peers are, `peer_attacks.py` what the attacks are
 and when one counts as stopped, `peer_world.py` holds tables and rows. Exit code 1 if Pipit let one through.
+
+The load is one read, asked of each service in turn: of the peers on uvicorn as it comes, of Pipit as `pipit serve`
+listens, of an endpoint with `CACHE` (`cached`), of the same with a value that all connections ask for at the same time
+and nobody asked for before (`shared`), and of the engine itself, with Pipit's statement, filters and settings. Goals:
+Pipit's p50 at most 1.05 of by hand, cached and shared reads at 5 times the engine's rate.
 """
 
 from __future__ import annotations
@@ -13,22 +18,30 @@ import asyncio
 import json
 import os
 import re
+import statistics
 import sys
 from contextlib import AsyncExitStack
 from typing import Any
 
 import aiohttp
 import uvloop
-from load import Target, cores, get, measure, offer, serving, until_closed
+from load import Figures, Target, cores, get, measure, offer, serving, until_closed
 from peer_attacks import ATTACKS, ENDPOINT, Attack, NotApplicable, Refused, latest
 from peer_services import CANARY, B, ByHand, Filters, Peer, Pipit, Reply, Service
-from peer_world import LATEST, TABLES, ddl, project, rows
-from stand import engine_of, pipit
+from peer_world import CACHED, LATEST, TABLES, ddl, project, rows
+from stand import engine_of, pipit, straight
 
+from pipit.access.params import RequestParams, SentParameter
+from pipit.query.formats import JSON
+from pipit.query.queries import PipeQuery, Read
 from pipit.server import Server
 
 FILTERS, BY_HAND = "additional_table_filters", "WHERE by hand"
 SERVICES = (FILTERS, BY_HAND, Pipit.name)
+CACHED_READS, SHARED_READS, ENGINE = "Pipit, cached", "Pipit, shared", "engine"
+TARGETS = (*SERVICES, CACHED_READS, SHARED_READS, ENGINE)
+CONNECTIONS = {1: TARGETS, 8: TARGETS, 32: (CACHED_READS, SHARED_READS, ENGINE)}
+_VALUES = 2000  # of the shared reads: more than are asked for while a response is cached
 _QUIET = {"date", "content-length", "x-request-id", "server"}
 _ANY_TWO = r'"elapsed": ?[0-9.e-]+|[0-9a-f]{32}|_(both|alone)\b'
 _STATISTICS = r'|"statistics":\s*\{[^}]*\}'
@@ -48,15 +61,33 @@ async def serve(only: str) -> None:
             | {name: await verdict(one, worlds[0][name], worlds[1][name], why) for name in SERVICES}
             for one in attacks
         ]
-        full = worlds[0]
-        for service in full.values():
-            assert not await service.publish(LATEST)
-        targets = [
-            Target(name, one.port, [get(f"{one.path('latest')}?without=none", one.token())], "same")
-            for name, one in full.items()
-        ]
-        offer(targets, table=table, why=why, pids=[os.getpid(), engine_of(server).pid])
+        offer(await loaded(server, worlds[0]), table=table, why=why, pids=[os.getpid(), engine_of(server).pid])
         await until_closed()
+
+
+async def loaded(server: Server, world: dict[str, Any]) -> list[Target]:
+    """What the load is sent to."""
+    for one in world.values():
+        assert not await one.publish(LATEST)
+    targets = [
+        Target(name, one.port, [get(f"{one.path('latest')}?without=none", one.token())], "same")
+        for name, one in world.items()
+    ]
+    ours: Pipit = world[Pipit.name]
+    assert not await ours.publish(*CACHED)
+    token = ours.token(endpoints=[one.name for one in CACHED])
+    _, cached, shared = (ours.path(one.name) for one in CACHED)
+    values = [get(f"{shared}?without=v{number}", token) for number in range(_VALUES)]
+    targets += [
+        Target(CACHED_READS, ours.port, [get(f"{cached}?without=none", token)], "same"),
+        Target(SHARED_READS, ours.port, values, "same", shared=True),
+    ]
+    snapshot = server.catalog.snapshot(ours.workspace)
+    security = server.authenticator.check(token, server.catalog.keyring)
+    asked = RequestParams((SentParameter("query", "without", "none"),))
+    plan = await server.reader.plan(Read(snapshot, security, PipeQuery(LATEST.name, asked, JSON)))
+    engine = engine_of(server)
+    return [*targets, Target(ENGINE, engine.port, [straight(engine, snapshot, plan)], "same")]
 
 
 async def world(
@@ -133,8 +164,9 @@ def comparable(reply: Reply, statistics: bool) -> tuple[object, ...]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", help="attacks whose name, kind or case has this text")
-    parser.add_argument("--seconds", type=float, default=2)
-    parser.add_argument("--rounds", type=int, default=5, help="of the load; 0: only the attacks")
+    parser.add_argument("--seconds", type=float, default=0.5)
+    parser.add_argument("--rounds", type=int, default=15, help="of the load; 0: only the attacks")
+    parser.add_argument("--runs", type=int, default=3, help="of all rounds")
     parser.add_argument("--why", action="store_true", help="print the answers, too")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -148,15 +180,40 @@ def main() -> None:
         show(table)
         if options.rounds:
             print(f"\nThe same read ('latest'), {cores()}")
-            columns = f"{'connections':>11}{'reads/s':>9}{'p50 ms':>9}{'cpu ms':>9}{'to by hand: p50':>17}{'cpu':>6}"
-            print(f"{'':<26}{columns}")
-            for connections in (1, 8):
-                found = asyncio.run(measure(targets, facts["pids"], connections, options.rounds, options.seconds))
-                for name in SERVICES:
-                    figures = f"{found.rate(name):>9.0f}{found.p50(name):>9.2f}{found.cpu(name):>9.2f}"
-                    ratios = f"{found.p50_ratio(name, BY_HAND):>17.2f}{found.cpu_ratio(name, BY_HAND):>6.2f}"
-                    print(f"{name:<26}{connections:>11}{figures}{ratios}")
+        runs = [load(targets, facts["pids"], options) for _ in range(options.runs if options.rounds else 0)]
+        if len(runs) > 1:
+            print("\nMedians of the runs")
+            show_runs(runs)
     sys.exit(any(row[Pipit.name] not in ("stopped", "-") for row in table))
+
+
+Run = dict[tuple[int, str], tuple[float, ...]]  # (connections, target) -> the columns of the load
+
+
+def load(targets: list[Target], pids: list[int], options: argparse.Namespace) -> Run:
+    run: Run = {}
+    for connections, names in CONNECTIONS.items():
+        loaded = [target for target in targets if target.name in names]
+        found = asyncio.run(measure(loaded, pids, connections, options.rounds, options.seconds))
+        run |= {(connections, name): columns_of(found, name) for name in names}
+    show_runs([run])
+    return run
+
+
+def columns_of(found: Figures, name: str) -> tuple[float, ...]:
+    base = BY_HAND if BY_HAND in found.rounds else name
+    by_hand = found.p50_ratio(name, base), found.cpu_ratio(name, base)
+    return (found.rate(name), found.p50(name), found.cpu(name), *by_hand, found.rate_ratio(name, ENGINE))
+
+
+def show_runs(runs: list[Run]) -> None:
+    columns = f"{'connections':>11}{'reads/s':>9}{'p50 ms':>9}{'cpu ms':>9}{'to by hand: p50':>17}{'cpu':>6}"
+    print(f"{'':<26}{columns}{'to the engine: rate':>21}")
+    for connections, name in runs[0]:
+        each = zip(*(run[connections, name] for run in runs), strict=True)
+        rate, p50, cpu, to_p50, to_cpu, to_rate = map(statistics.median, each)
+        figures = f"{rate:>9.0f}{p50:>9.2f}{cpu:>9.2f}{to_p50:>17.2f}{to_cpu:>6.2f}{to_rate:>21.2f}"
+        print(f"{name:<26}{connections:>11}{figures}", flush=True)
 
 
 def show(table: list[dict[str, str]]) -> None:

@@ -18,6 +18,7 @@ import uvicorn
 
 from pipit.access.tokens import make_token
 from pipit.api.app import app_for
+from pipit.api.listen import listening as served
 from pipit.catalog.snapshot import Snapshot
 from pipit.engine.binding import bind
 from pipit.engine.embedded.supervisor import EngineAddress
@@ -30,14 +31,14 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @asynccontextmanager
 async def pipit(profile: str = "") -> AsyncIterator[tuple[Server, int]]:
-    """A Pipit with its own engine in a folder of its own, and its port."""
+    """A Pipit with its own engine in a folder of its own, behind the listener of `pipit serve`, and its port."""
     with tempfile.TemporaryDirectory() as folder:
         config = Config(data_dir=Path(folder), admin_token=make_token(owner="bench"))
-        async with open_server(config) as server, listening(app_for(server)) as port:
+        async with open_server(config) as server, served(app_for(server)) as url:
             profiler = cProfile.Profile()
             if profile:
                 profiler.enable()
-            yield server, port
+            yield server, int(url.rpartition(":")[2])
             if profile:
                 profiler.disable()
                 pstats.Stats(profiler).dump_stats(profile)
@@ -45,7 +46,7 @@ async def pipit(profile: str = "") -> AsyncIterator[tuple[Server, int]]:
 
 @asynccontextmanager
 async def listening(app: Any) -> AsyncIterator[int]:
-    """An ASGI application on a free loopback port."""
+    """An ASGI application that is not Pipit's, on uvicorn as it comes and a free loopback port."""
     config = uvicorn.Config(app, port=0, log_level="error", access_log=False, lifespan="off")
     running = uvicorn.Server(config)
     task = asyncio.ensure_future(running.serve())
