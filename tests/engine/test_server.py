@@ -17,6 +17,7 @@ from yarl import URL
 
 from pipit.engine import Engine
 from pipit.engine.embedded.supervisor import EngineAddress
+from pipit.sql.literals import quote_string
 from waiting import until
 
 pytestmark = pytest.mark.anyio
@@ -236,6 +237,54 @@ async def test_a_database_of_any_name(http: aiohttp.ClientSession, name: str) ->
     finally:
         await ask(http, f"DROP DATABASE {quoted}")
     assert await code_of(http, "SELECT 1", database=name) == 81
+
+
+_ALL = "".join(map(chr, range(1, 128))) + "é漢😀"
+_VALUES = [*_ALL, _ALL, "", " a ", "1&readonly=0", "a&max_threads=7", "%26", "a%20b", "a+b", "a=b", "a?b#c", "\\x61", "\\'"]
+
+
+@pytest.mark.parametrize("readonly", ["0", "1"])
+@pytest.mark.parametrize("database", ["", "system", "a b`&c"])
+async def test_a_setting_is_what_was_sent(http: aiohttp.ClientSession, database: str, readonly: str) -> None:
+    if " " in database:
+        await ask(http, "CREATE DATABASE IF NOT EXISTS `a b\\`&c`")
+    sql = "SELECT hex(getSetting('format_csv_null_representation')), getSetting('readonly'), getSetting('max_threads') = 7"
+    for value in _VALUES:
+        sent = {"format_csv_null_representation": value, "readonly": readonly, "database": database}
+        assert (await ask(http, sql, **sent))[1] == f"{value.encode().hex().upper()}\t{readonly}\t0\n", value
+
+
+@pytest.mark.parametrize("kept", ["a", "a&b", "a'b", "a\\b", "é", "a\tb", "a}b", "a, b: c", "%61", " a", "&readonly=0&x="])
+async def test_a_filter_is_what_was_sent(http: aiohttp.ClientSession, database: str, kept: str) -> None:
+    for statement in (
+        "CREATE TABLE t (s String) ENGINE = MergeTree ORDER BY s",
+        f"INSERT INTO t VALUES ({quote_string(kept)}), ('other'), ('a '), ('b')",
+    ):
+        assert (await ask(http, statement, database=database))[0] == 200
+    condition = f"s = {quote_string(kept)}"
+    filters = f"{{{quote_string(f'{database}.t')}: {quote_string(condition)}}}"
+    sql = "SELECT hex(groupArray(s)[1]), count() FROM t"
+    sent = {"additional_table_filters": filters, "readonly": "1", "database": database}
+    assert (await ask(http, sql, **sent))[1] == f"{kept.encode().hex().upper()}\t1\n"
+    assert (await ask(http, sql + " SETTINGS additional_table_filters = {}", **sent))[0] == 500
+    broken = sent | {"additional_table_filters": filters[:-2]}
+    assert (await ask(http, sql, **broken))[0] >= 400
+
+
+async def test_a_setting_that_says_what_is_so_anyhow_holds_where_another_one_changes_that(http: aiohttp.ClientSession) -> None:
+    sql = "SELECT getSetting('output_format_json_quote_64bit_integers')"
+    for sent in ({"compatibility": "24.1"}, {}):
+        quoted = [(await ask(http, sql, **sent, **more))[1] for more in _QUOTES]
+        assert quoted == [f"{str(bool(sent)).lower()}\n", "false\n", "true\n"]
+
+
+_QUOTES: list[dict[str, str]] = [{}, *({"output_format_json_quote_64bit_integers": value} for value in "01")]
+
+
+@pytest.mark.parametrize("name", ["mode", "path", "config_file", "no_such_setting", "output", "verbose", "MAX_THREADS"])
+async def test_a_name_that_is_no_setting_is_refused(http: aiohttp.ClientSession, name: str) -> None:
+    """A connection's URL would take it for an option, or ignore it."""
+    assert await code_of(http, "SELECT 1", **{name: "1"}) == 115
 
 
 async def test_a_setting_that_is_no_name(http: aiohttp.ClientSession) -> None:

@@ -155,16 +155,18 @@ async def _serve(options: StartOptions, data: Path) -> None:
     except RuntimeError as error:
         raise StartError(f"the engine cannot open {folder}: {error or 'another process has it open'}") from None
     version, timezone = keeper.query("SELECT version(), timezone()", "TSV").bytes().decode().strip().split("\t")
+    rows = keeper.query("SELECT name, if(changed, NULL, value) FROM system.settings", "JSONCompactEachRow").bytes()
+    known = dict(msgspec.json.decode(line, type=tuple[str, str | None]) for line in rows.splitlines())
     spool = Spool(data / "spool")
     guard = Guard([*map(Path, options.file_roots), spool.folder], folder)
-    # A request's filters are one SET, which has to be read before any setting of the request holds.
+    # A request's filters may be one SET, which has to be read before any setting of the request holds.
     base = options.settings | {
         "max_memory_usage": str(query_limit(total)),
         "max_query_size": _QUERY_BYTES,
         # Its threads cost a small answer 0.25 ms, a quarter of the whole; a large one is not dearer without them.
         "output_format_parallel_formatting": "0",
     }
-    connections = Connections(path, base)
+    connections = Connections(path, base, known)
     identity = Identity(options.user, options.password, version, timezone)
     server = EngineServer(connections, identity, guard, spool, options.grace)
     port = await server.start()

@@ -1,6 +1,6 @@
 """Connections to the engine in this process: each is opened for one request, and closed after it.
 
-Opening one costs 0.15 ms, whatever the URL says: base settings and the database stand in it, since a `USE` would
+Opening one costs 0.15 ms, whatever the URL says: settings and the database stand in it, since a `SET` and a `USE` would
 cost as much again.
 """
 
@@ -15,8 +15,10 @@ from chdb import _chdb
 from pipit.sql.identifiers import quote
 
 _NAME = re.compile(r"[a-z_0-9]+\Z")
-_VALUE = re.compile(r"[A-Za-z0-9_.,-]+\Z")  # what a connection's URL takes as it is: it knows no escapes
+_VALUE = re.compile(r"[A-Za-z0-9_.,-]+\Z")
 _DATABASE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+# What a connection's URL takes as it is. It knows no escapes: `&` ends a value, and an empty one means 1.
+_IN_URL = re.compile(r"[!-%'-~](?:[ -%'-~]*[!-%'-~])?\Z")
 
 
 def connect(url: str) -> Any:
@@ -25,20 +27,45 @@ def connect(url: str) -> Any:
 
 
 class Connections:
-    """May be used from any thread. `base` are the settings that every connection starts with."""
+    """May be used from any thread."""
 
-    def __init__(self, path: str, base: Mapping[str, str]) -> None:
+    def __init__(self, path: str, base: Mapping[str, str], known: Mapping[str, str | None]) -> None:
+        """`base`: the settings that every connection starts with. `known`: all settings of the engine, with the values
+        that they have by themselves (None: not certain). A URL ignores any other name in silence, or takes it for an
+        option of a client."""
         for name, value in base.items():
             if not _NAME.match(name) or not _VALUE.match(value):
                 raise ValueError(f"not a plain setting: {name}={value!r}")
-        self.base = dict(base)
+        self._values = {**known, **base}
         self._url = path + "?" + "&".join(f"{name}={value}" for name, value in base.items())
+        self._in_url = frozenset(name for name in known if "_" in name or name == "readonly") - base.keys()
 
-    def open(self, database: str = "") -> Any:
-        """A connection in that database; the caller closes it. Raises the engine's RuntimeError."""
+    def start(self, database: str, settings: Mapping[str, str]) -> tuple[str, dict[str, str]]:
+        """The URL of a connection in this database that starts with those of the settings that a URL can carry, so that
+        each means what a SET of it would mean; and the others, in their order. `readonly` is among them if there are
+        any: nothing is set behind it. What a connection has anyhow is in neither: each costs its time."""
+        if "compatibility" not in settings:  # which changes what connections have
+            settings = {name: value for name, value in settings.items() if self._values.get(name) != value}
+        if database and not _DATABASE.match(database):  # it needs a USE, which comes before all settings
+            return self._url, dict(settings)
+        url = self._url
+        later: dict[str, str] = {}
+        for name, value in settings.items():
+            if name in self._in_url and _IN_URL.match(value) and not (later and name == "readonly"):
+                url += f"&{name}={value}"
+            else:
+                later[name] = value
+        return url, later
+
+    def open(self, database: str = "", url: str = "") -> Any:
+        """A connection in that database, by the URL that `start` gave for it; the caller closes it.
+
+        Raises the engine's RuntimeError.
+        """
+        url = url or self._url
         if _DATABASE.match(database):
-            return connect(f"{self._url}&database={database}")
-        connection = connect(self._url)
+            return connect(f"{url}&database={database}")
+        connection = connect(url)
         if database:
             try:
                 connection.query("USE " + quote(database), "Null")

@@ -1,7 +1,7 @@
 """One request's work on the engine, in a worker thread: a connection of its own, its settings, one statement.
 
 Rule 1 of the design rests on it: nothing of a request (database, settings, `readonly`) outlives its
-connection. Order matters: database, then settings, `readonly` as the last of them, then the check, then the
+connection. Order matters: database and settings, `readonly` as the last of them, then the check, then the
 statement.
 """
 
@@ -238,8 +238,11 @@ class Execution:
     def _open(self) -> Any:
         if self._abandoned.is_set():
             raise Failure(394, "Query was cancelled")
-        self._connection = connection = self._connections.open(self.task.database)
-        connection.query(settings_statement(self.task, self._connections.base), "Null")
+        url, later = self._connections.start(self.task.database, settings_of(self.task))
+        self._connection = connection = self._connections.open(self.task.database, url)
+        if later:
+            listed = ", ".join(f"{name}={quote_string(value)}" for name, value in later.items())
+            connection.query("SET " + listed, "Null")
         return connection
 
 
@@ -252,19 +255,18 @@ def _body_of(result: Any) -> tuple[bytes | memoryview, object]:
     return wrapper.view(), (result, wrapper)
 
 
-def settings_statement(task: Task, base: Mapping[str, str]) -> str:
-    """One SET: what the request asks for beyond `base`, the tag by which KILL QUERY finds it, `readonly`
-    last.
-    """
-    settings = {name: value for name, value in task.settings.items() if name != "readonly" and base.get(name) != value}
-    settings["log_comment"] = task.tag
-    if "readonly" in task.settings:
-        settings["readonly"] = task.settings["readonly"]
-    parts = []
-    for name, value in settings.items():
+def settings_of(task: Task) -> dict[str, str]:
+    """What the request asks for, and the tag by which KILL QUERY finds it; `readonly` last."""
+    settings: dict[str, str] = {}
+    for name, value in task.settings.items():
+        if name == "readonly":
+            continue
         if not _SETTING_NAME.match(name):
             raise Failure(115, "Unknown setting")
         if name == "dialect" and value != "clickhouse":
             raise Failure(115, "Other dialects are not allowed: their texts cannot be checked")
-        parts.append(f"{name}={quote_string(value)}")
-    return "SET " + ", ".join(parts)
+        settings[name] = value
+    settings["log_comment"] = task.tag
+    if "readonly" in task.settings:
+        settings["readonly"] = task.settings["readonly"]
+    return settings
