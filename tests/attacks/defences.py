@@ -53,6 +53,8 @@ _ENVIRONMENTS = "tests/attacks/test_environments.py"
 _CACHE = "tests/attacks/test_cache.py"
 _KEY = "tests/query/test_cache.py"
 _LOG = "tests/query/test_log.py"
+_PLANS = "tests/query/test_plan_memory.py"
+_SERVER = "tests/engine/test_server.py"
 _NEIGHBOURS = "tests/ingest/test_neighbours.py"
 _CLASSIC = "tests/deploy/test_classic.py"
 _WRITTEN = "tests/attacks/test_written_through.py"
@@ -212,11 +214,12 @@ DEFENCES: tuple[Defence, ...] = (
         "optimize_read_in_order",
         (f"{_CHECKS}::test_rows_before_limit_of_many_rows",),
     ),
-    _operand(
+    _expression(
         "retry under filter first",
         "query/read.py:Reader._run_filtered",
         "FILTER_FIRST",
         (f"{_CHECKS}::test_no_status_asks_for_hidden_values", f"{_CHECKS}::test_another_tenants_bad_row_breaks_nobody"),
+        new="{}",
     ),
     *(
         _entry(
@@ -260,8 +263,8 @@ DEFENCES: tuple[Defence, ...] = (
     ),
     _check(
         "the bytes of an answer are counted",
-        "query/read.py:_counted",
-        "most",
+        "query/read.py:_Counted.__anext__",
+        "_left",
         ("tests/api/test_broken_answers.py::test_what_is_too_large_is_never_half_an_answer",),
     ),
     _operand(
@@ -883,11 +886,12 @@ DEFENCES: tuple[Defence, ...] = (
         "outside",
         ("tests/datafiles/test_project.py::test_a_link_out_of_the_project_is_refused_and_never_read",),
     ),
-    _statement(
+    _expression(
         "sniffing is off",
         "api/app.py:RequestFrame.__call__.framed",
-        "nosniff",
+        'put(headers, b"x-content-type-options", b"nosniff")',
         (f"{_OUTPUTS}::test_a_cell_is_its_value_in_every_format",),
+        new="None",
     ),
     # --- api/listen.py: where a request begins and ends
     _check(
@@ -1010,15 +1014,14 @@ DEFENCES: tuple[Defence, ...] = (
     ),
     _check(
         "an error does not quote a secret",
-        "query/disclosure.py:no_secret_quoted",
+        "query/disclosure.py:quietly",
         "holds_secret",
         (f"{_SECRETS}::test_an_error_does_not_quote_a_secret",),
-        new="True",
     ),
     _statement(
         "a job's error does not quote a secret",
         "query/read.py:Reader.write",
-        "no_secret_quoted",
+        "quietly",
         (f"{_SECRETS}::test_a_jobs_error_does_not_quote_a_secret",),
     ),
     _statement(
@@ -1124,34 +1127,73 @@ DEFENCES: tuple[Defence, ...] = (
         (f"{_DEMO}::test_j07_another_machine_is_refused",),
         new="not straight",
     ),
+    # --- query/plan.py, query/queries.py: plans that are remembered
+    _entry(
+        "remembered plans: whose",
+        "query/plan.py:_key",
+        "security",
+        (f"{_PLANS}::test_each_token_has_plans_of_its_own", f"{_PLANS}::test_who_may_not_read_is_refused_whoever_asked_before"),
+    ),
+    _entry(
+        "remembered plans: of which snapshot",
+        "query/plan.py:_key",
+        "snapshot",
+        (f"{_PLANS}::test_a_deployment_is_planned_anew", f"{_PLANS}::test_a_secret_is_this_moments"),
+    ),
+    _expression(
+        "remembered plans: of which values",
+        "query/queries.py:PipeQuery.key",
+        "tuple(sent)",
+        (f"{_PLANS}::test_every_read_gets_what_it_asked_for",),
+        new="()",
+    ),
+    _check(
+        "remembered plans: of texts only",
+        "query/queries.py:PipeQuery.key",
+        "type",
+        (f"{_PLANS}::test_values_that_are_no_texts_are_not_remembered",),
+    ),
+    # --- engine/embedded/connections.py: settings that a connection starts with
+    _operand(
+        "a connection starts with values that its URL carries",
+        "engine/embedded/connections.py:Connections.start",
+        "_IN_URL",
+        (f"{_SERVER}::test_a_setting_is_what_was_sent", f"{_SERVER}::test_a_filter_is_what_was_sent"),
+    ),
+    _operand(
+        "a connection starts with settings only",
+        "engine/embedded/connections.py:Connections.start",
+        "_in_url",
+        (f"{_SERVER}::test_a_name_that_is_no_setting_is_refused",),
+    ),
     # --- query/cache.py, query/log.py: what is kept of reads
     _entry(
         "cache key: workspace",
-        "query/cache.py:key_of",
+        "query/cache.py:_everything_of",
         "id",
         (f"{_KEY}::test_whatever_reaches_the_engine_is_in_the_key",),
     ),
     _entry(
         "cache key: environment",
-        "query/cache.py:key_of",
+        "query/cache.py:_everything_of",
         "place",
         (f"{_KEY}::test_whatever_reaches_the_engine_is_in_the_key",),
     ),
     _entry(
         "cache key: database",
-        "query/cache.py:key_of",
+        "query/cache.py:_everything_of",
         "database",
         (f"{_KEY}::test_whatever_reaches_the_engine_is_in_the_key",),
     ),
     _entry(
         "cache key: deployment",
-        "query/cache.py:key_of",
+        "query/cache.py:_everything_of",
         "deployment",
         (f"{_KEY}::test_whatever_reaches_the_engine_is_in_the_key",),
     ),
     _entry(
         "cache key: statement",
-        "query/cache.py:key_of",
+        "query/cache.py:_everything_of",
         "sql",
         (
             f"{_KEY}::test_whatever_reaches_the_engine_is_in_the_key",
@@ -1160,7 +1202,7 @@ DEFENCES: tuple[Defence, ...] = (
     ),
     _entry(
         "cache key: bound values",
-        "query/cache.py:key_of",
+        "query/cache.py:_everything_of",
         "bind",
         (
             f"{_KEY}::test_whatever_reaches_the_engine_is_in_the_key",
@@ -1169,19 +1211,19 @@ DEFENCES: tuple[Defence, ...] = (
     ),
     _entry(
         "cache key: filters",
-        "query/cache.py:key_of",
+        "query/cache.py:_everything_of",
         "plan.filters.items",
         (f"{_KEY}::test_whatever_reaches_the_engine_is_in_the_key",),
     ),
     _entry(
         "cache key: settings",
-        "query/cache.py:key_of",
+        "query/cache.py:_everything_of",
         "plan.settings.items",
         (f"{_KEY}::test_whatever_reaches_the_engine_is_in_the_key",),
     ),
     _entry(
         "cache key: format",
-        "query/cache.py:key_of",
+        "query/cache.py:_everything_of",
         "format",
         (
             f"{_KEY}::test_whatever_reaches_the_engine_is_in_the_key",
@@ -1190,7 +1232,7 @@ DEFENCES: tuple[Defence, ...] = (
     ),
     _entry(
         "cache key: whose it is",
-        "query/cache.py:key_of",
+        "query/cache.py:_everything_of",
         "_reader",
         (
             f"{_KEY}::test_whatever_reaches_the_engine_is_in_the_key",
@@ -1228,16 +1270,17 @@ DEFENCES: tuple[Defence, ...] = (
             f"{_CACHE}::test_e13_the_query_condition_cache_carries_nothing_over",
         ),
     ),
-    _statement(
+    _expression(
         "answers are private",
         "api/app.py:RequestFrame.__call__.framed",
-        "headers.setdefault",
+        'headers.append((b"cache-control", b"private, no-store"))',
         (f"{_CACHE}::test_f09_shared_caches_on_the_way_are_told_to_keep_nothing",),
+        new="None",
     ),
     _statement(
         "answers vary by token",
         "api/app.py:RequestFrame.__call__.framed",
-        "add_vary_header",
+        "vary",
         (f"{_CACHE}::test_f09_shared_caches_on_the_way_are_told_to_keep_nothing",),
     ),
     _body(
@@ -1630,7 +1673,7 @@ DEFENCES: tuple[Defence, ...] = (
     ),
     _statement(
         "what hung is not asked again at once",
-        "query/read.py:Reader._observed",
+        "query/read.py:_Observed.__enter__",
         "check",
         ("tests/query/test_hang_breaker.py",),
     ),

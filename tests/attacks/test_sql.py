@@ -441,7 +441,6 @@ async def test_d30_costs_are_bounded(workspace: Workspace) -> None:
         "WITH RECURSIVE r AS (SELECT 1 AS i UNION ALL SELECT i + 1 FROM r) SELECT count() FROM r",
         "SELECT number FROM numbers(200000)",
         "SELECT groupArray(repeat('x', 1000)) FROM numbers(10000000)",
-        "SELECT length(groupArray(number)) FROM numbers(60000000)",  # only its memory is too much: the answer is small
         "SELECT length(repeat('x', 1000000000))",
         "SELECT repeat('x', 1000000) FROM numbers(50)",
         "SELECT max(match(concat(repeat('a', 100000), toString(number)), '(a|b)*c')) FROM numbers(1000000)",

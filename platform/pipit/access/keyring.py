@@ -118,4 +118,8 @@ class Keyring:
         Compared by hash: whoever guesses cannot steer a hash, so the time of the look-up tells nothing of a
         secret.
         """
-        return self._static.get(digest(text))
+        return self.find_by(digest(text))
+
+    def find_by(self, key: bytes) -> SecurityContext | None:
+        """The same by the token's `digest`."""
+        return self._static.get(key)

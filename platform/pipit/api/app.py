@@ -12,7 +12,6 @@ from time import monotonic
 from typing import Any
 
 from starlette.applications import Starlette
-from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
@@ -40,6 +39,7 @@ from pipit.api import (
 from pipit.api.answers import JSONResponse
 from pipit.api.broken import BrokenOff
 from pipit.api.compress import Compressed
+from pipit.api.headers import find, headers_of, put, vary
 from pipit.api.requests import MAX_URL_BYTES, Viewer, whole_number
 from pipit.errors import BadRequest, MethodNotAllowed, NotFound, PipitError, Reason, UriTooLong
 from pipit.server import Config, Server, open_server
@@ -85,11 +85,11 @@ def app_for(server: Server, *, extra_routes: Sequence[BaseRoute] = ()) -> Starle
 def app_with(lifespan: Any, extra_routes: Sequence[BaseRoute]) -> Starlette:
     return Starlette(
         routes=[
+            *pipes.routes,  # what is asked for most is looked at first
             Route("/v0/health", health, methods=["GET"]),
             Route("/v0/ready", ready, methods=["GET"]),
             Route("/version", version, methods=["GET"]),
             *events.routes,
-            *pipes.routes,
             *jobs.routes,
             *sql.routes,
             *datasources.routes,
@@ -105,7 +105,7 @@ def app_with(lifespan: Any, extra_routes: Sequence[BaseRoute]) -> Starlette:
         middleware=[
             # Outermost, so that a browser may read every answer, the frame's own refusals too.
             Middleware(
-                CORSMiddleware,
+                _Cors,
                 allow_origins=["*"],
                 allow_methods=["GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS"],
                 allow_headers=["*"],
@@ -164,6 +164,22 @@ async def version(request: Request) -> Response:
     return JSONResponse({"version": __version__})
 
 
+class _Cors(CORSMiddleware):
+    """The same; quick for who is no browser on another page."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or any(name == b"origin" for name, _ in scope["headers"]):
+            await super().__call__(scope, receive, send)
+            return
+
+        async def varied(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                vary(headers_of(message), b"Origin")
+            await send(message)
+
+        await self.app(scope, receive, varied)
+
+
 class RequestFrame:
     """Around every request: an id, bounds on the URL, and headers that keep answers out of shared caches.
 
@@ -194,13 +210,14 @@ class RequestFrame:
             if message["type"] == "http.response.start":
                 started = True
                 body.refused = message["status"] >= 400 and body.is_coming
-                headers = MutableHeaders(raw=message.setdefault("headers", []))
-                headers["X-Request-Id"] = request_id
-                headers.setdefault("Cache-Control", "private, no-store")
-                headers.add_vary_header("Authorization")
-                headers["X-Content-Type-Options"] = "nosniff"
+                headers = headers_of(message)
+                put(headers, b"x-request-id", request_id.encode())
+                if find(headers, b"cache-control") is None:
+                    headers.append((b"cache-control", b"private, no-store"))
+                vary(headers, b"Authorization")
+                put(headers, b"x-content-type-options", b"nosniff")
                 if body.refused and not body.is_small:
-                    headers["Connection"] = "close"
+                    put(headers, b"connection", b"close")
             await send(message)
 
         url_bytes = len(scope.get("raw_path") or b"") + len(scope["query_string"])

@@ -14,10 +14,11 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pipit.api.broken import BrokenOff
+from pipit.api.headers import find, headers_of, vary
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -25,9 +26,9 @@ else:
     from backports import zstd
 
 _PATHS = ("/v0/pipes/", "/v0/sql", "/docs", "/cli/")
-_TYPES = frozenset({"application/json", "application/x-ndjson", "text/csv", "text/plain", "text/html"}) | {
-    "text/tab-separated-values",
-    "text/markdown",
+_TYPES = frozenset({b"application/json", b"application/x-ndjson", b"text/csv", b"text/plain", b"text/html"}) | {
+    b"text/tab-separated-values",
+    b"text/markdown",
 }
 _SMALLEST = 1024  # a shorter answer is one packet anyhow
 _IN_THREAD = 32 * 1024  # from here on it takes longer than the way to a thread
@@ -78,7 +79,8 @@ class Compressed:
         if scope["type"] != "http" or not scope["path"].startswith(_PATHS):
             await self._app(scope, receive, send)
             return
-        name = chosen(", ".join(Headers(scope=scope).getlist("accept-encoding")))
+        accepted = [value.decode("latin-1") for known, value in scope["headers"] if known == b"accept-encoding"]
+        name = chosen(", ".join(accepted)) if accepted else ""
         answer = _Answer(send, "" if scope["method"] == "HEAD" else name)
         try:
             await self._app(scope, receive, answer.send)
@@ -96,10 +98,10 @@ class _Answer:
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            headers = MutableHeaders(raw=message.setdefault("headers", []))
-            kind = headers.get("content-type", "").partition(";")[0].strip()
-            if message["status"] == 200 and kind in _TYPES and "content-encoding" not in headers:
-                headers.add_vary_header("Accept-Encoding")
+            headers = headers_of(message)
+            kind = (find(headers, b"content-type") or b"").partition(b";")[0].strip()
+            if message["status"] == 200 and kind in _TYPES and find(headers, b"content-encoding") is None:
+                vary(headers, b"Accept-Encoding")
                 if self._name:
                     self._start = message
                     return
@@ -107,12 +109,12 @@ class _Answer:
             return
         if self._start is not None:
             start, self._start = self._start, None
-            headers = MutableHeaders(raw=start["headers"])
-            length = headers.get("content-length")
+            outgoing = MutableHeaders(raw=start["headers"])
+            length = outgoing.get("content-length")
             if (int(length) if length else _SMALLEST) >= _SMALLEST:
                 self._coder = _CODERS[self._name]()
-                headers["Content-Encoding"] = self._name
-                del headers["content-length"]
+                outgoing["Content-Encoding"] = self._name
+                del outgoing["content-length"]
             await self._send(start)
         if self._coder is None:
             await self._send(message)

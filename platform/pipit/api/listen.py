@@ -49,6 +49,7 @@ _WRITE_SECONDS = 30.0  # for an answer of which the client takes nothing
 _SWEEP_TICKS = 20  # of a tenth of a second: how often that is looked at
 _MAX_HELD_BYTES = 32 * 1024 * 1024  # pipelined and not parsed yet, of all connections together
 _UNSENT_BYTES = 16 * 1024  # of one connection: more is not written before some of it is gone
+_CONTINUE = b"HTTP/1.1 100 "
 _HEAD_END = b"\n\r\n"  # a piece for the parser ends there, so it holds no more than one request
 _MAX_CONNECTIONS = 8192
 _LOOKED_AT = 64  # for one to close: a new connection costs little also when there are too many
@@ -142,6 +143,46 @@ class _Flow(FlowControl):
             super().resume_reading()
 
 
+class _Joined:
+    """A connection for one answer: its head waits for its first bytes of body, so that both are one packet.
+
+    It waits no longer than what the application does now: an answer whose body comes later begins without it.
+    """
+
+    __slots__ = ("_begun", "_head", "_loop", "_transport")
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._head = b""
+        self._begun = False
+
+    def write(self, data: bytes) -> None:
+        if self._head:
+            head, self._head = self._head, b""
+            self._transport.writelines([head, data])
+        elif self._begun or data.startswith(_CONTINUE):
+            self._transport.write(data)
+        else:
+            self._begun, self._head = True, data
+            self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        if self._head:
+            head, self._head = self._head, b""
+            self._transport.write(head)
+
+    def close(self) -> None:
+        self._flush()
+        self._transport.close()
+
+    def abort(self) -> None:
+        self._transport.abort()
+
+    def is_closing(self) -> bool:
+        return self._transport.is_closing()
+
+
 class _BoundedProtocol(HttpToolsProtocol):
     """uvicorn's protocol, which by itself would collect a URL or a header of any length, and wait for them for ever.
 
@@ -211,6 +252,7 @@ class _BoundedProtocol(HttpToolsProtocol):
                 self.send_400_response("")
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        cycle.transport = cast(asyncio.Transport, _Joined(self.transport, self.loop))
         super()._start_asgi_task(cycle, cast(Any, partial(_break_off, cycle, app)))
 
     def _is_busy(self) -> bool:

@@ -26,7 +26,7 @@ def origin_of(request: Request) -> ReadOrigin:
     return ReadOrigin(
         method=request.method,
         url=f"{path}?{query}" if query else path,
-        user_agent=request.headers.get("user-agent"),
+        user_agent=next((v.decode("latin-1") for k, v in request.scope["headers"] if k == b"user-agent"), None),
         client_ip=request.client.host if request.client else None,
         token=viewer.token if viewer else "",
     )

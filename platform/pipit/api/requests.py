@@ -29,6 +29,7 @@ from pipit.server import Server
 MAX_URL_BYTES = 8 * 1024
 MAX_PARAMETERS = 1_000
 MAX_JSON_DEPTH = 32
+_PAIRS = "pipit.query_pairs"  # in a request's scope: they are asked for several times
 DIGEST = 16  # hex digits of a token's SHA-256: they name it in the audit log
 
 
@@ -61,10 +62,8 @@ def authenticate(request: Request) -> tuple[SecurityContext, Snapshot]:
 
 def token_of(request: Request) -> str:
     """The text of the request's one token, whatever it is worth. Raises Forbidden for none, BadRequest for two."""
-    return one_token(
-        bearer_tokens(request.headers.getlist("authorization")),
-        [v for k, v in query_pairs(request) if k == "token"],
-    )
+    sent = [value.decode("latin-1") for name, value in request.scope["headers"] if name == b"authorization"]
+    return one_token(bearer_tokens(sent), [v for k, v in query_pairs(request) if k == "token"])
 
 
 def viewer_of(server: Server, token: str) -> tuple[SecurityContext, Snapshot]:
@@ -97,7 +96,12 @@ def _with_names(security: SecurityContext, snapshot: Snapshot) -> SecurityContex
 def query_pairs(request: Request) -> list[tuple[str, str]]:
     """The query string's pairs in order. `;` separates nothing."""
     raw: bytes = request.scope["query_string"]
-    return _pairs(raw.decode("latin-1"))
+    if not raw:
+        return []
+    known: list[tuple[str, str]] | None = request.scope.get(_PAIRS)
+    if known is None:
+        known = request.scope[_PAIRS] = _pairs(raw.decode("latin-1"))
+    return known
 
 
 async def parameters(

@@ -25,6 +25,7 @@ HELD_BYTES = 256 * 1024
 _PIECE = 128 * 1024  # what one connection has to send at once
 _TAKING_SECONDS = 60.0  # that an answer may wait for its client, beyond what this speed takes
 _TAKING_BYTES = 64 * 1024  # a second
+_QUICK_SECONDS = 0.05  # before a read has taken as long, nobody looks whether its client is still there
 
 EXCEPTION_MARK = "__exception__"
 
@@ -49,7 +50,9 @@ class ReadResponse(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         running = asyncio.current_task()
         assert running is not None
+        loop = asyncio.get_running_loop()
         left = False
+        leaving: asyncio.Task[None] | None = None
 
         async def leave_with_the_client() -> None:
             nonlocal left
@@ -59,7 +62,11 @@ class ReadResponse(Response):
                 left = True
                 running.cancel()
 
-        leaving = asyncio.ensure_future(leave_with_the_client())
+        def look() -> None:
+            nonlocal leaving
+            leaving = loop.create_task(leave_with_the_client())
+
+        looking = loop.call_later(_QUICK_SECONDS, look)
         patient = _Patient(send)
         try:
             await self._run(patient, head=scope["method"] == "HEAD")
@@ -77,7 +84,9 @@ class ReadResponse(Response):
                 raise
             running.uncancel()
         finally:
-            leaving.cancel()
+            looking.cancel()
+            if leaving is not None:
+                leaving.cancel()
 
     async def _run(self, patient: _Patient, *, head: bool) -> None:
         async with self._reader.open(self._read) as answer:
@@ -93,12 +102,14 @@ class ReadResponse(Response):
             if whole:
                 headers.append((b"content-length", str(size).encode()))
             headers += [(k.lower().encode(), v.encode()) for k, v in self._extra.items()]
-            await patient.send({"type": "http.response.start", "status": 200, "headers": headers})
-            self._begun = answer.format
+            start = {"type": "http.response.start", "status": 200, "headers": headers}
             if head or (whole and size <= _PIECE):
+                self._begun = answer.format
                 self._answered = True
-                await patient.send({"type": "http.response.body", "body": b"" if head else b"".join(first)})
+                await patient.send(start, {"type": "http.response.body", "body": b"" if head else b"".join(first)})
                 return
+            await patient.send(start)
+            self._begun = answer.format
             while first:
                 await patient.body(first.pop(0))
             async for chunk in answer.chunks:
@@ -120,12 +131,13 @@ class _Patient:
             await self.send({"type": "http.response.body", "body": piece, "more_body": True})
             self._left = min(self._left + len(piece) / _TAKING_BYTES, _TAKING_SECONDS)
 
-    async def send(self, message: Message) -> None:
+    async def send(self, *messages: Message) -> None:
         clock = asyncio.get_running_loop().time
         began = clock()
         try:
             async with asyncio.timeout(max(self._left, 0)):
-                await self._send(message)
+                for message in messages:
+                    await self._send(message)
         except TimeoutError:
             raise ClientGone("the client takes the answer too slowly") from None
         self._left -= clock() - began

@@ -12,12 +12,31 @@ from collections.abc import Mapping
 
 from clickhouse_connect.driver.binding import format_bind_value
 
-from pipit.engine.client import ParamValue
+from pipit.engine.client import ParamValue, Settings
 
 
 def bind(params: Mapping[str, ParamValue]) -> dict[str, str]:
     """`{"n": 5}` -> `{"param_n": "5"}`, escaped as ClickHouse reads raw parameters."""
     return {f"param_{name}": _print(value) for name, value in params.items()}
+
+
+def fields_of(
+    params: Mapping[str, ParamValue] | None,
+    settings: Settings | None,
+    database: str | None,
+    format: str | None,
+) -> dict[str, str]:
+    """The URL's fields of a request: its settings, then what no setting may replace."""
+    fields: dict[str, str] = {}
+    if settings:
+        fields.update((name, str(int(value) if isinstance(value, bool) else value)) for name, value in settings.items())
+    if params:
+        fields.update(bind(params))
+    if database:
+        fields["database"] = database
+    if format:
+        fields["default_format"] = format
+    return fields
 
 
 def _print(value: ParamValue) -> str:

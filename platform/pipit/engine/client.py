@@ -53,10 +53,13 @@ class Engine(Protocol):
         database: str | None = None,
         format: str | None = None,
         query_id: str | None = None,
+        fields: Mapping[str, str] | None = None,
         counts: Counts | None = None,
         most: int = 0,
     ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
         """The result as it comes. Leaving the context early cancels the query in the engine.
+
+        `fields`: what `fields_of` made of params, settings, database and format, which are then not looked at.
 
         One that is known to be larger than `most` bytes is TooLarge on entering; who takes it counts the others.
 

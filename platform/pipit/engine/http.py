@@ -14,8 +14,9 @@ from __future__ import annotations
 import asyncio
 import os
 import uuid
+from collections import deque
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -24,7 +25,7 @@ import msgspec
 from clickhouse_connect.driver.asyncclient import AsyncClient
 from clickhouse_connect.driver.exceptions import Error as ClientError
 
-from pipit.engine.binding import bind
+from pipit.engine.binding import fields_of
 from pipit.engine.client import Counts, ParamValue, Settings
 from pipit.engine.failures import code_of, engine_away, engine_error, result_too_large
 from pipit.engine.tail import Tail
@@ -38,6 +39,7 @@ _MARKER = "{source}"
 _EXTERNAL = "pipit_source"
 _ROWS_SETTINGS = {"output_format_json_quote_64bit_integers": "0", "output_format_json_quote_denormals": "0"}
 _FILE_CHUNK = 1 << 20
+_SMALL_BYTES = 1 << 16
 _BREAK_SECONDS = 0.1  # what it takes the supervisor to notice that its child is gone
 
 _decode_row = msgspec.json.Decoder(dict[str, Any]).decode
@@ -100,10 +102,10 @@ class HttpEngine:
         format: str | None = None,
         query_id: str | None = None,
     ) -> bytes:
-        fields = _fields(params, settings, database, format, query_id)
+        sent = fields_of(params, settings, database, format)
         # The engine holds the answer back until it is whole: an error is then an error, never half a result.
-        fields["wait_end_of_query"] = "1"
-        return await self._whole(sql.encode(), fields)
+        sent["wait_end_of_query"] = "1"
+        return await self._whole(sql.encode(), sent, query_id=query_id)
 
     def stream(
         self,
@@ -114,13 +116,14 @@ class HttpEngine:
         database: str | None = None,
         format: str | None = None,
         query_id: str | None = None,
+        fields: Mapping[str, str] | None = None,
         counts: Counts | None = None,
         most: int = 0,
     ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
-        fields = _fields(params, settings, database, format, query_id)
+        sent = fields_of(params, settings, database, format) if fields is None else dict(fields)
         if self.embedded:
-            fields["exception_tag"] = "1"  # a server always sends one
-        return self._stream(sql.encode(), fields, counts, most)
+            sent["exception_tag"] = "1"  # a server always sends one
+        return _Stream(self, sql.encode(), sent, query_id, counts, most)
 
     async def rows(
         self,
@@ -149,7 +152,7 @@ class HttpEngine:
     ) -> None:
         if not rows:
             return
-        fields = _fields(None, settings, None, None, None)
+        fields = fields_of(None, settings, None, None)
         fields["query"] = f"INSERT INTO {table} FORMAT JSONEachRow"
         await self._whole(b"\n".join(map(msgspec.json.encode, rows)), fields)
 
@@ -163,7 +166,7 @@ class HttpEngine:
         structure: str,
         settings: Settings | None = None,
     ) -> None:
-        fields = _fields(None, settings, None, None, None)
+        fields = fields_of(None, settings, None, None)
         if self.embedded:
             source = _local_file(path, format, structure)
             await self._whole(f"INSERT INTO {into} {_with_source(select, source)}".encode(), fields)
@@ -181,7 +184,7 @@ class HttpEngine:
         structure: str,
         settings: Settings | None = None,
     ) -> list[dict[str, Any]]:
-        fields = _fields(None, _ROWS_SETTINGS | dict(settings or {}), None, "JSONEachRow", None)
+        fields = fields_of(None, _ROWS_SETTINGS | dict(settings or {}), None, "JSONEachRow")
         if self.embedded:
             source = _local_file(path, format, structure)
             body = await self._whole(_with_source(select, source).encode(), fields)
@@ -196,8 +199,10 @@ class HttpEngine:
     async def kill(self, query_id: str) -> None:
         await self._whole(f"KILL QUERY WHERE query_id = {quote_string(query_id)} ASYNC".encode(), {})
 
-    async def _whole(self, body: Any, fields: dict[str, str], files: dict[str, Any] | None = None) -> bytes:
-        client, response = await self._send(body, fields, files)
+    async def _whole(
+        self, body: Any, fields: dict[str, str], files: dict[str, Any] | None = None, *, query_id: str | None = None
+    ) -> bytes:
+        client, response = await self._send(body, fields, query_id, files)
         try:
             return await response.read()
         except (aiohttp.ClientError, TimeoutError) as error:
@@ -205,55 +210,13 @@ class HttpEngine:
         finally:
             _release(response)
 
-    @asynccontextmanager
-    async def _stream(
-        self, body: bytes, fields: dict[str, str], counts: Counts | None, most: int
-    ) -> AsyncIterator[AsyncIterator[bytes]]:
-        client, response = await self._send(body, fields)
-        if counts is not None:
-            counts(_summary(response.headers.get("X-ClickHouse-Summary", "")))
-        if most and (response.content_length or 0) > most:
-            response.close()
-            _release(response)
-            raise result_too_large(most)
-        tag = response.headers.get("X-ClickHouse-Exception-Tag")
-        tail = Tail(tag) if tag else None
-        finished = False
-
-        async def blocks() -> AsyncIterator[bytes]:
-            nonlocal finished
-            broken: Exception | None = None
-            try:
-                async for block in response.content.iter_any():
-                    if tail is None:
-                        yield block
-                        continue
-                    for data in tail.feed(block):
-                        yield data
-            except (aiohttp.ClientError, TimeoutError) as error:
-                broken = error
-            last = tail.end() if tail is not None else b""
-            if tail is not None and tail.message:
-                finished = True
-                raise engine_error(code_of(tail.message), tail.message)
-            if broken is not None:
-                raise await self._broken(client) from broken
-            finished = True
-            if last:
-                yield last
-
-        try:
-            yield blocks()
-        finally:
-            if not finished:
-                response.close()  # the connection goes too, and the engine ends the query
-            _release(response)
-
     async def _send(
-        self, body: Any, fields: dict[str, str], files: dict[str, Any] | None = None
+        self, body: Any, fields: dict[str, str], query_id: str | None, files: dict[str, Any] | None = None
     ) -> tuple[AsyncClient, aiohttp.ClientResponse]:
         client = await self._source.client()
-        fields = {"query_id": uuid.uuid4().hex, **self._source.defaults, **fields}
+        fields = {**self._source.defaults, **fields, "query_id": query_id or uuid.uuid4().hex}
+        if self.embedded and isinstance(body, bytes) and len(body) < _SMALL_BYTES:
+            body = aiohttp.BytesPayload(body)  # the client would make a file of it, to be sent a second time
         try:
             response = await client._backend.request(
                 body, fields, files=files, server_wait=False, retries=0, retryable=False
@@ -277,26 +240,76 @@ class HttpEngine:
         return SqlError("The query failed after its result had begun", hint="Run it again to see the reason")
 
 
-def _fields(
-    params: Mapping[str, ParamValue] | None,
-    settings: Settings | None,
-    database: str | None,
-    format: str | None,
-    query_id: str | None,
-) -> dict[str, str]:
-    """The URL's fields: the request's settings, then what no setting may replace."""
-    fields: dict[str, str] = {}
-    if settings:
-        fields.update((name, str(int(value) if isinstance(value, bool) else value)) for name, value in settings.items())
-    if params:
-        fields.update(bind(params))
-    if database:
-        fields["database"] = database
-    if format:
-        fields["default_format"] = format
-    if query_id:
-        fields["query_id"] = query_id
-    return fields
+class _Stream:
+    """A result as it comes. (A class, since a loop keeps account of each async generator.)"""
+
+    def __init__(
+        self,
+        engine: HttpEngine,
+        body: bytes,
+        fields: dict[str, str],
+        query_id: str | None,
+        counts: Counts | None,
+        most: int,
+    ) -> None:
+        self._engine = engine
+        self._request = body, fields, query_id
+        self._counts = counts
+        self._most = most
+        self._ready: deque[bytes] = deque()
+        self._tail: Tail | None = None
+        self._finished = False
+
+    async def __aenter__(self) -> AsyncIterator[bytes]:
+        self._client, self._response = await self._engine._send(*self._request)
+        response = self._response
+        if self._counts is not None:
+            self._counts(_summary(response.headers.get("X-ClickHouse-Summary", "")))
+        if self._most and (response.content_length or 0) > self._most:
+            response.close()
+            _release(response)
+            raise result_too_large(self._most)
+        tag = response.headers.get("X-ClickHouse-Exception-Tag")
+        self._tail = Tail(tag) if tag else None
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        if not self._finished:
+            self._response.close()  # the connection goes too, and the engine ends the query
+        _release(self._response)
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        while not self._ready:
+            if self._finished:
+                raise StopAsyncIteration
+            broken: Exception | None = None
+            block = b""
+            try:
+                block = await self._response.content.readany()
+            except (aiohttp.ClientError, TimeoutError) as error:
+                broken = error
+            if not block:
+                await self._end(broken)
+            elif self._tail is None:
+                return block
+            else:
+                self._ready.extend(self._tail.feed(block))
+        return self._ready.popleft()
+
+    async def _end(self, broken: Exception | None) -> None:
+        """Nothing follows: what was kept back is data, or says why."""
+        last = self._tail.end() if self._tail is not None else b""
+        if self._tail is not None and self._tail.message:
+            self._finished = True
+            raise engine_error(code_of(self._tail.message), self._tail.message)
+        if broken is not None:
+            raise await self._engine._broken(self._client) from broken
+        self._finished = True
+        if last:
+            self._ready.append(last)
 
 
 def _summary(header: str) -> dict[str, int]:

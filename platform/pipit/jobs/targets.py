@@ -9,7 +9,7 @@ from pipit.catalog.snapshot import Table
 from pipit.engine.client import Engine, Settings
 from pipit.ingest import limits
 from pipit.ingest.match import Match, matched
-from pipit.query.disclosure import no_secret_quoted
+from pipit.query.disclosure import quietly
 from pipit.query.plan import Plan
 from pipit.sql.identifiers import quote
 
@@ -35,7 +35,7 @@ class Into:
 
 async def match_of(engine: Engine, plan: Plan, target: Table) -> Match:
     """The columns of what is planned against those of the table that it is to fill."""
-    with no_secret_quoted(plan.params):
+    with quietly(plan.params):
         return await matched(
             engine,
             plan.composed.sql,

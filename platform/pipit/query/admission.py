@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 
 from pipit.access.context import SecurityContext
 from pipit.errors import RateLimited, Reason, Unavailable
@@ -67,24 +66,20 @@ class Admission:
         self._total = 0
         self._lines: dict[Name, deque[asyncio.Future[None]]] = {}  # in the order of their turns; none is empty
 
-    @asynccontextmanager
-    async def held(self, security: SecurityContext, *, patient: bool = False) -> AsyncIterator[None]:
+    def held(self, security: SecurityContext, *, patient: bool = False) -> AbstractAsyncContextManager[None]:
         """A slot until the context ends. `patient`: a job's. It may take long to come, and its line is not that of the
         token's clients: a job holds the lock of its table meanwhile.
 
-        Raises RateLimited, Unavailable.
+        Raises RateLimited, Unavailable on entering.
         """
-        workspace, environment, token = name_of(security)
-        name = (workspace, environment, f"{token} (jobs)" if patient else token)
+        return _Slot(self, security, patient)
+
+    async def _enter(self, name: Name, shown: str, patient: bool) -> None:
         # Nobody who waits is overtaken: where there is a line of this name, or a slot that is another's by turn.
         if name not in self._lines and self._is_free(name):
             self._take(name)
         else:
-            await self._wait(name, security.name, None if patient else self._patience)
-        try:
-            yield
-        finally:
-            self._give_back(name)
+            await self._wait(name, shown, None if patient else self._patience)
 
     def _is_free(self, name: Name) -> bool:
         return self._total < self._in_all and self._running.get(name, 0) < self._of_one
@@ -150,3 +145,20 @@ class Admission:
                 reason=Reason.TOO_MUCH_AT_ONCE,
             )
         return Unavailable(self._busy, hint="Try again in a second.", reason=Reason.SERVER_BUSY)
+
+
+class _Slot:
+    __slots__ = ("_admission", "_name", "_patient", "_shown")
+
+    def __init__(self, admission: Admission, security: SecurityContext, patient: bool) -> None:
+        self._admission = admission
+        self._shown = security.name
+        self._patient = patient
+        workspace, environment, token = name_of(security)
+        self._name = (workspace, environment, f"{token} (jobs)" if patient else token)
+
+    async def __aenter__(self) -> None:
+        await self._admission._enter(self._name, self._shown, self._patient)
+
+    async def __aexit__(self, *error: object) -> None:
+        self._admission._give_back(self._name)

@@ -148,6 +148,12 @@ class Cache:
 
 def key_of(plan: Plan) -> bytes:
     """Two requests have one key only if the engine would get the very same from both, for the same reader."""
+    if plan.derived.key is None:
+        plan.derived.key = hashlib.sha256(_everything_of(plan)).digest()
+    return plan.derived.key
+
+
+def _everything_of(plan: Plan) -> bytes:
     snapshot, pipe = plan.read.snapshot, plan.read.query.name
     workspace = snapshot.workspace
     parts = (
@@ -163,7 +169,7 @@ def key_of(plan: Plan) -> bytes:
         plan.format.name,
         _reader(plan.read.security, pipe),
     )
-    return hashlib.sha256(msgspec.msgpack.encode(parts)).digest()
+    return msgspec.msgpack.encode(parts)
 
 
 def _reader(security: SecurityContext, pipe: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from pipit.catalog.snapshot import Snapshot
 from pipit.catalog.written import as_written, text_as_written
@@ -45,15 +45,20 @@ def for_reader(error: PipitError, read: Read) -> PipitError:
     )
 
 
-@contextmanager
-def no_secret_quoted(params: Mapping[str, ParamValue]) -> Iterator[None]:
+def quietly(params: Mapping[str, ParamValue]) -> AbstractContextManager[None]:
     """The engine quotes values that it cannot convert. Where one may be a secret, its words are told to nobody, and
     are in no log: only what is wrong with the text, or the error's name."""
+    return _no_secret_quoted() if holds_secret(params) else _NOTHING_HIDDEN
+
+
+_NOTHING_HIDDEN: AbstractContextManager[None] = nullcontext()
+
+
+@contextmanager
+def _no_secret_quoted() -> Iterator[None]:
     try:
         yield
     except SqlError as error:
-        if not holds_secret(params):
-            raise
         code, name = error.engine_code, error.engine_name
         hint = "A secret is in this query."
         raise SqlError(without_values(error), engine_code=code, engine_name=name, hint=hint) from None

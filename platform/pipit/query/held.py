@@ -114,6 +114,7 @@ class Held:
         self._name = name
         self._parts: deque[bytes] = deque()
         self._in_parts = 0
+        self._taken = 0  # bytes of the part that was given out last
         self._file: IO[bytes] | None = None
         self._in_file = 0
         self._pending: list[bytes] = []  # for the file
@@ -147,20 +148,33 @@ class Held:
             log.warning("an answer cannot be kept in a file: %s", error)
             raise _full() from None
 
-    async def pieces(self) -> AsyncIterator[bytes]:
-        while self._parts:
+    def pieces(self) -> AsyncIterator[bytes]:
+        """Once, from the first to the last byte: the memory of a part is free when the next one is asked for."""
+        return self
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        self._free(self._taken)
+        self._taken = 0
+        if self._parts:
             part = self._parts.popleft()
-            yield part
-            self._in_parts -= len(part)
-            self._store.in_memory -= len(part)
-        if self._file is not None:
-            while piece := await asyncio.to_thread(self._file.read, _PIECE):
-                yield piece
+            self._taken = len(part)
+            return part
+        piece = await asyncio.to_thread(self._file.read, _PIECE) if self._file is not None else b""
+        if not piece:
+            raise StopAsyncIteration
+        return piece
+
+    def _free(self, size: int) -> None:
+        self._in_parts -= size
+        self._store.in_memory -= size
 
     def close(self) -> None:
         self._parts.clear()
-        self._store.in_memory -= self._in_parts
-        self._in_parts = 0
+        self._free(self._in_parts)
+        self._taken = 0
         if self._file is not None:
             self._store.free_file(self._name, self._in_file)
             self._file.close()

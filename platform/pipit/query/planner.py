@@ -13,7 +13,7 @@ from pipit.errors import Forbidden, Reason
 from pipit.query import tenant_sql
 from pipit.query.barriers import NO_BARRIERS, Barriers, Used, barriers_for
 from pipit.query.compose import Composed, Composer
-from pipit.query.disclosure import no_secret_quoted
+from pipit.query.disclosure import quietly
 from pipit.query.examine import Examined, Examiner, check_confined, check_strict
 from pipit.query.formats import Format
 from pipit.query.limits import STRICT, WHOLE_COLUMNS, Limits, settings_for, tenant_sql_settings
@@ -70,7 +70,7 @@ class Planner:
         return self._secured(draft, examined)
 
     async def _examine(self, draft: Draft) -> Examined:
-        with no_secret_quoted(draft.binder.params):
+        with quietly(draft.binder.params):
             return await self._examiner.examine(draft.read.snapshot, draft.composed, draft.binder)
 
     def _secured(self, draft: Draft, examined: Examined) -> Plan:

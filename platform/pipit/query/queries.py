@@ -67,6 +67,11 @@ class Query(Protocol):
         ...
 
     @property
+    def key(self) -> tuple[object, ...] | None:
+        """What tells it from every query that could have another plan; None: its plan is not remembered."""
+        ...
+
+    @property
     def narrowed(self) -> Mapping[str, str]:
         """Conditions on tables (`database.table`) besides those that the token is held to: fewer rows, never more."""
         ...
@@ -124,6 +129,18 @@ class PipeQuery:
     format: Format
     over: str = ""
     settings: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def key(self) -> tuple[object, ...] | None:
+        """Only of texts: 1, 1.0 and true are equal, and mean something else."""
+        if self.over:
+            return None
+        sent: list[tuple[str, str]] = []
+        for parameter in self.params.sent:
+            if type(parameter.value) is not str:
+                return None
+            sent.append((parameter.name, parameter.value))
+        return self.pipe, self.format.name, tuple(self.settings.items()), tuple(sent)
 
     @property
     def name(self) -> str:
@@ -204,6 +221,10 @@ class SqlQuery:
     settings: Mapping[str, str] = field(default_factory=dict)
 
     @property
+    def key(self) -> None:
+        return None
+
+    @property
     def name(self) -> str:
         return QUERY_API
 
@@ -268,6 +289,10 @@ class NodeQuery:
     given: Mapping[str, RequestValue] = field(default_factory=dict)  # by Pipit, whatever the values say
     narrowed: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def key(self) -> None:
+        return None
 
     @property
     def name(self) -> str:

@@ -7,24 +7,25 @@ go to a client, or to `Reader.write`, whose rows go to a table. Result bytes pas
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
+from pipit.engine.binding import fields_of
 from pipit.engine.client import Engine, Settings
 from pipit.engine.failures import result_too_large
 from pipit.errors import PipitError, QueryTimeout, SqlError
 from pipit.query.admission import Admission, name_of, unread_answers
 from pipit.query.cache import Cache, Run, key_of
-from pipit.query.disclosure import for_reader, no_secret_quoted
+from pipit.query.disclosure import for_reader, quietly
 from pipit.query.formats import Format
 from pipit.query.hang_breaker import HangBreaker
 from pipit.query.held import Held, Store
 from pipit.query.limits import FILTER_FIRST, Limits, SettingsDict
 from pipit.query.log import Asked, AuditLog, Counts, ReadOutcome, asked, log_line, record, status_of
-from pipit.query.plan import Plan
+from pipit.query.plan import Plan, PlanMemory
 from pipit.query.planner import Draft, Planner
 from pipit.query.queries import Read
 from pipit.query.utf8 import repaired
@@ -87,6 +88,7 @@ class Reader:
         self._audit_log = audit_log
         self._service_tables = service_tables
         self._planner = Planner(engine, self._limits)
+        self._plans = PlanMemory()
         self._breaker = HangBreaker()
 
     async def plan(self, read: Read) -> Plan:
@@ -98,10 +100,17 @@ class Reader:
 
     async def prepare(self, read: Read) -> Plan:
         """The plan of what is about to run: service tables that it reads are there."""
+        known = self._plans.find(read)
+        if known is not None:
+            return known
         draft = self._planner.draft(read)
-        if self._service_tables is not None and draft.reads_service_tables:
+        service_tables = draft.reads_service_tables
+        if self._service_tables is not None and service_tables:
             await self._service_tables.make(read.snapshot.workspace.database)
-        return await self._plan(draft)
+        plan = await self._plan(draft)
+        if not service_tables:  # they may be gone by the next time
+            self._plans.keep(plan)
+        return plan
 
     async def _plan(self, draft: Draft) -> Plan:
         if not draft.read.is_tenants_text:
@@ -112,14 +121,14 @@ class Reader:
     @asynccontextmanager
     async def open(self, read: Read) -> AsyncIterator[Answer]:
         """Runs a query as this token. Errors before the first byte raise on entering; leaving early cancels it."""
-        with self._observed(read) as counts:
+        with _Observed(self, read) as counts:
             plan = await self.prepare(read)
             run: Run = partial(self._run, plan, counts)
             running = run
             if plan.cache_seconds:
                 hand = partial(self._store.hand, name_of(read.security))
                 running = partial(self._cache.open, key_of(plan), plan.cache_seconds, run, hand)
-            with no_secret_quoted(plan.params):
+            with quietly(plan.params):
                 async with self._unread.held(read.security), running() as chunks:
                     yield Answer(plan.format, chunks)
 
@@ -129,7 +138,7 @@ class Reader:
         Its slot comes when there is one: who waits is a job, and no client.
         """
         read = plan.read
-        with self._observed(read) as counts, no_secret_quoted(plan.params):
+        with _Observed(self, read) as counts, quietly(plan.params):
             async with (
                 self._admission.held(read.security, patient=True),
                 self._engine.stream(
@@ -148,58 +157,24 @@ class Reader:
         """A read that never became a query, for the log: its rate, its format or its parameters were refused."""
         self._log(asked, ReadOutcome(status_of(error), error=error))
 
-    @contextmanager
-    def _observed(self, read: Read) -> Iterator[Counts]:
-        """Around a run: what hung is not run again at once, an error says what its reader may know, all is logged."""
-        started = time.monotonic()
-        error: BaseException | None = None
-        told: PipitError | None = None
-        counts = Counts()
-        try:
-            self._breaker.check(read.security, read.asked)
-            yield counts
-        except PipitError as caught:
-            error = caught
-            if isinstance(caught, QueryTimeout) and caught.hung:
-                self._breaker.add(read.security, read.asked)
-            told = for_reader(caught, read)
-            raise told from None
-        except BaseException as caught:
-            error = caught
-            raise
-        finally:
-            seconds = time.monotonic() - started
-            self._log(asked(read), ReadOutcome(status_of(told or error), seconds, error, counts.found))
-
     def _log(self, asked: Asked, outcome: ReadOutcome) -> None:
         log_line(asked, outcome)
         if self._audit_log is not None:
             self._audit_log.add(record(asked, outcome, now=time.time()))
 
-    @asynccontextmanager
-    async def _run(self, plan: Plan, counts: Counts) -> AsyncIterator[AsyncIterator[bytes]]:
+    def _run(self, plan: Plan, counts: Counts) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
         """The bytes of a plan's answer: whole under filters, else as they come."""
-        security = plan.read.security
         if plan.filters or plan.read.is_tenants_text:
-            async with self._admission.held(security):
-                held = await self._run_filtered(plan, counts)
-            try:
-                yield held.pieces()
-            finally:
-                held.close()
-        else:
-            async with (
-                self._admission.held(security),
-                self._engine.stream(
-                    plan.composed.sql,
-                    plan.params,
-                    settings=plan.settings,
-                    counts=counts.take,
-                    most=self._limits.result_bytes,
-                    **_where(plan, plan.read.request_id),
-                ) as chunks,
-            ):
-                yield _counted(repaired(plan.format, chunks), self._limits.result_bytes)
+            return _Whole(self, plan, counts)
+        return self._run_open(plan, counts)
+
+    @asynccontextmanager
+    async def _run_open(self, plan: Plan, counts: Counts) -> AsyncIterator[AsyncIterator[bytes]]:
+        async with (
+            self._admission.held(plan.read.security),
+            self._stream(plan, {}, plan.read.request_id, counts, self._limits.result_bytes) as chunks,
+        ):
+            yield _bounded(plan.format, chunks, self._limits.result_bytes)
 
     async def _run_filtered(self, plan: Plan, counts: Counts) -> Held:
         """The whole answer of a read under filters, or its error.
@@ -211,40 +186,109 @@ class Reader:
         """
         id = plan.read.request_id
         try:
-            return await self._whole(plan, plan.settings, id, counts)
+            return await self._whole(plan, {}, id, counts)
         except SqlError:
             if plan.read.is_tenants_text:
                 raise  # the filter came first already
             again = await self._planner.plan(self._planner.draft(plan.read), behind_barriers=True)
-            slow = again.settings | FILTER_FIRST
-            return await self._whole(again, slow, f"{id}-f" if id else "", counts)
+            return await self._whole(again, FILTER_FIRST, f"{id}-f" if id else "", counts)
 
-    async def _whole(self, plan: Plan, settings: SettingsDict, query_id: str, counts: Counts) -> Held:
+    async def _whole(self, plan: Plan, besides: SettingsDict, query_id: str, counts: Counts) -> Held:
         """The engine holds the answer back until it is whole; here it is counted while it comes."""
-        settings = settings | {"wait_end_of_query": 1}
         most = self._limits.tenant_sql.result_bytes if plan.read.is_tenants_text else self._limits.result_bytes
-        async with self._engine.stream(
-            plan.composed.sql,
-            plan.params,
-            settings=settings,
-            counts=counts.take,
-            most=most,
-            **_where(plan, query_id),
-        ) as chunks:
-            return await self._store.take(_counted(repaired(plan.format, chunks), most), name_of(plan.read.security))
+        async with self._stream(plan, besides | {"wait_end_of_query": 1}, query_id, counts, most) as chunks:
+            return await self._store.take(_bounded(plan.format, chunks, most), name_of(plan.read.security))
+
+    def _stream(
+        self, plan: Plan, besides: SettingsDict, query_id: str, counts: Counts, most: int
+    ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """The engine's bytes. `besides`: settings that win over the plan's."""
+        if plan.derived.fields is None:
+            database, format = plan.read.snapshot.workspace.database, plan.format.name
+            plan.derived.fields = fields_of(plan.params, plan.settings, database, format)
+        fields = {**plan.derived.fields, **fields_of(None, besides, None, None)}
+        return self._engine.stream(
+            plan.composed.sql, fields=fields, query_id=query_id or None, counts=counts.take, most=most
+        )
 
 
-async def _counted(chunks: AsyncIterator[bytes], most: int) -> AsyncIterator[bytes]:
+class _Observed:
+    """Around a run: what hung is not run again at once, an error says what its reader may know, all is logged."""
+
+    __slots__ = ("_counts", "_read", "_reader", "_started")
+
+    def __init__(self, reader: Reader, read: Read) -> None:
+        self._reader = reader
+        self._read = read
+        self._counts = Counts()
+        self._started = time.monotonic()
+
+    def __enter__(self) -> Counts:
+        try:
+            self._reader._breaker.check(self._read.security, self._read.asked)
+        except PipitError as error:
+            self._end(error)
+            raise
+        return self._counts
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        self._end(error)
+
+    def _end(self, error: BaseException | None) -> None:
+        """Raises what the reader is told instead of an error."""
+        read, told = self._read, error
+        try:
+            if isinstance(error, PipitError):
+                if isinstance(error, QueryTimeout) and error.hung:
+                    self._reader._breaker.add(read.security, read.asked)
+                told = for_reader(error, read)
+        finally:
+            seconds = time.monotonic() - self._started
+            self._reader._log(asked(read), ReadOutcome(status_of(told), seconds, error, self._counts.found))
+        if told is not None and told is not error:
+            raise told from None
+
+
+def _bounded(format: Format, chunks: AsyncIterator[bytes], most: int) -> AsyncIterator[bytes]:
+    """As the client gets them: readable text, and no more than so many bytes."""
+    return _Counted(repaired(format, chunks), most)
+
+
+class _Counted:
     """The engine bounds what a result takes in its memory, where a value repeated in every row takes next to nothing.
     What is handed on is counted here."""
-    size = 0
-    async for chunk in chunks:
-        size += len(chunk)
-        if size > most:
-            raise result_too_large(most)
-        yield chunk
+
+    __slots__ = ("_chunks", "_left", "_most")
+
+    def __init__(self, chunks: AsyncIterator[bytes], most: int) -> None:
+        self._chunks = chunks
+        self._left = self._most = most
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        chunk = await anext(self._chunks)
+        self._left -= len(chunk)
+        if self._left < 0:
+            raise result_too_large(self._most)
+        return chunk
 
 
-def _where(plan: Plan, query_id: str) -> dict[str, str | None]:
-    database = plan.read.snapshot.workspace.database
-    return {"database": database, "format": plan.format.name, "query_id": query_id or None}
+class _Whole:
+    """A run under filters: its slot is free, and all of its answer is held, before the first byte of it goes out."""
+
+    __slots__ = ("_counts", "_held", "_plan", "_reader")
+
+    def __init__(self, reader: Reader, plan: Plan, counts: Counts) -> None:
+        self._reader = reader
+        self._plan = plan
+        self._counts = counts
+
+    async def __aenter__(self) -> AsyncIterator[bytes]:
+        async with self._reader._admission.held(self._plan.read.security):
+            self._held = await self._reader._run_filtered(self._plan, self._counts)
+        return self._held.pieces()
+
+    async def __aexit__(self, *error: object) -> None:
+        self._held.close()

@@ -125,6 +125,10 @@ class _Keyed:
         return None
 
     @property
+    def key(self) -> None:
+        return None
+
+    @property
     def narrowed(self) -> Mapping[str, str]:
         return {}
 
