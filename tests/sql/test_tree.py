@@ -198,6 +198,13 @@ async def test_types_named_by_hostile_text(tables: Any) -> None:
         assert reads.unknown or reads.tables == {"system.one"}
 
 
+async def test_a_subquery_that_reads_the_query_around_it_is_told(tables: Any) -> None:
+    for test in ("EXISTS (SELECT 1 FROM u WHERE u.a = t.a)", "t.a = (SELECT max(a) FROM u WHERE u.a = t.a)"):
+        with pytest.raises(ReadRefused) as caught:
+            await check(tables, f"SELECT a FROM t WHERE {test}")
+        assert caught.value.hint and "a column of the query around it" in caught.value.hint, caught.value
+
+
 @pytest.mark.parametrize(
     "text",
     [

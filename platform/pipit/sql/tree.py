@@ -238,6 +238,12 @@ def check_reads(reads: Reads, *, allowed_tables: frozenset[str], allowed_objects
 _LOOKS_PHYSICAL = re.compile(r"[dqm][0-9]+_")
 
 
+# Lines of what is not supported, in the author's words.
+_UNSUPPORTED = {
+    "CORRELATED COLUMNS": "A subquery reads a column of the query around it. Write it as a JOIN, or with IN."
+}
+
+
 def _parse(reader: _Reader) -> TreeNode:
     root = TreeNode("")
     stack: list[tuple[int, TreeNode]] = [(-2, root)]
@@ -254,7 +260,7 @@ def _parse(reader: _Reader) -> TreeNode:
         while stack[-1][0] >= indent:
             stack.pop()[1].last = number - 1
         if node is None or indent != stack[-1][0] + 2:
-            reader.unknown.append(f"a line of the tree is not known: {content[:60]}")
+            reader.unknown.append(_UNSUPPORTED.get(content) or f"a line of the tree is not known: {content[:60]}")
             node = node or TreeNode("?")
         if node.name == "PROJECTION COLUMNS":
             skipped = indent
