@@ -8,6 +8,10 @@ import signal
 import socket
 from pathlib import Path
 
+import pytest
+
+from pipit.cli.serve import _is_project_here
+
 from .conftest import EVENTS, PROJECT, TOTALS, Shell, write
 
 BROKEN = TOTALS.replace("FROM sales", "FROM sails")
@@ -71,6 +75,23 @@ def test_errors_at_the_start(shell: Shell) -> None:
     with shell.serving() as served:
         assert "Serving deployment 1 as it was." in served.output.read_text()
         assert shell("query", "totals").returncode == 0
+
+
+def test_a_project_further_down_has_to_be_named(shell: Shell) -> None:
+    """It may be anybody's."""
+    write(shell.folder, {f"theirs/shop/{file}": text for file, text in PROJECT.items()})
+    done = shell("serve", "--port", "0")
+    said = " ".join(done.stderr.replace("│", " ").split())
+    assert done.returncode == 2 and "the current folder is no project" in said and "--project theirs" in said
+    assert not (shell.folder / ".pipit").exists()
+    with shell.serving("--project", "theirs/shop", "--data", ".pipit") as served:
+        assert f"Project: {shell.folder.resolve() / 'theirs' / 'shop'}" in served.output.read_text()
+        assert shell("query", "totals").returncode == 0
+
+
+def test_the_whole_disk_is_no_project(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir("/")
+    assert not _is_project_here()
 
 
 def test_no_server_answers(shell: Shell) -> None:
