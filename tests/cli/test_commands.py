@@ -76,6 +76,16 @@ def test_query_takes_parameters_and_formats(shop: Shell, served: Serving) -> Non
     assert json.loads(shop.ok("query", "totals", "--format", "json"))["rows"] == 2
 
 
+def test_a_parameter_that_nothing_asks_for_is_warned_of(shop: Shell, served: Serving) -> None:
+    for more in ([], ["--as", "tenant=b"], ["--show-sql"], ["--diff", "admin", "--as", "tenant=b"]):
+        done = shop("query", "totals", "-p", "laest=50", *more)
+        assert done.returncode == 0, done.stderr
+        said = " ".join(done.stderr.split())
+        assert "neither 'totals' nor what it reads has a parameter 'laest'. Did you mean least?" in said, said
+    done = shop("query", "totals", "-p", "least=50", "-f", "ndjson")
+    assert rows(done.stdout) == [{"tenant": "b", "total": 100}] and "parameter" not in done.stderr
+
+
 def test_query_as_a_tenant_shows_that_tenants_rows_whatever_is_asked_for(shop: Shell, served: Serving) -> None:
     mine = shop.ok("query", "totals", "--as", "tenant=b", "--param", "tenant=a", "--format", "ndjson")
     assert rows(mine) == [{"tenant": "b", "total": 100}]

@@ -19,11 +19,14 @@ from pipit.access.params import RequestParams, SentParameter
 from pipit.api.answers import JSONResponse
 from pipit.api.objects import pipe_of
 from pipit.api.requests import authenticate, read_body, server_of, viewer_of
+from pipit.catalog.lineage import parameter_names
 from pipit.catalog.snapshot import Snapshot
 from pipit.errors import BadRequest, Forbidden, Reason
 from pipit.query.formats import JSON
 from pipit.query.plan import Plan
 from pipit.query.queries import PipeQuery, Read
+from pipit.suggest import did_you_mean
+from pipit.templates import is_reserved
 
 
 class _Explain(msgspec.Struct, forbid_unknown_fields=True):
@@ -49,7 +52,16 @@ async def explain(request: Request) -> Response:
             raise Forbidden("The token to explain for belongs to another workspace", reason=Reason.TOKEN_ELSEWHERE)
     read = Read(snapshot, viewer, pipe_query(snapshot, asked.pipe, asked.parameters))
     plan = await server.reader.prepare(read)
-    return JSONResponse(explained(plan))
+    unknown = _unknown_parameters(snapshot, asked)
+    return JSONResponse(explained(plan) | {"unknown_parameters": unknown})
+
+
+def _unknown_parameters(snapshot: Snapshot, asked: _Explain) -> list[dict[str, str]]:
+    """What is sent and changes nothing: neither the pipe nor what it reads asks for it. With what may be meant."""
+    known = parameter_names(snapshot, snapshot.pipes[pipe_of(snapshot, asked.pipe)])
+    sent = dict.fromkeys(name for name, _ in asked.parameters)
+    unknown = [name for name in sent if name not in known and not is_reserved(name)]
+    return [{"name": name, "hint": did_you_mean(name, sorted(known))} for name in unknown]
 
 
 def pipe_query(snapshot: Snapshot, pipe: str, parameters: Sequence[tuple[str, str]]) -> PipeQuery:

@@ -67,6 +67,12 @@ def nodes_read(
     return list(found.values())
 
 
+def parameter_names(snapshot: Snapshot, pipe: CompiledPipe) -> frozenset[str]:
+    """The parameters of the pipe's answer: its own, and those of the pipes that it reads."""
+    nodes = [node for _, node in nodes_read(snapshot, pipe, pipe.result)]
+    return frozenset(parameter.name for node in nodes if node.template for parameter in node.template.parameters)
+
+
 def fixed_params(snapshot: Snapshot, pipe: CompiledPipe) -> tuple[str, ...]:
     """What a JWT has to fix: the pipe's FIXED_PARAMS, and those of pipes that it reads. Whoever reads a pipe through
     another one must not choose what the pipe wants chosen for them."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
 from enum import StrEnum
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -18,7 +18,7 @@ from pipit import jsontext
 from pipit.cli import compare
 from pipit.cli.client import Client
 from pipit.cli.options import DataOption, GlobalOptions, HostOption, TokenOption, examples, pairs, resolve
-from pipit.cli.output import count, err, line, out, printable, show_table, write_bytes
+from pipit.cli.output import count, err, line, note, out, printable, show_table, write_bytes
 from pipit.cli.target import connect, run
 from pipit.cli.tokens import mint
 from pipit.errors import BadRequest, NotFound, PipitError, Unavailable
@@ -135,9 +135,14 @@ async def _query(
 ) -> None:
     async with connect(options) as client, _endpoint(client, pipe):
         token = await _tenant_token(client, pipe, tenant, environment) if tenant else ""
+        asked = {"pipe": pipe, "parameters": sent, "token": token}
         if show_sql:
-            asked = {"pipe": pipe, "parameters": sent, "token": token}
-            _show_plan(await client.post("/v1/explain", json=asked), aside=format is not RowsFormat.TABLE)
+            plan = await client.post("/v1/explain", json=asked)
+            _show_plan(plan, aside=format is not RowsFormat.TABLE)
+            _warn_of_unknown(pipe, plan)
+        elif sent:
+            with suppress(PipitError):  # who may read need not be who may see a plan
+                _warn_of_unknown(pipe, await client.post("/v1/explain", json=asked))
         path = f"/v0/pipes/{quote(pipe, safe='')}.{'json' if format is RowsFormat.TABLE else format.value}"
         started = time.monotonic()
         async with client.open("GET", path, params=sent, token=token) as response:
@@ -146,6 +151,11 @@ async def _query(
             else:
                 async for chunk in response.content.iter_chunked(2**20):
                     write_bytes(chunk)
+
+
+def _warn_of_unknown(pipe: str, plan: Mapping[str, Any]) -> None:
+    for one in plan.get("unknown_parameters", []):
+        note(f"Warning: neither '{pipe}' nor what it reads has a parameter '{one['name']}'. {one['hint']}".rstrip())
 
 
 async def _diff(
@@ -159,6 +169,8 @@ async def _diff(
 ) -> None:
     async with connect(options) as client, _endpoint(client, pipe):
         first, second = [await _view(client, pipe, tenant, sent, environment) for tenant in tenants]
+    for plan in [one.plan for one in (first, second) if one.plan][:1]:
+        _warn_of_unknown(pipe, plan)
     if format is RowsFormat.JSON:
         compare.as_json(pipe, first, second)
     else:

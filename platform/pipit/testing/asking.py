@@ -19,7 +19,7 @@ from pipit.access.context import SecurityContext
 from pipit.access.jwt import sign
 from pipit.access.params import RequestParams, SentParameter
 from pipit.api.requests import viewer_of
-from pipit.catalog.lineage import nodes_read
+from pipit.catalog.lineage import parameter_names
 from pipit.catalog.snapshot import CompiledPipe, Snapshot
 from pipit.datafiles.resources import NodeType
 from pipit.errors import PipitError, ReadRefused, SqlError
@@ -52,8 +52,7 @@ async def ask(workspace: FreshWorkspace, pipe: CompiledPipe, case: Case) -> Repl
 
 def parameters_of(snapshot: Snapshot, pipe: CompiledPipe, case: Case) -> tuple[list[str], list[str]]:
     """The parameters that the pipe and what it reads have, and those that the case sends or fixes beside them."""
-    nodes = [node for _, node in nodes_read(snapshot, pipe, pipe.result)]
-    known = {parameter.name for node in nodes if node.template for parameter in node.template.parameters}
+    known = parameter_names(snapshot, pipe)
     named = dict.fromkeys(name for name, _ in _sent(case.parameters))
     named |= dict.fromkeys(case.tenant.fixed if case.tenant else ())
     unknown = [n for n in named if n not in known and n not in _CONTROLS and not is_reserved(n)]
