@@ -43,6 +43,7 @@ class Field:
     source: str  # the expression of the wide value
     steps: tuple[str | int, ...] = ()  # arguments of the JSON functions that lead to the value
     number: int = 0
+    shown: str = ""  # what the quarantine shows, of every row: of what is not read from the JSON
 
     @property
     def x(self) -> str:
@@ -262,6 +263,8 @@ class Field:
     @property
     def text(self) -> str:
         """The value as it was sent, for the quarantine."""
+        if self.shown:
+            return self.shown
         if self.path is None:
             return f"CAST(toJSONString({self.x}), 'Nullable(String)')" if self.compound else self.x
         if self.path.is_record:

@@ -37,6 +37,7 @@ from pipit.ingest.defaults import CheckedDefault
 from pipit.ingest.field import FixedValue
 from pipit.ingest.parse import Reader
 from pipit.ingest.probe import Probe
+from pipit.ingest.records import Form
 from pipit.ingest.segment import Notes, Segment
 from pipit.ingest.watch import Watch
 from pipit.sql.identifiers import quote
@@ -99,10 +100,11 @@ class _Job:
         meta = segment.header.meta
         columns = tuple(Column(name, type, path, default) for name, type, path, default in meta["columns"])
         database = quote(segment.header.database)
+        form = Form(**meta["records"]) if "records" in meta else None
         return cls(
             segment,
             segment.path,
-            parse.reader(columns, meta["fixed"], segment.mark, defaults),
+            parse.reader(columns, meta["fixed"], segment.mark, defaults, form),
             f"{database}.{quote(segment.header.table)}",
             f"{database}.{quote(meta['quarantine'])}",
             meta["partition"],
@@ -626,8 +628,8 @@ async def _put(engine: Engine, job: _Job, into: str, select: str, token: str, **
         into,
         select,
         job.path,
-        format=parse.FORMAT,
-        structure=parse.STRUCTURE,
+        format=job.reader.format,
+        structure=job.reader.structure,
         settings={**job.settings, **settings, "insert_deduplication_token": token},
     )
 
@@ -668,8 +670,8 @@ async def _select(engine: Engine, job: _Job, select: str) -> list[dict[str, Any]
     return await engine.select_file(
         select,
         job.path,
-        format=parse.FORMAT,
-        structure=parse.STRUCTURE,
+        format=job.reader.format,
+        structure=job.reader.structure,
         # One thread: rows keep their order, and so their numbers. A row is read as the insert reads it.
         settings={"max_threads": 1, **{k: v for k, v in job.settings.items() if k in limits.STATEMENT_SETTINGS}},
     )

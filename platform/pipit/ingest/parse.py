@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 
 from pipit.datafiles.resources import Column
 from pipit.errors import BadRequest, Reason
-from pipit.ingest import fault
+from pipit.ingest import fault, records
 from pipit.ingest.defaults import CheckedDefault, left_out, read_by_defaults
 from pipit.ingest.field import (
     LINE,
@@ -52,6 +52,11 @@ class Reader:
     fields: tuple[Field, ...]
     row_type: str  # the tuple that a line is extracted into; '' when no column needs it
     frame: str = ""
+    lines: str = "{source}"  # where they are taken from, with what is `carried` beside them
+    carried: tuple[str, ...] = ()
+    problem: str = ""  # what is wrong with a line before it is read, if anything is
+    format: str = FORMAT
+    structure: str = STRUCTURE
     filled: frozenset[str] = frozenset()  # columns whose default is put in here, since another's reads it
     others: Mapping[str, str] = field(default_factory=dict)  # columns that are not read from the JSON: their values
     stored: frozenset[str] = frozenset()  # those of the others that are put in here: the table would compute the rest
@@ -71,6 +76,7 @@ class Reader:
     def bad(self) -> str:
         """Whether a row is refused. Reads the line a second time only where that can matter."""
         checks = [f"({f.bad})" for f in self.fields if f.bad != "false"]
+        checks += [f"({self.problem} != '')"] if self.problem else []
         checks.append(f"(NOT startsWith({LINE}, '{{') AND NOT {_is_object()})")
         if not any(_proves_json(f) for f in self.fields):
             nothing = [_nothing(f) for f in self.fields if f.path is not None and not f.path.is_record]
@@ -101,7 +107,7 @@ class Reader:
 
     def numbered_lines(self) -> str:
         """The lines of the good rows, with the same numbers. No default is computed."""
-        return self._numbered(LINE, LINE, self.bad)
+        return self._numbered(self.line, self.line, self.bad)
 
     def _numbered(self, values: str, names: str, bad: str) -> str:
         checked = f"{self._with()}SELECT {values}, {bad} AS {BAD} FROM {self._rows()}"
@@ -133,14 +139,17 @@ class Reader:
         """The refused rows as the quarantine table keeps them (`quarantine.py` says its columns)."""
         whole = "_pipit_whole"
         named = [f"isValidJSON({LINE}) AND {_is_object()} AS {whole}", *(f"{f.text} AS {f.t}" for f in self.fields)]
-        texts = [f"if({whole}, {f.t}, NULL) AS {quote(f.column.name)}" for f in self.shown]
+        texts = [f"{f.t if f.shown else f'if({whole}, {f.t}, NULL)'} AS {quote(f.column.name)}" for f in self.shown]
         reasons = [f"({quote_string(f.column.name)}, {f.reason})" for f in self.fields]
         reasons += [f"({quote_string(n)}, {r})" for n, r in (*self._shape_reasons(), *self._default_reasons())]
         listed = f"arrayFilter(_pipit_r -> _pipit_r.2 != '', [{', '.join(reasons)}])"
         unshown = " OR ".join([*(f.unshown for f in self.fields), *self._shape_guards(), "false"])
         broken = f"[('', concat('invalid JSON: the line is not a JSON object: ', {fault.of_line(LINE)}))]"
+        found = f"if({whole}, {listed}, {broken})"
+        if self.problem:
+            found = f"if({self.problem} != '', [('', {self.problem})], {found})"
         own = [
-            f"arrayMap(_pipit_r -> _pipit_r.1, if({whole}, {listed}, {broken}) AS _pipit_reasons)",
+            f"arrayMap(_pipit_r -> _pipit_r.1, {found} AS _pipit_reasons)",
             "arrayMap(_pipit_r -> _pipit_r.2, _pipit_reasons)",
             quote_string(import_id),
             "now()",
@@ -152,7 +161,7 @@ class Reader:
     def _rows(self) -> str:
         frame = f" WHERE NOT startsWith({LINE}, {quote_string(self.frame)})" if self.frame else ""
         row = f", JSONExtract({LINE}, {quote_string(self.row_type)}) AS {ROW}" if self.row_type else ""
-        lines = f"(SELECT {LINE}{row} FROM {{source}}{frame})"
+        lines = f"(SELECT {self.line}{row} FROM {self.lines}{frame})"
         return self._with_defaults(lines) if self.defaults else lines
 
     def _with_defaults(self, lines: str) -> str:
@@ -170,8 +179,13 @@ class Reader:
             shown += [_unfit(d), f"{quote(name)} AS {_fitting(d)}", f"toString({d.alias}) AS {_shown(d)}"]
         named = [d.named for d in self.defaults] + [f"{value} AS {quote(name)}" for name, value in values.items()]
         row = f", {ROW}" if self.row_type else ""
-        inner = f"{self._with()}SELECT {LINE}{row}, {', '.join([*named, *unfit])} FROM {lines}"
-        return f"(SELECT {LINE}{row}, {', '.join(shown)} FROM ({inner}))"
+        inner = f"{self._with()}SELECT {self.line}{row}, {', '.join([*named, *unfit])} FROM {lines}"
+        return f"(SELECT {self.line}{row}, {', '.join(shown)} FROM ({inner}))"
+
+    @property
+    def line(self) -> str:
+        """A line, and what is carried beside it."""
+        return ", ".join((LINE, *self.carried))
 
     @property
     def _in_line(self) -> frozenset[str]:
@@ -269,10 +283,11 @@ def reader(
     fixed: Mapping[str, FixedValue] | None = None,
     frame: str = "",
     defaults: Sequence[CheckedDefault] = (),
+    form: records.Form | None = None,
 ) -> Reader:
     """Columns without a path are left to their default, unless no column has one: then each has `$.<name>`.
 
-    `defaults`: those of the table that may not fit into their columns.
+    `defaults`: those of the table that may not fit into their columns. `form`: the lines are records of a topic.
     """
     fixed = fixed or {}
     known = {c.name: c for c in columns}
@@ -288,8 +303,10 @@ def reader(
     for column in columns:
         if column.name in fixed:
             fields.append(fixed_field(column, fixed[column.name]))
+    given = {c.name for c in columns if records.is_given(c)} if form else set()
+    fields += records.fields(columns, form) if form else []
     for column in _readable(columns):
-        if column.name not in fixed and not _is_state(column):
+        if column.name not in fixed and column.name not in given and not _is_state(column):
             fields.append(json_field(column, tree))
     order = {c.name: n for n, c in enumerate(columns)}
     fields.sort(key=lambda f: order[f.column.name])
@@ -299,7 +316,7 @@ def reader(
     roots = [f.column.name for f in fields if f.has_own_default] + [d.column for d in checked]
     read = read_by_defaults(roots, {n: c.default for n, c in known.items() if c.default is not None}, known)
     unread = {name: left_out(c.type, c.default) for name, c in known.items() if name not in here}
-    return Reader(
+    found = Reader(
         tuple(fields),
         str(tree) if tree else "",
         frame,
@@ -309,6 +326,16 @@ def reader(
         defaults=checked,
         # Else another value would be asked about than is stored.
         raises=not all(d.steady for d in checked),
+    )
+    if form is None:
+        return found
+    return replace(
+        found,
+        lines=records.LINES,
+        carried=records.CARRIED,
+        problem=records.PROBLEM,
+        format=records.FORMAT,
+        structure=records.STRUCTURE,
     )
 
 

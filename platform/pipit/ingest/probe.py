@@ -22,8 +22,6 @@ from typing import Any
 from pipit.engine.client import Engine
 from pipit.engine.codes import Code
 from pipit.errors import PipitError, SqlError
-from pipit.ingest import parse
-from pipit.ingest.field import LINE
 from pipit.ingest.limits import MAX_PARTITIONS_OF_VIEWS
 from pipit.ingest.parse import NUMBER, Reader
 from pipit.ingest.segment import Frame, Segment
@@ -107,7 +105,7 @@ class Probe:
             except SqlError as error:
                 if error.engine_code in NOT_THE_ROWS:
                     raise
-                await self._parse(path, reader.numbered_lines(), LINE)
+                await self._parse(path, reader.numbered_lines(), reader.line)
                 self.as_lines = True
         finally:
             path.unlink(missing_ok=True)
@@ -121,14 +119,14 @@ class Probe:
         if free:
             self._copies.add(free, "rows")
         else:
-            made = select.replace("{source}", f"null({quote_string(parse.STRUCTURE)})")
+            made = select.replace("{source}", f"null({quote_string(self.reader.structure)})")
             await self.engine.command(f"CREATE TABLE {stage} ENGINE = Memory EMPTY AS {made}")
         await self.engine.insert_file(
             f"{stage} ({names}, {NUMBER})",
             select,
             path,
-            format=parse.FORMAT,
-            structure=parse.STRUCTURE,
+            format=self.reader.format,
+            structure=self.reader.structure,
             # One thread: rows keep their order, and so their numbers. A value that is NULL here is one for the table.
             settings={**self._settings, "max_threads": 1, "insert_null_as_default": 0},
         )
@@ -196,8 +194,8 @@ class Probe:
         stage = self._place(self._stage)
         if not self.as_lines:
             return f"SELECT {self.reader.names} FROM {stage} {where}"
-        read = replace(self.reader, frame="").good_rows(strict=False)
-        return read.replace("{source}", f"(SELECT {LINE} FROM {stage} {where})")
+        read = replace(self.reader, frame="", lines="{source}").good_rows(strict=False)
+        return read.replace("{source}", f"(SELECT {self.reader.line} FROM {stage} {where})")
 
     @property
     def prepared(self) -> bool:

@@ -25,6 +25,7 @@ from pipit.ingest.body import to_lines
 from pipit.ingest.field import FixedValue
 from pipit.ingest.keys import Entry, Keys
 from pipit.ingest.log import Log, Pending, Stream
+from pipit.ingest.segment import Segment
 from pipit.ingest.writer import Writer
 from pipit.tables import Locks, TableKey
 
@@ -153,6 +154,15 @@ class Ingest:
         if entry.known.bad >= 0:
             return AppendResult(rows - entry.known.bad, entry.known.bad, loaded=True)
         return await self._answer(rows, entry.loaded if wait else None)
+
+    async def insert(self, segment: Segment) -> int:
+        """The number of bad rows of a segment that is not of the log, and that its owner keeps until this returns.
+
+        Its rows are in the table once, however often it is tried. Raises what `load.load` raises.
+        """
+        if not self._open or segment.header.database in self._discarded:
+            raise Unavailable("The server is stopping", retry_after=2, reason=Reason.SERVER_STOPPING)
+        return sum(await self._writer((segment.header.database, segment.header.table)).insert(segment))
 
     async def drain(self, database: str, table: str, seconds: float = 30.0) -> bool:
         """Whether all that was acknowledged for the table is in it."""

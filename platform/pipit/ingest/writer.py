@@ -70,6 +70,23 @@ class Writer:
             self._idle.clear()
             await self._idle.wait()
 
+    async def insert(self, segment: Segment) -> list[int]:
+        """A segment that somebody else keeps, once: the bad rows of each of its requests.
+
+        Raises what `load` raises; it is kept and tried again by who calls this.
+        """
+
+        async def between() -> None:
+            pass
+
+        defaults = await self._defaults(segment)
+        async with self._inserting():
+            await self._clear()
+            bad = await load(self._engine, segment, self._watch, defaults)
+            if bad is None:  # the rows that are refused are looked for at once
+                bad = await load(self._engine, segment, self._watch, defaults, between)
+        return bad or []
+
     async def stop(self) -> None:
         self._task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
