@@ -16,7 +16,7 @@ import fuzz
 from pipit.engine import Engine, open_engine
 from waiting import limited
 
-pytest_plugins = ["serving"]
+pytest_plugins = ["serving", "brokers", "streams"]
 fuzz.load_profile()
 
 # What a shell runs in the background ignores it, and so would the commands that tests interrupt.

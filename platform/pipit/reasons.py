@@ -197,6 +197,12 @@ class Reason(StrEnum):
         "There is no such data source, for who may use it",
         "Look at the name, and whether it is deployed",
     )
+    CONNECTION_NOT_FOUND = ("connection_not_found", "There is no such connection", "`pipit connection ls`")
+    CONNECTION_FAILED = (
+        "connection_failed",
+        "Nothing can be read through the connection",
+        "The message says why; correct the `.connection` file or its secrets, and deploy",
+    )
     JOB_NOT_FOUND = ("job_not_found", "There is no such job", "List the jobs")
     DEPLOYMENT_NOT_FOUND = ("deployment_not_found", "There is no such deployment", "List the deployments")
     WORKSPACE_NOT_FOUND = ("workspace_not_found", "There is no such workspace", "Look at the name")
@@ -234,6 +240,11 @@ class Reason(StrEnum):
         "idempotency_key_reused",
         "The `Idempotency-Key` was used for other events. Nothing was stored",
         "Use a new key for each request, and the same one only to repeat it",
+    )
+    NOT_CONNECTED = (
+        "not_connected",
+        "The data source reads no topic",
+        "Give it KAFKA_CONNECTION_NAME, KAFKA_TOPIC and KAFKA_GROUP_ID",
     )
     NOT_APPENDABLE = (
         "not_appendable",

@@ -56,12 +56,14 @@ NODE = "NODE n\nSQL >\n    SELECT a FROM d\nTYPE "
 KAFKA = f"{SOURCE}KAFKA_CONNECTION_NAME c\nKAFKA_TOPIC t\nKAFKA_GROUP_ID g\n"
 IMPORT = f"{SOURCE}IMPORT_CONNECTION_NAME c\nIMPORT_BUCKET_URI s3://b\nIMPORT_SCHEDULE @once\n"
 SINK = f"{NODE}sink\nEXPORT_CONNECTION_NAME c\nEXPORT_SCHEDULE @once\nEXPORT_KAFKA_TOPIC t\n"
-BROKER = "TYPE kafka\nKAFKA_BOOTSTRAP_SERVERS h:1\n"
+BROKER = "TYPE kafka\nKAFKA_BOOTSTRAP_SERVERS h:1\nKAFKA_KEY k\nKAFKA_SECRET s\n"
 CHECKED = {  # what has to stand beside a directive whose values are listed
     "KAFKA_AUTO_OFFSET_RESET": ("datasource", KAFKA),
     "KAFKA_STORE_RAW_VALUE": ("datasource", KAFKA),
     "KAFKA_STORE_HEADERS": ("datasource", KAFKA),
     "KAFKA_STORE_BINARY_HEADERS": ("datasource", KAFKA),
+    "KAFKA_VALUE_FORMAT": ("datasource", KAFKA),
+    "KAFKA_KEY_FORMAT": ("datasource", KAFKA),
     "IMPORT_FORMAT": ("datasource", IMPORT),
     "EXPORT_FORMAT": ("pipe", SINK),
     "EXPORT_STRATEGY": ("pipe", SINK),
@@ -138,7 +140,6 @@ def test_what_deploys_inert_is_what_the_parser_warns_of() -> None:
     """A file for each kind of thing: what warns is what the page calls inert, and nothing else is."""
     inert = {word for kind in KINDS.values() for word, row in directives(kind).items() if "*Inert*" in row[-1]}
     warned = {
-        "KAFKA_CONNECTION_NAME": KAFKA,
         "IMPORT_CONNECTION_NAME": IMPORT,
         "PG_CONNECTION_NAME": f"{SOURCE}PG_CONNECTION_NAME c\nPG_TABLE t\n",
         "SHARED_WITH": f"{SOURCE}SHARED_WITH other\n",
@@ -148,7 +149,7 @@ def test_what_deploys_inert_is_what_the_parser_warns_of() -> None:
         "datasources/d.datasource": SOURCE,
         "copies/copied.pipe": f"{NODE}copy\nTARGET_DATASOURCE d\nCOPY_SCHEDULE 0 * * * *\n",
         "sinks/EXPORT_CONNECTION_NAME.pipe": SINK,
-        "connections/c.connection": BROKER,
+        "connections/c.connection": "TYPE s3\nS3_REGION eu\nS3_ARN a\n",
     }
     told = {warning.file for warning in parse_project(files).warnings if "inert" in warning.message}
     assert told == {file for file in files if "/d." not in file and "copied" not in file}

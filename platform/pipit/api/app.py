@@ -23,6 +23,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from pipit import __version__
 from pipit.access.refusals import hides, shown_to
 from pipit.api import (
+    connectors,
     datasources,
     deployments,
     docs,
@@ -92,6 +93,7 @@ def app_with(lifespan: Any, extra_routes: Sequence[BaseRoute]) -> Starlette:
             *events.routes,
             *jobs.routes,
             *sql.routes,
+            *connectors.routes,
             *datasources.routes,
             *workspaces.routes,
             *tokens.routes,

@@ -99,6 +99,30 @@ ENGINE_SORTING_KEY created_at, job_id
 ENGINE_TTL toDateTime(created_at) + toIntervalMonth(3)
 """
 
+_KAFKA_OPS_LOG = """
+DESCRIPTION How topics are read: each partition every ten seconds while records come, and what goes wrong
+
+SCHEMA >
+    timestamp DateTime `json:$.timestamp`,
+    datasource_id String `json:$.datasource_id`,
+    topic String `json:$.topic`,
+    partition Int16 `json:$.partition`,
+    msg_type String `json:$.msg_type`,
+    lag Int64 `json:$.lag`,
+    processed_messages Int32 `json:$.processed_messages`,
+    processed_bytes Int64 `json:$.processed_bytes`,
+    committed_messages Int32 `json:$.committed_messages`,
+    time_read Float32 `json:$.time_read`,
+    time_process Float32 `json:$.time_process`,
+    time_write Float32 `json:$.time_write`,
+    msg String `json:$.msg`
+
+ENGINE MergeTree
+ENGINE_PARTITION_KEY toYYYYMM(timestamp)
+ENGINE_SORTING_KEY datasource_id, topic, timestamp
+ENGINE_TTL timestamp + toIntervalDay(30)
+"""
+
 
 def _service(name: str, text: str) -> DataSource:
     parsed = parse_datasource(text, file=f"{DATABASE}/{name}.datasource")
@@ -108,9 +132,10 @@ def _service(name: str, text: str) -> DataSource:
 PIPE_STATS_RT = _service("pipe_stats_rt", _PIPE_STATS_RT)
 ENDPOINT_ERRORS = _service("endpoint_errors", _ENDPOINT_ERRORS)
 JOBS_LOG = _service("jobs_log", _JOBS_LOG)
+KAFKA_OPS_LOG = _service("kafka_ops_log", _KAFKA_OPS_LOG)
 
 # By the name that SQL and scopes have for them; with its dot it is no name of a resource.
-SERVICES: Mapping[str, DataSource] = {s.name: s for s in (PIPE_STATS_RT, ENDPOINT_ERRORS, JOBS_LOG)}
+SERVICES: Mapping[str, DataSource] = {s.name: s for s in (PIPE_STATS_RT, ENDPOINT_ERRORS, JOBS_LOG, KAFKA_OPS_LOG)}
 
 
 def physical_name(service: DataSource) -> str:

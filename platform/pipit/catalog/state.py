@@ -48,6 +48,7 @@ _TABLES: Mapping[str, str] = {
     # Of a database: that of a workspace or of an environment, by the place's id.
     "jobs": "place String, id String, value String",
     "paused_copies": "place String, pipe String, paused Bool",
+    "stopped_sources": "place String, datasource String, stopped Bool",
 }
 _KEYS: Mapping[str, str] = {
     "workspaces": "id",
@@ -59,6 +60,7 @@ _KEYS: Mapping[str, str] = {
     "environments": "workspace_id, id",
     "jobs": "place, id",
     "paused_copies": "place, pipe",
+    "stopped_sources": "place, datasource",
 }
 # The column of a table that is sealed (`Seals`), with the id of its key beside it in `key_id`.
 _SEALED: Mapping[str, str] = {
@@ -69,7 +71,7 @@ _SEALED: Mapping[str, str] = {
 }
 _BEING_SEALED = "_being_sealed"  # behind the name of the table that takes a table's place
 _RESEALED_ROWS = 20  # at once: a deployment's row has all of its files
-_OF_ONE_WRITER = frozenset({"jobs", "paused_copies"})
+_OF_ONE_WRITER = frozenset({"jobs", "paused_copies", "stopped_sources"})
 # State rows are few and must be on disk when the call returns. A writer that slept while more rows than the window
 # were appended could take its turn again.
 _WINDOW = 10_000
@@ -439,6 +441,14 @@ class State:
 
     async def put_paused_copy(self, place: str, pipe: str, *, paused: bool) -> None:
         await self._append("paused_copies", [{"place": place, "pipe": pipe, "paused": paused}])
+
+    async def stopped_sources(self) -> set[tuple[str, str]]:
+        """The place and the name of each data source that is not to read its topic."""
+        rows = await self._latest("stopped_sources", "stopped", where="1")
+        return {(r["place"], r["datasource"]) for r in rows if r["stopped"]}
+
+    async def put_stopped_source(self, place: str, datasource: str, *, stopped: bool) -> None:
+        await self._append("stopped_sources", [{"place": place, "datasource": datasource, "stopped": stopped}])
 
     async def databases(self) -> set[str]:
         """Every database that any workspace or environment ever had, deleted ones too."""

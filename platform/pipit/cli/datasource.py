@@ -1,4 +1,4 @@
-"""`pipit datasource append`: a file of rows into a data source, through the events API like any other client."""
+"""`pipit datasource`: a file of rows into one, as any client of the events API sends them; topics stopped, started."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Annotated, cast
+from urllib.parse import quote
 
 import msgspec
 import typer
@@ -20,11 +21,11 @@ from pipit.cli.client import Client
 from pipit.cli.commands import Commands
 from pipit.cli.options import DataOption, GlobalOptions, HostOption, TokenOption, examples, resolve
 from pipit.cli.output import count, err, line, note, out
-from pipit.cli.target import connect, run
+from pipit.cli.target import ask, connect, run
 from pipit.errors import BadRequest, NotFound, PipitError, RateLimited, TooLarge, Unavailable
 from pipit.suggest import did_you_mean, listed
 
-app = Commands(help="Data sources: put rows into them.")
+app = Commands(help="Data sources: put rows into them, stop and start the reading of a topic.")
 
 _CHUNK_BYTES = 8 * 1024 * 1024  # below the server's 10 MB a request
 _JSON_BYTES = 512 * 1024 * 1024  # a JSON array is read as a whole
@@ -87,6 +88,32 @@ def append(
         line(err, f'Why: pipit sql "SELECT c__error, c__record FROM {name}_quarantine LIMIT 10"')
         if strict or not sent.successful:
             raise typer.Exit(_EXIT_QUARANTINED)
+
+
+@app.command("stop", epilog=examples("pipit datasource stop orders"))
+def stop(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="A data source with KAFKA_* settings.", metavar="NAME")],
+    data: DataOption = None,
+    host: HostOption = None,
+    token: TokenOption = None,
+) -> None:
+    """Ends the reading of a data source's topic. It stays stopped until `start`, whatever is deployed meanwhile."""
+    ask(resolve(context, data, host, token), "POST", f"/v0/datasources/{quote(name, safe='')}/stop")
+    note(f"{name} reads nothing now; its group keeps its position.")
+
+
+@app.command("start", epilog=examples("pipit datasource start orders"))
+def start(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="A data source with KAFKA_* settings.", metavar="NAME")],
+    data: DataOption = None,
+    host: HostOption = None,
+    token: TokenOption = None,
+) -> None:
+    """Goes on reading a data source's topic where it was stopped."""
+    ask(resolve(context, data, host, token), "POST", f"/v0/datasources/{quote(name, safe='')}/start")
+    note(f"{name} reads its topic again.")
 
 
 async def _append(options: GlobalOptions, name: str, file: str, source: IO[bytes], size: int | None) -> Sent:

@@ -13,6 +13,7 @@ import typer
 from pipit import __version__
 from pipit.cli import (
     audit,
+    connection,
     datasource,
     environment,
     formatting,
@@ -88,6 +89,7 @@ app.add_typer(secret.app, name="secret", rich_help_panel="Workspace")
 app.add_typer(environment.app, name="environment", rich_help_panel="Workspace")
 app.add_typer(workspace.app, name="workspace", rich_help_panel="Workspace")
 app.add_typer(datasource.app, name="datasource", rich_help_panel="Data")
+app.add_typer(connection.app, name="connection", rich_help_panel="Data")
 jobs.add_to(app)
 
 

@@ -217,6 +217,7 @@ async def _open(stack: AsyncExitStack, settings: Settings, token: str, token_fro
         clickhouse_url=settings.options.clickhouse_url or None,
         keep_admin_token=partial(keep_token, data) if token_from == TOKEN_FILE else None,
         seals=seals,
+        connectors=True,
     )
     with naming(settings.options.clickhouse_url):
         return await stack.enter_async_context(open_server(config))

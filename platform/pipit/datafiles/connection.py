@@ -22,7 +22,7 @@ _REQUIRED: dict[str, tuple[tuple[str, ...], ...]] = {  # of each group of altern
 }
 _VALUES = {
     "KAFKA_SECURITY_PROTOCOL": common.choices("SASL_SSL", "SASL_PLAINTEXT", "SSL", "PLAINTEXT"),
-    "KAFKA_SASL_MECHANISM": common.choices("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"),
+    "KAFKA_SASL_MECHANISM": common.choices("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"),
 }
 _TYPES = ", ".join(vocabulary.CONNECTION_SETTINGS)
 
@@ -50,9 +50,14 @@ def read_connection(report: ParseReport, name: str) -> Connection:
             settings[word] = common.one_of(report, given[word], settings[word], allowed)
     if type_:
         _check(report, type_, given, settings)
-        report.warn(
-            "deploys inert: nothing connects through it yet", given["TYPE"].offset, kind=WarningKind.INERT_CONNECTION
-        )
+        if type_ == "kafka":
+            _check_kafka(report, given, settings)
+        else:
+            report.warn(
+                "deploys inert: nothing connects through it yet",
+                given["TYPE"].offset,
+                kind=WarningKind.INERT_CONNECTION,
+            )
     return Connection(name, report.file, type_, settings, common.description(given.get("DESCRIPTION")), report.text)
 
 
@@ -66,6 +71,26 @@ def _type(report: ParseReport, given: Mapping[str, Directive]) -> str:
         report.error(f"Invalid connection type '{value}'", directive.first, f"One of {_TYPES}.")
         return ""
     return value
+
+
+def _check_kafka(report: ParseReport, given: Mapping[str, Directive], settings: Mapping[str, str]) -> None:
+    """What could never connect. Credentials may be missing in a project that nobody runs here: that is a warning."""
+    certificate = settings.get("KAFKA_SSL_CA_PEM", "")
+    if certificate and not common.is_secret(certificate) and "-----BEGIN" not in certificate:
+        report.error(
+            "KAFKA_SSL_CA_PEM is no certificate in PEM form",
+            given["KAFKA_SSL_CA_PEM"].first,
+            "A block from -----BEGIN CERTIFICATE----- to -----END CERTIFICATE-----.",
+        )
+    protocol = settings.get("KAFKA_SECURITY_PROTOCOL") or "SASL_SSL"
+    absent = [word for word in ("KAFKA_KEY", "KAFKA_SECRET") if not settings.get(word)]
+    if protocol.startswith("SASL") and absent:
+        report.warn(
+            f"Nothing can connect through it: {protocol} needs {' and '.join(absent)}",
+            given["TYPE"].offset,
+            "Or say KAFKA_SECURITY_PROTOCOL PLAINTEXT or SSL.",
+            kind=WarningKind.CANNOT_CONNECT,
+        )
 
 
 def _check(report: ParseReport, type_: str, given: Mapping[str, Directive], settings: Mapping[str, str]) -> None:

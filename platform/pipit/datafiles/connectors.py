@@ -18,6 +18,12 @@ _KAFKA_VALUES = {  # of each the default last; the dialect takes any value
     "KAFKA_STORE_HEADERS": _BOOLEAN,
     "KAFKA_STORE_BINARY_HEADERS": _BOOLEAN,
 }
+# What a value or key is. Those of a registry need KAFKA_SCHEMA_REGISTRY_URL in the connection.
+OF_REGISTRY = ("json_with_schema", "avro")
+_KAFKA_FORMATS = {
+    "KAFKA_VALUE_FORMAT": choices("json_without_schema", *OF_REGISTRY),
+    "KAFKA_KEY_FORMAT": choices("string", "json_without_schema", *OF_REGISTRY),
+}
 _REQUIRED_KAFKA = ("KAFKA_CONNECTION_NAME", "KAFKA_TOPIC", "KAFKA_GROUP_ID")
 _REQUIRED_IMPORT = ("IMPORT_CONNECTION_NAME", "IMPORT_BUCKET_URI", "IMPORT_SCHEDULE")
 _REQUIRED_POSTGRES = ("PG_CONNECTION_NAME", "PG_TABLE")
@@ -34,6 +40,9 @@ def kafka(report: ParseReport, given: Mapping[str, Directive]) -> dict[str, str]
         if name in found:
             default = list(allowed.values())[-1]
             found[name] = one_of(report, given[name], found[name], allowed, otherwise=default)
+    for name, allowed in _KAFKA_FORMATS.items():
+        if name in found:
+            found[name] = one_of(report, given[name], found[name], allowed)
     return found
 
 

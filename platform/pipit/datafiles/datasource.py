@@ -154,11 +154,6 @@ def _warn(report: ParseReport, given: Mapping[str, Directive], source: DataSourc
                 kind=WarningKind.VERSION_IGNORED,
             )
     inert = {
-        "KAFKA_CONNECTION_NAME": (
-            source.kafka,
-            "the table is there, and nothing is read from Kafka yet",
-            WarningKind.INERT_KAFKA,
-        ),
         "IMPORT_CONNECTION_NAME": (
             source.imports,
             "the table is there, and nothing is imported into it yet",

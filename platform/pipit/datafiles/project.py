@@ -13,6 +13,7 @@ from pathlib import PurePosixPath
 
 from pipit.datafiles.common import is_secret
 from pipit.datafiles.connection import read_connection
+from pipit.datafiles.connectors import OF_REGISTRY
 from pipit.datafiles.datasource import read_datasource
 from pipit.datafiles.includes import Includes
 from pipit.datafiles.pipe import read_pipe
@@ -198,6 +199,34 @@ class _Reading:
             (source.postgres, "PG_CONNECTION_NAME"),
         ):
             self._check_connection(report, settings.get(word, ""), word, 0)
+        self._check_registry(report, source)
+        self._check_group(report, source)
+
+    def _check_registry(self, report: ParseReport, source: DataSource) -> None:
+        connection = self.connections.get(source.kafka.get("KAFKA_CONNECTION_NAME", ""))
+        for word in ("KAFKA_VALUE_FORMAT", "KAFKA_KEY_FORMAT"):
+            format = source.kafka.get(word, "")
+            if connection and format in OF_REGISTRY and not connection.settings.get("KAFKA_SCHEMA_REGISTRY_URL"):
+                report.error(
+                    f"{word} {format} needs a schema registry, and the connection '{connection.name}' names none",
+                    _line_of(report, word, 0),
+                    f"KAFKA_SCHEMA_REGISTRY_URL in {connection.file}.",
+                )
+
+    def _check_group(self, report: ParseReport, source: DataSource) -> None:
+        """A group shares its topic's records out among its readers: two data sources would get a part each."""
+        words = ("KAFKA_CONNECTION_NAME", "KAFKA_TOPIC", "KAFKA_GROUP_ID")
+        mine = [source.kafka.get(word, "") for word in words]
+        if not all(mine) or any(is_secret(value) for value in mine):
+            return
+        for other in self.datasources.values():
+            if other.name < source.name and [other.kafka.get(word, "") for word in words] == mine:
+                report.error(
+                    f"The data source '{other.name}' reads this topic with the same KAFKA_GROUP_ID: each would get a "
+                    "part of the records",
+                    _line_of(report, "KAFKA_GROUP_ID", 0),
+                    "Give each data source a group of its own.",
+                )
 
     def _checked(self, report: ParseReport, pipe: Pipe, node: Node) -> Node:
         """The node with its target by its own name, where the pipe wrote it with a version."""

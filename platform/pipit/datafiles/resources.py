@@ -224,6 +224,7 @@ class WarningKind(StrEnum):
     """Warnings of one kind differ by names and numbers only: a list of them is told once, with all places."""
 
     # of files
+    CANNOT_CONNECT = "cannot_connect"
     CLASSIC_IGNORED = "classic_ignored"
     CLASSIC_BROKER = "classic_broker"
     GIVEN_TWICE = "given_twice"
@@ -231,7 +232,6 @@ class WarningKind(StrEnum):
     INERT_CONNECTION = "inert_connection"
     INERT_FORWARD_QUERY = "inert_forward_query"
     INERT_IMPORT = "inert_import"
-    INERT_KAFKA = "inert_kafka"
     INERT_POSTGRES = "inert_postgres"
     INERT_SHARING = "inert_sharing"
     INERT_SINK = "inert_sink"

@@ -9,7 +9,6 @@ A record that cannot be read for a reason of its own (`PROBLEM`) goes to the qua
 
 from __future__ import annotations
 
-import asyncio
 import struct
 import time
 from collections.abc import Mapping, Sequence
@@ -17,10 +16,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from pipit.datafiles.resources import Column
 from pipit.ingest import cast
 from pipit.ingest.field import LINE, Field
-from pipit.ingest.segment import Frame, Header, Segment
+from pipit.ingest.segment import NOTES, Frame, Header, Notes, Segment
 from pipit.ingest.types import parse
 from pipit.sql.literals import quote_string
 
@@ -149,22 +150,25 @@ def encode(
 
 
 def write(path: Path, database: str, table: str, meta: Mapping[str, Any], identity: str, rows: Sequence[bytes]) -> Cut:
-    """The cut, in its file. Not synced: a file that a crash took is made again. Blocks: call it in a thread."""
+    """The cut, in its file, with what an attempt before noted of it. Blocks: call it in a thread.
+
+    Not synced: a file that a crash took is made again.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(b"".join(rows))
+    # An attempt that was given up may still be read by the engine: its file stays whole.
+    fresh = path.with_suffix(".new")
+    fresh.write_bytes(b"".join(rows))
+    fresh.replace(path)
     cut = Cut(path, "", Header(database, table, time.time(), meta), identity=identity)
     for row in rows:
         cut.size += len(row)
         cut.ends.append(cut.size)
     cut.rows = len(rows)
     cut.frames = [Frame(cut.size, cut.rows, 0)]
+    notes = path.with_suffix(NOTES)
+    if notes.exists():
+        cut.notes, cut.tried = msgspec.json.decode(notes.read_bytes(), type=Notes), True
     return cut
-
-
-async def written(
-    path: Path, database: str, table: str, meta: Mapping[str, Any], identity: str, rows: Sequence[bytes]
-) -> Cut:
-    return await asyncio.to_thread(write, path, database, table, meta, identity, rows)
 
 
 def _text(data: bytes) -> bytes:

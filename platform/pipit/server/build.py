@@ -12,6 +12,7 @@ from pipit.access.authenticate import Authenticator
 from pipit.access.limits import RateLimiter
 from pipit.catalog.catalog import Catalog
 from pipit.catalog.lease import only_server
+from pipit.connectors import Connectors, OpsLog
 from pipit.deploy import Deployer
 from pipit.engine import Engine, open_engine
 from pipit.errors import Unavailable
@@ -44,6 +45,7 @@ class Server:
     limiter: RateLimiter
     read_log: ReadLog
     jobs: Jobs
+    connectors: Connectors
 
 
 @asynccontextmanager
@@ -94,8 +96,23 @@ async def running(config: Config, engine: Engine) -> AsyncIterator[Server]:
         await deployer.catch_up()
         if config.background:
             await jobs.start()
+        connectors = Connectors(catalog, ingest, OpsLog(ingest, tables), config.data_dir)
+        stack.push_async_callback(connectors.close)
+        if config.connectors:
+            await connectors.start()
         yield Server(
-            config, engine, catalog, reader, locks, ingest, deployer, Authenticator(), RateLimiter(), read_log, jobs
+            config,
+            engine,
+            catalog,
+            reader,
+            locks,
+            ingest,
+            deployer,
+            Authenticator(),
+            RateLimiter(),
+            read_log,
+            jobs,
+            connectors,
         )
 
 

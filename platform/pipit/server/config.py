@@ -26,4 +26,5 @@ class Config:
     seals: Seals = NO_SEALS  # what the state's secrets are encrypted with
     # False, for a proof, whose tables hold its own rows only: no schedules, no log of reads, no fetching of keys.
     background: bool = True
+    connectors: bool = False  # whether topics are read here
     cache_clock: Callable[[], float] = time.monotonic  # what the age of cached responses is measured with
