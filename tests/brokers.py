@@ -6,9 +6,11 @@ It listens with every security protocol at once. Its jars come from the cache th
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
+import urllib.request
 import uuid
 from base64 import urlsafe_b64encode
 from collections.abc import AsyncIterator, Iterator
@@ -181,6 +183,58 @@ def kafka_libs() -> Path:
 @pytest.fixture(scope="session")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
     running = Broker(tmp_path_factory.mktemp("kafka"), kafka_libs())
+    running.start()
+    yield running
+    running.kill()
+
+
+class SchemaRegistry:
+    """Apicurio, whose API is also that of Confluent's registry. It keeps its schemas in memory."""
+
+    def __init__(self, folder: Path, libs: Path) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}/apis/ccompat/v7"
+        self._folder, self._libs = folder, libs
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        (jar,) = self._libs.glob("registry/**/apicurio-registry-app-*-runner.jar")
+        with (self._folder / "registry.log").open("ab") as out:
+            self._process = subprocess.Popen(
+                [
+                    "java", "-Xms64m", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1",
+                    "-Dquarkus.http.host=127.0.0.1", f"-Dquarkus.http.port={self.port}",
+                    "-Dapicurio.datasource.jdbc.initial-size=2", "-Dapicurio.datasource.jdbc.min-size=2",
+                    "-jar", str(jar),
+                ],
+                stdout=out, stderr=subprocess.STDOUT, cwd=self._folder, start_new_session=True,
+            )  # fmt: skip
+        wait_for(self._answers, seconds=90, what="the schema registry is up")
+
+    def kill(self) -> None:
+        if self._process is not None and self._process.poll() is None:
+            os.kill(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+
+    def register(self, subject: str, schema: object, *, type: str = "AVRO", references: object = ()) -> int:
+        body = {"schema": json.dumps(schema), "schemaType": type, "references": references}
+        request = urllib.request.Request(f"{self.url}/subjects/{subject}/versions", data=json.dumps(body).encode())
+        request.add_header("Content-Type", "application/vnd.schemaregistry.v1+json")
+        with urllib.request.urlopen(request, timeout=30) as response:
+            return int(json.loads(response.read())["id"])
+
+    def _answers(self) -> bool:
+        assert self._process is not None and self._process.poll() is None
+        try:
+            with urllib.request.urlopen(f"{self.url}/subjects", timeout=5) as response:
+                return bool(response.status == 200)
+        except OSError:
+            return False
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SchemaRegistry]:
+    running = SchemaRegistry(tmp_path_factory.mktemp("registry"), kafka_libs())
     running.start()
     yield running
     running.kill()

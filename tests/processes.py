@@ -9,7 +9,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -57,6 +57,8 @@ class Served:
         for pid in (self.process.pid, *children):
             os.kill(pid, signal.SIGKILL)
         self.process.wait()
+        if self.process.stdout:
+            self.process.stdout.close()
         wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in children), what="all processes are gone")
 
     def stop(self) -> None:
@@ -106,8 +108,8 @@ class Served:
 
 
 @contextmanager
-def served(folder: Path) -> Iterator[Served]:
-    for name, text in FILES.items():
+def served(folder: Path, files: Mapping[str, str] = FILES) -> Iterator[Served]:
+    for name, text in files.items():
         path = folder / "project" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)

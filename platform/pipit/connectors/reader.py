@@ -30,8 +30,11 @@ from aiokafka.errors import (
 from aiokafka.structs import OffsetAndMetadata
 
 from pipit.connectors import client_log, position, status, topic_id
+from pipit.connectors.decode import Decoder, RegistryAway, key_text
 from pipit.connectors.position import Committed, Range
+from pipit.connectors.registry import Registry
 from pipit.connectors.source import Source
+from pipit.datafiles.connectors import OF_REGISTRY
 from pipit.errors import NotFound, PipitError
 from pipit.ingest import records
 
@@ -129,6 +132,10 @@ class TopicReader:
         self._idle = asyncio.Event()  # no cut is being stored
         self._idle.set()
         self._cluster = self._topic = ""
+        registry = Registry(source.broker.registry)
+        self._values = Decoder(source.value_format, registry) if source.value_format in OF_REGISTRY else None
+        self._keys = Decoder(source.key_format, registry) if source.key_format in OF_REGISTRY else None
+        self._registry = registry
 
     async def run(self) -> None:
         """Until it is cancelled. Whatever goes wrong is told and tried again."""
@@ -138,10 +145,11 @@ class TopicReader:
             try:
                 await self._session()
             except asyncio.CancelledError:
+                await self._registry.close()
                 raise
             except Exception as error:
                 if self.status.become("error", reason(error)):
-                    log.warning("%s: topic %s: %s", self.source.name, self.source.topic, reason(error))
+                    self._warn(reason(error))
             if time.monotonic() - began > _LONGEST_SESSION_PAUSE:
                 pause = _SESSION_PAUSE
             await asyncio.sleep(pause)
@@ -262,7 +270,7 @@ class TopicReader:
             share = max(CUT_BYTES, HELD_BYTES // len(parts))
             wanted = [tp for tp, part in parts.items() if part.size < share]
             try:
-                batches = await consumer.getmany(*wanted, timeout_ms=_FETCH_MS, max_records=_AT_ONCE)
+                batches = await consumer.getmany(*wanted, timeout_ms=_FETCH_MS, max_records=self._at_once)
             except (NoOffsetForPartitionError, IllegalStateError):
                 continue  # said of a partition before its position was set, or after it was given away
             except OffsetOutOfRangeError as error:
@@ -273,6 +281,7 @@ class TopicReader:
             for tp, found in batches.items():
                 part = parts[tp]
                 if not part.revoked:
+                    await self._learn(found)
                     began = time.monotonic()
                     self._hold(part, found)
                     if (seen := self.status.partitions.get(tp.partition)) is not None:
@@ -284,18 +293,53 @@ class TopicReader:
                         self._see(part)
             self._ready.set()
 
+    @property
+    def _at_once(self) -> int:
+        return _AT_ONCE // 5 if self._values or self._keys else _AT_ONCE
+
+    async def _learn(self, found: Sequence[ConsumerRecord[bytes | None, bytes | None]]) -> None:
+        """The schemas of these records. While the registry is away the topic waits."""
+        pause = _FIRST_PAUSE
+        while self._values or self._keys:
+            try:
+                if self._values:
+                    await self._values.prepare(record.value for record in found)
+                if self._keys:
+                    await self._keys.prepare(record.key for record in found)
+            except RegistryAway as error:
+                if self.status.become("waiting", str(error)):
+                    self._warn(str(error))
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, _LONGEST_PAUSE)
+            else:
+                if pause > _FIRST_PAUSE:
+                    self.status.become("reading")
+                return
+
+    def _decoded(self, value: bytes, key: bytes) -> tuple[bytes, bytes, str]:
+        """The JSON text of a value, its key as it is shown, and what is wrong with either."""
+        json, problem = b"", ""
+        if self._values and value:
+            json, problem = self._values.decode(value)
+            problem = problem and f"the value: {problem}"
+        if self._keys and key:
+            text, wrong = self._keys.decode(key)
+            if wrong:
+                return json, key, problem or f"the key: {wrong}"
+            key = key_text(text)
+        return json, key, problem
+
     def _hold(self, part: Part, found: Sequence[ConsumerRecord[bytes | None, bytes | None]]) -> None:
         encode, headers = records.encode, self.source.headers
+        decoding = self._values is not None or self._keys is not None
         for record in found:
-            value = record.value or b""
-            problem = "" if len(value) <= MAX_VALUE_BYTES else f"the value is larger than {MAX_VALUE_BYTES >> 20} MB"
+            value, key, json, problem = record.value or b"", record.key or b"", b"", ""
+            if len(value) > MAX_VALUE_BYTES:
+                problem = f"the value is larger than {MAX_VALUE_BYTES >> 20} MB"
+            elif decoding:
+                json, key, problem = self._decoded(value, key)
             row = encode(
-                value,
-                record.offset,
-                record.timestamp,
-                record.key or b"",
-                record.headers if headers else (),
-                problem=problem,
+                value, record.offset, record.timestamp, key, record.headers if headers else (), json, problem
             )
             part.add(row, record.offset)
 
@@ -388,7 +432,7 @@ class TopicReader:
                 raise
             except Exception as error:
                 if self.status.become("waiting", reason(error)):
-                    log.warning("%s: topic %s waits: %s", self.source.name, self.source.topic, reason(error))
+                    self._warn(f"waits: {reason(error)}")
             else:
                 self.status.become("reading")
                 return bad

@@ -14,7 +14,7 @@ from typing import Any
 from pipit.catalog.snapshot import Snapshot
 from pipit.datafiles.resources import Connection, DataSource
 
-SESSION_SECONDS = 30
+SESSION_SECONDS = 10  # after a kill the partitions wait for as long
 _REBALANCE_SECONDS = 60
 
 
