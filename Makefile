@@ -14,7 +14,7 @@ JOBS ?= $(shell cores=$$(getconf _NPROCESSORS_ONLN); echo $$((cores < 7 ? cores 
 PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test faults fuzz check lint types imports browser kafka docs conformance neuter differential lock clean
+.PHONY: help install demo test faults fuzz check lint types imports browser kafka docs conformance clients neuter differential lock clean
 
 help:  ## this list
 	@awk 'BEGIN {FS = ":.*  ## "} /^[a-z]+:.*  ## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +50,9 @@ imports: $(DEV)
 
 conformance: $(DEV)  ## how much of a folder of Tinybird projects works here, unchanged (CORPUS=folder)
 	@PYTHONPATH=tests $(BIN)/python -m conformance.run "$(CORPUS)"
+
+clients: $(DEV)  ## published SDKs' calls on data sources, unmodified (needs node, PyPI and npm)
+	@$(BIN)/python tests/clients/run.py
 
 neuter: $(DEV)  ## takes each defence out in a copy and lists the tests that notice (minutes; NAMES="part of a name")
 	@$(BIN)/python tests/attacks/neuter.py $(if $(NAMES),"$(NAMES)")

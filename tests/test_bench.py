@@ -54,3 +54,8 @@ def test_what_anothers_bad_rows_cost_is_measured() -> None:
     said = bench("isolation.py", "--rows", "200", "--rounds", "1", "--bad", "3")
     assert re.search(r"^ +200 rows, +2 bad +[\d.]+ ms +[\d.]+ ms +[\d.]+ +[\d.]+ ms +[\d.]+$", said, re.MULTILINE), said
     assert re.search(r"^3 bad requests +[\d.]+ ms ", said, re.MULTILINE), said
+
+
+def test_files_are_measured_against_the_engines_own_insert() -> None:
+    said = bench("files.py", "--rows", "5000", "--rounds", "1", "--views", "1")
+    assert len(re.findall(r"^(?:csv|ndjson|parquet) +\d+ +[\d.]+s +[\d.]+s +[\d.]+s +[\d.]+ +[\d.]+$", said, re.MULTILINE)) == 3, said

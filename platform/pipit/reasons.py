@@ -228,6 +228,16 @@ class Reason(StrEnum):
         "Run it again when they are done",
     )
     JOB_IN_PROGRESS = ("job_in_progress", "Such a job is under way", "Wait for it, or cancel it")
+    URL_REFUSED = (
+        "url_refused",
+        "The server does not fetch files from this URL: its host is not allowed, or its address is not public",
+        "Send the file itself, or let the operator allow the host (`PIPIT_URL_HOSTS`)",
+    )
+    URL_UNREACHABLE = (
+        "url_unreachable",
+        "What is at the URL could not be fetched to its end",
+        "See whether it can be fetched from where the server runs",
+    )
     JOB_ENDED = ("job_ended", "The job has ended, so it cannot be cancelled", "Nothing")
     JOB_FAILED = ("job_failed", "The job failed", "The message says why")
     SCHEDULE_MISSING = ("schedule_missing", "The pipe has no schedule", "Run it on demand")

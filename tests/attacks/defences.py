@@ -73,6 +73,8 @@ _FILTER_FIRST = (
     "use_partition_pruning",
 )
 
+_FILES = "tests/attacks/test_files.py"
+_URLS = "tests/attacks/test_urls.py"
 _SQL = "tests/attacks/test_sql.py"
 _WRITES = "tests/attacks/test_writes.py"
 _ISOLATE = "tests/ingest/test_isolate.py"
@@ -248,6 +250,25 @@ DEFENCES: tuple[Defence, ...] = (
         "SQL_NOT_FOR_TENANTS",
         (f"{_PARAMETERS}::test_a_tenant_sends_no_sql_with_a_pipe",),
         together_with=("no SQL for tenants",),
+    ),
+    _check("files by URL: addresses are judged", "ingest/files/remote.py:_Judging.resolve", "self._private", (_URLS,)),
+    _check("files by URL: literal addresses are judged", "ingest/files/remote.py:AllowedHosts.judge", "literal", (_URLS,)),
+    _statement("files by URL: redirects are judged", "ingest/files/remote.py:_once", "allowed.judge", (_URLS,)),
+    _check("files by URL: not for a JWT", "api/loads.py:_remember", "WORKSPACE_TOKEN_REQUIRED", (_URLS,)),
+    _statement(
+        "conditions of deletes and replacements are one expression",
+        "jobs/conditions.py:checked",
+        "check_condition",
+        ("tests/ingest/test_files_deletes.py", "tests/ingest/test_files_replace.py"),
+    ),
+    _operand("a load is its sender's alone", "api/jobs.py:job", "owner_of", (_FILES,)),
+    _entry("a file's rows have the values that the token fixes", "api/loads.py:_receive", "fixed", (_FILES,)),
+    _statement("a file is appended by lineage's rule", "api/loads.py:_allowed", "server.deployer.appends.check", (_FILES,)),
+    _check(
+        "no JWT replaces or deletes rows",
+        "access/grants.py:rewrite",
+        "WORKSPACE_TOKEN_REQUIRED",
+        ("tests/ingest/test_files_deletes.py::test_only_the_workspaces_own_tokens_that_may",),
     ),
     _check(
         "no SQL for tenants",
@@ -523,7 +544,7 @@ DEFENCES: tuple[Defence, ...] = (
     ),
     _call(
         "a JWT's idempotency keys are its own",
-        "api/events.py:_sender",
+        "api/events.py:sender_of",
         "hex",
         (f"{_WRITTEN}::test_k27_g07_jwts_of_one_name_do_not_share_idempotency_keys",),
         new="''",

@@ -98,6 +98,32 @@ def append(security: SecurityContext, name: str, *, exists: bool = True) -> Mapp
     return {} if security.is_admin else _fixed(scopes, lambda scope: scope.fixed_values)
 
 
+def load(security: SecurityContext, name: str) -> Mapping[str, FixedValue]:
+    """As `append`, for files: the dialect's DATASOURCES:CREATE covers them, on tokens of the workspace."""
+    if _has(security, "DATASOURCES:CREATE"):
+        return {}
+    return append(security, name)
+
+
+def may_load(security: SecurityContext, name: str) -> None:
+    """Of a data source that is not there. Raises Forbidden."""
+    if not (security.is_admin or _has(security, "DATASOURCES:CREATE")):
+        raise _missing(security, "DATASOURCES:APPEND", name)
+
+
+def rewrite(security: SecurityContext, name: str) -> None:
+    """To replace, delete or truncate rows, whoever sent them: never a tenant's. Raises Forbidden."""
+    may = security.is_admin or _has(security, "DATASOURCES:CREATE") or security.scopes_for("DATASOURCES:DROP", name)
+    if security.kind is TokenKind.JWT:
+        raise Forbidden(
+            f"A JWT cannot replace or delete rows of '{_shown(name)}': they may be of any tenant",
+            hint="Use a token of the workspace.",
+            reason=Reason.WORKSPACE_TOKEN_REQUIRED,
+        )
+    if not may:
+        raise _missing(security, "DATASOURCES:DROP", name)
+
+
 def require_admin(security: SecurityContext) -> None:
     """To manage the workspace. A token of an environment never does."""
     if not security.manages_workspace:

@@ -14,8 +14,6 @@ from pipit.catalog.snapshot import Snapshot
 from pipit.engine import Engine
 from pipit.errors import Forbidden, NotFound, Reason
 
-_ONLY_DEPLOYMENTS = "Adding or modifying data sources to this workspace can only be done via deployments"
-
 
 async def datasources(request: Request) -> Response:
     server = server_of(request)
@@ -61,14 +59,6 @@ async def datafile(request: Request) -> Response:
     return PlainTextResponse(table.datasource.text)
 
 
-async def create(request: Request) -> Response:
-    """Data sources come from files (the dialect's Forward mode answers exactly this)."""
-    authenticate(request)
-    raise Forbidden(
-        _ONLY_DEPLOYMENTS, hint="Add a .datasource file and run `pipit deploy`.", reason=Reason.FOLLOWS_FILES
-    )
-
-
 async def _sizes(engine: Engine, snapshot: Snapshot) -> dict[str, dict[str, int]]:
     rows = await engine.rows(
         "SELECT table, sum(rows) AS rows, sum(bytes_on_disk) AS bytes FROM system.parts "
@@ -80,7 +70,6 @@ async def _sizes(engine: Engine, snapshot: Snapshot) -> dict[str, dict[str, int]
 
 routes = [
     Route("/v0/datasources", datasources, methods=["GET"]),
-    Route("/v0/datasources", create, methods=["POST"]),
     Route("/v0/datasources/{name}.datasource", datafile, methods=["GET"]),
     Route("/v1/datasources/{name}.datasource", datafile, methods=["GET"]),
     Route("/v0/datasources/{name}", datasource, methods=["GET"]),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -65,7 +67,7 @@ async def events(request: Request) -> Response:
         wait=wait,
         fixed_values=values,
         idempotency_key=request.headers.get("idempotency-key"),
-        scope=_sender(security, token_of(request)),
+        scope=sender_of(security, token_of(request)),
     )
     return JSONResponse(
         {"successful_rows": result.successful_rows, "quarantined_rows": result.quarantined_rows},
@@ -74,7 +76,12 @@ async def events(request: Request) -> Response:
     )
 
 
-def _sender(security: SecurityContext, token: str) -> str:
+def owner_of(security: SecurityContext, token: str) -> str:
+    """By which a job remembers who asked for it."""
+    return hashlib.blake2b(sender_of(security, token).encode(), digest_size=16).hexdigest()
+
+
+def sender_of(security: SecurityContext, token: str) -> str:
     """Within whom an idempotency key means something: a renewed token of the same tenant is the same sender.
 
     A JWT that says nothing of whose it is, is one of its own: another tenant's may have the same name.

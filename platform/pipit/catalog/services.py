@@ -124,6 +124,46 @@ ENGINE_TTL timestamp + toIntervalDay(30)
 """
 
 
+_DATASOURCES_OPS_LOG = """
+DESCRIPTION One row for each load of a file, copy, populate, delete and truncate of a data source
+
+SCHEMA >
+    timestamp DateTime `json:$.timestamp`,
+    event_type String `json:$.event_type`,
+    datasource_id String `json:$.datasource_id`,
+    datasource_name String `json:$.datasource_name`,
+    result String `json:$.result`,
+    elapsed_time Float32 `json:$.elapsed_time`,
+    error Nullable(String) `json:$.error`,
+    `Options.Names` Array(String) `json:$.options_names[:]`,
+    `Options.Values` Array(String) `json:$.options_values[:]`,
+    request_id String `json:$.request_id`,
+    import_id Nullable(String) `json:$.import_id`,
+    job_id Nullable(String) `json:$.job_id`,
+    rows Nullable(UInt64) `json:$.rows`,
+    rows_quarantine Nullable(UInt64) `json:$.rows_quarantine`,
+    blocks_ids Array(String) `json:$.blocks_ids[:]`,
+    operation_id String `json:$.operation_id`,
+    read_rows UInt64 `json:$.read_rows`,
+    read_bytes UInt64 `json:$.read_bytes`,
+    cpu_time Float32 `json:$.cpu_time`,
+    memory_usage UInt64 `json:$.memory_usage`,
+    written_rows UInt64 `json:$.written_rows`,
+    written_bytes UInt64 `json:$.written_bytes`,
+    written_rows_quarantine UInt64 `json:$.written_rows_quarantine`,
+    written_bytes_quarantine UInt64 `json:$.written_bytes_quarantine`,
+    pipe_id String `json:$.pipe_id`,
+    pipe_name String `json:$.pipe_name`,
+    release String `json:$.release`,
+    resource_tags Array(String) `json:$.resource_tags[:]`
+
+ENGINE MergeTree
+ENGINE_PARTITION_KEY toYYYYMM(timestamp)
+ENGINE_SORTING_KEY datasource_id, timestamp
+ENGINE_TTL timestamp + toIntervalMonth(3)
+"""
+
+
 def _service(name: str, text: str) -> DataSource:
     parsed = parse_datasource(text, file=f"{DATABASE}/{name}.datasource")
     return replace(parsed, name=f"{DATABASE}.{name}")
@@ -133,9 +173,12 @@ PIPE_STATS_RT = _service("pipe_stats_rt", _PIPE_STATS_RT)
 ENDPOINT_ERRORS = _service("endpoint_errors", _ENDPOINT_ERRORS)
 JOBS_LOG = _service("jobs_log", _JOBS_LOG)
 KAFKA_OPS_LOG = _service("kafka_ops_log", _KAFKA_OPS_LOG)
+DATASOURCES_OPS_LOG = _service("datasources_ops_log", _DATASOURCES_OPS_LOG)
 
 # By the name that SQL and scopes have for them; with its dot it is no name of a resource.
-SERVICES: Mapping[str, DataSource] = {s.name: s for s in (PIPE_STATS_RT, ENDPOINT_ERRORS, JOBS_LOG, KAFKA_OPS_LOG)}
+SERVICES: Mapping[str, DataSource] = {
+    s.name: s for s in (PIPE_STATS_RT, ENDPOINT_ERRORS, JOBS_LOG, KAFKA_OPS_LOG, DATASOURCES_OPS_LOG)
+}
 
 
 def physical_name(service: DataSource) -> str:

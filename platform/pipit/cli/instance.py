@@ -25,6 +25,7 @@ from pipit.errors import BadRequest, EngineStartError, PipitError, Reason
 
 if TYPE_CHECKING:
     from pipit.catalog.sealing import Seals
+    from pipit.ingest.files.remote import AllowedHosts
 
 log = logging.getLogger("pipit.cli")
 
@@ -137,6 +138,19 @@ def given_seals() -> Seals:
     from pipit.catalog.sealing import VARIABLE, read_seals
 
     return read_seals(os.environ.get(VARIABLE, ""))
+
+
+def given_urls() -> AllowedHosts:
+    """Where the environment says that files may be fetched from."""
+    from pipit.ingest.files.remote import AllowedHosts
+
+    hosts = os.environ.get("PIPIT_URL_HOSTS", "*")
+    private = os.environ.get("PIPIT_PRIVATE_URL_HOSTS", "")
+    return AllowedHosts(_listed(hosts), _listed(private))
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 def _check_whole(path: Path, text: str) -> None:

@@ -25,6 +25,7 @@ from pipit.cli.instance import (
     TOKEN_FILE,
     ServerFile,
     given_seals,
+    given_urls,
     hold,
     keep_token,
     remove_server,
@@ -218,6 +219,7 @@ async def _open(stack: AsyncExitStack, settings: Settings, token: str, token_fro
         keep_admin_token=partial(keep_token, data) if token_from == TOKEN_FILE else None,
         seals=seals,
         connectors=True,
+        urls=given_urls(),
     )
     with naming(settings.options.clickhouse_url):
         return await stack.enter_async_context(open_server(config))

@@ -22,6 +22,7 @@ from pipit.cli.instance import (
     ServerFile,
     find_server,
     given_seals,
+    given_urls,
     hold,
     is_data_directory,
     keep_token,
@@ -180,6 +181,7 @@ async def _own(options: GlobalOptions) -> AsyncIterator[Client]:
         clickhouse_url=options.clickhouse_url or None,
         keep_admin_token=partial(keep_token, options.data) if token_from == TOKEN_FILE else None,
         seals=seals,
+        urls=given_urls(),
     )
     async with AsyncExitStack() as stack:
         with waiting("Starting the engine..."), naming(options.clickhouse_url):

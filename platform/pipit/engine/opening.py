@@ -29,6 +29,7 @@ _CONNECT_SECONDS = 5.0
 _READ_SECONDS = 3600.0  # a long insert is silent; a hung engine is the supervisor's to end
 _RETRY_FIRST, _RETRY_MOST = 0.2, 2.0
 _SEGMENTS = "segments"  # where ingestion keeps what is not inserted yet
+_FILES = "files"  # and files that are loaded
 
 
 class EmbeddedSource:
@@ -196,8 +197,8 @@ async def open_engine(
 ) -> AsyncIterator[HttpEngine]:
     """The engine until the context ends. Raises EngineStartError.
 
-    Embedded (no `url`), `insert_file` and `select_file` read files under `data_dir/segments` and `file_roots` only.
-    `memory`: bytes for the embedded engine, 0 for a share of the machine's.
+    Embedded (no `url`), `insert_file` and `select_file` read files under `data_dir/segments`, `data_dir/files` and
+    `file_roots` only. `memory`: bytes for the embedded engine, 0 for a share of the machine's.
     """
     if url:
         server = ServerSource(url)
@@ -206,7 +207,7 @@ async def open_engine(
         finally:
             await server.close()
         return
-    supervisor = Supervisor(data_dir, file_roots=[data_dir / _SEGMENTS, *file_roots], memory=memory)
+    supervisor = Supervisor(data_dir, file_roots=[data_dir / _SEGMENTS, data_dir / _FILES, *file_roots], memory=memory)
     source = EmbeddedSource(supervisor)
     try:
         await supervisor.start()

@@ -26,7 +26,7 @@ _IRREGULAR = (b"\n\n", b"\r\n", b" \n", b"\t\n")
 _BLANK = b" \t\r\n"
 
 
-class _Decoder(Protocol):
+class Decoder(Protocol):
     """One member (gzip) or frame (zstd) of a body."""
 
     @property
@@ -38,10 +38,10 @@ class _Decoder(Protocol):
 
 async def read_body(stream: AsyncIterator[bytes], encodings: Sequence[str], *, limit: int) -> bytes:
     """The decoded body. `encodings` are the Content-Encoding headers. Raises TooLarge and BadRequest."""
-    encoding = _encoding(encodings)
+    encoding = encoding_of(encodings)
     body = bytearray()
     received = 0
-    decoder = _decoder(encoding)
+    decoder = decoder_of(encoding)
     async for chunk in stream:
         received += len(chunk)
         if received > limit:
@@ -98,7 +98,8 @@ def _from_json(body: bytes) -> tuple[bytes, int]:
     return b"\n".join(lines) + b"\n", len(lines)
 
 
-def _encoding(headers: Sequence[str]) -> str:
+def encoding_of(headers: Sequence[str]) -> str:
+    """The one encoding that Content-Encoding headers name, or none. Raises BadRequest."""
     named = [part.strip().lower() for header in headers for part in header.split(",")]
     named = [name for name in named if name and name != "identity"]
     if not named:
@@ -119,7 +120,7 @@ def _encoding(headers: Sequence[str]) -> str:
     return name
 
 
-def _decoder(encoding: str) -> _Decoder | None:
+def decoder_of(encoding: str) -> Decoder | None:
     if encoding == "gzip":
         return _Gzip()
     return ZstdDecompressor() if encoding == "zstd" else None
@@ -143,12 +144,12 @@ class _Gzip:
         return self._zlib.decompress(self._zlib.unconsumed_tail + data, max_length)
 
 
-def _decode(decoder: _Decoder, encoding: str, chunk: bytes, body: bytearray, limit: int) -> _Decoder:
+def _decode(decoder: Decoder, encoding: str, chunk: bytes, body: bytearray, limit: int) -> Decoder:
     """Appends to `body`, never more than the limit and one byte. A body may be several members in a row."""
     try:
         while chunk:
             if decoder.eof:
-                fresh = _decoder(encoding)
+                fresh = decoder_of(encoding)
                 assert fresh is not None
                 decoder = fresh
             body += decoder.decompress(chunk, limit + 1 - len(body))

@@ -140,7 +140,9 @@ def of_cell(type: Type, x: str) -> str:
         return or_null(type, x)
     guess = _guess(type, x)
     inside = f"NOT {_has_dash(x)} AND {_is_inside(type, guess)}"
-    return f"ifNull({of_text(type, x)}, if({inside}, CAST({guess}, {quote_string(f'Nullable({type.text})')}), NULL))"
+    strict = of_text(type, x)
+    lenient = f"if({inside}, CAST({guess}, {quote_string(f'Nullable({type.text})')}), NULL)"
+    return f"if(isNotNull({strict}), {strict}, {lenient})"  # hardly any cell needs the other
 
 
 def prepared(type: Type, x: str) -> str | None:

@@ -13,7 +13,7 @@ counts (a Map keeps every pair).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from pipit.datafiles.resources import Column
@@ -36,7 +36,7 @@ from pipit.ingest.field import (
 from pipit.ingest.types import parse, strip
 from pipit.sql.identifiers import quote
 from pipit.sql.literals import quote_string
-from pipit.tables.quarantine import QUARANTINE_COLUMNS
+from pipit.tables.quarantine import OWN_COLUMNS, QUARANTINE_COLUMNS
 
 FORMAT = "LineAsString"
 STRUCTURE = f"{LINE} String"
@@ -70,7 +70,7 @@ class Reader:
     @property
     def shown(self) -> tuple[Field, ...]:
         """The columns that the quarantine shows: not those whose names it needs itself."""
-        return tuple(f for f in self.fields if f.column.name not in QUARANTINE_COLUMNS)
+        return tuple(f for f in self.fields if f.column.name not in OWN_COLUMNS)
 
     @property
     def bad(self) -> str:
@@ -83,7 +83,7 @@ class Reader:
             quiet = " AND ".join(n for n in nothing if n)
             checks.append(f"({quiet + ' AND ' if quiet else ''}NOT isValidJSON({LINE}))")
         checks += [f"({guard})" for guard in self._shape_guards()]
-        checks += [] if self.raises else [_unfit(d) for d in self.defaults]
+        checks += [] if self.raises else [unfit(d) for d in self.defaults]
         return " OR ".join(checks)
 
     @property
@@ -93,7 +93,7 @@ class Reader:
         if not (self.raises and self.defaults):
             return self.bad
         messages = [(d, quote_string(f"the DEFAULT of column '{d.column}' is not {d.type}")) for d in self.defaults]
-        return " OR ".join([self.bad, *(f"throwIf({_unfit(d)}, {message})" for d, message in messages)])
+        return " OR ".join([self.bad, *(f"throwIf({unfit(d)}, {message})" for d, message in messages)])
 
     def good_rows(self, *, strict: bool) -> str:
         """The rows for the table. `strict`: a bad row raises, so that one pass both checks and inserts."""
@@ -137,15 +137,18 @@ class Reader:
 
     def bad_rows(self, import_id: str) -> str:
         """The refused rows as the quarantine table keeps them (`quarantine.py` says its columns)."""
+        return self._shown_rows(import_id, self.bad)
+
+    def _shown_rows(self, import_id: str, condition: str, *, numbered: bool = False) -> str:
+        """The rows for which the condition holds, with what is wrong with each; their numbers behind that."""
         whole = "_pipit_whole"
-        named = [f"isValidJSON({LINE}) AND {_is_object()} AS {whole}", *(f"{f.text} AS {f.t}" for f in self.fields)]
+        named = [f"{self._whole} AS {whole}", *(f"{f.text} AS {f.t}" for f in self.fields)]
         texts = [f"{f.t if f.shown else f'if({whole}, {f.t}, NULL)'} AS {quote(f.column.name)}" for f in self.shown]
         reasons = [f"({quote_string(f.column.name)}, {f.reason})" for f in self.fields]
         reasons += [f"({quote_string(n)}, {r})" for n, r in (*self._shape_reasons(), *self._default_reasons())]
         listed = f"arrayFilter(_pipit_r -> _pipit_r.2 != '', [{', '.join(reasons)}])"
         unshown = " OR ".join([*(f.unshown for f in self.fields), *self._shape_guards(), "false"])
-        broken = f"[('', concat('invalid JSON: the line is not a JSON object: ', {fault.of_line(LINE)}))]"
-        found = f"if({whole}, {listed}, {broken})"
+        found = f"if({whole}, {listed}, {self._broken})"
         if self.problem:
             found = f"if({self.problem} != '', [('', {self.problem})], {found})"
         own = [
@@ -153,34 +156,65 @@ class Reader:
             "arrayMap(_pipit_r -> _pipit_r.2, _pipit_reasons)",
             quote_string(import_id),
             "now()",
-            f"if({whole} AND NOT ({unshown}), NULL, {LINE})",
+            f"if({whole} AND NOT ({unshown}), NULL, {self._record})",
         ]
         texts += [f"{value} AS {name}" for value, name in zip(own, QUARANTINE_COLUMNS, strict=True)]
-        return f"{self._with(*named)}SELECT {', '.join(texts)} FROM {self._rows()} WHERE {self.bad}"
+        texts += [self._number] if numbered else []
+        rows = self._rows(numbered=numbered)
+        return f"{self._with(*named)}SELECT {', '.join(texts)} FROM {rows} WHERE {condition}"
 
-    def _rows(self) -> str:
+    @property
+    def _whole(self) -> str:
+        """Whether a row can be taken apart at all."""
+        return f"isValidJSON({LINE}) AND {_is_object()}"
+
+    @property
+    def _broken(self) -> str:
+        """What is wrong with one that cannot: (column, reason)s."""
+        return f"[('', concat('invalid JSON: the line is not a JSON object: ', {fault.of_line(LINE)}))]"
+
+    @property
+    def _record(self) -> str:
+        """A row as it was sent."""
+        return LINE
+
+    @property
+    def _number(self) -> str:
+        return NUMBER
+
+    @property
+    def _read(self) -> str:
+        """The names that the fields speak of."""
+        return f"{self.line}, {ROW}" if self.row_type else self.line
+
+    def _rows(self, *, numbered: bool = False) -> str:
+        """`numbered`: each with its number in the file, if that is read with one thread."""
+        lines = self._lines(numbered=numbered)
+        return self._with_defaults(lines, numbered=numbered) if self.defaults else lines
+
+    def _lines(self, *, numbered: bool) -> str:
         frame = f" WHERE NOT startsWith({LINE}, {quote_string(self.frame)})" if self.frame else ""
         row = f", JSONExtract({LINE}, {quote_string(self.row_type)}) AS {ROW}" if self.row_type else ""
-        lines = f"(SELECT {self.line}{row} FROM {self.lines}{frame})"
-        return self._with_defaults(lines) if self.defaults else lines
+        number = f", rowNumberInAllBlocks() AS {NUMBER}" if numbered else ""
+        return f"(SELECT {self.line}{row}{number} FROM {self.lines}{frame})"
 
-    def _with_defaults(self, lines: str) -> str:
+    def _with_defaults(self, lines: str, *, numbered: bool) -> str:
         """The lines, and of each checked default whether the row needs it and it does not fit, the value that the
         column then has, and the default as text."""
         by_name = {f.column.name: f for f in self.fields}
         checked = {d.column: d for d in self.defaults}
         values = {name: by_name[name].filled if name in by_name else self.others[name] for name in self._in_line}
-        unfit: list[str] = []
+        checks: list[str] = []
         shown: list[str] = []
         for name, d in checked.items():
             given = by_name.get(name)
             values[name] = given.given_or(d.value) if given else d.value
-            unfit.append(f"{f'{given.needs_default} AND ' if given else ''}{d.bad} AS {_unfit(d)}")
-            shown += [_unfit(d), f"{quote(name)} AS {_fitting(d)}", f"toString({d.alias}) AS {_shown(d)}"]
+            checks.append(f"{f'{given.needs_default} AND ' if given else ''}{d.bad} AS {unfit(d)}")
+            shown += [unfit(d), f"{quote(name)} AS {_fitting(d)}", f"toString({d.alias}) AS {_shown(d)}"]
         named = [d.named for d in self.defaults] + [f"{value} AS {quote(name)}" for name, value in values.items()]
-        row = f", {ROW}" if self.row_type else ""
-        inner = f"{self._with()}SELECT {self.line}{row}, {', '.join([*named, *unfit])} FROM {lines}"
-        return f"(SELECT {self.line}{row}, {', '.join(shown)} FROM ({inner}))"
+        read = f"{self._read}, {self._number}" if numbered else self._read
+        inner = f"{self._with()}SELECT {read}, {', '.join([*named, *checks])} FROM {lines}"
+        return f"(SELECT {read}, {', '.join(shown)} FROM ({inner}))"
 
     @property
     def line(self) -> str:
@@ -246,11 +280,11 @@ class Reader:
         for d in () if self.raises else self.defaults:
             value = f"substringUTF8(ifNull({_shown(d)}, 'null'), 1, {SHOWN})"
             what = quote_string(f"', the DEFAULT of column '{d.column}', is not {d.type}")
-            reasons.append((d.column, f"if({_unfit(d)}, concat('value \\'', {value}, {what}), '')"))
+            reasons.append((d.column, f"if({unfit(d)}, concat('value \\'', {value}, {what}), '')"))
         return reasons
 
 
-def _unfit(default: CheckedDefault) -> str:
+def unfit(default: CheckedDefault) -> str:
     return f"_pipit_unfit_{default.number}"
 
 
@@ -290,43 +324,14 @@ def reader(
     `defaults`: those of the table that may not fit into their columns. `form`: the lines are records of a topic.
     """
     fixed = fixed or {}
-    known = {c.name: c for c in columns}
-    for name in fixed:
-        if name not in known:
-            raise BadRequest(
-                f"The token fixes the column '{name}', which the data source does not have",
-                reason=Reason.FIXED_VALUE_INVALID,
-                subject=name,
-            )
     tree = Tree()
-    fields: list[Field] = []
-    for column in columns:
-        if column.name in fixed:
-            fields.append(fixed_field(column, fixed[column.name]))
+    fields = fixed_fields(columns, fixed)
     given = {c.name for c in columns if records.is_given(c)} if form else set()
     fields += records.fields(columns, form) if form else []
     for column in _readable(columns):
         if column.name not in fixed and column.name not in given and not _is_state(column):
             fields.append(json_field(column, tree))
-    order = {c.name: n for n, c in enumerate(columns)}
-    fields.sort(key=lambda f: order[f.column.name])
-    fields = [replace(f, number=n) for n, f in enumerate(fields)]
-    here = {f.column.name: f for f in fields}
-    checked = tuple(d for d in defaults if d.column in known and d.column not in fixed)
-    roots = [f.column.name for f in fields if f.has_own_default] + [d.column for d in checked]
-    read = read_by_defaults(roots, {n: c.default for n, c in known.items() if c.default is not None}, known)
-    unread = {name: left_out(c.type, c.default) for name, c in known.items() if name not in here}
-    found = Reader(
-        tuple(fields),
-        str(tree) if tree else "",
-        frame,
-        filled=read & here.keys(),
-        others=unread,
-        stored=frozenset((read | {d.column for d in checked}) & unread.keys()),
-        defaults=checked,
-        # Else another value would be asked about than is stored.
-        raises=not all(d.steady for d in checked),
-    )
+    found = assembled(fields, columns, fixed, defaults, row_type=str(tree) if tree else "", frame=frame)
     if form is None:
         return found
     return replace(
@@ -336,6 +341,51 @@ def reader(
         problem=records.PROBLEM,
         format=records.FORMAT,
         structure=records.STRUCTURE,
+    )
+
+
+def fixed_fields(columns: Sequence[Column], fixed: Mapping[str, FixedValue]) -> list[Field]:
+    """Raises BadRequest for what the token may not fix."""
+    known = {c.name for c in columns}
+    for name in fixed:
+        if name not in known:
+            raise BadRequest(
+                f"The token fixes the column '{name}', which the data source does not have",
+                reason=Reason.FIXED_VALUE_INVALID,
+                subject=name,
+            )
+    return [fixed_field(column, fixed[column.name]) for column in columns if column.name in fixed]
+
+
+def assembled(
+    fields: Sequence[Field],
+    columns: Sequence[Column],
+    fixed: Collection[str],
+    defaults: Sequence[CheckedDefault],
+    *,
+    row_type: str = "",
+    frame: str = "",
+) -> Reader:
+    """Of the fields of these columns, in the columns' order; the rest is left to the defaults."""
+    known = {c.name: c for c in columns}
+    order = {c.name: n for n, c in enumerate(columns)}
+    numbered = sorted(fields, key=lambda f: order[f.column.name])
+    numbered = [replace(f, number=n) for n, f in enumerate(numbered)]
+    here = {f.column.name: f for f in numbered}
+    checked = tuple(d for d in defaults if d.column in known and d.column not in fixed)
+    roots = [f.column.name for f in numbered if f.has_own_default] + [d.column for d in checked]
+    read = read_by_defaults(roots, {n: c.default for n, c in known.items() if c.default is not None}, known)
+    unread = {name: left_out(c.type, c.default) for name, c in known.items() if name not in here}
+    return Reader(
+        tuple(numbered),
+        row_type,
+        frame,
+        filled=read & here.keys(),
+        others=unread,
+        stored=frozenset((read | {d.column for d in checked}) & unread.keys()),
+        defaults=checked,
+        # Else another value would be asked about than is stored.
+        raises=not all(d.steady for d in checked),
     )
 
 

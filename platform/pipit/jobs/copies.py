@@ -30,11 +30,16 @@ class CopyJobs:
 
     name = COPY.name
     noun = "copy"
+    lane = ""
+    alone = True
 
     def __init__(self, engine: Engine, locks: Locks, reader: Reader) -> None:
         self._engine = engine
         self._locks = locks
         self._reader = reader
+
+    async def clear(self, job: Job) -> None:
+        """It keeps nothing."""
 
     async def prepare(self, snapshot: Snapshot, job: Job) -> Work:
         """Raises what is wrong with the parameters, the SQL or the target."""

@@ -11,7 +11,8 @@ from pipit.query.limits import COPY, POPULATE
 WAITING, WORKING, DONE, ERROR = "waiting", "working", "done", "error"
 CANCELLING, CANCELLED = "cancelling", "cancelled"
 STATUSES = (WAITING, WORKING, DONE, ERROR, CANCELLING, CANCELLED)
-KINDS = (COPY.name, POPULATE.name)
+IMPORT, DELETE = "import", "delete_data"
+KINDS = (COPY.name, POPULATE.name, IMPORT, DELETE)
 _OPEN = (WAITING, WORKING, CANCELLING)
 
 
@@ -19,6 +20,7 @@ class Job(msgspec.Struct, frozen=True, omit_defaults=True):
     """`scheduled_for`: the minute of its schedule that it runs for; empty on demand. Times are UTC.
 
     `repeatable`: all or nothing, so that it may run again after it was cut off. `made_at`: a copy's `job_timestamp`.
+    `result`: what its kind shows besides.
     """
 
     id: str
@@ -41,6 +43,8 @@ class Job(msgspec.Struct, frozen=True, omit_defaults=True):
     repeatable: bool = False
     rows: int = 0
     bytes: int = 0
+    owner: str = ""  # who may ask after it besides admins; never shown
+    result: dict[str, Any] = {}
 
     @property
     def is_open(self) -> bool:
@@ -65,6 +69,7 @@ class Job(msgspec.Struct, frozen=True, omit_defaults=True):
             "parameters": self.parameters,
             "statistics": {"bytes": self.bytes, "row_count": self.rows},
         }
+        found |= self.result
         if self.scheduled_for:
             found["scheduled_for"] = self.scheduled_for
         if waiting_for:

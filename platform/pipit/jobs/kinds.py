@@ -5,15 +5,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 from pipit.access.context import SecurityContext, TokenKind
 from pipit.catalog.snapshot import Snapshot
 from pipit.jobs.job import Job
 from pipit.query.queries import Query, Read, ReadOrigin
 from pipit.query.read import Written
+
+
+@dataclass(frozen=True, slots=True)
+class JobOutcome(Written):
+    """`result`: what the job's object shows besides, by the names of the API."""
+
+    result: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +42,25 @@ class JobKind(Protocol):
         """For messages."""
         ...
 
+    @property
+    def lane(self) -> str:
+        """Jobs of one lane share its places: those of another need not wait for them."""
+        ...
+
+    @property
+    def alone(self) -> bool:
+        """Whether one of a pipe is refused while another of it is under way."""
+        ...
+
     async def prepare(self, snapshot: Snapshot, job: Job) -> Work:
         """What this job is to do, from what stands in it. Raises what is wrong with it, before anything is done.
 
         Called when it is asked for, and again for one that waited when the server stopped.
         """
+        ...
+
+    async def clear(self, job: Job) -> None:
+        """The job has ended for good, however it did."""
         ...
 
 

@@ -45,11 +45,16 @@ class PopulateJobs:
 
     name = POPULATE.name
     noun = "populate"
+    lane = ""
+    alone = True
 
     def __init__(self, engine: Engine, locks: Locks, reader: Reader) -> None:
         self._engine = engine
         self._locks = locks
         self._reader = reader
+
+    async def clear(self, job: Job) -> None:
+        """It keeps nothing."""
 
     async def prepare(self, snapshot: Snapshot, job: Job) -> Work:
         """Raises NotFound, and BadRequest where the condition is none. One that starts anew is all or nothing."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 import uuid
 from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
@@ -28,18 +29,20 @@ from pipit.catalog.state import now
 from pipit.errors import BadRequest, Conflict, NotFound, PipitError, Reason, Unavailable
 from pipit.jobs import copies, populates, schedule
 from pipit.jobs.job import CANCELLED, CANCELLING, DONE, ERROR, WAITING, WORKING, Job
-from pipit.jobs.kinds import JobKind, Work
+from pipit.jobs.kinds import JobKind, JobOutcome, Work
 from pipit.query.limits import COPY, POPULATE
 from pipit.query.read import Written
 from pipit.templates import RequestValue
 
 log = logging.getLogger("pipit.jobs")
 
-_AT_ONCE = 4  # jobs that work, of all workspaces; others wait
-_KEPT = 100  # of each database
+_AT_ONCE = 4  # jobs of a lane that work, of all workspaces; others wait
+_KEPT = 100  # of each database and kind
 _KEPT_FOR = timedelta(hours=48)
 _MISSED = timedelta(days=1)  # how late a scheduled run may still be made up for
 _TICK_SECONDS = 5.0
+_PATIENCE_SECONDS = 60.0  # with an engine that is away when a job's state is to be written
+_PAUSE_SECONDS = 0.2
 _INSIDE = "It failed inside Pipit; the server's log says how."
 _CUT_OFF = "The server stopped while it ran. It did not run again by itself, because some of its rows may be there"
 
@@ -71,7 +74,9 @@ class Jobs:
         self._resumed: dict[tuple[str, str], datetime] = {}  # by place and pipe: what was due before is not made up for
         self._tasks: dict[str, asyncio.Task[None]] = {}  # by job
         self._cancelling: set[str] = set()
-        self._slots = asyncio.Semaphore(_AT_ONCE)
+        self._awaited: dict[str, int] = {}  # how many requests wait for the end of a job
+        self._failures: dict[str, PipitError] = {}  # of those
+        self._slots: dict[str, asyncio.Semaphore] = {}  # by lane
         self._ticking: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -161,10 +166,39 @@ class Jobs:
         job = replace(job, node=compiled.name, parameters=dict(parameters), asked_by=asked_by)
         return await self._start(snapshot, job)
 
-    def _new(self, snapshot: Snapshot, kind: str, pipe: str, target: str) -> Job:
+    async def work_on(
+        self,
+        snapshot: Snapshot,
+        kind: str,
+        datasource: str,
+        *,
+        id: str = "",
+        mode: str = "",
+        parameters: Mapping[str, Any] | None = None,
+        asked_by: str = "",
+        owner: str = "",
+        result: Mapping[str, Any] | None = None,
+    ) -> Job:
+        """Starts a job on a data source. `owner`: who may ask after it; `result`: what it shows until it ends.
+
+        Raises what its kind does when it prepares: then there is no job.
+        """
+        job = self._new(snapshot, kind, "", datasource, id)
+        job = replace(job, mode=mode, parameters=dict(parameters or {}), asked_by=asked_by, owner=owner)
+        return await self._start(snapshot, replace(job, result=dict(result or {})))
+
+    def known(self, snapshot: Snapshot, id: str) -> Job | None:
+        return self._jobs.get(snapshot.workspace.place, {}).get(id)
+
+    @property
+    def open_ids(self) -> frozenset[str]:
+        """Of all jobs that have not ended, in every database."""
+        return frozenset(job.id for jobs in self._jobs.values() for job in jobs.values() if job.is_open)
+
+    def _new(self, snapshot: Snapshot, kind: str, pipe: str, target: str, id: str = "") -> Job:
         workspace = snapshot.workspace
         return Job(
-            id=str(uuid.uuid4()),
+            id=id or str(uuid.uuid4()),
             kind=kind,
             status=WAITING,
             created_at=now(),
@@ -177,7 +211,8 @@ class Jobs:
     async def _start(self, snapshot: Snapshot, job: Job) -> Job:
         """Raises Conflict, and what its kind does when it prepares: then there is no job."""
         workspace, place, kind = snapshot.workspace, snapshot.workspace.place, self._kind(job.kind)
-        if any(j.is_open and (j.kind, j.pipe) == (job.kind, job.pipe) for j in self._jobs.get(place, {}).values()):
+        under_way = [j for j in self._jobs.get(place, {}).values() if j.is_open and j.kind == job.kind]
+        if kind.alone and any(j.pipe == job.pipe for j in under_way):
             raise Conflict(
                 f"A {kind.noun} of '{job.pipe}' is under way",
                 hint="Try again when it is done, or cancel it.",
@@ -278,6 +313,28 @@ class Jobs:
     def is_paused(self, snapshot: Snapshot, name: str) -> bool:
         return name in self._paused.get(snapshot.workspace.place, frozenset())
 
+    async def outcome(self, snapshot: Snapshot, id: str) -> Job:
+        """Waits for the end of a job, and returns it when it is done. Raises why it is not."""
+        task = self._tasks.get(id)
+        if task is not None:
+            self._awaited[id] = self._awaited.get(id, 0) + 1
+            try:
+                await asyncio.wait([task])
+            finally:
+                self._awaited[id] -= 1
+        failure = self._failures.get(id)
+        if not self._awaited.get(id):
+            self._awaited.pop(id, None)
+            self._failures.pop(id, None)
+        if failure is not None:
+            raise failure
+        job = self.job(snapshot, id)
+        if job.status in (WAITING, WORKING):  # the server stops, and goes on with it when it starts
+            raise Unavailable("The server is stopping", retry_after=2, reason=Reason.SERVER_STOPPING)
+        if job.status != DONE:
+            raise BadRequest(job.error or f"The job is {job.status}", reason=Reason.JOB_ENDED)
+        return job
+
     async def ended(self, id: str) -> None:
         """Waits for the end of a job of this server."""
         task = self._tasks.get(id)
@@ -370,11 +427,13 @@ class Jobs:
         place = workspace.place
         ended: dict[str, Any]
         try:
-            async with self._slots:
+            async with self._places(job.kind):
                 job = replace(job, status=WORKING, started_at=now(), updated_at=now())
-                await self._put(place, job)
+                await self._put_patiently(place, job)
                 written = await work.run()
             ended = {"status": DONE, "rows": written.rows, "bytes": written.bytes}
+            if isinstance(written, JobOutcome):
+                ended["result"] = {**job.result, **written.result}
         except asyncio.CancelledError:
             job = self._jobs[place].get(job.id, job) if job.status == WORKING else job
             if job.id in self._cancelling:
@@ -385,14 +444,34 @@ class Jobs:
                 ended = {"status": ERROR, "error": _CUT_OFF}
         except PipitError as error:
             ended = {"status": ERROR, "error": error.message}
+            if job.id in self._awaited:
+                self._failures[job.id] = error
         except Exception:
             log.exception("the job %s failed", job.id)
             ended = {"status": ERROR, "error": _INSIDE}
         job = replace(job, updated_at=now(), **ended)
         self._jobs[place][job.id] = job
-        with contextlib.suppress(PipitError):  # the engine is away: at the next start it counts as stopped
-            await self._put(place, job)
+        with contextlib.suppress(PipitError):  # the engine stays away: at the next start it counts as stopped
+            await self._put_patiently(place, job)
         await self._log(workspace, job)
+        kind = self._kinds.get(job.kind)
+        if kind is not None:
+            await kind.clear(job)
+
+    def _places(self, kind: str) -> asyncio.Semaphore:
+        return self._slots.setdefault(self._kind(kind).lane, asyncio.Semaphore(_AT_ONCE))
+
+    async def _put_patiently(self, place: str, job: Job) -> None:
+        """Waits for an engine that is away: it is mostly back soon. Raises Unavailable."""
+        until = time.monotonic() + _PATIENCE_SECONDS
+        while True:
+            try:
+                await self._put(place, job)
+                return
+            except Unavailable:
+                if time.monotonic() > until:
+                    raise
+            await asyncio.sleep(_PAUSE_SECONDS)
 
     async def _put(self, place: str, job: Job) -> None:
         await self._catalog.state.put_job(place, job.id, msgspec.to_builtins(job))
@@ -414,5 +493,9 @@ def _too_many(jobs: Iterable[Job]) -> list[str]:
     """The oldest that are over the number that is kept, and have ended; of each pipe its last scheduled run stays."""
     listed = list(jobs)
     last = {job.pipe: job.id for job in listed if job.scheduled_for}
-    ended = [job.id for job in listed if not job.is_open and job.id not in last.values()]
-    return ended[: max(len(listed) - _KEPT, 0)]
+    found: list[str] = []
+    for kind in {job.kind for job in listed}:
+        of_kind = [job for job in listed if job.kind == kind]
+        ended = [job.id for job in of_kind if not job.is_open and job.id not in last.values()]
+        found += ended[: max(len(of_kind) - _KEPT, 0)]
+    return found

@@ -17,14 +17,18 @@ from pipit.deploy import Deployer
 from pipit.engine import Engine, open_engine
 from pipit.errors import Unavailable
 from pipit.ingest import Ingest
+from pipit.ingest.files.store import FileStore
 from pipit.jobs import JobKind, Jobs
 from pipit.jobs.copies import CopyJobs
+from pipit.jobs.deletes import DeleteJobs
+from pipit.jobs.loads import LoadJobs
 from pipit.jobs.populates import PopulateJobs
 from pipit.query.cache import Cache
 from pipit.query.held import Store
 from pipit.query.read import Reader
 from pipit.server.config import Config
 from pipit.server.job_log import TableJobLog
+from pipit.server.operations_log import OperationsLog
 from pipit.server.read_log import ReadLog
 from pipit.tables import Locks
 from pipit.tables.services import ServiceTables
@@ -45,6 +49,8 @@ class Server:
     limiter: RateLimiter
     read_log: ReadLog
     jobs: Jobs
+    files: FileStore
+    operations: OperationsLog
     connectors: Connectors
 
 
@@ -80,7 +86,10 @@ async def running(config: Config, engine: Engine) -> AsyncIterator[Server]:
         audit_log=read_log if config.background else None,
         service_tables=tables,
     )
-    jobs = Jobs(catalog, job_kinds(engine, locks, reader), job_log=TableJobLog(ingest, tables))
+    files = FileStore(config.data_dir / "files")
+    operations = OperationsLog(ingest, tables)
+    kinds = job_kinds(engine, locks, reader, files, config)
+    jobs = Jobs(catalog, kinds, job_log=TableJobLog(ingest, tables, operations))
     deployer = Deployer(engine, catalog, ingest, locks, jobs=jobs)
     await deployer.clean_up()
     async with AsyncExitStack() as stack:  # ends in the other order: jobs first, ingest last
@@ -96,6 +105,7 @@ async def running(config: Config, engine: Engine) -> AsyncIterator[Server]:
         await deployer.catch_up()
         if config.background:
             await jobs.start()
+            await asyncio.to_thread(files.clear, jobs.open_ids)
         connectors = Connectors(catalog, ingest, OpsLog(ingest, tables), config.data_dir)
         stack.push_async_callback(connectors.close)
         if config.connectors:
@@ -112,13 +122,20 @@ async def running(config: Config, engine: Engine) -> AsyncIterator[Server]:
             RateLimiter(),
             read_log,
             jobs,
+            files,
+            operations,
             connectors,
         )
 
 
-def job_kinds(engine: Engine, locks: Locks, reader: Reader) -> tuple[JobKind, ...]:
+def job_kinds(engine: Engine, locks: Locks, reader: Reader, files: FileStore, config: Config) -> tuple[JobKind, ...]:
     """What jobs can be."""
-    return CopyJobs(engine, locks, reader), PopulateJobs(engine, locks, reader)
+    return (
+        CopyJobs(engine, locks, reader),
+        PopulateJobs(engine, locks, reader),
+        LoadJobs(engine, locks, files, config.urls, config.max_file_bytes),
+        DeleteJobs(engine, locks),
+    )
 
 
 async def _load(catalog: Catalog) -> None:

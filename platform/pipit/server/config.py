@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipit.catalog.sealing import NO_SEALS, Seals
+from pipit.ingest.files.remote import AllowedHosts
 from pipit.query.limits import Limits
 
 
@@ -18,6 +19,8 @@ class Config:
     clickhouse_url: str | None = None
     max_event_bytes: int = 10 * 1024 * 1024
     max_body_bytes: int = 10 * 1024 * 1024
+    max_file_bytes: int = 32 * 1024 * 1024 * 1024  # of a file that is loaded, unpacked
+    urls: AllowedHosts = field(default_factory=AllowedHosts)  # where files are fetched from
     max_project_bytes: int = 64 * 1024 * 1024
     limits: Limits = field(default_factory=Limits)
     file_roots: tuple[Path, ...] = ()  # folders that rows may be loaded from besides the events' own

@@ -8,16 +8,19 @@ from pipit.catalog.services import JOBS_LOG
 from pipit.catalog.snapshot import Workspace
 from pipit.ingest import Ingest
 from pipit.jobs.job import Job
+from pipit.server.operations_log import OperationsLog
 from pipit.server.read_log import target_of
 from pipit.tables.services import ServiceTables
 
 
 class TableJobLog:
-    def __init__(self, ingest: Ingest, tables: ServiceTables) -> None:
+    def __init__(self, ingest: Ingest, tables: ServiceTables, operations: OperationsLog) -> None:
+        self._operations = operations
         self._ingest = ingest
         self._tables = tables
 
     async def write(self, workspace: Workspace, job: Job) -> None:
+        await self._operations.job(workspace, job)
         await self._tables.make(workspace.database)
         row = {
             "job_id": job.id,

@@ -40,7 +40,7 @@ async def replace(
             written = await write(staging)
             # A row that is being inserted must not be lost between the two names, nor a column of a deployment.
             async with altering():
-                if await _alike(engine, target, staging):
+                if await alike(engine, target, staging):
                     await engine.command(f"EXCHANGE TABLES {live} AND {beside}")
                     return written
         finally:
@@ -53,7 +53,7 @@ async def replace(
     )
 
 
-async def _alike(engine: Engine, target: Table, staging: str) -> bool:
+async def alike(engine: Engine, target: Table, staging: str) -> bool:
     """Whether both tables have the same columns."""
     rows = await engine.rows(
         "SELECT count() AS n, uniqExact(columns) AS forms FROM (SELECT table, groupArray((name, type, default_kind, "

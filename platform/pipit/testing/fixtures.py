@@ -1,31 +1,27 @@
 """A project's fixtures into a fresh workspace: `fixtures/<data source>.ndjson|csv|parquet|sql`.
 
-Classic's `datasources/fixtures/` too. NDJSON goes the way of events: over HTTP, through jsonpaths, bad rows into the
-quarantine. CSV and Parquet are loaded by columns (by position where a CSV has no header). A `.sql` fixture is a SELECT
-whose rows are sent as NDJSON. Data sources that a view or a copy fills come after the others, and only if they are
-still empty then, as `tb build` has it.
+Classic's `datasources/fixtures/` too. Files are loaded as any file is, over HTTP, bad rows into the quarantine. A
+`.sql` fixture is a SELECT whose rows are sent as events. Data sources that a view or a copy fills come after the
+others, and only if they are still empty then, as `tb build` has it.
 """
 
 from __future__ import annotations
 
 import asyncio
-import csv
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipit.catalog.snapshot import Snapshot, Table
 from pipit.datafiles.resources import NodeType
-from pipit.errors import PipitError, SqlError
-from pipit.ingest import cast
+from pipit.errors import PipitError
 from pipit.ingest.limits import JSON_SETTINGS
-from pipit.ingest.types import parse, strip
 from pipit.sql.identifiers import quote
-from pipit.sql.literals import quote_string
 from pipit.testing.harness import FreshWorkspace
 
 FOLDERS = ("fixtures", "datasources/fixtures")
 ENDINGS = ("ndjson", "jsonl", "csv", "parquet", "sql")
+_FORMATS = {".csv": "csv", ".parquet": "parquet", ".ndjson": "ndjson", ".jsonl": "ndjson"}
 _CHUNK_BYTES = 8 * 1024 * 1024  # below what one request may hold
 _LOADING: dict[str, str | int | float] = {
     "date_time_input_format": "best_effort",
@@ -35,8 +31,6 @@ _LOADING: dict[str, str | int | float] = {
     "input_format_skip_unknown_fields": 1,
     **JSON_SETTINGS,
 }
-# A line that cannot be taken apart is skipped, and counted.
-_PAST_ERRORS = {"input_format_allow_errors_num": 1_000_000_000, "input_format_allow_errors_ratio": 1}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +64,7 @@ async def load_fixtures(workspace: FreshWorkspace, project: Path) -> list[Loaded
         file = path.relative_to(project).as_posix()
         try:
             found.append(await _load(workspace, snapshot.tables[name], path, file))
-        except (PipitError, OSError, UnicodeDecodeError, csv.Error) as problem:
+        except (PipitError, OSError, UnicodeDecodeError) as problem:
             message = problem.message if isinstance(problem, PipitError) else str(problem)
             found.append(Loaded(file, name, 0, message))
     return found
@@ -99,11 +93,22 @@ async def _load(workspace: FreshWorkspace, table: Table, path: Path, file: str) 
         if reply.status != 200:
             return Loaded(file, name, 0, reply.error)
         return await _send(workspace, table, _chunks(reply.body), file)
-    if path.suffix in (".ndjson", ".jsonl") and not _is_state(table):
-        return await _send(workspace, table, _chunks(await asyncio.to_thread(path.read_bytes)), file)
-    before = await count(workspace, table)
-    problem = await _insert(workspace, table, path)
-    return Loaded(file, name, await count(workspace, table) - before, problem)
+    if _is_state(table):
+        before = await count(workspace, table)
+        await _insert_states(workspace, table, path)
+        return Loaded(file, name, await count(workspace, table) - before)
+    return await _append(workspace, table, path, file)
+
+
+async def _append(workspace: FreshWorkspace, table: Table, path: Path, file: str) -> Loaded:
+    """As any file is loaded (`ingest/files`)."""
+    format = _FORMATS[path.suffix]
+    asked = {"mode": "append", "name": table.name, "format": format}
+    reply = await workspace.post("/v0/datasources", asked, await asyncio.to_thread(path.read_bytes))
+    if reply.status != 200 or not isinstance(reply.json, dict):
+        return Loaded(file, table.name, 0, reply.error)
+    rows, bad = int(reply.json["successful_rows"]), int(reply.json["quarantine_rows"])
+    return Loaded(file, table.name, rows, await _why(workspace, table, bad) if bad else "")
 
 
 async def _send(workspace: FreshWorkspace, table: Table, chunks: Iterator[bytes], file: str) -> Loaded:
@@ -119,121 +124,27 @@ async def _send(workspace: FreshWorkspace, table: Table, chunks: Iterator[bytes]
 
 async def _why(workspace: FreshWorkspace, table: Table, bad: int) -> str:
     reasons = await workspace.server.engine.rows(
-        f"SELECT arrayStringConcat(c__error, '; ') AS why FROM {quote(table.database)}.{quote(table.quarantine)} "
-        "GROUP BY why ORDER BY count() DESC, why LIMIT 1"
+        "SELECT concat(if(isNull(min(c__line)), '', concat('line ', toString(min(c__line)), ': ')), "
+        f"arrayStringConcat(c__error, '; ')) AS why FROM {quote(table.database)}.{quote(table.quarantine)} "
+        "GROUP BY c__error ORDER BY count() DESC, min(c__line), why LIMIT 1"
     )
     reason = f", such as: {reasons[0]['why']}" if reasons else ""
     return f"{bad} rows do not fit the schema and are in {table.name}_quarantine{reason}"
 
 
-async def _insert(workspace: FreshWorkspace, table: Table, path: Path) -> str:
-    """By columns, straight into the table: CSV and Parquet, and what events cannot fill. Says what did not go in."""
+async def _insert_states(workspace: FreshWorkspace, table: Table, path: Path) -> None:
+    """States, which events and files cannot fill, straight into the table, as the engine writes them."""
     columns = table.datasource.columns
-    types = {column.name: column.type for column in columns}
-    format = {".csv": "CSV", ".parquet": "Parquet"}.get(path.suffix, "JSONEachRow")
-    names = [column.name for column in columns]
-    settings = dict(_LOADING)
-    if format == "CSV":
-        header = _header(path, frozenset(names))
-        settings["input_format_csv_skip_first_lines"] = 1 if header else 0
-        if set(header) <= types.keys():
-            names = header or names
-    cells = [Cell.of(name, types[name], format == "CSV") for name in names]
-    structure = ", ".join(f"{quote(cell.name)} {cell.source}" for cell in cells)
-    listed = ", ".join(map(quote, names))
-    wrong = " OR ".join(cell.wrong for cell in cells if cell.wrong) or "false"
-    into = f"{quote(table.database)}.{quote(table.physical)} ({listed})"
-    # An alias of the name of a column would stand in its place in every other expression.
-    values = ", ".join(f"{cell.value} AS _pipit_{n}" for n, cell in enumerate(cells))
-    chosen = ", ".join(f"_pipit_{n} AS {quote(cell.name)}" for n, cell in enumerate(cells))
-    select = f"SELECT {chosen} FROM (SELECT {values}, {wrong} AS _pipit_wrong FROM {{source}}) WHERE NOT _pipit_wrong"
-    source = {"format": format, "structure": structure}
-    engine = workspace.server.engine
-    problems = []
-    try:
-        await engine.insert_file(into, select, path, settings=settings, **source)
-    except SqlError as error:
-        if format == "Parquet":
-            raise
-        settings |= _PAST_ERRORS
-        await engine.insert_file(into, select, path, settings=settings, **source)
-        (read,) = await engine.select_file("SELECT count() AS n FROM {source}", path, settings=settings, **source)
-        problems.append(await asyncio.to_thread(_unread, path, names, int(read["n"]), error))
-    if wrong != "false":
-        problems.append(await _wrong_cells(workspace, path, cells, wrong, source, settings))
-    return "; ".join(filter(None, problems))
-
-
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """A column as it is read from the file. A cell of CSV is a text: what it becomes is what that text would be in an
-    event, but that `true` is 1 for a number, and a date may have any form that the engine knows.
-    """
-
-    name: str
-    type: str
-    source: str  # the type that the file is read with
-    value: str
-    wrong: str = ""  # the condition under which the cell is refused
-
-    @classmethod
-    def of(cls, name: str, type: str, is_text: bool) -> Cell:
-        x = quote(name)
-        inner, _ = strip(parse(type))
-        if not is_text or not (inner.name in cast.CHECKED or inner.name.startswith("Decimal")):
-            return cls(name, type, type, x)
-        value = cast.of_cell(inner, x)
-        return cls(name, type, "Nullable(String)", value, f"(isNotNull({x}) AND isNull({value}))")
-
-
-async def _wrong_cells(
-    workspace: FreshWorkspace,
-    path: Path,
-    cells: Sequence[Cell],
-    wrong: str,
-    source: Mapping[str, str],
-    settings: Mapping[str, str | int | float],
-) -> str:
-    """How many rows have a cell that is no value of its column, and the first of these cells."""
-    checked = [cell for cell in cells if cell.wrong]
-    says = ", ".join(
-        f"{cell.wrong}, concat('value \\'', substringUTF8({quote(cell.name)}, 1, 100), {quote_string(end)})"
-        for cell in checked
-        for end in [f"' on column '{cell.name}' is not {cell.type}"]
-    )
-    (row,) = await workspace.server.engine.select_file(
-        f"SELECT count() AS n, any(_pipit_says) AS first "
-        f"FROM (SELECT multiIf({says}, '') AS _pipit_says FROM {{source}} WHERE {wrong})",
+    structure = ", ".join(f"{quote(column.name)} {column.type}" for column in columns)
+    listed = ", ".join(quote(column.name) for column in columns)
+    await workspace.server.engine.insert_file(
+        f"{quote(table.database)}.{quote(table.physical)} ({listed})",
+        f"SELECT {listed} FROM {{source}}",
         path,
-        settings={**settings, "max_threads": 1},
-        format=source["format"],
-        structure=source["structure"],
+        format={"csv": "CSVWithNames", "parquet": "Parquet"}.get(_FORMATS[path.suffix], "JSONEachRow"),
+        structure=structure,
+        settings=_LOADING,
     )
-    return f"{row['n']} rows do not fit the schema and are left out, such as: {row['first']}" if int(row["n"]) else ""
-
-
-def _unread(path: Path, names: Sequence[str], read: int, error: SqlError) -> str:
-    """How many lines the engine could not take apart, and the first one, as far as it can be told."""
-    if path.suffix != ".csv":
-        lines = sum(1 for line in path.read_bytes().splitlines() if line.strip())
-        return f"{max(lines - read, 1)} lines cannot be read and are left out: {error.message}"
-    with path.open(encoding="utf-8", errors="replace", newline="") as file:
-        reader = csv.reader(file)
-        first, rows = "", 0
-        for number, record in enumerate(reader):
-            if number == 0 and set(names) & set(record):
-                continue
-            rows += bool(record)
-            if record and len(record) != len(names) and not first:
-                first = f"line {reader.line_num} has {len(record)} cells and not {len(names)}"
-    return f"{max(rows - read, 1)} lines cannot be read and are left out: {first or error.message}"
-
-
-def _header(path: Path, names: frozenset[str]) -> list[str]:
-    """The first line, if one of its cells is a column's name; else the file has no header."""
-    with path.open(encoding="utf-8", newline="") as file:
-        first = next(csv.reader(file), [])
-    return first if len(set(first)) == len(first) and names & set(first) else []
 
 
 def _is_state(table: Table) -> bool:

@@ -1,0 +1,189 @@
+"""Files and tenants: whose rows a file writes, who sees a load, and bodies that are meant to hurt (G01 to G17)."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+from pipit.ingest.files import arrive, cut
+from serving import Reply, Workspace
+
+pytestmark = pytest.mark.anyio
+
+EVENTS = (
+    "SCHEMA >\n    `customer` String `json:$.customer`,\n    `n` UInt8 `json:$.n`\n\n"
+    "ENGINE MergeTree\nENGINE_SORTING_KEY n\nROW_POLICY customer = {{String(context.customer)}}\n"
+)
+PLAIN = "SCHEMA >\n    `customer` String `json:$.customer`,\n    `n` UInt8 `json:$.n`\n\nENGINE MergeTree\nENGINE_SORTING_KEY n\n"
+VIEW = "NODE v\nSQL >\n    SELECT customer, n FROM landing\nTYPE materialized\nDATASOURCE events\n"
+FILES = {"datasources/events.datasource": EVENTS, "datasources/other.datasource": PLAIN, "datasources/landing.datasource": PLAIN, "pipes/v.pipe": VIEW}
+
+
+@pytest.fixture
+async def project(workspace: Workspace) -> Workspace:
+    await workspace.deploy(FILES)
+    return workspace
+
+
+def tenant(workspace: Workspace, customer: str, resource: str = "events", **more: Any) -> str:
+    scope = {"type": "DATASOURCES:APPEND", "resource": resource, "fixed_values": {"customer": customer}, **more}
+    return workspace.jwt(scope, context={"customer": customer}, name="tenant")
+
+
+async def rows(workspace: Workspace, query: str) -> list[dict[str, Any]]:
+    return await workspace.rows(f"/v0/sql?q={quote(query + ' FORMAT JSON')}")
+
+
+async def send(workspace: Workspace, token: str, body: bytes, name: str = "events", format: str = "csv", path: str = "") -> Reply:
+    return await workspace.post(path or f"/v0/datasources?mode=append&name={name}&format={format}", data=body, token=token)
+
+
+@pytest.mark.parametrize(
+    ("format", "body"),
+    [
+        ("csv", b"customer,n\nb,1\nb,2\n"),
+        ("csv", b"n,customer,customer\n1,b,b\n2,b,b\n"),
+        ("csv", b"b,1\nb,2\n"),
+        ("csv", b"1\n2\n"),
+        ("ndjson", b'{"customer":"b","n":1}\n{"n":2,"customer":"b","customer":"b"}\n'),
+    ],
+)
+async def test_what_the_token_fixes_stands_whatever_the_file_says(project: Workspace, format: str, body: bytes) -> None:
+    """G03, G04."""
+    reply = await send(project, tenant(project, "a"), body, format=format)
+    assert reply.status == 200, reply.text
+    found = await rows(project, "SELECT customer, count() AS n FROM events GROUP BY customer")
+    assert {row["customer"] for row in found} <= {"a"}
+    kept = await rows(project, "SELECT DISTINCT customer FROM events_quarantine")
+    assert {row["customer"] for row in kept} <= {"a", None}
+
+
+async def test_parquet_under_a_token(project: Workspace, tmp_path: Any) -> None:
+    path = tmp_path / "x.parquet"
+    await project.server.engine.command(f"INSERT INTO FUNCTION file('{path}', 'Parquet') SELECT 'b' AS customer, toUInt8(7) AS n")
+    reply = await send(project, tenant(project, "a"), path.read_bytes(), format="parquet")
+    assert reply.json["successful_rows"] == 1, reply.text
+    assert await rows(project, "SELECT customer, n FROM events") == [{"customer": "a", "n": 7}]
+
+
+async def test_a_token_appends_where_its_scopes_say_and_lineage_allows(project: Workspace) -> None:
+    """G01, G02; and writing as another tenant through a view."""
+    reading = project.jwt({"type": "DATASOURCES:READ", "resource": "other"}, context={"customer": "a"})
+    unfixed = project.jwt({"type": "DATASOURCES:APPEND", "resource": "landing"}, context={"customer": "a"})
+    for token, name in ((tenant(project, "a"), "other"), (reading, "other"), (unfixed, "landing"), (tenant(project, "a"), "nope")):
+        for path in (f"/v0/datasources?mode=append&name={name}", f"/v1/datasources/{name}/append"):
+            reply = await send(project, token, b"b,1\n", path=path)
+            assert reply.status == 403, (name, reply.text)
+    for name in ("events", "other", "landing"):
+        assert await rows(project, f"SELECT count() AS n FROM {name}") == [{"n": 0}]
+    assert list((project.server.config.data_dir / "files").iterdir()) == []
+
+
+async def test_a_load_is_seen_by_its_sender_and_by_admins(project: Workspace) -> None:
+    """G17: neither its counts nor its errors are another tenant's; and a key of another's finds nothing (G07)."""
+    mine, theirs = tenant(project, "a"), tenant(project, "b")
+    reply = await send(project, mine, b"a,1\na,x\n", path="/v1/datasources/events/append?format=csv")
+    id = reply.json["id"]
+    await project.server.jobs.ended(id)
+    assert (await project.get(f"/v0/jobs/{id}", token=mine)).json["quarantine_rows"] == 1
+    again = tenant(project, "a")
+    assert (await project.get(f"/v0/jobs/{id}", token=again)).status == 200
+    assert (await project.get(f"/v0/jobs/{id}", token=theirs)).status == 403
+    assert (await project.get("/v0/jobs/nope", token=theirs)).status == 403
+    keyed = {"Idempotency-Key": "one"}
+    for token in (mine, theirs):
+        sent = await project.post("/v0/datasources?mode=append&name=events", data=b"x,5\n", token=token, headers=keyed)
+        assert sent.json["successful_rows"] == 1
+    found = await rows(project, "SELECT customer FROM events WHERE n = 5 ORDER BY customer")
+    assert [row["customer"] for row in found] == ["a", "b"]
+
+
+async def test_an_error_of_the_engine_is_not_told_to_a_tenant(project: Workspace) -> None:
+    """G17: a view that reads another tenant's rows may quote them."""
+    view = "NODE w\nSQL >\n    SELECT customer, toUInt8(n + (SELECT max(toUInt8(customer)) FROM other)) AS n FROM events\nTYPE materialized\nDATASOURCE made\n"
+    made = "SCHEMA >\n    `customer` String,\n    `n` UInt8\n\nENGINE MergeTree\nENGINE_SORTING_KEY n\n"
+    await project.deploy({**FILES, "datasources/made.datasource": made, "pipes/bad.pipe": view})
+    await project.send("other", [{"customer": "canary-of-b", "n": 1}])
+    token = tenant(project, "a")
+    reply = await send(project, token, b"a,1\n")
+    assert b"canary" not in reply.body
+    job = await send(project, token, b"a,2\n", path="/v1/datasources/events/append?format=csv")
+    await project.server.jobs.ended(job.json["id"])
+    assert b"canary" not in (await project.get(f"/v0/jobs/{job.json['id']}", token=token)).body
+
+
+async def test_bombs_and_long_lines_are_bounded(project: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """G08, G09, G10."""
+    object.__setattr__(project.server.config, "max_file_bytes", 1 << 20)
+    monkeypatch.setattr(cut, "MAX_ROW_BYTES", 100_000)
+    try:
+        bomb = gzip.compress(b"0" * (50 << 20))
+        for body, headers in ((bomb, {}), (bomb, {"Content-Encoding": "gzip"}), (b"a,1\n" * 300_000, {})):
+            reply = await project.post("/v0/datasources?mode=append&name=other", data=body, headers=headers)
+            assert reply.status == 413, reply.text
+        twice = await project.post("/v0/datasources?mode=append&name=other", data=bomb, headers={"Content-Encoding": "gzip, gzip"})
+        assert twice.status == 400, twice.text
+        object.__setattr__(project.server.config, "max_file_bytes", 1 << 30)
+        one = await project.post("/v0/datasources?mode=append&name=other", data=b"a,1\n" + b"b" * (5 << 20) + b",1\nc,2\n")
+        assert (one.json["successful_rows"], one.json["invalid_lines"]) == (2, 1), one.text
+        deep = b'{"customer":' + b"[" * 90_000 + b"]" * 90_000 + b',"n":1}\n{"customer":"x","n":1}\n'
+        reply = await send(project, "admin", deep, "other", "ndjson")
+        assert reply.json["successful_rows"] + reply.json["quarantine_rows"] == 2, reply.text
+    finally:
+        object.__setattr__(project.server.config, "max_file_bytes", arrive.MAX_FILE_BYTES)
+    assert list((project.server.config.data_dir / "files").iterdir()) == []
+
+
+async def test_odd_bytes_and_numbers_are_rows_or_refused(project: Workspace) -> None:
+    """G11, G12, G14: nothing that a file holds is SQL, and nothing wraps."""
+    odd = [
+        b"\xff\xfe,1",
+        b"a\x00b,2",
+        '\u2028"x,3'.encode(),
+        b"x,1e400",
+        b"x,-0",
+        b"x,18446744073709551616",
+        b"x,NaN",
+        b"x,256",
+        b"'); DROP TABLE other; --,4",
+        b"{source},5",
+        b"x) FORMAT CSV,6",
+    ]
+    reply = await send(project, "admin", b"\n".join(odd) + b"\n", "other")
+    assert reply.status == 200, reply.text
+    assert reply.json["successful_rows"] + reply.json["quarantine_rows"] == len(odd)
+    assert [row["n"] for row in await rows(project, "SELECT n FROM other WHERE n > 0 ORDER BY n")] == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize("name", ["../other", "other;", "`other`", "x" * 2000, "system.parts", "tinybird.pipe_stats_rt", "s1_pipe_stats_rt", "other_quarantine", "d1_other", ""])
+async def test_names_that_are_no_data_source(project: Workspace, name: str) -> None:
+    """G15."""
+    encoded = quote(name, safe="")
+    for path in (f"/v0/datasources?mode=append&name={encoded}", f"/v1/datasources/{encoded}/append", f"/v0/datasources?mode=replace&name={encoded}"):
+        reply = await project.post(path, data=b"a,1\n")
+        assert reply.status in (403, 404, 405), (path, reply.status, reply.text)
+    for path in (f"/v0/datasources/{encoded}/delete", f"/v0/datasources/{encoded}/truncate"):
+        if name != "other_quarantine":
+            reply = await project.post(path, data=b"delete_condition=1")
+            assert reply.status in (400, 404, 405), (path, reply.status, reply.text)
+
+
+async def test_a_forms_file_name_is_only_a_name(project: Workspace) -> None:
+    """A path in it leads nowhere."""
+    boundary = "b"
+    body = io.BytesIO()
+    body.write(b'--b\r\nContent-Disposition: form-data; name="mode"\r\n\r\nreplace\r\n')
+    body.write(b'--b\r\nContent-Disposition: form-data; name="csv"; filename="../../etc/pass\\"wd\x01.csv"\r\n\r\na,x\n\r\n--b--\r\n')
+    reply = await project.post(
+        "/v0/datasources?mode=append&name=other",
+        data=body.getvalue(),
+        headers={"Content-Type": f"multipart/form-data; boundary={boundary}"},
+    )
+    assert reply.json["quarantine_rows"] == 1, reply.text
+    (found,) = await rows(project, "SELECT c__file AS file FROM other_quarantine")
+    assert "/" not in found["file"] and json.dumps(found["file"]).isprintable()
