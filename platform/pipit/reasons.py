@@ -397,8 +397,18 @@ class Reason(StrEnum):
     )
     DELETES_ROWS = (
         "deletes_rows",
-        "The deploy would delete a data source with its rows",
+        "The deploy would delete a data source with its rows, or rows by a shorter TTL",
         "Put the file back, or deploy with `--allow-destructive-operations`",
+    )
+    DELETES_COLUMN = (
+        "deletes_column",
+        "The deploy would remove a column with its values",
+        "Put it back, or deploy with `--allow-destructive-operations`",
+    )
+    DELETES_VIEW = (
+        "deletes_view",
+        "The deploy would remove a materialized view: its target would no longer be filled",
+        "Put it back, or deploy with `--allow-destructive-operations`",
     )
     REMOVES_POLICY = (
         "removes_policy",

@@ -219,23 +219,71 @@ CHANGES: dict[str, Change] = {
         {_DAILY: DAILY.replace("    total", "    n AggregateFunction(uniq, String),\n    total")},
         "add_column daily.n; go_live",
     ),
-    "a column without a value": column("`note` String `json:$.note`", "refused: no_value_for_rows"),
+    "a column without a value": Change(
+        {_EVENTS: EVENTS.replace("    `amount` Int64", "    `note` String `json:$.note`,\n    `amount` Int64")},
+        "add_column events.note; go_live",
+        "refused: no_value_for_rows",
+    ),
     "a column whose DEFAULT does not fit": column("`n` Int8 `json:$.n` DEFAULT 300", "refused: datafile_invalid"),
-    "a column of an unknown type": column("`n` Strnig `json:$.n`", "refused: no_value_for_rows, datafile_invalid"),
-    "a column that goes": other("replacing", "    w UInt64 `json:$.w`,\n", "", REBUILD),
-    "a column of another type": events("`amount` Int64", "`amount` Int32", REBUILD),
-    "a column that becomes Nullable": other("replacing", "w UInt64", "w Nullable(UInt64)"),
+    "a column of an unknown type": Change(
+        {_EVENTS: EVENTS.replace("    `amount` Int64", "    `n` Strnig `json:$.n`,\n    `amount` Int64")},
+        "refused: datafile_invalid",
+        "refused: no_value_for_rows, datafile_invalid",
+    ),
+    "a column that goes": other("replacing", "    w UInt64 `json:$.w`,\n", "", "refused: deletes_column"),
+    "a column that goes, as allowed": Change(
+        {"datasources/replacing.datasource": REPLACING.replace("    w UInt64 `json:$.w`,\n", "")},
+        "hide_column replacing.w; go_live",
+        options={"allow_destructive": True},
+    ),
+    "a column of another type": events(
+        "`amount` Int64", "`amount` String", "refused: needs_rebuild, statement_refused"
+    ),
+    "a column of a wider type, which a view checks": events(
+        "`amount` Int64",
+        "`amount` Int128",
+        "modify_column events.amount; create_view to_daily.roll conversions; go_live; "
+        "drop_view to_daily.roll conversions",
+    ),
+    "a column of a wider type, where no view narrows it": other(
+        "replacing", "w UInt64", "w UInt128", "modify_column replacing.w; go_live"
+    ),
+    "a column of a narrower type that its rows fit": events(
+        "`amount` Int64", "`amount` Int32", "modify_column events.amount; go_live"
+    ),
+    "a column of a narrower type that some row does not fit": Change(
+        {_EVENTS: EVENTS.replace("`at` DateTime", "`at` Date")}, REBUILD
+    ),
+    "a column that becomes Nullable": other(
+        "replacing", "w UInt64", "w Nullable(UInt64)", "modify_column replacing.w; go_live"
+    ),
+    "a column that becomes LowCardinality": Change(
+        {_DAILY: DAILY.replace("customer_id String", "customer_id LowCardinality(String)")},
+        "go_live; modify_column daily.customer_id",
+    ),
+    "a column that is no longer LowCardinality": events(
+        "`kind` LowCardinality(String)", "`kind` String", "modify_column events.kind; go_live"
+    ),
     "a column's jsonpath": events("`json:$.amount`", "`json:$.value`", "go_live"),
-    "a column's DEFAULT": events("DEFAULT 'none'", "DEFAULT 'nothing'", REBUILD),
-    "a column's CODEC": events("CODEC(ZSTD(1))", "CODEC(ZSTD(3))", "go_live"),
+    "a column's DEFAULT": events("DEFAULT 'none'", "DEFAULT 'nothing'", "modify_column events.kind; go_live"),
+    "a column's CODEC": events("CODEC(ZSTD(1))", "CODEC(ZSTD(3))", "modify_column events.amount; go_live"),
     "columns in another order": other(
         "replacing",
         "    v UInt64 `json:$.v`,\n    w UInt64 `json:$.w`",
         "    w UInt64 `json:$.w`,\n    v UInt64 `json:$.v`",
         "go_live",
     ),
-    "an index more": events("GRANULARITY 1", "GRANULARITY 1\n    by_kind kind TYPE set(10) GRANULARITY 1", REBUILD),
-    "an index less": events("INDEXES >\n    by_amount amount TYPE minmax GRANULARITY 1\n", "", REBUILD),
+    "an index more": events(
+        "GRANULARITY 1",
+        "GRANULARITY 1\n    by_kind kind TYPE set(10) GRANULARITY 1",
+        "add_index events.by_kind; go_live",
+    ),
+    "an index less": events(
+        "INDEXES >\n    by_amount amount TYPE minmax GRANULARITY 1\n", "", "drop_index events.by_amount; go_live"
+    ),
+    "an index of another type": events(
+        "TYPE minmax", "TYPE set(100)", "drop_index events.by_amount; add_index events.by_amount; go_live"
+    ),
     "ENGINE": Change(
         {"datasources/replacing.datasource": merging("MergeTree")},
         "refused: needs_rebuild, needs_rebuild, needs_rebuild",
@@ -260,15 +308,26 @@ CHANGES: dict[str, Change] = {
         "refused: needs_rebuild, needs_rebuild",
     ),
     "ENGINE_SAMPLING_KEY": events("ENGINE_SAMPLING_KEY cityHash64(customer_id)\n", "", REBUILD),
-    "ENGINE_TTL": events("90 YEAR", "80 YEAR", REBUILD),
-    "ENGINE_SETTINGS": events("index_granularity=1024", "index_granularity=2048", REBUILD),
+    "ENGINE_TTL": events("90 YEAR", "80 YEAR", "go_live; modify_ttl events"),
+    "ENGINE_TTL that goes": events("ENGINE_TTL at + INTERVAL 90 YEAR\n", "", "go_live; modify_ttl events"),
+    "ENGINE_TTL that deletes rows": Change(
+        {_EVENTS: EVENTS.replace("90 YEAR", "1 MONTH")}, "go_live; modify_ttl events", "refused: deletes_rows"
+    ),
+    "ENGINE_SETTINGS": events(
+        "index_granularity=1024",
+        "index_granularity=1024, merge_with_ttl_timeout=1000",
+        "modify_settings events; go_live",
+    ),
+    "ENGINE_SETTINGS that no table can change": events("index_granularity=1024", "index_granularity=2048", REBUILD),
     "ENGINE_VER": other("replacing", "ENGINE_VER v", "ENGINE_VER w"),
     "ENGINE_IS_DELETED": other("replacing", "ENGINE_IS_DELETED d", "ENGINE_IS_DELETED e"),
     "ENGINE_SIGN": other("collapsing", "ENGINE_SIGN s", "ENGINE_SIGN t"),
     "ENGINE_VERSION": other("versioned", "ENGINE_VERSION v", "ENGINE_VERSION w"),
     "ENGINE_COLUMNS": other("summing", "ENGINE_COLUMNS v", "ENGINE_COLUMNS w"),
     "ROW_POLICY": events(" AND kind = {{String(context.kind)}}", " AND kind != {{String(context.kind)}}", "go_live"),
-    "ROW_POLICY that is not valid": events("ROW_POLICY customer_id =", "ROW_POLICY custmer_id =", "refused: policy_invalid"),
+    "ROW_POLICY that is not valid": events(
+        "ROW_POLICY customer_id =", "ROW_POLICY custmer_id =", "refused: policy_invalid"
+    ),
     "ROW_POLICY that goes": Change({_EVENTS: EVENTS.split("ROW_POLICY ")[0]}, "refused: removes_policy"),
     "ROW_POLICY that goes, as allowed": Change(
         {_EVENTS: EVENTS.split("ROW_POLICY ")[0]}, "go_live", options={"allow_weaker": True}
@@ -396,18 +455,24 @@ CHANGES: dict[str, Change] = {
         },
         "add_column daily.biggest; go_live",
     ),
-    "a view that goes": Change({_TO_MONTHLY: None}, "go_live; drop_view to_monthly.roll deleted"),
+    "a view that goes": Change({_TO_MONTHLY: None}, "refused: deletes_view"),
+    "a view that goes, as allowed": Change(
+        {_TO_MONTHLY: None}, "go_live; drop_view to_monthly.roll deleted", options={"allow_destructive": True}
+    ),
     "a view that turns into an endpoint": Change(
         {_TO_MONTHLY: TO_MONTHLY.replace("TYPE materialized\nDATASOURCE monthly", "TYPE endpoint")},
-        "go_live; drop_view to_monthly.roll deleted",
+        "refused: deletes_view",
     ),
     "a view with parameters": pipe(
-        _TO_DAILY, "    SELECT toDate(at)", "    %\n    SELECT {{Int8(n, 1)}} AS n, toDate(at)", "refused: datafile_invalid"
+        _TO_DAILY,
+        "    SELECT toDate(at)",
+        "    %\n    SELECT {{Int8(n, 1)}} AS n, toDate(at)",
+        "refused: datafile_invalid",
     ),
     "a view that another name makes new": Change(
         {_TO_DAILY: None, "materializations/renamed.pipe": TO_DAILY},
-        "create_view renamed.roll new; go_live; drop_view to_daily.roll deleted",
-        "refused: fills_live_target",
+        "refused: deletes_view",
+        "refused: deletes_view, fills_live_target",
     ),
     # --- copies, sinks, connections
     "a copy": Change({"copies/more.pipe": COPY}, "go_live"),
@@ -423,13 +488,13 @@ CHANGES: dict[str, Change] = {
     # --- at once
     "all that is refused, at once": Change(
         {
-            _EVENTS: EVENTS.replace("90 YEAR", "80 YEAR").replace(
+            _EVENTS: EVENTS.replace("toYYYYMM(at)", "toYear(at)").replace(
                 "`amount` Int64", "`x` Int8 `json:$.x`,\n    `amount` Int64"
             ),
             _LATEST: ENDPOINT.replace("FROM events", "FROM evnets"),
             _TO_MONTHLY: TO_MONTHLY.replace("sum(total)", "max(total)"),
             "datasources/replacing.datasource": None,
         },
-        "refused: no_value_for_rows, needs_rebuild, deletes_rows, resource_not_found, changes_view",
+        "refused: needs_rebuild, deletes_rows, resource_not_found, changes_view",
     ),
 }

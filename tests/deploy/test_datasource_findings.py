@@ -134,7 +134,7 @@ async def test_a_deleted_view_is_said_by_plan_deploy_and_check(workspace: Worksp
     await workspace.send("events", [event("a", 1)])
     without = {name: text for name, text in VIEWED.items() if "view" not in name}
     for check in (True, False):
-        outcome = await workspace.deploy(without, check=check)
+        outcome = await workspace.deploy(without, check=check, allow_destructive=True)
         (warning,) = [w for w in outcome.warnings if "stops filling" in w.message]
         assert "'daily'" in warning.message and "'events'" in warning.message
         assert "pipit populate daily_view --truncate" in warning.hint
@@ -145,7 +145,7 @@ async def test_a_deleted_view_is_said_by_plan_deploy_and_check(workspace: Worksp
 async def test_the_hint_leads_all_the_way_back(workspace: Workspace) -> None:
     await workspace.deploy(VIEWED)
     await workspace.send("events", [event("a", 1)])
-    await workspace.deploy({name: text for name, text in VIEWED.items() if "view" not in name})
+    await workspace.deploy({name: text for name, text in VIEWED.items() if "view" not in name}, allow_destructive=True)
     await workspace.send("events", [event("a", 2)])
     with pytest.raises(ProjectError) as refused:
         await workspace.deploy(VIEWED)

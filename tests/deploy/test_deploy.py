@@ -67,7 +67,7 @@ async def test_a_new_column_in_place(workspace: Workspace) -> None:
     ("changed", "words"),
     [
         (with_column("`note` String `json:$.note`"), ["note", "no value for the rows"]),
-        (EVENTS.replace("`amount` Int64", "`amount` Int32"), ["amount", "Int64", "Int32"]),
+        (EVENTS.replace("`amount` Int64", "`amount` Float64"), ["amount", "Int64", "Float64"]),
         (EVENTS.replace("    `team` String `json:$.team`,\n", "").replace("AND team =", "AND action ="), ["team"]),
         (EVENTS.replace("customer_id, timestamp", "timestamp, customer_id"), ["sorting key"]),
         (EVENTS.replace("toYYYYMM", "toDate"), ["partition key"]),

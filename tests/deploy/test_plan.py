@@ -12,10 +12,18 @@ from deploy.changes import BASE, CHANGES, LEAN, Change
 from pipit.api.deployments import deployment_object
 from pipit.datafiles.vocabulary import DATASOURCE, IMPORTS, KAFKA_BROKER, KAFKA_SOURCE, POSTGRES_SOURCE
 from pipit.deploy import Outcome
+from pipit.deploy.alterations import (
+    AddColumn,
+    AddIndex,
+    DropIndex,
+    ModifyColumn,
+    ModifySettings,
+    ModifyTtl,
+    statements,
+)
 from pipit.deploy.describe import operation_object
 from pipit.deploy.execute import Executor
 from pipit.deploy.plan import (
-    AddColumn,
     CreateTable,
     CreateView,
     DeployRefused,
@@ -38,8 +46,10 @@ def said(operation: Operation) -> str:
     found = operation_object(operation)
     kind, resource = found["operation"], found.get("resource", "")
     match kind:
-        case "add_column":
-            return f"add_column {resource}.{found['column']}"
+        case "add_column" | "modify_column" | "hide_column":
+            return f"{kind} {resource}.{found['column']}"
+        case "add_index" | "drop_index":
+            return f"{kind} {resource}.{found['index']}"
         case "create_view" | "drop_view":
             return f"{kind} {resource} {found['cause']}"
         case "fill":
@@ -76,6 +86,7 @@ class Statements:
         ("create", re.compile(r"CREATE (?:TABLE IF NOT EXISTS|MATERIALIZED VIEW) `\w+`\.`(\w+)`")),
         ("add to", re.compile(r"ALTER TABLE `\w+`\.`(\w+)` ADD COLUMN")),
         ("take from", re.compile(r"ALTER TABLE `\w+`\.`(\w+)` DROP COLUMN")),
+        ("alter", re.compile(r"ALTER TABLE `\w+`\.`(\w+)` (?:MODIFY|REMOVE|RESET|MATERIALIZE|ADD INDEX|DROP INDEX)")),
         ("insert into", re.compile(r"INSERT INTO `\w+`\.`(\w+)`")),
         ("drop", re.compile(r"DROP TABLE IF EXISTS `\w+`\.`(\w+)`")),
     )
@@ -101,8 +112,12 @@ def told(operations: Sequence[Operation]) -> list[str]:
             case CreateTable(table):
                 found += [f"create {table.physical}", f"create {table.quarantine}"]
             case AddColumn(table):
-                for name in (table.physical, table.quarantine):
-                    found += [f"take from {name}", f"add to {name}"]
+                both = (table.physical, table.quarantine)
+                found += [f"take from {name}" for name in both] + [f"add to {name}" for name in both]
+            case ModifyColumn(table) | DropIndex(table) | ModifyTtl(table) | ModifySettings(table):
+                found += [f"alter {table.physical}"] * len(statements(operation, "`t`"))
+            case AddIndex(table):
+                found += [f"alter {table.physical}"] * (len(statements(operation, "`t`")) + 1)
             case CreateView(_, physical):
                 found.append(f"create {physical}")
             case Fill(view):
@@ -249,6 +264,7 @@ async def test_what_people_read(workspace: Workspace) -> None:
     fill = next(item for item in planned["operations"] if item["operation"] == "fill")
     size = fill.pop("bytes")
     assert size > 0
+    assert (fill.pop("seconds"), fill.pop("notice")) == (0.0, "writers of events wait meanwhile")
     assert fill == {"operation": "fill", "resource": "weekly", "view": "to_weekly.roll", "source": "events", "rows": 3}
 
 

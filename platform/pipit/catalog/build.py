@@ -47,6 +47,7 @@ def build_snapshot(
             names.datasources[datasource.name],
             names.quarantines[datasource.name],
             policy,
+            hidden=_hidden(names, datasource.name),
         )
     pipes = {pipe.name: _compile_pipe(pipe, errors) for pipe in project.pipes.values()}
     snapshot = Snapshot(workspace, deployment, created_at, project, names, tables, pipes, dict(secrets or {}))
@@ -66,6 +67,10 @@ def build_snapshot(
     )
 
 
+def _hidden(names: TableNames, datasource: str) -> frozenset[str]:
+    return frozenset(names.hidden.get(names.datasources[datasource], ()))
+
+
 def placed(
     snapshot: Snapshot, workspace: Workspace, names: TableNames, *, deployment: int, created_at: str
 ) -> Snapshot:
@@ -80,6 +85,7 @@ def placed(
             physical=names.datasources[name],
             quarantine=names.quarantines[name],
             sources=frozenset(),
+            hidden=_hidden(names, name),
         )
         for name, table in snapshot.tables.items()
     }

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 
 from pipit.access.policy import Policy
@@ -64,7 +64,8 @@ class Table:
     """A data source as it stands in the engine. `physical` and `quarantine` are table names in `database`.
 
     `sources` are the data sources whose rows are in this one, all the way up: by views and copies, now or at any time
-    since the table was made. Some may be gone from the project.
+    since the table was made. Some may be gone from the project. `hidden` are columns that were removed from the files
+    and are still in the engine's tables: no statement may see them.
     """
 
     datasource: DataSource
@@ -73,6 +74,7 @@ class Table:
     quarantine: str
     policy: Policy | None = None
     sources: frozenset[str] = frozenset()
+    hidden: frozenset[str] = frozenset()
 
     @property
     def name(self) -> str:
@@ -272,6 +274,13 @@ class Snapshot:
         """(kind, id) -> the pipe's or data source's name. Scopes that name ids are looked up with every request."""
         found = {("pipe", self.workspace.resource_id("pipe", name)): name for name in self.pipes}
         return found | {("datasource", self.workspace.resource_id("datasource", name)): name for name in self.tables}
+
+    @cached_property
+    def hides_nothing(self) -> Snapshot:
+        """The same with all columns that the tables have, also removed ones: for comparing what texts say."""
+        if not any(table.hidden for table in self.tables.values()):
+            return self
+        return replace(self, tables={name: replace(t, hidden=frozenset()) for name, t in self.tables.items()})
 
     @cached_property
     def service_tables(self) -> frozenset[str]:

@@ -106,12 +106,22 @@ class EnvironmentRow:
     created_at: str
 
 
+class HiddenColumn(msgspec.Struct, frozen=True, kw_only=True):
+    """A column that the files no longer have, as they had it last. It stays in the table with its values."""
+
+    type: str
+    default: str | None = None
+    codec: str | None = None
+
+
 class TableNames(msgspec.Struct, frozen=True, kw_only=True):
     """Logical names to physical ones, for one deployment, and where the rows of each physical table come from.
 
     `sources` and `lost` only ever grow while the table lives: rows stay when the view that wrote them is gone.
     `selects` is what a view's object takes of its query; one that an earlier version made has none, and takes the
-    columns as they are.
+    columns as they are. `hidden` are removed columns that are still in the table: no query of this deployment sees
+    them. `late` is what of a table is altered only after the deployment is live, so perhaps not yet: names of columns,
+    and "" for its TTL.
     """
 
     datasources: dict[str, str] = {}  # events -> d1_events
@@ -120,6 +130,9 @@ class TableNames(msgspec.Struct, frozen=True, kw_only=True):
     sources: dict[str, list[str]] = {}  # d1_daily -> [events]: all that ever fed it, all the way up
     selects: dict[str, str] = {}  # "pipe.node" -> the expressions
     lost: dict[str, list[str]] = {}  # d1_daily -> those of its sources that had a policy when they were deleted
+    hidden: dict[str, dict[str, HiddenColumn]] = {}  # d1_events -> by name
+    late: dict[str, list[str]] = {}  # d1_events -> what is still to be altered
+    tried: str = ""  # the versions of Pipit and of the engine that tried all of the project
 
 
 class WorkspaceSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -28,6 +28,19 @@ def show_changes(found: Mapping[str, Any]) -> None:
     show_warnings(_warning(item) for item in found.get("feedback") or [] if item.get("level") == "WARNING")
 
 
+def show_costs(found: Mapping[str, Any]) -> None:
+    """Of each operation that somebody notices: how much it is about, a rough guess of its time, and what is noticed."""
+    for item in found.get("operations") or []:
+        notice = str(item.get("notice") or "")
+        if not notice:
+            continue
+        what = f"{str(item['operation']).replace('_', ' ')} {item.get('column') or item.get('index') or ''}".strip()
+        parts = [count(int(item["rows"]), "row")] if item.get("rows") else []
+        parts += [f"{int(item['bytes']) / 1e6:,.1f} MB"] if item.get("bytes") else []
+        parts += [f"about {item['seconds']} s"] if item.get("seconds") else []
+        line(err, (f"  {item['resource']}: {what}: {', '.join([*parts, notice])}", "dim"))
+
+
 def show_environments(found: Mapping[str, Any], *, check: bool = False) -> bool:
     """What a deploy did to each environment that had not what is live; with `check`, what it would do. False: one
     failed."""

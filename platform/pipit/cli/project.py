@@ -16,9 +16,10 @@ import typer
 from rich.console import Console
 
 from pipit import jsontext
-from pipit.cli.changes import live, show_changes, show_environments, summary
+from pipit.cli.changes import live, show_changes, show_costs, show_environments, summary
 from pipit.cli.options import DATA_FOLDER, DataOption, GlobalOptions, HostOption, TokenOption, examples, resolve
 from pipit.cli.output import count, err, line, note, out, show_errors, show_warnings, waiting
+from pipit.cli.plan import plan_from_base
 from pipit.cli.target import connect, run
 from pipit.errors import BadRequest, DatafileError, ProjectError
 
@@ -43,7 +44,11 @@ def add_to(app: typer.Typer) -> None:
         rich_help_panel=_PANEL,
         epilog=examples("pipit check", "pipit check path/to/project", "pipit check --format json"),
     )(check)
-    app.command("plan", rich_help_panel=_PANEL, epilog=examples("pipit plan", "pipit plan --host https://..."))(plan)
+    app.command(
+        "plan",
+        rich_help_panel=_PANEL,
+        epilog=examples("pipit plan", "pipit plan --host https://...", "pipit plan --base main --format json"),
+    )(plan)
     app.command(
         "deploy",
         rich_help_panel=_PANEL,
@@ -271,15 +276,34 @@ Weaker = Annotated[
 def plan(
     context: typer.Context,
     folder: Folder = Path(),
+    base: Annotated[
+        str,
+        typer.Option(
+            "--base", metavar="REV", help="A git revision or a folder to compare with, in place of what is live."
+        ),
+    ] = "",
+    format: Annotated[ReportFormat, typer.Option("--format", help="What to print: lines for people, or JSON for CI.")] = (
+        ReportFormat.TEXT
+    ),
     destructive: Destructive = False,
     weaker: Weaker = False,
     data: DataOption = None,
     host: HostOption = None,
     token: TokenOption = None,
 ) -> None:
-    """Says what a deploy with the same flags would change, or why it would be refused. Changes nothing."""
+    """Says what a deploy with the same flags would change, or why it would be refused. Changes nothing.
+
+    With --base it compares two states of the files and asks no server: every table is taken to have rows. Exit code 1
+    where a deploy would be refused.
+    """
+    if base:
+        files = read_files(folder)
+        with one_project(folder, files):
+            as_json = format is ReportFormat.JSON
+            plan_from_base(folder, base, files, destructive=destructive, weaker=weaker, as_json=as_json)
+        return
     options = resolve(context, data, host, token, project=folder)
-    _deploy(options, folder, check=True, destructive=destructive, weaker=weaker)
+    _deploy(options, folder, check=True, destructive=destructive, weaker=weaker, as_json=format is ReportFormat.JSON)
 
 
 def deploy(
@@ -297,7 +321,9 @@ def deploy(
     _deploy(options, folder, check=check_only, destructive=destructive, weaker=weaker)
 
 
-def _deploy(options: GlobalOptions, folder: Path, *, check: bool, destructive: bool, weaker: bool) -> None:
+def _deploy(
+    options: GlobalOptions, folder: Path, *, check: bool, destructive: bool, weaker: bool, as_json: bool = False
+) -> None:
     from pipit.datafiles import parse_project
 
     files = read_files(folder)
@@ -305,10 +331,14 @@ def _deploy(options: GlobalOptions, folder: Path, *, check: bool, destructive: b
         parse_project(files)  # what can be seen here is said at once
         found = run(_send(options, files, check=check, destructive=destructive, weaker=weaker))
     deployment = found["deployment"]
+    if as_json:
+        out.file.write(jsontext.pretty(found).decode())
+        return
     show_changes(deployment)
     if found["result"] == "no_changes":
         note("Nothing to change: the project is live as it is.")
     elif check:
+        show_costs(deployment)
         note(f"A deploy would change {summary(deployment) or 'the project'}. Nothing was changed.")
     else:
         note(live(deployment))

@@ -1,19 +1,32 @@
-"""The live project against the new one: which resources differ, and what of it no deploy can do.
+"""The live project against the new one: which resources differ, what of it is altered in place, and what is not.
 
-Only additive changes are made to tables that are there: a new column that old rows have a value for. Everything else
-is a refusal, so nothing is lost by accident.
+What can be altered where it is (`alterations.py`) is an operation each; a removed column is hidden, not dropped. All
+other changes need a table made anew.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
 
-from pipit.catalog.snapshot import Snapshot
+from pipit.catalog.snapshot import Snapshot, Table
+from pipit.catalog.state import HiddenColumn
 from pipit.datafiles.resources import Column, DataSource, Position, Project
+from pipit.deploy.alterations import (
+    AddColumn,
+    AddIndex,
+    Alteration,
+    DropIndex,
+    ModifyColumn,
+    ModifySettings,
+    ModifyTtl,
+    in_place,
+)
 from pipit.deploy.plan import Difference, Refusal, refusals_of
 from pipit.errors import DatafileError, Reason
+from pipit.tables.ddl import engine_settings, place_of
 
 _NOWHERE = Position()
 REBUILD = "This needs a rebuilt table, which this version cannot do yet; nothing was changed."
@@ -21,18 +34,33 @@ _REBUILD_HINT = (
     "Add a new data source with the new schema and write to both, or undo the change. "
     "Rebuilding deployments (FORWARD_QUERY, backfill) come with a later version."
 )
-_ENGINE_PARTS = (
-    ("name", "engine"),
-    ("sorting_key", "sorting key"),
-    ("partition_key", "partition key"),
-    ("primary_key", "primary key"),
-    ("sampling_key", "sampling key"),
-    ("ttl", "TTL"),
-    ("ver", "ENGINE_VER"),
-    ("is_deleted", "ENGINE_IS_DELETED"),
-    ("sign", "ENGINE_SIGN"),
-    ("version", "ENGINE_VERSION"),
-    ("columns", "ENGINE_COLUMNS"),
+
+
+class RebuildCause(StrEnum):
+    """What of a data source changes that its table cannot be altered to."""
+
+    TYPE = "type"  # of a column: some values would be lost, or read otherwise
+    COLUMN = "column"  # a removed or added one that the table's own definition hangs on
+    ENGINE = "engine"
+    SORTING_KEY = "sorting_key"
+    PARTITION_KEY = "partition_key"
+    PRIMARY_KEY = "primary_key"
+    SAMPLING_KEY = "sampling_key"
+    ENGINE_OPTION = "engine_option"  # ENGINE_VER and its like
+    REFUSED = "refused"  # the engine cannot alter a table so
+
+
+_KEYS = (
+    ("name", "engine", RebuildCause.ENGINE),
+    ("sorting_key", "sorting key", RebuildCause.SORTING_KEY),
+    ("partition_key", "partition key", RebuildCause.PARTITION_KEY),
+    ("primary_key", "primary key", RebuildCause.PRIMARY_KEY),
+    ("sampling_key", "sampling key", RebuildCause.SAMPLING_KEY),
+    ("ver", "ENGINE_VER", RebuildCause.ENGINE_OPTION),
+    ("is_deleted", "ENGINE_IS_DELETED", RebuildCause.ENGINE_OPTION),
+    ("sign", "ENGINE_SIGN", RebuildCause.ENGINE_OPTION),
+    ("version", "ENGINE_VERSION", RebuildCause.ENGINE_OPTION),
+    ("columns", "ENGINE_COLUMNS", RebuildCause.ENGINE_OPTION),
 )
 
 
@@ -45,21 +73,75 @@ class Allowed:
 
 
 @dataclass(frozen=True, slots=True)
-class NewColumn:
-    """`after` is the column before it; "": it is the first."""
+class Same:
+    """A data source that is written in another way than it is deployed: in the live text's words for all that means the
+    same, with the types of the columns as the engine writes them, before and after."""
+
+    datasource: DataSource
+    old_types: Mapping[str, str] = field(default_factory=dict)
+    new_types: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class NeedsRebuild:
+    """A change that the table cannot be altered to. `column`: where it is one column's."""
 
     datasource: str
+    cause: RebuildCause
+    message: str
+    position: Position
+    column: str = ""
+
+    @property
+    def refusal(self) -> Refusal:
+        at = self.position
+        error = DatafileError(
+            f"{self.message}. {REBUILD}", file=at.file, line=at.line, column=at.column, hint=_REBUILD_HINT
+        )
+        return Refusal(Reason.NEEDS_REBUILD, self.datasource, error)
+
+
+@dataclass(frozen=True, slots=True)
+class RemovedColumn:
+    """It stays in the table, where nothing sees it."""
+
+    table: Table
     column: Column
-    after: str
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
+    """`alterations` are of tables of which nothing needs a rebuild, `removed` of all."""
+
     datasources: Difference
     pipes: Difference
     connections: Difference
-    new_columns: tuple[NewColumn, ...] = ()
+    alterations: tuple[Alteration, ...] = ()
+    removed: tuple[RemovedColumn, ...] = ()
+    needs_rebuild: tuple[NeedsRebuild, ...] = ()
     refusals: tuple[Refusal, ...] = ()
+    allowed: Allowed = Allowed()
+
+    @property
+    def rebuilds(self) -> frozenset[str]:
+        return frozenset(found.datasource for found in self.needs_rebuild)
+
+    @property
+    def hidden(self) -> tuple[RemovedColumn, ...]:
+        """The removed columns of tables that stay."""
+        return tuple(one for one in self.removed if one.table.name not in self.rebuilds)
+
+    @property
+    def all_refusals(self) -> tuple[Refusal, ...]:
+        """But those that depend on the rows that are there."""
+        return (*self.refusals, *(found.refusal for found in self.needs_rebuild))
+
+    def settled(self, refused: Sequence[NeedsRebuild] = ()) -> Comparison:
+        """With what was `refused` besides. A table that is made anew is not altered."""
+        found = (*self.needs_rebuild, *refused)
+        anew = {one.datasource for one in found}
+        altered = tuple(one for one in self.alterations if one.table.name not in anew)
+        return replace(self, needs_rebuild=found, alterations=altered)
 
     def __bool__(self) -> bool:
         """Whether anything differs."""
@@ -71,7 +153,7 @@ def compare_projects(
     project: Project,
     *,
     allowed: Allowed,
-    same: Mapping[str, DataSource],
+    same: Mapping[str, Same],
     weaker: Sequence[DatafileError] = (),
 ) -> Comparison:
     """`same` are data sources in the live text's words for all that means the same (`same_tables.py`); `weaker` is what
@@ -79,22 +161,26 @@ def compare_projects(
     old = live.project
     refusals = refusals_of(weaker, Reason.CONFINES_LESS)
     weaker_files = {error.file for error in weaker}
-    columns: list[NewColumn] = []
+    alterations: list[Alteration] = []
+    removed: list[RemovedColumn] = []
+    rebuilds: list[NeedsRebuild] = []
     changed: list[str] = []
     for name, datasource in project.datasources.items():
         before = old.datasources.get(name)
-        after = same.get(name, datasource)
+        known = same.get(name, Same(datasource))
+        after = known.datasource
         if before is None or _meaning(before) == _meaning(after):
             continue
         changed.append(name)
-        for found in _changes(before, after):
-            columns.append(found) if isinstance(found, NewColumn) else refusals.append(found)
+        table = replace(live.tables[name], datasource=after)
+        found = list(_changes(table, before, known, live.names.hidden.get(table.physical, {})))
+        rebuilds += (one for one in found if isinstance(one, NeedsRebuild))
+        removed += (one for one in found if isinstance(one, RemovedColumn))
+        alterations += (one for one in found if not isinstance(one, NeedsRebuild | RemovedColumn))
         unsaid = not (allowed.destructive or allowed.weaker or after.file in weaker_files)
         if before.policed and not after.policed and unsaid:
             refusals.append(_removes_policy(after))
     deleted = tuple(name for name in old.datasources if name not in project.datasources)
-    if not allowed.destructive:
-        refusals += [_deletes_rows(old.datasources[name]) for name in deleted]
     return Comparison(
         Difference(_new(old.datasources, project.datasources), tuple(changed), deleted),
         _difference(
@@ -102,9 +188,12 @@ def compare_projects(
             {name: pipe.text for name, pipe in project.pipes.items()},
         ),
         _difference(old.connections, project.connections),
-        tuple(columns),
+        tuple(alterations),
+        tuple(removed),
+        tuple(rebuilds),
         tuple(refusals),
-    )
+        allowed,
+    ).settled()
 
 
 def _new(old: Mapping[str, object], new: Mapping[str, object]) -> tuple[str, ...]:
@@ -122,64 +211,108 @@ def _removes_policy(datasource: DataSource) -> Refusal:
     return Refusal(Reason.REMOVES_POLICY, datasource.name, error)
 
 
-def _deletes_rows(datasource: DataSource) -> Refusal:
-    name = datasource.name
-    error = DatafileError(
-        f"The data source '{name}' is deployed and is missing from the project; deleting it deletes its rows",
-        file=datasource.file,
-        hint="Put the file back, or deploy with --allow-destructive-operations.",
-    )
-    return Refusal(Reason.DELETES_ROWS, name, error)
-
-
 def _meaning(datasource: DataSource) -> DataSource:
     """The resource without what only says where it was written."""
     return replace(datasource.placeless(), file="", text="", parts=())
 
 
-def _changes(before: DataSource, after: DataSource) -> Iterator[NewColumn | Refusal]:
-    """The columns to add to one data source's table, and what cannot be done to it."""
+def _changes(
+    table: Table, before: DataSource, known: Same, hidden: Mapping[str, HiddenColumn]
+) -> Iterator[Alteration | RemovedColumn | NeedsRebuild]:
+    """What of one data source's table differs."""
+    after = known.datasource
+    yield from _columns(table, before, known, hidden)
+    for attribute, word, cause in _KEYS:
+        if _squash(getattr(before.engine, attribute)) != _squash(getattr(after.engine, attribute)):
+            yield NeedsRebuild(after.name, cause, f"The {word} changes", _at(after, after.engine.position))
+    yield from _indexes(table, before, after)
+    if _squash(before.engine.ttl) != _squash(after.engine.ttl):
+        yield ModifyTtl(table, before.engine.ttl, after.engine.ttl)
+    old, new = engine_settings(before), engine_settings(after)
+    if after.engine.name != "Null" and old != new:
+        names = [name for name in {**old, **new} if old.get(name) != new.get(name)]
+        yield ModifySettings(table, {n: old.get(n) for n in names}, {n: new.get(n) for n in names})
 
-    def rebuild(message: str, at: Position = _NOWHERE) -> Refusal:
-        file = at.file or after.file
-        message = f"{message}. {REBUILD}"
-        error = DatafileError(message, file=file, line=at.line, column=at.column, hint=_REBUILD_HINT)
-        return Refusal(Reason.NEEDS_REBUILD, after.name, error)
 
+def _columns(
+    table: Table, before: DataSource, known: Same, hidden: Mapping[str, HiddenColumn]
+) -> Iterator[Alteration | RemovedColumn | NeedsRebuild]:
+    after = known.datasource
     old = {column.name: column for column in before.columns}
     previous = ""
     for column in after.columns:
-        known = old.get(column.name)
-        if known is None:
+        was = old.get(column.name)
+        if was is None and column.name in hidden:
+            kept = hidden[column.name]
+            was = Column(column.name, kept.type, default=kept.default, codec=kept.codec)
+            if _is_in_place(was, column, known):
+                yield AddColumn(table, was, previous, found=True)
+            else:
+                was = None
+        if was is None:
             has_value = column.jsonpath is None or column.nullable or column.default is not None
-            yield NewColumn(after.name, column, previous) if has_value else _no_value(after, column)
-        elif _squash(known.type) != _squash(column.type):
-            yield rebuild(f"The type of '{column.name}' changes from {known.type} to {column.type}", column.position)
-        elif _squash(known.default or "") != _squash(column.default or ""):
-            yield rebuild(f"The DEFAULT of '{column.name}' changes", column.position)
+            yield AddColumn(table, column, previous, unset=not has_value)
+        else:
+            yield from _modified(table, was, column, known)
         previous = column.name
-    kept = {column.name for column in after.columns}
-    for name in (name for name in old if name not in kept):
-        yield rebuild(f"The column '{name}' is removed")
-    for attribute, word in _ENGINE_PARTS:
-        if _squash(getattr(before.engine, attribute)) != _squash(getattr(after.engine, attribute)):
-            yield rebuild(f"The {word} changes", after.engine.position)
-    if dict(before.engine.settings) != dict(after.engine.settings):
-        yield rebuild("ENGINE_SETTINGS change", after.engine.position)
-    if before.indexes != after.indexes:
-        yield rebuild("The indexes change")
+    kept_names = {column.name for column in after.columns}
+    for name, column in old.items():
+        if name not in kept_names:
+            yield RemovedColumn(table, column)
 
 
-def _no_value(datasource: DataSource, column: Column) -> Refusal:
-    at = column.position
-    error = DatafileError(
-        f"The new column '{column.name}' has no value for the rows that are there",
-        file=at.file or datasource.file,
-        line=at.line,
-        column=at.column,
-        hint=f"Make it Nullable({column.type}) or give it a DEFAULT.",
-    )
-    return Refusal(Reason.NO_VALUE_FOR_ROWS, datasource.name, error)
+def _is_in_place(was: Column, column: Column, known: Same) -> bool:
+    type = known.new_types.get(column.name, column.type)
+    return was.type == type or in_place(column.name, was.type, type) is not None
+
+
+def _modified(table: Table, was: Column, column: Column, known: Same) -> Iterator[ModifyColumn | NeedsRebuild]:
+    misfit = ""
+    if _squash(was.type) != _squash(column.type):
+        old = known.old_types.get(was.name, was.type)
+        new = known.new_types.get(column.name, column.type)
+        found = in_place(column.name, old, new) if old and new else None
+        if found is None:
+            message = f"The type of '{column.name}' changes from {was.type} to {column.type}"
+            at = _at(table.datasource, column.position)
+            yield NeedsRebuild(table.name, RebuildCause.TYPE, message, at, column.name)
+            return
+        misfit = found.misfit
+    elif _squash(was.default or "") == _squash(column.default or "") and was.codec == column.codec:
+        return
+    yield ModifyColumn(table, was, column, misfit)
+
+
+def _indexes(table: Table, before: DataSource, after: DataSource) -> Iterator[AddIndex | DropIndex]:
+    old = {index.name: index for index in before.indexes}
+    new = {index.name: index for index in after.indexes}
+    for name, index in old.items():
+        if name not in new:
+            yield DropIndex(table, index)
+    for name, index in new.items():
+        if name not in old:
+            yield AddIndex(table, index)
+        elif old[name] != index:
+            yield DropIndex(table, old[name])
+            yield AddIndex(table, index)
+
+
+def _at(datasource: DataSource, position: Position) -> Position:
+    return replace(position, file=position.file or datasource.file)
+
+
+def place_of_change(alteration: Alteration) -> Position:
+    """Where the files say what it does."""
+    datasource = alteration.table.datasource
+    match alteration:
+        case AddColumn(_, column) | ModifyColumn(_, _, column):
+            return _at(datasource, column.position)
+        case AddIndex() | DropIndex():
+            return _at(datasource, place_of(datasource, "INDEXES"))
+        case ModifyTtl():
+            return _at(datasource, place_of(datasource, "ENGINE_TTL"))
+        case ModifySettings():
+            return _at(datasource, place_of(datasource, "ENGINE_SETTINGS"))
 
 
 def _squash(text: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
+
 from pipit.catalog.snapshot import Snapshot, Table
 from pipit.datafiles.resources import NodeType, WarningKind
 from pipit.datafiles.resources import Warning as ProjectWarning
@@ -13,8 +15,10 @@ from pipit.sql.references import single_statement, trailing_clauses
 from pipit.tables.ddl import place_of
 
 
-async def datasource_findings(engine: Engine, snapshot: Snapshot) -> tuple[list[DatafileError], list[ProjectWarning]]:
-    """Raises Unavailable."""
+async def datasource_findings(
+    engine: Engine, snapshot: Snapshot, made: Container[str]
+) -> tuple[list[DatafileError], list[ProjectWarning]]:
+    """`made`: the data sources whose tables the engine has. Raises Unavailable."""
     errors: list[DatafileError] = []
     warnings: list[ProjectWarning] = []
     written = {
@@ -24,11 +28,11 @@ async def datasource_findings(engine: Engine, snapshot: Snapshot) -> tuple[list[
         if node.node.type in (NodeType.MATERIALIZED, NodeType.COPY)
     }
     for table in snapshot.tables.values():
-        if table.datasource.forward_query:
+        if table.datasource.forward_query and table.name in made:
             wrong, said = await _forward_query(engine, table)
             errors += wrong
             warnings += said
-        if any(c.default for c in table.datasource.columns):
+        if any(c.default for c in table.datasource.columns) and table.name in made:
             defaults = await checked_defaults(engine, table.database, table.physical)
             warnings += doubtful_defaults(table.datasource, defaults)
         warnings += _unsorted(table)

@@ -23,15 +23,16 @@ from pipit.datafiles import parse_project, with_secrets
 from pipit.datafiles.resources import Project
 from pipit.datafiles.resources import Warning as ProjectWarning
 from pipit.deploy.append_check import AppendCheck
-from pipit.deploy.compare import Allowed, compare_projects
+from pipit.deploy.compare import Allowed
+from pipit.deploy.compared import compared
 from pipit.deploy.environments import EnvironmentOutcome, Environments
 from pipit.deploy.execute import Executor
-from pipit.deploy.leftovers import drop_database, drop_leftovers
+from pipit.deploy.leftovers import drop_database, drop_leftovers, finish_alterations
 from pipit.deploy.plan import DeployRefused, Plan, refusals_of
 from pipit.deploy.planner import Change, make_plan, unchanged
-from pipit.deploy.same_tables import same_tables
 from pipit.deploy.targets import with_targets
 from pipit.deploy.tokens import datafile_tokens
+from pipit.deploy.touched import stamp, touched
 from pipit.deploy.validate import validate
 from pipit.deploy.views import must_make_views_again
 from pipit.engine.client import Engine
@@ -177,7 +178,8 @@ class Deployer:
                     log.warning("the engine is away: what appends need is asked with the first one")
 
     async def clean_up(self) -> None:
-        """Drops what a crash left behind."""
+        """Finishes and drops what a crash left behind."""
+        await finish_alterations(self._engine, self._catalog)
         await drop_leftovers(self._engine, self._catalog)
 
     @asynccontextmanager
@@ -210,8 +212,7 @@ class Deployer:
     ) -> Change | None:
         """What a plan is made of; None: nothing changes. Raises DeployRefused where the project cannot be compiled."""
         workspace_id = live.workspace.id
-        same = await same_tables(self._engine, live, project)
-        comparison = compare_projects(live, project, allowed=allowed, same=same, weaker=weaker)
+        comparison = await compared(self._engine, live, project, allowed=allowed, weaker=weaker)
         tokens = self._tokens(workspace_id, project)
         self._catalog.credentials.check_free(workspace_id, (token.name for token in tokens))
         tokens_differ = tokens != self._catalog.tokens(workspace_id)
@@ -221,8 +222,10 @@ class Deployer:
         try:
             compiled = build_snapshot(live.workspace, project, first_names(project.datasources), secrets=live.secrets)
         except ProjectError as error:
-            raise DeployRefused((*comparison.refusals, *refusals_of(error.errors))) from None
-        findings = await validate(self._engine, live.workspace, project, secrets=live.secrets)
+            raise DeployRefused((*comparison.all_refusals, *refusals_of(error.errors))) from None
+        tried = await stamp(self._engine)
+        only = touched(compiled, comparison) if comparison and self._is_sound(live, tried) else None
+        findings = await validate(self._engine, live.workspace, project, secrets=live.secrets, only=only)
         return Change(
             live,
             compiled,
@@ -233,7 +236,14 @@ class Deployer:
             tokens,
             findings.errors,
             findings.warnings,
+            tried,
         )
+
+    def _is_sound(self, live: Snapshot, tried: str) -> bool:
+        """Whether all that is live was tried as it would be now. Environments may lag behind, and need all views."""
+        settings = live.workspace.settings
+        alone = not self._catalog.environments(live.workspace.id)
+        return live.names.tried == tried and alone and not settings.unfixed_appends
 
     async def _project(self, live: Snapshot, files: Mapping[str, str]) -> Project:
         """The files as a project, with the data sources that Classic has in no file."""

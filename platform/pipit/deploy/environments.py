@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from pipit.catalog.catalog import Catalog
 from pipit.catalog.snapshot import Snapshot
 from pipit.catalog.state import now
-from pipit.deploy.compare import Allowed, compare_projects
+from pipit.deploy.compare import Allowed
+from pipit.deploy.compared import compared
 from pipit.deploy.execute import Executor
 from pipit.deploy.plan import Plan
 from pipit.deploy.planner import Change, make_plan
-from pipit.deploy.same_tables import same_tables
 from pipit.deploy.views import matches_of
 from pipit.engine.client import Engine
 from pipit.errors import PipitError, ProjectError, Reason, Unavailable
@@ -126,9 +126,8 @@ class Environments:
 
     async def _apply(self, own: Snapshot, live: Snapshot, known: _Known, *, check: bool) -> Plan:
         """The plan that makes of the environment what the workspace is, carried out unless it is to `check`."""
-        same = await same_tables(self._engine, live, own.project)
         # What goes was approved for the workspace; the environment has only what the workspace had.
-        comparison = compare_projects(live, own.project, allowed=Allowed(destructive=True), same=same)
+        comparison = await compared(self._engine, live, own.project, allowed=Allowed(destructive=True))
         change = Change(live, own, comparison, known.matches, own.deployment, now())
         plan = make_plan(change, known.sizes[live.workspace.database])
         plan.check()

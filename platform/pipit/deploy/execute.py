@@ -15,7 +15,7 @@ from pipit.catalog.catalog import Catalog
 from pipit.catalog.snapshot import Snapshot
 from pipit.deploy.apply import apply, undo
 from pipit.deploy.commit import became_live, until_done
-from pipit.deploy.plan import DropTable, DropView, EndJobs, Plan, Prepare
+from pipit.deploy.plan import DropTable, DropView, EndJobs, Plan, Prepare, Settle
 from pipit.deploy.planner import Change, make_plan
 from pipit.engine.client import Engine
 from pipit.errors import Conflict, Reason, Unavailable
@@ -72,6 +72,8 @@ class Executor:
                     if is_live:
                         self._catalog.adopt(workspace.id, row, project, environment=workspace.environment)
                 if is_live:
+                    for late in plan.settle:
+                        await self._until_done(late)
                     for view in plan.retire:
                         await self._until_done(view)
                 else:
@@ -103,7 +105,7 @@ class Executor:
         if self._jobs is not None:
             await self._jobs.end([jobs.place], pipes=jobs.pipes)
 
-    async def _until_done(self, operation: DropView | DropTable) -> None:
+    async def _until_done(self, operation: Settle | DropView | DropTable) -> None:
         await until_done(lambda: apply(self._engine, operation))
 
     async def _take_back(self, operation: Prepare) -> None:

@@ -8,7 +8,8 @@ import re
 
 from pipit.catalog.catalog import Catalog
 from pipit.catalog.snapshot import STAGING
-from pipit.deploy.apply import drop
+from pipit.deploy.alterations import ModifyColumn, ModifyTtl
+from pipit.deploy.apply import alter, drop
 from pipit.engine.client import Engine
 from pipit.engine.codes import Code
 from pipit.errors import SqlError, Unavailable
@@ -37,6 +38,22 @@ async def drop_database(engine: Engine, ingest: Ingest, database: str) -> None:
         except Unavailable:
             log.warning("the engine is away: the database %s is dropped at the next start", database)
             return
+
+
+async def finish_alterations(engine: Engine, catalog: Catalog) -> None:
+    """What a deployment alters once it is live, where a crash came before. What is done already is no work."""
+    for snapshot in catalog.everywhere:
+        tables = {table.physical: table for table in snapshot.tables.values()}
+        for physical, late in snapshot.names.late.items():
+            if physical not in tables:
+                continue
+            table = tables[physical]
+            columns = [column for column in table.datasource.columns if column.name in late]
+            for column in columns:
+                await alter(engine, ModifyColumn(table, column, column))
+            if "" in late:
+                ttl = table.datasource.engine.ttl
+                await alter(engine, ModifyTtl(table, ttl, ttl), settings={"materialize_ttl_after_modify": 0})
 
 
 async def drop_leftovers(engine: Engine, catalog: Catalog) -> None:

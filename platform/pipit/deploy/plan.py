@@ -6,8 +6,10 @@
 Its parts, in the order in which they happen:
 
     waiting    the tables whose writers wait until `retire` is done
-    prepare    made beside what is live: tables, columns, views, their fills. Taken back if one of them fails
+    prepare    made beside what is live: tables, columns, views, their fills; and what of live tables is altered in
+               place, which no reader notices. Taken back if one of them fails
     go_live    the deployment's one row. From here on nothing is taken back
+    settle     what of the tables may only be altered now, while the writers still wait
     retire     views that are no longer live, while the writers still wait
     delete     what is gone from the project, with its rows
 """
@@ -15,7 +17,7 @@ Its parts, in the order in which they happen:
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import PurePosixPath
 
@@ -23,10 +25,11 @@ from pipit.catalog.snapshot import Snapshot, Table
 from pipit.catalog.state import DeploymentRow
 from pipit.datafiles.resources import Column
 from pipit.datafiles.resources import Warning as ProjectWarning
+from pipit.deploy.alterations import Alteration, ModifyColumn, ModifyTtl
 from pipit.deploy.views import View
 from pipit.errors import DatafileError, ProjectError, Reason
 from pipit.ingest.match import Match
-from pipit.tables.sizes import Size
+from pipit.tables.sizes import Size, Sizes
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,15 +58,6 @@ class CreateTable:
     """A data source's table and its quarantine."""
 
     table: Table
-
-
-@dataclass(frozen=True, slots=True)
-class AddColumn:
-    """To a live table and its quarantine. `after` is the column before it; "": it is the first."""
-
-    table: Table
-    column: Column
-    after: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,9 +115,19 @@ class DropTable:
     size: Size
 
 
-Prepare = CreateTable | AddColumn | CreateView | Fill
+@dataclass(frozen=True, slots=True)
+class HideColumn:
+    """A removed column: nothing sees it from the row on, and it stays in the table with its values. `rows` hold it."""
+
+    table: Table
+    column: Column
+    rows: int
+
+
+Prepare = CreateTable | Alteration | CreateView | Fill
+Settle = ModifyColumn | ModifyTtl
 Delete = EndJobs | DropTable
-Operation = Prepare | GoLive | DropView | Delete
+Operation = Prepare | HideColumn | GoLive | DropView | Delete
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,17 +172,20 @@ class Plan:
     connections: Difference = Difference()
     waiting: tuple[Table, ...] = ()
     prepare: tuple[Prepare, ...] = ()
+    hide: tuple[HideColumn, ...] = ()
     go_live: GoLive | None = None
+    settle: tuple[Settle, ...] = ()
     retire: tuple[DropView, ...] = ()
     delete: tuple[Delete, ...] = ()
     refusals: tuple[Refusal, ...] = ()
     warnings: tuple[ProjectWarning, ...] = ()
+    sizes: Sizes = field(default_factory=dict)  # what the live tables held when it was made
 
     @property
     def operations(self) -> tuple[Operation, ...]:
         """All of them, in their order."""
         live = (self.go_live,) if self.go_live else ()
-        return (*self.prepare, *live, *self.retire, *self.delete)
+        return (*self.prepare, *self.hide, *live, *self.settle, *self.retire, *self.delete)
 
     @property
     def views_made(self) -> tuple[CreateView, ...]:

@@ -15,12 +15,12 @@ from msgspec import structs
 from pipit.catalog.build import placed
 from pipit.catalog.names import mapped
 from pipit.catalog.snapshot import Snapshot, Table
-from pipit.catalog.state import DeploymentRow, TableNames, TokenRow
+from pipit.catalog.state import DeploymentRow, HiddenColumn, TableNames, TokenRow
 from pipit.datafiles.resources import NodeType, WarningKind
 from pipit.datafiles.resources import Warning as ProjectWarning
+from pipit.deploy.alterations import Alteration, ModifyColumn, ModifyTtl, is_late
 from pipit.deploy.compare import Comparison
 from pipit.deploy.plan import (
-    AddColumn,
     Cause,
     CreateTable,
     CreateView,
@@ -30,11 +30,13 @@ from pipit.deploy.plan import (
     EndJobs,
     Fill,
     GoLive,
+    HideColumn,
     Plan,
     Prepare,
     Refusal,
     refusals_of,
 )
+from pipit.deploy.removals import removals
 from pipit.deploy.views import View, trigger, views_of, views_to_make_again
 from pipit.errors import DatafileError, PipitError, Reason
 from pipit.ingest.match import Match
@@ -60,6 +62,7 @@ class Change:
     tokens: tuple[TokenRow, ...] = ()
     invalid: tuple[DatafileError, ...] = ()
     warnings: tuple[ProjectWarning, ...] = ()
+    tried: str = ""  # by which versions it was
 
 
 def make_plan(change: Change, sizes: Sizes) -> Plan:
@@ -80,25 +83,32 @@ def make_plan(change: Change, sizes: Sizes) -> Plan:
     gone = dict.fromkeys((key for key in live.names.views if key not in new.names.views), Cause.DELETED)
     fills, cannot_fill = _fills(live, new, created, sizes)
     late, through_live = _after_fills(live, new, created, fills)
-    added = [AddColumn(new.tables[one.datasource], one.column, one.after) for one in comparison.new_columns]
     leaving = gone | replaced
+    early = [one for one in comparison.alterations if not is_late(one)]
     prepare: list[Prepare] = [CreateTable(new.tables[name]) for name in comparison.datasources.new]
     return Plan(
         new,
         comparison.datasources,
         comparison.pipes,
         comparison.connections,
-        waiting=_waiting(live, new, added, [one.view for one in created], [live_views[key] for key in leaving]),
-        prepare=(*prepare, *added, *(one for one in created if one not in late), *fills, *late),
+        waiting=_waiting(
+            live, new, comparison.alterations, [one.view for one in created], [live_views[key] for key in leaving]
+        ),
+        prepare=(*prepare, *early, *(one for one in created if one not in late), *fills, *late),
         go_live=GoLive(
             DeploymentRow(change.number, change.created_at, new.project.files, new.names, change.tokens),
         ),
+        hide=tuple(
+            HideColumn(one.table, one.column, sizes.get(one.table.physical, Size()).rows) for one in comparison.hidden
+        ),
+        settle=tuple(one for one in comparison.alterations if isinstance(one, ModifyColumn | ModifyTtl) and one.late),
         retire=tuple(
             DropView(key, live.workspace.database, live.names.views[key], cause) for key, cause in leaving.items()
         ),
         delete=tuple(_deletions(live, new, comparison.datasources.deleted, sizes)),
         refusals=(
-            *comparison.refusals,
+            *comparison.all_refusals,
+            *removals(live, comparison, list(gone), sizes),
             *_unguarded(new),
             *refusals_of(change.invalid),
             *_changed_history(views, causes),
@@ -106,6 +116,7 @@ def make_plan(change: Change, sizes: Sizes) -> Plan:
             *through_live,
         ),
         warnings=(*new.project.warnings, *_no_longer_filled(live, new, gone), *change.warnings),
+        sizes=sizes,
     )
 
 
@@ -133,8 +144,39 @@ def _names(change: Change, sizes: Sizes) -> TableNames:
         datasources=mapped("d", project.datasources, live.names.datasources, taken),
         quarantines=mapped("q", project.datasources, live.names.quarantines, taken),
         sources={table.physical: sorted(table.sources) for table in kept},
+        hidden={physical: columns for physical, columns in _hidden(change).items() if columns},
+        late=_late(change),
+        tried=change.tried,
         lost={physical: sorted(sources) for physical, sources in lost.items() if sources},
     )
+
+
+def _hidden(change: Change) -> dict[str, dict[str, HiddenColumn]]:
+    """The columns that are in the tables and not in the files: those of before that did not come back, and new ones."""
+    live, project = change.live, change.project.project
+    found = {
+        table.physical: {
+            column: kept
+            for column, kept in live.names.hidden.get(table.physical, {}).items()
+            if all(column != one.name for one in project.datasources[name].columns)
+        }
+        for name, table in live.tables.items()
+        if name in project.datasources and name not in change.comparison.rebuilds
+    }
+    for removed in change.comparison.hidden:
+        column = removed.column
+        kept = HiddenColumn(type=column.type, default=column.default, codec=column.codec)
+        found[removed.table.physical][column.name] = kept
+    return found
+
+
+def _late(change: Change) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for one in change.comparison.alterations:
+        if is_late(one):
+            named = one.after.name if isinstance(one, ModifyColumn) else ""
+            found.setdefault(one.table.physical, []).append(named)
+    return found
 
 
 def _with_views(
@@ -280,13 +322,16 @@ def _at_node(view: View, message: str, hint: str) -> DatafileError:
 
 
 def _waiting(
-    live: Snapshot, new: Snapshot, added: Iterable[AddColumn], created: Iterable[View], dropped: Iterable[View]
+    live: Snapshot, new: Snapshot, altered: Iterable[Alteration], created: Iterable[View], dropped: Iterable[View]
 ) -> tuple[Table, ...]:
     """The tables that feed a view which comes or goes, directly or through other views: each row is then counted once.
 
-    Those that get columns too: a copy's replacement, which was made before, must not take their place.
+    Those that are altered too, with what feeds them: the engine does not bear an insert meanwhile, and a copy's
+    replacement, which was made before, must not take their place.
     """
-    names = {one.table.name for one in added}
+    names: set[str] = set()
+    for one in altered:
+        names |= {one.table.name, *(source for source in live.tables[one.table.name].sources if source in live.tables)}
     for snapshot, views in ((new, created), (live, dropped)):
         for view in views:
             source = trigger(snapshot, view)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 from pipit.catalog.snapshot import Snapshot
 from pipit.datafiles.resources import Column, DataSource, Project
+from pipit.deploy.compare import Same
 from pipit.engine.client import Engine
 from pipit.errors import PipitError, Unavailable
 from pipit.sql.expressions import is_one_group
@@ -46,7 +47,7 @@ class _Image:
     clauses: Mapping[str, str]  # the keys and the TTL, by their fields' names
 
 
-async def same_tables(engine: Engine, live: Snapshot, project: Project) -> dict[str, DataSource]:
+async def same_tables(engine: Engine, live: Snapshot, project: Project) -> dict[str, Same]:
     """The data sources that are written in another way than they are deployed, each with the live text's words for
     all that means the same: what then still differs is another table. Raises Unavailable."""
     changed = {
@@ -56,7 +57,7 @@ async def same_tables(engine: Engine, live: Snapshot, project: Project) -> dict[
     }
     if not changed:
         return {}
-    same: dict[str, DataSource] = {}
+    same: dict[str, Same] = {}
     async with scratch_database(engine) as database:
         defaults = await _default_settings(engine)
         for number, (name, (before, after)) in enumerate(changed.items()):
@@ -68,8 +69,13 @@ async def same_tables(engine: Engine, live: Snapshot, project: Project) -> dict[
             except PipitError:  # the validation says what is wrong with it
                 continue
             settings = _settings(before, defaults) == _settings(after, defaults)
-            same[name] = _in_words_of(before, after, old, new, settings=settings)
+            said = _in_words_of(before, after, old, new, settings=settings)
+            same[name] = Same(said, _types(old), _types(new))
     return same
+
+
+def _types(image: _Image) -> dict[str, str]:
+    return {name: column.type for name, column in image.columns.items()}
 
 
 def _table(source: DataSource) -> DataSource:

@@ -30,6 +30,7 @@ from pipit.deploy.like_warnings import like_warnings
 from pipit.deploy.name_suggestion import name_suggestion
 from pipit.deploy.parameter_conflicts import parameter_conflicts
 from pipit.deploy.policies import try_policies
+from pipit.deploy.touched import Touched
 from pipit.deploy.views import View, match_of, views_of
 from pipit.engine.client import Engine
 from pipit.engine.codes import Code
@@ -104,17 +105,26 @@ class Findings:
 
 
 async def validate(
-    engine: Engine, workspace: Workspace, project: Project, *, secrets: Mapping[str, str] | None = None
+    engine: Engine,
+    workspace: Workspace,
+    project: Project,
+    *,
+    secrets: Mapping[str, str] | None = None,
+    only: Touched | None = None,
 ) -> Findings:
-    """Raises only what is no fault of the project: Unavailable. ProjectError comes back as findings."""
+    """Raises only what is no fault of the project: Unavailable. ProjectError comes back as findings.
+
+    `only`: what is tried in the engine; the rest was, when it went live.
+    """
     async with scratch_database(engine) as database:
         names = first_names(project.datasources)
         snapshot = build_snapshot(replace(workspace, database=database), project, names, secrets=secrets)
-        errors, bad_policies, broken = await prepare(engine, snapshot)
+        part = _part(snapshot, only)
+        errors, bad_policies, broken = await prepare(engine, part)
         errors += bad_policies
         errors += removable_conditions(snapshot)
         warnings = _unreadable(snapshot) + _reserved(snapshot) + _bad_expressions(snapshot)
-        wrong_queries, cautions = await datasource_findings(engine, snapshot)
+        wrong_queries, cautions = await datasource_findings(engine, snapshot, part.tables)
         errors += wrong_queries
         warnings += cautions
         warnings += parameter_conflicts(snapshot)
@@ -124,7 +134,7 @@ async def validate(
             errors += unpoliced_tables(snapshot)
         composer, examiner = Composer(), Examiner(engine)
         missing = frozenset(f"{database}.{names.datasources[name]}" for name in broken)
-        nodes = [(pipe, node) for pipe in snapshot.pipes.values() for node in pipe.nodes.values()]
+        nodes = [(pipe, node) for pipe in part.pipes.values() for node in pipe.nodes.values()]
         tried = await run_bounded(
             [_try_both_sides(snapshot, pipe, node, composer, examiner, missing) for pipe, node in nodes], _AT_ONCE
         )
@@ -133,10 +143,20 @@ async def validate(
         errors += _of_their_own(snapshot, zip(nodes, (found[0] for found in tried), strict=True))
         warnings += like_warnings(snapshot)
         wrong = {error.file for error in errors}
-        sound = [pipe for pipe in snapshot.pipes.values() if pipe.pipe.file not in wrong]
+        sound = [pipe for pipe in part.pipes.values() if pipe.pipe.file not in wrong]
         matches = await _create_views(engine, snapshot, composer, sound, broken, errors, warnings)
         warnings += await _try_copies(engine, snapshot, composer, sound, broken)
     return Findings(tuple(errors), tuple(warnings), matches)
+
+
+def _part(snapshot: Snapshot, only: Touched | None) -> Snapshot:
+    if only is None:
+        return snapshot
+    return replace(
+        snapshot,
+        tables={name: table for name, table in snapshot.tables.items() if name in only.tables},
+        pipes={name: pipe for name, pipe in snapshot.pipes.items() if name in only.pipes},
+    )
 
 
 def _of_their_own(

@@ -25,7 +25,10 @@ log = logging.getLogger("pipit.deploy")
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """`key` is "pipe.node". `sql` is what the engine holds, without its SETTINGS; `tables` are all that it reads."""
+    """`key` is "pipe.node". `sql` is what the engine holds, without its SETTINGS; `tables` are all that it reads.
+
+    `plain` is the same text where no column is hidden: what its author wrote, whatever was removed from the tables.
+    """
 
     key: str
     pipe: CompiledPipe
@@ -34,6 +37,7 @@ class View:
     sql: str
     tables: frozenset[str]
     settings: Mapping[str, str] = field(default_factory=dict)
+    plain: str = ""
 
     @property
     def into(self) -> str:
@@ -49,7 +53,8 @@ class View:
         return columns.insert(self.into, self.sql, self.settings)
 
     def says_the_same(self, other: View) -> bool:
-        return (self.sql, self.settings, self.target.name) == (other.sql, other.settings, other.target.name)
+        mine, theirs = self.plain or self.sql, other.plain or other.sql
+        return (mine, self.settings, self.target.name) == (theirs, other.settings, other.target.name)
 
 
 def views_of(snapshot: Snapshot, composer: Composer, *, pipes: Iterable[CompiledPipe] | None = None) -> dict[str, View]:
@@ -80,7 +85,10 @@ def views_of(snapshot: Snapshot, composer: Composer, *, pipes: Iterable[Compiled
                     hint="Read it in an endpoint or a copy.",
                 )
             key = f"{pipe.name}.{node.name}"
-            views[key] = View(key, pipe, node, target, composed.sql, composed.tables, composed.settings)
+            plain = ""
+            if snapshot.hides_nothing is not snapshot:
+                plain = Composer().pipe(snapshot.hides_nothing, pipe, node, {}, Binder()).sql
+            views[key] = View(key, pipe, node, target, composed.sql, composed.tables, composed.settings, plain)
     return views
 
 
@@ -95,6 +103,7 @@ async def match_of(engine: Engine, view: View, params: Mapping[str, ParamValue] 
         table=target.physical,
         name=target.name,
         settings=view.settings,
+        hidden=target.hidden,
     )
 
 

@@ -33,6 +33,7 @@ from pipit.engine.client import Engine
 from pipit.engine.codes import Code
 from pipit.errors import NotFound, QueryTimeout, Reason, SqlError, Unavailable, UnprocessableWrite
 from pipit.ingest import isolate, limits, parse, probe, quarantine
+from pipit.ingest.altered import Altered, as_now
 from pipit.ingest.defaults import CheckedDefault
 from pipit.ingest.field import FixedValue
 from pipit.ingest.parse import Reader
@@ -96,15 +97,17 @@ class _Job:
         return [n for n, (a, _) in enumerate(self.segment.requests) if a in starts]
 
     @classmethod
-    def of(cls, segment: Segment, defaults: Sequence[CheckedDefault]) -> _Job:
+    def of(cls, segment: Segment, defaults: Sequence[CheckedDefault], altered: Altered) -> _Job:
         meta = segment.header.meta
-        columns = tuple(Column(name, type, path, default) for name, type, path, default in meta["columns"])
+        written = [Column(name, type, path, default) for name, type, path, default in meta["columns"]]
+        columns = as_now(written, altered)
+        fixed = {name: value for name, value in meta["fixed"].items() if altered.get(name, "") is not None}
         database = quote(segment.header.database)
         form = Form(**meta["records"]) if "records" in meta else None
         return cls(
             segment,
             segment.path,
-            parse.reader(columns, meta["fixed"], segment.mark, defaults, form),
+            parse.reader(columns, fixed, segment.mark, defaults, form),
             f"{database}.{quote(segment.header.table)}",
             f"{database}.{quote(meta['quarantine'])}",
             meta["partition"],
@@ -138,14 +141,15 @@ async def load(
     watch: Watch,
     defaults: Sequence[CheckedDefault] = (),
     between: Callable[[], Awaitable[None]] | None = None,
+    altered: Altered | None = None,
 ) -> list[int] | None:
     """Inserts the segment; returns the bad rows of each of its requests. After any error, try it again.
 
     None: who sent none of the rows that are refused is answered, and the rest takes long. Call it again for that, with
     what to do `between` two steps of it. `defaults`: those of the table that may not fit into their columns
-    (`defaults.py`).
+    (`defaults.py`). `altered`: what of its columns is not as it was (`altered.py`).
     """
-    job = _Job.of(segment, defaults)
+    job = _Job.of(segment, defaults, altered or {})
     # Only JSON columns of its own cost something. What a view parses may be decoded or put together there.
     if not _has_json(segment) or await asyncio.to_thread(segment.may_hold_lists):
         job = replace(job, settings={**job.settings, **limits.JSON_LIST_SETTINGS})

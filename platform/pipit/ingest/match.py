@@ -6,7 +6,7 @@ Every INSERT ... SELECT that Pipit makes (materialized views and their fills, co
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from pipit.engine.client import Engine, ParamValue
@@ -90,19 +90,22 @@ async def matched(
     table: str,
     name: str,
     settings: Mapping[str, str],
+    hidden: Set[str] = frozenset(),
 ) -> Match:
-    """`name` is the table's name for people. The statement has been examined."""
+    """`name` is the table's name for people, `hidden` are columns that count as not there. The statement has been
+    examined."""
     query = await described(engine, sql, params, database=database, settings=settings)
-    columns = await engine.rows(
+    described_columns = await engine.rows(
         "SELECT name, type, default_kind, default_expression FROM system.columns "
         "WHERE database = {database:String} AND table = {table:String} ORDER BY position",
         {"database": database, "table": table},
     )
+    columns = [c for c in described_columns if c["name"] not in hidden]
     return match(
         query,
         [(c["name"], c["type"], c["default_kind"]) for c in columns],
         name,
-        await checked_defaults(engine, database, table),
+        [d for d in await checked_defaults(engine, database, table) if d.column not in hidden],
         {c["name"]: c["default_expression"] for c in columns if c["default_kind"] == _DEFAULT},
     )
 

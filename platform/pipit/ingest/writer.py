@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from pipit.engine.client import Engine
 from pipit.errors import NotFound, PipitError, QueryTimeout, SqlError, Unavailable, UnprocessableWrite
 from pipit.ingest import limits, probe
+from pipit.ingest.altered import Altered, altered_columns
 from pipit.ingest.defaults import CheckedDefault, checked_defaults, words_of
 from pipit.ingest.keys import Keys
 from pipit.ingest.load import VIEW_FAILED, ViewFailed, blocks, load
@@ -50,6 +51,7 @@ class Writer:
         self._failed: list[_Failed] = []
         self._timeouts: dict[str, int] = {}  # attempts that ran out of time, by segment
         self._checked: dict[str, Sequence[CheckedDefault]] = {}
+        self._altered: dict[str, Altered] = {}
         self._clean = False  # nothing is left of a search that was killed
         self._watch = Watch()
         self._later: deque[Segment] = deque()  # what is left of them takes long: the search of single rows
@@ -57,7 +59,9 @@ class Writer:
         self._task = asyncio.create_task(self._run(), name=f"pipit writer {'.'.join(table)}")
 
     async def forget(self) -> None:
-        """Drops the copies that it keeps of a table that is about to change. Its lock is held by who changes it."""
+        """Drops what it keeps of a table that is about to change. Its lock is held by who changes it."""
+        self._altered.clear()
+        self._checked.clear()
         await self._watch.kept.clear(self._engine, self._table[0])
 
     async def drained(self, *, but_failed: bool = False) -> None:
@@ -185,6 +189,14 @@ class Writer:
             self._checked[key] = await checked_defaults(self._engine, *self._table)
         return self._checked[key]
 
+    async def _altered_columns(self, segment: Segment) -> Altered:
+        """Asked of the engine once for each list of columns, until the table changes."""
+        columns = segment.header.meta["columns"]
+        key = json.dumps(columns)
+        if key not in self._altered:
+            self._altered[key] = await altered_columns(self._engine, *self._table, columns)
+        return self._altered[key]
+
     async def _clear(self) -> None:
         """Drops the copies that a search left which was killed, or lost the engine."""
         kept = self._watch.kept
@@ -199,7 +211,8 @@ class Writer:
         if await self._too_late(segment):
             await self._give_up(segment)
             return True
-        bad = await load(self._engine, segment, self._watch, await self._defaults(segment), between)
+        defaults, altered = await self._defaults(segment), await self._altered_columns(segment)
+        bad = await load(self._engine, segment, self._watch, defaults, between, altered)
         if bad is None:
             return False
         await self._loaded(segment, bad)

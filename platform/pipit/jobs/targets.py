@@ -44,4 +44,5 @@ async def match_of(engine: Engine, plan: Plan, target: Table) -> Match:
             table=target.physical,
             name=target.name,
             settings=plan.composed.settings,
+            hidden=target.hidden,
         )

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from pipit.catalog.snapshot import Snapshot
+from pipit.catalog.snapshot import Snapshot, TableTarget
 from pipit.sql.barrier import behind_barrier
+from pipit.sql.hidden import may_see, without
 from pipit.sql.identifiers import quote
 
 # Table (`database.table`) -> the columns and parts of columns that a statement reads of it, with their types.
@@ -28,10 +29,15 @@ class Barriers:
         """Equal for equal barriers."""
         return (*sorted(self.named.items()), *sorted(self.whole.items()))
 
-    def place_of(self, database: str, physical: str, kind: str) -> str | tuple[str, str]:
-        """What takes the place of a data source's name: for `rename`."""
+    def place_of(self, target: TableTarget, kind: str, sql: str) -> str | tuple[str, str]:
+        """What takes the place of a data source's name in `sql`: for `rename`."""
+        database, physical, hidden = target.table.database, target.physical, target.table.hidden
         barriers = self.whole if kind == "in" else self.named
-        return barriers.get(f"{database}.{physical}") or f"{quote(database)}.{quote(physical)}"
+        barrier = barriers.get(f"{database}.{physical}")
+        if barrier is not None:
+            return barrier
+        place = f"{quote(database)}.{quote(physical)}"
+        return without(place, hidden) if hidden and (kind == "in" or may_see(sql, hidden)) else place
 
 
 NO_BARRIERS = Barriers()
@@ -44,10 +50,12 @@ def barriers_for(snapshot: Snapshot, tables: Iterable[str], used: Used | None) -
         columns = columns_of(snapshot, physical)
         database, _, name = physical.partition(".")
         place = f"{quote(database)}.{quote(name)}"
-        all_of_it = behind_barrier(place, columns)
+        target = snapshot.physical_tables.get(physical)
+        hidden = target.table.hidden if target is not None else frozenset()
+        all_of_it = behind_barrier(place, columns, hidden=hidden)
         if all_of_it is not None:
             whole[physical] = all_of_it
-            part = behind_barrier(place, columns, used[physical]) if used and physical in used else None
+            part = behind_barrier(place, columns, used[physical], hidden=hidden) if used and physical in used else None
             named[physical] = part or all_of_it
     return Barriers(named, whole)
 

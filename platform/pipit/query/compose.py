@@ -271,7 +271,7 @@ def prepare(
             tables.add(f"{target.table.database}.{target.physical}")
             names.add(target.table.name)
             columns |= {column.name for column in target.table.datasource.columns}
-            new = barriers.place_of(target.table.database, target.physical, reference.kind)
+            new = barriers.place_of(target, reference.kind, sql)
         else:
             nodes[(target.pipe.name, target.node.name)] = target
             names.add(target.pipe.name)

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pipit.access import grants
 from pipit.access.context import SecurityContext
 from pipit.access.filters import columns_of_filter
-from pipit.catalog.snapshot import Snapshot, Table
+from pipit.catalog.snapshot import Snapshot, Table, TableTarget
 from pipit.datafiles import key_items
 from pipit.errors import Forbidden, ReadRefused, Reason, SqlError
 from pipit.query.barriers import NO_BARRIERS, Barriers
@@ -70,7 +70,7 @@ def compose(
         if final:
             _check_final(security, table)
         tables[f"{table.database}.{table.physical}"] = table
-        replacements[reference.start] = barriers.place_of(table.database, table.physical, reference.kind)
+        replacements[reference.start] = barriers.place_of(TableTarget(table), reference.kind, sql)
     names = frozenset(table.name for table in tables.values())
     return Composed(rename(sql, replacements, home=snapshot.workspace.name), frozenset(tables), {}, names), format
 

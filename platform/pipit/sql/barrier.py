@@ -18,7 +18,7 @@ keys, the barrier hands on only those, as columns of the same names (`data.amoun
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 
 from pipit.sql.identifiers import quote
 from pipit.sql.literals import quote_string
@@ -38,17 +38,23 @@ def is_mixed(type: str) -> bool:
 
 
 def behind_barrier(
-    table: str, columns: Mapping[str, str], used: Mapping[str, str] | None = None
+    table: str,
+    columns: Mapping[str, str],
+    used: Mapping[str, str] | None = None,
+    *,
+    hidden: Set[str] = frozenset(),
 ) -> tuple[str, str] | None:
     """What stands before and after the table's modifiers (`FINAL`) in its place; None where no column needs it.
 
     `table` as it stands in SQL, `columns` with their types. `used`: the columns and parts of columns that the statement
-    reads, with their types, as the engine's tree names them; None where that is not known.
+    reads, with their types, as the engine's tree names them; None where that is not known. `hidden`: columns that it
+    has and that no statement may see.
     """
     keys = _keys(columns, used) if used is not None else {}
     renewed = [_renewed(quote(name), name, type) for name, type in columns.items() if _needs(type) and name not in keys]
     replaced = f" REPLACE ({', '.join(renewed)})" if renewed else ""
-    left_out = f" EXCEPT ({', '.join(map(quote, keys))})" if keys else ""
+    dropped = [*keys, *sorted(hidden)]
+    left_out = f" EXCEPT ({', '.join(map(quote, dropped))})" if dropped else ""
     added = "".join(f", {one}" for found in keys.values() for one in found)
     if not (replaced or left_out):
         return None

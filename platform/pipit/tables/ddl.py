@@ -141,9 +141,14 @@ def engine_clause(datasource: DataSource) -> str:
         clause.append(f"SAMPLE BY {_tuple(engine.sampling_key)}")
     if engine.ttl:
         clause.append(f"TTL {engine.ttl}")
-    settings = {**_COMPATIBLE, **dict(engine.settings), **table_settings()}
+    settings = engine_settings(datasource)
     clause.append("SETTINGS " + ", ".join(f"{name} = {value}" for name, value in settings.items()))
     return "\n".join(clause)
+
+
+def engine_settings(datasource: DataSource) -> dict[str, str]:
+    """All that the table is made with."""
+    return {**_COMPATIBLE, **dict(datasource.engine.settings), **table_settings()}
 
 
 def _name(column: str) -> str:

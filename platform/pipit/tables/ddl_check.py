@@ -13,7 +13,7 @@ database.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -64,7 +64,7 @@ class _Node:
 
 
 async def checked(engine: Engine, statement: str) -> str:
-    """The statement, if it only makes a table or adds a column. Raises BadRequest; a syntax error is SqlError."""
+    """The statement, if it only makes a table or alters part of one. Raises BadRequest; a syntax error is SqlError."""
     _check_tokens(statement)
     tree = (await engine.query(f"EXPLAIN AST {statement}", format="TSVRaw")).decode("utf-8", "replace")
     _check_tree(tree)
@@ -84,9 +84,13 @@ def _check_tokens(statement: str) -> None:
             raise _refuse("a name holds a character that cannot be printed")
     tokens = significant(everything)
     words = [token.text.upper() if token.kind is LexerKind.WORD else "" for token in tokens]
-    for pair in pairwise(words):
-        if pair in _REFUSED_PAIRS:
+    for index, pair in enumerate(pairwise(words)):
+        if pair in _REFUSED_PAIRS and words[max(index - 2, 0) : index] != ["DROP", "INDEX"]:
             raise _refuse(f"it has {' '.join(pair)}")
+    for index, pair in enumerate(pairwise(words)):
+        if pair == ("MODIFY", "SETTING"):
+            _check_settings(tokens[index + 2 :])
+            return
     for index, word in clause_words(tokens):
         if word == "SETTINGS":
             _check_settings(tokens[index + 1 :])
@@ -114,7 +118,7 @@ def _check_tree(text: str) -> None:
     elif root.kind == "AlterQuery":
         parts = _of_alter(root)
     else:
-        raise _refuse("it makes no table and adds no column")
+        raise _refuse("it makes no table and alters none")
     for part in parts:
         codecs = {id(c) for n in part.walk() if _is_codec(n) for c in n.walk()}
         types = {id(n.children[1]) for n in part.walk() if n.kind == "Index" and len(n.children) == 2}
@@ -143,17 +147,33 @@ def _of_create(root: _Node) -> list[_Node]:
     return [*columns.children, *first.children, *(node for node in rest if node.kind != "Set")]
 
 
+# What may be altered, and the kinds of what is said of it. Settings are read from the tokens.
+_ALTERATIONS: Mapping[str, Sequence[Sequence[str]]] = {
+    "ADD_COLUMN": (["ColumnDeclaration"], ["ColumnDeclaration", "Identifier"]),
+    "MODIFY_COLUMN": (["ColumnDeclaration"],),
+    "MATERIALIZE_COLUMN": (["Identifier"],),
+    "ADD_INDEX": (["Index"],),
+    "DROP_INDEX": (["Identifier"],),
+    "MATERIALIZE_INDEX": (["Identifier"],),
+    "MODIFY_TTL": (["ExpressionList"],),
+    "REMOVE_TTL": ([],),
+    "MODIFY_SETTING": (["Set"],),
+    "RESET_SETTING": (["ExpressionList"],),
+}
+
+
 def _of_alter(root: _Node) -> list[_Node]:
     commands = root.children[0].children if root.children else []
     kinds = [node.kind for node in root.children]
     if kinds != ["ExpressionList", "Identifier", "Identifier"] or len(commands) != 1:
         raise _refuse("it does more than one thing")
     command = commands[0]
-    if (command.kind, command.name) != ("AlterCommand", "ADD_COLUMN"):
-        raise _refuse("it does more than adding a column")
-    if [n.kind for n in command.children] not in (["ColumnDeclaration"], ["ColumnDeclaration", "Identifier"]):
-        raise _refuse("it adds more than a column")
-    return command.children
+    known = _ALTERATIONS.get(command.name) if command.kind == "AlterCommand" else None
+    if known is None:
+        raise _refuse("it alters more than a column, an index, the TTL or settings")
+    if [n.kind for n in command.children] not in known:
+        raise _refuse("it alters more than one part of the table")
+    return [] if command.name == "MODIFY_SETTING" else command.children
 
 
 def _is_codec(node: _Node) -> bool:

@@ -1,0 +1,86 @@
+"""A deploy tries what changed and what reads it; all else stands as it was tried when it went live."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from deploy.changes import DAILY, EVENTS, TO_DAILY
+from pipit.catalog.build import build_snapshot
+from pipit.catalog.names import first_names
+from pipit.catalog.snapshot import Snapshot, Workspace
+from pipit.datafiles import parse_project
+from pipit.deploy import DeployRefused, validate
+from pipit.deploy.compare import Comparison
+from pipit.deploy.plan import Difference
+from pipit.deploy.touched import touched
+from serving import Workspace as Served
+
+pytestmark = pytest.mark.anyio
+
+
+def endpoint(sql: str) -> str:
+    lines = "\n    ".join(sql.splitlines())
+    return f"NODE e\nSQL >\n    {lines}\n\nTYPE endpoint\n"
+
+
+FILES = {
+    "datasources/events.datasource": EVENTS,
+    "datasources/daily.datasource": DAILY,
+    "datasources/other__v3.datasource": DAILY,
+    "materializations/to_daily.pipe": TO_DAILY,
+    "endpoints/one.pipe": endpoint("SELECT amount FROM events"),
+    "endpoints/two.pipe": endpoint("SELECT amount FROM one"),
+    "endpoints/three.pipe": endpoint("SELECT total FROM daily"),
+    "endpoints/bad.pipe": endpoint("SELECT * FROM events_quarantine"),
+    "endpoints/dynamic.pipe": endpoint("%\nSELECT 1 FROM {{TABLE('dai' + 'ly')}}"),
+    "endpoints/either.pipe": endpoint("%\nSELECT 1 FROM {% if defined(x) %} three {% else %} daily {% end %}"),
+    "endpoints/versioned.pipe": endpoint("SELECT total FROM other"),
+    "endpoints/nothing.pipe": endpoint("SELECT 1 AS x"),
+}
+
+
+def snapshot(files: Mapping[str, str]) -> Snapshot:
+    project = parse_project(files)
+    return build_snapshot(Workspace("w", "w", "w", ""), project, first_names(project.datasources))
+
+
+@pytest.mark.parametrize(
+    ("datasources", "pipes", "tried"),
+    [
+        ((), ("nothing",), {"nothing"}),
+        ((), ("one",), {"one", "two"}),
+        ((), ("three",), {"three", "either"}),
+        (("events",), (), {"to_daily", "one", "two", "bad", "dynamic"}),
+        (("daily",), (), {"to_daily", "three", "either", "dynamic"}),
+        (("other__v3",), (), {"versioned", "dynamic"}),
+    ],
+)
+def test_what_is_touched(datasources: tuple[str, ...], pipes: tuple[str, ...], tried: set[str]) -> None:
+    changed = Comparison(Difference(changed=datasources), Difference(changed=pipes), Difference())
+    found = touched(snapshot(FILES), changed)
+    assert found.pipes == tried
+    assert found.tables >= set(datasources)
+
+
+async def test_one_pipe_changed_is_tried_alone(workspace: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    names: list[str] = []
+    try_node = validate._try_node
+
+    async def recorded(snapshot: Any, pipe: Any, *args: Any, **options: Any) -> None:
+        names.append(pipe.name)
+        await try_node(snapshot, pipe, *args, **options)
+
+    await workspace.deploy(FILES)
+    monkeypatch.setattr(validate, "_try_node", recorded)
+    changed = FILES | {"endpoints/one.pipe": endpoint("SELECT amount, kind FROM events")}
+    await workspace.deploy(changed)
+    assert set(names) == {"one", "two"}
+    with pytest.raises(DeployRefused) as refused:
+        await workspace.deploy(changed | {"endpoints/one.pipe": endpoint("SELECT kind FROM events")})
+    assert [one.subject for one in refused.value.refusals] == ["two"]
+    names.clear()
+    await workspace.deploy(changed | {"endpoints/more.pipe": endpoint("SELECT 2 AS x")})
+    assert set(names) == {"more"}
