@@ -282,9 +282,9 @@ def plan(
             "--base", metavar="REV", help="A git revision or a folder to compare with, in place of what is live."
         ),
     ] = "",
-    format: Annotated[ReportFormat, typer.Option("--format", help="What to print: lines for people, or JSON for CI.")] = (
-        ReportFormat.TEXT
-    ),
+    format: Annotated[
+        ReportFormat, typer.Option("--format", help="What to print: lines for people, or JSON for CI.")
+    ] = ReportFormat.TEXT,
     destructive: Destructive = False,
     weaker: Weaker = False,
     data: DataOption = None,
