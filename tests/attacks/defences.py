@@ -1177,13 +1177,13 @@ DEFENCES: tuple[Defence, ...] = (
     # --- engine/embedded/connections.py: settings that a connection starts with
     _operand(
         "a connection starts with values that its URL carries",
-        "engine/embedded/connections.py:Connections.start",
+        "engine/embedded/connections.py:Connections._split_anew",
         "_IN_URL",
         (f"{_SERVER}::test_a_setting_is_what_was_sent", f"{_SERVER}::test_a_filter_is_what_was_sent"),
     ),
     _operand(
         "a connection starts with settings only",
-        "engine/embedded/connections.py:Connections.start",
+        "engine/embedded/connections.py:Connections._split_anew",
         "_in_url",
         (f"{_SERVER}::test_a_name_that_is_no_setting_is_refused",),
     ),

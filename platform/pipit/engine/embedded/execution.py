@@ -21,7 +21,6 @@ from pipit.engine.embedded.guard import Guard
 from pipit.engine.embedded.statement import STREAMABLE, Insert, first_word, output_format
 from pipit.sql.literals import quote_string
 
-_SETTING_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _KILL = re.compile(rb"\s*kill\s+query\b", re.IGNORECASE)
 _STREAMED = (b"select", b"with")
 LARGE = 1024 * 1024  # of an answer that comes in one piece
@@ -238,8 +237,9 @@ class Execution:
     def _open(self) -> Any:
         if self._abandoned.is_set():
             raise Failure(394, "Query was cancelled")
-        url, later = self._connections.start(self.task.database, settings_of(self.task))
-        self._connection = connection = self._connections.open(self.task.database, url)
+        task = self.task
+        url, later = self._connections.start(task.database, task.settings, task.tag)
+        self._connection = connection = self._connections.open(task.database, url)
         if later:
             listed = ", ".join(f"{name}={quote_string(value)}" for name, value in later.items())
             connection.query("SET " + listed, "Null")
@@ -253,20 +253,3 @@ def _body_of(result: Any) -> tuple[bytes | memoryview, object]:
         return result.bytes(), None
     wrapper = result.get_memview()
     return wrapper.view(), (result, wrapper)
-
-
-def settings_of(task: Task) -> dict[str, str]:
-    """What the request asks for, and the tag by which KILL QUERY finds it; `readonly` last."""
-    settings: dict[str, str] = {}
-    for name, value in task.settings.items():
-        if name == "readonly":
-            continue
-        if not _SETTING_NAME.match(name):
-            raise Failure(115, "Unknown setting")
-        if name == "dialect" and value != "clickhouse":
-            raise Failure(115, "Other dialects are not allowed: their texts cannot be checked")
-        settings[name] = value
-    settings["log_comment"] = task.tag
-    if "readonly" in task.settings:
-        settings["readonly"] = task.settings["readonly"]
-    return settings
