@@ -1,4 +1,4 @@
-"""Load over raw HTTP on loopback, from a process of its own: targets in turn (A B C A B C ...), medians of the rounds.
+"""Load over raw HTTP on loopback, from a process of its own: targets in turn (A B C B C A ...), medians of the rounds.
 
 Shared by the benchmarks. A target is a port and requests that are sent in rotation on kept-open connections; it counts
 only answers with status 200. Every request is sent once before the clock runs, and the first round is not reported.
@@ -102,7 +102,8 @@ async def measure(
     turns = {target.name: itertools.count() for target in targets}
     measured: dict[str, list[Round]] = {target.name: [] for target in targets}
     for number in range(rounds + 1):
-        for target in targets:
+        first = number % len(targets)  # another one each time: what one of them leaves behind hits all alike
+        for target in (*targets[first:], *targets[:first]):
             own = pids[target.name] if isinstance(pids, Mapping) else pids
             round = await _load(target, turns[target.name], own, connections, seconds)
             if number:

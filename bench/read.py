@@ -3,7 +3,7 @@
     .venv/bin/python bench/read.py [--pipe top_features] [--seconds 3] [--rounds 5] [--profile]
 
 Both answer over HTTP on loopback, with the same statement, bound values, filters and settings, in the same run, in
-turn (A B A B ...), with 1 and 8 connections. Prints medians of the rounds and their ratio. The load comes from a
+turn (A B B A ...), with 1 and 8 connections. Prints medians of the rounds and their ratio. The load comes from a
 process of its own. Goal: p50 at most 0.8 ms above, throughput at least 0.75 of the engine's own.
 """
 

@@ -3,7 +3,7 @@
     .venv/bin/python bench/versions.py OTHER [--rounds 9] [--seconds 2] [--connections 1 8]
 
 OTHER is a checkout of another version with its own environment (`make install` there). Both versions serve what their
-own `bench/read.py` and `bench/policies.py` serve, at the same time; their targets take turns (A B A B ...). Prints
+own `bench/read.py` and `bench/policies.py` serve, at the same time; their targets take turns (A B B A ...). Prints
 medians, and the medians of the rounds' ratios, after to before: below 1 is quicker for p50 and cpu.
 """
 

@@ -18,12 +18,13 @@ def bench(name: str, *arguments: str) -> str:
 
 
 def test_the_peers_are_attacked_and_pipit_stops_what_they_let_through() -> None:
-    said = bench("peers.py", "--only", "E0", "--rounds", "1", "--seconds", "0.1")
+    said = bench("peers.py", "--only", "E0", "--rounds", "1", "--seconds", "0.1", "--runs", "1")
     verdicts = [re.split(r"  +", line.strip())[-3:] for line in said.splitlines() if re.search(r" E\d\d", line)]
     filters, by_hand, pipit = ({row[n] for row in verdicts} for n in range(3))
     assert len(verdicts) >= 5 and pipit == {"stopped"}
     assert "tells" in filters and "stopped" in filters and "tells" in by_hand
     assert len(re.findall(r"^(?:additional_table_filters|WHERE by hand|Pipit) +[18] +\d+ ", said, re.MULTILINE)) == 6
+    assert len(re.findall(r"^Pipit, (?:cached|shared) +(?:8|32) +\d+ ", said, re.MULTILINE)) == 4
 
 
 def test_policies_are_measured_against_the_same_rows_without_them() -> None:
