@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
+
+from pipit.catalog.build import build_snapshot
+from pipit.catalog.snapshot import Snapshot, Workspace
+from pipit.catalog.state import TableNames, WorkspaceSettings
+from pipit.datafiles import parse_project
 
 EVENTS = """
 TOKEN ingest APPEND
@@ -102,6 +108,49 @@ TENANTS: dict[str, str] = {
     "endpoints/totals.pipe": TOTALS,
     "endpoints/chained.pipe": CHAINED,
 }
+
+
+WORKSPACE = Workspace("id", "shop", "pipit_shop", "k" * 40)
+
+
+def snapshot_of(
+    changes: Mapping[str, str] | None = None,
+    *,
+    deployment: int = 1,
+    settings: WorkspaceSettings | None = None,
+    sources: Mapping[str, list[str]] | None = None,
+) -> Snapshot:
+    """`TENANTS` with these changes, as it would be deployed: no engine, so nothing of it runs.
+
+    `sources`: what fed a table once, by its physical name (`d1_events`).
+    """
+    project = parse_project(TENANTS | dict(changes or {}))
+    names = TableNames(
+        datasources={name: f"d1_{name}" for name in project.datasources},
+        quarantines={name: f"q1_{name}" for name in project.datasources},
+        sources=dict(sources or {}),
+    )
+    workspace = replace(WORKSPACE, settings=settings or WorkspaceSettings())
+    return build_snapshot(workspace, project, names, deployment=deployment)
+
+
+def endpoint(text: str, *, name: str = "one", extra: str = "") -> dict[str, str]:
+    return {f"endpoints/{name}.pipe": f"{extra}NODE ep_{name}\nSQL >\n    {text}\nTYPE endpoint\n"}
+
+
+# A table of keys and numbers, and the counts of its keys, which a view fills.
+KEYED_COLUMNS = "SCHEMA >\n    k String `json:$.k`,\n    n Int64 `json:$.n`"
+KEYED = f"{KEYED_COLUMNS}\n\nENGINE MergeTree\nENGINE_SORTING_KEY k\n"
+COUNTS = "SCHEMA >\n    k String,\n    c UInt64\n\nENGINE SummingMergeTree\nENGINE_SORTING_KEY k\n"
+
+
+def copy_pipe(sql: str, target: str, mode: str = "append", schedule: str = "@on-demand") -> str:
+    head = f"NODE copied\nSQL >\n    {sql}\nTYPE copy\nTARGET_DATASOURCE {target}\n"
+    return f"{head}COPY_MODE {mode}\nCOPY_SCHEDULE {schedule}\n"
+
+
+def view_pipe(sql: str, target: str) -> str:
+    return f"NODE seen\nSQL >\n    {sql}\nTYPE materialized\nDATASOURCE {target}\n"
 
 
 def event(customer: str, amount: int, *, team: str = "red", action: str = "click", **extra: Any) -> dict[str, Any]:

@@ -383,6 +383,25 @@ class Reason(StrEnum):
     )
     # Projects
     DATAFILE_INVALID = ("datafile_invalid", "Something is wrong in a file of a project", "Correct it at its place")
+    FILE_UNREADABLE = (
+        "file_unreadable",
+        "A file or folder of a project cannot be read, or is too large",
+        "Look at the file itself: its name, its encoding, its size",
+    )
+    INCLUDE_INVALID = ("include_invalid", "An `INCLUDE` cannot be followed", "Correct its path or its values")
+    DIRECTIVE_MISSING = ("directive_missing", "A file lacks a directive or an option that it needs", "Add it")
+    DIRECTIVE_INVALID = (
+        "directive_invalid",
+        "A directive has a value that it does not take",
+        "The message says what it takes",
+    )
+    SCHEDULE_INVALID = ("schedule_invalid", "A schedule is not one", "Write a cron expression, or `@on-demand`")
+    TYPE_UNSUPPORTED = ("type_unsupported", "A column or an index has a type that is not supported", "Use another one")
+    JSONPATH_INVALID = (
+        "jsonpath_invalid",
+        "A column's JSON path cannot be read, or does not fit the column",
+        "Correct it, such as `json:$.user.id`",
+    )
     DIRECTIVE_UNKNOWN = ("directive_unknown", "A file has a directive that there is not", "Look at its spelling")
     PROJECT_INVALID = ("project_invalid", "All that is wrong in a project at once, in `errors`", "Correct them")
     NEEDS_REBUILD = (

@@ -1055,7 +1055,7 @@ DEFENCES: tuple[Defence, ...] = (
         "a job's condition narrows",
         "query/secure.py:narrowed",
         "combine",
-        ("tests/query/test_planner.py::test_a_condition_of_a_job_never_widens_a_filter",),
+        ("tests/query/test_secure.py::test_a_condition_of_a_job_never_widens_a_filter",),
         new="text",
     ),
     _entry(
@@ -1104,7 +1104,7 @@ DEFENCES: tuple[Defence, ...] = (
     ),
     _body(
         "an encrypted secret is its row's",
-        "catalog/state.py:_place",
+        "catalog/state.py:_row_key",
         "return [table, '']",
         ("tests/catalog/test_sealing.py::test_rows_that_are_exchanged_are_no_secrets",),
     ),
@@ -1197,7 +1197,7 @@ DEFENCES: tuple[Defence, ...] = (
     _entry(
         "cache key: environment",
         "query/cache.py:_everything_of",
-        "place",
+        "database_id",
         (f"{_KEY}::test_whatever_reaches_the_engine_is_in_the_key",),
     ),
     _entry(
@@ -1409,7 +1409,7 @@ DEFENCES: tuple[Defence, ...] = (
         "catalog/catalog.py:Catalog.snapshot",
         "self._snapshots.get",
         (f"{_ENVIRONMENTS}::test_there_is_one_answer_for_every_unknown_environment",),
-        new="_call or next((found for place, found in self._snapshots.items() if place[1] == environment), None)",
+        new="_call or next((found for key, found in self._snapshots.items() if key[1] == environment), None)",
     ),
     _check(
         "environment: token and snapshot agree",
@@ -1420,19 +1420,19 @@ DEFENCES: tuple[Defence, ...] = (
     _entry(
         "environment: statements are remembered for their place",
         "query/compose.py:Composer._prepare",
-        "snapshot.workspace.place",
+        "snapshot.workspace.database_id",
         (f"{_ENVIRONMENTS}::test_a_token_reads_its_own_environment",),
         new="snapshot.workspace.id",
     ),
     _statement(
         "environment: tables of the snapshot only",
         "query/secure.py:filters_for",
-        "check_place",
+        "check_database",
         (f"{_ENVIRONMENTS}::test_a_statement_of_another_place_does_not_run",),
     ),
     _call(
         "environment: each table's own lineage",
-        "catalog/build.py:placed",
+        "catalog/build.py:in_database",
         "derived",
         (f"{_ENVIRONMENTS}::test_each_place_remembers_where_its_own_rows_are_from",),
         new="_call if any(names.views) else {name: table.sources for name, table in snapshot.tables.items()}",

@@ -281,7 +281,7 @@ async def test_the_name_of_a_deleted_environment_finds_nothing_of_it(places: Pla
     assert (await workspace.get("/v0/pipes/latest.json", token=places.jwt("one"))).status == 403
     await deployer.add_environment(workspace.id, "one")
     after = workspace.server.catalog.snapshot(workspace.id, "one").workspace
-    assert after.database != before.database and after.place != before.place
+    assert after.database != before.database and after.database_id != before.database_id
     assert await places.amounts(places.jwt("one")) == []
     assert (await places.send(places.jwt("one", scope), event("a", 12), **again)).status == 200
     assert await workspace.server.ingest.drain(after.database, "d1_events", 10)
@@ -328,5 +328,5 @@ async def test_two_names_never_make_one_database(workspace: Workspace) -> None:
         (await catalog.create_environment(workspace.id, "b__2")).workspace.database,
     ]
     assert len(set(databases)) == len(databases)
-    places = [s.workspace.place for s in catalog.everywhere]
+    places = [s.workspace.database_id for s in catalog.everywhere]
     assert len(set(places)) == len(places)

@@ -95,5 +95,5 @@ async def test_one_broken_workspace_leaves_the_others(workspace: Workspace, capl
         assert broken.id not in loaded.snapshots
         assert any(broken.name in r.getMessage() for r in caplog.records)
     finally:
-        await catalog.state.commit_deployment(broken.id, row(2, "mended"))
+        await catalog.state.commit_deployment(broken.id, row(2, "fixed"))
     assert (await restarted(workspace)).snapshot(broken.id).deployment == 2

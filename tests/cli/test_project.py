@@ -89,9 +89,9 @@ def test_check_as_json_for_editors(shell: Shell) -> None:
     assert done.returncode == 1
     found = json.loads(done.stdout)
     assert not found["valid"]
-    assert [(e["severity"], e["path"], e["line"], e["column"]) for e in found["errors"]] == [
-        ("error", "shop/pipes/bad.pipe", 1, 9),
-        ("error", "shop/pipes/totals.pipe", 4, 24),
+    assert [(e["severity"], e["path"], e["line"], e["column"], e["reason"]) for e in found["errors"]] == [
+        ("error", "shop/pipes/bad.pipe", 1, 9, "directive_invalid"),
+        ("error", "shop/pipes/totals.pipe", 4, 24, "statement_refused"),
     ]
     (warning,) = found["warnings"]
     assert (warning["severity"], warning["file"], warning["line"]) == ("warning", "pipes/totals.pipe", 7)

@@ -283,7 +283,7 @@ async def test_a_syntax_error_is_told_where_it_is_in_the_projects_names(
 
 
 async def test_nodes_that_are_broken_each_by_itself_are_all_told(engine: Engine) -> None:
-    """Only a node that reads a broken one breaks by the same; another one with the same mistake has to be mended too."""
+    """Only a node that reads a broken one breaks by the same; another one with the same mistake has to be fixed too."""
     found = await checked(
         engine,
         events__datasource=EVENTS,

@@ -198,8 +198,8 @@ async def test_data_that_does_not_fit_keeps_one_behind(workspace: Workspace) -> 
     assert "materializations/daily_view.pipe:" in error and "'events' has rows" in error
     # It is whole, and served, as it was.
     assert [r["amount"] for r in await workspace.rows("/v0/pipes/latest.json", token=token)] == [7]
-    mended = SECOND | {"datasources/daily.datasource": DAILY_POLICY + "\nBACKFILL skip\n"}
-    outcome = await workspace.deploy(mended)
+    fixed = SECOND | {"datasources/daily.datasource": DAILY_POLICY + "\nBACKFILL skip\n"}
+    outcome = await workspace.deploy(fixed)
     assert results(outcome.environments) == {"empty": ("success", 3), "filled": ("success", 3)}
 
 
@@ -363,9 +363,9 @@ async def test_an_environment_that_cannot_be_read(workspace: Workspace, caplog: 
     for name in ("one", "two"):
         await workspace.server.deployer.add_environment(workspace.id, name)
     state, place = workspace.server.catalog.state, workspace.server.catalog.snapshot(workspace.id, "one").workspace
-    good = await state.deployment(place.place)
+    good = await state.deployment(place.database_id)
     assert good is not None
-    await state.commit_deployment(place.place, replace(good, files={"endpoints/x.pipe": "NODE n\nSQL >\n"}))
+    await state.commit_deployment(place.database_id, replace(good, files={"endpoints/x.pipe": "NODE n\nSQL >\n"}))
     try:
         with caplog.at_level(logging.ERROR):
             catalog, deployer = await restarted(workspace)
@@ -376,7 +376,7 @@ async def test_an_environment_that_cannot_be_read(workspace: Workspace, caplog: 
         outcome = await deployer.deploy(workspace.id, TENANTS)
         assert results(outcome.environments) == {"one": ("failed", 0), "two": ("no_changes", 1)}
     finally:
-        await state.commit_deployment(place.place, good)
+        await state.commit_deployment(place.database_id, good)
     assert (await restarted(workspace))[0].snapshot(workspace.id, "one").deployment == 1
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pipit.engine import Engine, without_values
-from pipit.engine.failures import END, STUCK, engine_error, scrub
+from pipit.engine.failures import END, HUNG, engine_error, scrub
 from pipit.errors import PipitError, QueryTimeout, SqlError, TooLarge, Unavailable
 
 
@@ -97,9 +97,9 @@ def test_what_the_engine_says_is_read_once() -> None:
 
 def test_only_the_engines_own_words_say_that_it_hangs() -> None:
     """They end its process. A query may hold them as a value, which the engine repeats."""
-    hung = engine_error(159, f"Code: 159. DB::Exception: {STUCK}. (TIMEOUT_EXCEEDED)")
+    hung = engine_error(159, f"Code: 159. DB::Exception: {HUNG}. (TIMEOUT_EXCEEDED)")
     assert isinstance(hung, QueryTimeout) and hung.hung
-    said = f"Code: 159. DB::Exception: Timeout exceeded: elapsed 5 s: While executing '{STUCK}'. (TIMEOUT_EXCEEDED)"
+    said = f"Code: 159. DB::Exception: Timeout exceeded: elapsed 5 s: While executing '{HUNG}'. (TIMEOUT_EXCEEDED)"
     slow = engine_error(159, said)
     assert isinstance(slow, QueryTimeout) and not slow.hung
 

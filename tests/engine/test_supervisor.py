@@ -227,14 +227,14 @@ async def test_the_password_stands_in_no_argument_and_no_environment(tmp_path: P
 
 
 LONG = "repeat('ab', 32000)"
-STUCK = {
+HUNG = {
     # Far longer than the test waits: on a quick machine, too.
     "a constant": "SELECT " + " + ".join(f"editDistance({LONG}, concat('{n}', {LONG}))" for n in range(30)),
     "one block": f"SELECT sum(editDistance(s, reverse(s))) FROM (SELECT {LONG} AS s FROM numbers(50))",
 }
 
 
-@pytest.mark.parametrize("text", STUCK.values(), ids=STUCK.keys())
+@pytest.mark.parametrize("text", HUNG.values(), ids=HUNG.keys())
 async def test_a_statement_that_cannot_be_interrupted_does_not_outlive_its_limit_for_long(
     tmp_path: Path, text: str
 ) -> None:

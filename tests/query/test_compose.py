@@ -2,33 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import pytest
 
 from pipit.catalog.build import build_snapshot
-from pipit.catalog.snapshot import Snapshot, Workspace
+from pipit.catalog.snapshot import Snapshot
 from pipit.catalog.state import TableNames
-from pipit.datafiles import parse_project
 from pipit.errors import SqlError
 from pipit.query import compose
 from pipit.query.compose import Composed, Composer
 from pipit.templates import Binder
-from projects import TENANTS
-
-WORKSPACE = Workspace("id", "shop", "pipit_shop", "k" * 40)
-
-
-def snapshot_of(changes: Mapping[str, str] | None = None, *, deployment: int = 1) -> Snapshot:
-    project = parse_project(TENANTS | dict(changes or {}))
-    names = TableNames(
-        datasources={n: f"d1_{n}" for n in project.datasources}, quarantines={n: f"q1_{n}" for n in project.datasources}
-    )
-    return build_snapshot(WORKSPACE, project, names, deployment=deployment)
-
-
-def endpoint(text: str, *, name: str = "one", extra: str = "") -> dict[str, str]:
-    return {f"endpoints/{name}.pipe": f"{extra}NODE ep_{name}\nSQL >\n    {text}\nTYPE endpoint\n"}
+from projects import TENANTS, WORKSPACE, endpoint, snapshot_of
 
 
 def composed(

@@ -6,10 +6,6 @@ import pytest
 
 from pipit.access.context import SecurityContext, TokenKind
 from pipit.access.params import RequestParams
-from pipit.catalog.build import build_snapshot
-from pipit.catalog.snapshot import Workspace
-from pipit.catalog.state import TableNames
-from pipit.datafiles import parse_project
 from pipit.errors import (
     Forbidden,
     NotFound,
@@ -25,15 +21,9 @@ from pipit.errors import (
 from pipit.query.disclosure import for_reader
 from pipit.query.formats import JSON
 from pipit.query.queries import PipeQuery, Query, Read, SqlQuery
-from projects import TENANTS
+from projects import snapshot_of
 
-PROJECT = parse_project(TENANTS)
-SNAPSHOT = build_snapshot(
-    Workspace("id", "shop", "pipit_shop", "k" * 40),
-    PROJECT,
-    TableNames(datasources={n: f"d1_{n}" for n in PROJECT.datasources}, quarantines={n: f"q1_{n}" for n in PROJECT.datasources}),
-    deployment=1,
-)
+SNAPSHOT = snapshot_of()
 ENDPOINT = PipeQuery("latest", RequestParams(), JSON)
 TEXT = SqlQuery("SELECT 1", RequestParams(), JSON)
 ENGINES = SqlError("Cannot parse 'a row of globex' in pipit_shop.d1_events", engine_code=6)

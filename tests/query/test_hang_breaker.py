@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from pipit.access.context import Scope, SecurityContext, TokenKind
-from pipit.engine.failures import STUCK, engine_error
+from pipit.engine.failures import HUNG, engine_error
 from pipit.errors import QueryTimeout, RateLimited
 from pipit.query.hang_breaker import HangBreaker
 from projects import TENANTS
@@ -53,7 +53,7 @@ async def test_the_read_is_refused_after_it_hung(workspace: Workspace, monkeypat
         workspace.tenant("latest", "chained", customer_id="a"),
         workspace.jwt({"type": "PIPES:READ", "resource": "latest"}, name="globex", context={"customer_id": "b"}),
     )
-    failure = engine_error(159, f"Code: 159. DB::Exception: {STUCK}")
+    failure = engine_error(159, f"Code: 159. DB::Exception: {HUNG}")
     assert isinstance(failure, QueryTimeout) and failure.hung
 
     def hangs(*_: Any, **__: Any) -> Any:

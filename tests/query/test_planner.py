@@ -12,7 +12,6 @@ from pipit.catalog.services import PIPE_STATS_RT
 from pipit.errors import Forbidden, SqlError
 from pipit.query.formats import JSON
 from pipit.query.queries import PipeQuery, Read, SqlQuery, copy_query
-from pipit.query.secure import narrowed
 from projects import ROWS, TENANTS
 from serving import Workspace
 
@@ -61,12 +60,3 @@ async def test_a_tenant_reads_nothing_as_a_job(workspace: Workspace) -> None:
     query = copy_query("latest", pipe.result.name, {}, job_timestamp="2026-01-01 00:00:00")
     with pytest.raises(Forbidden):
         await workspace.server.reader.plan(Read(snapshot, tenant, query))
-
-
-def test_a_condition_of_a_job_never_widens_a_filter() -> None:
-    held = {"d.events": "customer_id = 'a'"}
-    assert narrowed(held, {}) == held
-    assert narrowed(held, {"d.events": "1", "d.other": "n > 0"}) == {
-        "d.events": "(customer_id = 'a') AND (1)",
-        "d.other": "n > 0",
-    }

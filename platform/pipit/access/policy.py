@@ -21,7 +21,7 @@ from pipit.sql.expressions import ExpressionError, check_condition, columns_in, 
 from pipit.sql.lexer import LexerKind, Token
 from pipit.sql.literals import print_literal
 from pipit.templates.failures import InvalidContextKey, MissingContextKey
-from pipit.templates.parts import Part, PartKind, split
+from pipit.templates.parts import PartKind, TemplatePart, split
 from pipit.templates.types import PARSERS
 from pipit.templates.values import type_of
 
@@ -271,7 +271,7 @@ class _Compiler:
                 "An optional part must follow a whole condition, outside of brackets", line, column, _HINT
             ) from None
 
-    def _check_after(self, part: Part) -> bool:
+    def _check_after(self, part: TemplatePart) -> bool:
         """What follows an optional part must not go on in the middle of the condition before it.
 
         True while only white space has followed.

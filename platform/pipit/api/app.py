@@ -187,7 +187,7 @@ class _Cors(CORSMiddleware):
 
 
 class RequestFrame:
-    """Around every request: an id, bounds on the URL, and headers that keep answers out of shared caches.
+    """Around every request: an id, bounds on the URL, and headers that keep responses out of shared caches.
 
     An unexpected exception becomes a 500 with the request id and nothing else; its trace goes to the log.
     """

@@ -90,7 +90,7 @@ _TERMS = {
     "parameters": ("{{Int32(name, default)}}", "A parameter with its type; one without a default has to be sent."),
     "columns": ("{{columns(name, 'a,b')}}", "Columns that a request chooses; the default says which there are."),
     "json": ("{{JSON(name)}}", "A value that is JSON text, or an object of a JSON body."),
-    "cache": ("{{cache_ttl('1m')}}", "For how long answers are kept: 5s, 1m, 5m, 30m or 1h."),
+    "cache": ("{{cache_ttl('1m')}}", "For how long responses are cached: 5s, 1m, 5m, 30m or 1h."),
 }
 
 routes = [

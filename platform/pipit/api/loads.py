@@ -132,7 +132,7 @@ async def _start(
     key = request.headers.get("idempotency-key")
     id = str(uuid.uuid4())
     if key is not None:
-        named = [sender, repr(sorted(fixed.items())), snapshot.workspace.place, table.name, mode, key]
+        named = [sender, repr(sorted(fixed.items())), snapshot.workspace.database_id, table.name, mode, key]
         id = str(uuid.uuid5(_NAMESPACE, "\x1f".join(named)))
         known = server.jobs.known(snapshot, id)
         if known is not None:

@@ -326,7 +326,7 @@ class _Audit:
                 continue
             function, place = (tables or uses)[0]
             self.found.append(
-                say.placed(
+                say.endpoint_finding(
                     "open_identifier",
                     Severity.ERROR if strict else Severity.WARNING,
                     place,
@@ -397,7 +397,7 @@ class _Audit:
         )
 
     def add(self, code: str, severity: Severity, pipe: CompiledPipe, message: str, hint: str) -> None:
-        self.found.append(say.placed(code, severity, None, message, hint, pipe))
+        self.found.append(say.endpoint_finding(code, severity, None, message, hint, pipe))
 
 
 __all__: Sequence[str] = ("AuditOptions", "examine")

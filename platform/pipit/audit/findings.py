@@ -230,7 +230,7 @@ def of_branch(nodes: Iterable[NodeTarget], branch: Branch) -> Unreached:
     return Unreached("", 0, 0, branch.kind)
 
 
-def place_of(nodes: Sequence[NodeTarget], name: str, *, guards: bool) -> DatafileError | None:
+def use_of_parameter(nodes: Sequence[NodeTarget], name: str, *, guards: bool) -> DatafileError | None:
     """Where a parameter is asked for (`{% if defined(x) %}`), or where it is used."""
     word = re.compile(rf"(?<!\w){re.escape(name)}(?!\w)")
     for target in nodes:
@@ -260,7 +260,7 @@ def identifier_uses(nodes: Sequence[NodeTarget], name: str) -> Iterator[tuple[st
             yield found[1], node_error(target.pipe.pipe, target.node.node, "", line=line, column=column)
 
 
-def placed(
+def endpoint_finding(
     code: str, severity: Severity, place: DatafileError | None, message: str, hint: str, pipe: CompiledPipe
 ) -> Finding:
     """A finding of an endpoint, at a place of one of its nodes; else at its own node."""

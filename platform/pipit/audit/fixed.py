@@ -326,7 +326,8 @@ class FixedExaminer:
             f"'{table}'",
             f"Let it stand without a condition around it: `... = {{{{String({name})}}}}`. A request without '{name}' "
             "is then an error.",
-            say.place_of(one.inputs.nodes, name, guards=True) or say.place_of(one.inputs.nodes, name, guards=False),
+            say.use_of_parameter(one.inputs.nodes, name, guards=True)
+            or say.use_of_parameter(one.inputs.nodes, name, guards=False),
         )
 
     def tell_default(self, one: _Endpoint, name: str, parameter: Parameter) -> None:
@@ -337,7 +338,7 @@ class FixedExaminer:
             one,
             f"'{name}' has the default '{default}': a token that does not fix it reads the rows of '{default}'",
             f"Leave the default out: a request without '{name}' is then an error.",
-            say.place_of(one.inputs.nodes, name, guards=False),
+            say.use_of_parameter(one.inputs.nodes, name, guards=False),
         )
 
     def tell_switched(self, one: _Endpoint, table: str, texts: Sequence[_Seen], read_in: Sequence[_Seen]) -> None:
@@ -398,7 +399,7 @@ class FixedExaminer:
     def add(
         self, code: str, severity: Severity, one: _Endpoint, message: str, hint: str, place: DatafileError | None
     ) -> None:
-        self.found.append(say.placed(code, severity, place, message, hint, one.pipe))
+        self.found.append(say.endpoint_finding(code, severity, place, message, hint, one.pipe))
 
 
 def _marker(parameter: Parameter, text: str) -> str:

@@ -17,7 +17,7 @@ from pipit.errors import DatafileError
 
 
 @dataclass(frozen=True, slots=True)
-class Placed:
+class LocatedWeakening:
     """A weakening with the place in the project to look at."""
 
     weakening: Weakening
@@ -33,12 +33,12 @@ class Placed:
         return DatafileError(self.weakening.sentence, file=self.file, line=self.line, column=self.column, hint=hint)
 
 
-def weaker_than_live(live: Snapshot, project: Project) -> tuple[Placed, ...]:
+def weaker_than_live(live: Snapshot, project: Project) -> tuple[LocatedWeakening, ...]:
     """What the project confines less than what is live. Raises ProjectError on a project that is no good anyway."""
     if not live.deployment:
         return ()
     found = weakenings(certify(live), certify_project(live, project))
-    return tuple(place(project, weakening) for weakening in found)
+    return tuple(locate(project, weakening) for weakening in found)
 
 
 def policy_regressions(live: Snapshot, project: Project) -> list[DatafileError]:
@@ -46,12 +46,12 @@ def policy_regressions(live: Snapshot, project: Project) -> list[DatafileError]:
     return [one.error() for one in weaker_than_live(live, project)]
 
 
-def place(project: Project, weakening: Weakening) -> Placed:
+def locate(project: Project, weakening: Weakening) -> LocatedWeakening:
     """Where the project says what is weaker now."""
     resource: DataSource | Pipe | None = project.datasources.get(weakening.resource)
     resource = resource or project.pipes.get(weakening.resource)
     if resource is None:
-        return Placed(weakening, "the project", 0, 0)
+        return LocatedWeakening(weakening, "the project", 0, 0)
     policy = resource.row_policy if isinstance(resource, DataSource) else None
     at = policy.position if policy else Position(1, 1)
-    return Placed(weakening, at.file or resource.file, at.line, at.column)
+    return LocatedWeakening(weakening, at.file or resource.file, at.line, at.column)

@@ -71,10 +71,10 @@ def _hidden(names: TableNames, datasource: str) -> frozenset[str]:
     return frozenset(names.hidden.get(names.datasources[datasource], ()))
 
 
-def placed(
+def in_database(
     snapshot: Snapshot, workspace: Workspace, names: TableNames, *, deployment: int, created_at: str
 ) -> Snapshot:
-    """The same project in another database of the workspace: only the places of its tables differ.
+    """The same project in another database of the workspace: only the names of its tables differ.
 
     What was compiled is shared, so that fifty environments take the memory of one.
     """

@@ -1,11 +1,11 @@
-"""All workspaces of a server: snapshots to read from, the keyring to check tokens with, and the ways to change them.
+"""All workspaces of a server: their snapshots, the keyring that checks tokens, and the methods that change them.
 
-A change is written to the state first and seen by requests after: a reference is swapped, nothing is mutated. Reading
-a snapshot never waits and never fails because the engine is away; changing one raises what the engine raises. A
-workspace whose deployment cannot be read is broken (503, with the reason in the log); the others are served.
+A change is first written to the state. Then a reference is swapped, and requests see it; no snapshot is mutated. So a
+read of a snapshot never waits, and works while the engine is away. A change raises what the engine raises. If the
+deployment of a workspace cannot be read, requests to it get 503 and the log has the reason; the others are served.
 
-A workspace has its own database and one for each of its environments; a snapshot is of one of them. `snapshot` is the
-one place where a token's environment becomes a database, and it looks nowhere but in the token's own workspace.
+A workspace has its own database, and one for each of its environments. Each has a snapshot of its own. Only `snapshot`
+finds the database of a token's environment, and it looks only in the token's own workspace.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from dataclasses import replace
 from pipit.access.claims import MAX_ENVIRONMENT
 from pipit.access.keyring import Keyring, WorkspaceKey
 from pipit.access.tokens import make_token
-from pipit.catalog.build import build_snapshot, placed
+from pipit.catalog.build import build_snapshot, in_database
 from pipit.catalog.credentials import Credentials
 from pipit.catalog.policy_checks import unpoliced_tables
 from pipit.catalog.sealing import NO_SEALS, Seals
@@ -50,12 +50,15 @@ _SECRET_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]{0,127}")
 MAX_SECRETS = 100
 MAX_ENVIRONMENTS = 500
 
-Place = tuple[str, str]  # workspace id, environment; "" is the workspace's own database
+SnapshotKey = tuple[str, str]  # workspace id, environment; "" is the workspace's own database
 
 
 class Catalog:
-    """Loads the state, holds a snapshot per workspace and environment, and writes all state rows but those of tokens,
-    of registrations (`Credentials`) and of a deployment that is given up (`deploy/commit.py`)."""
+    """Loads the state, holds the snapshots, and writes the state.
+
+    Two others write rows of the state: `Credentials` (tokens and registrations) and `deploy/commit.py` (a deployment
+    that is given up).
+    """
 
     def __init__(
         self,
@@ -65,15 +68,15 @@ class Catalog:
         keep_admin_token: Callable[[str], None] | None = None,
         seals: Seals = NO_SEALS,
     ) -> None:
-        """`keep_admin_token` writes a new admin token of the default workspace to where the server found the old one;
-        None where it was given from outside, so that it can only be changed there."""
+        """`keep_admin_token` stores a new admin token of the default workspace. None: the token was given from outside,
+        and can only be changed there."""
         self._engine = engine
         self._admin_token = admin_token  # the default workspace's
         self._keep_admin_token = keep_admin_token
         self.state = State(engine, seals)
         self.credentials = Credentials(self.state)
-        self._snapshots: Mapping[Place, Snapshot] = {}
-        self._broken: Mapping[Place, Workspace] = {}  # those whose deployment cannot be read
+        self._snapshots: Mapping[SnapshotKey, Snapshot] = {}
+        self._broken: Mapping[SnapshotKey, Workspace] = {}  # those whose deployment cannot be read
         self._environments: Mapping[str, tuple[EnvironmentRow, ...]] = {}
         self._tokens: Mapping[str, tuple[TokenRow, ...]] = {}
         self._secrets: Mapping[str, tuple[SecretRow, ...]] = {}
@@ -98,10 +101,10 @@ class Catalog:
 
         Raises Forbidden, with one text, for every name that is not an environment of this very workspace.
         """
-        place = (workspace_id, environment)
-        found = self._snapshots.get(place)
-        if found is None and place in self._broken:
-            raise _broken(self._broken[place])
+        key = (workspace_id, environment)
+        found = self._snapshots.get(key)
+        if found is None and key in self._broken:
+            raise _broken(self._broken[key])
         if found is None and environment:
             raise Forbidden(
                 "The token names an environment that does not exist",
@@ -165,8 +168,8 @@ class Catalog:
             for environment in environments:
                 await self.state.delete_environment(environment)
             await self.state.delete_workspace(row)
-            self._snapshots = {place: s for place, s in self._snapshots.items() if place[0] != workspace_id}
-            self._broken = {place: w for place, w in self._broken.items() if place[0] != workspace_id}
+            self._snapshots = {key: s for key, s in self._snapshots.items() if key[0] != workspace_id}
+            self._broken = {key: w for key, w in self._broken.items() if key[0] != workspace_id}
             self._environments = {id: rows for id, rows in self._environments.items() if id != workspace_id}
             self._tokens = {id: tokens for id, tokens in self._tokens.items() if id != workspace_id}
             self._secrets = {id: secrets for id, secrets in self._secrets.items() if id != workspace_id}
@@ -206,7 +209,7 @@ class Catalog:
                 raise NotFound(f"The environment '{name[:80]}' does not exist", reason=Reason.ENVIRONMENT_NOT_FOUND)
             await self.state.delete_environment(gone)
             self._environments = dict(self._environments) | {workspace_id: tuple(r for r in rows if r is not gone)}
-            self._place((workspace_id, name), None, None)
+            self._set_snapshot((workspace_id, name), None, None)
         return gone
 
     async def commit(
@@ -217,7 +220,7 @@ class Catalog:
         When it raises, the row may be written or not, or on its way: the state's rows have the answer.
         """
         snapshot = self._built(workspace_id, environment, deployment, project)
-        await self.state.commit_deployment(snapshot.workspace.place, deployment)
+        await self.state.commit_deployment(snapshot.workspace.database_id, deployment)
         return self._publish(snapshot, deployment.tokens)
 
     def adopt(
@@ -296,8 +299,8 @@ class Catalog:
         """
         async with self._changing:
             if settings.require_policies:
-                places = [s for (id, _), s in self._snapshots.items() if id == workspace_id]
-                wanted = [replace(s, workspace=replace(s.workspace, settings=settings)) for s in places]
+                snapshots = [s for (id, _), s in self._snapshots.items() if id == workspace_id]
+                wanted = [replace(s, workspace=replace(s.workspace, settings=settings)) for s in snapshots]
                 if errors := {error.identity: error for live in wanted for error in unpoliced_tables(live)}:
                     raise ProjectError(list(errors.values()))
             await self.state.put_settings(workspace_id, settings)
@@ -306,8 +309,8 @@ class Catalog:
             )
 
     def _change_each(self, workspace_id: str, change: Callable[[Snapshot], Snapshot]) -> None:
-        """What belongs to the workspace changes in all of its databases at one moment."""
-        mine = {place: change(s) for place, s in self._snapshots.items() if place[0] == workspace_id}
+        """Changes the snapshots of all databases of the workspace at once."""
+        mine = {key: change(s) for key, s in self._snapshots.items() if key[0] == workspace_id}
         self._snapshots = dict(self._snapshots) | mine
 
     def _built(self, workspace_id: str, environment: str, deployment: DeploymentRow, project: Project) -> Snapshot:
@@ -315,7 +318,7 @@ class Catalog:
         if environment:
             own = self.snapshot(workspace_id)
             if own.project is project:
-                return placed(
+                return in_database(
                     own, workspace, deployment.tables, deployment=deployment.id, created_at=deployment.created_at
                 )
         return build_snapshot(
@@ -332,18 +335,18 @@ class Catalog:
         today = self.snapshot(id, environment).workspace
         workspace = replace(snapshot.workspace, settings=today.settings, admin_token=today.admin_token)
         snapshot = replace(snapshot, workspace=workspace, secrets=self._secret_values(id))
-        self._place((id, environment), snapshot, None)
+        self._set_snapshot((id, environment), snapshot, None)
         if not environment:  # tokens are the workspace's
             self._tokens = dict(self._tokens) | {id: tokens}
             self._rebuild_keyring()
         return snapshot
 
-    def _place(self, place: Place, snapshot: Snapshot | None, broken: Workspace | None) -> None:
-        """What stands at a place from now on: a snapshot, one that cannot be read, or nothing."""
-        snapshots = {p: s for p, s in self._snapshots.items() if p != place}
-        unreadable = {p: w for p, w in self._broken.items() if p != place}
-        self._snapshots = snapshots | {place: snapshot} if snapshot else snapshots
-        self._broken = unreadable | {place: broken} if broken else unreadable
+    def _set_snapshot(self, key: SnapshotKey, snapshot: Snapshot | None, broken: Workspace | None) -> None:
+        """The snapshot of a database from now on; or the workspace, if it cannot be read; or nothing."""
+        snapshots = {p: s for p, s in self._snapshots.items() if p != key}
+        unreadable = {p: w for p, w in self._broken.items() if p != key}
+        self._snapshots = snapshots | {key: snapshot} if snapshot else snapshots
+        self._broken = unreadable | {key: broken} if broken else unreadable
 
     async def _load_workspace(self, row: WorkspaceRow, environments: tuple[EnvironmentRow, ...]) -> None:
         settings = await self.state.settings(row.id)
@@ -362,7 +365,7 @@ class Catalog:
             log.exception("the deployment of the workspace '%s' cannot be read; it is not served", row.name)
         await self.credentials.load(row.id)
         self._tokens = dict(self._tokens) | {row.id: tokens}
-        self._place((row.id, ""), snapshot, None if snapshot else workspace)
+        self._set_snapshot((row.id, ""), snapshot, None if snapshot else workspace)
         for environment in environments:
             await self._load_environment(environment)
 
@@ -375,7 +378,7 @@ class Catalog:
         try:
             deployment = await self.state.deployment(row.id)
             if deployment and own and own.deployment == deployment.id and own.project.files == deployment.files:
-                snapshot = placed(
+                snapshot = in_database(
                     own, workspace, deployment.tables, deployment=deployment.id, created_at=deployment.created_at
                 )
             else:  # it missed a deploy
@@ -386,10 +389,10 @@ class Catalog:
             log.exception("the environment '%s' of '%s' cannot be read; it is not served", row.name, workspace.name)
         known = [known for known in self.environments(row.workspace_id) if known.id != row.id]
         self._environments = dict(self._environments) | {row.workspace_id: (*known, row)}
-        self._place((row.workspace_id, row.name), snapshot, None if snapshot else workspace)
+        self._set_snapshot((row.workspace_id, row.name), snapshot, None if snapshot else workspace)
 
     async def _make_database(self, name: str) -> None:
-        """Unless it is there: on a full disk a server has to start, and no definition can be written."""
+        """Writes nothing if the database exists: a server must start on a full disk too."""
         if not await self._engine.rows("SELECT 1 FROM system.databases WHERE name = {name:String}", {"name": name}):
             await self._engine.command(f"CREATE DATABASE IF NOT EXISTS {quote(name)}")
 
@@ -433,7 +436,7 @@ class Catalog:
         self._change_each(workspace_id, lambda live: replace(live, secrets=values))
 
     def _workspaces(self) -> list[Workspace]:
-        """All of them, those that cannot be read too; not their environments."""
+        """All workspaces, also those that cannot be read, without their environments."""
         everyone = [*(s.workspace for s in self._snapshots.values()), *self._broken.values()]
         return [w for w in everyone if not w.environment]
 

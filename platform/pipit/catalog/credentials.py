@@ -1,8 +1,8 @@
-"""What opens a workspace: its static tokens and the keys that it registered, kept in the state, seen as one `Keyring`.
+"""A workspace's static tokens and registered keys. They are stored in the state, and checked as one `Keyring`.
 
-A change is written to the state first and counts from the next request on; a call that raises changed nothing that is
-seen now, and the state's rows say what a restart will see. Tokens that files name are the deployment's: here only their
-newest secret and description are kept, their scopes follow the files.
+A change is first written to the state, and counts from the next request on. If a call raises, requests see no change;
+after a restart, what the state's rows say counts. The scopes of tokens that files name come from the deployment: only
+their latest secret and description are stored here.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One server per state: a second one on the same ClickHouse server is refused at its start.
+"""Only one server may use a state: a second one on the same ClickHouse server is refused at its start.
 
 A server holds its workspaces in memory and would not see what another one deploys; and at its start it drops what no
 deployment names, which may be another's deploy under way. So a server says that it is there, in a row that it renews,
@@ -32,7 +32,7 @@ _HOLD_SECONDS = 30.0
 async def only_server(
     engine: Engine, *, hold: float = _HOLD_SECONDS, renew: float = _RENEW_SECONDS
 ) -> AsyncIterator[None]:
-    """Inside, this process is the one server of the state. Raises Conflict where another one is."""
+    """While it is held, this process is the only server of the state. Raises Conflict if there is another one."""
     if engine.embedded:
         yield
         return
@@ -49,7 +49,7 @@ async def only_server(
 
 
 class _Lease:
-    """Written first, checked after: of two servers that start at once at least one sees the other, and leaves."""
+    """The row is written first and checked afterwards: of two servers that start at once, one sees the other."""
 
     def __init__(self, engine: Engine, hold: float) -> None:
         self._engine = engine
@@ -87,7 +87,7 @@ class _Lease:
                 log.warning("cannot say that this server is there: %s", error)
 
     async def release(self) -> None:
-        """Best effort: without it the place is free a little later."""
+        """Deletes the row. If that fails, it expires a little later."""
         try:
             await self._write(0)
         except PipitError as error:

@@ -1,11 +1,12 @@
-"""Which tables a node's rows come from, and which data sources derive from which: the engine does not know.
+"""Which tables a node's rows come from, and which data sources derive from which. The engine does not know.
 
-Row filters are keyed by table name and do not follow rows into a view's target or a copy.
-What fed a table once counts as long as the table lives, so a deployment's row remembers it (`TableNames.sources`), with
-what the engine really got for each view. Only what is not remembered is read from the text here. A node without a
-template is read exactly, through pipes and CTEs. A template's text depends on the request, so every resource that
-it names anywhere counts, and where it computes names, every data source: too much is a refusal, too little would be
-a leak.
+Row filters are keyed by table name: they do not follow rows into the target of a view or a copy. What once filled a
+table counts as long as the table exists. So a deployment's row stores it (`TableNames.sources`), as it was when the
+view was made. Only what is not stored there is read from the SQL here.
+
+A node without a template is read exactly, through pipes and CTEs. The SQL of a template depends on the request, so
+every resource that it names anywhere counts. If it computes names, every data source counts. One table too many causes
+a refusal; one too few would be a leak.
 """
 
 from __future__ import annotations
@@ -25,14 +26,14 @@ _NAMES = (LexerKind.WORD, LexerKind.QUOTED_IDENTIFIER)
 
 
 def references(node: CompiledNode) -> list[TableReference]:
-    """The names that a node's SQL may read."""
+    """The tables and nodes that a node's SQL may read."""
     if node.template is None:
         return list(find_tables(node.node.sql))
     return list(_every_name(node.node.sql))
 
 
 def _every_name(text: str) -> Iterator[TableReference]:
-    """Every identifier of a template's text, as a possible table: branches are not followed, they all count."""
+    """Every identifier of a template, as a possible table. All branches count."""
     tokens = tokenize(text)
     for index, token in enumerate(tokens):
         if token.kind in _NAMES:
@@ -74,8 +75,7 @@ def parameter_names(snapshot: Snapshot, pipe: CompiledPipe) -> frozenset[str]:
 
 
 def fixed_params(snapshot: Snapshot, pipe: CompiledPipe) -> tuple[str, ...]:
-    """What a JWT has to fix: the pipe's FIXED_PARAMS, and those of pipes that it reads. Whoever reads a pipe through
-    another one must not choose what the pipe wants chosen for them."""
+    """The parameters that a JWT has to fix: the pipe's FIXED_PARAMS, and those of the pipes that it reads."""
     found = dict.fromkeys(pipe.pipe.fixed_params)
     for node in pipe.nodes.values():
         for owner, _ in nodes_read(snapshot, pipe, node):
@@ -144,8 +144,8 @@ def derived(snapshot: Snapshot) -> Mapping[str, frozenset[str]]:
 
 
 def written_with(snapshot: Snapshot, table: Table) -> tuple[Table, ...]:
-    """The table, and those whose inserts may put rows into it through views: nothing is written to it while nothing is
-    inserted into any of them."""
+    """The table, and those whose inserts write to it through views. While nothing is inserted into any of them, the
+    table does not change."""
     read: dict[str, set[str]] = {}
     for pipe in snapshot.pipes.values():
         for node in pipe.nodes.values():
@@ -173,7 +173,7 @@ def dependencies(snapshot: Snapshot, pipe: CompiledPipe, node: CompiledNode) -> 
 
 
 def leftmost_table(snapshot: Snapshot, sql: str) -> str:
-    """The data source that a composed statement reads first: its inserts fire a view of it. Empty: it reads none."""
+    """The data source that a composed statement reads first, whose inserts fire a view. Empty: it reads none."""
     first = first_table(sql)
     found = snapshot.physical_tables.get(f"{first.database}.{first.name}") if first else None
     return found.table.name if found and not found.quarantine and found.table.name in snapshot.tables else ""

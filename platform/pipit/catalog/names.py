@@ -1,7 +1,7 @@
-"""Physical names of data sources' tables: `d1_events`, `q1_events`, the letter, a generation and the logical name.
+"""Physical names of data sources' tables, such as `d1_events`: a letter, a generation, the logical name.
 
-A shared data source has a dot in its name (`sales.orders`), and its table has none: what stands behind a dot in SQL is
-a table, and no table of ours may be read as another database's. Two logical names never get one physical name.
+The name of a shared data source has a dot (`sales.orders`). Its table's name has none: in SQL, the part before a dot
+would be another database. Two logical names never get the same physical name.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Secrets of the state are encrypted with keys that the disk does not hold: those of PIPIT_SECRETS_KEY.
+"""Encrypts the secrets of the state, with keys that are not on the disk: those of PIPIT_SECRETS_KEY.
 
-A sealed text is AES-256-GCM's, bound to its place (table, workspace, name): one that is moved to another row opens
-nowhere. Beside it stands the id of its key, so that a wrong key is told before anything is read. Without keys texts are
-kept as they are.
+The cipher is AES-256-GCM. Each encrypted text is bound to its row (table, workspace, name): moved to another row, it
+cannot be decrypted. The id of the key is stored beside it, so a wrong key is noticed before anything is read. Without
+keys, texts are stored as they are.
 """
 
 from __future__ import annotations
@@ -37,26 +37,26 @@ class Seals:
     def knows(self, key_id: str) -> bool:
         return not key_id or key_id in self._ciphers
 
-    def seal(self, text: str, place: Sequence[str]) -> tuple[str, str]:
+    def seal(self, text: str, row: Sequence[str]) -> tuple[str, str]:
         """What to keep of the text, and the id of the key that opens it; empty for a text as it is."""
         if not self.first:
             return text, ""
         nonce = os.urandom(_NONCE_BYTES)
-        sealed = self._ciphers[self.first].encrypt(nonce, text.encode(), msgspec.json.encode(list(place)))
+        sealed = self._ciphers[self.first].encrypt(nonce, text.encode(), msgspec.json.encode(list(row)))
         return base64.b64encode(nonce + sealed).decode(), self.first
 
-    def open(self, text: str, key_id: str, place: Sequence[str]) -> str:
-        """Raises BadRequest for a text that was not sealed at this place, or not with a key that is known."""
+    def open(self, text: str, key_id: str, row: Sequence[str]) -> str:
+        """Raises BadRequest for a text that was not sealed for this row, or not with a key that is known."""
         if not key_id:
             return text
         self.check(key_id)
         try:
             sealed = base64.b64decode(text, validate=True)
             nonce, rest = sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:]
-            return self._ciphers[key_id].decrypt(nonce, rest, msgspec.json.encode(list(place))).decode()
+            return self._ciphers[key_id].decrypt(nonce, rest, msgspec.json.encode(list(row))).decode()
         except (InvalidTag, ValueError):
             raise BadRequest(
-                f"A secret in the state was changed by somebody else than Pipit ({place[0]} of workspace {place[1]})",
+                f"A secret in the state was changed by somebody else than Pipit ({row[0]} of workspace {row[1]})",
                 hint="Put the data directory back from a backup.",
                 reason=Reason.SECRETS_UNREADABLE,
             ) from None

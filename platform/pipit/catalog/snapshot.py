@@ -1,7 +1,6 @@
-"""One workspace as it stands: an immutable picture that a request holds from start to end.
+"""One workspace at one moment. A snapshot is immutable, and a request uses the same one from start to end.
 
-A deploy makes a new snapshot and swaps the reference; it never changes one. So a request can not mix new tables with
-old filters, whatever happens meanwhile.
+A deploy makes a new snapshot and swaps the reference. So no request can use new tables with old filters.
 """
 
 from __future__ import annotations
@@ -36,9 +35,9 @@ class Workspace:
     environment_id: str = ""
 
     @property
-    def place(self) -> str:
-        """What tells this database from every other one, for good: an environment made again under the name of a
-        deleted one is another place. What is remembered of a text or an answer is remembered under this."""
+    def database_id(self) -> str:
+        """Tells this database from every other one, for good: an environment made again under the name of a deleted
+        one has another id. What is remembered of a statement or a response is remembered under it."""
         return self.environment_id or self.id
 
     def resource_id(self, kind: str, name: str) -> str:

@@ -45,7 +45,7 @@ _TABLES: Mapping[str, str] = {
     "environments": (
         "workspace_id String, id String, name String, database String, created_at DateTime64(6, 'UTC'), deleted Bool"
     ),
-    # Of a database: that of a workspace or of an environment, by the place's id.
+    # Of a database: that of a workspace or of an environment, by its id.
     "jobs": "place String, id String, value String",
     "paused_copies": "place String, pipe String, paused Bool",
     "stopped_sources": "place String, datasource String, stopped Bool",
@@ -177,7 +177,7 @@ class DeploymentRow:
 class PausedRow:
     """A copy's schedule that somebody paused, or resumed, `at` that time."""
 
-    place: str
+    database_id: str  # of a workspace or an environment; the column is called `place`
     pipe: str
     paused: bool
     at: datetime
@@ -441,8 +441,8 @@ class State:
         found = [(row["place"], msgspec.json.decode(row["value"])) for row in rows]
         return sorted(found, key=lambda one: str(one[1]["created_at"]))
 
-    async def put_job(self, place: str, id: str, fields: Mapping[str, Any]) -> None:
-        await self._append("jobs", [{"place": place, "id": id, "value": msgspec.json.encode(fields).decode()}])
+    async def put_job(self, database_id: str, id: str, fields: Mapping[str, Any]) -> None:
+        await self._append("jobs", [{"place": database_id, "id": id, "value": msgspec.json.encode(fields).decode()}])
 
     async def paused_copies(self) -> list[PausedRow]:
         """The copies that were ever paused or resumed, with what was said last."""
@@ -452,8 +452,8 @@ class State:
             for r in rows
         ]
 
-    async def put_paused_copy(self, place: str, pipe: str, *, paused: bool) -> None:
-        await self._append("paused_copies", [{"place": place, "pipe": pipe, "paused": paused}])
+    async def put_paused_copy(self, database_id: str, pipe: str, *, paused: bool) -> None:
+        await self._append("paused_copies", [{"place": database_id, "pipe": pipe, "paused": paused}])
 
     async def stopped_sources(self) -> set[tuple[str, str]]:
         """The place and the name of each data source that is not to read its topic."""
@@ -562,14 +562,14 @@ class State:
         column = _SEALED.get(table, "")
         if not row.get(column):
             return dict(row)
-        text, key_id = self._seals.seal(row[column], _place(table, row))
+        text, key_id = self._seals.seal(row[column], _row_key(table, row))
         return dict(row) | {column: text, "key_id": key_id}
 
     def _opened(self, table: str, row: Mapping[str, Any]) -> dict[str, Any]:
         column = _SEALED.get(table, "")
         if not row.get(column):
             return dict(row)
-        return dict(row) | {column: self._seals.open(row[column], row["key_id"], _place(table, row))}
+        return dict(row) | {column: self._seals.open(row[column], row["key_id"], _row_key(table, row))}
 
     def _next_version(self) -> int:
         self._last_version = max(self._last_version + 1, time.time_ns() // 1000)
@@ -589,5 +589,5 @@ def _kept(table: str) -> str:
     return f"{_SEALED[table]} != ''"
 
 
-def _place(table: str, row: Mapping[str, Any]) -> list[str]:
+def _row_key(table: str, row: Mapping[str, Any]) -> list[str]:
     return [table, *(str(row[key]) for key in _KEYS[table].split(", "))]

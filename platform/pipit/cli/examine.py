@@ -14,7 +14,7 @@ from pipit.errors import BadRequest
 if TYPE_CHECKING:
     from pipit.audit.certificate import Certificate
     from pipit.audit.examination import AuditOptions
-    from pipit.audit.policy_regression import Placed
+    from pipit.audit.policy_regression import LocatedWeakening
     from pipit.audit.report import AuditReport, Decider, EndpointReport, Finding, TableRead
 
 
@@ -84,14 +84,14 @@ def _write(path: Path, content: bytes) -> None:
         raise BadRequest(f"{path} cannot be written: {error.strerror}") from None
 
 
-def _weaker(before: Certificate, report: AuditReport) -> list[Placed]:
+def _weaker(before: Certificate, report: AuditReport) -> list[LocatedWeakening]:
     from pipit.audit.certificate import weakenings
-    from pipit.audit.policy_regression import place
+    from pipit.audit.policy_regression import locate
 
-    return [place(report.project, one) for one in weakenings(before, report.certificate)]
+    return [locate(report.project, one) for one in weakenings(before, report.certificate)]
 
 
-def _json(report: AuditReport, weaker: list[Placed]) -> bytes:
+def _json(report: AuditReport, weaker: list[LocatedWeakening]) -> bytes:
     import msgspec
 
     found: dict[str, Any] = {
@@ -111,7 +111,7 @@ def _json(report: AuditReport, weaker: list[Placed]) -> bytes:
     return msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n"
 
 
-def _show(report: AuditReport, weaker: list[Placed], check: Path | None) -> None:
+def _show(report: AuditReport, weaker: list[LocatedWeakening], check: Path | None) -> None:
     from rich.table import Table
 
     table = Table()

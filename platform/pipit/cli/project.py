@@ -210,7 +210,8 @@ def check(
     """Parses a project and tries it in a throw-away engine. Needs no server and changes nothing.
 
     Prints every error as file:line:column: message, in the order of the files, and each kind of warning once with all
-    its places (--format json: each for itself). Exit code 1 if there is an error; warnings alone are 0.
+    its places (--format json: each for itself, errors with their reason). Exit code 1 if there is an error; warnings
+    alone are 0.
     """
     files = read_files(folder)
     with waiting("Trying it in the engine..."):
@@ -243,12 +244,13 @@ async def _check(files: Mapping[str, str]) -> Checked:
 
 
 def _as_json(folder: Path, found: Checked) -> str:
-    """`path` is from the current folder, for annotations; `file` from the project's."""
+    """`path` is from the current folder, for annotations; `file` from the project's. Errors have a `reason`."""
 
     def listed(severity: str, items: Iterable[DatafileError | ProjectWarning]) -> list[dict[str, object]]:
         return [
             {"severity": severity, "file": item.file, "path": str(folder / item.file), "line": item.line}
             | {"column": item.column, "message": item.message, "hint": item.hint}
+            | ({"reason": item.reason.value} if isinstance(item, DatafileError) else {})
             for item in items
         ]
 

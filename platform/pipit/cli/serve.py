@@ -181,7 +181,7 @@ async def _serve(settings: Settings) -> int:
             publisher = Publisher(server, settings.project, watch=settings.watch, allow_weaker=settings.weaker)
         if publisher is not None and not await publisher.publish() and not settings.watch:
             if not server.catalog.default.deployment:
-                note("Nothing is deployed yet, so there is nothing to serve. Mend the files, or use --watch.")
+                note("Nothing is deployed yet, so there is nothing to serve. Correct the files, or use --watch.")
                 return 1
             note(f"Serving deployment {server.catalog.default.deployment} as it was.")
         listener = Listener(_app(server, settings))

@@ -47,7 +47,7 @@ class Connectors:
         self._turns = asyncio.Semaphore(_CUTS_AT_ONCE)
         self._running: dict[tuple[str, str], _Running] = {}
         self._status: dict[tuple[str, str], Status] = {}
-        self._stopped: set[tuple[str, str]] = set()  # place of the workspace, data source
+        self._stopped: set[tuple[str, str]] = set()  # database, data source
         self._seen: dict[str, Project] = {}
         self._changing = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
@@ -80,7 +80,7 @@ class Connectors:
         return Status()
 
     def is_stopped(self, snapshot: Snapshot, name: str) -> bool:
-        return (snapshot.workspace.place, name) in self._stopped
+        return (snapshot.workspace.database_id, name) in self._stopped
 
     async def set_stopped(self, snapshot: Snapshot, name: str, *, stopped: bool) -> None:
         """Stays so over restarts and deploys. Raises NotFound, BadRequest."""
@@ -94,9 +94,9 @@ class Connectors:
                 reason=Reason.NOT_CONNECTED,
                 subject=name,
             )
-        place = snapshot.workspace.place
-        await self._catalog.state.put_stopped_source(place, name, stopped=stopped)
-        (self._stopped.add if stopped else self._stopped.discard)((place, name))
+        database_id = snapshot.workspace.database_id
+        await self._catalog.state.put_stopped_source(database_id, name, stopped=stopped)
+        (self._stopped.add if stopped else self._stopped.discard)((database_id, name))
         self._seen.pop(snapshot.workspace.id, None)
         if self._task is not None:
             await self._adjust()

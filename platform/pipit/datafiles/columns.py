@@ -15,6 +15,7 @@ from pipit.datafiles import values
 from pipit.datafiles.jsonpaths import EACH, parse_jsonpath
 from pipit.datafiles.resources import Column, WarningKind
 from pipit.datafiles.source import ParseReport
+from pipit.errors import Reason
 from pipit.sql.lexer import unescape
 from pipit.sql.literals import quote_string
 from pipit.sql.types import own_type
@@ -118,7 +119,12 @@ class _Reader:
                 self._recover()
                 continue
             if column.name in found:
-                self.report.error(f"Duplicate column '{column.name}'", start, "Every column has a name of its own.")
+                self.report.error(
+                    f"Duplicate column '{column.name}'",
+                    start,
+                    "Every column has a name of its own.",
+                    reason=Reason.NAME_TAKEN,
+                )
             if column.name not in found:
                 found[column.name] = column
                 self.spans.append((start, self._last))
@@ -332,12 +338,19 @@ class _Reader:
         if word.lower() == "datetime64":
             inner = self.text[after + 1 : after + 64].lstrip() if follows == "(" else ""
             if not inner[:1].isdigit():
-                self.report.error("DateTime64 type without precision is not supported", at, "use DateTime64(3) instead")
+                self.report.error(
+                    "DateTime64 type without precision is not supported",
+                    at,
+                    "use DateTime64(3) instead",
+                    reason=Reason.TYPE_UNSUPPORTED,
+                )
         elif word in ("Int", "UInt"):
             sizes = ", ".join(f"{word}{bits}" for bits in (8, 16, 32, 64, 128, 256))
-            self.report.error(f"Precision is mandatory for {word} types", at, f"Use one of {sizes}.")
+            self.report.error(
+                f"Precision is mandatory for {word} types", at, f"Use one of {sizes}.", reason=Reason.TYPE_UNSUPPORTED
+            )
         elif word.lower() == "boolean":
-            self.report.error("Boolean type is not supported", at, "use Bool or UInt8")
+            self.report.error("Boolean type is not supported", at, "use Bool or UInt8", reason=Reason.TYPE_UNSUPPORTED)
 
     def _check_path(self, draft: _Draft) -> None:
         path = draft.jsonpath or ""
@@ -345,7 +358,10 @@ class _Reader:
             steps = parse_jsonpath(path)
         except ValueError as problem:
             self.report.error(
-                f"Invalid JSON path '{path}': {problem}", draft.jsonpath_at, "`json:$.a.b`, `json:$.a[:]`"
+                f"Invalid JSON path '{path}': {problem}",
+                draft.jsonpath_at,
+                "`json:$.a.b`, `json:$.a[:]`",
+                reason=Reason.JSONPATH_INVALID,
             )
             return
         type_ = draft.type or "String"
@@ -354,12 +370,14 @@ class _Reader:
                 f"The JSON path '{path}' gives an array, and column '{draft.name}' is {type_}",
                 draft.jsonpath_at,
                 f"Make it Array({type_}), or leave [:] out.",
+                reason=Reason.JSONPATH_INVALID,
             )
         if not steps and not _HOLDS_RECORD.search(type_):
             self.report.error(
                 f"The JSON path '$' gives the whole record, and column '{draft.name}' is {type_}",
                 draft.jsonpath_at,
                 "Use String or JSON.",
+                reason=Reason.JSONPATH_INVALID,
             )
 
     def _once(self, draft: _Draft, part: str, at: int) -> None:

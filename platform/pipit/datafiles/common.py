@@ -8,6 +8,7 @@ from pipit.datafiles import values
 from pipit.datafiles.directives import Directive
 from pipit.datafiles.resources import TokenGrant, WarningKind
 from pipit.datafiles.source import ParseReport
+from pipit.errors import Reason
 
 _ONCE = frozenset(
     {"SCHEMA", "SQL", "ENGINE", "TYPE", "ROW_POLICY", "ROW_POLICY_OPTIONAL", "FIXED_PARAMS", "DATASOURCE"}
@@ -74,7 +75,7 @@ def tokens(report: ParseReport, directives: Iterable[Directive], kind: str) -> t
             continue
         if len(parts) < 2:
             form = "TOKEN name READ" if kind == "pipe" else "TOKEN name READ, or TOKEN name APPEND"
-            report.error("TOKEN needs a name and a permission", directive.offset, form)
+            report.error("TOKEN needs a name and a permission", directive.offset, form, reason=Reason.DIRECTIVE_INVALID)
             continue
         # A name of several words may stand unquoted; the permission is the last word.
         name = " ".join(word for word, _ in parts[:-1])
@@ -89,9 +90,17 @@ def tokens(report: ParseReport, directives: Iterable[Directive], kind: str) -> t
                 kind=WarningKind.CLASSIC_IGNORED,
             )
         elif permission.upper() not in ("READ", "APPEND"):
-            report.error(f"Invalid permission: {permission}. Only READ and APPEND are supported", place)
+            report.error(
+                f"Invalid permission: {permission}. Only READ and APPEND are supported",
+                place,
+                reason=Reason.DIRECTIVE_INVALID,
+            )
         elif kind == "pipe" and permission.upper() == "APPEND":
-            report.error(f"Invalid permission APPEND for token {name}. Only READ is allowed for pipes", place)
+            report.error(
+                f"Invalid permission APPEND for token {name}. Only READ is allowed for pipes",
+                place,
+                reason=Reason.DIRECTIVE_INVALID,
+            )
         else:
             found[TokenGrant(name, permission.upper())] = None
     return tuple(found)
@@ -129,7 +138,12 @@ def one_of(
             message = f"'{value}' is no value of {directive.name} that we know: it counts as {otherwise}"
             report.warn(message, directive.first, f"One of {listed}.", kind=WarningKind.UNKNOWN_VALUE)
             return otherwise
-        report.error(f"Invalid value '{value}' for {directive.name}", directive.first, f"One of {listed}.")
+        report.error(
+            f"Invalid value '{value}' for {directive.name}",
+            directive.first,
+            f"One of {listed}.",
+            reason=Reason.DIRECTIVE_INVALID,
+        )
         return value
     return known
 

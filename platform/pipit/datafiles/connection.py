@@ -9,6 +9,7 @@ from pipit.datafiles.directives import Directive, read_directives
 from pipit.datafiles.resources import Connection, WarningKind
 from pipit.datafiles.secrets import check_expressions
 from pipit.datafiles.source import ParseReport
+from pipit.errors import Reason
 
 _REQUIRED: dict[str, tuple[tuple[str, ...], ...]] = {  # of each group of alternatives one
     "kafka": (("KAFKA_BOOTSTRAP_SERVERS",),),
@@ -64,11 +65,13 @@ def read_connection(report: ParseReport, name: str) -> Connection:
 def _type(report: ParseReport, given: Mapping[str, Directive]) -> str:
     directive = given.get("TYPE")
     if directive is None:
-        report.error("TYPE is mandatory", None, f"TYPE and one of {_TYPES}.")
+        report.error("TYPE is mandatory", None, f"TYPE and one of {_TYPES}.", reason=Reason.DIRECTIVE_MISSING)
         return ""
     value = common.plain(report, directive).lower()
     if value not in vocabulary.CONNECTION_SETTINGS:
-        report.error(f"Invalid connection type '{value}'", directive.first, f"One of {_TYPES}.")
+        report.error(
+            f"Invalid connection type '{value}'", directive.first, f"One of {_TYPES}.", reason=Reason.DIRECTIVE_INVALID
+        )
         return ""
     return value
 
@@ -102,4 +105,5 @@ def _check(report: ParseReport, type_: str, given: Mapping[str, Directive], sett
             f"Some connection params have been provided, but the following required ones are missing: {absent}",
             given["TYPE"].offset,
             f"A {type_} connection needs " + ", ".join(" or ".join(group) for group in _REQUIRED[type_]) + ".",
+            reason=Reason.DIRECTIVE_MISSING,
         )

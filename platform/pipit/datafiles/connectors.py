@@ -9,6 +9,7 @@ from pipit.datafiles.common import choices, is_secret, one_of, plain
 from pipit.datafiles.directives import Directive
 from pipit.datafiles.resources import Column
 from pipit.datafiles.source import ParseReport
+from pipit.errors import Reason
 
 SCHEDULES = ("@auto", "@on-demand", "@once")
 _BOOLEAN = dict.fromkeys(("true", "1", "yes", "on"), "True") | dict.fromkeys(("0", "no", "off", "false"), "False")
@@ -57,6 +58,7 @@ def imports(report: ParseReport, given: Mapping[str, Directive]) -> dict[str, st
             report.error(
                 f"Invalid import schedule '{schedule}'. Only {list(SCHEDULES)} values are allowed",
                 given["IMPORT_SCHEDULE"].first,
+                reason=Reason.SCHEDULE_INVALID,
             )
     if "IMPORT_FORMAT" in found:
         found["IMPORT_FORMAT"] = one_of(report, given["IMPORT_FORMAT"], found["IMPORT_FORMAT"], _FORMATS)
@@ -108,7 +110,9 @@ def missing(
     if found and absent:
         first = min(given[name].offset for name in found)
         report.error(
-            f"Some {what} params have been provided, but the following required ones are missing: {absent}", first
+            f"Some {what} params have been provided, but the following required ones are missing: {absent}",
+            first,
+            reason=Reason.DIRECTIVE_MISSING,
         )
 
 

@@ -31,9 +31,19 @@ def read_datasource(report: ParseReport, name: str, vendor: str = "") -> DataSou
     schema = given.get("SCHEMA")
     columns = read_columns(report, schema.start, schema.end) if schema else ()
     if schema is None:
-        report.error("SCHEMA is mandatory", None, "SCHEMA >, and the columns in the lines below it, indented.")
+        report.error(
+            "SCHEMA is mandatory",
+            None,
+            "SCHEMA >, and the columns in the lines below it, indented.",
+            reason=Reason.DIRECTIVE_MISSING,
+        )
     elif not columns and not report.errors:
-        report.error("SCHEMA is mandatory", schema.offset, "The block has no column: `name` Type")
+        report.error(
+            "SCHEMA is mandatory",
+            schema.offset,
+            "The block has no column: `name` Type",
+            reason=Reason.DIRECTIVE_MISSING,
+        )
     check_expressions(report, directives)
     kafka = connectors.kafka(report, given)
     imports = connectors.imports(report, given)
@@ -68,7 +78,12 @@ def read_datasource(report: ParseReport, name: str, vendor: str = "") -> DataSou
         parts=report.parts,
     )
     if "SHARED_WITH" in given and not source.shared_with:
-        report.error("SHARED_WITH needs at least one workspace", given["SHARED_WITH"].offset, "SHARED_WITH name, name")
+        report.error(
+            "SHARED_WITH needs at least one workspace",
+            given["SHARED_WITH"].offset,
+            "SHARED_WITH name, name",
+            reason=Reason.DIRECTIVE_INVALID,
+        )
     _warn(report, given, source)
     return source
 
@@ -134,7 +149,12 @@ def _version(report: ParseReport, directive: Directive | None) -> int | None:
 def _backfill(report: ParseReport, directive: Directive | None) -> bool:
     value = common.plain(report, directive)
     if directive is not None and value.lower() != "skip":
-        report.error(f"Invalid value '{value}' for BACKFILL", directive.first, "Only BACKFILL skip is possible.")
+        report.error(
+            f"Invalid value '{value}' for BACKFILL",
+            directive.first,
+            "Only BACKFILL skip is possible.",
+            reason=Reason.DIRECTIVE_INVALID,
+        )
     return value.lower() == "skip"
 
 

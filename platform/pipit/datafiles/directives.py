@@ -46,13 +46,27 @@ class Directive:
 def read_directives(report: ParseReport, kind: Kind) -> list[Directive]:
     """All directives of the file that its kind allows; everything else becomes an error of the report."""
     if len(report.text) > MAX_FILE_CHARACTERS:
-        report.error("The file is too large", hint=f"A datafile has at most {MAX_FILE_CHARACTERS:,} characters.")
+        report.error(
+            "The file is too large",
+            hint=f"A datafile has at most {MAX_FILE_CHARACTERS:,} characters.",
+            reason=Reason.FILE_UNREADABLE,
+        )
         return []
     if "\0" in report.text:
-        report.error("The file holds a NUL character", report.text.index("\0"), "A datafile is plain UTF-8 text.")
+        report.error(
+            "The file holds a NUL character",
+            report.text.index("\0"),
+            "A datafile is plain UTF-8 text.",
+            reason=Reason.FILE_UNREADABLE,
+        )
         return []
     if surrogate := _SURROGATE.search(report.text):
-        report.error("The file holds half a character", surrogate.start(), "A datafile is plain UTF-8 text.")
+        report.error(
+            "The file holds half a character",
+            surrogate.start(),
+            "A datafile is plain UTF-8 text.",
+            reason=Reason.FILE_UNREADABLE,
+        )
         return []
     found: list[Directive] = []
     line = 1
@@ -154,7 +168,12 @@ def _allowed(report: ParseReport, kind: Kind, word: str, directive: Directive) -
     """Whether the file may have this directive, in this form; notes the error if not."""
     name = directive.name
     if name == vocabulary.INCLUDE and kind != "connection":
-        report.error("INCLUDE must start its line, and name a file", directive.offset, 'INCLUDE "includes/file.incl"')
+        report.error(
+            "INCLUDE must start its line, and name a file",
+            directive.offset,
+            'INCLUDE "includes/file.incl"',
+            reason=Reason.INCLUDE_INVALID,
+        )
         return False
     if name == vocabulary.SETTINGS and kind == "datasource":
         report.error(

@@ -99,7 +99,7 @@ def _name(report: ParseReport, directive: Directive | None) -> tuple[str, bool]:
         return known[name.lower()], True
     listed = ", ".join(ENGINES)
     if not name:
-        report.error("ENGINE needs a name", directive.offset, f"One of {listed}.")
+        report.error("ENGINE needs a name", directive.offset, f"One of {listed}.", reason=Reason.DIRECTIVE_MISSING)
     else:
         report.error(
             f"Engine {name} is not supported, supported engines include: {listed}",
@@ -142,7 +142,7 @@ def _settings(report: ParseReport, directive: Directive | None) -> dict[str, str
         if not equals or not value or not _SETTING.fullmatch(name):
             report.error(f"'{item}' is not a setting", directive.first, "ENGINE_SETTINGS name=value, name=value")
         elif name in found:
-            report.error(f"The setting '{name}' is given twice", directive.first)
+            report.error(f"The setting '{name}' is given twice", directive.first, reason=Reason.NAME_TAKEN)
         else:
             found[name] = value
     return found
@@ -162,10 +162,20 @@ def _check(
     key = key_items(engine.sorting_key)
     if engine.name in _NEEDS_SORTING_KEY and not key:
         place = given["ENGINE_SORTING_KEY"].offset if "ENGINE_SORTING_KEY" in given else at
-        report.error("Missing required option 'sorting_key'", place, f"{engine.name} needs ENGINE_SORTING_KEY.")
+        report.error(
+            "Missing required option 'sorting_key'",
+            place,
+            f"{engine.name} needs ENGINE_SORTING_KEY.",
+            reason=Reason.DIRECTIVE_MISSING,
+        )
     for option in _REQUIRED.get(engine.name, ()):
         if not getattr(engine, option):
-            report.error(f"Missing required option '{option}'", at, f"{engine.name} needs ENGINE_{option.upper()}.")
+            report.error(
+                f"Missing required option '{option}'",
+                at,
+                f"{engine.name} needs ENGINE_{option.upper()}.",
+                reason=Reason.DIRECTIVE_MISSING,
+            )
     for option, engines in _OPTION_OF.items():
         directive = given.get(f"ENGINE_{option.upper()}")
         if directive is not None and getattr(engine, option) and engine.name not in engines:
@@ -216,4 +226,8 @@ def _check_key(
 
 def _invalid(report: ParseReport, given: Mapping[str, Directive], option: str, value: str, reason: str) -> None:
     directive = given[f"ENGINE_{option.upper()}"]
-    report.error(f"Invalid value '{value}' for parameter 'engine_{option}', reason: {reason}", directive.first)
+    report.error(
+        f"Invalid value '{value}' for parameter 'engine_{option}', reason: {reason}",
+        directive.first,
+        reason=Reason.DIRECTIVE_INVALID,
+    )

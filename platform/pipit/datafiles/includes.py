@@ -19,7 +19,7 @@ from pipit.datafiles import values
 from pipit.datafiles.layout import INCLUDED as SUFFIX
 from pipit.datafiles.resources import SourcePart, Warning, WarningKind
 from pipit.datafiles.source import MAX_FILE_CHARACTERS, ParseReport, plain_text
-from pipit.errors import DatafileError
+from pipit.errors import DatafileError, Reason
 
 MAX_DEPTH = 10
 MAX_INCLUDES = 100  # of one data source or pipe, those of its included files too
@@ -98,12 +98,22 @@ class _Assembly:
             return None
         if name in path:
             circle = " -> ".join([*path[path.index(name) :], name])
-            frame.error(f"INCLUDE goes in a circle: {circle}", line.path_at, "Take one of them out.")
+            frame.error(
+                f"INCLUDE goes in a circle: {circle}",
+                line.path_at,
+                "Take one of them out.",
+                reason=Reason.INCLUDE_INVALID,
+            )
             return None
         self._count += 1
         if len(path) > MAX_DEPTH or self._count > MAX_INCLUDES:
             what = f"deeper than {MAX_DEPTH} files" if len(path) > MAX_DEPTH else f"more than {MAX_INCLUDES} files"
-            frame.error(f"INCLUDE brings in {what}", line.path_at, "Copy the lines that are needed.")
+            frame.error(
+                f"INCLUDE brings in {what}",
+                line.path_at,
+                "Copy the lines that are needed.",
+                reason=Reason.INCLUDE_INVALID,
+            )
             return None
         filled = {**given, **line.given}
         source = plain_text(self._files[name])
@@ -123,6 +133,7 @@ class _Assembly:
                 line.path_at,
                 f"A file with all that it includes has at most {MAX_FILE_CHARACTERS:,} characters, "
                 f"and all of a project's {MAX_INCLUDED_CHARACTERS:,}.",
+                reason=Reason.INCLUDE_INVALID,
             )
             self._size -= size
             return None
@@ -132,19 +143,30 @@ class _Assembly:
 
     def _found(self, frame: ParseReport, line: _Line, including: str) -> str | None:
         if not line.path.endswith(SUFFIX):
-            frame.error(f"'{line.path}' is no {SUFFIX} file", line.path_at, f"Only {SUFFIX} files can be included.")
+            frame.error(
+                f"'{line.path}' is no {SUFFIX} file",
+                line.path_at,
+                f"Only {SUFFIX} files can be included.",
+                reason=Reason.INCLUDE_INVALID,
+            )
             return None
         looked = _candidates(line.path, including)
         for name in looked:
             if name in self._files:
                 return name
         if not looked:
-            frame.error(f"'{line.path}' is outside of the project", line.path_at, "Include a file of the project.")
+            frame.error(
+                f"'{line.path}' is outside of the project",
+                line.path_at,
+                "Include a file of the project.",
+                reason=Reason.INCLUDE_INVALID,
+            )
             return None
         frame.error(
             f"The file '{line.path}' does not exist in the project",
             line.path_at,
             f"It was looked for at {', '.join(looked)}.",
+            reason=Reason.INCLUDE_INVALID,
         )
         return None
 
@@ -170,15 +192,17 @@ def _lines(frame: ParseReport) -> Iterator[_Line]:
         if words is None:
             frame.error("The quote is not closed", at, _FORM)
         elif not words:
-            frame.error("INCLUDE needs a file", at, _FORM)
+            frame.error("INCLUDE needs a file", at, _FORM, reason=Reason.INCLUDE_INVALID)
         else:
             path, path_at = words[0][0], first + words[0][1]
             for word_text, offset in words[1:]:
                 key, equals, value = word_text.partition("=")
                 if not equals or not _KEY.fullmatch(key):
-                    frame.error(f"'{word_text}' is not KEY=value", first + offset, _FORM)
+                    frame.error(f"'{word_text}' is not KEY=value", first + offset, _FORM, reason=Reason.INCLUDE_INVALID)
                 elif key in given:
-                    frame.error(f"'{key}' is given twice", first + offset, "Keep one of them.")
+                    frame.error(
+                        f"'{key}' is given twice", first + offset, "Keep one of them.", reason=Reason.INCLUDE_INVALID
+                    )
                 else:
                     given[key] = value
         yield _Line(at, found.end(), path, path_at, given)

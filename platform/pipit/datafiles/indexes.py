@@ -7,6 +7,7 @@ import re
 from pipit.datafiles import values
 from pipit.datafiles.resources import Index
 from pipit.datafiles.source import ParseReport
+from pipit.errors import Reason
 
 SUPPORTED = ("minmax", "set", "bloom_filter", "ngrambf_v1", "tokenbf_v1", "text")
 _FORM = "name expression TYPE minmax GRANULARITY 1"
@@ -30,7 +31,7 @@ def read_indexes(report: ParseReport, start: int, end: int) -> tuple[Index, ...]
         if index is None:
             continue
         if index.name in found:
-            report.error(f"Duplicate index '{index.name}'", at)
+            report.error(f"Duplicate index '{index.name}'", at, reason=Reason.NAME_TAKEN)
         found.setdefault(index.name, index)
     return tuple(found.values())
 
@@ -49,7 +50,7 @@ def _index(report: ParseReport, row: str, at: int) -> Index | None:
         if word == "GRANULARITY" and start > types[0]:
             number = row[start + 11 :].strip()
             if not (number.isascii() and number.isdigit() and 0 < int(number[:10]) < 1_000_000 and len(number) < 8):
-                report.error("GRANULARITY needs a positive number", at + start, _FORM)
+                report.error("GRANULARITY needs a positive number", at + start, _FORM, reason=Reason.DIRECTIVE_INVALID)
                 return None
             granularity = int(number)
             rest = row[types[0] + 4 : start].strip()
@@ -57,7 +58,12 @@ def _index(report: ParseReport, row: str, at: int) -> Index | None:
     match = _TYPE.fullmatch(rest)
     if match is None or match[1].lower() not in SUPPORTED:
         known = ", ".join(SUPPORTED)
-        report.error(f"Index type '{rest}' is not supported, supported types include: {known}", at + types[0], _FORM)
+        report.error(
+            f"Index type '{rest}' is not supported, supported types include: {known}",
+            at + types[0],
+            _FORM,
+            reason=Reason.TYPE_UNSUPPORTED,
+        )
         return None
     return Index(name[1] or name[2], values.one_line(expression), values.one_line(rest), granularity)
 

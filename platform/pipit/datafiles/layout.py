@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path, PurePosixPath
 
-from pipit.errors import DatafileError, ProjectError
+from pipit.errors import DatafileError, ProjectError, Reason
 
 MAX_DEPTH = 3  # folders below the project's own
 MAX_FOLDERS = 20_000  # looked into; a project has some, a disk has more
@@ -36,7 +36,14 @@ def read_project(folder: Path) -> dict[str, str]:
     """
     if not folder.is_dir():
         raise ProjectError(
-            [DatafileError("There is no such folder", file=str(folder), hint="pipit init makes a project.")]
+            [
+                DatafileError(
+                    "There is no such folder",
+                    file=str(folder),
+                    hint="pipit init makes a project.",
+                    reason=Reason.FILE_UNREADABLE,
+                )
+            ]
         )
     root = folder.resolve()
     files: dict[str, str] = {}
@@ -45,7 +52,11 @@ def read_project(folder: Path) -> dict[str, str]:
     for path in _datafiles(root, root, 0, [0]):
         name = path.relative_to(root).as_posix()
         if len(files) + len(errors) >= MAX_FILES:
-            errors.append(DatafileError(f"The project has more than {MAX_FILES:,} files", file=name))
+            errors.append(
+                DatafileError(
+                    f"The project has more than {MAX_FILES:,} files", file=name, reason=Reason.FILE_UNREADABLE
+                )
+            )
             break
         try:
             text = _read(root, path)
@@ -54,7 +65,11 @@ def read_project(folder: Path) -> dict[str, str]:
             continue
         total += len(text)
         if total > MAX_PROJECT_BYTES:
-            errors.append(DatafileError(f"The project is larger than {MAX_PROJECT_BYTES:,} bytes", file=name))
+            errors.append(
+                DatafileError(
+                    f"The project is larger than {MAX_PROJECT_BYTES:,} bytes", file=name, reason=Reason.FILE_UNREADABLE
+                )
+            )
             break
         files[name] = text
     if errors:

@@ -103,7 +103,12 @@ def _node(report: ParseReport, section: Sequence[Directive], has_file: Callable[
     sql = given.get("SQL")
     if sql is None or not sql.text.strip():
         place = opening if sql is None else sql
-        report.error(f"Node '{name}' has no SQL", place.offset, "SQL >, and the statement in the lines below it.")
+        report.error(
+            f"Node '{name}' has no SQL",
+            place.offset,
+            "SQL >, and the statement in the lines below it.",
+            reason=Reason.DIRECTIVE_MISSING,
+        )
     type_ = _type(report, name, given.get("TYPE"))
     if type_ is None:
         return None
@@ -136,6 +141,7 @@ def _type(report: ParseReport, name: str, directive: Directive | None) -> NodeTy
             f"Invalid node ''{name}'' of type ({value}). Allowed node types: {{copy, materialized, sink, endpoint}}",
             directive.first,
             did_you_mean(value, NodeType),
+            reason=Reason.DIRECTIVE_INVALID,
         )
         return None
 
@@ -203,12 +209,19 @@ def _copy(report: ParseReport, node: Node, given: Mapping[str, Directive]) -> No
     if schedule != "@on-demand" and not is_cron(schedule):
         at = given["COPY_SCHEDULE"].first
         if common.is_secret(schedule):
-            report.error("Secrets are not allowed in schedules", at)
+            report.error("Secrets are not allowed in schedules", at, reason=Reason.SCHEDULE_INVALID)
         else:
-            report.error("COPY node schedule must be @on-demand or a valid cron expression.", at, "0 * * * *, in UTC")
+            report.error(
+                "COPY node schedule must be @on-demand or a valid cron expression.",
+                at,
+                "0 * * * *, in UTC",
+                reason=Reason.SCHEDULE_INVALID,
+            )
     mode = (common.plain(report, given.get("COPY_MODE")) or node.copy_mode).lower()
     if mode not in ("append", "replace"):
-        report.error("COPY node mode must be append or replace", given["COPY_MODE"].first)
+        report.error(
+            "COPY node mode must be append or replace", given["COPY_MODE"].first, reason=Reason.DIRECTIVE_INVALID
+        )
     return replace(node, target_datasource=target, copy_schedule=schedule, copy_mode=mode)
 
 
@@ -220,7 +233,11 @@ def _sink(report: ParseReport, node: Node, given: Mapping[str, Directive]) -> No
         required += ["EXPORT_BUCKET_URI", "EXPORT_FILE_TEMPLATE"]
     for word in required:
         if not exports.get(word):
-            report.error(f"Sink node '{node.name}' is missing required parameter '{word.lower()}'", at)
+            report.error(
+                f"Sink node '{node.name}' is missing required parameter '{word.lower()}'",
+                at,
+                reason=Reason.DIRECTIVE_MISSING,
+            )
     if exports.get("EXPORT_FORMAT"):
         word = "EXPORT_FORMAT"
         exports[word] = common.one_of(report, given[word], exports[word], _EXPORT_FORMATS)
@@ -230,12 +247,15 @@ def _sink(report: ParseReport, node: Node, given: Mapping[str, Directive]) -> No
             exports[word] = common.one_of(report, given[word], exports[word], allowed, otherwise=meant)
     schedule = exports.get("EXPORT_SCHEDULE", "")
     if common.is_secret(schedule):
-        report.error("Secrets are not allowed in schedules", given["EXPORT_SCHEDULE"].first)
+        report.error(
+            "Secrets are not allowed in schedules", given["EXPORT_SCHEDULE"].first, reason=Reason.SCHEDULE_INVALID
+        )
     elif schedule and schedule not in ("@on-demand", "@once") and not is_cron(schedule):
         report.error(
             "Sink node schedule must be @on-demand, @once or a valid cron expression.",
             given["EXPORT_SCHEDULE"].first,
             "0 * * * *, in UTC",
+            reason=Reason.SCHEDULE_INVALID,
         )
     report.warn(_INERT, at, kind=WarningKind.INERT_SINK)
     return replace(node, exports=exports)
@@ -247,18 +267,26 @@ def _require(report: ParseReport, given: Mapping[str, Directive], required: Mapp
         report.error(
             f"Some {what} params have been provided, but the following required ones are missing: {absent}",
             given["TYPE"].offset,
+            reason=Reason.DIRECTIVE_MISSING,
         )
 
 
 def _check_nodes(report: ParseReport, nodes: Sequence[Node], any_section: bool) -> None:
     if not any_section:
-        report.error("The pipe has no node", None, "NODE name, and SQL > with its statement.")
+        report.error(
+            "The pipe has no node", None, "NODE name, and SQL > with its statement.", reason=Reason.DIRECTIVE_MISSING
+        )
     seen: dict[str, Node] = {}
     for node in nodes:
         if node.name and node.name in seen:
             at = report.offset(node.position)
             first = seen[node.name].position
-            report.error(f"Duplicate node '{node.name}', first in {first}", at, "Give one of them another name.")
+            report.error(
+                f"Duplicate node '{node.name}', first in {first}",
+                at,
+                "Give one of them another name.",
+                reason=Reason.NAME_TAKEN,
+            )
         seen.setdefault(node.name, node)
     special = [node for node in nodes if node.type is not NodeType.STANDARD]
     if len(special) > 1:
@@ -269,7 +297,12 @@ def _check_nodes(report: ParseReport, nodes: Sequence[Node], any_section: bool) 
 def _fixed_params(report: ParseReport, directive: Directive | None) -> tuple[str, ...]:
     names = common.names_list(report, directive)
     if directive is not None and not names:
-        report.error("FIXED_PARAMS needs a parameter", directive.offset, "FIXED_PARAMS customer_id, region")
+        report.error(
+            "FIXED_PARAMS needs a parameter",
+            directive.offset,
+            "FIXED_PARAMS customer_id, region",
+            reason=Reason.DIRECTIVE_INVALID,
+        )
     for name in names:
         if directive is not None and not _NAME.fullmatch(name):
             report.error(
@@ -283,7 +316,7 @@ def _cache(report: ParseReport, directive: Directive | None) -> int | None:
         return None
     value = common.plain(report, directive)
     if not (value.isascii() and value.isdigit() and len(value) < 10):
-        report.error("CACHE needs a number of seconds", directive.first, "CACHE 60")
+        report.error("CACHE needs a number of seconds", directive.first, "CACHE 60", reason=Reason.DIRECTIVE_INVALID)
         return None
     return int(value)
 

@@ -104,7 +104,9 @@ class _Reading:
             self._add_shared(report, name, vendor)
             return
         if not is_resource_name(name):
-            report.error(f"'{name}' cannot be the name of a resource", hint=name_problem(name))
+            report.error(
+                f"'{name}' cannot be the name of a resource", hint=name_problem(name), reason=Reason.NAME_INVALID
+            )
         if kind == ".connection":
             connection = read_connection(report, name)
             if self._is_new(report, name, self.connections):
@@ -129,7 +131,9 @@ class _Reading:
             message = f"'{whole}' is reserved: {workspace}.* are the service data sources"
             report.error(message, hint="Take the file out.")
         elif not (is_resource_name(workspace) and is_resource_name(own)) or vendor not in ("", workspace):
-            report.error(f"'{whole}' cannot be the name of a shared data source", hint=_SHARED_HINT)
+            report.error(
+                f"'{whole}' cannot be the name of a shared data source", hint=_SHARED_HINT, reason=Reason.NAME_INVALID
+            )
         # Its tokens, and what feeds it, are the other workspace's business.
         source = replace(
             read_datasource(report, whole, workspace), tokens=(), shared_with=(), kafka={}, imports={}, postgres={}
@@ -147,6 +151,7 @@ class _Reading:
                 report.error(
                     f"The name '{name}' is taken by {names[name].file}",
                     hint="Data sources and pipes share one space of names, whatever folder they are in.",
+                    reason=Reason.NAME_TAKEN,
                 )
                 return False
         return True
@@ -192,6 +197,7 @@ class _Reading:
                 self.reports[other.file].error(
                     f"The name '{quarantine}' is taken: it is where the bad rows of '{source.name}' go",
                     hint="Give it another name.",
+                    reason=Reason.NAME_TAKEN,
                 )
         for settings, word in (
             (source.kafka, "KAFKA_CONNECTION_NAME"),
@@ -235,7 +241,10 @@ class _Reading:
         if other is not None and other is not pipe:  # its own pipe's name means the node, inside of the pipe
             what = "data source" if isinstance(other, DataSource) else "pipe"
             report.error(
-                f"Node '{node.name}' has the name of a {what}, {other.file}", at, "Give the node another name."
+                f"Node '{node.name}' has the name of a {what}, {other.file}",
+                at,
+                "Give the node another name.",
+                reason=Reason.NAME_TAKEN,
             )
         if node.type is NodeType.MATERIALIZED:
             return replace(node, datasource=self._target(report, node, node.datasource, "DATASOURCE", at))
@@ -266,7 +275,9 @@ class _Reading:
             message = f"Data Source '{target}' does not exist"
             report.error(message, place, hint, reason=Reason.RESOURCE_NOT_FOUND, subject=target)
         elif not is_resource_name(target):
-            report.error(f"'{target}' cannot be the name of a resource", place, name_problem(target))
+            report.error(
+                f"'{target}' cannot be the name of a resource", place, name_problem(target), reason=Reason.NAME_INVALID
+            )
         return target  # a deploy makes it, from the columns of the node and its engine
 
     def _known(self, name: str) -> DataSource | None:

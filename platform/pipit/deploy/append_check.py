@@ -47,7 +47,7 @@ class AppendCheck:
 
     async def needs(self, snapshot: Snapshot) -> Mapping[str, tuple[Need, ...]]:
         """Data source -> what a token that appends to it has to fix, beyond its own policy."""
-        key = (snapshot.workspace.place, snapshot.deployment)
+        key = (snapshot.workspace.database_id, snapshot.deployment)
         if key not in self._known:
             async with self._looking:
                 if key not in self._known:

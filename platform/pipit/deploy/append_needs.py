@@ -118,8 +118,8 @@ class _Graph:
         if at is None or at >= len(way.columns):
             return _Made(why="the query does not give it")
         origin = way.columns[at]
-        here = [place for place in origin.places if place[0] == read]
-        others = [place for place in origin.places if place[0] != read]
+        here = [column for column in origin.sources if column[0] == read]
+        others = [column for column in origin.sources if column[0] != read]
         if not here and beside:
             return _Made(foreign=True)
         known = self.snapshot.tables[self.name_of(read).removesuffix(_QUARANTINE)].datasource.columns

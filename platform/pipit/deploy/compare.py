@@ -26,7 +26,7 @@ from pipit.deploy.alterations import (
 )
 from pipit.deploy.plan import Difference, Refusal, refusals_of
 from pipit.errors import DatafileError, Reason
-from pipit.tables.ddl import engine_settings, place_of
+from pipit.tables.ddl import engine_settings, position_of
 
 _NOWHERE = Position()
 REBUILD = "This needs a rebuilt table, which this version cannot do yet; nothing was changed."
@@ -308,11 +308,11 @@ def place_of_change(alteration: Alteration) -> Position:
         case AddColumn(_, column) | ModifyColumn(_, _, column):
             return _at(datasource, column.position)
         case AddIndex() | DropIndex():
-            return _at(datasource, place_of(datasource, "INDEXES"))
+            return _at(datasource, position_of(datasource, "INDEXES"))
         case ModifyTtl():
-            return _at(datasource, place_of(datasource, "ENGINE_TTL"))
+            return _at(datasource, position_of(datasource, "ENGINE_TTL"))
         case ModifySettings():
-            return _at(datasource, place_of(datasource, "ENGINE_SETTINGS"))
+            return _at(datasource, position_of(datasource, "ENGINE_SETTINGS"))
 
 
 def _squash(text: str) -> str:

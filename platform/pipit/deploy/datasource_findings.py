@@ -12,7 +12,7 @@ from pipit.engine.client import Engine
 from pipit.errors import DatafileError, PipitError, SqlError, Unavailable
 from pipit.ingest.defaults import checked_defaults
 from pipit.sql.references import single_statement, trailing_clauses
-from pipit.tables.ddl import place_of
+from pipit.tables.ddl import position_of
 
 
 async def datasource_findings(
@@ -42,14 +42,14 @@ async def datasource_findings(
 
 
 def _warn(kind: WarningKind, table: Table, word: str, message: str, hint: str) -> ProjectWarning:
-    place = place_of(table.datasource, word)
+    place = position_of(table.datasource, word)
     file = place.file or table.datasource.file
     return ProjectWarning(file, message, place.line or 1, place.column or 1, hint, kind)
 
 
 async def _forward_query(engine: Engine, table: Table) -> tuple[list[DatafileError], list[ProjectWarning]]:
     source = table.datasource
-    place = place_of(source, "FORWARD_QUERY")
+    place = position_of(source, "FORWARD_QUERY")
 
     def refuse(message: str, hint: str) -> list[DatafileError]:
         return [

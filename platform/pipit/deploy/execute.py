@@ -32,7 +32,7 @@ class Executor:
         self._locks = locks
         self._jobs = jobs
         self._patience = patience
-        self.unsettled: dict[str, asyncio.Future[bool]] = {}  # by place: what is still to be finished or taken back
+        self.unsettled: dict[str, asyncio.Future[bool]] = {}  # by database: what is to be finished or taken back
 
     async def execute(self, change: Change, plan: Plan) -> tuple[Plan, Snapshot]:
         """Makes the change's plan live: the plan that was carried out, and what is live then.
@@ -68,7 +68,7 @@ class Executor:
             async with writers:
                 is_live = failure is None
                 if committing and failure is not None:
-                    is_live = await became_live(self._catalog.state, workspace.place, row)
+                    is_live = await became_live(self._catalog.state, workspace.database_id, row)
                     if is_live:
                         self._catalog.adopt(workspace.id, row, project, environment=workspace.environment)
                 if is_live:
@@ -86,8 +86,8 @@ class Executor:
 
         # A task of its own: a caller that leaves, or an engine that stays away, must not leave it half-done.
         ending = asyncio.ensure_future(end())
-        self.unsettled[workspace.place] = ending
-        ending.add_done_callback(lambda _: self.unsettled.pop(workspace.place, None))
+        self.unsettled[workspace.database_id] = ending
+        ending.add_done_callback(lambda _: self.unsettled.pop(workspace.database_id, None))
         await asyncio.wait({ending}, timeout=self._patience)
         if failure is None:
             return plan, self._catalog.snapshot(workspace.id, workspace.environment)
@@ -103,7 +103,7 @@ class Executor:
 
     async def _end(self, jobs: EndJobs) -> None:
         if self._jobs is not None:
-            await self._jobs.end([jobs.place], pipes=jobs.pipes)
+            await self._jobs.end([jobs.database_id], pipes=jobs.pipes)
 
     async def _until_done(self, operation: Settle | DropView | DropTable) -> None:
         await until_done(lambda: apply(self._engine, operation))

@@ -103,7 +103,7 @@ class DropView:
 class EndJobs:
     """Jobs of pipes that may read or write what is deleted: they would keep it there."""
 
-    place: str
+    database_id: str
     pipes: frozenset[str]
 
 

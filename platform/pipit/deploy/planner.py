@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from msgspec import structs
 
-from pipit.catalog.build import placed
+from pipit.catalog.build import in_database
 from pipit.catalog.names import mapped
 from pipit.catalog.snapshot import Snapshot, Table
 from pipit.catalog.state import DeploymentRow, HiddenColumn, TableNames, TokenRow
@@ -130,7 +130,7 @@ def unchanged(live: Snapshot, warnings: tuple[ProjectWarning, ...]) -> Plan:
 
 def _placed(change: Change, names: TableNames) -> Snapshot:
     workspace = change.live.workspace
-    return placed(change.project, workspace, names, deployment=change.number, created_at=change.created_at)
+    return in_database(change.project, workspace, names, deployment=change.number, created_at=change.created_at)
 
 
 def _names(change: Change, sizes: Sizes) -> TableNames:
@@ -344,7 +344,7 @@ def _deletions(live: Snapshot, new: Snapshot, deleted: tuple[str, ...], sizes: S
     if not deleted:
         return
     yield EndJobs(
-        live.workspace.place,
+        live.workspace.database_id,
         frozenset(
             name
             for name, pipe in live.pipes.items()

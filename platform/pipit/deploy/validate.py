@@ -237,7 +237,7 @@ def _of_table(error: PipitError, snapshot: Snapshot, source: DataSource, databas
     if failed is not None and ttl:
         statement = f"EXPLAIN AST {ddl.create_table(source, database, physical)}".encode()
         if failed >= statement.rfind(ttl.encode()) >= 0:  # what follows it are settings, each a checked word
-            place = ddl.place_of(source, "ENGINE_TTL")
+            place = ddl.position_of(source, "ENGINE_TTL")
             message = f"The engine does not understand ENGINE_TTL {source.engine.ttl[:200]}"
             file = place.file or source.file
             return DatafileError(message, file=file, line=place.line or 1, column=place.column or 1)

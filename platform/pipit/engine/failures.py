@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pipit.engine.codes import Code
 from pipit.errors import DiskFull, PipitError, QueryTimeout, Reason, SqlError, TooLarge, Unavailable
 
-STUCK = "Pipit: the engine cannot interrupt this statement"  # what the embedded engine's process says of it
+HUNG = "Pipit: the engine cannot interrupt this statement"  # what the embedded engine's process says of it
 _TIMEOUTS = frozenset({Code.TIMEOUT_EXCEEDED, Code.TOO_SLOW, Code.SOCKET_TIMEOUT})
 _TOO_LARGE = frozenset({Code.TOO_MANY_ROWS, Code.TOO_MANY_BYTES, Code.TOO_MANY_ROWS_OR_BYTES})
 _AWAY = frozenset(
@@ -127,7 +127,7 @@ def engine_error(code: int | None, text: str, name: str = "") -> PipitError:
         )
     if code in _TIMEOUTS:
         # Only as the whole of what it says: the text of a query may hold these words too.
-        hung = text.partition("DB::Exception: ")[2].startswith(STUCK)
+        hung = text.partition("DB::Exception: ")[2].startswith(HUNG)
         return QueryTimeout(
             "The query took longer than it may", hint="Ask for less data, or a narrower range", hung=hung
         )

@@ -46,7 +46,7 @@ _decode_row = msgspec.json.Decoder(dict[str, Any]).decode
 _decode_summary = msgspec.json.Decoder(dict[str, int], strict=False).decode  # its numbers are texts
 
 
-class Source(Protocol):
+class ClientSource(Protocol):
     """Where the client for the engine comes from; another one after the child was started again."""
 
     @property
@@ -75,7 +75,7 @@ class Source(Protocol):
 
 
 class HttpEngine:
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: ClientSource) -> None:
         self._source = source
 
     @property

@@ -1,4 +1,4 @@
-"""A copy pipe's work: what its node gives goes into a table, appended, or in the place of all rows."""
+"""Copies: the rows of a copy pipe's node are appended to a table, or replace all of its rows."""
 
 from __future__ import annotations
 
@@ -9,37 +9,28 @@ from functools import partial
 from pipit.catalog.build import node_error
 from pipit.catalog.lineage import written_with
 from pipit.catalog.snapshot import CompiledNode, CompiledPipe, Snapshot, Table
-from pipit.engine.client import Engine
 from pipit.errors import BadRequest, NotFound, Reason
 from pipit.jobs.job import Job
 from pipit.jobs.kinds import Work, read_for
-from pipit.jobs.targets import Into, match_of
+from pipit.jobs.targets import FillsTables, match_of
 from pipit.query.limits import COPY
 from pipit.query.plan import Plan
 from pipit.query.queries import copy_query
-from pipit.query.read import Reader, Written
-from pipit.tables import Locks, Mode, TableKey
+from pipit.query.read import Written
+from pipit.tables import Mode, TableKey
 from pipit.tables.staging import replace
 
 APPEND, REPLACE = "append", "replace"
 MODES = (APPEND, REPLACE)
 
 
-class CopyJobs:
+class CopyJobs(FillsTables):
     """The job kind. A job's `made_at` is its pipe's `job_timestamp`."""
 
     name = COPY.name
     noun = "copy"
     lane = ""
     alone = True
-
-    def __init__(self, engine: Engine, locks: Locks, reader: Reader) -> None:
-        self._engine = engine
-        self._locks = locks
-        self._reader = reader
-
-    async def clear(self, job: Job) -> None:
-        """It keeps nothing."""
 
     async def prepare(self, snapshot: Snapshot, job: Job) -> Work:
         """Raises what is wrong with the parameters, the SQL or the target."""
@@ -70,9 +61,9 @@ class CopyJobs:
         mode: str,
         altered: Sequence[TableKey],
     ) -> Written:
-        """To the end. Cancelled, it ends in the engine too; of an append that was cut off rows may be there.
+        """Runs to the end. If it is cancelled, the engine stops too, and an append may have left some rows.
 
-        `altered`: the tables into which nothing is inserted when another table takes the target's place.
+        `altered`: the tables that take no inserts while the new table replaces the target.
         """
         match = await match_of(self._engine, plan, target)
         if not match.columns:
@@ -80,9 +71,7 @@ class CopyJobs:
                 pipe.pipe, node.node, f"No column of the query is a column of '{target.name}'", hint=""
             )
 
-        async def write(physical: str) -> Written:
-            return await self._reader.write(plan, Into(target, physical, match))
-
+        write = self._writer(plan, target, match)
         if mode == APPEND:
             # A view that is made meanwhile must not see a half of the rows, nor a populate count a half twice.
             async with self._locks.acquire([target.key], Mode.APPEND):

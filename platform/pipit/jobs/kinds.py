@@ -1,6 +1,6 @@
-"""What a job does, by its kind. A new kind (a sink, a load, a delete) is a class with these members.
+"""The kinds of jobs. A new kind (a sink, a load, a delete) is a class with the members of `JobKind`.
 
-`server/` hands the kinds to `Jobs`, which knows none of them. A kind reads through `query.read` as all readers do.
+`server/` passes the kinds to `Jobs`, which knows none of them. A kind reads through `query.read`, as every reader does.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class JobOutcome(Written):
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What a job does. `repeatable`: cut off anywhere and run again, it leaves what one run leaves."""
+    """What a job does. `repeatable`: if it is stopped anywhere and run again, the result is that of one run."""
 
     run: Callable[[], Awaitable[Written]]
     repeatable: bool = False
@@ -53,9 +53,9 @@ class JobKind(Protocol):
         ...
 
     async def prepare(self, snapshot: Snapshot, job: Job) -> Work:
-        """What this job is to do, from what stands in it. Raises what is wrong with it, before anything is done.
+        """Checks the job and returns its work. Raises what is wrong with it before anything is done.
 
-        Called when it is asked for, and again for one that waited when the server stopped.
+        It is called when the job is requested, and again after a restart for a job that waited.
         """
         ...
 
@@ -65,9 +65,9 @@ class JobKind(Protocol):
 
 
 def read_for(snapshot: Snapshot, job: Job, query: Query) -> Read:
-    """What a job reads, it reads as the workspace itself, in the name of the token that asked for it.
+    """A job reads as the workspace itself, under the name of the token that requested it.
 
-    Row policies are for tenants: what one may read of the target is the target's own policy.
+    No row policy applies to that: what tenants may read of the target is decided by the target's own policy.
     """
     workspace = snapshot.workspace
     security = SecurityContext(workspace.id, TokenKind.ADMIN, job.asked_by, environment=workspace.environment)

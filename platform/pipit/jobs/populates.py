@@ -1,9 +1,9 @@
-"""Fills the target of a materialized node from the rows of its source: what a deploy does for a new one, on demand.
+"""Populates: fills the target of a materialized node from all rows of its source, on request.
 
-Promises that each row is counted once: whatever feeds the source waits meanwhile (events stay in their segments), so a
-row is there before the populate or goes through the view after it. What replaces or changes the target waits as well.
-Only rows that the target has already, from the view itself, come twice, unless `truncate` asks for a target that starts
-anew; readers see its old rows until the new ones are all there.
+Each row of the source is counted once. Nothing is inserted into the source meanwhile (events wait in their segments),
+so a row is either read by the populate or goes through the view afterwards. Jobs that replace or change the target
+wait as well. Rows that the view wrote to the target before are there twice, unless `truncate` replaces them; readers
+see the old rows until all new ones are there.
 """
 
 from __future__ import annotations
@@ -14,18 +14,17 @@ from dataclasses import dataclass
 from pipit.catalog.lineage import leftmost_table, written_with
 from pipit.catalog.snapshot import CompiledNode, CompiledPipe, Snapshot, Table
 from pipit.datafiles.resources import NodeType
-from pipit.engine.client import Engine
 from pipit.errors import BadRequest, NotFound, Reason
 from pipit.jobs.job import Job
 from pipit.jobs.kinds import Work, read_for
-from pipit.jobs.targets import Into, match_of
+from pipit.jobs.targets import FillsTables, match_of
 from pipit.query.limits import POPULATE
 from pipit.query.plan import Plan
 from pipit.query.queries import populate_query
-from pipit.query.read import Reader, Written
+from pipit.query.read import Written
 from pipit.sql.expressions import ExpressionError, check_condition
 from pipit.sql.identifiers import quote
-from pipit.tables import Locks, Mode, TableKey
+from pipit.tables import Mode, TableKey
 from pipit.tables.staging import replace
 
 _RANDOM_RANGE = 2**32  # of the engine's rand()
@@ -40,21 +39,13 @@ class _Asked:
     condition: str
 
 
-class PopulateJobs:
+class PopulateJobs(FillsTables):
     """The job kind. A job's parameters are those of the request that asked for it."""
 
     name = POPULATE.name
     noun = "populate"
     lane = ""
     alone = True
-
-    def __init__(self, engine: Engine, locks: Locks, reader: Reader) -> None:
-        self._engine = engine
-        self._locks = locks
-        self._reader = reader
-
-    async def clear(self, job: Job) -> None:
-        """It keeps nothing."""
 
     async def prepare(self, snapshot: Snapshot, job: Job) -> Work:
         """Raises NotFound, and BadRequest where the condition is none. One that starts anew is all or nothing."""
@@ -104,12 +95,9 @@ class PopulateJobs:
         await self._engine.query(f"SELECT 1 FROM {where} WHERE ({condition}) LIMIT 0", settings={"readonly": 1})
 
     async def _run(self, plan: Plan, target: Table, altered: frozenset[TableKey], *, truncate: bool) -> Written:
-        """To the end; cancelled, it may leave rows behind in the target, unless it was to start anew."""
+        """Runs to the end. If it is cancelled, some rows may be in the target, unless it was to be truncated."""
         match = await match_of(self._engine, plan, target)
-
-        async def write(physical: str) -> Written:
-            return await self._reader.write(plan, Into(target, physical, match))
-
+        write = self._writer(plan, target, match)
         if not truncate:
             async with self._locks.acquire(altered, Mode.ALTER, appending=[target.key]):
                 return await write(target.physical)
@@ -150,7 +138,7 @@ def _asked(job: Job) -> _Asked:
 
 
 def _altered(snapshot: Snapshot, source: Table, target: Table, *, truncate: bool) -> frozenset[TableKey]:
-    """The tables into which nothing is inserted meanwhile."""
+    """The tables that take no inserts meanwhile."""
     names = {source.name, *source.sources} - {target.name}
     found = {snapshot.tables[name].key for name in names if name in snapshot.tables}
     return frozenset(found | {table.key for table in written_with(snapshot, target)} if truncate else found)

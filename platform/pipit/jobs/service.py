@@ -1,11 +1,14 @@
-"""All jobs of a server: started, watched, cancelled, kept in the state, and run when their schedule says so.
+"""All jobs of a server: it starts, cancels and schedules them, and stores them in the state.
 
-A job is written to the state before its work begins, so a start of the server knows what waited and what was under way
-when it ended. What waited runs then, and so does what had begun and is all or nothing (a replacement that does not read
-what it replaces): nothing of it is there before all of it is. Any other work that was cut off is an error, never
-forgotten and never run twice. A scheduled run has its minute in its row: a minute runs
-once, also when the server was down for it (then the last one that was missed runs late, no older ones). One pipe's
-copies do not overlap: asked for again it is refused, scheduled again it is skipped.
+A job is written to the state before its work begins. So after a restart the server knows which jobs waited and which
+were running:
+
+- A job that waited runs now.
+- A job that was running runs again if it is all or nothing, like a replacement that does not read what it replaces.
+- Any other job that was running ends with an error. It is not run again.
+
+The row of a scheduled run has its minute, and each minute runs once. After a downtime only the latest missed run is
+made up for. Copies of one pipe do not overlap: a second request is refused, a second scheduled run is skipped.
 """
 
 from __future__ import annotations
@@ -54,7 +57,7 @@ class JobLog(Protocol):
 
 
 class Jobs:
-    """For one event loop. `start`, then everything else; `close` before the engine goes."""
+    """For one event loop. Call `start` first, and `close` before the engine stops."""
 
     def __init__(
         self,
@@ -67,11 +70,11 @@ class Jobs:
         self._catalog = catalog
         self._kinds = {kind.name: kind for kind in kinds}
         self._job_log = job_log
-        self._left: list[tuple[str, Job]] = []  # by a server that stopped: place and job, oldest first
+        self._left: list[tuple[str, Job]] = []  # by a server that stopped: database_id and job, oldest first
         self._clock = clock
-        self._jobs: dict[str, dict[str, Job]] = {}  # by place and id, oldest first
-        self._paused: dict[str, frozenset[str]] = {}  # by place: names of pipes
-        self._resumed: dict[tuple[str, str], datetime] = {}  # by place and pipe: what was due before is not made up for
+        self._jobs: dict[str, dict[str, Job]] = {}  # by database and id, oldest first
+        self._paused: dict[str, frozenset[str]] = {}  # by database: names of pipes
+        self._resumed: dict[tuple[str, str], datetime] = {}  # by database and pipe: earlier runs are not made up
         self._tasks: dict[str, asyncio.Task[None]] = {}  # by job
         self._cancelling: set[str] = set()
         self._awaited: dict[str, int] = {}  # how many requests wait for the end of a job
@@ -86,47 +89,47 @@ class Jobs:
         self._ticking = asyncio.create_task(self._tick(), name="pipit schedules")
 
     async def read_back(self) -> None:
-        """What the state has of the last days; of what a stopped server left open, only what can run again stays so."""
-        for place, fields in await self._catalog.state.jobs(since=datetime.now(UTC) - _KEPT_FOR):
-            self._jobs.setdefault(place, {})[fields["id"]] = msgspec.convert(fields, Job)
+        """Reads the jobs of the last days. Those that a stopped server left open stay so only if they can run again."""
+        for database_id, fields in await self._catalog.state.jobs(since=datetime.now(UTC) - _KEPT_FOR):
+            self._jobs.setdefault(database_id, {})[fields["id"]] = msgspec.convert(fields, Job)
         for row in await self._catalog.state.paused_copies():
             if row.paused:
-                self._paused[row.place] = self._paused.get(row.place, frozenset()) | {row.pipe}
+                self._paused[row.database_id] = self._paused.get(row.database_id, frozenset()) | {row.pipe}
             else:
-                self._resumed[row.place, row.pipe] = row.at
-        for place, jobs in self._jobs.items():
+                self._resumed[row.database_id, row.pipe] = row.at
+        for database_id, jobs in self._jobs.items():
             for job in [job for job in jobs.values() if job.is_open and job.id not in self._tasks]:
                 if job.status == CANCELLING:
-                    await self._put(place, replace(job, status=CANCELLED, updated_at=now()))
+                    await self._put(database_id, replace(job, status=CANCELLED, updated_at=now()))
                 elif job.status == WAITING or job.repeatable:
                     jobs[job.id] = replace(job, status=WAITING, started_at="")
-                    self._left.append((place, jobs[job.id]))
+                    self._left.append((database_id, jobs[job.id]))
                 else:
-                    await self._put(place, replace(job, status=ERROR, error=_CUT_OFF, updated_at=now()))
+                    await self._put(database_id, replace(job, status=ERROR, error=_CUT_OFF, updated_at=now()))
         self._left.sort(key=lambda left: left[1].created_at)
 
     async def go_on(self) -> None:
-        """Starts what `read_back` left open, with the definitions that are live now."""
-        snapshots = {snapshot.workspace.place: snapshot for snapshot in self._catalog.everywhere}
+        """Runs the jobs that `read_back` left open, with the definitions that are live now."""
+        snapshots = {snapshot.workspace.database_id: snapshot for snapshot in self._catalog.everywhere}
         left, self._left = self._left, []
-        for place, job in left:
-            snapshot = snapshots.get(place)
+        for database_id, job in left:
+            snapshot = snapshots.get(database_id)
             if snapshot is None:
-                await self._put(place, replace(job, status=ERROR, error="Its database is gone", updated_at=now()))
+                await self._put(database_id, replace(job, status=ERROR, error="Its database is gone", updated_at=now()))
                 continue
             log.info("the %s of '%s', which waited or was cut off when the server stopped, runs", job.kind, job.pipe)
             self._begin(snapshot.workspace, job, Work(partial(self._again, snapshot, job), job.repeatable))
 
     async def _again(self, snapshot: Snapshot, job: Job) -> Written:
         work = await self._kind(job.kind).prepare(snapshot, job)
-        place = snapshot.workspace.place
-        known = self._jobs[place][job.id]
+        database_id = snapshot.workspace.database_id
+        known = self._jobs[database_id][job.id]
         if work.repeatable != known.repeatable:  # its definition has changed meanwhile
-            await self._put(place, replace(known, repeatable=work.repeatable))
+            await self._put(database_id, replace(known, repeatable=work.repeatable))
         return await work.run()
 
     async def close(self) -> None:
-        """Ends what runs. The next start goes on as after a crash."""
+        """Cancels running jobs. The next start goes on as after a crash."""
         tasks = [*self._tasks.values(), *([self._ticking] if self._ticking else [])]
         for task in tasks:
             task.cancel()
@@ -188,7 +191,7 @@ class Jobs:
         return await self._start(snapshot, replace(job, result=dict(result or {})))
 
     def known(self, snapshot: Snapshot, id: str) -> Job | None:
-        return self._jobs.get(snapshot.workspace.place, {}).get(id)
+        return self._jobs.get(snapshot.workspace.database_id, {}).get(id)
 
     @property
     def open_ids(self) -> frozenset[str]:
@@ -210,8 +213,8 @@ class Jobs:
 
     async def _start(self, snapshot: Snapshot, job: Job) -> Job:
         """Raises Conflict, and what its kind does when it prepares: then there is no job."""
-        workspace, place, kind = snapshot.workspace, snapshot.workspace.place, self._kind(job.kind)
-        under_way = [j for j in self._jobs.get(place, {}).values() if j.is_open and j.kind == job.kind]
+        workspace, database_id, kind = snapshot.workspace, snapshot.workspace.database_id, self._kind(job.kind)
+        under_way = [j for j in self._jobs.get(database_id, {}).values() if j.is_open and j.kind == job.kind]
         if kind.alone and any(j.pipe == job.pipe for j in under_way):
             raise Conflict(
                 f"A {kind.noun} of '{job.pipe}' is under way",
@@ -219,13 +222,13 @@ class Jobs:
                 reason=Reason.JOB_IN_PROGRESS,
             )
         # Taken before the first wait: two requests at once must not both find the pipe free.
-        self._jobs.setdefault(place, {})[job.id] = job
+        self._jobs.setdefault(database_id, {})[job.id] = job
         try:
             work = await kind.prepare(snapshot, job)
             job = replace(job, repeatable=work.repeatable)
-            await self._put(place, job)
+            await self._put(database_id, job)
         except BaseException:
-            del self._jobs[place][job.id]
+            del self._jobs[database_id][job.id]
             raise
         self._begin(workspace, job, work)
         return job
@@ -239,7 +242,7 @@ class Jobs:
 
     def listed(self, snapshot: Snapshot, *, kind: str = "", status: str = "") -> list[Job]:
         """Newest first."""
-        jobs = reversed(self._jobs.get(snapshot.workspace.place, {}).values())
+        jobs = reversed(self._jobs.get(snapshot.workspace.database_id, {}).values())
         return [job for job in jobs if kind in ("", job.kind) and status in ("", job.status)]
 
     def waiting_for(self, job: Job) -> str:
@@ -248,7 +251,7 @@ class Jobs:
             return ""
         waiting = {j.id for jobs in self._jobs.values() for j in jobs.values() if j.status == WAITING}
         before = 0
-        for id in self._tasks:  # in the order in which they get a place
+        for id in self._tasks:  # in the order in which they get a database_id
             if id == job.id:
                 break
             before += id in waiting
@@ -256,7 +259,7 @@ class Jobs:
 
     def job(self, snapshot: Snapshot, id: str) -> Job:
         """Raises NotFound, for a job of another workspace too."""
-        found = self._jobs.get(snapshot.workspace.place, {}).get(id)
+        found = self._jobs.get(snapshot.workspace.database_id, {}).get(id)
         if found is None:
             raise NotFound(f"Job '{id[:80]}' not found", reason=Reason.JOB_NOT_FOUND)
         return found
@@ -268,16 +271,16 @@ class Jobs:
         if task is None or job.status not in (WAITING, WORKING):
             raise BadRequest(f"The job is {job.status}: it cannot be cancelled", reason=Reason.JOB_ENDED)
         job = replace(job, status=CANCELLING, updated_at=now())
-        self._jobs[snapshot.workspace.place][id] = job
+        self._jobs[snapshot.workspace.database_id][id] = job
         self._end(id, task)
         return job
 
-    async def end(self, places: Iterable[str], *, pipes: Collection[str] | None = None) -> None:
+    async def end(self, database_ids: Iterable[str], *, pipes: Collection[str] | None = None) -> None:
         """Cancels what runs in these databases, which are about to go, and waits for it. `pipes`: only theirs."""
         ids = [
             id
-            for place in places
-            for id, job in self._jobs.get(place, {}).items()
+            for database_id in database_ids
+            for id, job in self._jobs.get(database_id, {}).items()
             if id in self._tasks and (pipes is None or job.pipe in pipes)
         ]
         tasks = [self._tasks[id] for id in ids]
@@ -303,15 +306,15 @@ class Jobs:
             raise BadRequest(
                 f"'{pipe.name}' has no schedule", hint="It runs on demand only.", reason=Reason.SCHEDULE_MISSING
             )
-        place = snapshot.workspace.place
-        await self._catalog.state.put_paused_copy(place, pipe.name, paused=paused)
-        rest = self._paused.get(place, frozenset()) - {pipe.name}
-        if not paused and pipe.name in self._paused.get(place, frozenset()):
-            self._resumed[place, pipe.name] = self._clock()
-        self._paused[place] = rest | {pipe.name} if paused else rest
+        database_id = snapshot.workspace.database_id
+        await self._catalog.state.put_paused_copy(database_id, pipe.name, paused=paused)
+        rest = self._paused.get(database_id, frozenset()) - {pipe.name}
+        if not paused and pipe.name in self._paused.get(database_id, frozenset()):
+            self._resumed[database_id, pipe.name] = self._clock()
+        self._paused[database_id] = rest | {pipe.name} if paused else rest
 
     def is_paused(self, snapshot: Snapshot, name: str) -> bool:
-        return name in self._paused.get(snapshot.workspace.place, frozenset())
+        return name in self._paused.get(snapshot.workspace.database_id, frozenset())
 
     async def outcome(self, snapshot: Snapshot, id: str) -> Job:
         """Waits for the end of a job, and returns it when it is done. Raises why it is not."""
@@ -384,11 +387,11 @@ class Jobs:
         """The last minute that has been seen to: an older one does not run any more."""
         known = [
             datetime.fromisoformat(job.scheduled_for).replace(tzinfo=UTC)
-            for job in self._jobs.get(snapshot.workspace.place, {}).values()
+            for job in self._jobs.get(snapshot.workspace.database_id, {}).values()
             if job.pipe == pipe and job.scheduled_for
         ]
-        place = snapshot.workspace.place
-        resumed = self._resumed.get((place, pipe))
+        database_id = snapshot.workspace.database_id
+        resumed = self._resumed.get((database_id, pipe))
         known += [schedule.minute(resumed)] if resumed else []
         if not known:  # a schedule begins with the deployment that brought it
             known = [schedule.minute(datetime.fromisoformat(snapshot.created_at).replace(tzinfo=UTC))]
@@ -408,7 +411,7 @@ class Jobs:
             scheduled_for=schedule.text_of(due),
             error=why,
         )
-        await self._put(workspace.place, job)
+        await self._put(workspace.database_id, job)
         await self._log(workspace, job)
 
     # --- running
@@ -424,18 +427,18 @@ class Jobs:
         task.add_done_callback(over)
 
     async def _run(self, workspace: Workspace, job: Job, work: Work) -> None:
-        place = workspace.place
+        database_id = workspace.database_id
         ended: dict[str, Any]
         try:
             async with self._places(job.kind):
                 job = replace(job, status=WORKING, started_at=now(), updated_at=now())
-                await self._put_patiently(place, job)
+                await self._put_patiently(database_id, job)
                 written = await work.run()
             ended = {"status": DONE, "rows": written.rows, "bytes": written.bytes}
             if isinstance(written, JobOutcome):
                 ended["result"] = {**job.result, **written.result}
         except asyncio.CancelledError:
-            job = self._jobs[place].get(job.id, job) if job.status == WORKING else job
+            job = self._jobs[database_id].get(job.id, job) if job.status == WORKING else job
             if job.id in self._cancelling:
                 ended = {"status": CANCELLED}
             elif job.status == WAITING or job.repeatable:
@@ -450,9 +453,9 @@ class Jobs:
             log.exception("the job %s failed", job.id)
             ended = {"status": ERROR, "error": _INSIDE}
         job = replace(job, updated_at=now(), **ended)
-        self._jobs[place][job.id] = job
+        self._jobs[database_id][job.id] = job
         with contextlib.suppress(PipitError):  # the engine stays away: at the next start it counts as stopped
-            await self._put_patiently(place, job)
+            await self._put_patiently(database_id, job)
         await self._log(workspace, job)
         kind = self._kinds.get(job.kind)
         if kind is not None:
@@ -473,9 +476,9 @@ class Jobs:
                     raise
             await asyncio.sleep(_PAUSE_SECONDS)
 
-    async def _put(self, place: str, job: Job) -> None:
-        await self._catalog.state.put_job(place, job.id, msgspec.to_builtins(job))
-        jobs = self._jobs.setdefault(place, {})
+    async def _put(self, database_id: str, job: Job) -> None:
+        await self._catalog.state.put_job(database_id, job.id, msgspec.to_builtins(job))
+        jobs = self._jobs.setdefault(database_id, {})
         jobs[job.id] = job
         for old in _too_many(jobs.values()):
             del jobs[old]

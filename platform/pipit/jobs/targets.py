@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from pipit.catalog.snapshot import Table
 from pipit.engine.client import Engine, Settings
 from pipit.ingest import limits
 from pipit.ingest.match import Match, matched
+from pipit.jobs.job import Job
 from pipit.query.disclosure import quietly
 from pipit.query.plan import Plan
+from pipit.query.read import Reader, Written
 from pipit.sql.identifiers import quote
+from pipit.tables import Locks
 
 # What a job parses as JSON are rows of many tenants.
 _JSON: Settings = {**limits.JSON_SETTINGS, **limits.JSON_LIST_SETTINGS}
@@ -46,3 +49,23 @@ async def match_of(engine: Engine, plan: Plan, target: Table) -> Match:
             settings=plan.composed.settings,
             hidden=target.hidden,
         )
+
+
+class FillsTables:
+    """What kinds of jobs have in common whose rows go into a table."""
+
+    def __init__(self, engine: Engine, locks: Locks, reader: Reader) -> None:
+        self._engine = engine
+        self._locks = locks
+        self._reader = reader
+
+    async def clear(self, job: Job) -> None:
+        """It keeps nothing."""
+
+    def _writer(self, plan: Plan, target: Table, match: Match) -> Callable[[str], Awaitable[Written]]:
+        """Writes what is planned into the target, or into the table of this name that has the target's columns."""
+
+        async def write(physical: str) -> Written:
+            return await self._reader.write(plan, Into(target, physical, match))
+
+        return write

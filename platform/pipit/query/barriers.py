@@ -29,7 +29,7 @@ class Barriers:
         """Equal for equal barriers."""
         return (*sorted(self.named.items()), *sorted(self.whole.items()))
 
-    def place_of(self, target: TableTarget, kind: str, sql: str) -> str | tuple[str, str]:
+    def replacement_of(self, target: TableTarget, kind: str, sql: str) -> str | tuple[str, str]:
         """What takes the place of a data source's name in `sql`: for `rename`."""
         database, physical, hidden = target.table.database, target.physical, target.table.hidden
         barriers = self.whole if kind == "in" else self.named

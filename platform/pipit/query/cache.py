@@ -158,7 +158,7 @@ def _everything_of(plan: Plan) -> bytes:
     workspace = snapshot.workspace
     parts = (
         workspace.id,
-        workspace.place,
+        workspace.database_id,
         workspace.database,
         snapshot.deployment,
         pipe,

@@ -181,7 +181,7 @@ class Composer:
         if not parts:
             return top.sql
         names = tuple(parts)
-        key = (snapshot.workspace.place, snapshot.deployment, names, top.sql, *(p.sql for p in parts.values()))
+        key = (snapshot.workspace.database_id, snapshot.deployment, names, top.sql, *(p.sql for p in parts.values()))
         found = self._joined.get(key)
         if found is None:
             found = with_ctes(top.sql, [(cte_name(*name), part.sql) for name, part in parts.items()])
@@ -194,7 +194,7 @@ class Composer:
         """Replaces the names in one rendered text. Raises SqlError on a name that is no resource of the workspace."""
         scope = f"{pipe.name if pipe else ''}\0{under.pipe.name + '.' + under.node.name if under else ''}"
         snapshot, barriers = work.snapshot, work.barriers
-        key = (snapshot.workspace.place, snapshot.deployment, scope, barriers.key, text)
+        key = (snapshot.workspace.database_id, snapshot.deployment, scope, barriers.key, text)
         found = self._prepared.get(key)
         if found is None:
             found = prepare(snapshot, pipe, text, under=under, barriers=barriers)
@@ -271,7 +271,7 @@ def prepare(
             tables.add(f"{target.table.database}.{target.physical}")
             names.add(target.table.name)
             columns |= {column.name for column in target.table.datasource.columns}
-            new = barriers.place_of(target, reference.kind, sql)
+            new = barriers.replacement_of(target, reference.kind, sql)
         else:
             nodes[(target.pipe.name, target.node.name)] = target
             names.add(target.pipe.name)

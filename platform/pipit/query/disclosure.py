@@ -26,14 +26,17 @@ from pipit.templates.binder import holds_secret
 
 
 def for_reader(error: PipitError, read: Read) -> PipitError:
-    """A tenant gets one text for all that the engine says, which may quote a row (attack E04). Of a text of its own it
-    is told what its token lacks, and else nothing: bounds that it met, too, depend on rows that are not its own."""
+    """What the reader is told of an error.
+
+    A tenant gets one message for all errors of the engine, because the engine may quote a row (attack E04). About SQL
+    of its own it is told only what its token lacks: even which limit it reached may depend on other tenants' rows.
+    """
     if not read.security.is_tenant:
         if isinstance(error, SqlError) and error.is_engines:
-            message = as_written(_placed(error, read.query.own_text or "", read.snapshot), read.snapshot)
+            message = as_written(_placed(error, read.query.own_sql or "", read.snapshot), read.snapshot)
             return error.retold(message, hint=error.hint)
         return error
-    if read.is_tenants_text:
+    if read.is_tenants_sql:
         told = isinstance(error, (Forbidden, NotFound, Unavailable, RateLimited)) and not isinstance(error, ReadRefused)
         return error if told else QueryRefused(read.request_id)
     if not isinstance(error, SqlError):

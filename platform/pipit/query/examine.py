@@ -80,7 +80,7 @@ class Examiner:
     async def examine(self, snapshot: Snapshot, composed: Composed, binder: Binder) -> Examined:
         """What the engine says of the statement, which is not run. Raises ReadRefused or SqlError."""
         settings = tuple(sorted(composed.settings.items()))  # they can change what a text means
-        key = (snapshot.workspace.place, snapshot.deployment, settings, composed.sql)
+        key = (snapshot.workspace.database_id, snapshot.deployment, settings, composed.sql)
         found = self._passed.get(key)
         if found is None:
             found = await self._ask_engine(snapshot, composed, binder)
@@ -96,7 +96,7 @@ class Examiner:
         *,
         behind_barrier: bool = False,
     ) -> Examined:
-        """What a tenant's own text reads, by stricter rules (`sql/tenant.py`). Raises as `examine` does.
+        """What a tenant's own SQL reads, by stricter rules (`sql/tenant.py`). Raises as `examine` does.
 
         Neither remembered nor looked up: how long it takes must not tell who asked the same before.
         """

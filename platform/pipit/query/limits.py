@@ -122,7 +122,7 @@ FILTER_FIRST: SettingsDict = {
 # such a column, also of rows that the filter hides. Measured: `distinctJSONPaths` names keys of others otherwise.
 WHOLE_COLUMNS: SettingsDict = {"optimize_functions_to_subcolumns": 0}
 
-# What a tenant's own text must not ask for: places and counts of all rows. Each is off for a reason of its own, beside
+# What a tenant's own SQL must not ask for: places and counts of all rows. Each is off for a reason of its own, beside
 # FILTER_FIRST: answers from counts and min/max of parts, from projections, from what earlier queries left behind.
 _TENANT_SQL: SettingsDict = {
     "optimize_trivial_count_query": 0,

@@ -52,7 +52,7 @@ class Planner:
             raise Forbidden("The token belongs to another workspace", reason=Reason.TOKEN_ELSEWHERE)
         if security.environment != snapshot.workspace.environment:
             raise Forbidden("The token belongs to another environment", reason=Reason.TOKEN_ELSEWHERE)
-        if not read.is_tenants_text:
+        if not read.is_tenants_sql:
             check_scopes(snapshot, security)
         binder = Binder()
         composed, format = read.query.compose(Composing(snapshot, security, self._composer, binder, barriers))
@@ -60,7 +60,7 @@ class Planner:
 
     async def plan(self, draft: Draft, *, behind_barriers: bool = False) -> Plan:
         """Examines and secures it. `behind_barriers`: its tables stand behind security barriers (`sql/barrier.py`)."""
-        if draft.read.is_tenants_text:
+        if draft.read.is_tenants_sql:
             return await self._plan_tenants_text(draft)
         examined = await self._examine(draft)
         if behind_barriers:

@@ -62,7 +62,7 @@ class Query(Protocol):
         ...
 
     @property
-    def own_text(self) -> str | None:
+    def own_sql(self) -> str | None:
         """SQL that the token's holder wrote; None: the project's own."""
         ...
 
@@ -111,17 +111,52 @@ class Read:
     origin: ReadOrigin = field(default_factory=ReadOrigin)
 
     @property
-    def is_tenants_text(self) -> bool:
-        return self.security.is_tenant and self.query.own_text is not None
+    def is_tenants_sql(self) -> bool:
+        return self.security.is_tenant and self.query.own_sql is not None
 
     @property
     def asked(self) -> str:
-        """What is remembered of a statement that hangs: the endpoint, the SQL API, a workspace's own text."""
-        return self.query.name if self.security.is_tenant or self.query.own_text is None else self.query.own_text
+        """What is remembered of a statement that hangs: the endpoint, the SQL API, a workspace's own SQL."""
+        return self.query.name if self.security.is_tenant or self.query.own_sql is None else self.query.own_sql
+
+
+class _Plain:
+    """What most queries have in common: SQL of the project's, nothing confined by parameters, no cached response."""
+
+    __slots__ = ()
+
+    @property
+    def own_sql(self) -> str | None:
+        return None
+
+    def is_confined(self, security: SecurityContext) -> bool:
+        return False
+
+    def cache_seconds(self, snapshot: Snapshot, composed: Composed) -> int:
+        return 0
+
+
+class _OfRequest(_Plain):
+    """A request asks for rows."""
+
+    __slots__ = ()
+    params: RequestParams
+
+    @property
+    def sent(self) -> Iterable[tuple[str, object]]:
+        return ((p.name, p.value) for p in self.params.sent)
+
+    @property
+    def purpose(self) -> Purpose:
+        return READ
+
+    @property
+    def narrowed(self) -> Mapping[str, str]:
+        return {}
 
 
 @dataclass(frozen=True, slots=True)
-class PipeQuery:
+class PipeQuery(_OfRequest):
     """An endpoint read. `over` is SQL over `_` (the dialect's `q`), for workspace tokens only."""
 
     pipe: str
@@ -145,22 +180,6 @@ class PipeQuery:
     @property
     def name(self) -> str:
         return self.pipe
-
-    @property
-    def sent(self) -> Iterable[tuple[str, object]]:
-        return ((p.name, p.value) for p in self.params.sent)
-
-    @property
-    def purpose(self) -> Purpose:
-        return READ
-
-    @property
-    def own_text(self) -> str | None:
-        return None
-
-    @property
-    def narrowed(self) -> Mapping[str, str]:
-        return {}
 
     def compose(self, by: Composing) -> tuple[Composed, Format]:
         snapshot, security = by.snapshot, by.security
@@ -208,7 +227,7 @@ class PipeQuery:
 
 
 @dataclass(frozen=True, slots=True)
-class SqlQuery:
+class SqlQuery(_OfRequest):
     """A SELECT that the token's holder wrote: a workspace's, or a tenant's where the workspace allows it.
 
     `format` counts where the text has no FORMAT; `_` means the pipe `pipeline`.
@@ -229,20 +248,8 @@ class SqlQuery:
         return QUERY_API
 
     @property
-    def sent(self) -> Iterable[tuple[str, object]]:
-        return ((p.name, p.value) for p in self.params.sent)
-
-    @property
-    def purpose(self) -> Purpose:
-        return READ
-
-    @property
-    def own_text(self) -> str | None:
+    def own_sql(self) -> str | None:
         return self.sql
-
-    @property
-    def narrowed(self) -> Mapping[str, str]:
-        return {}
 
     def compose(self, by: Composing) -> tuple[Composed, Format]:
         snapshot, security = by.snapshot, by.security
@@ -271,15 +278,9 @@ class SqlQuery:
             grants.read_sql(security, composed.names)
         return composed, format
 
-    def is_confined(self, security: SecurityContext) -> bool:
-        return False
-
-    def cache_seconds(self, snapshot: Snapshot, composed: Composed) -> int:
-        return 0
-
 
 @dataclass(frozen=True, slots=True)
-class NodeQuery:
+class NodeQuery(_Plain):
     """The rows of a pipe's node, for who may run jobs: what a copy or a populate writes to a table."""
 
     pipe: str
@@ -306,22 +307,12 @@ class NodeQuery:
     def format(self) -> Format:
         return NDJSON  # of no rows: they go to a table
 
-    @property
-    def own_text(self) -> str | None:
-        return None
-
     def compose(self, by: Composing) -> tuple[Composed, Format]:
         grants.run_jobs(by.security)
         pipe = by.snapshot.pipes[self.pipe]
         values = {**self.values, **self.given}
         composed = by.composer.pipe(by.snapshot, pipe, pipe.nodes[self.node], values, by.binder, barriers=by.barriers)
         return composed, self.format
-
-    def is_confined(self, security: SecurityContext) -> bool:
-        return False
-
-    def cache_seconds(self, snapshot: Snapshot, composed: Composed) -> int:
-        return 0
 
 
 def copy_query(pipe: str, node: str, values: Mapping[str, RequestValue], *, job_timestamp: str) -> NodeQuery:

@@ -29,6 +29,7 @@ from pipit.query.plan import Plan, PlanMemory
 from pipit.query.planner import Draft, Planner
 from pipit.query.queries import Read
 from pipit.query.utf8 import repaired
+from pipit.tables.services import ServiceTables
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +57,6 @@ class Destination(Protocol):
 class Written:
     rows: int = 0
     bytes: int = 0
-
-
-class ServiceTables(Protocol):
-    async def make(self, database: str) -> None:
-        """Makes what is missing of a database's service tables (`catalog.services`)."""
-        ...
 
 
 class Reader:
@@ -113,7 +108,7 @@ class Reader:
         return plan
 
     async def _plan(self, draft: Draft) -> Plan:
-        if not draft.read.is_tenants_text:
+        if not draft.read.is_tenants_sql:
             return await self._planner.plan(draft)
         async with self._admission.held(draft.read.security):  # the engine computes a text's constants already here
             return await self._planner.plan(draft)
@@ -164,7 +159,7 @@ class Reader:
 
     def _run(self, plan: Plan, counts: Counts) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
         """The bytes of a plan's answer: whole under filters, else as they come."""
-        if plan.filters or plan.read.is_tenants_text:
+        if plan.filters or plan.read.is_tenants_sql:
             return _Whole(self, plan, counts)
         return self._run_open(plan, counts)
 
@@ -188,14 +183,14 @@ class Reader:
         try:
             return await self._whole(plan, {}, id, counts)
         except SqlError:
-            if plan.read.is_tenants_text:
+            if plan.read.is_tenants_sql:
                 raise  # the filter came first already
             again = await self._planner.plan(self._planner.draft(plan.read), behind_barriers=True)
             return await self._whole(again, FILTER_FIRST, f"{id}-f" if id else "", counts)
 
     async def _whole(self, plan: Plan, besides: SettingsDict, query_id: str, counts: Counts) -> Held:
         """The engine holds the answer back until it is whole; here it is counted while it comes."""
-        most = self._limits.tenant_sql.result_bytes if plan.read.is_tenants_text else self._limits.result_bytes
+        most = self._limits.tenant_sql.result_bytes if plan.read.is_tenants_sql else self._limits.result_bytes
         async with self._stream(plan, besides | {"wait_end_of_query": 1}, query_id, counts, most) as chunks:
             return await self._store.take(_bounded(plan.format, chunks, most), name_of(plan.read.security))
 

@@ -33,7 +33,7 @@ def filters_for(snapshot: Snapshot, security: SecurityContext, tables: Iterable[
 
     Raises ReadRefused where check (a) fails, Forbidden where the token lacks a key that a policy needs.
     """
-    check_place(snapshot, tables)
+    check_database(snapshot, tables)
     if not security.is_tenant:
         return {}
     known = snapshot.physical_tables
@@ -49,7 +49,7 @@ def filters_for(snapshot: Snapshot, security: SecurityContext, tables: Iterable[
     return filters
 
 
-def check_place(snapshot: Snapshot, tables: Iterable[str]) -> None:
+def check_database(snapshot: Snapshot, tables: Iterable[str]) -> None:
     """Every table is one of this snapshot: of its workspace and environment, and of the deployment that it is.
 
     What is remembered of a statement is remembered under its place. Should a statement of another place ever come out

@@ -6,7 +6,7 @@ The filter comes before everything else in the engine (`FILTER_FIRST`): no index
 count of rows may meet a row that it hides, so that no condition of the tenant's can ask for it (attack E01).
 
 What a tenant is told: which right its token lacks (403), by names that it sent; for everything else one text (400,
-`Reader.open`). Nothing is remembered of a tenant's text: who asked the same before is nobody's business.
+`Reader.open`). Nothing is remembered of a tenant's query: who asked the same before is nobody's business.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def compose(
         if final:
             _check_final(security, table)
         tables[f"{table.database}.{table.physical}"] = table
-        replacements[reference.start] = barriers.place_of(TableTarget(table), reference.kind, sql)
+        replacements[reference.start] = barriers.replacement_of(TableTarget(table), reference.kind, sql)
     names = frozenset(table.name for table in tables.values())
     return Composed(rename(sql, replacements, home=snapshot.workspace.name), frozenset(tables), {}, names), format
 

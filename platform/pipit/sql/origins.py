@@ -35,19 +35,19 @@ _ROWS_OF_ITS_ARGUMENT = "arrayJoin"
 
 # One read of a table: where in the tree, and `database.table`; and a column of it as the tree prints it.
 Read = tuple[tuple[str, ...], str]
-Place = tuple[Read, str]
+SourceColumn = tuple[Read, str]
 
 
 @dataclass(frozen=True, slots=True)
 class ColumnOrigin:
     """What one column is made of. `why` says what makes it not clean."""
 
-    places: frozenset[Place] = frozenset()
+    sources: frozenset[SourceColumn] = frozenset()
     why: str = ""
 
     @property
     def clean(self) -> bool:
-        return not self.why and bool(self.places)
+        return not self.why and bool(self.sources)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +123,7 @@ class _Source:
         # A subcolumn (`t.x`) is named after its column.
         found = [i for i, text in enumerate(self.names) if text.startswith(f"{name} ")]
         if len(found) != 1 or found[0] >= len(self.way.columns):
-            return ColumnOrigin(frozenset(p for o in self.way.columns for p in o.places), "its column is not clear")
+            return ColumnOrigin(frozenset(p for o in self.way.columns for p in o.sources), "its column is not clear")
         return self.way.columns[found[0]]
 
 
@@ -183,7 +183,7 @@ class _Walk:
         return self.sources(nodes[0], path) if len(nodes) == 1 else [()]
 
     def expression(self, node: TreeNode, by_id: Mapping[str, _Source]) -> ColumnOrigin:
-        places: set[Place] = set()
+        sources: set[SourceColumn] = set()
         why = ""
         for one in _parts(node):
             found = ColumnOrigin()
@@ -196,11 +196,11 @@ class _Walk:
                     found = ColumnOrigin(why=f"{name} takes it from more than the row's own columns")
             elif one.name not in ("CONSTANT", "LIST"):
                 found = ColumnOrigin(_places_inside(one, by_id), "a query, a lambda or a window stands in it")
-            places |= found.places
+            sources |= found.sources
             why = why or found.why
-        if not places and not why:
+        if not sources and not why:
             why = "it is a constant"
-        return ColumnOrigin(frozenset(places), why)
+        return ColumnOrigin(frozenset(sources), why)
 
     def column(self, node: TreeNode, by_id: Mapping[str, _Source]) -> ColumnOrigin:
         found = _COLUMN.fullmatch(node.attributes)
@@ -234,13 +234,13 @@ def _parts(node: TreeNode) -> Iterator[TreeNode]:
             yield from _parts(child)
 
 
-def _places_inside(node: TreeNode, by_id: Mapping[str, _Source]) -> frozenset[Place]:
+def _places_inside(node: TreeNode, by_id: Mapping[str, _Source]) -> frozenset[SourceColumn]:
     """All that a part which is not understood could be made of, as far as it is of this FROM."""
-    found: set[Place] = set()
+    found: set[SourceColumn] = set()
     for one in descendants(node):
         column = _COLUMN.fullmatch(one.attributes) if one.name == "COLUMN" else None
         if column is not None and column["source"] in by_id:
-            found |= by_id[column["source"]].column(column["name"]).places
+            found |= by_id[column["source"]].column(column["name"]).sources
     return frozenset(found)
 
 

@@ -1,11 +1,11 @@
-"""The names by which columns are qualified, once other tables stand in the places of those that a text names.
+"""The names by which columns are qualified, once other tables stand in the uses of those that a text names.
 
 To the engine a table answers to its alias and to its own name: `FROM people AS p` is asked for `p.id`, `people.id` and
-`db.people.id` (measured on 26.9). Another table in its place has another name, so it needs the old one:
+`db.people.id` (measured on 26.9). Another table in its use has another name, so it needs the old one:
 - without an alias, the old name becomes its alias;
 - with an alias, and where the text does qualify by the old name, the old name becomes that of a CTE in front, whose
   alias stays: a CTE answers to both too, and columns of the answer are called as they would be. FINAL and SAMPLE move
-  into it, where alone they are allowed. A query with PREWHERE reads no CTE: there the alias takes the old name's place
+  into it, where alone they are allowed. A query with PREWHERE reads no CTE: there the alias takes the old name's use
   before the columns, unless a column or another table has that name;
 - `db.people.id` has no such way: it becomes `people.id`, or where the text has another table `people`,
   `` `db.people`.id ``, with a dotted name of its own for that table.
@@ -42,7 +42,7 @@ class TableReference:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class TableUse:
     """A reference, the query that it stands in, and the query whose WITH that one sees (its own, mostly)."""
 
     reference: TableReference
@@ -64,27 +64,27 @@ class _Qualifier:
 def substituted(
     sql: str,
     tokens: Sequence[Token],
-    places: Sequence[Place],
+    uses: Sequence[TableUse],
     replacements: Mapping[int, str | tuple[str, str]],
     *,
     home: str | None = None,
     columns: Set[str] = frozenset(),
 ) -> str:
-    """The text with what `replacements` has for the start of each place. `home`: the database of bare names.
+    """The text with what `replacements` has for the start of each use. `home`: the database of bare names.
     `columns`: those of the tables, as far as they are known."""
-    work = _Substitution(tokens, places, home, columns)
+    work = _Substitution(tokens, uses, home, columns)
     edits = work.qualifiers()
-    for place in places:
-        edits += work.place(sql, place, replacements[place.reference.start])
+    for use in uses:
+        edits += work.edits_of(sql, use, replacements[use.reference.start])
     return _edited(sql, edits + work.ctes())
 
 
 class _Substitution:
     def __init__(
-        self, tokens: Sequence[Token], places: Sequence[Place], home: str | None, columns: Set[str]
+        self, tokens: Sequence[Token], uses: Sequence[TableUse], home: str | None, columns: Set[str]
     ) -> None:
         self._home = home
-        self._sources = [place for place in places if place.reference.kind == "from"]
+        self._sources = [use for use in uses if use.reference.kind == "from"]
         self._qualifiers = [replace(q, table=self._at_home(q.table)) for q in _qualifiers(tokens)]
         self._bare = {q.table[1] for q in self._qualifiers if not q.whole}
         self._whole = {q.table for q in self._qualifiers if q.whole}
@@ -101,14 +101,14 @@ class _Substitution:
             if q.table in (called if q.whole else self._aliased)
         ]
 
-    def place(self, sql: str, place: Place, replacement: str | tuple[str, str]) -> list[_Edit]:
-        reference = place.reference
+    def edits_of(self, sql: str, use: TableUse, replacement: str | tuple[str, str]) -> list[_Edit]:
+        reference = use.reference
         before, after = replacement if isinstance(replacement, tuple) else (replacement, "")
         if reference.kind != "from":
             return [(reference.start, reference.end, before + after)]
-        name = self._name(place)
+        name = self._name(use)
         behind = f" {sql[slice(*reference.modifiers)]}" if reference.modifiers else ""
-        if self._needs_cte(place, name) and self._has_cte(place, name, before + behind + after):
+        if self._needs_cte(use, name) and self._has_cte(use, name, before + behind + after):
             edits = [(reference.start, reference.end, quote(name))]
         else:
             behind = behind if isinstance(replacement, tuple) else ""
@@ -128,21 +128,21 @@ class _Substitution:
     def _at_home(self, table: _Table) -> _Table:
         return (None, table[1]) if table[0] == self._home else table
 
-    def _table(self, place: Place) -> _Table:
-        return self._at_home((place.reference.database, place.reference.name))
+    def _table(self, use: TableUse) -> _Table:
+        return self._at_home((use.reference.database, use.reference.name))
 
-    def _name(self, place: Place) -> str:
-        return self._names[self._table(place)]
+    def _name(self, use: TableUse) -> str:
+        return self._names[self._table(use)]
 
     def _named(self) -> dict[_Table, str]:
         """What each table is called from now on: its name, or with the database where something else has that too."""
         names: dict[_Table, str] = {}
-        at = {place.reference.start: self._table(place) for place in self._sources}
-        for place in self._sources:
-            table = self._table(place)
-            database, name = place.reference.database, table[1]
-            if database is not None and (table in self._whole or place.alias is None):
-                reach = _items(place.query) if table in self._whole else place.query.tables
+        at = {use.reference.start: self._table(use) for use in self._sources}
+        for use in self._sources:
+            table = self._table(use)
+            database, name = use.reference.database, table[1]
+            if database is not None and (table in self._whole or use.alias is None):
+                reach = _items(use.query) if table in self._whole else use.query.tables
                 others = (item for item in reach if at.get(item.start) != table)
                 if any(name == item.alias or item.parts[-1:] == (name,) for item in others):
                     names[table] = f"{database}.{name}"
@@ -152,36 +152,36 @@ class _Substitution:
     def _by_alias(self, columns: Set[str]) -> dict[_Table, str]:
         """Tables that are read with PREWHERE, under an alias, and asked by their own name, which nothing else has."""
         found: dict[_Table, str] = {}
-        for place in self._sources:
-            table, name = self._table(place), self._name(place)
-            if not place.query.prewhere or place.alias is None or name in (place.alias, *columns, *place.query.aliases):
+        for use in self._sources:
+            table, name = self._table(use), self._name(use)
+            if not use.query.prewhere or use.alias is None or name in (use.alias, *columns, *use.query.aliases):
                 continue
-            others = [item for item in self._all_items() if item.start != place.reference.start]
+            others = [item for item in self._all_items() if item.start != use.reference.start]
             if not any(name == item.alias or item.parts[-1:] == (name,) for item in others):
-                found[table] = place.alias
+                found[table] = use.alias
         return found
 
     def _all_items(self) -> Iterator[TableItem]:
-        for place in self._sources:
-            yield from _items(place.query)
+        for use in self._sources:
+            yield from _items(use.query)
 
-    def _needs_cte(self, place: Place, name: str) -> bool:
+    def _needs_cte(self, use: TableUse, name: str) -> bool:
         """Whether an alias cannot do it: there is one already, or another table of the query has the name too."""
-        if place.query.prewhere or place.query.joined:
+        if use.query.prewhere or use.query.joined:
             return False
-        same = [other for other in self._sources if other.query is place.query and other is not place]
+        same = [other for other in self._sources if other.query is use.query and other is not use]
         unaliased = {self._name(other) for other in same if other.alias is None}
-        taken = unaliased | {item.alias for item in place.query.tables if item.start != place.reference.start}
-        if place.alias is None:
+        taken = unaliased | {item.alias for item in use.query.tables if item.start != use.reference.start}
+        if use.alias is None:
             return name in taken
-        asked = name in self._bare or self._table(place) in self._whole
-        return asked and name != place.alias and name not in taken
+        asked = name in self._bare or self._table(use) in self._whole
+        return asked and name != use.alias and name not in taken
 
-    def _has_cte(self, place: Place, name: str, table: str) -> bool:
+    def _has_cte(self, use: TableUse, name: str, table: str) -> bool:
         """Whether the query can have this CTE: no other table of the same name stands in the same WITH."""
-        in_with = place.giver.with_start >= 0
-        at = place.giver.with_start if in_with else place.query.start
-        if any(cte.name == name for cte in place.giver.ctes):
+        in_with = use.giver.with_start >= 0
+        at = use.giver.with_start if in_with else use.query.start
+        if any(cte.name == name for cte in use.giver.ctes):
             return False
         return self._ctes.setdefault(at, (in_with, {}))[1].setdefault(name, table) == table
 

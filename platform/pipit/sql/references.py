@@ -1,7 +1,7 @@
-"""Which tables an SQL text names, by position, so that other names can take their places.
+"""Which tables an SQL text names, by position, so that other names can take their uses.
 
-Promises: what `find_tables` reports is at an exact place in the text, and CTEs, aliases and lambda names that
-hide a table are not reported; `rename` replaces those places and nothing else. What it never is: the check of
+Promises: what `find_tables` reports is at an exact use in the text, and CTEs, aliases and lambda names that
+hide a table are not reported; `rename` replaces those uses and nothing else. What it never is: the check of
 what a query reads. That is made on the engine's own tree (`sql.tree`), so a table missed here is an unknown
 table there, and not a leak.
 
@@ -33,8 +33,8 @@ from pipit.errors import Reason, SqlError
 from pipit.sql.identifiers import quote
 from pipit.sql.lexer import LexerKind, string_value
 from pipit.sql.outline import Clause, Outline, SelectOutline, TableItem, Union, all_tables
-from pipit.sql.qualifiers import Place, substituted
 from pipit.sql.qualifiers import TableReference as TableReference
+from pipit.sql.qualifiers import TableUse, substituted
 from pipit.sql.scanner import outline
 
 
@@ -47,13 +47,13 @@ class TableFunctionReference:
 
 def find_tables(sql: str) -> tuple[TableReference, ...]:
     """The tables that the text names, in the order of the text."""
-    return tuple(place.reference for place in _places(outline(sql)))
+    return tuple(use.reference for use in _uses(outline(sql)))
 
 
 def first_table(sql: str) -> TableReference | None:
     """The left-most table of the FROM, through subqueries and CTEs: the one whose rows the query goes along."""
     shape = outline(sql)
-    tables = {place.reference.start: place.reference for place in _places(shape)}
+    tables = {use.reference.start: use.reference for use in _uses(shape)}
     ctes: dict[str, Union] = {}
     part: SelectOutline | Union | None = shape.union
     while part is not None:
@@ -96,7 +96,7 @@ def rename(
     if not replacements:
         return sql
     shape = outline(sql)
-    found = {place.reference.start: place for place in _places(shape)}
+    found = {use.reference.start: use for use in _uses(shape)}
     chosen = [found[start] for start in sorted(replacements)]
     return substituted(sql, shape.tokens, chosen, replacements, home=home, columns=columns)
 
@@ -183,14 +183,18 @@ def strip_settings(sql: str) -> tuple[str, dict[str, str]]:
 _Names = frozenset[str]
 
 
-def _places(shape: Outline) -> list[Place]:
-    found: list[Place] = []
+def _uses(shape: Outline) -> list[TableUse]:
+    found: list[TableUse] = []
     _union(shape.union, frozenset(), frozenset(), found)
-    return sorted(found, key=lambda place: place.reference.start)
+    return sorted(found, key=lambda use: use.reference.start)
 
 
 def _union(
-    union: Union, scope: _Names, hidden: _Names, found: list[Place], passed: tuple[_Names, SelectOutline] | None = None
+    union: Union,
+    scope: _Names,
+    hidden: _Names,
+    found: list[TableUse],
+    passed: tuple[_Names, SelectOutline] | None = None,
 ) -> None:
     """`scope`: the CTEs that are seen. `hidden`: aliases that come before tables after IN.
 
@@ -208,7 +212,7 @@ def _union(
             _query(part, passed[1], scope | passed[0], hidden, found)
 
 
-def _query(query: SelectOutline, giver: SelectOutline, outer: _Names, hidden: _Names, found: list[Place]) -> None:
+def _query(query: SelectOutline, giver: SelectOutline, outer: _Names, hidden: _Names, found: list[TableUse]) -> None:
     """`giver`: the SELECT whose WITH this one sees; itself, unless it has none and another one hands its own on."""
     scope = outer | {cte.name for cte in query.ctes}
     hidden = hidden | query.aliases
@@ -232,7 +236,7 @@ def _query(query: SelectOutline, giver: SelectOutline, outer: _Names, hidden: _N
 
 
 def _report(
-    item: TableItem, query: SelectOutline, giver: SelectOutline, not_tables: _Names, found: list[Place]
+    item: TableItem, query: SelectOutline, giver: SelectOutline, not_tables: _Names, found: list[TableUse]
 ) -> None:
     if len(item.parts) == 1 and item.parts[0] not in not_tables:
         database, name = None, item.parts[0]
@@ -241,7 +245,7 @@ def _report(
     else:
         return
     reference = TableReference(database, name, item.start, item.end, item.alias is not None, item.kind, item.modifiers)
-    found.append(Place(reference, item.alias, query, giver))
+    found.append(TableUse(reference, item.alias, query, giver))
 
 
 def _insert_ctes(union: Union, covered: bool, elements: str, inserts: list[tuple[int, str]]) -> None:

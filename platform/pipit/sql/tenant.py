@@ -62,7 +62,7 @@ def check_tenant_trees(
     """On the engine's trees of the very statement that will run. `columns`: of each table that it may read.
 
     `of_barriers`: functions that stand in it because a table stands behind a barrier. `check_tenant_text` has refused
-    them in the tenant's own text.
+    them in the tenant's own SQL.
     """
     both = parse_query_tree(raw).merged(parse_query_tree(resolved))
     if both.unknown:

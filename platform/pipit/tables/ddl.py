@@ -67,7 +67,7 @@ def _pieces(datasource: DataSource) -> Iterator[tuple[str, Position, Callable[[]
             yield f"The DEFAULT of {named}", place, partial(check_expression, column.default, kind=Kind.DEFAULT)
         if column.codec:
             yield f"The CODEC of {named}", place, partial(check_codec, column.codec)
-    place = place_of(datasource, "INDEXES")
+    place = position_of(datasource, "INDEXES")
     for index in datasource.indexes:
         yield f"The name of index '{index.name[:80]}'", place, partial(check_column_name, index.name)
         for what, text, kind in (("expression", index.expression, Kind.INDEX), ("type", index.type, Kind.INDEX_TYPE)):
@@ -76,18 +76,18 @@ def _pieces(datasource: DataSource) -> Iterator[tuple[str, Position, Callable[[]
     for option in _KEYS:
         if text := getattr(engine, option):
             word = f"ENGINE_{option.upper()}"
-            yield word, place_of(datasource, word), partial(check_expression, text, kind=Kind.KEY)
+            yield word, position_of(datasource, word), partial(check_expression, text, kind=Kind.KEY)
     for option in ("ver", "is_deleted", "sign", "version"):
         if name := getattr(engine, option):
             word = f"ENGINE_{option.upper()}"
-            yield word, place_of(datasource, word), partial(check_column_name, name)
+            yield word, position_of(datasource, word), partial(check_column_name, name)
     if engine.ttl:
-        yield "ENGINE_TTL", place_of(datasource, "ENGINE_TTL"), partial(check_expression, engine.ttl, kind=Kind.TTL)
+        yield "ENGINE_TTL", position_of(datasource, "ENGINE_TTL"), partial(check_expression, engine.ttl, kind=Kind.TTL)
     for name, value in engine.settings.items():
-        yield "ENGINE_SETTINGS", place_of(datasource, "ENGINE_SETTINGS"), partial(check_setting, name, value)
+        yield "ENGINE_SETTINGS", position_of(datasource, "ENGINE_SETTINGS"), partial(check_setting, name, value)
 
 
-def place_of(datasource: DataSource, word: str) -> Position:
+def position_of(datasource: DataSource, word: str) -> Position:
     """Where the directive stands in the file."""
     found = re.search(rf"^[ \t]*{word}\b", datasource.text, re.MULTILINE)
     if found is None:

@@ -1,11 +1,13 @@
 """The one lock of each table: who may write, replace or alter it now is decided here and nowhere else.
 
-A request names all its tables, and gets them all at once or waits and holds none. Requests that exclude each other get
-them in the order in which they came. So requests never wait for each other in a circle, and nobody waits for ever. With
-one exception, for events: they pass a request that waits for more than events (a deploy that waits for an hour's copy
-does not keep them out for that hour).
+A request names all its tables. It gets all of them at once; until then it waits and holds none. Requests that exclude
+each other are granted in the order in which they came. So there is no deadlock, and no request waits for ever.
 
-Who holds REPLACE of a table may take ALTER, to put the new rows in its place. Who holds anything else takes no more.
+Events are the one exception to the order: they may pass a request that waits for something else than events. A deploy
+that waits for a copy of an hour does not keep events out for that hour.
+
+A task that holds REPLACE of a table may also acquire ALTER, to exchange the tables. No other lock may be acquired while
+one is held.
 """
 
 from __future__ import annotations
@@ -42,23 +44,23 @@ class _Request:
 
 
 class Locks:
-    """One instance for all writers of an engine. It remembers only tables that somebody holds or waits for."""
+    """One instance for all writers of an engine. It knows only the tables that a task holds or waits for."""
 
     def __init__(self) -> None:
         self._queues: dict[TableKey, list[_Request]] = {}  # held and waiting, in the order in which they came
         self._before_alter: list[Callable[[TableKey], Awaitable[None]]] = []
 
     def before_alter(self, call: Callable[[TableKey], Awaitable[None]]) -> None:
-        """`call` is awaited for each table that is about to be altered, while nothing is inserted into it."""
+        """Awaits `call` for each table that is about to be altered. Nothing is inserted into the table meanwhile."""
         self._before_alter.append(call)
 
     @asynccontextmanager
     async def acquire(
         self, tables: Iterable[TableKey], mode: Mode, *, appending: Iterable[TableKey] = ()
     ) -> AsyncIterator[None]:
-        """Inside, the tables are held in `mode`; those of `appending` that are not among them, to append to them.
+        """Holds `tables` in `mode`, and in mode APPEND those of `appending` that are not among them.
 
-        Raises RuntimeError where the task holds what it asks for: it would wait for itself.
+        Raises RuntimeError if the task already holds a lock that excludes this one: it would wait for itself.
         """
         wants = dict.fromkeys(appending, Mode.APPEND) | dict.fromkeys(tables, mode)
         request = _Request(wants, asyncio.current_task())
@@ -78,15 +80,15 @@ class Locks:
             self._leave(request)
 
     def held(self, table: TableKey) -> tuple[Mode, ...]:
-        """In which modes somebody holds the table."""
+        """The modes in which the table is held."""
         return tuple(one.wants[table] for one in self._queues.get(table, ()) if one.granted.is_set())
 
     def waiting(self, table: TableKey) -> tuple[Mode, ...]:
-        """In which modes somebody waits for the table, in the order in which they came."""
+        """The modes that are waited for, in the order of the requests."""
         return tuple(one.wants[table] for one in self._queues.get(table, ()) if not one.granted.is_set())
 
     def __len__(self) -> int:
-        """How many tables are remembered."""
+        """The number of tables that are held or waited for."""
         return len(self._queues)
 
     def _leave(self, request: _Request) -> None:
@@ -102,12 +104,12 @@ class Locks:
             self._grant(one)
 
     def _grant(self, request: _Request) -> None:
-        """Unless it has to wait."""
+        """Grants the request, unless another one excludes it."""
         if not request.granted.is_set() and all(self._passes(request, one) for one in self._excluding(request)):
             request.granted.set()
 
     def _passes(self, request: _Request, before: _Request) -> bool:
-        """Whether a request of events goes before one that came earlier, and that waits for others than events."""
+        """Whether a request for events may pass an earlier one, which waits for something else than events."""
         return (
             not before.granted.is_set()
             and set(request.wants.values()) == {Mode.EVENTS}
@@ -115,7 +117,7 @@ class Locks:
         )
 
     def _excluding(self, request: _Request) -> Iterator[_Request]:
-        """Those that hold a table, or came before, in a mode that excludes the request's."""
+        """The requests that exclude this one: they hold one of its tables, or came earlier."""
         for table, mode in request.wants.items():
             before = True
             for one in self._queues.get(table, ()):

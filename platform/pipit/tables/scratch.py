@@ -1,4 +1,4 @@
-"""The database in which a project is tried, and its names out of messages: nobody wrote `pipitcheck_..d1_events`."""
+"""The temporary database in which a project is tried. Messages must not show its names: no author wrote them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PHYSICAL = re.compile(rf"`?{SCRATCH_NAME.pattern}`?\.`?(?:[dqms]\d+_)?")
 
 @asynccontextmanager
 async def scratch_database(engine: Engine) -> AsyncIterator[str]:
-    """A database that is gone afterwards. One that a crash left behind is dropped at the next start."""
+    """Creates a database and drops it afterwards. After a crash, the next start drops it."""
     name = SCRATCH_PREFIX + uuid.uuid4().hex[:16]
     await engine.command(f"CREATE DATABASE {quote(name)}")
     try:

@@ -1,7 +1,7 @@
 """The tables of the service data sources, made when they are first written to or read.
 
-They belong to a database and not to a deployment: a deploy neither makes nor drops them, and their names are not those
-of a deployment's objects, so nothing cleans them up. Safe to repeat, and at the same time.
+They belong to a database, not to a deployment. A deploy neither makes nor drops them, and their names differ from those
+of a deployment's objects, so the clean-up after a deploy leaves them alone. Making them again does no harm.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pipit.tables.quarantine import create_quarantine
 
 
 class ServiceTables:
-    """Remembers where they stand: no database's name is ever used twice (`Catalog`)."""
+    """Remembers the databases that have them. That is safe: `Catalog` uses no database name twice."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine

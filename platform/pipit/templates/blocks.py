@@ -26,7 +26,7 @@ from pipit.templates.expressions import (
     translate_tree,
 )
 from pipit.templates.failures import syntax_error
-from pipit.templates.parts import Part, PartKind
+from pipit.templates.parts import PartKind, TemplatePart
 from pipit.templates.runtime import CATCHABLE
 from pipit.templates.state import Branch
 
@@ -40,7 +40,7 @@ _AFTER = {  # what may follow each block of a `try`
 }  # fmt: skip
 
 
-def assigned_names(parts: list[Part], scope: TemplateScope) -> frozenset[str]:
+def assigned_names(parts: list[TemplatePart], scope: TemplateScope) -> frozenset[str]:
     """The names that any directive of the template sets."""
     found: set[str] = set()
     for part in parts:
@@ -56,7 +56,7 @@ def assigned_names(parts: list[Part], scope: TemplateScope) -> frozenset[str]:
     return frozenset(found)
 
 
-def _set_inside(operator: str, rest: str, scope: TemplateScope, part: Part) -> frozenset[str]:
+def _set_inside(operator: str, rest: str, scope: TemplateScope, part: TemplatePart) -> frozenset[str]:
     """What the expression of a directive sets by itself."""
     match operator:
         case "set":
@@ -68,7 +68,7 @@ def _set_inside(operator: str, rest: str, scope: TemplateScope, part: Part) -> f
     return frozenset()
 
 
-def build(parts: list[Part], scope: TemplateScope) -> list[nodes.Node]:
+def build(parts: list[TemplatePart], scope: TemplateScope) -> list[nodes.Node]:
     builder = _Builder(parts, scope)
     body, end = builder.body(None)
     body = [*scope.macros, *body]
@@ -79,13 +79,13 @@ def build(parts: list[Part], scope: TemplateScope) -> list[nodes.Node]:
     return body
 
 
-def _operator(part: Part) -> tuple[str, str]:
+def _operator(part: TemplatePart) -> tuple[str, str]:
     match = re.match(r"[A-Za-z_]+", part.text)
     operator = match[0] if match else part.text.split()[0]
     return operator, part.text[len(operator) :].strip()
 
 
-def _assignment(rest: str, scope: TemplateScope, part: Part) -> ast.Assign:
+def _assignment(rest: str, scope: TemplateScope, part: TemplatePart) -> ast.Assign:
     """`a = expr`, `a, b = expr`, `a += expr`; the last becomes the first."""
     statement = parse_statement(" ".join(rest.splitlines()), scope, part.line, part.column)
     if isinstance(statement, ast.AugAssign) and isinstance(statement.target, ast.Name):
@@ -96,7 +96,7 @@ def _assignment(rest: str, scope: TemplateScope, part: Part) -> ast.Assign:
     return statement
 
 
-def _for(rest: str, scope: TemplateScope, part: Part) -> ast.For:
+def _for(rest: str, scope: TemplateScope, part: TemplatePart) -> ast.For:
     statement = parse_statement(
         " ".join(rest.splitlines()), scope, part.line, part.column, head="for ", tail=":\n pass"
     )
@@ -105,7 +105,7 @@ def _for(rest: str, scope: TemplateScope, part: Part) -> ast.For:
     return statement
 
 
-def _caught(rest: str, scope: TemplateScope, part: Part) -> tuple[tuple[str, ...], str]:
+def _caught(rest: str, scope: TemplateScope, part: TemplatePart) -> tuple[tuple[str, ...], str]:
     """`except (KeyError, TypeError) as e`: the names of the errors (none: every error) and that of the variable."""
     match = _AS.search(rest)
     types, variable = (rest[: match.start()], rest[match.end() :]) if match else (rest, "")
@@ -130,7 +130,7 @@ def _caught(rest: str, scope: TemplateScope, part: Part) -> tuple[tuple[str, ...
     return tuple(names), variable
 
 
-def _names(target: ast.expr, part: Part) -> list[str]:
+def _names(target: ast.expr, part: TemplatePart) -> list[str]:
     items = target.elts if isinstance(target, (ast.Tuple, ast.List)) else [target]
     found = []
     for item in items:
@@ -144,7 +144,7 @@ def _names(target: ast.expr, part: Part) -> list[str]:
 
 
 class _Builder:
-    def __init__(self, parts: list[Part], scope: TemplateScope) -> None:
+    def __init__(self, parts: list[TemplatePart], scope: TemplateScope) -> None:
         self.parts = parts
         self.scope = scope
         self.position = 0
@@ -157,7 +157,7 @@ class _Builder:
         self.points: set[Branch] = set()
         self.counter = 0
 
-    def body(self, block: Part | None) -> tuple[list[nodes.Node], Part | None]:
+    def body(self, block: TemplatePart | None) -> tuple[list[nodes.Node], TemplatePart | None]:
         """Nodes until a directive that ends or divides the block; that directive, or None at the end of the source."""
         found: list[nodes.Node] = []
         while self.position < len(self.parts):
@@ -181,7 +181,7 @@ class _Builder:
             )
         return found, None
 
-    def output(self, part: Part) -> nodes.Node:
+    def output(self, part: TemplatePart) -> nodes.Node:
         expression = translate(part.text, self.scope, part.line, part.column)
         shown = nodes.Const(expression.source[:200])
         return self.written(call("emit", expression.node, shown, nodes.Const(expression.key)))
@@ -189,10 +189,10 @@ class _Builder:
     def written(self, text: nodes.Expr) -> nodes.Node:
         return nodes.ExprStmt(call("write", text)) if self.inside else nodes.Output([text])
 
-    def fail(self, part: Part, text: str, hint: str = "") -> TemplateError:
+    def fail(self, part: TemplatePart, text: str, hint: str = "") -> TemplateError:
         return syntax_error(text, part.line, part.column, hint=hint)
 
-    def directive(self, operator: str, rest: str, part: Part) -> list[nodes.Node]:
+    def directive(self, operator: str, rest: str, part: TemplatePart) -> list[nodes.Node]:
         if operator in _FORBIDDEN:
             raise self.fail(part, f"{operator} is forbidden at {self.scope.name}:{part.line}")
         if operator in ("break", "continue"):
@@ -215,7 +215,7 @@ class _Builder:
         finally:
             self.depth -= 1
 
-    def divided(self, part: Part, allowed: tuple[str, ...]) -> tuple[list[nodes.Node], str, str, Part]:
+    def divided(self, part: TemplatePart, allowed: tuple[str, ...]) -> tuple[list[nodes.Node], str, str, TemplatePart]:
         """A body and what ended it: `end`, or one of the allowed dividers."""
         self.scope.conditional += 1
         body, end = self.body(part)
@@ -227,9 +227,9 @@ class _Builder:
             raise self.fail(end, f"{operator} cannot stand in a {opener} block at {self.scope.name}:{end.line}")
         return body, operator, rest, end
 
-    def if_(self, rest: str, part: Part) -> list[nodes.Node]:
+    def if_(self, rest: str, part: TemplatePart) -> list[nodes.Node]:
         test, tree = self.condition(rest, part, "if")
-        branches: list[tuple[nodes.Expr, list[nodes.Node], Part]] = []
+        branches: list[tuple[nodes.Expr, list[nodes.Node], TemplatePart]] = []
         otherwise: list[nodes.Node] = []
         conditions = [rest]
         names = set(defined_names(tree))  # grows with each elif
@@ -265,13 +265,13 @@ class _Builder:
         first.else_ = otherwise
         return [first]
 
-    def condition(self, rest: str, part: Part, operator: str) -> tuple[nodes.Expr, ast.expr]:
+    def condition(self, rest: str, part: TemplatePart, operator: str) -> tuple[nodes.Expr, ast.expr]:
         if not rest:
             raise self.fail(part, f"{operator} needs a condition at {self.scope.name}:{part.line}")
         expression = translate(rest, self.scope, part.line, part.column, wide=True)
         return expression.node, expression.tree
 
-    def set(self, rest: str, part: Part) -> list[nodes.Node]:
+    def set(self, rest: str, part: TemplatePart) -> list[nodes.Node]:
         statement = _assignment(rest, self.scope, part)
         value = translate_tree(statement.value, rest, self.scope, part.line, part.column, wide=True).node
         return self.assign(_names(statement.targets[0], part), statement.targets[0], value)
@@ -280,7 +280,7 @@ class _Builder:
         self.scope.assigned.update(names)
         return [nodes.ExprStmt(assign(names, target, value))]
 
-    def for_(self, rest: str, part: Part) -> list[nodes.Node]:
+    def for_(self, rest: str, part: TemplatePart) -> list[nodes.Node]:
         statement = _for(rest, self.scope, part)
         items = translate_tree(statement.iter, rest, self.scope, part.line, part.column, wide=True).node
         names = _names(statement.target, part)
@@ -294,7 +294,7 @@ class _Builder:
         none = self.visit("for skipped", part)
         return [*before, nodes.For(nodes.Name(item, "store"), turns, [*head, *body], none, None, False), *after]
 
-    def while_(self, rest: str, part: Part) -> list[nodes.Node]:
+    def while_(self, rest: str, part: TemplatePart) -> list[nodes.Node]:
         condition, _ = self.condition(rest, part, "while")
         stop = nodes.If(nodes.Not(condition), [nodes.Break()], [], [])
         self.counter += 1
@@ -306,7 +306,7 @@ class _Builder:
         turns = call("endless", nodes.Const(_text_size(body)))
         return [*before, nodes.For(nodes.Name(item, "store"), turns, [*check, stop, *body], [], None, False), *after]
 
-    def loop(self, part: Part) -> tuple[list[nodes.Node], list[nodes.Node], list[nodes.Node]]:
+    def loop(self, part: TemplatePart) -> tuple[list[nodes.Node], list[nodes.Node], list[nodes.Node]]:
         """A loop's body; what stands before and after the loop for an `else`, which a `break` skips."""
         number = self.counter
         self.loops.append(number)
@@ -330,7 +330,7 @@ class _Builder:
             return [nodes.Continue()]
         return [nodes.ExprStmt(call("broke", nodes.Const(self.loops[-1]))), nodes.Break()]
 
-    def visit(self, kind: str, part: Part) -> list[nodes.Node]:
+    def visit(self, kind: str, part: TemplatePart) -> list[nodes.Node]:
         """Tells the rendering that it came here, where that is asked for."""
         if self.scope.branches is None:
             return []
@@ -338,7 +338,7 @@ class _Builder:
         self.scope.branches.append(branch)
         return [_at(nodes.ExprStmt(call("visit", *(nodes.Const(value) for value in branch))), part)]
 
-    def point(self, part: Part) -> list[nodes.Node]:
+    def point(self, part: TemplatePart) -> list[nodes.Node]:
         """Before what may fail in a `try`: text that was written stays, so that each such place is a way of its own."""
         if self.scope.branches is None or not self.inside or not self.wrote:
             return []
@@ -348,7 +348,7 @@ class _Builder:
             self.scope.branches.append(branch)
         return [_at(nodes.ExprStmt(call("point", *(nodes.Const(value) for value in branch))), part)]
 
-    def try_(self, rest: str, part: Part) -> list[nodes.Node]:
+    def try_(self, rest: str, part: TemplatePart) -> list[nodes.Node]:
         if rest:
             raise self.fail(part, f"Invalid try: {rest[:100]}")
         loops, outer, leaving = self.loops, self.outer, self.leaving
@@ -392,7 +392,7 @@ def _text_size(body: list[nodes.Node]) -> int:
     return sum(len(data.data) for node in body for data in node.find_all(nodes.TemplateData))
 
 
-def _at(node: nodes.Node, part: Part) -> nodes.Node:
+def _at(node: nodes.Node, part: TemplatePart) -> nodes.Node:
     """The node with the part's line, and what is in it and has none yet: each node is looked at once."""
     todo = [node]
     while todo:

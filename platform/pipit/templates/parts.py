@@ -22,7 +22,7 @@ class PartKind(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class TemplatePart:
     kind: PartKind
     text: str  # the SQL text as is; the inner text of an expression or directive, stripped
     line: int
@@ -32,7 +32,7 @@ class Part:
 _CLOSERS = {"{{": "}}", "{%": "%}", "{#": "#}"}
 
 
-def split(source: str, name: str, *, line: int = 1, column: int = 1) -> list[Part]:
+def split(source: str, name: str, *, line: int = 1, column: int = 1) -> list[TemplatePart]:
     """The parts in order; adjoining texts are one. Raises TemplateError on an unclosed brace."""
     cutter = _Cutter(source, name, line, column)
     cutter.cut()
@@ -46,14 +46,14 @@ class _Cutter:
         self.name = name
         self.line = line
         self.first_column = column
-        self.parts: list[Part] = []
+        self.parts: list[TemplatePart] = []
         self.position = 0
         self.lines = [0, *(match.end() for match in re.finditer("\n", source))]  # where each begins
         self.texts: list[str] = []  # of the text part that is not ended yet
-        self.text_place = (line, column)
+        self.text_starts_at = (line, column)
         self.looks = 10 * len(source) + 10_000  # characters that may be looked at for the ends of blocks
 
-    def place(self, position: int) -> tuple[int, int]:
+    def line_and_column(self, position: int) -> tuple[int, int]:
         line = bisect_right(self.lines, position) - 1
         start = self.lines[line]
         return self.line + line, position - start + 1 + (0 if line else self.first_column - 1)
@@ -62,12 +62,12 @@ class _Cutter:
         if not text:
             return
         if not self.texts:
-            self.text_place = self.place(position)
+            self.text_starts_at = self.line_and_column(position)
         self.texts.append(text)
 
     def end_text(self) -> None:
         if self.texts:
-            self.parts.append(Part(PartKind.TEXT, "".join(self.texts), *self.text_place))
+            self.parts.append(TemplatePart(PartKind.TEXT, "".join(self.texts), *self.text_starts_at))
             self.texts = []
 
     def cut(self) -> None:
@@ -96,7 +96,7 @@ class _Cutter:
         return len(source)
 
     def _cut_block(self, braces: str, opening: int, inner: int) -> None:
-        line, column = self.place(opening)
+        line, column = self.line_and_column(opening)
         closer = _CLOSERS[braces]
         end = self.source.find(closer, inner)
         if end == -1:
@@ -113,7 +113,7 @@ class _Cutter:
             raise syntax_error(f"Empty {what} at {self.name}:{line}", line, column)
         kind = PartKind.EXPRESSION if braces == "{{" else PartKind.DIRECTIVE
         self.end_text()
-        self.parts.append(Part(kind, text, line, column))
+        self.parts.append(TemplatePart(kind, text, line, column))
 
     def _end_outside_quotes(self, start: int, closer: str, first: int) -> int:
         """Where the block ends: the first closer outside of quotes and inner braces, else simply the first closer."""

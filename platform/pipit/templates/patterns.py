@@ -15,7 +15,7 @@ from pipit.errors import TemplateError
 from pipit.sql.lexer import LexerKind, Token, significant, tokenize
 from pipit.templates import keywords
 from pipit.templates.expressions import TemplateScope, parse
-from pipit.templates.parts import Part, PartKind, split
+from pipit.templates.parts import PartKind, TemplatePart, split
 
 _OPERATORS = frozenset({"LIKE", "ILIKE"})
 _FUNCTIONS = frozenset({"like", "notlike", "ilike", "notilike"})
@@ -44,7 +44,7 @@ def patterns(source: str) -> tuple[Pattern, ...]:
     except TemplateError:
         return ()
     pieces: list[str] = []
-    expressions: list[Part] = []
+    expressions: list[TemplatePart] = []
     for part in parts:
         if part.kind is PartKind.TEXT:
             pieces.append(part.text)
@@ -130,7 +130,7 @@ def _marks(tokens: Sequence[Token]) -> Iterator[int]:
             yield int(number)
 
 
-def _texts(part: Part) -> Iterator[str]:
+def _texts(part: TemplatePart) -> Iterator[str]:
     """The parameters that the expression reads with `String`, unless `sql_unescape` says that wildcards are meant."""
     try:
         todo: list[ast.AST] = [parse(part.text, TemplateScope(""), part.line, part.column)]

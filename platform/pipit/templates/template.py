@@ -32,7 +32,7 @@ from pipit.templates.expressions import TemplateScope
 from pipit.templates.failures import BadExpression, LimitReached, explain, syntax_error, value_error
 from pipit.templates.functions import FUNCTIONS
 from pipit.templates.parameters import Parameter, Use, merge
-from pipit.templates.parts import Part, PartKind, split
+from pipit.templates.parts import PartKind, TemplatePart, split
 from pipit.templates.runtime import INTERNAL, TEMPLATE_FAILURES
 from pipit.templates.state import Branch, RenderState
 from pipit.templates.values import RequestValue
@@ -206,9 +206,9 @@ def _refuse_braces(source: str) -> None:
     )
 
 
-def _check_places(parts: list[Part]) -> None:
+def _check_places(parts: list[TemplatePart]) -> None:
     """Refuses expressions inside of quotes (attack C08). In a comment they are harmless: bound like all others."""
-    places: list[tuple[int, Part]] = []
+    places: list[tuple[int, TemplatePart]] = []
     pieces: list[str] = []
     length = 0
     for part in parts:

@@ -13,7 +13,7 @@ from itertools import product
 from pipit.errors import TemplateError
 from pipit.templates import python
 from pipit.templates.expressions import TemplateScope, parse
-from pipit.templates.parts import Part, PartKind, split
+from pipit.templates.parts import PartKind, TemplatePart, split
 from pipit.templates.template import Template
 from pipit.templates.types import PARSERS
 
@@ -45,7 +45,7 @@ def variants(template: Template, most: int) -> list[Template] | None:
     return [Template.compile("%" + body, name=template.name) for body in bodies]
 
 
-def _text(choice: list[Part]) -> str:
+def _text(choice: list[TemplatePart]) -> str:
     pieces: list[str] = []
     for part in choice:
         if part.kind is PartKind.EXPRESSION:
@@ -58,7 +58,7 @@ def _text(choice: list[Part]) -> str:
     return body
 
 
-def _merged(parts: list[Part]) -> list[tuple[PartKind, str]]:
+def _merged(parts: list[TemplatePart]) -> list[tuple[PartKind, str]]:
     found: list[tuple[PartKind, str]] = []
     for part in parts:
         if part.kind is PartKind.TEXT and found and found[-1][0] is PartKind.TEXT:
@@ -68,11 +68,11 @@ def _merged(parts: list[Part]) -> list[tuple[PartKind, str]]:
     return found
 
 
-def _tree(part: Part) -> ast.expr:
+def _tree(part: TemplatePart) -> ast.expr:
     return parse(part.text, TemplateScope(""), part.line, part.column)
 
 
-def _raises(part: Part) -> bool:
+def _raises(part: TemplatePart) -> bool:
     """No text comes of a rendering that gets here."""
     if part.kind is not PartKind.EXPRESSION:
         return False
@@ -80,7 +80,7 @@ def _raises(part: Part) -> bool:
     return isinstance(tree, ast.Call) and isinstance(tree.func, ast.Name) and tree.func.id in _RAISE
 
 
-def _check_value(part: Part) -> None:
+def _check_value(part: TemplatePart) -> None:
     for node in ast.walk(_tree(part)):
         if not isinstance(node, ast.Call) or isinstance(node.func, ast.Attribute):  # methods of values make values
             continue
@@ -91,20 +91,20 @@ def _check_value(part: Part) -> None:
 class _Choices:
     """The text and expressions of each choice of branches."""
 
-    def __init__(self, parts: list[Part], most: int) -> None:
+    def __init__(self, parts: list[TemplatePart], most: int) -> None:
         self.parts = parts
         self.most = most
         self.at = 0
 
-    def all(self) -> list[list[Part]]:
+    def all(self) -> list[list[TemplatePart]]:
         found = self.block()
         if self.at < len(self.parts):
             raise _NotClear
         return found
 
-    def block(self) -> list[list[Part]]:
+    def block(self) -> list[list[TemplatePart]]:
         """Up to the directive that ends this block, or to the end of the template."""
-        found: list[list[Part]] = [[]]
+        found: list[list[TemplatePart]] = [[]]
         while self.at < len(self.parts):
             part = self.parts[self.at]
             if part.kind is not PartKind.DIRECTIVE:
@@ -128,7 +128,7 @@ class _Choices:
         """`set`, `for` and the like: what they make of the text is not followed."""
         raise _NotClear
 
-    def branches(self) -> Iterator[list[Part]]:
+    def branches(self) -> Iterator[list[TemplatePart]]:
         otherwise = False
         while True:
             yield from self.block()
@@ -143,7 +143,7 @@ class _Choices:
             yield []
 
 
-def _word(part: Part) -> str:
+def _word(part: TemplatePart) -> str:
     """`if(x)` is one as well as `if x`."""
     length = next((i for i, character in enumerate(part.text) if not character.isalpha()), len(part.text))
     return part.text[:length]

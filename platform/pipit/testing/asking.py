@@ -120,7 +120,7 @@ class _Keyed:
         return self.query.purpose
 
     @property
-    def own_text(self) -> str | None:
+    def own_sql(self) -> str | None:
         return None
 
     @property

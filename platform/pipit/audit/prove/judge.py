@@ -42,7 +42,7 @@ class Judge:
     async def ask_full(
         self, pipe: str, view: TenantView, others: Sequence[TenantView], case: ProofCase, reach: Reach
     ) -> TenantAnswer:
-        """The tenant's answer, after others asked the same: an answer that is kept for one must not serve another."""
+        """The tenant's answer, after others asked the same: a cached response of one must not serve another."""
         for other in others:
             await self.full.ask(pipe, other, case, reach)
         return await self.full.ask(pipe, view, case, reach)

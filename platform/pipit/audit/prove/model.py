@@ -27,6 +27,7 @@ class ProofOptions:
     endpoints: tuple[str, ...] = ()
     cases: int = 12  # requests for each endpoint, scope and round
     search: int = 40  # more requests, where none of them has met a row
+    probes: int = 80  # steps of a search for a small example
     appends: bool = True  # also what comes in as events, with tokens
     plain: bool = True  # values of an example that play no part become plain ones
     patience: float = 1.0  # times what a search may take by the clock; infinite: only its steps are counted

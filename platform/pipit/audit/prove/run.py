@@ -352,7 +352,7 @@ class Prover:
             others,
             endpoint.reach,
             found.kind,
-            probes=30 if hurry else 80,
+            probes=min(30, self.options.probes) if hurry else self.options.probes,
             plain=self.options.plain,
             seconds=(10.0 if hurry else 90.0) * self.options.patience,
         )

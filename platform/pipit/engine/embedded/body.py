@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from pipit.engine.embedded.content_encoding import Decoder
+from pipit.engine.embedded.content_encoding import BodyDecoder
 from pipit.engine.embedded.failure import Failure
 
 
@@ -15,7 +15,7 @@ class Body:
         """Of no request: an empty body."""
         self._content = request.content if request is not None and request.can_read_body else None
         encoding = request.headers.get("Content-Encoding", "identity").strip().lower() if request else ""
-        self._decoder = Decoder(encoding) if encoding not in ("", "identity") and self._content else None
+        self._decoder = BodyDecoder(encoding) if encoding not in ("", "identity") and self._content else None
         self._peeked = b""
 
     async def peek(self, size: int) -> bytes:

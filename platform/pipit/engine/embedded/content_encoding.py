@@ -19,7 +19,7 @@ from pipit.engine.embedded.failure import Failure
 _PREFERRED = ("zstd", "lz4", "gzip", "deflate")
 
 
-class Decoder:
+class BodyDecoder:
     """Inflates a request body chunk by chunk; several frames may follow one another."""
 
     def __init__(self, encoding: str) -> None:

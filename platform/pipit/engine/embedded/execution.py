@@ -105,7 +105,7 @@ class Execution:
         self._abandoned = threading.Event()
 
     def run(self) -> StatementResult:
-        """The whole answer, or its first block and `more`."""
+        """Runs the statement: the whole response, or its first block and `more`."""
         task = self.task
         try:
             connection = self._open()
@@ -215,7 +215,7 @@ class Execution:
         return self._connection is not None
 
     def abandon(self) -> None:
-        """Nobody waits for the answer any more. The query itself is killed from another connection."""
+        """The client is gone. The query itself is killed from another connection."""
         self._abandoned.set()
 
     def close(self) -> None:

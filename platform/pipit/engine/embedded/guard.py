@@ -1,8 +1,10 @@
-"""What the child refuses whatever the settings say: the engine would do it even with `readonly=1`.
+"""What the engine process refuses under all settings, because the engine would do it even with `readonly=1`.
 
-One statement per request, by the engine's own parser. No OUTFILE, no INFILE. No `Python()`. `file`, as a
-function, a table function or an engine, only over a literal path without patterns under the folders given at
-start, and not at all with `readonly`: as a scalar function it reads any file even then.
+- More than one statement in a request (the engine's own parser decides).
+- OUTFILE and INFILE.
+- `Python()`.
+- `file`, as a function, a table function or an engine, unless its path is a literal without patterns below the folders
+  that were given at the start. With `readonly` it is always refused: the scalar function would read any file.
 """
 
 from __future__ import annotations
@@ -37,9 +39,7 @@ class Guard:
         self._passed: dict[tuple[bytes, bool], bool] = {}
 
     def check(self, connection: Any, text: bytes, *, readonly: bool) -> bool:
-        """Raises Failure if the text may not run. True: it only reads. What a text is never changes: it is
-        kept.
-        """
+        """Whether the statement only reads, cached for each text. Raises Failure if it may not run."""
         key = (text, readonly)
         reads = self._passed.get(key)
         if reads is None:
@@ -53,7 +53,7 @@ class Guard:
         return reads
 
     def check_room(self, text: bytes) -> None:
-        """Raises Failure for a statement that writes a definition where there is hardly any room.
+        """Raises Failure if the disk is nearly full and the statement would write a table's definition.
 
         The engine puts a new file of a definition in the old one's place also when the disk had no room for what is in
         it: the table is lost, and the database does not open again. (DROP makes room and is not stopped.)
@@ -111,7 +111,7 @@ class Guard:
 
 
 def _raise_syntax_error(connection: Any, text: bytes) -> None:
-    """The engine's message about a text that does not parse. The text itself is never run."""
+    """Raises the engine's syntax error. The statement is only parsed, not run."""
     quoted = text.replace(b"\\", b"\\\\").replace(b"'", b"\\'")
     try:
         connection.query(b"SELECT formatQuery('" + quoted + b"') FORMAT Null", "Null")

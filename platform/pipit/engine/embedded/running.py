@@ -1,12 +1,13 @@
-"""The threads on which executions run, and the end of one whose client went away.
+"""The threads on which statements run, and how a statement ends whose client went away.
 
-Promises: a step runs on a worker thread, never on the event loop; a cancelled request's query is killed and
-its connection closed, whatever it was doing; kills and heartbeats get through when all workers are busy.
+- Statements run on worker threads, never on the event loop.
+- If a request is cancelled, its query is killed and its connection is closed.
+- Kills and heartbeats have threads of their own, so they work while all workers are busy.
 
-The engine looks at its clock between blocks. A statement that is stuck inside of one (a constant that takes minutes to
-compute, a bad regular expression) outlives its limit and every KILL, and holds a core. Its client is told soon after
-the limit; if it has not ended some seconds later, this process ends itself, and the supervisor starts another.
-Statements without a limit are never ended.
+The engine checks its time limit between blocks. A statement may hang inside one block: a constant that takes minutes to
+compute, a bad regular expression. It then ignores its limit and every KILL, and keeps a core busy. Its client gets an
+error soon after the limit. If the statement has not ended some seconds later, this process exits, and the supervisor
+starts a new one. A statement without a time limit is never ended this way.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from pipit.engine.codes import Code
 from pipit.engine.embedded.connections import Connections
 from pipit.engine.embedded.execution import Execution
 from pipit.engine.embedded.failure import Failure
-from pipit.engine.failures import STUCK
+from pipit.engine.failures import HUNG
 from pipit.sql.literals import quote_string
 
 log = logging.getLogger(__name__)
@@ -31,8 +32,8 @@ T = TypeVar("T")
 _WORKERS = 64
 _FIRST_PAUSE = 0.05
 _LONGEST_PAUSE = 1.0
-_LATE = 2.0  # seconds past its limit until a statement counts as stuck: the engine's own error comes first
-_EXIT_STUCK = 4
+_LATE = 2.0  # seconds after the limit until a statement counts as hanging; the engine's own error comes earlier
+_EXIT_HUNG = 4
 
 
 class Threads:
@@ -48,11 +49,11 @@ class Threads:
         return asyncio.get_running_loop().run_in_executor(self._workers, step, *args)
 
     async def beat(self) -> None:
-        """A whole round through the engine."""
+        """Runs a query, to see that the engine works."""
         await asyncio.get_running_loop().run_in_executor(self._heart, self._connections.run, "SELECT 1")
 
     def end(self, execution: Execution, pending: asyncio.Future[Any] | None, began: float) -> None:
-        """Kills what still runs, then closes the connection. In the background. `began`: the step that runs."""
+        """Kills the query and closes the connection, in the background. `began`: when the running step began."""
         task = asyncio.get_running_loop().create_task(self._end(execution, pending, began))
         self._endings.add(task)
         task.add_done_callback(self._endings.discard)
@@ -64,7 +65,7 @@ class Threads:
         pause = _FIRST_PAUSE
         limit = execution.task.seconds
         if limit and pending is not None:  # not in the loop below: a KILL may hang as well
-            loop.call_at(began + limit + self._grace, _exit_if_stuck, pending, execution.task.tag)
+            loop.call_at(began + limit + self._grace, _exit_if_hung, pending, execution.task.tag)
         while pending is not None and not pending.done():
             # A query that the engine has not registered yet cannot be killed: try again.
             await loop.run_in_executor(self._kills, self._connections.run, kill)
@@ -79,17 +80,15 @@ class Threads:
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _exit_if_stuck(pending: asyncio.Future[Any], tag: str) -> None:
+def _exit_if_hung(pending: asyncio.Future[Any], tag: str) -> None:
     if not pending.done():
         log.error("query %s cannot be interrupted; this process ends", tag)
         logging.shutdown()
-        os._exit(_EXIT_STUCK)
+        os._exit(_EXIT_HUNG)
 
 
 class Running:
-    """`async with`: runs an execution's steps; leaving in the middle of one, or before the last, ends the
-    query.
-    """
+    """Runs an execution's steps. Leaving the `async with` before the last step ended kills the query."""
 
     def __init__(self, threads: Threads, execution: Execution) -> None:
         self._threads = threads
@@ -110,7 +109,7 @@ class Running:
         except TimeoutError:
             if future.done():
                 raise
-            raise Failure(Code.TIMEOUT_EXCEEDED, STUCK) from None
+            raise Failure(Code.TIMEOUT_EXCEEDED, HUNG) from None
         self._pending = None
         return result
 

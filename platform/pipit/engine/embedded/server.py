@@ -1,9 +1,11 @@
-"""ClickHouse's HTTP protocol on loopback, over Execution: what a request says, and how an answer leaves.
+"""ClickHouse's HTTP protocol on loopback: reads the request, runs it as an `Execution`, sends the response.
 
-Promises: one statement and one engine connection per request; a result streams where its format allows; an
-error before the first byte is ClickHouse's header and body, an error after it ends the connection, and is never taken
-for data; a client that goes away has its query killed. Nobody without the
-password gets further than `/ping`.
+- Each request is one statement on an engine connection of its own.
+- A response streams if its format allows it.
+- An error before the first byte has ClickHouse's header and body. A later one ends the connection, so that no client
+  takes it for data.
+- If the client disconnects, its query is killed.
+- Everything but `/ping` needs the password.
 """
 
 from __future__ import annotations
@@ -53,7 +55,7 @@ _TSV = "text/tab-separated-values; charset=UTF-8"
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who the server is: what it checks requests against and what it puts into each answer."""
+    """The credentials that requests must have, and what the server says of itself in each response."""
 
     user: str
     password: str

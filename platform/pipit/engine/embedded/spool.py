@@ -1,7 +1,7 @@
-"""Data that arrives with a statement which embedded chDB can only read from a file: `input()` and external tables.
+"""Data of a request that embedded chDB can read only from a file: `input()` and external tables.
 
-The bytes are kept in a file for the time of the request; the one reference to them in the text becomes `file(...)`.
-Whoever sends data chooses its format and structure, and nothing else of the text changes.
+The bytes are written to a file, which is deleted after the request. The reference to them in the statement becomes
+`file(...)`, with the format and the structure that the client gave. Nothing else of the statement changes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 
 class Spool:
     def __init__(self, folder: Path) -> None:
-        """Empties the folder: what lies there belongs to requests of a process that is gone."""
+        """Deletes the files of earlier processes."""
         folder.mkdir(exist_ok=True)
         for left in folder.iterdir():
             left.unlink()
@@ -29,7 +29,7 @@ class Spool:
 
     @asynccontextmanager
     async def keep(self, first: bytes, more: Callable[[], Awaitable[bytes]]) -> AsyncIterator[Path]:
-        """A file with `first` and what `more` gives until it gives nothing; gone afterwards."""
+        """Writes `first` and all that `more` returns to a file, and deletes it afterwards."""
         path = self.folder / uuid.uuid4().hex
         try:
             with path.open("wb") as file:  # a page cache's work: not worth a thread for each chunk

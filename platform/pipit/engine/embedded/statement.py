@@ -1,8 +1,8 @@
-"""What the child must know of a statement's text before the engine sees it; nothing here rewrites SQL.
+"""Reads a statement's text before the engine does. Nothing here changes SQL.
 
-Promises: where the data of an INSERT begins, which output format a text asks for, and whether words that
-reach outside the engine (OUTFILE, INFILE, table functions that read local objects) stand in it as code. It
-never decides whether a statement is a single one: the engine's own parser does (`classify_query`).
+It finds where the data of an INSERT begins, which output format the statement asks for, and whether it uses words that
+reach outside the engine (OUTFILE, INFILE, table functions that read local objects). Whether the text is one statement
+is for the engine's own parser to say (`classify_query`).
 """
 
 from __future__ import annotations

@@ -86,7 +86,7 @@ class Supervisor:
         return endpoint
 
     async def stop(self) -> None:
-        """SIGTERM, and SIGKILL for a child that does not follow."""
+        """Sends SIGTERM, and SIGKILL if the child does not end."""
         if self._watcher is not None:
             self._watcher.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -96,7 +96,7 @@ class Supervisor:
         await self._end_child(signal.SIGTERM)
 
     async def _watch(self) -> None:
-        """Until cancelled: while the child serves, its pulse; when it ended, another one."""
+        """Until cancelled: sends heartbeats to the child, and starts a new one when it ended."""
         loop = asyncio.get_running_loop()
         early = 0  # deaths since it was last healthy; the first is answered at once
         while True:
@@ -138,7 +138,7 @@ class Supervisor:
             ended.cancel()
 
     async def _answers(self, session: aiohttp.ClientSession, port: int) -> bool:
-        """Asked twice: if this process stood still (a machine that slept), the first answer was there, and unseen."""
+        """Whether the child answers. It is asked twice: after the machine slept, the first answer may come too late."""
         return await self._beat(session, port, self._beat_timeout) or await self._beat(
             session, port, min(self._beat_timeout, _SECOND_LOOK)
         )
@@ -241,7 +241,7 @@ class Supervisor:
 
 
 def _words_file(path: Path) -> BinaryIO:
-    """Opened for appending; what was there goes to `.1` when it has grown."""
+    """Opens the log for appending. A large one is renamed to `.1` first."""
     if path.exists() and path.stat().st_size > _WORDS_BYTES:
         path.replace(path.with_suffix(".err.1"))
     return path.open("ab")
