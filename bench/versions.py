@@ -1,6 +1,6 @@
 """Another checkout's reads against this one's, in the same run and in turn: is a version slower than the one before?
 
-    .venv/bin/python bench/versions.py OTHER [--rounds 9] [--seconds 2] [--connections 1 8]
+    .venv/bin/python bench/versions.py OTHER [--rounds 9] [--seconds 2] [--days 60] [--connections 1 8]
 
 OTHER is a checkout of another version with its own environment (`make install` there). Both versions serve what their
 own `bench/read.py` and `bench/policies.py` serve, at the same time; their targets take turns (A B B A ...). Prints
@@ -20,7 +20,7 @@ from load import Target, cores, measure, serving
 HERE = Path(__file__).resolve().parent.parent
 # The benchmark's file, its arguments, and which of its targets are Pipit's own.
 BENCHES: dict[str, tuple[Sequence[str], Sequence[str]]] = {
-    "read.py": (("--pipe", "top_features", "--days", "60"), ("pipit",)),
+    "read.py": (("--pipe", "top_features"), ("pipit",)),
     "policies.py": (("--environments=0", "--tenants=500"), ("one: policy", "one: no policy", "many: policy")),
 }
 
@@ -31,6 +31,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--seconds", type=float, default=2)
     parser.add_argument("--connections", type=int, nargs="+", default=[1, 8])
+    parser.add_argument("--days", type=int, default=60, help="of events, for read.py")
     parser.add_argument("--only", choices=sorted(BENCHES))
     options = parser.parse_args()
     before, after = options.other.resolve(), HERE
@@ -38,6 +39,7 @@ def main() -> None:
     print(cores())
     print(f"{'':<28}{'connections':>12}{'before p50':>12}{'after p50':>11}   {'rate':>5} {'p50':>5} {'cpu':>5}")
     for name, (arguments, own) in BENCHES.items():
+        arguments = (*arguments, f"--days={options.days}") if name == "read.py" else arguments
         if options.only in (None, name):
             with (
                 serving(str(before / "bench" / name), *arguments, python=python) as (old, said),

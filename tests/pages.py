@@ -11,10 +11,13 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+import pytest
 
 from ports import free_port
 
@@ -41,6 +44,16 @@ class Table:
 def code(markdown: str) -> list[str]:
     """The code spans of a text."""
     return [found[2].strip() for found in _CODE.finditer(markdown)]
+
+
+def same(documented: Iterable[str], known: Iterable[str], where: Path | str) -> None:
+    """The documentation lists what the code knows, each once; else it says what to do."""
+    listed, expected = Counter(iter(documented)), Counter(iter(known))
+    if listed != expected:
+        place = where.relative_to(ROOT) if isinstance(where, Path) else where
+        add, remove = sorted((expected - listed).elements()), sorted((listed - expected).elements())
+        steps = [f"add to it: {', '.join(add)}"] * bool(add) + [f"take out of it: {', '.join(remove)}"] * bool(remove)
+        pytest.fail(f"{place} and the code differ: {'; '.join(steps)}", pytrace=False)
 
 
 def section(page: Path, heading: str) -> str:

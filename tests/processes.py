@@ -36,6 +36,14 @@ FILES = {
 }
 
 
+def children_of(pid: int) -> list[int]:
+    """The processes that this one started, of which one is an engine."""
+    found: list[int] = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        found += [int(child) for child in (task / "children").read_text().split()]
+    return found
+
+
 class Served:
     """One `pipit serve` process of a project and a data directory."""
 
@@ -74,10 +82,7 @@ class Served:
 
     def children(self) -> list[int]:
         assert self.process
-        found: list[int] = []
-        for task in Path(f"/proc/{self.process.pid}/task").iterdir():
-            found += [int(pid) for pid in (task / "children").read_text().split()]
-        return found
+        return children_of(self.process.pid)
 
     def request(self, path: str, body: bytes | None = None, timeout: float = 60) -> tuple[int, Any]:
         token = (self.data / "admin_token").read_text().strip() if (self.data / "admin_token").exists() else "none"

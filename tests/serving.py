@@ -102,6 +102,16 @@ class Workspace:
         body = "".join(json.dumps(row) + "\n" for row in rows).encode()
         return await self.post(f"/v0/events?name={name}&wait={'true' if wait else 'false'}", data=body)
 
+    async def job(self, reply: Reply) -> dict[str, Any]:
+        """The job that this reply tells of, once it has ended."""
+        assert reply.status == 200, reply.text
+        id = reply.json["job"]["job_id"]
+        await self.server.jobs.ended(id)
+        found = await self.get(f"/v0/jobs/{id}")
+        assert found.status == 200, found.text
+        job: dict[str, Any] = found.json
+        return job
+
     async def rows(self, path: str, **options: Any) -> list[dict[str, Any]]:
         reply = await self.get(path, **options)
         assert reply.status == 200, reply.text

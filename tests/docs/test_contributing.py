@@ -36,13 +36,14 @@ def test_every_file_that_is_named_is_there(page: Path) -> None:
         and not (ROOT / "platform/pipit/datafiles" / name).exists()
         and not list((ROOT / "docs").rglob(name))
     }
-    assert not missing
+    assert not missing, f"{page.name} names files that are not there: put their new paths in"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_command_of_make_is_there(page: Path) -> None:
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    assert set(re.findall(r"\bmake ([a-z]+)\b(?=[` \n])", "\n".join(re.findall(r"`+[^`]+`+", page.read_text())))) <= targets
+    named = set(re.findall(r"\bmake ([a-z]+)\b(?=[` \n])", "\n".join(re.findall(r"`+[^`]+`+", page.read_text()))))
+    assert not named - targets, f"{page.name} names targets that the Makefile has not: correct the page"
 
 
 def test_no_line_cites_a_document_that_is_not_in_the_repository() -> None:
@@ -54,4 +55,4 @@ def test_no_line_cites_a_document_that_is_not_in_the_repository() -> None:
         for number, line in enumerate((ROOT / name).read_text().splitlines(), 1)
         if _ELSEWHERE.search(line)
     ]
-    assert not cited
+    assert not cited, "the document is not in the repository: describe the thing itself"

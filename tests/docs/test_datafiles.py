@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from pages import DOCS, code, datafiles, section, tables
+from pages import DOCS, code, datafiles, same, section, tables
 from pipit.datafiles import columns, common, connection, connectors, indexes, layout, parse_project, vocabulary
 from pipit.datafiles.connection import read_connection
 from pipit.datafiles.datasource import read_datasource
@@ -29,13 +29,13 @@ def directives(heading: str) -> dict[str, tuple[str, ...]]:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_directive_is_there(kind: vocabulary.Kind) -> None:
-    assert sorted(directives(KINDS[kind])) == sorted(vocabulary.OPTIONS[kind])
+    same(directives(KINDS[kind]), vocabulary.OPTIONS[kind], PAGE)
 
 
 @pytest.mark.parametrize("type", vocabulary.CONNECTION_SETTINGS)
 def test_every_setting_of_a_connection_is_there(type: str) -> None:
     listed = directives(f"### {type}")
-    assert sorted(listed) == sorted(vocabulary.CONNECTION_SETTINGS[type])
+    same(listed, vocabulary.CONNECTION_SETTINGS[type], PAGE)
     alone = {group[0] for group in connection._REQUIRED[type] if len(group) == 1}
     assert {word for word, row in listed.items() if "needed" in row[-1]} == alone
 
@@ -102,9 +102,9 @@ def test_engines_indexes_and_refused_columns_are_there() -> None:
     (engines,) = tables(PAGE, "### Engines")
     assert engines.names()[0] and sorted(code(row[0])[0] for row in engines.rows) == sorted(ENGINES)
     (types,) = re.findall(r"Types are (.+?), with", section(PAGE, "### Indexes"), re.DOTALL)
-    assert sorted(code(types)) == sorted(indexes.SUPPORTED)
+    same(code(types), indexes.SUPPORTED, PAGE)
     refused = next(table for table in tables(PAGE, "### Columns") if table.header[0] == "written")
-    assert sorted(refused.names()) == sorted(columns._REFUSED)
+    same(refused.names(), columns._REFUSED, PAGE)
 
 
 def test_where_files_are_found_is_told() -> None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import ast
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import get_args
 
 import reference
 from starlette.routing import Route
 
-from pages import DOCS, ROOT, blocks, code, section, tables
+from pages import DOCS, ROOT, blocks, code, same, section, tables
 from pipit import errors, jobs
 from pipit.access import claims, jwks, tokens
 from pipit.api.app import app_with
@@ -61,23 +61,29 @@ def test_every_example_of_a_command_is_one_that_it_takes() -> None:
 def test_every_variable_is_there() -> None:
     ours, for_work = (table.names() for table in tables(DOCS / "reference" / "environment-variables.md"))
     read = {text for text in constants("platform") if VARIABLE.match(text)}
-    assert sorted(ours) == sorted(read)
+    same(ours, read, DOCS / "reference" / "environment-variables.md")
     also = {text for text in constants("tests", "bench", "scripts") if VARIABLE.match(text)} - read
-    assert sorted(for_work) == sorted(also)
+    same(for_work, also, DOCS / "reference" / "environment-variables.md")
 
 
 def test_every_error_is_there_with_its_status() -> None:
     table, *_ = tables(DOCS / "reference" / "errors.md")
     documented = {code(row[0])[0]: row[1] for row in table.rows}
     known = {kind.code: "any" if kind is errors.CustomError else str(kind.status) for kind in error_classes()}
-    assert documented == known
-    assert all(row[2] and row[3] for row in table.rows)
+    assert documented == known, "docs/reference/errors.md: the codes and statuses are those of pipit/errors.py"
+    assert all(row[2] and row[3] for row in table.rows), "each error has a cause and a remedy"
 
 
 def test_every_reason_is_there_with_its_cause_and_remedy() -> None:
     _, *groups = tables(DOCS / "reference" / "errors.md")
-    documented = [(code(row[0])[0], row[1], row[2]) for table in groups for row in table.rows]
-    assert documented == [(reason.value, reason.cause, reason.remedy) for reason in Reason]
+    documented = [tuple(row[:3]) for table in groups for row in table.rows]
+    written = [(f"`{reason.value}`", reason.cause, reason.remedy) for reason in Reason]
+    same(map(_row, documented), map(_row, written), DOCS / "reference" / "errors.md")
+    assert documented == written, "the page has the reasons in the order of pipit/reasons.py"
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
 
 
 def routes() -> set[str]:
@@ -87,26 +93,26 @@ def routes() -> set[str]:
 
 def test_every_route_is_there() -> None:
     (table,) = tables(HTTP, "## All routes")
-    assert sorted(table.names()) == sorted(routes())
+    same(table.names(), routes(), HTTP)
 
 
 def test_every_operation_and_refusal_of_a_deploy_is_there() -> None:
     _, operations, refusals = tables(HTTP, "## POST /v1/deploy")
     known = [re.sub(r"(?<!^)(?=[A-Z])", "_", kind.__name__).lower() for kind in get_args(plan.Operation)]
-    assert sorted(operations.names()) == sorted(known)
+    same(operations.names(), known, HTTP)
     texts = [(ROOT / "platform" / "pipit" / "deploy" / name).read_text() for name in ("compare.py", "planner.py", "removals.py")]
     given = re.findall(r"(?:Refusal\(|refusals_of\(\w+, )Reason\.(\w+)", "".join(texts))
-    assert sorted(refusals.names()) == sorted(Reason[name].value for name in set(given))
+    same(refusals.names(), (Reason[name].value for name in set(given)), HTTP)
     assert set(plan.Cause) <= set(code(section(HTTP, "## POST /v1/deploy")))
 
 
 def test_every_format_and_setting_is_there() -> None:
     endings = next(t for t in tables(HTTP, "## GET /v0/pipes/name.json") if t.header[0] == "ending")
-    assert sorted(endings.names()) == sorted(formats.EXTENSIONS)
+    same(endings.names(), formats.EXTENSIONS, HTTP)
     (listed,) = re.findall(r"chooses between (.+?)\. ", section(HTTP, "## GET /v0/sql"), re.DOTALL)
-    assert sorted(code(listed)) == sorted(f.name for f in formats.SQL_FORMATS.values())
+    same(code(listed), (f.name for f in formats.SQL_FORMATS.values()), HTTP)
     (settings,) = tables(HTTP, "## Settings of a workspace")
-    assert sorted(settings.names()) == sorted(WorkspaceSettings.__struct_fields__)
+    same(settings.names(), WorkspaceSettings.__struct_fields__, HTTP)
     assert {name for name in code(section(HTTP, "## GET /v0/sql")) if name in SERVICES} == set(SERVICES)
 
 
@@ -127,7 +133,7 @@ def test_every_scope_and_claim_is_there() -> None:
     source = Path(claims.__file__).read_text() + Path(jwks.__file__).with_name("jwt.py").read_text()
     read = set(re.findall(r"""(?:claims(?:\.get\(|\[)|_seconds\(claims, )"(\w+)\"""", source))
     (parties,) = re.findall(r"for claim in \((.+?)\):", source)
-    assert sorted(listed.names()) == sorted(read | set(re.findall(r"\w+", parties)))
+    same(listed.names(), read | set(re.findall(r"\w+", parties)), TOKENS)
     assert set(jwks.ALGORITHMS) <= set(re.findall(r"\w+", section(TOKENS, "## Keys of your own, and identity providers")))
 
 
@@ -146,10 +152,10 @@ def test_every_key_of_a_test_is_there() -> None:
 
 def test_every_fixture_and_clock_is_there() -> None:
     (endings,) = tables(TESTING, "## Fixtures")
-    assert sorted(endings.names()) == sorted(f".{ending}" for ending in fixtures.ENDINGS)
+    same(endings.names(), (f".{ending}" for ending in fixtures.ENDINGS), TESTING)
     assert all(f"`{folder}/<name>`" in section(TESTING, "## Fixtures") for folder in fixtures.FOLDERS)
     (calls,) = re.findall(r"deployed: (.+?)\. It tells", section(TESTING, "## A clock that stands still"), re.DOTALL)
-    assert sorted(name.upper() for name in code(calls)) == sorted(clock._PLAIN)
+    same((name.upper() for name in code(calls)), clock._PLAIN, TESTING)
 
 
 COPIES = DOCS / "copies-and-jobs.md"
@@ -158,7 +164,7 @@ COPIES = DOCS / "copies-and-jobs.md"
 def test_every_key_and_status_of_a_job_is_there() -> None:
     (table,) = tables(COPIES, "## A job")
     job = jobs.Job("i", "copy", "error", "now", scheduled_for="then", error="why")
-    assert sorted(table.names()) == sorted(job.shown("http://x", waiting_for="this"))
+    same(table.names(), job.shown("http://x", waiting_for="this"), COPIES)
     rows = {name: row[1] for row in table.rows for name in code(row[0])}
     assert set(code(rows["status"])) == set(jobs.STATUSES) and set(code(rows["kind"])) == set(jobs.KINDS)
 

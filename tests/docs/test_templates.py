@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 import pytest
 
-from pages import DOCS, code, datafiles, section, tables
+from pages import DOCS, code, datafiles, same, section, tables
 from pipit.errors import TemplateError
 from pipit.templates import Template, blocks, expressions, functions, python, runtime, state, template, types
 from pipit.templates.types import PARSERS
@@ -34,7 +34,7 @@ def _names(heading: str, header: str) -> list[str]:
 
 def test_every_type_is_there() -> None:
     documented = _names("## Types", "type")
-    assert sorted(documented) == sorted([*PARSERS, "Array"])
+    same(documented, [*PARSERS, "Array"], PAGE)
     stand_ins = {
         name: code(row[2])[0] for row in tables(PAGE, "## Types")[0].rows for name in code(row[0]) if name != "Array"
     }
@@ -51,7 +51,7 @@ def test_every_type_has_a_rule_of_what_a_requests_value_becomes() -> None:
 
 def test_every_function_is_there() -> None:
     documented = [text.partition("(")[0] for text in _names("## Functions", "function")]
-    assert sorted(documented) == sorted(functions.FUNCTIONS.keys() - {*PARSERS, "Array"})
+    same(documented, functions.FUNCTIONS.keys() - {*PARSERS, "Array"}, PAGE)
 
 
 def test_what_functions_take_is_there() -> None:
@@ -65,14 +65,14 @@ def test_every_statement_is_there() -> None:
     documented = {found[1] for found in written if found}
     assert documented == {*blocks._OPENING, *blocks._BETWEEN, "set", "break", "continue", "end"}
     (named,) = re.findall(r"may name (.+?) \(a value", section(PAGE, "## Statements"), re.DOTALL)
-    assert sorted(code(named)) == sorted(runtime.CATCHABLE)
+    same(code(named), runtime.CATCHABLE, PAGE)
     (forbidden,) = re.findall(r"Not allowed are these: (.+?)\.$", section(PAGE, "## Statements"), re.DOTALL | re.MULTILINE)
-    assert sorted(code(forbidden)) == sorted(blocks._FORBIDDEN)
+    same(code(forbidden), blocks._FORBIDDEN, PAGE)
 
 
 def test_every_method_is_there() -> None:
     (methods,) = re.findall(r"Methods are (.+?)\. ", section(PAGE, "## Expressions"), re.DOTALL)
-    assert sorted(code(methods)) == sorted(expressions.METHODS)
+    same(code(methods), expressions.METHODS, PAGE)
 
 
 def test_what_statements_have_of_python_is_there() -> None:

@@ -71,13 +71,13 @@ def test_a_start_on_a_full_disk(disk: Disk) -> None:
         assert server.get("/v0/health") == (200, {"status": "ok", "engine": True})
         server.stop()
         disk.fill()
-        for _ in range(2):  # the first start on it must not spoil the next one
+        for starts in (1, 2):  # the first start on it must not spoil the next one
             server.start()
             engines = server.children()
             assert server.get("/v0/health") == (200, {"status": "disk_full", "engine": True})
             assert server.get("/v0/ready")[0] == 200
             assert server.counts() == {"rows": ROWS, "ids": ROWS, "rolled": ROWS}
-            for wait in ("true", "false") * 10:
+            for wait in ("true", "false") * 3:
                 status, reply = server.request(f"/v0/events?name=events&wait={wait}", b'{"id": 5}\n')
                 assert (status, reply["error"]) == (503, REFUSED)
             # A change of what is deployed is refused, and what is deployed stays whole.
@@ -85,7 +85,8 @@ def test_a_start_on_a_full_disk(disk: Disk) -> None:
             assert server.counts() == {"rows": ROWS, "ids": ROWS, "rolled": ROWS}
             assert server.children() == engines
             assert not (server.data / "server.json").exists()
-            assert (server.data / "logs/pipit.log").read_text().count("events are refused until") <= 1
+            # Each start says it once, if there is room for a line, and not with every event.
+            assert (server.data / "logs/pipit.log").read_text().count("events are refused until") <= starts
             said = stopped(server)
             assert said.count("cannot be written (No space left on device): reads are served") == 1
             assert "Traceback" not in said and "fault of pipit" not in said

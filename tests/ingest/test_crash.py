@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 
+from processes import children_of
+
 SCRIPT = Path(__file__).parent / "process.py"
 
 
@@ -47,23 +49,12 @@ class Process:
         assert self._process.stdout is not None
         return self._process.stdout.read().splitlines()
 
-    def children(self) -> list[int]:
-        found = []
-        for entry in Path("/proc").glob("[0-9]*/stat"):
-            try:
-                parent = int(entry.read_text().rpartition(")")[2].split()[1])
-            except (FileNotFoundError, ProcessLookupError):
-                continue
-            if parent == self._process.pid:
-                found.append(int(entry.parent.name))
-        return found
-
     def kill_engine(self) -> None:
-        for pid in self.children():
+        for pid in children_of(self._process.pid):
             os.kill(pid, signal.SIGKILL)
 
     def kill_all(self) -> None:
-        children = self.children()
+        children = children_of(self._process.pid)
         self._process.kill()
         for pid in children:
             with contextlib.suppress(ProcessLookupError):
@@ -76,6 +67,19 @@ class Process:
         lines = self.rest()
         assert self._process.wait() == 0
         return lines
+
+
+def send_and_kill(folder: Path, mode: str, batches: int, *, whole: bool) -> set[int]:
+    """Kills the engine, or everything, after so many batches: the first ids of the batches that were acknowledged."""
+    with Process(folder, mode) as process:
+        acknowledged = {int(process.read().split()[0]) for _ in range(batches)}
+        if whole:
+            process.kill_all()
+            lines = process.rest()
+        else:
+            process.kill_engine()
+            lines = process.finish()[:-1]
+    return acknowledged | {int(line.split()[0]) for line in lines if line.count(" ") == 1}
 
 
 def check(found: dict[str, Any], acknowledged: set[int]) -> None:
@@ -137,27 +141,15 @@ def check_picky(found: dict[str, Any], acknowledged: set[int]) -> None:
     assert found["bad"] == 2 * len(batches)
 
 
-@pytest.mark.parametrize("turns", [range(1, 2), pytest.param(range(3), marks=pytest.mark.long)], ids=["once", "often"])
+@pytest.mark.parametrize("kills", [range(1, 2), pytest.param(range(3), marks=pytest.mark.long)], ids=["once", "often"])
 @pytest.mark.parametrize("whole", [True, False])
 def test_kills_while_rows_that_a_view_refuses_are_told_from_the_others(
-    tmp_path: Path, whole: bool, turns: range
+    tmp_path: Path, whole: bool, kills: range
 ) -> None:
     """The engine alone, or all of it, at any moment of it: every segment is taken apart."""
     acknowledged: set[int] = set()
-    for turn in turns:
-        with Process(tmp_path, "send-picky") as process:
-            seen = 0
-            while seen < 6 + turn:
-                first, _ = process.read().split()
-                acknowledged.add(int(first))
-                seen += 1
-            if not whole:
-                process.kill_engine()
-                lines = process.finish()[:-1]
-            else:
-                process.kill_all()
-                lines = process.rest()
-            acknowledged |= {int(line.split()[0]) for line in lines if line.count(" ") == 1}
+    for kill in kills:
+        acknowledged |= send_and_kill(tmp_path, "send-picky", 6 + kill, whole=whole)
     with Process(tmp_path, "count-picky") as process:
         check_picky(json.loads(process.finish()[-1]), acknowledged)
 
@@ -176,24 +168,12 @@ def check_only(found: dict[str, Any], acknowledged: set[int]) -> None:
     assert found["left"] == []
 
 
-@pytest.mark.parametrize("turns", [range(1, 3), pytest.param(range(4), marks=pytest.mark.long)], ids=["twice", "often"])
+@pytest.mark.parametrize("kills", [range(1, 3), pytest.param(range(4), marks=pytest.mark.long)], ids=["twice", "often"])
 @pytest.mark.parametrize("whole", [True, False])
-def test_kills_between_the_others_rows_and_those_of_held_requests(tmp_path: Path, whole: bool, turns: range) -> None:
+def test_kills_between_the_others_rows_and_those_of_held_requests(tmp_path: Path, whole: bool, kills: range) -> None:
     """The others' rows are in the view first, under a token of their own."""
     acknowledged: set[int] = set()
-    for turn in turns:
-        with Process(tmp_path, "send-only") as process:
-            seen = 0
-            while seen < 5 + 2 * turn:
-                first, _ = process.read().split()
-                acknowledged.add(int(first))
-                seen += 1
-            if not whole:
-                process.kill_engine()
-                lines = process.finish()[:-1]
-            else:
-                process.kill_all()
-                lines = process.rest()
-            acknowledged |= {int(line.split()[0]) for line in lines if line.count(" ") == 1}
+    for kill in kills:
+        acknowledged |= send_and_kill(tmp_path, "send-only", 5 + 2 * kill, whole=whole)
     with Process(tmp_path, "count-only") as process:
         check_only(json.loads(process.finish()[-1]), acknowledged)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
@@ -12,22 +13,17 @@ import pytest
 from pipit.catalog.snapshot import STAGING
 from pipit.jobs import Jobs
 from pipit.server import job_kinds
+from projects import COUNTS, KEYED, KEYED_COLUMNS, copy_pipe, view_pipe
 from serving import Reply, Workspace
 from waiting import until
 
 pytestmark = pytest.mark.anyio
 
-COLUMNS = "SCHEMA >\n    k String `json:$.k`,\n    n Int64 `json:$.n`"
-TABLE = f"{COLUMNS}\n\nENGINE MergeTree\nENGINE_SORTING_KEY k\n"
-WIDER = f"{COLUMNS},\n    extra String DEFAULT 'e'\n\nENGINE MergeTree\nENGINE_SORTING_KEY k\n"
-COUNTS = "SCHEMA >\n    k String,\n    c UInt64\n\nENGINE SummingMergeTree\nENGINE_SORTING_KEY k\n"
-VIEW = "NODE c\nSQL >\n    SELECT k, count() AS c FROM t GROUP BY k -- all\nTYPE materialized\nDATASOURCE counts\n"
+WIDER = f"{KEYED_COLUMNS},\n    extra String DEFAULT 'e'\n\nENGINE MergeTree\nENGINE_SORTING_KEY k\n"
+VIEW = view_pipe("SELECT k, count() AS c FROM t GROUP BY k -- all", "counts")
 BY_KEY = "NODE n\nSQL >\n    SELECT k, count() AS c FROM t GROUP BY k\nTYPE endpoint\n"
 MANY = "SELECT 'a' AS k, toInt64(number) AS n FROM numbers(12000000)"
-
-
-def copy(sql: str, mode: str = "append", schedule: str = "@on-demand") -> str:
-    return f"NODE c\nSQL >\n    {sql}\nTYPE copy\nTARGET_DATASOURCE t\nCOPY_MODE {mode}\nCOPY_SCHEDULE {schedule}\n"
+copy = partial(copy_pipe, target="t")
 
 
 def slowly(key: str, size: int = 20_000_000) -> str:
@@ -41,22 +37,14 @@ async def one(workspace: Workspace, sql: str) -> Any:
     return value
 
 
-async def ended(workspace: Workspace, reply: Reply) -> dict[str, Any]:
-    assert reply.status == 200, reply.text
-    id = reply.json["job"]["job_id"]
-    await workspace.server.jobs.ended(id)
-    job: dict[str, Any] = (await workspace.get(f"/v0/jobs/{id}")).json
-    return job
-
-
 async def done(workspace: Workspace, reply: Reply) -> None:
-    job = await ended(workspace, reply)
+    job = await workspace.job(reply)
     assert job["status"] == "done", job.get("error")
 
 
 async def test_two_pipes_replace_one_target_at_once(workspace: Workspace) -> None:
-    copies = {f"copies/{key}.pipe": copy(slowly(key), "replace") for key in ("a", "b")}
-    await workspace.deploy({"datasources/t.datasource": TABLE, "endpoints/r.pipe": BY_KEY, **copies})
+    copies = {f"copies/{key}.pipe": copy(slowly(key), mode="replace") for key in ("a", "b")}
+    await workspace.deploy({"datasources/t.datasource": KEYED, "endpoints/r.pipe": BY_KEY, **copies})
     await done(workspace, await workspace.post("/v0/pipes/a/copy"))
     whole = await one(workspace, "SELECT count() AS c FROM t")
     seen: set[tuple[int, ...]] = set()
@@ -88,9 +76,9 @@ async def test_a_replacement_made_of_its_own_target_waits_for_another_one(
         return stream(sql, *arguments, **options)
 
     monkeypatch.setattr(workspace.server.engine, "stream", watched)
-    compact = copy("SELECT k, n FROM t GROUP BY k, n", "replace")
-    files = {"copies/slow.pipe": copy(slowly("a", 60_000_000), "replace"), "copies/own.pipe": compact}
-    await workspace.deploy({"datasources/t.datasource": TABLE, **files})
+    compact = copy("SELECT k, n FROM t GROUP BY k, n", mode="replace")
+    files = {"copies/slow.pipe": copy(slowly("a", 60_000_000), mode="replace"), "copies/own.pipe": compact}
+    await workspace.deploy({"datasources/t.datasource": KEYED, **files})
     await workspace.send("t", [{"k": "before", "n": 1}])
     slow = await workspace.post("/v0/pipes/slow/copy")
     staging = "SELECT count() AS n FROM system.tables WHERE database = {database:String} AND startsWith(name, {prefix:String})"
@@ -105,7 +93,7 @@ async def test_a_replacement_made_of_its_own_target_waits_for_another_one(
 
 
 async def test_a_column_that_a_deploy_adds_stays_when_a_replacement_takes_place(workspace: Workspace) -> None:
-    files = {"datasources/t.datasource": TABLE, "copies/a.pipe": copy(slowly("a"), "replace")}
+    files = {"datasources/t.datasource": KEYED, "copies/a.pipe": copy(slowly("a"), mode="replace")}
     await workspace.deploy(files)
     reply = await workspace.post("/v0/pipes/a/copy")
     await workspace.deploy({**files, "datasources/t.datasource": WIDER})
@@ -114,7 +102,7 @@ async def test_a_column_that_a_deploy_adds_stays_when_a_replacement_takes_place(
 
 
 async def test_a_job_that_is_cancelled_before_its_first_step_ends(workspace: Workspace) -> None:
-    await workspace.deploy({"datasources/t.datasource": TABLE, "copies/a.pipe": copy(slowly("a"))})
+    await workspace.deploy({"datasources/t.datasource": KEYED, "copies/a.pipe": copy(slowly("a"))})
     jobs, snapshot = workspace.server.jobs, workspace.server.catalog.snapshot(workspace.id)
     job = await jobs.copy(snapshot, "a", {})
     assert (await jobs.cancel(snapshot, job.id)).status == "cancelling"
@@ -124,18 +112,18 @@ async def test_a_job_that_is_cancelled_before_its_first_step_ends(workspace: Wor
 
 
 async def test_a_query_may_end_with_a_comment(workspace: Workspace) -> None:
-    files = {"datasources/t.datasource": TABLE, "copies/a.pipe": copy("SELECT 'a' AS k, 1 AS n -- one")}
+    files = {"datasources/t.datasource": KEYED, "copies/a.pipe": copy("SELECT 'a' AS k, 1 AS n -- one")}
     view = {"datasources/counts.datasource": COUNTS, "pipes/m.pipe": VIEW}
     await workspace.deploy(files | view)
     await done(workspace, await workspace.post("/v0/pipes/a/copy"))
     await done(workspace, await workspace.post("/v0/pipes/a/copy?_mode=replace"))
-    await done(workspace, await workspace.post("/v0/pipes/m/nodes/c/population?truncate=true"))
+    await done(workspace, await workspace.post("/v0/pipes/m/nodes/seen/population?truncate=true"))
     assert await one(workspace, "SELECT sum(c) AS c FROM counts") == 1
 
 
 async def test_a_replacement_made_of_its_own_target_loses_no_event(workspace: Workspace) -> None:
-    compact = copy("SELECT k, n FROM t GROUP BY k, n", "replace")
-    await workspace.deploy({"datasources/t.datasource": TABLE, "copies/a.pipe": compact})
+    compact = copy("SELECT k, n FROM t GROUP BY k, n", mode="replace")
+    await workspace.deploy({"datasources/t.datasource": KEYED, "copies/a.pipe": compact})
     sent = 0
     stop = asyncio.Event()
 
@@ -156,13 +144,13 @@ async def test_a_replacement_made_of_its_own_target_loses_no_event(workspace: Wo
 @pytest.mark.parametrize("populated", [False, True])
 async def test_a_view_counts_each_row_of_a_copy_once(workspace: Workspace, populated: bool) -> None:
     """A deploy that brings the view, or a populate, while the copy appends to the view's source."""
-    files = {"datasources/t.datasource": TABLE, "copies/a.pipe": copy(MANY)}
+    files = {"datasources/t.datasource": KEYED, "copies/a.pipe": copy(MANY)}
     view = {"datasources/counts.datasource": COUNTS, "pipes/m.pipe": VIEW}
     await workspace.deploy(files | (view if populated else {}))
     reply = await workspace.post("/v0/pipes/a/copy")
     await until(lambda: one(workspace, "SELECT count() AS c FROM t"))
     if populated:
-        await done(workspace, await workspace.post("/v0/pipes/m/nodes/c/population?truncate=true"))
+        await done(workspace, await workspace.post("/v0/pipes/m/nodes/seen/population?truncate=true"))
     else:
         await workspace.deploy(files | view)
     await done(workspace, reply)
@@ -171,7 +159,7 @@ async def test_a_view_counts_each_row_of_a_copy_once(workspace: Workspace, popul
 
 async def test_an_environment_goes_at_once_though_a_copy_runs_there(workspace: Workspace) -> None:
     endless = copy(slowly("a", 10**12))
-    await workspace.deploy({"datasources/t.datasource": TABLE, "copies/a.pipe": endless})
+    await workspace.deploy({"datasources/t.datasource": KEYED, "copies/a.pipe": endless})
     await workspace.server.deployer.add_environment(workspace.id, "staging")
     there = workspace.server.catalog.snapshot(workspace.id, "staging")
     job = await workspace.server.jobs.copy(there, "a", {})
@@ -181,13 +169,13 @@ async def test_an_environment_goes_at_once_though_a_copy_runs_there(workspace: W
 
 
 async def test_a_target_goes_at_once_though_a_copy_fills_it(workspace: Workspace) -> None:
-    other = {"datasources/other.datasource": TABLE}
+    other = {"datasources/other.datasource": KEYED}
     endless = copy("SELECT 'x' AS k, toInt64(sum(sipHash64(number) % 10)) AS n FROM numbers(1000000000000)")
-    await workspace.deploy({**other, "datasources/t.datasource": TABLE, "copies/a.pipe": endless})
+    await workspace.deploy({**other, "datasources/t.datasource": KEYED, "copies/a.pipe": endless})
     reply = await workspace.post("/v0/pipes/a/copy")
     async with asyncio.timeout(20):
         await workspace.deploy(other, allow_destructive=True)
-        job = await ended(workspace, reply)
+        job = await workspace.job(reply)
     assert job["status"] == "cancelled"
     await workspace.deploy({**other, "endpoints/r.pipe": BY_KEY.replace("FROM t", "FROM other")})
 
@@ -197,7 +185,7 @@ async def test_a_schedule_begins_with_its_deployment_and_again_when_it_is_resume
     moment = [datetime.now(UTC) - timedelta(hours=5)]
     jobs = Jobs(server.catalog, job_kinds(server.engine, server.locks, server.reader, server.files, server.config), clock=lambda: moment[0])
     await workspace.deploy(
-        {"datasources/t.datasource": TABLE, "copies/a.pipe": copy("SELECT 'a' AS k", schedule="0 * * * *")}
+        {"datasources/t.datasource": KEYED, "copies/a.pipe": copy("SELECT 'a' AS k", schedule="0 * * * *")}
     )
     snapshot = server.catalog.snapshot(workspace.id)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pytest
 
@@ -14,7 +13,7 @@ from pipit.jobs import Job, Jobs
 from pipit.jobs.schedule import last_due
 from pipit.server import job_kinds
 from projects import EVENTS, ROWS
-from serving import Reply, Workspace
+from serving import Workspace
 from waiting import until
 
 pytestmark = pytest.mark.anyio
@@ -70,16 +69,6 @@ async def project(workspace: Workspace) -> Workspace:
     return workspace
 
 
-async def done(workspace: Workspace, reply: Reply) -> dict[str, Any]:
-    assert reply.status == 200, reply.text
-    id = reply.json["job"]["job_id"]
-    await workspace.server.jobs.ended(id)
-    found = await workspace.get(f"/v0/jobs/{id}")
-    assert found.status == 200
-    job: dict[str, Any] = found.json
-    return job
-
-
 async def totals(workspace: Workspace, token: str | None = "admin") -> list[tuple[str, int]]:
     rows = await workspace.rows("/v0/pipes/totals_now.json", token=token)
     return [(row["customer_id"], int(row["total"])) for row in rows]
@@ -91,13 +80,13 @@ def expected() -> list[tuple[str, int]]:
 
 
 async def test_a_copy_appends_and_its_job_tells(project: Workspace) -> None:
-    job = await done(project, await project.post("/v0/pipes/summing/copy"))
+    job = await project.job(await project.post("/v0/pipes/summing/copy"))
     assert (job["status"], job["kind"], job["datasource"]["name"]) == ("done", "copy", "totals")
     assert job["statistics"]["row_count"] == len(expected())
     assert job["job_url"] == f"{project.base_url}/v0/jobs/{job['id']}"
     assert not job["is_cancellable"] and job["started_at"] >= job["created_at"] and "error" not in job
     assert await totals(project) == expected()
-    await done(project, await project.post("/v0/pipes/summing/copy"))
+    await project.job(await project.post("/v0/pipes/summing/copy"))
     assert await totals(project) == sorted(expected() * 2)
     at = await project.rows("/v0/sql?q=SELECT+max(at)>now()-60+AS+x,+max(at)<now()%2B60+AS+y+FROM+totals+FORMAT+JSON")
     assert at == [{"x": 1, "y": 1}]
@@ -105,17 +94,17 @@ async def test_a_copy_appends_and_its_job_tells(project: Workspace) -> None:
 
 async def test_parameters_and_the_mode_come_with_the_request(project: Workspace) -> None:
     least = max(row["amount"] for row in ROWS if row["amount"] < 900000)
-    job = await done(project, await project.post(f"/v0/pipes/summing/copy?least={least}"))
+    job = await project.job(await project.post(f"/v0/pipes/summing/copy?least={least}"))
     assert job["parameters"] == {"least": str(least)}
     few = await totals(project)
     assert few and few != expected()
-    await done(project, await project.post("/v0/pipes/summing/copy?_mode=replace"))
+    await project.job(await project.post("/v0/pipes/summing/copy?_mode=replace"))
     assert await totals(project) == expected()
 
 
 async def test_a_replacement_is_there_at_one_moment_and_events_are_not_lost(project: Workspace) -> None:
     """Readers see the rows of before or those of after; rows that come meanwhile are in what is there then or later."""
-    await done(project, await project.post("/v0/pipes/summing/copy"))
+    await project.job(await project.post("/v0/pipes/summing/copy"))
     seen: set[tuple[tuple[str, int], ...]] = set()
     stop = asyncio.Event()
 
@@ -125,7 +114,7 @@ async def test_a_replacement_is_there_at_one_moment_and_events_are_not_lost(proj
 
     reading = asyncio.ensure_future(read())
     for _ in range(8):
-        await done(project, await project.post("/v0/pipes/summing/copy?_mode=replace"))
+        await project.job(await project.post("/v0/pipes/summing/copy?_mode=replace"))
     stop.set()
     await reading
     assert seen == {tuple(expected())}
@@ -145,13 +134,13 @@ async def test_a_view_from_the_target_still_fires_after_a_replacement(workspace:
     await workspace.deploy(PROJECT | view)
     await workspace.send("events", ROWS)
     for mode in ("append", "replace", "append"):
-        await done(workspace, await workspace.post(f"/v0/pipes/summing/copy?_mode={mode}"))
+        await workspace.job(await workspace.post(f"/v0/pipes/summing/copy?_mode={mode}"))
     rows = await workspace.rows("/v0/sql?q=SELECT+customer_id,+sum(n)+AS+n+FROM+counted+GROUP+BY+1+FORMAT+JSON")
     assert {int(row["n"]) for row in rows} == {2}  # appends; a replacement writes into a table beside it
 
 
 async def test_a_tenant_sees_its_rows_of_the_target_and_can_start_nothing(project: Workspace) -> None:
-    job = await done(project, await project.post("/v0/pipes/summing/copy"))
+    job = await project.job(await project.post("/v0/pipes/summing/copy"))
     tenant = project.tenant("totals_now", "summing", customer_id="a")
     assert [c for c, _ in await totals(project, tenant)] == ["a"]
     for method, path in (
@@ -169,7 +158,7 @@ async def test_a_tenant_sees_its_rows_of_the_target_and_can_start_nothing(projec
 
 
 async def test_another_workspace_s_jobs_do_not_exist(project: Workspace) -> None:
-    job = await done(project, await project.post("/v0/pipes/summing/copy"))
+    job = await project.job(await project.post("/v0/pipes/summing/copy"))
     made = await project.server.catalog.create_workspace(f"{project.name}_other")
     other = Workspace(project.server, project.base_url, project.session, made.id)
     assert (await other.get("/v0/jobs")).json == {"jobs": []}
@@ -187,7 +176,7 @@ async def test_one_at_a_time_and_cancelled(project: Workspace) -> None:
     assert {job["pipe"]["name"] for job in listed} == {"slow", "summing"}
     cancelled = await project.post("/v0/pipes/slow/copy/cancel")
     assert [job["status"] for job in cancelled.json["jobs"]] == ["cancelling"]
-    job = await done(project, first)
+    job = await project.job(first)
     assert job["status"] == "cancelled" and not job["is_cancellable"]
     assert (await project.post(f"/v0/jobs/{job['id']}/cancel")).status == 400
     running = "SELECT 1 FROM system.processes WHERE query LIKE '%sipHash64%' AND query NOT LIKE '%processes%'"
@@ -219,7 +208,7 @@ async def test_a_copy_that_fails_says_why_and_changes_nothing(workspace: Workspa
     bad = COPY.replace("sum(amount) AS total", "throwIf(sum(amount) > 0, 'too much') AS total")
     await workspace.deploy(PROJECT | {"copies/summing.pipe": bad})
     await workspace.send("events", ROWS)
-    job = await done(workspace, await workspace.post("/v0/pipes/summing/copy?_mode=replace"))
+    job = await workspace.job(await workspace.post("/v0/pipes/summing/copy?_mode=replace"))
     assert job["status"] == "error" and "too much" in job["error"]
     assert await totals(workspace) == []
     asked = "/v0/sql?q=SELECT+job_id,status,error,job_type+FROM+tinybird.jobs_log+FORMAT+JSON"
@@ -299,7 +288,7 @@ async def test_a_paused_copy_runs_on_demand_only(project: Workspace, clock: tupl
     await jobs.read_back()
     now[0] += timedelta(minutes=30)
     assert mine(await jobs.run_due(), project) == []
-    await done(project, await project.post("/v0/pipes/summing/copy"))
+    await project.job(await project.post("/v0/pipes/summing/copy"))
     resumed = await project.post("/v0/pipes/summing/copy/resume")
     assert resumed.json["schedule"] == {"cron": "0 * * * *", "timezone": "Etc/UTC", "status": "running"}
     copies = (await project.get("/v0/copies")).json["copies"]

@@ -12,49 +12,39 @@ import pytest
 
 from pipit.catalog.snapshot import STAGING
 from pipit.tables import Mode
+from projects import COUNTS, KEYED, copy_pipe, view_pipe
 from serving import Workspace
 from waiting import until
 
 pytestmark = pytest.mark.anyio
 
-COLUMNS = "SCHEMA >\n    k String `json:$.k`,\n    n Int64 `json:$.n`"
-TABLE = f"{COLUMNS}\n\nENGINE MergeTree\nENGINE_SORTING_KEY k\n"
-COUNTS = "SCHEMA >\n    k String,\n    c UInt64\n\nENGINE SummingMergeTree\nENGINE_SORTING_KEY k\n"
 
 
 def view(source: str, target: str, sql: str = "SELECT k, n FROM {}") -> str:
-    return f"NODE seen\nSQL >\n    {sql.format(source)}\nTYPE materialized\nDATASOURCE {target}\n"
-
-
-def copy(sql: str, target: str, mode: str = "append") -> str:
-    return f"NODE copied\nSQL >\n    {sql}\nTYPE copy\nTARGET_DATASOURCE {target}\nCOPY_MODE {mode}\nCOPY_SCHEDULE @on-demand\n"
+    return view_pipe(sql.format(source), target)
 
 
 # Rows go from `first` to `middle` to `t` through views, and from `second` to `t`.
 FILES = {
-    "datasources/first.datasource": TABLE,
-    "datasources/middle.datasource": TABLE,
-    "datasources/second.datasource": TABLE,
-    "datasources/t.datasource": TABLE,
-    "datasources/other.datasource": TABLE,
+    "datasources/first.datasource": KEYED,
+    "datasources/middle.datasource": KEYED,
+    "datasources/second.datasource": KEYED,
+    "datasources/t.datasource": KEYED,
+    "datasources/other.datasource": KEYED,
     "pipes/v1.pipe": view("first", "middle"),
     "pipes/v2.pipe": view("middle", "t"),
     "pipes/v3.pipe": view("second", "t"),
-    "copies/own.pipe": copy("SELECT k, n FROM t WHERE k != 'never'", "t", "replace"),
-    "copies/whole.pipe": copy("SELECT 'whole' AS k, toInt64(1) AS n WHERE 'never' != ''", "t", "replace"),
-    "copies/to_t.pipe": copy("SELECT 'new' AS k, toInt64(1) AS n", "t"),
-    "copies/to_first.pipe": copy("SELECT 'new' AS k, toInt64(1) AS n", "first"),
-    "copies/instead.pipe": copy("SELECT 'instead' AS k, toInt64(1) AS n", "t", "replace"),
+    "copies/own.pipe": copy_pipe("SELECT k, n FROM t WHERE k != 'never'", "t", "replace"),
+    "copies/whole.pipe": copy_pipe("SELECT 'whole' AS k, toInt64(1) AS n WHERE 'never' != ''", "t", "replace"),
+    "copies/to_t.pipe": copy_pipe("SELECT 'new' AS k, toInt64(1) AS n", "t"),
+    "copies/to_first.pipe": copy_pipe("SELECT 'new' AS k, toInt64(1) AS n", "first"),
+    "copies/instead.pipe": copy_pipe("SELECT 'instead' AS k, toInt64(1) AS n", "t", "replace"),
 }
 FROM_VIEW = "/v0/pipes/v3/nodes/seen/population"
 
 
 async def run(workspace: Workspace, path: str) -> None:
-    reply = await workspace.post(path)
-    assert reply.status == 200, reply.text
-    id = reply.json["job"]["job_id"]
-    await workspace.server.jobs.ended(id)
-    job = (await workspace.get(f"/v0/jobs/{id}")).json
+    job = await workspace.job(await workspace.post(path))
     assert job["status"] == "done", job.get("error")
 
 

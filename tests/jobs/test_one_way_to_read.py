@@ -14,7 +14,7 @@ from pipit.catalog.services import PIPE_STATS_RT, SERVICES, physical_name
 from pipit.jobs import Job
 from pipit.jobs.copies import CopyJobs
 from projects import EVENTS, ROWS
-from serving import Reply, Workspace
+from serving import Workspace
 from waiting import until
 
 pytestmark = pytest.mark.anyio
@@ -83,14 +83,6 @@ async def project(workspace: Workspace) -> Workspace:
     return workspace
 
 
-async def ended(workspace: Workspace, reply: Reply) -> dict[str, Any]:
-    assert reply.status == 200, reply.text
-    id = reply.json["job"]["job_id"]
-    await workspace.server.jobs.ended(id)
-    job: dict[str, Any] = (await workspace.get(f"/v0/jobs/{id}")).json
-    return job
-
-
 async def logged(workspace: Workspace, pipe: str) -> list[dict[str, Any]]:
     """The rows of the audit log about this pipe."""
     await workspace.server.read_log.flush()
@@ -106,7 +98,7 @@ async def totals(workspace: Workspace, table: str = "totals") -> list[dict[str, 
 
 
 async def test_a_copy_is_in_the_audit_log(project: Workspace) -> None:
-    job = await ended(project, await project.post("/v0/pipes/summing/copy?least=0"))
+    job = await project.job(await project.post("/v0/pipes/summing/copy?least=0"))
     assert job["status"] == "done", job
     (row,) = await logged(project, "summing")
     assert (row["request_id"], row["method"], row["status_code"], row["error"]) == (job["job_id"], "copy", 200, 0)
@@ -115,7 +107,7 @@ async def test_a_copy_is_in_the_audit_log(project: Workspace) -> None:
 
 
 async def test_a_copy_that_fails_is_in_the_audit_log(project: Workspace) -> None:
-    job = await ended(project, await project.post("/v0/pipes/broken/copy"))
+    job = await project.job(await project.post("/v0/pipes/broken/copy"))
     assert job["status"] == "error", job
     (row,) = await logged(project, "broken")
     assert (row["request_id"], row["status_code"], row["error"]) == (job["job_id"], 400, 1)
@@ -123,7 +115,7 @@ async def test_a_copy_that_fails_is_in_the_audit_log(project: Workspace) -> None
 
 
 async def test_a_populate_is_in_the_audit_log(project: Workspace) -> None:
-    job = await ended(project, await project.post(f"{POPULATION}?populate_condition=amount%20%3E%200"))
+    job = await project.job(await project.post(f"{POPULATION}?populate_condition=amount%20%3E%200"))
     assert job["status"] == "done", job
     (row,) = await logged(project, "summed")
     assert (row["request_id"], row["method"], row["status_code"]) == (job["job_id"], "populateview", 200)
@@ -137,7 +129,7 @@ async def test_a_copy_holds_a_slot_while_it_runs(project: Workspace) -> None:
     await until(lambda: admission._total == 1)
     assert {name for _, _, name in admission._running} == {"workspace admin token (jobs)"}
     assert (await project.post(f"/v0/jobs/{reply.json['job']['job_id']}/cancel")).status == 200
-    assert (await ended(project, reply))["status"] == "cancelled"
+    assert (await project.job(reply))["status"] == "cancelled"
     await until(lambda: admission._total == 0)
     (row,) = await logged(project, "slow")
     assert row["status_code"] == 499
@@ -153,10 +145,10 @@ async def test_a_job_reads_through_the_place_where_filters_are_applied(
         return {table: f"customer_id = '{customer}'" for table in tables if table.endswith("_events")}
 
     monkeypatch.setattr("pipit.query.planner.filters_for", planted)
-    assert (await ended(project, await project.post("/v0/pipes/summing/copy")))["status"] == "done"
-    assert (await ended(project, await project.post(f"{POPULATION}?truncate=true")))["status"] == "done"
+    assert (await project.job(await project.post("/v0/pipes/summing/copy")))["status"] == "done"
+    assert (await project.job(await project.post(f"{POPULATION}?truncate=true")))["status"] == "done"
     again = f"{POPULATION}?truncate=true&populate_condition=amount%20%3E%20-1000"
-    assert (await ended(project, await project.post(again)))["status"] == "done"
+    assert (await project.job(await project.post(again)))["status"] == "done"
     monkeypatch.undo()
     for table in ("totals", "sums"):
         assert [row["customer_id"] for row in await totals(project, table)] == [customer]
@@ -174,8 +166,8 @@ async def test_a_job_runs_under_the_limits_of_its_purpose(project: Workspace, mo
             yield chunks
 
     monkeypatch.setattr(project.server.engine, "stream", watched)
-    await ended(project, await project.post("/v0/pipes/summing/copy"))
-    await ended(project, await project.post(f"{POPULATION}?populate_condition=amount%20%3E%200"))
+    await project.job(await project.post("/v0/pipes/summing/copy"))
+    await project.job(await project.post(f"{POPULATION}?populate_condition=amount%20%3E%200"))
     copy, populate = seen
     for settings in seen:
         assert settings["max_execution_time"] == 3600 and settings["insert_deduplicate"] == 0

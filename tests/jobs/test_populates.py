@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 import pytest
 
 from pipit.tables import Mode
 from projects import EVENTS, ROWS
-from serving import Reply, Workspace
+from serving import Workspace
 
 pytestmark = pytest.mark.anyio
 
@@ -59,16 +58,8 @@ def expected(times: int = 1, *, only: str = "") -> list[tuple[str, int]]:
     return [(c, times * sum(row["amount"] for row in ROWS if row["customer_id"] == c)) for c in customers]
 
 
-async def done(workspace: Workspace, reply: Reply) -> dict[str, Any]:
-    assert reply.status == 200, reply.text
-    id = reply.json["job"]["job_id"]
-    await workspace.server.jobs.ended(id)
-    job: dict[str, Any] = (await workspace.get(f"/v0/jobs/{id}")).json
-    return job
-
-
 async def test_the_target_is_filled_and_the_view_goes_on(project: Workspace) -> None:
-    job = await done(project, await project.post(PATH))
+    job = await project.job(await project.post(PATH))
     assert (job["kind"], job["status"], job["datasource"]["name"]) == ("populateview", "done", "sums"), job
     assert job["statistics"]["row_count"] == len(expected())
     assert await sums(project) == expected()
@@ -79,17 +70,17 @@ async def test_the_target_is_filled_and_the_view_goes_on(project: Workspace) -> 
 async def test_to_start_anew(project: Workspace) -> None:
     await project.send("events", ROWS)
     assert await sums(project) == expected()  # the second half only
-    await done(project, await project.post(f"{PATH}?truncate=true"))
+    await project.job(await project.post(f"{PATH}?truncate=true"))
     assert await sums(project) == expected(2)
     tenant = project.tenant("all_sums", customer_id="a")
     assert await sums(project, tenant) == [row for row in expected(2) if row[0] == "a"]
 
 
 async def test_some_of_the_rows(project: Workspace) -> None:
-    job = await done(project, await project.post(PATH, data={"populate_condition": "customer_id = 'a'"}))
+    job = await project.job(await project.post(PATH, data={"populate_condition": "customer_id = 'a'"}))
     assert job["parameters"] == {"populate_condition": "customer_id = 'a'"}
     assert await sums(project) == expected(only="a")
-    await done(project, await project.post(f"{PATH}?truncate=true&populate_subset=0.000001"))
+    await project.job(await project.post(f"{PATH}?truncate=true&populate_subset=0.000001"))
     assert await sums(project) == []
 
 
@@ -98,7 +89,7 @@ async def test_rows_that_come_meanwhile_are_counted_once(project: Workspace) -> 
     async with project.server.locks.acquire([table.key], Mode.ALTER):  # the populate waits for its lock
         started = await project.post(f"{PATH}?truncate=true")
         sending = asyncio.create_task(project.send("events", ROWS))
-    await done(project, started)
+    await project.job(started)
     await sending
     assert await sums(project) == expected(2)
 

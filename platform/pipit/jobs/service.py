@@ -464,12 +464,12 @@ class Jobs:
     def _places(self, kind: str) -> asyncio.Semaphore:
         return self._slots.setdefault(self._kind(kind).lane, asyncio.Semaphore(_AT_ONCE))
 
-    async def _put_patiently(self, place: str, job: Job) -> None:
+    async def _put_patiently(self, database_id: str, job: Job) -> None:
         """Waits for an engine that is away: it is mostly back soon. Raises Unavailable."""
         until = time.monotonic() + _PATIENCE_SECONDS
         while True:
             try:
-                await self._put(place, job)
+                await self._put(database_id, job)
                 return
             except Unavailable:
                 if time.monotonic() > until:
