@@ -23,7 +23,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from pages import ROOT
 from ports import free_port
-from waiting import wait_for
+from waiting import until, wait_for
 
 USER, PASSWORD = "bob", "bobs-s3cret-of-the-broker"
 _PROTOCOLS = ("PLAINTEXT", "SASL_PLAINTEXT", "SSL", "SASL_SSL")
@@ -149,6 +149,12 @@ class Broker:
     async def create_topic(self, name: str, partitions: int = 1, **config: str) -> None:
         async with self.admin() as admin:
             await admin.create_topics([NewTopic(name, partitions, 1, topic_configs=config)])
+
+            async def there() -> bool:
+                (found,) = await admin.describe_topics([name])
+                return len([one for one in found["partitions"] if one["leader"] >= 0]) == partitions
+
+            await until(there)
 
     @asynccontextmanager
     async def admin(self) -> AsyncIterator[AIOKafkaAdminClient]:

@@ -61,3 +61,8 @@ def test_what_anothers_bad_rows_cost_is_measured() -> None:
 def test_files_are_measured_against_the_engines_own_insert() -> None:
     said = bench("files.py", "--rows", "5000", "--rounds", "1", "--views", "1")
     assert len(re.findall(r"^(?:csv|ndjson|parquet) +\d+ +[\d.]+s +[\d.]+s +[\d.]+s +[\d.]+ +[\d.]+$", said, re.MULTILINE)) == 3, said
+
+
+def test_a_topic_is_measured_against_the_engines_own_insert() -> None:
+    said = bench("kafka.py", "--records", "3000", "--rounds", "1")
+    assert len(re.findall(r"^[16] partitions?: [\d,]+ through the connector, [\d,]+ by the engine", said, re.MULTILINE)) == 2, said
