@@ -53,8 +53,11 @@ def test_two_versions_are_measured_against_each_other() -> None:
 
 
 def test_what_anothers_bad_rows_cost_is_measured() -> None:
-    said = bench("isolation.py", "--rows", "200", "--rounds", "1", "--bad", "3")
-    assert re.search(r"^ +200 rows, +2 bad +[\d.]+ ms +[\d.]+ ms +[\d.]+ +[\d.]+ ms +[\d.]+$", said, re.MULTILINE), said
+    small = ("--rows", "200", "--requests", "2", "--rounds", "1", "--bad", "3")
+    said = bench("isolation.py", *small)
+    figures = r"( +[\d.]+ ms +[\d.]+ +[\d.]+){3}$"
+    assert re.search(rf"^type +200 rows, +2 requests{figures}", said, re.MULTILINE), said
+    assert re.search(rf"^view +200 rows, +2 requests{figures}", said, re.MULTILINE), said
     assert re.search(r"^3 bad requests +[\d.]+ ms ", said, re.MULTILINE), said
 
 

@@ -1797,6 +1797,20 @@ DEFENCES: tuple[Defence, ...] = (
             f"{_WRITES}::test_k32_a_good_event_beside_anothers_bad_one_is_told_nothing_of_it",
         ),
     ),
+    _expression(
+        "requests are asked about before they are stored",
+        "ingest/load.py:_from_copy",
+        "first_time and bool(suspects or len(segment.frames) > 1)",
+        (f"{_ISOLATE}::test_the_first_bad_rows_of_anybody_keep_nobody_waiting_until_single_rows_are_found",),
+        new="False",
+    ),
+    _expression(
+        "rows that the engine lost are not taken for stored",
+        "ingest/probe.py:Probe.insert",
+        "_between(0, self.segment.rows) + without + there",
+        (f"{_ISOLATE}::test_rows_that_the_engine_lost_from_memory_are_not_taken_for_stored",),
+        new="_between(0, self.segment.rows) + without",
+    ),
     _statement(
         "a lone bad row is told from a broken view",
         "ingest/isolate.py:_Search._takes_some",

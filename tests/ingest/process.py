@@ -92,10 +92,10 @@ async def main(data: Path, mode: str) -> None:
             found[table] = {str(row["id"]): row["n"] for row in rows}
         (row,) = await engine.rows("SELECT count() AS n FROM crash.q1_events")
         found["bad"] = row["n"]
+        await ingest.close()  # what it keeps for the next segment goes; what a kill left went at the start
         left = await engine.rows("SELECT name FROM system.tables WHERE database = 'crash' AND name LIKE 'probe%'")
         found["left"] = [row["name"] for row in left]
         print(json.dumps(found), flush=True)
-        await ingest.close()
 
 
 if __name__ == "__main__":

@@ -65,6 +65,11 @@ async def test_segments_are_sealed_by_size_rows_age_and_for_a_waiter(tmp_path: P
     assert by_size.name > by_rows.name
     await log.append(EVENTS, b'{"a":2}\n', 1, urgent=True)
     assert log.take(KEY) is not None
+    log.hurry(KEY)  # somebody waits for what was there before: nothing is
+    await log.append(EVENTS, b'{"a":3}\n', 1)
+    assert log.take(KEY) is None
+    log.hurry(KEY)
+    assert log.take(KEY) is not None
     await log.close()
     aged = Log(tmp_path / "aged", seal_seconds=0.01)
     aged.open()
@@ -266,4 +271,5 @@ def test_the_log_needs_no_engine() -> None:
                 assert inner.split(".")[0] in ("errors", "ingest", "tables")
                 names = [f"ingest.{a.name}" for a in node.names] if inner == "ingest" else [inner]
                 todo += [n for n in names if n not in seen and "." in n]
-    assert seen == {f"ingest.{n}" for n in ("log", "segment", "limits", "disk")} | {"tables.__init__", "tables.locks"}
+    tables = {f"tables.{name}" for name in ("__init__", "locks", "settings")}
+    assert seen == {f"ingest.{n}" for n in ("log", "segment", "limits", "disk")} | tables

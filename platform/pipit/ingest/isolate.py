@@ -53,34 +53,36 @@ async def together(
     condition: str,
     suspects: Sequence[Request] = (),
     note: Callable[[Sequence[Request]], Awaitable[None]] | None = None,
-) -> list[Request]:
+    groups: Sequence[list[Request]] = (),
+) -> list[Request] | None:
     """Which of the requests must wait so that the views take the rest of them together: those that a view refuses, and
     where each is taken alone and not beside the others, some of these. Whoever waits is looked at again later, so few
     questions are better than exact answers. `note` is told who waits, perhaps several times, and last as it stays.
+    `groups`: those that are asked about first. None where the views may be broken: they take nothing.
     """
     taker = await probe.all_views()
     if taker is None:
         return []
 
-    async def refuses(of: Sequence[Request], held: Sequence[Request]) -> bool:
-        left_out = without([(a, b, "") for a, b in joined(held)])
-        return bool(of) and await probe.refuses(taker, of[0][0], of[-1][1], condition + left_out) is not None
+    async def refuses(of: Sequence[Request]) -> bool:
+        return bool(of) and await probe.refuses(taker, of[0][0], of[-1][1], condition + only(of)) is not None
 
     suspected = set(suspects)
     innocent = [request for request in requests if request not in suspected]
     if suspects and innocent:
-        others_too, theirs = await asyncio.gather(refuses(innocent, suspects), refuses(suspects, innocent))
+        others_too, theirs = await asyncio.gather(refuses(innocent), refuses(suspects))
         if not others_too:
-            found = list(suspects) if theirs or await refuses(requests, ()) else []
+            found = list(suspects) if theirs or await refuses(requests) else []
             if found and note:
                 await note(found)
             return found
     held: set[Request] = set()
     left = limits.QUESTIONS_ABOUT_REQUESTS
+    first = True
     while True:
         rest = [request for request in requests if request not in held]
         noted = [note(sorted(held))] if held and note else []
-        if not (await asyncio.gather(refuses(rest, sorted(held)), *noted))[0]:
+        if not (await asyncio.gather(refuses(rest), *noted))[0]:
             return sorted(held)
         todo = deque([rest])
         while todo:
@@ -90,12 +92,25 @@ async def together(
                 continue
             size = -(-len(group) // limits.QUESTIONS_AT_ONCE)
             pieces = [group[n : n + size] for n in range(0, len(group), size)]
-            answers = await asyncio.gather(*(refuses(piece, sorted(held)) for piece in pieces))
+            if first and 1 < len(groups) <= limits.QUESTIONS_AT_ONCE:
+                pieces = list(groups)
+            answers = await asyncio.gather(*map(refuses, pieces))
             left -= len(pieces)
             guilty = [piece for piece, refused in zip(pieces, answers, strict=True) if refused]
+            if first and len(guilty) == len(pieces) and not await probe.works(taker):
+                return None
+            first = False
             todo += guilty
             if not guilty:
                 held.update(request for piece in pieces[1:] for request in piece)
+
+
+def only(requests: Sequence[Request]) -> str:
+    """The condition that leaves out the rows between these."""
+    stretches = joined(requests)
+    if len(stretches) < 2:
+        return ""
+    return " AND (" + " OR ".join(f"({NUMBER} >= {a} AND {NUMBER} < {b})" for a, b in stretches) + ")"
 
 
 def joined(requests: Sequence[Request]) -> list[Request]:

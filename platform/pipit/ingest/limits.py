@@ -35,11 +35,12 @@ TRIES_TO_SEE_A_VIEW_WORK = 8
 # row in it, so a larger one could be stored twice if rows were left out at its beginning, or it was read another way.
 ONE_PIECE_ROWS = 65_536  # max_block_size
 ONE_PIECE_BYTES = 8 << 20  # the engine cuts files at 10 MiB, to parse them in parallel
-# After a row was refused, its sender's next requests are looked at before they are stored, for this long.
+# After a row was refused, its sender's next requests are asked about first, for this long. So long copies of a table
+# stay after it was written to.
 WATCH_SECONDS = 60.0
-KEPT_STAGES = 4  # empty tables of a watched one, for rows that are looked at
+KEPT_STAGES = 4  # empty tables of one that is written to, for the rows of its next segment
 WATCHED_SENDERS = 10_000  # of a table at most, the oldest go first
-QUESTIONS_AT_ONCE = 4  # about the requests of a segment that is looked at first
+QUESTIONS_AT_ONCE = 4  # about the requests of a segment
 QUESTIONS_ABOUT_REQUESTS = 64  # then those that were not told apart wait together
 REFUSED_ROWS_AT_ONCE = 500  # into the quarantine, each with its reason
 

@@ -1,17 +1,24 @@
-"""One sealed segment into its tables: straight from the file, once however often it is tried.
+"""One sealed segment into its tables: once however often it is tried.
 
 Tokens are made of the segment's name and a hash over its content; good and bad rows have their own, so the
-outcome of an attempt that was cut off anywhere is completed by the next one, never doubled. The first
-attempt reads the file once and raises on a bad row before anything is written. Only when it fails are the
-rows counted, and what the engine's tables say, not its messages, decides: bad rows go to the quarantine and
-the rest is inserted; too many partitions are inserted in groups; a table that is gone is NotFound. If that fails
-too, the rows that the table or one of its views refuses are looked for (`isolate`) and written down: they go to the
+outcome of an attempt that was cut off anywhere is completed by the next one, never doubled. In the embedded engine the
+rows are parsed once, into a table in memory (`probe`), and all else is a cheap statement on it. Where several requests
+stand in a segment whose table feeds views, copies of these are asked first whether they take the rows. Those of the
+requests that they refuse wait: all others go in and are answered, then single rows of the held ones are looked for, and
+the rest of them goes in under tokens of its own. Rows that do not read well, by the engine's tables and not by its
+messages, go to the quarantine, after the others were answered.
+
+Elsewhere (a server may be several, and one does not see the other's memory; what is stored of a JSON value could hang
+on the way that it takes) the first attempt reads the file once and raises on a bad row before anything is written. Only
+when it fails is it told which rows are bad. If the rest fails too, there or from memory, the rows that the table or one
+of its views refuses are looked for (`isolate`) and written down: they go to the
 quarantine, and the rest in, under the same token. Each table then has each row that it takes, once: what has the
 token already, from an attempt before, keeps what it has; so the table may hold a row that its view refuses. Where a
 table has one simple view, the requests that it refuses rows of are held back first: the others' rows go into the view's
 target directly, under a token of their own, and are answered; then the rows of the held ones are looked at. What fails
 without any row being to blame is a broken view (422: the rows are stored) if the table takes them without its views. A
-full disk, too little memory and too many parts are nobody's rows: Unavailable or QueryTimeout.
+full disk, too little memory and too many parts are nobody's rows: Unavailable or QueryTimeout. Too many partitions are
+inserted in groups; a table that is gone is NotFound.
 
 All that an attempt needs stands in the segment's header, so that a replay after a deployment is the same
 insert.
@@ -37,7 +44,7 @@ from pipit.ingest.altered import Altered, as_now
 from pipit.ingest.defaults import CheckedDefault
 from pipit.ingest.field import FixedValue
 from pipit.ingest.parse import Reader
-from pipit.ingest.probe import Probe
+from pipit.ingest.probe import Empty, Probe
 from pipit.ingest.records import Form
 from pipit.ingest.segment import Notes, Segment
 from pipit.ingest.watch import Watch
@@ -85,6 +92,7 @@ class _Job:
     max_partitions: int
     token: str
     requests: Sequence[isolate.Request]  # that are stored now, under this token
+    copied: bool = False  # it is read from the copy in memory, however large it is
 
     @property
     def others(self) -> list[isolate.Refused]:
@@ -128,6 +136,7 @@ def meta(
         "partition": partition_key,
         "fixed": dict(fixed),
         "settings": dict(limits.insert_settings()),
+        "copied": True,
     }
 
 
@@ -153,64 +162,162 @@ async def load(
     # Only JSON columns of its own cost something. What a view parses may be decoded or put together there.
     if not _has_json(segment) or await asyncio.to_thread(segment.may_hold_lists):
         job = replace(job, settings={**job.settings, **limits.JSON_LIST_SETTINGS})
+    # Once one attempt reads a large segment from the copy, all do: the token means something else in the file.
+    job = replace(job, copied=engine.embedded and segment.header.meta.get("copied", False))
     notes, first_time, segment.tried = segment.notes, not segment.tried, True
     if notes.done and between is None:
         return None
-    fresh = first_time and not (notes.refused or notes.held or notes.parts)
-    suspects = watch.suspects(segment) if fresh else []
-    if suspects or notes.parts:
-        async with probe.opened(engine, segment, job.reader, job.settings, watch.kept, between) as copies:
-            if notes.parts:
-                if not notes.done:  # perhaps the attempt before could not write them down
-                    await _save_notes(segment)
-                return await _in_parts(engine, job, copies, await _bad_of_copy(job, copies))
-            found = await _looked_at(engine, job, copies, watch, suspects)
-            if found is not None or notes.parts:
-                return found
-        first_time = False
+    async with probe.opened(engine, segment, job.reader, job.settings, watch.kept, between) as copies:
+        if notes.parts:
+            if not notes.done:  # perhaps the attempt before could not write them down
+                await _save_notes(segment)
+            return await _in_parts(engine, job, copies, await _bad_of_copy(job, copies))
+        return await _load(engine, job, copies, watch, first_time)
+
+
+async def _load(engine: Engine, job: _Job, copies: Probe, watch: Watch, first_time: bool) -> list[int] | None:
+    segment, notes = job.segment, job.segment.notes
+    bad: list[int] | None = None
     failure: SqlError | None = None
     if not (notes.refused or notes.held):
-        failure = await _try(engine, job, job.reader.good_rows(strict=True), job.token)
-        if failure is None:
-            return [0] * len(segment.frames)
+        attempt = await _from_copy(engine, job, copies, watch, first_time)
+        if attempt.ended:
+            return attempt.bad
+        bad, failure = attempt.bad, attempt.failure
+        if not attempt.made:
+            failure = await _try(engine, job, job.reader.good_rows(strict=True), job.token)
+            if failure is None:
+                return [0] * len(segment.frames)
+            if failure.engine_code == Code.FUNCTION_THROW_IF_VALUE_IS_NON_ZERO:  # most often it is a bad row
+                failure = await _try(engine, job, job.reader.good_rows(strict=False), job.token)
+                if failure is None:
+                    _, bad = await _counted(engine, job, copies)
+                    return await _quarantined(engine, job, bad)
     views = await _views(engine, segment)
     if views is None:
         raise NotFound("The data source was deleted", reason=Reason.DATASOURCE_NOT_FOUND)
     if failure is not None:
         _raise_if_short_of_means(failure)
-    try:
-        bad = await _count_bad(engine, job)
-    except SqlError as error:
-        # A checked default throws by itself on some row. Then it does so where a row does not fit, too: who it is shows
-        # in the search below, as with every default that throws.
-        if not defaults or error.engine_code in probe.NOT_THE_ROWS:
-            raise
-        job = replace(job, reader=replace(job.reader, raises=True))
-        bad = await _count_bad(engine, job)
+    if bad is None:
+        job, bad = await _counted(engine, job, copies)
+        if any(bad):
+            failure = None  # it may have been of these
     if any(bad):
-        failure = None
         await _quarantine(engine, job, job.reader.bad_rows(segment.name), "bad")
         if sum(bad) == segment.rows:
             return bad
-    async with probe.opened(engine, segment, job.reader, job.settings, watch.kept, between) as copies:
-        if not (notes.refused or notes.held) and await _stored(engine, job, copies, bad, failure, first_time):
-            return bad
-        _watch_refused(job, watch)
-        if notes.held:
-            if not notes.done:
-                await _feed_others(job, copies, bad)
-                notes.blocks = notes.blocks or await blocks(engine, segment)
-                notes.done = 1
-                await _save_notes(segment)
-            if between is None:
-                return None
-            job = replace(job, requests=notes.held)
-            if not notes.refused:
-                await _note_refused(job, copies)
-            copies.between = None
-        while (found := await _load_without_refused(engine, job, copies, bad)) is None:
-            pass  # more are refused: each time there are fewer left
+    if not (notes.refused or notes.held) and await _stored(engine, job, copies, bad, failure, first_time):
+        return bad
+    _watch_refused(job, watch)
+    between = copies.between
+    if notes.held:
+        if not notes.done:
+            await _feed_others(job, copies, bad)
+            notes.blocks = notes.blocks or await blocks(engine, segment)
+            notes.done = 1
+            await _save_notes(segment)
+        if between is None:
+            return None
+        job = replace(job, requests=notes.held)
+        if not notes.refused:
+            await _note_refused(job, copies)
+        copies.between = None
+    while (found := await _load_without_refused(engine, job, copies, bad)) is None:
+        pass  # more are refused: each time there are fewer left
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    """From the copy in memory. `made`: else it could not be. `ended`: that is all, and where the bad rows of each
+    request are not known, all for now.
+    """
+
+    made: bool = False
+    ended: bool = False
+    bad: list[int] | None = None
+    failure: SqlError | None = None
+
+
+async def _from_copy(engine: Engine, job: _Job, copies: Probe, watch: Watch, first_time: bool) -> _Attempt:
+    """Parses the rows into memory and stores them from there, at most those of requests that the views take.
+
+    What is asked here is asked before anything is stored. Elsewhere than in the embedded engine only where there is a
+    reason to.
+    """
+    segment = job.segment
+    suspects = watch.suspects(segment) if first_time else []
+    ask = first_time and bool(suspects or len(segment.frames) > 1)
+    if not suspects and not (engine.embedded and _may_be_read_from_copy(job)):
+        return _Attempt()
+    watch.use()
+    try:
+        await _all(copies.stage(), copies.all_views() if ask else _nothing())
+        if copies.as_lines:
+            return _Attempt()
+        held, good = await _all(_held(job, copies, suspects) if ask else _nothing(), copies.good())
+    except SqlError as error:
+        if job.segment.notes.parts:  # written down: it goes on with these
+            raise _of_table(error) from None
+        return _Attempt()  # the file tells what it is, and needs less memory
+    bad = [frame.rows - n for frame, n in zip(segment.frames, good, strict=True)]
+    if held:
+        _watch_refused(job, watch)
+        return _Attempt(made=True, ended=True, bad=await _in_parts(engine, job, copies, bad))
+    if not _may_be_read_from_copy(job):
+        return _Attempt()
+    if not any(good):  # or the engine was started again meanwhile
+        return _Attempt(made=True)
+    try:
+        failure = await _put_from_copy(job, copies)
+    except Empty:
+        return _Attempt(made=True)
+    if failure is not None and failure.engine_code == Code.MEMORY_LIMIT_EXCEEDED:
+        return _Attempt()
+    if failure is not None:
+        return _Attempt(made=True, bad=bad, failure=failure)
+    return _Attempt(made=True, ended=True, bad=await _quarantined(engine, job, bad))
+
+
+async def _held(job: _Job, copies: Probe, suspects: Sequence[int]) -> list[isolate.Request] | None:
+    """The requests that the views refuse rows of, if they take those of others. They are noted then: the others are the
+    first part.
+    """
+    segment, notes = job.segment, job.segment.notes
+    requests = segment.requests
+
+    async def note(held: Sequence[isolate.Request]) -> None:
+        waiting = set(held)
+        notes.parts = [[request for request in requests if request not in waiting], list(held)]
+        await _save_notes(segment)
+
+    senders: dict[str, list[isolate.Request]] = {}
+    for request, sender in zip(requests, segment.senders, strict=True):
+        senders.setdefault(sender, []).append(request)
+    groups = list(senders.values())
+    return await isolate.together(copies, requests, "", [requests[n] for n in suspects], note, groups)
+
+
+async def _quarantined(engine: Engine, job: _Job, bad: list[int]) -> list[int]:
+    """All other rows are stored: who sent none of the bad ones is answered first."""
+    if any(bad):
+        job.segment.answer({index: 0 for index, number in enumerate(bad) if not number})
+        await _quarantine(engine, job, job.reader.bad_rows(job.segment.name), "bad")
+    return bad
+
+
+async def _counted(engine: Engine, job: _Job, copies: Probe) -> tuple[_Job, list[int]]:
+    """The bad rows of each request, by the file."""
+    try:
+        return job, await _count_bad(engine, job)
+    except SqlError as error:
+        # A checked default throws by itself on some row. Then it does so where a row does not fit, too: who it is shows
+        # in the search for rows that the table refuses, as with every default that throws.
+        if not job.reader.defaults or error.engine_code in probe.NOT_THE_ROWS:
+            raise
+    job = replace(job, reader=replace(job.reader, raises=True))
+    copies.reader = job.reader
+    return job, await _count_bad(engine, job)
 
 
 def _watch_refused(job: _Job, watch: Watch) -> None:
@@ -219,37 +326,6 @@ def _watch_refused(job: _Job, watch: Watch) -> None:
     stretches = [*((a, b) for a, b, _ in notes.refused), *notes.held, *(r for part in notes.parts[1:] for r in part)]
     found = {bisect_right(job.segment.starts, a) - 1 for a, _ in stretches}
     watch.note(senders[n] for n in sorted(found) if n < len(senders))
-
-
-async def _looked_at(
-    engine: Engine, job: _Job, copies: Probe, watch: Watch, suspects: Sequence[int]
-) -> list[int] | None:
-    """Before anything is stored: whether the views take all of it, which is then stored, or only some of the requests,
-    which are then noted as the first part. None in all other cases.
-    """
-    segment, notes = job.segment, job.segment.notes
-
-    async def note(held: Sequence[isolate.Request]) -> None:
-        waiting = set(held)
-        notes.parts = [[request for request in segment.requests if request not in waiting], list(held)]
-        await _save_notes(segment)
-
-    try:
-        bad = await _bad_of_copy(job, copies)
-        if copies.as_lines:
-            return None
-        held = await isolate.together(copies, segment.requests, "", [segment.requests[n] for n in suspects], note)
-    except SqlError as error:
-        raise _of_table(error) from None
-    if held:
-        _watch_refused(job, watch)
-        return await _in_parts(engine, job, copies, bad)
-    if sum(bad) == segment.rows or not await _insert_from_copy(job, copies):
-        return None
-    segment.answer({index: 0 for index, number in enumerate(bad) if not number})
-    if any(bad):
-        await _quarantine(engine, job, job.reader.bad_rows(segment.name), "bad")
-    return bad
 
 
 async def _bad_of_copy(job: _Job, copies: Probe) -> list[int]:
@@ -294,7 +370,8 @@ async def _divide(part: _Job, copies: Probe, *, works: bool) -> None:
     try:
         while True:
             left_out = isolate.without([*notes.refused, *part.others])
-            held = await isolate.together(copies, part.requests, left_out)
+            found = await isolate.together(copies, part.requests, left_out)
+            held = list(part.requests) if found is None else found
             alone = isolate.without([(a, b, "") for a, b in isolate.joined(held)])
             if not held or any(await copies.good(left_out + alone)):
                 break
@@ -347,7 +424,7 @@ async def _stored(
     """
     select, token = job.reader.good_rows(strict=False), job.token
     notes = job.segment.notes
-    failure = failure or await _try(engine, job, select, token)
+    failure = failure or await _try_all(engine, job, copies)
     if failure is None:
         return True
     _raise_if_short_of_means(failure)
@@ -356,7 +433,7 @@ async def _stored(
         inserts = await _groups(engine, job) or inserts
         wide = {"max_partitions_per_insert_block": limits.MAX_PARTITIONS_OF_VIEWS}  # the groups see to the table's
         if len(inserts) == 1:
-            failure = await _try(engine, job, select, token, **wide)
+            failure = await _try_all(engine, job, copies, **wide)
             if failure is None:
                 return True
     views = await _views(engine, job.segment)
@@ -379,13 +456,33 @@ async def _stored(
         if not views:
             raise _of_table(failure)
         # The table's own part of it, under the same token, and that of the views that work.
-        of_table = await _try(engine, job, select, token, materialized_views_ignore_errors=1, **wide)
+        only_table = {**wide, "materialized_views_ignore_errors": 1}
+        if len(inserts) == 1:
+            of_table = await _try_all(engine, job, copies, **only_table)
+        else:
+            of_table = await _try(engine, job, select, token, **only_table)
         if of_table is not None:
             raise _of_table(of_table)
         failed = failure
     if failed is not None:
         raise ViewFailed(failed, bad)
     return True
+
+
+async def _try_all(engine: Engine, job: _Job, copies: Probe, **settings: int) -> SqlError | None:
+    """All good rows under the token, in the way in which they were tried before. The failure, if there is one."""
+    if _is_in_copy(job, copies):
+        return await _from_memory(job, copies, **settings)
+    return await _try(engine, job, job.reader.good_rows(strict=False), job.token, **settings)
+
+
+async def _from_memory(job: _Job, copies: Probe, **settings: int) -> SqlError | None:
+    try:
+        return await _put_from_copy(job, copies, **settings)
+    except Empty:
+        raise Unavailable(
+            "The engine was started again, and lost rows that it held in memory", reason=Reason.ENGINE_UNAVAILABLE
+        ) from None
 
 
 async def _try(engine: Engine, job: _Job, select: str, token: str, **settings: int) -> SqlError | None:
@@ -478,7 +575,7 @@ def _may_be_read_from_copy(job: _Job) -> bool:
     """
     segment = job.segment
     one_piece = segment.rows <= limits.ONE_PIECE_ROWS and segment.size <= limits.ONE_PIECE_BYTES
-    return one_piece and not any(re.search("JSON|Dynamic", f.column.type) for f in job.reader.fields)
+    return (one_piece or job.copied) and not any(re.search("JSON|Dynamic", f.column.type) for f in job.reader.fields)
 
 
 async def _save_notes(segment: Segment) -> None:
@@ -536,28 +633,42 @@ async def _rest_from_copy(job: _Job, copies: Probe, read: list[int]) -> list[int
     """The rest is inserted from the rows that were parsed for the search: the same rows, and cheaper. Returns the bad
     rows of each request. None: nothing was parsed, or it failed in any way, and the file is asked.
     """
-    notes = job.segment.notes
-    if any(b - a > 1 for a, b, _ in notes.refused):
+    refused = isolate.without(job.segment.notes.refused)
+    if not await _is_copied(job, copies):
         return None
+    good = await copies.good(refused)
     bad = read.copy()
-    for a, _, _ in notes.refused:
-        bad[bisect_right(job.segment.starts, a) - 1] += 1
-    if sum(bad[n] for n in job.indexes) < sum(b - a for a, b in job.requests):
-        return bad if await _insert_from_copy(job, copies) else None
+    for index in job.indexes:
+        bad[index] = job.segment.frames[index].rows - good[index]
+    if any(good[index] for index in job.indexes) and not await _insert_from_copy(job, copies):
+        return None
     return bad
 
 
 async def _insert_from_copy(job: _Job, copies: Probe) -> bool:
     """The rows of these requests that are not refused; whether that was possible."""
-    notes = job.segment.notes
-    if not copies.staged or copies.as_lines or notes.whole or not _may_be_read_from_copy(job):
-        return False
-    settings = {**job.settings, "insert_deduplication_token": job.token}
+    return await _is_copied(job, copies) and await _from_memory(job, copies) is None
+
+
+async def _is_copied(job: _Job, copies: Probe) -> bool:
+    """Whether the rows can be read from the copy; a large segment's are, if that was its way from the start."""
+    if job.copied and not copies.staged and not job.segment.notes.whole and _may_be_read_from_copy(job):
+        await copies.stage()
+    return _is_in_copy(job, copies)
+
+
+def _is_in_copy(job: _Job, copies: Probe) -> bool:
+    return copies.staged and not copies.as_lines and not job.segment.notes.whole and _may_be_read_from_copy(job)
+
+
+async def _put_from_copy(job: _Job, copies: Probe, **settings: int) -> SqlError | None:
+    """The rows of these requests that are not refused, under the token. The failure, if there is one."""
+    left_out = isolate.without([*job.segment.notes.refused, *job.others])
     try:
-        await copies.insert(job.table, isolate.without([*notes.refused, *job.others]), settings)
-    except SqlError:
-        return False
-    return True
+        await copies.insert(job.table, left_out, {**job.settings, **settings, "insert_deduplication_token": job.token})
+    except SqlError as error:
+        return error
+    return None
 
 
 def _at_once(notes: Notes) -> Iterator[Sequence[isolate.Refused]]:
@@ -689,3 +800,16 @@ async def _views(engine: Engine, segment: Segment) -> int | None:
         {"database": segment.header.database, "table": segment.header.table},
     )
     return int(rows[0]["views"]) if rows else None
+
+
+async def _all(*ways: Awaitable[Any]) -> list[Any]:
+    """At once. None goes on when another has failed."""
+    found = await asyncio.gather(*ways, return_exceptions=True)
+    for one in found:
+        if isinstance(one, BaseException):
+            raise one
+    return found
+
+
+async def _nothing() -> None:
+    pass

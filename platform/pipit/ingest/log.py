@@ -4,8 +4,8 @@
 while the one before it ran. A request that fails leaves nothing behind: what it wrote is cut off again.
 Rows of one table with one way to read them (`Stream`) share an open segment, which is sealed by size, rows
 or age, or when somebody waits for it; sealed segments are handed out in order, and deleted only when the
-loader says so. While ClickHouse is away they wait here, up to a bound per table, beyond which a request
-gets 503.
+loader says so. While ClickHouse is away they wait here, up to a bound per table,
+beyond which a request gets 503.
 
 Layout: `<root>/<database>/<table>/<number>-<random>.segment`. One process owns a root (a lock file says so).
 Imports no engine, so that it outlives it.
@@ -156,6 +156,10 @@ class Log:
     def tables(self) -> tuple[TableKey, ...]:
         return tuple(self._tables)
 
+    def ever_written(self) -> set[TableKey]:
+        """The tables that had segments here, also before this start."""
+        return {(folder.parent.name, folder.name) for folder in self._root.glob("*/*") if folder.is_dir()}
+
     async def append(
         self,
         stream: Stream,
@@ -215,7 +219,7 @@ class Log:
         """Somebody waits for what is in the open segments."""
         table = self._table(key)
         for open_ in table.streams.values():
-            open_.urgent = True
+            open_.urgent |= open_.segment is not None or open_.task is not None
         table.changed.set()
 
     def trim(self, taken: Segment) -> None:

@@ -1,11 +1,12 @@
-"""What takes the rows of a segment, copied without its data: the table, and each of its views with all that is behind.
+"""A segment's rows in memory, and what takes them, copied without its data: the table, and each of its views with all
+that is behind.
 
-Whether a row is refused is asked of these copies, so nothing is stored while it is looked for, and no message of the
-engine's decides. The rows are parsed once, into a table in memory, each with its number in the segment; a question is
-then one small insert from there into a copy. The rest of a segment can be read from there too: it is not parsed again.
-Where parsing throws on a row, the lines are kept in memory instead, and each question parses those that it asks about.
-Everything is dropped in the end, or a while after it (`watch`). What a kill left is dropped before the writer of the
-table does anything else, or before its next segment.
+The rows are parsed once, into a table in memory, each with its number in the segment: they are stored from there, and
+asked about. Whether a row is refused is asked of the copies, so nothing is stored while it is looked for, and no
+message of the engine's decides: a question is one small insert from memory into a copy. Where parsing throws on a row,
+the lines are kept in memory instead, and each question parses those that it asks about. What is made stays a while for
+the next segment (`watch`), the rows do not. What a kill left is dropped at the next start, or before the writer of the
+table does anything else.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import asyncio
 import contextlib
 import itertools
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -22,13 +23,14 @@ from typing import Any
 from pipit.engine.client import Engine
 from pipit.engine.codes import Code
 from pipit.errors import PipitError, SqlError
-from pipit.ingest.limits import MAX_PARTITIONS_OF_VIEWS
+from pipit.ingest.limits import KEPT_STAGES, MAX_INSERT_ROWS, MAX_PARTITIONS_OF_VIEWS
 from pipit.ingest.parse import NUMBER, Reader
 from pipit.ingest.segment import Frame, Segment
 from pipit.ingest.watch import Copies, Kept, Taker
 from pipit.sql.identifiers import quote
 from pipit.sql.literals import quote_string
 from pipit.sql.references import find_tables, rename
+from pipit.tables import TableKey
 
 # No row is to blame: disk, memory, files, the engine's own state, and what stands in the statement and not in the rows.
 NOT_THE_ROWS = frozenset(
@@ -54,6 +56,10 @@ _PLAIN_KEY = re.compile(r"[\w`, ]*")  # names of columns
 _PREFIX = "probe"  # of no form that a project could name
 _numbers = itertools.count(1)  # no name comes again: what is left of a search is in nobody's way
 _SAMPLE_PARTS, _SAMPLE_ROWS = 8, 4  # rows of the table that show whether a view takes any
+
+
+class Empty(Exception):
+    """The copy holds no row: either none reads well, or the engine was started again since, and has lost it."""
 
 
 @dataclass(slots=True)
@@ -95,10 +101,8 @@ class Probe:
             return
         path = self.segment.scratch("probe")
         try:
-            rows = await asyncio.to_thread(self.segment.lines)
-            if len(rows) != self.segment.rows:
+            if await asyncio.to_thread(self._write_rows, path) != self.segment.rows:
                 raise SqlError("A segment does not hold the rows that were written to it")
-            await asyncio.to_thread(path.write_bytes, b"".join(rows))
             reader = replace(self.reader, frame="")
             try:
                 await self._parse(path, reader.numbered_rows(), reader.names)
@@ -111,25 +115,59 @@ class Probe:
             path.unlink(missing_ok=True)
         self.staged = True
 
+    def _write_rows(self, path: Path) -> int:
+        """The segment without its frames; how many rows that are."""
+        pieces, rows = self.segment.pieces()
+        with path.open("wb") as file:
+            file.writelines(pieces)
+        return rows
+
     async def _parse(self, path: Path, select: str, names: str) -> None:
-        free = self.kept.take_stage(select)
+        form = self._form_of(names)
+        free = self.kept.take_stage(form)
         self._stage = free or self._name("rows")
-        self._copies.stages[self._stage] = select
+        self._copies.stages[self._stage] = form
         stage = self._place(self._stage)
         if free:
             self._copies.add(free, "rows")
+        elif known := self.kept.columns.get(form):  # to look at the SELECT costs as much as to parse some rows
+            await self.engine.command(f"CREATE TABLE {stage} ({known}) ENGINE = Memory")
         else:
             made = select.replace("{source}", f"null({quote_string(self.reader.structure)})")
             await self.engine.command(f"CREATE TABLE {stage} ENGINE = Memory EMPTY AS {made}")
+            await self._learn_columns(form)
         await self.engine.insert_file(
             f"{stage} ({names}, {NUMBER})",
             select,
             path,
             format=self.reader.format,
             structure=self.reader.structure,
-            # One thread: rows keep their order, and so their numbers. A value that is NULL here is one for the table.
-            settings={**self._settings, "max_threads": 1, "insert_null_as_default": 0},
+            settings={
+                **self._settings,
+                "max_threads": 1,  # rows keep their order, and so their numbers
+                # In one piece: the engine's token of an insert holds the number of the first piece with a row in it.
+                "max_block_size": MAX_INSERT_ROWS,
+                "input_format_parallel_parsing": 0,
+                "insert_null_as_default": 0,  # a value that is NULL here is one for the table
+            },
         )
+
+    def _form_of(self, names: str) -> str:
+        """The same whatever a token fixes columns to, and whichever topic it is: the types are the same."""
+        reader = self.reader
+        columns = [(f.column, f.path is None) for f in reader.fields]
+        defaults = [(d.column, d.type) for d in reader.defaults]
+        return repr((columns, sorted(reader.others.items()), defaults, reader.format, names))
+
+    async def _learn_columns(self, form: str) -> None:
+        columns = await self.engine.rows(
+            "SELECT name, type FROM system.columns WHERE database = {database:String} AND table = {table:String} "
+            "ORDER BY position",
+            {"database": self._database, "table": self._stage},
+        )
+        while len(self.kept.columns) >= KEPT_STAGES:
+            self.kept.columns.pop(next(iter(self.kept.columns)))
+        self.kept.columns[form] = ", ".join(f"{quote(c['name'])} {c['type']}" for c in columns)
 
     @property
     def _settings(self) -> Mapping[str, str | int]:
@@ -186,9 +224,17 @@ class Probe:
         return await self._refuses(taker.table, _between(start, stop) + without)
 
     async def insert(self, into: str, without: str, settings: Mapping[str, str | int]) -> None:
-        """The rows that read well, but for those `without`."""
-        rows = self._rows(_between(0, self.segment.rows) + without)
-        await self.engine.command(f"INSERT INTO {into} ({self.reader.names}) {rows}", settings=settings)
+        """The rows that read well, but for those `without`. Raises Empty."""
+        there = f" AND (SELECT throwIf(count() = 0) FROM {self._place(self._stage)}) = 0"
+        rows = self._rows(_between(0, self.segment.rows) + without + there)
+        try:
+            await self.engine.command(f"INSERT INTO {into} ({self.reader.names}) {rows}", settings=settings)
+        except SqlError as error:
+            if error.engine_code == Code.FUNCTION_THROW_IF_VALUE_IS_NON_ZERO and not await self.count(
+                0, self.segment.rows
+            ):
+                raise Empty from None
+            raise
 
     def _rows(self, where: str) -> str:
         stage = self._place(self._stage)
@@ -334,30 +380,42 @@ class Probe:
         return _UUID.sub("", message)
 
     async def _tables(self) -> Mapping[str, Mapping[str, Any]]:
-        """As they are when it is asked first. Copies of what was otherwise before are not asked."""
+        """As they are when it is asked first. Copies of what was otherwise before are not asked. Where they are as they
+        were when the copies were made, only the table and what it feeds.
+        """
         if self._known is None:
-            rows = await self.engine.rows(
-                "SELECT name, as_select, create_table_query AS created, dependencies_table AS views, partition_key AS "
-                "partition, sorting_key AS sorting FROM system.tables WHERE database = {database:String}",
-                {"database": self._database},
-            )
-            self._known = {row["name"]: row for row in rows}
-            await self.kept.follow(self.engine, self._database, self._form(self._known))
+            if self.kept.reach:
+                known = await self._asked_of("AND name IN {names:Array(String)}", names=self.kept.reach)
+                if "\n".join(self._form(known).values()) == self.kept.form:
+                    self._known = known
+                    return known
+            known = await self._asked_of("")
+            form = self._form(known)
+            self._known = known
+            await self.kept.follow(self.engine, self._database, "\n".join(form.values()), form)
         return self._known
 
-    def _form(self, known: Mapping[str, Mapping[str, Any]]) -> str:
-        """Of the table and all that it feeds, however far."""
+    async def _asked_of(self, which: str, **params: Sequence[str]) -> Mapping[str, Mapping[str, Any]]:
+        rows = await self.engine.rows(
+            "SELECT name, as_select, create_table_query AS created, dependencies_table AS views, partition_key AS "
+            f"partition, sorting_key AS sorting FROM system.tables WHERE database = {{database:String}} {which}",
+            {"database": self._database, **params},
+        )
+        return {row["name"]: row for row in rows}
+
+    def _form(self, known: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+        """Of the table and all that it feeds, however far: what made each and which views it has, by name."""
         found: dict[str, str] = {}
         todo = [self._landing]
         while todo:
             name = todo.pop()
             if name in found or name not in known:
                 continue
-            found[name] = known[name]["created"]
+            found[name] = f"{known[name]['created']} -> {known[name]['views']}"
             todo += self._views(name, known)
             target = target_of(known[name]["created"])
             todo += [target] if target else []
-        return "\n".join(found[name] for name in sorted(found))
+        return {name: found[name] for name in sorted(found)}
 
     async def _clone(self, name: str, copies: Copies | None = None) -> str:
         copy = self._name(name, copies)
@@ -400,16 +458,17 @@ class Probe:
         return name == source and database in (None, self._database)
 
 
-async def drop(engine: Engine, database: str, table: str) -> None:
-    """All copies that were made for searches of the table."""
+async def drop(engine: Engine, tables: Collection[TableKey]) -> None:
+    """All copies that were made for searches of these tables."""
     rows = await engine.rows(
-        "SELECT name FROM system.tables WHERE database = {database:String} AND startsWith(name, {prefix:String}) "
-        "AND replaceRegexpOne(name, {form:String}, '') = {table:String} ORDER BY engine = 'MaterializedView' DESC",
-        {"database": database, "prefix": _PREFIX, "form": f"^{_PREFIX}[0-9]+_", "table": table},
+        "SELECT database, name, replaceRegexpOne(name, {form:String}, '') AS table FROM system.tables "
+        "WHERE has({databases:Array(String)}, database) AND match(name, {form:String}) "
+        "ORDER BY engine = 'MaterializedView' DESC",
+        {"databases": sorted({database for database, _ in tables}), "form": f"^{_PREFIX}[0-9]+_"},
     )
-    if rows:
-        listed = ", ".join(f"{quote(database)}.{quote(row['name'])}" for row in rows)
-        await engine.command(f"DROP TABLE IF EXISTS {listed} SYNC")
+    left = [f"{quote(r['database'])}.{quote(r['name'])}" for r in rows if (r["database"], r["table"]) in tables]
+    if left:
+        await engine.command(f"DROP TABLE IF EXISTS {', '.join(left)} SYNC")
 
 
 def _has_plain_keys(table: Mapping[str, Any]) -> bool:

@@ -115,6 +115,10 @@ class Cut(Segment):
         data = self.path.read_bytes()
         return [data[a:b] for a, b in zip([0, *self.ends], self.ends, strict=False)]
 
+    def pieces(self) -> tuple[list[memoryview], int]:
+        data = self.path.read_bytes()
+        return [memoryview(data)], len([end for end in self.ends if end <= len(data)])
+
     def may_hold_lists(self) -> bool:
         data = self.path.read_bytes()
         return any(bracket in data for bracket in (b"[", b"\\u005b", b"\\u005B"))

@@ -137,6 +137,17 @@ class Segment:
         mark = self.mark.encode()
         return [line + b"\n" for line in data.split(b"\n")[:-1] if not line.startswith(mark)]
 
+    def pieces(self) -> tuple[list[memoryview], int]:
+        """What stands between its frames, and how many rows that are. Blocks: call it in a thread."""
+        data = memoryview(self.path.read_bytes())
+        found: list[memoryview] = []
+        end = _line_end(data, 0)
+        for frame in self.frames:
+            start = _line_end(data, end)
+            end = start + frame.length
+            found.append(data[start:end])
+        return found, sum(bytes(piece).count(b"\n") for piece in found)
+
     def may_hold_lists(self) -> bool:
         """Whether its rows hold a JSON list, also in a text that a view may parse. Blocks: call it in a thread."""
         data = self.path.read_bytes()
@@ -183,6 +194,18 @@ def new(folder: Path, sequence: int, header: Header) -> Segment:
 
 def frame(payload: bytes, rows: int, key: str = "", digest: str = "") -> Frame:
     return Frame(len(payload), rows, zlib.crc32(payload), key, digest)
+
+
+def _line_end(data: memoryview, start: int) -> int:
+    """The place after the line that begins at `start`: the header or a frame, which are short."""
+    size = 4096
+    while True:
+        found = bytes(data[start : start + size]).find(b"\n")
+        if found >= 0:
+            return start + found + 1
+        if start + size >= len(data):
+            raise ValueError("A segment ends within a line")
+        size *= 16
 
 
 def sequence_of(path: Path) -> int:

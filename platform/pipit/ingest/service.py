@@ -18,9 +18,9 @@ import msgspec
 
 from pipit.datafiles.resources import Column
 from pipit.engine.client import Engine
-from pipit.errors import BadRequest, NotFound, Reason, TooLarge, Unavailable
+from pipit.errors import BadRequest, NotFound, PipitError, Reason, TooLarge, Unavailable
 from pipit.ingest import keys as keys_module
-from pipit.ingest import limits, load, parse
+from pipit.ingest import limits, load, parse, probe
 from pipit.ingest.body import to_lines
 from pipit.ingest.field import FixedValue
 from pipit.ingest.keys import Entry, Keys
@@ -31,6 +31,7 @@ from pipit.tables import Locks, TableKey
 
 WAIT_SECONDS = 20.0  # for the insert; after it the rows are acknowledged as kept, not as loaded
 _STREAMS = 4096
+_DROP_SECONDS = 5.0  # at the start, for copies that a kill left
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +92,9 @@ class Ingest:
                 if frame.key:
                     entry = self._keys.add(frame.key, frame.digest, frame.rows, segment.header.created)
                     entry.loaded = segment.waiters[index] = _future()
+        with contextlib.suppress(PipitError, TimeoutError):  # the engine is away: each writer drops what is its table's
+            async with asyncio.timeout(_DROP_SECONDS):
+                await probe.drop(self._engine, await asyncio.to_thread(self._log.ever_written))
         self._open = True
         for key in self._log.tables:
             self._writer(key)

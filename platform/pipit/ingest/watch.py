@@ -1,6 +1,5 @@
-"""What is remembered of a table for a while after rows of it were refused: who sent them, and the copies (`probe`) that
-the next search needs too. Where one of these senders is in a segment again, it is looked at before anything of it is
-stored: what the others sent is then stored as ever, and nobody waits for the search of single rows.
+"""What is remembered of a table for a while after it was written to: copies of what it feeds (`probe`), an empty table
+that the next segment is parsed into, and who sent rows that were refused: these are asked about first.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ class Taker:
 
 @dataclass(slots=True)
 class Copies:
-    """Tables in the engine. `names`: what each is a copy of. `stages`: by which SQL those with rows are filled."""
+    """Tables in the engine. `names`: what each is a copy of. `stages`: the form of those for rows."""
 
     names: dict[str, str] = field(default_factory=dict)
     views: set[str] = field(default_factory=set)
@@ -56,24 +55,26 @@ class Kept:
     searches: int = 0
     lost: bool = False
     form: str = ""
+    reach: tuple[str, ...] = ()  # the tables and views that `form` is made of
     takers: dict[tuple[str, ...], Taker | None] = field(default_factory=dict)  # by the views that are asked
-    stages: dict[str, str] = field(default_factory=dict)  # free ones, by the SQL that reads them
+    stages: dict[str, str] = field(default_factory=dict)  # free ones for rows, by form: which columns, read how
+    columns: dict[str, str] = field(default_factory=dict)  # of such a table, by form
     copies: Copies = field(default_factory=Copies)
 
-    async def follow(self, engine: Engine, database: str, form: str) -> None:
+    async def follow(self, engine: Engine, database: str, form: str, reach: Iterable[str]) -> None:
         """Forgets what is a copy of something else than what there is now."""
         if form != self.form:
             await self.clear(engine, database)
-            self.form = form
+            self.form, self.reach = form, tuple(reach)
 
-    def take_stage(self, select: str) -> str:
+    def take_stage(self, form: str) -> str:
         """A free one, '' if there is none."""
-        stage = self.stages.pop(select, "")
+        stage = self.stages.pop(form, "")
         self.copies.names.pop(stage, None)
         return stage
 
-    def takes_stage(self, select: str) -> bool:
-        return self.stay and select not in self.stages and len(self.stages) < limits.KEPT_STAGES
+    def takes_stage(self, form: str) -> bool:
+        return self.stay and form not in self.stages and len(self.stages) < limits.KEPT_STAGES
 
     def keep_stage(self, copies: Copies, stage: str) -> None:
         self.stages[copies.stages.pop(stage)] = stage
@@ -81,6 +82,7 @@ class Kept:
 
     async def clear(self, engine: Engine, database: str) -> None:
         copies, self.copies, self.takers, self.stages, self.form = self.copies, Copies(), {}, {}, ""
+        self.reach, self.columns = (), {}
         await self.drop(engine, database, copies)
 
     async def drop(self, engine: Engine, database: str, copies: Copies) -> None:
@@ -101,6 +103,12 @@ class Kept:
 class Watch:
     kept: Kept = field(default_factory=Kept)
     _until: dict[str, float] = field(default_factory=dict)  # by sender
+    _used: float = 0.0  # until when the copies stay though nobody is watched
+
+    def use(self) -> None:
+        """The copies stay for the next segment, if it comes soon."""
+        self._used = time.monotonic() + limits.WATCH_SECONDS
+        self.kept.stay = True
 
     def note(self, senders: Iterable[str]) -> None:
         """Rows of theirs were refused, or perhaps."""
@@ -119,10 +127,10 @@ class Watch:
 
     @property
     def left(self) -> float | None:
-        """Seconds until nobody is watched any more; None where the copies are gone already."""
+        """Seconds until nobody is watched any more and the copies go; None where they are gone already."""
         if not self.kept.stay:
             return None
-        return max(0.0, max(self._until.values(), default=0.0) - time.monotonic())
+        return max(0.0, max(self._until.values(), default=0.0) - time.monotonic(), self._used - time.monotonic())
 
     async def end(self, engine: Engine, database: str) -> None:
         self.kept.stay = False

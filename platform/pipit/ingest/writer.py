@@ -202,7 +202,7 @@ class Writer:
         kept = self._watch.kept
         if not self._clean or kept.lost:
             await kept.clear(self._engine, self._table[0])
-            await probe.drop(self._engine, *self._table)
+            await probe.drop(self._engine, [self._table])
             self._clean, kept.lost = True, False
 
     async def _attempt(self, segment: Segment, between: Callable[[], Awaitable[None]] | None = None) -> bool:
