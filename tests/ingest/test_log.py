@@ -80,6 +80,21 @@ async def test_segments_are_sealed_by_size_rows_age_and_for_a_waiter(tmp_path: P
     await aged.close()
 
 
+async def test_where_inserts_take_little_an_open_segment_waits_less(tmp_path: Path) -> None:
+    log = Log(tmp_path, seal_seconds=3600)
+    log.open()
+    log.pace(KEY, 0.001)
+    await log.append(EVENTS, b'{"a":1}\n', 1)
+    assert log.take(KEY) is None  # as young as that it is not
+    while log.take(KEY) is None:
+        await log.wait(KEY)
+    log.pace(KEY, 10)
+    assert log._table(KEY).pause == 50
+    log.pace(KEY, 10_000)
+    assert log._table(KEY).pause == 3600
+    await log.close()
+
+
 async def test_other_fixed_values_are_another_segment(tmp_path: Path) -> None:
     log = Log(tmp_path)
     log.open()

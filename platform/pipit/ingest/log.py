@@ -3,8 +3,8 @@
 `append` returns once its rows are on the disk: one `fdatasync`, in a thread, serves every request that came
 while the one before it ran. A request that fails leaves nothing behind: what it wrote is cut off again.
 Rows of one table with one way to read them (`Stream`) share an open segment, which is sealed by size, rows
-or age, or when somebody waits for it; sealed segments are handed out in order, and deleted only when the
-loader says so. While ClickHouse is away they wait here, up to a bound per table,
+or age (the sooner, the less the last insert took), or when somebody waits for it; sealed segments are handed out in
+order, and deleted only when the loader says so. While ClickHouse is away they wait here, up to a bound per table,
 beyond which a request gets 503.
 
 Layout: `<root>/<database>/<table>/<number>-<random>.segment`. One process owns a root (a lock file says so).
@@ -94,6 +94,7 @@ class _Table:
     taken: dict[str, Segment] = field(default_factory=dict)  # in the loader's hands
     streams: dict[str, _Open] = field(default_factory=dict)
     bytes: int = 0  # written or waiting to be
+    pause: float = limits.SEAL_SECONDS  # the age at which an open segment is sealed
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -197,7 +198,7 @@ class Log:
         table = self._table(key)
         if not table.sealed:
             for open_ in table.streams.values():
-                if open_.segment is not None and (open_.urgent or self._age(open_) >= self._seal_seconds):
+                if open_.segment is not None and (open_.urgent or self._age(open_) >= table.pause):
                     self._seal(table, open_)
         if not table.sealed:
             return None
@@ -209,7 +210,7 @@ class Log:
         """Until `take` may have something: it was sealed, is due by age, or somebody waits for it."""
         table = self._table(key)
         ages = [self._age(o) for o in table.streams.values() if o.segment is not None and o.task is None]
-        left = max(0.0, self._seal_seconds - max(ages)) if ages else None
+        left = max(0.0, table.pause - max(ages)) if ages else None
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(left):  # `wait_for` may swallow a cancellation
                 await table.changed.wait()
@@ -221,6 +222,11 @@ class Log:
         for open_ in table.streams.values():
             open_.urgent |= open_.segment is not None or open_.task is not None
         table.changed.set()
+
+    def pace(self, key: TableKey, seconds: float) -> None:
+        """So long the last insert took: where that is little, the next ones come sooner."""
+        wanted = max(limits.SEAL_SECONDS_LEAST, limits.SEAL_INSERTS * seconds)
+        self._table(key).pause = min(self._seal_seconds, wanted)
 
     def trim(self, taken: Segment) -> None:
         """Nothing beyond what was acknowledged is inserted, even where cutting it off failed before."""
@@ -287,7 +293,7 @@ class Log:
     def _table(self, key: TableKey) -> _Table:
         table = self._tables.get(key)
         if table is None:
-            table = self._tables[key] = _Table()
+            table = self._tables[key] = _Table(pause=self._seal_seconds)
         return table
 
     def _forget(self, taken: Segment) -> None:
@@ -346,7 +352,7 @@ class Log:
                 or open_.segment.size >= self._seal_bytes
                 or open_.segment.rows >= self._seal_rows
                 or len(open_.segment.frames) >= limits.SEAL_REQUESTS
-                or self._age(open_) >= self._seal_seconds
+                or self._age(open_) >= table.pause
             ):
                 open_.task, task = None, open_.task
                 self._seal(table, open_)
