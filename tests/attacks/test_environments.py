@@ -302,7 +302,7 @@ async def test_each_place_remembers_where_its_own_rows_are_from(workspace: Works
     await workspace.deploy(bare)
     add = workspace.server.deployer.add_environment
     assert (await add(workspace.id, "older")).result == "success"
-    await workspace.deploy({k: v for k, v in bare.items() if "daily_view" not in k})
+    await workspace.deploy({k: v for k, v in bare.items() if "daily_view" not in k}, allow_destructive=True)
     assert (await add(workspace.id, "newer")).result == "success"
     restarted = Catalog(workspace.server.engine, workspace.server.config.admin_token)
     await restarted.load()

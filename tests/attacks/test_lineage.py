@@ -40,7 +40,7 @@ async def test_a_view_that_is_gone_has_left_its_rows(workspace: Workspace) -> No
     await workspace.send("events", ROWS)
     await assert_closed(workspace)
     files = without(OPEN_TARGET, "daily_view.pipe")
-    await workspace.deploy(files)
+    await workspace.deploy(files, allow_destructive=True)
     await assert_closed(workspace)
     # Neither another deploy nor a restart forgets.
     await workspace.deploy(files | {"endpoints/one.pipe": "NODE n\nSQL >\n    SELECT 1 AS one\nTYPE endpoint\n"})
