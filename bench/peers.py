@@ -26,7 +26,7 @@ from typing import Any
 
 import aiohttp
 import uvloop
-from load import Figures, Target, cores, get, measure, offer, serving, until_closed
+from load import Figures, Target, cores, get, in_slices, measure, offer, serving, until_closed
 from peer_attacks import ATTACKS, ENDPOINT, Attack, NotApplicable, Refused, latest
 from peer_services import CANARY, B, ByHand, Filters, Peer, Pipit, Reply, Service
 from peer_world import CACHED, LATEST, TABLES, ddl, project, rows
@@ -190,6 +190,8 @@ def main() -> None:
         if len(runs) > 1:
             print("\nMedians of the runs")
             show_runs(runs)
+        for _ in range(options.runs if options.rounds else 0):
+            show_slices(targets, options.seconds * options.rounds)
     sys.exit(any(row[Pipit.name] not in ("stopped", "-") for row in table))
 
 
@@ -204,6 +206,15 @@ def load(targets: list[Target], pids: list[int], options: argparse.Namespace) ->
         run |= {(number, connections, name): columns_of(found, name) for name in names}
     show_runs([run])
     return run
+
+
+def show_slices(targets: list[Target], seconds: float) -> None:
+    loaded = [target for target in targets if target.name in (*SERVICES, ENGINE)]
+    for connections, slice in ((1, 0.02), (8, 0.15)):
+        long_enough = max(seconds * 2, slice * len(loaded) * 3)
+        found = asyncio.run(in_slices(loaded, connections, long_enough, slice))
+        p50 = "  ".join(f"{name} {found[name]:.2f} ms ({found[name] / found[BY_HAND]:.2f})" for name in found)
+        print(f"in slices, {connections} connections: {p50}", flush=True)
 
 
 def columns_of(found: Figures, name: str) -> tuple[float, ...]:
