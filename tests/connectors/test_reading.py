@@ -121,3 +121,18 @@ async def test_a_group_that_begins_at_the_end_misses_nothing_after_that(streams:
     assert (await position(streams, f"of_{topic}", topic))[0] == 10
     await streams.broker.send(topic, values(10, 15))
     await streams.holds("orders", 5)
+
+
+async def test_a_deploy_that_alters_the_table_disturbs_no_reading(streams: Streams) -> None:
+    topic = await streams.topic(2)
+    files = streams.files("orders", topic)
+    await streams.workspace.deploy(files)
+    await streams.broker.send(topic, values(0, 100))
+    await streams.holds("orders", 100)
+    wider = {name: text.replace("v UInt8", "more Nullable(String) `json:$.more`,\n    v UInt16") for name, text in files.items()}
+    await streams.broker.send(topic, values(100, 200))
+    await streams.workspace.deploy(wider)
+    await streams.broker.send(topic, [b'{"id": %d, "v": 300, "more": "x"}' % n for n in range(200, 300)])
+    await streams.holds("orders", 300)
+    (row,) = await streams.sql("SELECT sum(v) AS v, countIf(more = 'x') AS more FROM orders")
+    assert (int(row["v"]), int(row["more"])) == (200 * 7 + 100 * 300, 100)

@@ -83,12 +83,12 @@ class Writer:
         async def between() -> None:
             pass
 
-        defaults = await self._defaults(segment)
         async with self._inserting():
             await self._clear()
-            bad = await load(self._engine, segment, self._watch, defaults)
+            defaults, altered = await self._defaults(segment), await self._altered_columns(segment)
+            bad = await load(self._engine, segment, self._watch, defaults, None, altered)
             if bad is None:  # the rows that are refused are looked for at once
-                bad = await load(self._engine, segment, self._watch, defaults, between)
+                bad = await load(self._engine, segment, self._watch, defaults, between, altered)
         return bad or []
 
     async def stop(self) -> None:
