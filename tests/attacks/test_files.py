@@ -139,6 +139,14 @@ async def test_bombs_and_long_lines_are_bounded(project: Workspace, monkeypatch:
     assert list((project.server.config.data_dir / "files").iterdir()) == []
 
 
+async def test_a_file_leaves_room_on_the_disk(project: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """G16: it is refused before the disk is full, and leaves nothing."""
+    monkeypatch.setattr(arrive, "ROOM_BYTES", 1 << 60)
+    reply = await project.post("/v0/datasources?mode=append&name=other", data=b"a,1\n")
+    assert (reply.status, reply.json["reason"]) == (503, "disk_full"), reply.text
+    assert list((project.server.config.data_dir / "files").iterdir()) == []
+
+
 async def test_odd_bytes_and_numbers_are_rows_or_refused(project: Workspace) -> None:
     """G11, G12, G14: nothing that a file holds is SQL, and nothing wraps."""
     odd = [

@@ -276,7 +276,7 @@ async def test_json_columns_and_states(workspace: Workspace) -> None:
     assert (reply.json["successful_rows"], reply.json["quarantine_rows"]) == (1, 1), reply.text
     assert json.loads(json.dumps(await sql(workspace, "SELECT data FROM docs"))) == [{"data": {"a": [1, 2], "d": "2026-01-01"}}]
     refused = await append(workspace, "states", b"a,b\n", "&format=csv")
-    assert refused.status == 400, refused.text
+    assert (refused.status, refused.json["reason"]) == (400, "not_appendable"), refused.text
 
 
 async def test_what_is_done_to_a_data_source_is_written_down(project: Workspace) -> None:

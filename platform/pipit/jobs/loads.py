@@ -27,6 +27,7 @@ from pipit.ingest.files.pieces import LoadTarget, PieceSource
 from pipit.ingest.files.remote import AllowedHosts, fetched
 from pipit.ingest.files.shadow import Shadow
 from pipit.ingest.files.store import Done, FileStore, Load, Tally, with_file
+from pipit.ingest.parse import is_filled_by_view
 from pipit.jobs import conditions
 from pipit.jobs.job import IMPORT, Job
 from pipit.jobs.kinds import JobOutcome, Work
@@ -79,6 +80,13 @@ class LoadJobs:
         table = snapshot.tables.get(job.datasource)
         if table is None:
             raise NotFound(f"The data source '{job.datasource}' was deleted", reason=Reason.DATASOURCE_NOT_FOUND)
+        if is_filled_by_view(table.datasource.columns):
+            raise BadRequest(
+                f"The data source '{table.name}' is filled by a materialized view, not by files",
+                hint="Load the file into the data source that the view reads.",
+                reason=Reason.NOT_APPENDABLE,
+                subject=table.name,
+            )
         load = await asyncio.to_thread(self._store.get, job.id)
         if load is None:
             raise BadRequest("The file is not there any more", reason=Reason.BODY_INVALID)
@@ -248,6 +256,8 @@ class LoadJobs:
     async def _sources(self, load: Load, into: LoadTarget) -> list[PieceSource]:
         defaults = await checked_defaults(self._engine, into.database, into.table)
         types: dict[str, str] = {}
+        if load.format == PARQUET and not self._engine.embedded:
+            raise BadRequest("Files of Parquet need the built-in engine", reason=Reason.FORMAT_UNSUPPORTED)
         if load.format == PARQUET and load.pieces:
             cut, types = await pieces.parquet_pieces(self._engine, self._store.folder(load.id) / load.pieces[0].name)
             load = _with_pieces(load, cut)

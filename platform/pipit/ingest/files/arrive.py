@@ -7,6 +7,7 @@ unpacked bytes, so that a bomb ends at it. Memory is bounded whatever comes.
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 import zlib
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
@@ -30,6 +31,8 @@ FORMATS = (CSV, NDJSON, PARQUET)
 MAX_FILE_BYTES = 32 << 30  # unpacked
 _MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
 _PARQUET_MAGIC = b"PAR1"
+ROOM_BYTES = 256 << 20  # of the disk, that a file leaves free
+_LOOKED_AFTER = 16 << 20
 MAX_ANALYZED_BYTES = 256 << 20
 _ANALYZED = 8 << 20
 _HEAD = 1 << 20  # looked at, to see how a file is written
@@ -64,7 +67,7 @@ async def arrive(
     """
     delimiter = dialect.asked(parameters) if format == CSV else ""
     try:
-        unpacked = _bounded(_unpacked(_blocks(stream), encodings), limit)
+        unpacked = _with_room(_bounded(_unpacked(_blocks(stream), encodings), limit), folder)
         if format == PARQUET:
             arrived = await _whole(unpacked, folder)
         else:
@@ -189,6 +192,23 @@ async def _unpacked(blocks: AsyncIterator[bytes], encodings: Sequence[str]) -> A
                 break
     if decoder is not None and not first and not decoder.eof:
         raise EOFError
+
+
+async def _with_room(blocks: AsyncIterator[bytes], folder: Path) -> AsyncIterator[bytes]:
+    """A file must not fill the disk that events and the engine need."""
+    unseen = _LOOKED_AFTER
+    async for block in blocks:
+        unseen += len(block)
+        if unseen >= _LOOKED_AFTER:
+            unseen = 0
+            found = os.statvfs(folder)
+            if found.f_bavail * found.f_frsize < ROOM_BYTES:
+                raise DiskFull(
+                    "The disk of the server has no room for the file",
+                    hint=f"{ROOM_BYTES >> 20} MB are kept free for events and the engine.",
+                    reason=Reason.DISK_FULL,
+                )
+        yield block
 
 
 async def _bounded(blocks: AsyncIterator[bytes], limit: int) -> AsyncIterator[bytes]:

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from pipit.errors import Reason, Unavailable
+from pipit.errors import Conflict, Reason, Unavailable
 from pipit.ingest import disk
 from pipit.ingest.files.arrive import Arrived
 from pipit.ingest.files.cut import FilePiece
@@ -108,10 +108,17 @@ class FileStore:
         return self._root / id
 
     def make(self, id: str) -> Path:
-        """A folder for a file that arrives. Raises OSError."""
+        """A folder for a file that arrives. Raises OSError, and Conflict where a file of this id arrives already."""
         self._root.mkdir(mode=0o700, exist_ok=True)
         folder = self.folder(id)
-        folder.mkdir(mode=0o700)
+        try:
+            folder.mkdir(mode=0o700)
+        except FileExistsError:
+            raise Conflict(
+                "A file under this Idempotency-Key is just arriving",
+                hint="Wait for the answer to the first request, and send it again if that failed.",
+                reason=Reason.JOB_IN_PROGRESS,
+            ) from None
         return folder
 
     def empty(self, id: str) -> Path:
