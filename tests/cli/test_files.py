@@ -41,7 +41,7 @@ def test_files_in_and_out(shop: Shell) -> None:
     assert "1 row did not fit and went to sales_quarantine" in done.stderr
     assert "'many'" in shop.ok("sql", "SELECT c__line, c__error FROM sales_quarantine")
     assert shop("datasource", "append", "sales", "a.csv", "--strict", "--delimiter", ";").returncode == 1
-    put(shop, "bad.csv", "x,y,z\n1,2,3\n")
+    put(shop, "bad.csv", "x,y,z\nno date,2,3\n")
     none = shop("datasource", "append", "sales", "bad.csv")
     assert (none.returncode, none.stdout) == (1, "0 rows added to sales\n")
     assert "Error: No row of bad.csv fits sales: 2 rows went to sales_quarantine" in none.stderr

@@ -27,9 +27,10 @@ def begin(server: Served, mode: str) -> None:
 
 
 def has_begun(server: Served, mode: str) -> bool:
-    """An append has a piece in the table, and the others not; a replacement has its file."""
+    """An append has a piece in the table, and the others not; a replacement works."""
     if mode == "replace":
-        return any((server.data / "files").glob("*/load.json"))
+        status, found = server.get("/v0/jobs")
+        return status == 200 and any(job["status"] == "working" for job in found["jobs"])
     return any(len(path.read_bytes().splitlines()) > 1 for path in (server.data / "files").glob("*/done.ndjson"))
 
 

@@ -90,7 +90,7 @@ class FileStore:
     """Its methods block, but for paths: call them in a thread."""
 
     def __init__(self, root: Path) -> None:
-        self._root = root
+        self._root = root.absolute()  # the engine reads files by whole paths
         self._arriving = 0
 
     @contextmanager
