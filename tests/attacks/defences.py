@@ -492,6 +492,18 @@ DEFENCES: tuple[Defence, ...] = (
         new="exists and not may_read_pipe(security, pipe)",
     ),
     _body(
+        "a removed column is seen by no text",
+        "sql/hidden.py:may_see",
+        "return False",
+        ("tests/deploy/test_changes.py::test_a_removed_column_is_seen_by_nobody_and_comes_back_with_its_values",),
+    ),
+    _body(
+        "a column gets its words when its barrier is known",
+        "deploy/alterations.py:ModifyColumn.late",
+        "return False",
+        ("tests/deploy/test_late_alterations.py",),
+    ),
+    _body(
         "scope of a pipe",
         "access/grants.py:may_read_pipe",
         "return True",
