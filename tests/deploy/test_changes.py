@@ -146,6 +146,24 @@ async def test_a_removed_column_is_seen_by_nobody_and_comes_back_with_its_values
     assert [row["note"] for row in found] == ["n0", "n1", "n2", ""]
 
 
+async def test_a_removed_column_is_not_replaced_in_silence(workspace: Workspace) -> None:
+    """One of its name and of another type would drop the values that are kept."""
+    noted = EVENTS.replace("    `amount`", "    `note` String `json:$.note`,\n    `amount`")
+    other = EVENTS.replace("    `amount`", "    `note` Nullable(Float64) `json:$.note`,\n    `amount`")
+    await workspace.deploy(files(noted))
+    assert (await workspace.send("events", [row | {"note": "n"} for row in ROWS])).status == 200
+    await workspace.deploy(files(EVENTS), allow_destructive=True)
+    with pytest.raises(DeployRefused) as refused:
+        await workspace.deploy(files(other))
+    (refusal,) = refused.value.refusals
+    assert refusal.reason is Reason.DELETES_COLUMN and "is kept as String" in refusal.error.message
+    await workspace.deploy(files(noted))
+    assert {row["note"] for row in await sql(workspace, "SELECT note FROM events")} == {"n"}
+    await workspace.deploy(files(EVENTS), allow_destructive=True)
+    await workspace.deploy(files(other), allow_destructive=True)
+    assert {row["note"] for row in await sql(workspace, "SELECT note FROM events")} == {None}
+
+
 async def test_events_that_wait_over_a_change_are_read_by_the_new_columns(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -28,7 +28,8 @@ _ENCODED = re.compile(r"\bLowCardinality\(")
 class AddColumn:
     """To a live table and its quarantine. `after` is the column before it; "": it is the first.
 
-    `unset`: rows that are there would have no value. `found`: it was removed, and is still in the table.
+    `unset`: rows that are there would have no value. `found`: it was removed, and is still in the table. `replaces`:
+    the type of a removed one of its name, which is still in the table and cannot be altered to it; its values go.
     """
 
     table: Table
@@ -36,6 +37,7 @@ class AddColumn:
     after: str
     unset: bool = False
     found: bool = False
+    replaces: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -241,17 +241,17 @@ def _columns(
     old = {column.name: column for column in before.columns}
     previous = ""
     for column in after.columns:
-        was = old.get(column.name)
+        was, replaces = old.get(column.name), ""
         if was is None and column.name in hidden:
             kept = hidden[column.name]
             was = Column(column.name, kept.type, default=kept.default, codec=kept.codec)
             if _is_in_place(was, column, known):
                 yield AddColumn(table, was, previous, found=True)
             else:
-                was = None
+                was, replaces = None, kept.type
         if was is None:
             has_value = column.jsonpath is None or column.nullable or column.default is not None
-            yield AddColumn(table, column, previous, unset=not has_value)
+            yield AddColumn(table, column, previous, unset=not has_value, replaces=replaces)
         else:
             yield from _modified(table, was, column, known)
         previous = column.name

@@ -46,6 +46,8 @@ def removals(live: Snapshot, comparison: Comparison, views: Sequence[str], sizes
     for one in comparison.alterations:
         if isinstance(one, ModifyTtl) and one.expired:
             yield _deletes_by_ttl(one)
+        if isinstance(one, AddColumn) and one.replaces and rows(one.table.name):
+            yield _replaces(one, rows(one.table.name))
 
 
 def _no_value(datasource: DataSource, column: Column, rows: int) -> Refusal:
@@ -94,6 +96,19 @@ def _deletes_view(live: Snapshot, key: str, target: str, rows: int) -> Refusal:
         hint=f"Put it back, or {_FLAG}. Rows that come meanwhile are not in '{target}' when the node comes back.",
     )
     return Refusal(Reason.DELETES_VIEW, key, error)
+
+
+def _replaces(adding: AddColumn, rows: int) -> Refusal:
+    name, column, place = adding.table.name, adding.column, place_of_change(adding)
+    error = DatafileError(
+        f"The column '{column.name}' of '{name}' was removed and is kept as {adding.replaces}, with its values in "
+        f"{counted(rows)}; as {column.type} it takes their place",
+        file=place.file,
+        line=place.line,
+        column=place.column,
+        hint=f"Give the new column another name, or {_FLAG}: the old values go.",
+    )
+    return Refusal(Reason.DELETES_COLUMN, name, error)
 
 
 def _deletes_by_ttl(change: ModifyTtl) -> Refusal:
