@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from importlib.metadata import version
 
+from pipit import __version__
 from pipit.catalog.lineage import computes_names, references, tables_read
 from pipit.catalog.snapshot import CompiledPipe, Snapshot
 from pipit.datafiles.resources import versioned
@@ -28,7 +28,7 @@ class Touched:
 async def stamp(engine: Engine) -> str:
     """What tried a deployment: another version of Pipit or of the engine may say something else."""
     (row,) = await engine.rows("SELECT version() AS version")
-    return f"{version('pipit-analytics')} {row['version']}"
+    return f"{__version__} {row['version']}"
 
 
 def touched(project: Snapshot, comparison: Comparison) -> Touched:
