@@ -30,11 +30,13 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 @asynccontextmanager
-async def pipit(profile: str = "") -> AsyncIterator[tuple[Server, int]]:
-    """A Pipit with its own engine in a folder of its own, behind the listener of `pipit serve`, and its port."""
+async def pipit(profile: str = "", beside: Any = None) -> AsyncIterator[tuple[Server, int]]:
+    """A Pipit with its own engine in a folder of its own, behind the listener of `pipit serve`, and its port. `beside`:
+    what the same server answers with elsewhere than below /v0.
+    """
     with tempfile.TemporaryDirectory() as folder:
         config = Config(data_dir=Path(folder), admin_token=make_token(owner="bench"))
-        async with open_server(config) as server, served(app_for(server)) as url:
+        async with open_server(config) as server, served(_joined(app_for(server), beside)) as url:
             profiler = cProfile.Profile()
             if profile:
                 profiler.enable()
@@ -42,6 +44,13 @@ async def pipit(profile: str = "") -> AsyncIterator[tuple[Server, int]]:
             if profile:
                 profiler.disable()
                 pstats.Stats(profiler).dump_stats(profile)
+
+
+def _joined(app: Any, beside: Any) -> Any:
+    async def choose(scope: Any, receive: Any, send: Any) -> None:
+        await (app if scope["path"].startswith("/v0/") else beside)(scope, receive, send)
+
+    return app if beside is None else choose
 
 
 @asynccontextmanager
