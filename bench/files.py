@@ -3,8 +3,9 @@
     .venv/bin/python bench/files.py [--rows 1000000] [--rounds 3] [--only csv] [--views 0] [--days 30]
 
 `engine` is `INSERT INTO ... SELECT * FROM file(...)` as the engine does it by itself, into a table without Pipit's sync
-to the disk and without checks. `pipit` is one POST of the file to `/v0/datasources?mode=append`, from the first byte to
-the answer: sent, kept on the disk, synced, checked, inserted, synced. `load` is the part of it after the file is here.
+to the disk and without checks. `pipit` is one POST of the file, by curl, to `/v0/datasources?mode=append`, from the
+first byte to the answer: sent, kept on the disk, synced, checked, inserted, synced. `load` is the part of it after the
+file is here.
 Medians of the rounds; `ratio` is the engine's time to Pipit's. `memory`: the largest of Pipit's own process and of the
 engine's, in MB, before the first load and at the end.
 """
@@ -13,12 +14,12 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import os
 import re
 import statistics
 import tempfile
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import aiohttp
@@ -82,12 +83,6 @@ async def by_engine(server: Server, path: Path, format: str) -> float:
     return took
 
 
-async def content(path: Path) -> AsyncIterator[bytes]:
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            yield block
-
-
 async def by_pipit(server: Server, port: int, path: Path, format: str, rows: int) -> tuple[float, float]:
     """From the first byte to the answer, and of this what comes after the file has arrived."""
     token = snapshot_of(server).workspace.admin_token
@@ -96,12 +91,17 @@ async def by_pipit(server: Server, port: int, path: Path, format: str, rows: int
     async with aiohttp.ClientSession(headers=headers, timeout=aiohttp.ClientTimeout(total=3600)) as session:
         async with session.post(f"{url}/v0/datasources/events/truncate") as done:
             assert done.status == 205
+        # Another process sends, as any client would be one.
+        command = ["curl", "-sS", "-X", "POST", "-T", str(path)]
+        command += ["-H", f"Authorization: Bearer {token}", "-H", "Expect:"]
         started = time.perf_counter()
-        sent = session.post(f"{url}/v0/datasources?mode=append&name=events&format={format}", data=content(path))
-        async with sent as reply:
-            took = time.perf_counter() - started
-            found = await reply.json()
-            assert reply.status == 200 and found["successful_rows"] == rows and not found["error"], found
+        sending = await asyncio.create_subprocess_exec(
+            *command, f"{url}/v0/datasources?mode=append&name=events&format={format}", stdout=asyncio.subprocess.PIPE
+        )
+        answer, _ = await sending.communicate()
+        took = time.perf_counter() - started
+        found = json.loads(answer)
+        assert found["successful_rows"] == rows and not found["error"], found
         job = server.jobs.job(snapshot_of(server), found["import_id"])
     begun, ended = job.created_at, job.updated_at
     return took, _seconds(ended) - _seconds(begun)

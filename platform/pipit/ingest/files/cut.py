@@ -26,7 +26,6 @@ _SHOWN_BYTES = 64 << 10  # of a line that is set aside
 _MAX_SET_ASIDE = 1_000_000
 _BOM = b"\xef\xbb\xbf"
 _BLANK = b" \t\r\n"
-_IRREGULAR = (b"\n\n", b"\r\n", b" \n", b"\t\n")
 TOO_LONG = f"the line is longer than {MAX_ROW_BYTES:,} bytes"
 BAD_QUOTES = "the quotes of the line do not close, or something stands between a closing quote and the next cell"
 
@@ -150,7 +149,8 @@ class Cutter:
     def _write(self, data: bytes, *, rows: int = -1) -> None:
         """Whole rows: as many as lines, without blank ones, if it is not said how many."""
         lines = data.count(b"\n")
-        if not self.csv and (data[0] in _BLANK or any(mark in data for mark in _IRREGULAR)):
+        # Nearly always each line begins with its object; only else there may be a blank one.
+        if not self.csv and data.count(b"\n{") + data.startswith(b"{") != lines:
             data = b"\n".join([line.strip(_BLANK) for line in data.split(b"\n")])
         if self._file is None:
             self._file = (self.folder / self._name).open("wb")
