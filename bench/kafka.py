@@ -57,7 +57,7 @@ async def read(server: Server, broker: Broker, topic: str, records: int) -> floa
             f"TYPE kafka\nKAFKA_BOOTSTRAP_SERVERS {broker.address()}\nKAFKA_SECURITY_PROTOCOL PLAINTEXT\n"
         ),
         f"datasources/{topic}.datasource": (
-            f"{SCHEMA}KAFKA_CONNECTION_NAME broker\nKAFKA_TOPIC {topic}\nKAFKA_GROUP_ID g\n"
+            f"{SCHEMA}KAFKA_CONNECTION_NAME broker\nKAFKA_TOPIC {topic}\nKAFKA_GROUP_ID of_{topic}\n"
             "KAFKA_AUTO_OFFSET_RESET earliest\n"
         ),
     }

@@ -130,6 +130,26 @@ async def test_a_cut_that_is_made_again_is_stored_once(workspace: Workspace) -> 
     assert int(row["n"]) == 2
 
 
+async def test_a_time_beyond_the_column_is_refused(workspace: Workspace) -> None:
+    await deployed(workspace, raw=False)
+    rows = [encode(b'{"id": 1, "tags": []}', 0, 4294967295999), encode(b'{"id": 2, "tags": []}', 1, 4294967296000)]
+    assert await workspace.server.ingest.insert(cut_of(workspace, rows, raw=False)) == 1
+    (kept,) = await sql(workspace, "SELECT __offset, c__error FROM orders_quarantine")
+    assert kept["__offset"] == "1" and "time is beyond" in kept["c__error"][0]
+
+
+async def test_columns_of_a_record_may_have_types_of_their_own(workspace: Workspace) -> None:
+    own = "id UInt64 `json:$.id`,\n    __partition UInt32,\n    __offset UInt64,\n    __timestamp DateTime64(3),\n    __key Nullable(String),"
+    await deployed(workspace, raw=False, source=SOURCE.replace("id UInt64 `json:$.id`,", own))
+    rows = [encode(b'{"id": 1, "tags": []}', 7, 1_700_000_000_123, b"k")]
+    assert await workspace.server.ingest.insert(cut_of(workspace, rows, raw=False)) == 0
+    (row,) = await sql(
+        workspace,
+        "SELECT __partition AS p, __offset AS o, toUnixTimestamp64Milli(__timestamp) AS t, __key AS k FROM orders",
+    )
+    assert (int(row["p"]), int(row["o"]), int(row["t"]), row["k"]) == (3, 7, 1_700_000_000_123, "k")
+
+
 VIEW = (
     "NODE n\nSQL >\n    SELECT id, toUInt8(throwIf(id = 13) + 1) AS n FROM orders\nTYPE materialized\nDATASOURCE seen\n"
 )

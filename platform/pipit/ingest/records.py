@@ -70,7 +70,56 @@ def is_given(column: Column) -> bool:
     return column.name in COLUMNS and column.jsonpath is None and bool(column.type)
 
 
+# The columns as every such data source has them: their values need no cast.
+_TYPED = {
+    "__value": "String",
+    "__topic": "LowCardinality(String)",
+    "__partition": "Int16",
+    "__offset": "Int64",
+    "__timestamp": "DateTime",
+    "__key": "String",
+}
+_LAST_MILLISECOND = 4294967295999  # of a DateTime
+
+
+class _Typed(Field):
+    """A value that is of the column's type already; a time may be beyond its range."""
+
+    @property
+    def p(self) -> str | None:
+        return None
+
+    @property
+    def c(self) -> str | None:
+        return None
+
+    @property
+    def bad(self) -> str:
+        return f"{_TIME} > {_LAST_MILLISECOND}" if self.column.name == "__timestamp" else "false"
+
+    @property
+    def value(self) -> str:
+        return self.x
+
+    @property
+    def filled(self) -> str:
+        return self.x
+
+    @property
+    def unshown(self) -> str:
+        return "false"
+
+    @property
+    def reason(self) -> str:
+        if self.bad == "false":
+            return "''"
+        text = quote_string(f"the record's time is beyond what column '{self.column.name}' can hold")
+        return f"if({self.bad}, {text}, '')"
+
+
 def _field(column: Column, form: Form) -> Field:
+    if column.default is None and _TYPED.get(column.name) == column.type:
+        return _typed(column, form)
     value = shown = {
         "__value": _VALUE,
         "__topic": quote_string(form.topic),
@@ -90,6 +139,19 @@ def _field(column: Column, form: Form) -> Field:
         value = f"CAST({value}, 'Nullable(String)')"
     plain = Column(column.name, column.type)  # a default is for what was not sent, and this always is
     return Field(plain, type, None, value, shown=f"CAST({shown}, 'Nullable(String)')")
+
+
+def _typed(column: Column, form: Form) -> Field:
+    value, shown = {
+        "__value": (_VALUE if form.raw else "''", _VALUE),
+        "__topic": (f"toLowCardinality({quote_string(form.topic)})", quote_string(form.topic)),
+        "__partition": (f"toInt16({form.partition})", f"'{form.partition}'"),
+        "__offset": (_OFFSET, f"toString({_OFFSET})"),
+        "__timestamp": (f"toDateTime(intDiv(greatest({_TIME}, 0), 1000))", f"toString(intDiv({_TIME}, 1000))"),
+        "__key": (_KEY, _KEY),
+    }[column.name]
+    plain = Column(column.name, column.type)
+    return _Typed(plain, parse(column.type), None, value, shown=f"CAST({shown}, 'Nullable(String)')")
 
 
 @dataclass(slots=True)
