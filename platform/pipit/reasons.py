@@ -404,10 +404,27 @@ class Reason(StrEnum):
     )
     DIRECTIVE_UNKNOWN = ("directive_unknown", "A file has a directive that there is not", "Look at its spelling")
     PROJECT_INVALID = ("project_invalid", "All that is wrong in a project at once, in `errors`", "Correct them")
-    NEEDS_REBUILD = (
-        "needs_rebuild",
-        "The change needs a table to be made anew, which this version cannot do",
-        "Add a data source of another name, or do as the hint says",
+    DEPLOYMENT_WAITS = (
+        "deployment_waits",
+        "Another deployment waits to be live",
+        "Promote it, or discard it (`pipit deployment`)",
+    )
+    DEPLOYMENT_LIVE = ("deployment_live", "The deployment is live", "Roll back first, or leave it")
+    NO_PREVIOUS = ("no_previous", "No earlier deployment is kept", "Deploy the earlier commit of the project")
+    EVENTS_BEING_SORTED = (
+        "events_being_sorted",
+        "A deploy makes a table anew, and events that it refuses in part are still being sorted",
+        "Deploy again when they are done",
+    )
+    VALUES_DO_NOT_FIT = (
+        "values_do_not_fit",
+        "A table is made anew, and rows that are there hold values that its new columns cannot",
+        "Say in a `FORWARD_QUERY` what becomes of them",
+    )
+    LOSES_HISTORY = (
+        "loses_history",
+        "A table would be made anew from rows that are not all there any more",
+        "Write a `FORWARD_QUERY`, or `BACKFILL skip`, or allow destructive operations",
     )
     NO_VALUE_FOR_ROWS = (
         "no_value_for_rows",
@@ -443,16 +460,6 @@ class Reason(StrEnum):
         "loses_policy",
         "A table holds rows of a deleted data source that had a row policy, and has none",
         "Give it a `ROW_POLICY` of its own, or delete it too",
-    )
-    CHANGES_VIEW = (
-        "changes_view",
-        "The SQL of a materialized node changes, so the rows that it wrote would have to be made again",
-        "Give the new node a data source of its own",
-    )
-    FILLS_LIVE_TARGET = (
-        "fills_live_target",
-        "A new view would have to fill a table that readers see",
-        "Do as the hint says",
     )
     # The server and its engine
     QUERY_TIMEOUT = (

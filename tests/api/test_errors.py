@@ -58,7 +58,7 @@ async def test_bad_datafile(deployed: Workspace) -> None:
     form = aiohttp.FormData()
     form.add_field("data_project://", b"SCHEMA >\n    a Strin", filename="datasources/x.datasource")
     before = deployed.server.catalog.snapshot(deployed.id)
-    reply = await deployed.post("/v1/deploy", data=form)
+    reply = await deployed.post("/v1/deploy?auto_promote=true", data=form)
     assert reply.status == 400 and reply.json["result"] == "failed"
     assert "datasources/x.datasource" in [e["filename"] for e in reply.json["errors"]]
     assert deployed.server.catalog.snapshot(deployed.id) is before

@@ -210,7 +210,7 @@ async def deploy(workspace: Served, files: Mapping[str, str], **flags: str) -> R
     form = aiohttp.FormData()
     for name, text in files.items():
         form.add_field("data_project://", text.encode(), filename=name, content_type="text/plain")
-    query = "&".join(f"{key}={value}" for key, value in flags.items())
+    query = "&".join(f"{key}={value}" for key, value in {"auto_promote": "true", **flags}.items())
     return await workspace.post(f"/v1/deploy?{query}", data=form)
 
 

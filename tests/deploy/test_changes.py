@@ -211,7 +211,7 @@ async def test_a_narrower_type_is_refused_with_the_rows_that_do_not_fit(workspac
     with pytest.raises(DeployRefused) as refused:
         await workspace.deploy(files(EVENTS.replace("`amount` Int64", "`amount` Int8")))
     (refusal,) = refused.value.refusals
-    assert refusal.reason is Reason.NEEDS_REBUILD
+    assert refusal.reason is Reason.VALUES_DO_NOT_FIT
     assert "1 row hold" in refusal.error.message or "1 row" in refusal.error.message
     assert (refusal.error.file, refusal.error.line) == (EVENTS_FILE, 9)
 

@@ -6,7 +6,6 @@ import pytest
 
 from pipit.deploy.check import Checked, check_files
 from pipit.engine import Engine
-from pipit.errors import ProjectError
 from projects import DAILY, DAILY_POLICY, DAILY_VIEW, EVENTS, event
 from serving import Workspace
 
@@ -105,10 +104,10 @@ async def test_a_forward_query_has_to_be_a_select(engine: Engine, query: str, wo
     assert (error.file, error.line) == ("t.datasource", 8) and words in error.message
 
 
-async def test_a_forward_query_is_not_applied_and_that_is_said(engine: Engine) -> None:
-    found = await one(engine, PLAIN.format("`x` String `json:$.x`") + "\nFORWARD_QUERY >\n    SELECT id, 'a' AS x\n")
-    assert not found.errors
-    (warning,) = [w for w in found.warnings if "FORWARD_QUERY" in w.message]
+async def test_a_forward_query_that_has_nothing_to_do_is_said(workspace: Workspace) -> None:
+    text = PLAIN.format("`x` String `json:$.x`") + "\nFORWARD_QUERY >\n    SELECT id, 'a' AS x\n"
+    outcome = await workspace.deploy({"t.datasource": text})
+    (warning,) = [w for w in outcome.warnings if "FORWARD_QUERY" in w.message]
     assert warning.line == 8 and "not applied" in warning.message
 
 
@@ -142,18 +141,12 @@ async def test_a_deleted_view_is_said_by_plan_deploy_and_check(workspace: Worksp
     assert "'daily'" in unfilled.message
 
 
-async def test_the_hint_leads_all_the_way_back(workspace: Workspace) -> None:
+async def test_a_view_that_comes_back_fills_the_gap(workspace: Workspace) -> None:
     await workspace.deploy(VIEWED)
     await workspace.send("events", [event("a", 1)])
     await workspace.deploy({name: text for name, text in VIEWED.items() if "view" not in name}, allow_destructive=True)
     await workspace.send("events", [event("a", 2)])
-    with pytest.raises(ProjectError) as refused:
-        await workspace.deploy(VIEWED)
-    (error,) = refused.value.errors
-    assert "BACKFILL skip" in error.hint and "pipit populate daily_view --truncate" in error.hint
-    await workspace.deploy(VIEWED | {"datasources/daily.datasource": DAILY + "\nBACKFILL skip\n"})
-    reply = await workspace.post("/v0/pipes/daily_view/nodes/roll/population?truncate=true")
-    await workspace.server.jobs.ended(reply.json["job"]["job_id"])
+    await workspace.deploy(VIEWED)
     await workspace.send("events", [event("a", 3)])
     sql = "SELECT%20countMerge(events)%20AS%20n%20FROM%20daily%20FORMAT%20JSON"
     (row,) = await workspace.rows(f"/v0/sql?q={sql}")

@@ -182,24 +182,24 @@ async def test_one_fails_and_catches_up(workspace: Workspace, step: str) -> None
 
 
 async def test_data_that_does_not_fit_keeps_one_behind(workspace: Workspace) -> None:
-    """The view's target is live, and only one environment's source has rows: that one cannot be filled."""
-    first = {k: v for k, v in SECOND.items() if "daily_view" not in k}
-    await workspace.deploy(first)
+    """Only one environment's table has a value that the new column cannot hold."""
+    await workspace.deploy(SECOND)
+    narrow = SECOND["datasources/events.datasource"].replace("`amount` Int64", "`amount` Int8")
+    narrowed = SECOND | {"datasources/events.datasource": narrow}
     for name in ("empty", "filled"):
         await workspace.server.deployer.add_environment(workspace.id, name)
     token = await admin_of(workspace, "filled")
-    await workspace.post("/v0/events?name=events&wait=true", token=token, json=event("a", 7))
-    planned = await workspace.deploy(SECOND, check=True)
+    await workspace.post("/v0/events?name=events&wait=true", token=token, json=event("a", 700))
+    planned = await workspace.deploy(narrowed, check=True)
     assert results(planned.environments) == {"empty": ("success", 1), "filled": ("failed", 1)}
-    outcome = await workspace.deploy(SECOND)
+    outcome = await workspace.deploy(narrowed)
     assert results(outcome.environments) == {"empty": ("success", 2), "filled": ("failed", 1)}
     assert [one.error for one in planned.environments] == [one.error for one in outcome.environments]
     (error,) = [o.error for o in outcome.environments if o.error]
-    assert "materializations/daily_view.pipe:" in error and "'events' has rows" in error
+    assert "datasources/events.datasource:" in error and "'amount' that does not fit into Int8" in error
     # It is whole, and served, as it was.
-    assert [r["amount"] for r in await workspace.rows("/v0/pipes/latest.json", token=token)] == [7]
-    fixed = SECOND | {"datasources/daily.datasource": DAILY_POLICY + "\nBACKFILL skip\n"}
-    outcome = await workspace.deploy(fixed)
+    assert [r["amount"] for r in await workspace.rows("/v0/pipes/latest.json", token=token)] == [700]
+    outcome = await workspace.deploy(SECOND)
     assert results(outcome.environments) == {"empty": ("success", 3), "filled": ("success", 3)}
 
 
@@ -338,7 +338,7 @@ async def send_project(workspace: Workspace, files: Mapping[str, str]) -> Any:
     form = aiohttp.FormData()
     for name, text in files.items():
         form.add_field("data_project://", text.encode(), filename=name, content_type="text/plain")
-    reply = await workspace.post("/v1/deploy", data=form)
+    reply = await workspace.post("/v1/deploy?auto_promote=true", data=form)
     assert reply.status == 200, reply.text
     return reply.json
 

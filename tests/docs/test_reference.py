@@ -100,7 +100,8 @@ def test_every_operation_and_refusal_of_a_deploy_is_there() -> None:
     _, operations, refusals = tables(HTTP, "## POST /v1/deploy")
     known = [re.sub(r"(?<!^)(?=[A-Z])", "_", kind.__name__).lower() for kind in get_args(plan.Operation)]
     same(operations.names(), known, HTTP)
-    texts = [(ROOT / "platform" / "pipit" / "deploy" / name).read_text() for name in ("compare.py", "planner.py", "removals.py")]
+    names = ("compare.py", "planner.py", "removals.py", "carry.py", "generations.py")
+    texts = [(ROOT / "platform" / "pipit" / "deploy" / name).read_text() for name in names]
     given = re.findall(r"(?:Refusal\(|refusals_of\(\w+, )Reason\.(\w+)", "".join(texts))
     same(refusals.names(), (Reason[name].value for name in set(given)), HTTP)
     assert set(plan.Cause) <= set(code(section(HTTP, "## POST /v1/deploy")))

@@ -82,6 +82,7 @@ def read_claims(claims: Mapping[str, Any], workspace_id: str) -> SecurityContext
         context=read_context(claims.get("context", {})),
         rps=read_rps(claims.get("limits")),
         environment=read_environment(claims["environment"]) if "environment" in claims else "",
+        staging=read_deployment(claims["deployment"]) if "deployment" in claims else False,
     )
 
 
@@ -150,6 +151,13 @@ def read_environment(value: object) -> str:
             f"Letters, digits and underscores, at most {MAX_ENVIRONMENT}; without the claim it is the workspace's own.",
         )
     return value
+
+
+def read_deployment(value: object) -> bool:
+    """Whether the token may also read the deployment that waits to be live."""
+    if value not in ("live", "staging"):
+        raise _refused("The token's 'deployment' is neither 'live' nor 'staging'", "Without the claim it is live.")
+    return value == "staging"
 
 
 def write_scopes(scopes: Sequence[Scope]) -> list[dict[str, object]]:

@@ -39,6 +39,7 @@ class SecurityContext:
     context: Mapping[str, Scalar | tuple[Scalar, ...]] = field(default_factory=dict)
     rps: int = 0  # 0: no limit
     environment: str = ""  # which database of the workspace the token opens; empty: the workspace's own
+    staging: bool = False  # a JWT that says so may read the deployment that waits to be live
 
     @property
     def is_admin(self) -> bool:
@@ -46,6 +47,11 @@ class SecurityContext:
         if self.kind is TokenKind.STATIC:
             return any(s.type in ("ADMIN", "ADMIN_USER") for s in self.scopes)
         return self.kind is TokenKind.ADMIN
+
+    @property
+    def may_read_staging(self) -> bool:
+        """What waits to be live: the workspace's own tokens, and a tenant's whose issuer says so."""
+        return not self.is_tenant or self.staging
 
     @property
     def manages_workspace(self) -> bool:

@@ -17,7 +17,7 @@ from pipit.errors import Forbidden, NotFound, Reason
 
 async def datasources(request: Request) -> Response:
     server = server_of(request)
-    security, snapshot = authenticate(request)
+    security, snapshot = authenticate(request, reads=True)
     if security.is_tenant:
         raise Forbidden(
             "A JWT cannot list data sources: their counts are of all tenants", reason=Reason.WORKSPACE_TOKEN_REQUIRED
@@ -34,7 +34,7 @@ async def datasources(request: Request) -> Response:
 
 async def datasource(request: Request) -> Response:
     server = server_of(request)
-    security, snapshot = authenticate(request)
+    security, snapshot = authenticate(request, reads=True)
     if security.is_tenant:
         raise Forbidden(
             "A JWT cannot look at data sources: their counts are of all tenants", reason=Reason.WORKSPACE_TOKEN_REQUIRED
@@ -49,7 +49,7 @@ async def datasource(request: Request) -> Response:
 
 
 async def datafile(request: Request) -> Response:
-    security, snapshot = authenticate(request)
+    security, snapshot = authenticate(request, reads=True)
     grants.require_admin(security)
     table = snapshot.tables.get(request.path_params["name"])
     if table is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 from urllib.parse import unquote
@@ -17,30 +18,34 @@ from pipit.api.environments import outcome_object
 from pipit.api.requests import authenticate, bounded, server_of
 from pipit.audit.policy_regression import policy_regressions
 from pipit.catalog.snapshot import Snapshot
+from pipit.catalog.state import DeploymentRow, Status
 from pipit.datafiles.resources import Warning as ProjectWarning
-from pipit.deploy import Outcome
+from pipit.deploy import EnvironmentOutcome, Outcome
 from pipit.deploy.describe import changes, operation_objects
-from pipit.deploy.plan import Cause, Difference, Plan
+from pipit.deploy.plan import Cause, Difference, How, Plan, Rebuild
 from pipit.errors import BadRequest, NotFound, ProjectError, Reason
+from pipit.server import Server
 
 _MAX_FILES = 10_000
 _PARTS = ("data_project://", "data_project_vendored://")
 
 
 async def deploy(request: Request) -> Response:
-    """`check=true` validates and plans only. Answers when the deployment is live: nothing to poll for.
+    """`check=true` validates and plans only. Answers when the deployment is live: nothing to poll for. Without
+    `auto_promote=true` it is made and filled, takes every event, and waits to be live.
 
     A project that confines less than what is live is refused, unless `allow_weaker=true`.
     """
-    return await _deploy(request, key="deployment")
+    promote = request.query_params.get("auto_promote") == "true"
+    return await _deploy(request, key="deployment", promote=promote)
 
 
 async def build(request: Request) -> Response:
     """The dialect's development deploy; here the same operation, answered under the key `build`."""
-    return await _deploy(request, key="build")
+    return await _deploy(request, key="build", promote=True)
 
 
-async def _deploy(request: Request, *, key: str) -> Response:
+async def _deploy(request: Request, *, key: str, promote: bool) -> Response:
     server = server_of(request)
     security, snapshot = authenticate(request)
     grants.deploy(security)
@@ -54,6 +59,7 @@ async def _deploy(request: Request, *, key: str) -> Response:
             check=flags.get("check") == "true",
             allow_destructive=flags.get("allow_destructive_operations") == "true",
             allow_weaker=allow_weaker,
+            promote=promote,
             regressions=None if allow_weaker else policy_regressions,
         )
     except ProjectError as error:
@@ -63,20 +69,115 @@ async def _deploy(request: Request, *, key: str) -> Response:
 
 
 async def deployments(request: Request) -> Response:
-    """GET /v1/deployments: the live one."""
+    """GET /v1/deployments: the live one, then the one that waits to be live. Clients of the dialect delete whatever
+    else they see, so the previous one is not among them.
+
+    `include_deleted=true`: all that there ever were; `kept=true`: the previous one too.
+    """
     security, snapshot = authenticate(request)
     grants.require_admin(security)
-    return JSONResponse({"deployments": [_live_object(snapshot)] if snapshot.deployment else []})
+    server = server_of(request)
+    flags = request.query_params
+    listed = await _kept(server, snapshot)
+    if flags.get("include_deleted") == "true":
+        known = {one["id"] for one in listed}
+        rows = await server.catalog.state.deployments(snapshot.workspace.database_id)
+        listed = [_row_object(row, "") for row in rows if str(row.id) not in known] + listed
+    elif flags.get("kept") != "true":
+        listed = [one for one in listed if one["state"] != Status.PREVIOUS]
+    return JSONResponse({"deployments": listed})
 
 
 async def deployment(request: Request) -> Response:
     security, snapshot = authenticate(request)
     grants.require_admin(security)
-    if request.path_params["id"] != str(snapshot.deployment):
-        raise NotFound(
-            f"The deployment '{request.path_params['id'][:40]}' does not exist", reason=Reason.DEPLOYMENT_NOT_FOUND
-        )
-    return JSONResponse({"deployment": _live_object(snapshot)})
+    return JSONResponse({"deployment": await _found(server_of(request), snapshot, _number(request))})
+
+
+async def set_live(request: Request) -> Response:
+    """POST /v1/deployments/<id>/set-live: the one that waits, or the previous one, in every environment."""
+    security, snapshot = authenticate(request)
+    grants.deploy(security)
+    server, number = server_of(request), _number(request)
+    previous = server.catalog.beside(snapshot.workspace.id).previous
+    if number == snapshot.deployment:
+        outcomes: tuple[EnvironmentOutcome, ...] = ()
+    elif previous is not None and previous.row.id == number:
+        outcomes = await server.deployer.rollback(snapshot.workspace.id)
+    else:
+        outcomes = await server.deployer.promote(snapshot.workspace.id, number)
+    return await _switched(server, snapshot, outcomes)
+
+
+async def rollback(request: Request) -> Response:
+    """POST /v1/deployments/rollback: the previous one is live again, in every environment."""
+    security, snapshot = authenticate(request)
+    grants.deploy(security)
+    server = server_of(request)
+    return await _switched(server, snapshot, await server.deployer.rollback(snapshot.workspace.id))
+
+
+async def discard(request: Request) -> Response:
+    """DELETE /v1/deployments/<id>: the one that waits. Clients of the dialect delete the previous one right after they
+    promoted another: it is kept all the same, unless they say `previous=true`."""
+    security, snapshot = authenticate(request)
+    grants.deploy(security)
+    server, number = server_of(request), _number(request)
+    previous = server.catalog.beside(snapshot.workspace.id).previous
+    kept = previous is not None and previous.row.id == number and request.query_params.get("previous") != "true"
+    if not kept:
+        await server.deployer.discard(snapshot.workspace.id, number)
+    return JSONResponse({"deployment": await _found(server, snapshot, number)})
+
+
+async def _switched(server: Server, before: Snapshot, outcomes: Sequence[EnvironmentOutcome]) -> Response:
+    live = server.catalog.snapshot(before.workspace.id)
+    found = await _found(server, live, live.deployment)
+    return JSONResponse({"deployment": found | {"environments": [outcome_object(one) for one in outcomes]}})
+
+
+def _number(request: Request) -> int:
+    """Raises NotFound."""
+    text = request.path_params["id"]
+    if not text.isascii() or not text.isdecimal() or len(text) > 18:
+        raise NotFound(f"The deployment '{text[:40]}' does not exist", reason=Reason.DEPLOYMENT_NOT_FOUND)
+    return int(text)
+
+
+async def _kept(server: Server, live: Snapshot) -> list[dict[str, Any]]:
+    """Oldest first: the previous one, the live one, the one that waits."""
+    beside = server.catalog.beside(live.workspace.id)
+    found = [_row_object(beside.previous.row, Status.PREVIOUS)] if beside.previous else []
+    found += [_live_object(live)] if live.deployment else []
+    found += [_row_object(beside.staging.row, Status.DATA_READY)] if beside.staging else []
+    return found
+
+
+async def _found(server: Server, live: Snapshot, number: int) -> dict[str, Any]:
+    """Raises NotFound."""
+    live = server.catalog.snapshot(live.workspace.id)
+    for one in await _kept(server, live):
+        if one["id"] == str(number):
+            return one
+    rows = await server.catalog.state.deployments(live.workspace.database_id, ids=[number])
+    if not rows:
+        raise NotFound(f"The deployment '{number}' does not exist", reason=Reason.DEPLOYMENT_NOT_FOUND)
+    return _row_object(rows[0], "")
+
+
+_STATUS = {Status.CREATING: "creating_schema", Status.DATA_READY: "data_ready", Status.FAILED: "failed"}
+
+
+def _row_object(row: DeploymentRow, state: str) -> dict[str, Any]:
+    """`status` is the dialect's, where the previous one counts as deleted; `state` is Pipit's."""
+    state = state or (row.details.status if not row.live and row.details.status else Status.DISCARDED)
+    errors = [{"error": row.details.error}] if row.details.error else []
+    return _object(str(row.id), row.created_at) | {
+        "status": _STATUS.get(Status(state), "deleted"),
+        "state": state,
+        "live": False,
+        "errors": errors,
+    }
 
 
 async def files(request: Request) -> Response:
@@ -121,24 +222,44 @@ def deployment_object(outcome: Outcome) -> dict[str, Any]:
     """A deployment that was made or planned, as `/v1/deploy` answers. `changes`, `operations`, `environments` and
     `seconds` are Pipit's own additions to the dialect."""
     plan = outcome.plan
-    return _live_object(outcome.snapshot) | {
+    shown = _live_object(outcome.snapshot)
+    if outcome.staged is not None:
+        waits = _object(str(outcome.staged.deployment), outcome.staged.created_at)
+        shown = waits | {"status": "data_ready", "state": Status.DATA_READY, "live": False}
+    return shown | {
         **_names("datasource", plan.datasources),
         **_names("pipe", replace(plan.pipes, changed=_changed_pipes(plan))),
         **_names("data_connector", plan.connections),
         "changes": changes(plan),
         "operations": operation_objects(plan),
+        "data_movements": [movement for rebuild in plan.rebuilds for movement in _movements(rebuild)],
         "feedback": [_feedback(w) for w in outcome.warnings],
         "environments": [outcome_object(one) for one in outcome.environments],
         "seconds": round(outcome.seconds, 3),
     }
 
 
+def _movements(rebuild: Rebuild) -> list[dict[str, str]]:
+    """As the dialect tells where rows come from."""
+    name = rebuild.table.name
+    if rebuild.how is How.VIEWS:
+        kind = "backfill_with_mv_queries"
+        return [{"datasource_name": name, "kind": kind, "source_mv_name": view} for view in rebuild.views]
+    return [{"datasource_name": name, "kind": "backfill_with_forward_query", "source_mv_name": ""}]
+
+
 def _live_object(snapshot: Snapshot) -> dict[str, Any]:
+    live = {"status": "data_ready", "state": Status.LIVE, "live": True}
+    return _object(str(snapshot.deployment), snapshot.created_at) | live
+
+
+def _object(id: str, created_at: str) -> dict[str, Any]:
     return {
-        "id": str(snapshot.deployment),
-        "status": "data_ready",
-        "live": True,
-        "created_at": snapshot.created_at,
+        "id": id,
+        "status": "",
+        "state": "",
+        "live": False,
+        "created_at": created_at,
         "new_datasource_names": [],
         "changed_datasource_names": [],
         "deleted_datasource_names": [],
@@ -190,5 +311,8 @@ routes = [
     Route("/v1/build", build, methods=["POST"]),
     Route("/v1/deployments", deployments, methods=["GET"]),
     Route("/v1/deployments/live/files", files, methods=["GET"]),
+    Route("/v1/deployments/rollback", rollback, methods=["POST"]),
+    Route("/v1/deployments/{id}/set-live", set_live, methods=["POST"]),
     Route("/v1/deployments/{id}", deployment, methods=["GET"]),
+    Route("/v1/deployments/{id}", discard, methods=["DELETE"]),
 ]

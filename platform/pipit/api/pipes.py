@@ -32,7 +32,7 @@ def _asked_for(request: Request) -> str:
 async def endpoint(request: Request) -> Response:
     """GET|POST /v0/pipes/<name or id>.<extension>"""
     server = server_of(request)
-    _, snapshot = authenticate(request)
+    _, snapshot = authenticate(request, reads=True)
     name, _, extension = request.path_params["file"].rpartition(".")
     format = EXTENSIONS.get(extension)
     if format is None:
@@ -50,7 +50,7 @@ async def endpoint(request: Request) -> Response:
 
 async def pipes(request: Request) -> Response:
     """GET /v0/pipes: what the token may read."""
-    security, snapshot = authenticate(request)
+    security, snapshot = authenticate(request, reads=True)
     listed = [
         _shown(request, security, snapshot, pipe)
         for pipe in snapshot.pipes.values()
@@ -61,7 +61,7 @@ async def pipes(request: Request) -> Response:
 
 async def pipe(request: Request) -> Response:
     """GET /v0/pipes/<name or id>"""
-    security, snapshot = authenticate(request)
+    security, snapshot = authenticate(request, reads=True)
     name = pipe_of(snapshot, request.path_params["file"])
     found = snapshot.pipes.get(name)
     if found is None or not grants.may_read_pipe(security, name):
@@ -87,7 +87,7 @@ async def pipe_or_endpoint(request: Request) -> Response:
 
 async def datafile(request: Request) -> Response:
     """GET /v1/pipes/<name>.pipe: the text as deployed; for workspace tokens."""
-    security, snapshot = authenticate(request)
+    security, snapshot = authenticate(request, reads=True)
     grants.require_admin(security)
     found = snapshot.pipes.get(request.path_params["name"])
     if found is None:
@@ -96,7 +96,7 @@ async def datafile(request: Request) -> Response:
 
 
 async def openapi(request: Request) -> Response:
-    security, snapshot = authenticate(request)
+    security, snapshot = authenticate(request, reads=True)
     readable = [p for p in snapshot.pipes.values() if p.endpoint is not None and grants.may_read_pipe(security, p.name)]
     return JSONResponse(document(snapshot, readable, security, str(request.base_url)))
 

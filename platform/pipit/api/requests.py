@@ -26,6 +26,7 @@ from pipit.catalog.snapshot import Snapshot
 from pipit.errors import BadRequest, Reason, TooLarge
 from pipit.server import Server
 
+STAGING = "__tb__deployment"
 MAX_URL_BYTES = 8 * 1024
 MAX_PARAMETERS = 1_000
 MAX_JSON_DEPTH = 32
@@ -47,14 +48,20 @@ def server_of(request: Request) -> Server:
     return server
 
 
-def authenticate(request: Request) -> tuple[SecurityContext, Snapshot]:
+def authenticate(request: Request, *, reads: bool = False) -> tuple[SecurityContext, Snapshot]:
     """The token's context and the snapshot that this request holds from now to its end.
+
+    With `reads` that may be the deployment that waits to be live: `__tb__deployment=staging`, for tokens that may. What
+    is written, and what is managed, is always the live one's.
 
     Raises Forbidden (bad, missing or expired token), BadRequest (two tokens), RateLimited.
     """
     server = server_of(request)
     token = token_of(request)
     security, snapshot = viewer_of(server, token)
+    if reads and security.may_read_staging and (STAGING, "staging") in query_pairs(request):
+        waits = server.catalog.staging(security.workspace_id, security.environment)
+        security, snapshot = _with_names(server.authenticator.check(token, server.catalog.keyring), waits), waits
     request.state.viewer = Viewer(security, snapshot, digest(token).hex()[:DIGEST])
     request.state.rate_headers = server.limiter.check(security)
     return security, snapshot

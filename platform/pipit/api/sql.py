@@ -20,7 +20,7 @@ _FORM_TYPES = ("application/x-www-form-urlencoded", "multipart/form-data", "appl
 @log_refusals(lambda _: QUERY_API)
 async def sql(request: Request) -> Response:
     server = server_of(request)
-    security, snapshot = authenticate(request)
+    security, snapshot = authenticate(request, reads=True)
     if security.is_tenant:
         tenant_sql.require(snapshot, security)
     kind = request.headers.get("content-type", "").split(";")[0].strip().lower()

@@ -15,7 +15,7 @@ import logging
 import re
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from pipit.access.claims import MAX_ENVIRONMENT
 from pipit.access.keyring import Keyring, WorkspaceKey
@@ -31,6 +31,7 @@ from pipit.catalog.state import (
     EnvironmentRow,
     SecretRow,
     State,
+    Status,
     TableNames,
     TokenRow,
     WorkspaceRow,
@@ -51,6 +52,27 @@ MAX_SECRETS = 100
 MAX_ENVIRONMENTS = 500
 
 SnapshotKey = tuple[str, str]  # workspace id, environment; "" is the workspace's own database
+
+
+@dataclass(frozen=True, slots=True)
+class Deployed:
+    """A deployment beside the live one: its row, and what a request would see of it."""
+
+    row: DeploymentRow
+    snapshot: Snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """What is kept beside a live deployment: the one before it, and the one that waits to be live (staging)."""
+
+    live: DeploymentRow | None = None  # the live one's own row
+    previous: Deployed | None = None
+    staging: Deployed | None = None
+
+    @property
+    def snapshots(self) -> tuple[Snapshot, ...]:
+        return tuple(one.snapshot for one in (self.previous, self.staging) if one is not None)
 
 
 class Catalog:
@@ -77,6 +99,7 @@ class Catalog:
         self.credentials = Credentials(self.state)
         self._snapshots: Mapping[SnapshotKey, Snapshot] = {}
         self._broken: Mapping[SnapshotKey, Workspace] = {}  # those whose deployment cannot be read
+        self._beside: Mapping[SnapshotKey, Beside] = {}
         self._environments: Mapping[str, tuple[EnvironmentRow, ...]] = {}
         self._tokens: Mapping[str, tuple[TokenRow, ...]] = {}
         self._secrets: Mapping[str, tuple[SecretRow, ...]] = {}
@@ -114,6 +137,20 @@ class Catalog:
         if found is None:
             raise NotFound("The workspace does not exist", reason=Reason.WORKSPACE_NOT_FOUND)
         return found
+
+    def beside(self, workspace_id: str, environment: str = "") -> Beside:
+        """What is kept beside what is live there."""
+        return self._beside.get((workspace_id, environment), Beside())
+
+    def staging(self, workspace_id: str, environment: str = "") -> Snapshot:
+        """What waits to be live; what is live where nothing waits. Raises as `snapshot` does."""
+        live = self.snapshot(workspace_id, environment)
+        waits = self.beside(workspace_id, environment).staging
+        return waits.snapshot if waits else live
+
+    def kept(self, workspace_id: str, environment: str = "") -> tuple[Snapshot, ...]:
+        """What is live, and what is kept beside it: whatever their names of tables name stays."""
+        return (self.snapshot(workspace_id, environment), *self.beside(workspace_id, environment).snapshots)
 
     @property
     def default(self) -> Snapshot:
@@ -168,8 +205,9 @@ class Catalog:
             for environment in environments:
                 await self.state.delete_environment(environment)
             await self.state.delete_workspace(row)
-            self._snapshots = {key: s for key, s in self._snapshots.items() if key[0] != workspace_id}
-            self._broken = {key: w for key, w in self._broken.items() if key[0] != workspace_id}
+            self._snapshots = {place: s for place, s in self._snapshots.items() if place[0] != workspace_id}
+            self._broken = {place: w for place, w in self._broken.items() if place[0] != workspace_id}
+            self._beside = {place: kept for place, kept in self._beside.items() if place[0] != workspace_id}
             self._environments = {id: rows for id, rows in self._environments.items() if id != workspace_id}
             self._tokens = {id: tokens for id, tokens in self._tokens.items() if id != workspace_id}
             self._secrets = {id: secrets for id, secrets in self._secrets.items() if id != workspace_id}
@@ -210,24 +248,48 @@ class Catalog:
             await self.state.delete_environment(gone)
             self._environments = dict(self._environments) | {workspace_id: tuple(r for r in rows if r is not gone)}
             self._set_snapshot((workspace_id, name), None, None)
+            self._beside = {place: kept for place, kept in self._beside.items() if place != (workspace_id, name)}
         return gone
 
     async def commit(
-        self, workspace_id: str, deployment: DeploymentRow, project: Project, *, environment: str = ""
+        self,
+        workspace_id: str,
+        deployment: DeploymentRow,
+        project: Project,
+        *,
+        environment: str = "",
+        after: DeploymentRow | None = None,
     ) -> Snapshot:
         """Writes the deployment's one row, then lets requests see it: tables, pipes and tokens at one moment.
 
-        When it raises, the row may be written or not, or on its way: the state's rows have the answer.
+        `after`: what is live now, where an earlier deployment is to be live again. When it raises, the row may be
+        written or not, or on its way: the state's rows have the answer.
         """
         snapshot = self._built(workspace_id, environment, deployment, project)
-        await self.state.commit_deployment(snapshot.workspace.database_id, deployment)
-        return self._publish(snapshot, deployment.tokens)
+        await self.state.commit_deployment(snapshot.workspace.database_id, deployment, after=after)
+        return self._publish(snapshot, deployment)
+
+    async def put_beside(self, workspace_id: str, environment: str, beside: Beside, *changed: DeploymentRow) -> None:
+        """Writes the rows of deployments that are not live, as they are from now on, then shows what is kept."""
+        place = self.snapshot(workspace_id, environment).workspace.database_id
+        for row in changed:
+            await self.state.put_deployment(place, row)
+        self._beside = dict(self._beside) | {(workspace_id, environment): beside}
+
+    def deployed(
+        self, workspace_id: str, environment: str, row: DeploymentRow, project: Project | None = None
+    ) -> Deployed:
+        """A deployment as requests would see it. Raises ProjectError where its files cannot be read any more."""
+        if project is None:
+            project = _deployed_project(row.files, self._secret_values(workspace_id))
+        built = self._built(workspace_id, environment, row, project)
+        return Deployed(row, replace(built, secrets=self._secret_values(workspace_id)))
 
     def adopt(
         self, workspace_id: str, deployment: DeploymentRow, project: Project, *, environment: str = ""
     ) -> Snapshot:
         """Lets requests see a deployment whose row is known to be written."""
-        return self._publish(self._built(workspace_id, environment, deployment, project), deployment.tokens)
+        return self._publish(self._built(workspace_id, environment, deployment, project), deployment)
 
     def tokens(self, workspace_id: str) -> tuple[TokenRow, ...]:
         """Those that the live deployment's files name, as it has them; `credentials.tokens` has all, as they are."""
@@ -313,6 +375,16 @@ class Catalog:
         mine = {key: change(s) for key, s in self._snapshots.items() if key[0] == workspace_id}
         self._snapshots = dict(self._snapshots) | mine
 
+        def changed(one: Deployed | None) -> Deployed | None:
+            return replace(one, snapshot=change(one.snapshot)) if one else None
+
+        self._beside = {
+            place: replace(kept, previous=changed(kept.previous), staging=changed(kept.staging))
+            if place[0] == workspace_id
+            else kept
+            for place, kept in self._beside.items()
+        }
+
     def _built(self, workspace_id: str, environment: str, deployment: DeploymentRow, project: Project) -> Snapshot:
         workspace = self.snapshot(workspace_id, environment).workspace
         if environment:
@@ -329,15 +401,23 @@ class Catalog:
             created_at=deployment.created_at,
         )
 
-    def _publish(self, snapshot: Snapshot, tokens: tuple[TokenRow, ...]) -> Snapshot:
+    def _publish(self, snapshot: Snapshot, row: DeploymentRow) -> Snapshot:
         id, environment = snapshot.workspace.id, snapshot.workspace.environment
+        before, beside = self.snapshot(id, environment), self.beside(id, environment)
+        previous = None
+        if row.details.previous and beside.live is not None and row.details.previous == beside.live.id:
+            previous = Deployed(beside.live, before)
+        elif row.details.previous and beside.previous and row.details.previous == beside.previous.row.id:
+            previous = beside.previous
+        staging = beside.staging if beside.staging and beside.staging.row.id != row.id else None
+        self._beside = dict(self._beside) | {(id, environment): Beside(row, previous, staging)}
         # A secret may have changed while the project was validated: take today's. So with the settings and the token.
         today = self.snapshot(id, environment).workspace
         workspace = replace(snapshot.workspace, settings=today.settings, admin_token=today.admin_token)
         snapshot = replace(snapshot, workspace=workspace, secrets=self._secret_values(id))
         self._set_snapshot((id, environment), snapshot, None)
         if not environment:  # tokens are the workspace's
-            self._tokens = dict(self._tokens) | {id: tokens}
+            self._tokens = dict(self._tokens) | {id: row.tokens}
             self._rebuild_keyring()
         return snapshot
 
@@ -366,6 +446,7 @@ class Catalog:
         await self.credentials.load(row.id)
         self._tokens = dict(self._tokens) | {row.id: tokens}
         self._set_snapshot((row.id, ""), snapshot, None if snapshot else workspace)
+        await self._load_beside(row.id, "")
         for environment in environments:
             await self._load_environment(environment)
 
@@ -390,6 +471,26 @@ class Catalog:
         known = [known for known in self.environments(row.workspace_id) if known.id != row.id]
         self._environments = dict(self._environments) | {row.workspace_id: (*known, row)}
         self._set_snapshot((row.workspace_id, row.name), snapshot, None if snapshot else workspace)
+        await self._load_beside(row.workspace_id, row.name)
+
+    async def _load_beside(self, workspace_id: str, environment: str) -> None:
+        """One that cannot be read is not kept in sight; its tables stay, as long as its row is there."""
+        live = self._snapshots.get((workspace_id, environment))
+        if live is None:
+            return
+        rows = await self.state.deployments(live.workspace.database_id)
+        own = next((row for row in rows if row.id == live.deployment), None)
+        kept: dict[str, Deployed] = {}
+        for row in rows:
+            is_previous = own is not None and row.live and row.id == own.details.previous
+            if is_previous or (not row.live and row.details.status == Status.DATA_READY):
+                try:
+                    kept["previous" if is_previous else "staging"] = self.deployed(workspace_id, environment, row)
+                except Exception:  # as above
+                    log.exception("deployment %d of '%s' cannot be read", row.id, live.workspace.name)
+        self._beside = dict(self._beside) | {
+            (workspace_id, environment): Beside(own, kept.get("previous"), kept.get("staging"))
+        }
 
     async def _make_database(self, name: str) -> None:
         """Writes nothing if the database exists: a server must start on a full disk too."""

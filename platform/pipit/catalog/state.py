@@ -16,8 +16,9 @@ import logging
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
+from enum import StrEnum
 from typing import Any
 
 import msgspec
@@ -36,7 +37,7 @@ _TABLES: Mapping[str, str] = {
     "workspaces": "id String, name String, database String, admin_token String, deleted Bool",
     "deployments": (
         "workspace_id String, id UInt64, live Bool, created_at DateTime64(6, 'UTC'), files String, tables String, "
-        "tokens String"
+        "tokens String, details String"
     ),
     "secrets": "workspace_id String, name String, value String, created_at DateTime64(6, 'UTC'), deleted Bool",
     "settings": "workspace_id String, value String",
@@ -164,6 +165,27 @@ class TokenRow:
     environment: str = ""
 
 
+class Status(StrEnum):
+    """Of a deployment. LIVE and PREVIOUS are never written: the row that is live says which the previous one is."""
+
+    CREATING = "creating"  # its tables are being filled
+    DATA_READY = "data_ready"  # it is staging: complete, and takes every event; not live
+    LIVE = "live"
+    PREVIOUS = "previous"  # was live before, is kept and takes every event
+    FAILED = "failed"
+    DISCARDED = "discarded"
+
+
+class Details(msgspec.Struct, frozen=True, kw_only=True):
+    """What else is known of a deployment. `previous`: the one that is kept beside it while it is live; 0: none."""
+
+    status: str = ""
+    previous: int = 0
+    previous_since: float = 0.0  # when that one was live last
+    error: str = ""
+    answer: str = ""  # what a client is told of it, as JSON: `api/deployments.py`
+
+
 @dataclass(frozen=True, slots=True)
 class DeploymentRow:
     id: int
@@ -171,6 +193,8 @@ class DeploymentRow:
     files: Mapping[str, str]
     tables: TableNames
     tokens: tuple[TokenRow, ...] = ()
+    details: Details = field(default_factory=Details)
+    live: bool = True  # it is, or was
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,6 +247,7 @@ class State:
             # A clock that was set back must not make new rows older than those that are there.
             self._last_version = max(self._last_version, int(newest[0]["version"]))
         await self._add_column(there, "deployments", "tokens")
+        await self._add_column(there, "deployments", "details")
         stale: dict[str, bool] = {}
         for table in _SEALED:
             await self._add_column(there, table, "key_id")
@@ -295,44 +320,57 @@ class State:
         await self._append("workspaces", [asdict(row) | {"deleted": True}])
 
     async def deployment(self, workspace_id: str) -> DeploymentRow | None:
-        """The live deployment: the newest one that was not given up."""
-        rows = await self._engine.rows(
-            "SELECT workspace_id, id, toString(created_at) AS created_at, files, tables, tokens, key_id "
-            f"FROM `{DATABASE}`.deployments WHERE workspace_id = {{workspace:String}} AND live "
-            f"AND (id, version) IN (SELECT id, max(version) FROM `{DATABASE}`.deployments "
-            "WHERE workspace_id = {workspace:String} GROUP BY id) ORDER BY version DESC LIMIT 1",
+        """The live deployment: that of the newest row that was not given up."""
+        rows = await self._deployments(workspace_id, "live", order="version DESC LIMIT 1")
+        return rows[0] if rows else None
+
+    async def deployments(self, workspace_id: str, *, ids: Sequence[int] = ()) -> list[DeploymentRow]:
+        """As each stands now, by number; of those that were given up nothing is known. `ids`: these alone."""
+        numbers = ", ".join(str(int(id)) for id in ids)
+        where = "(live OR details != '')" + (f" AND id IN ({numbers})" if ids else "")
+        return await self._deployments(workspace_id, where, order="id")
+
+    async def last_deployment(self, workspace_id: str) -> int:
+        """The highest number that one ever had."""
+        (row,) = await self._engine.rows(
+            f"SELECT max(id) AS id FROM `{DATABASE}`.deployments WHERE workspace_id = {{workspace:String}} "
+            "AND (live OR details != '')",
             {"workspace": workspace_id},
         )
-        if not rows:
-            return None
-        row = self._opened("deployments", rows[0])
-        return DeploymentRow(
-            id=int(row["id"]),
-            created_at=row["created_at"],
-            files=msgspec.json.decode(row["files"], type=dict[str, str]),
-            tables=msgspec.json.decode(row["tables"], type=TableNames),
-            tokens=msgspec.json.decode(row["tokens"] or "[]", type=tuple[TokenRow, ...]),
-        )
+        return int(row["id"])
 
-    async def commit_deployment(self, workspace_id: str, deployment: DeploymentRow) -> None:
-        """The one row that makes a deployment live. Raises Conflict where a later one is, or another of its number."""
+    async def _deployments(self, workspace_id: str, where: str, *, order: str) -> list[DeploymentRow]:
+        rows = await self._engine.rows(
+            "SELECT workspace_id, id, live, toString(created_at) AS created_at, files, tables, tokens, details, key_id "
+            f"FROM `{DATABASE}`.deployments WHERE workspace_id = {{workspace:String}} AND {where} "
+            f"AND (id, version) IN (SELECT id, max(version) FROM `{DATABASE}`.deployments "
+            f"WHERE workspace_id = {{workspace:String}} GROUP BY id) ORDER BY {order}",
+            {"workspace": workspace_id},
+        )
+        return [_deployment(self._opened("deployments", row)) for row in rows]
+
+    async def commit_deployment(
+        self, workspace_id: str, deployment: DeploymentRow, *, after: DeploymentRow | None = None
+    ) -> None:
+        """The one row that makes a deployment live. Raises Conflict where a later one is, or another of its number.
+
+        `after`: the one that is live now, where an earlier one is to be live again.
+        """
 
         async def newest() -> None:
             live = await self.deployment(workspace_id)
             ours = (deployment.id, deployment.created_at)
-            if live is not None and (live.id, live.created_at) != ours and live.id >= deployment.id:
+            if live is None or (live.id, live.created_at) == ours:
+                return
+            other = after is not None and (live.id, live.created_at) != (after.id, after.created_at)
+            if other or (after is None and live.id >= deployment.id):
                 raise Conflict(f"Deployment {live.id} went live meanwhile", hint="See what it changed, and try again.")
 
-        row = {
-            "workspace_id": workspace_id,
-            "id": deployment.id,
-            "live": True,
-            "created_at": deployment.created_at,
-            "files": msgspec.json.encode(dict(deployment.files)).decode(),
-            "tables": msgspec.json.encode(deployment.tables).decode(),
-            "tokens": msgspec.json.encode(deployment.tokens).decode(),
-        }
-        await self._append("deployments", [row], newest)
+        await self._append("deployments", [_row(workspace_id, replace(deployment, live=True))], newest)
+
+    async def put_deployment(self, workspace_id: str, deployment: DeploymentRow) -> None:
+        """What is known of one that is not live."""
+        await self._append("deployments", [_row(workspace_id, replace(deployment, live=False))])
 
     async def give_up_deployment(self, workspace_id: str, deployment: DeploymentRow) -> None:
         """Once this returns, the deployment is not live and never will be, even if its row is still on its way.
@@ -574,6 +612,31 @@ class State:
     def _next_version(self) -> int:
         self._last_version = max(self._last_version + 1, time.time_ns() // 1000)
         return self._last_version
+
+
+def _row(workspace_id: str, deployment: DeploymentRow) -> dict[str, object]:
+    return {
+        "workspace_id": workspace_id,
+        "id": deployment.id,
+        "live": deployment.live,
+        "created_at": deployment.created_at,
+        "files": msgspec.json.encode(dict(deployment.files)).decode(),
+        "tables": msgspec.json.encode(deployment.tables).decode(),
+        "tokens": msgspec.json.encode(deployment.tokens).decode(),
+        "details": msgspec.json.encode(deployment.details).decode(),
+    }
+
+
+def _deployment(row: Mapping[str, Any]) -> DeploymentRow:
+    return DeploymentRow(
+        id=int(row["id"]),
+        created_at=row["created_at"],
+        files=msgspec.json.decode(row["files"] or "{}", type=dict[str, str]),
+        tables=msgspec.json.decode(row["tables"] or "{}", type=TableNames),
+        tokens=msgspec.json.decode(row["tokens"] or "[]", type=tuple[TokenRow, ...]),
+        details=msgspec.json.decode(row["details"] or "{}", type=Details),
+        live=bool(row["live"]),
+    )
 
 
 def _windows() -> str:

@@ -31,6 +31,8 @@ log = logging.getLogger("pipit.cli")
 
 SERVER_FILE = "server.json"
 TOKEN_FILE = "admin_token"
+_KEEP_PREVIOUS_HOURS = 72.0
+_MOST_HOURS = 24.0 * 3650
 _LOCK_FILE = "pipit.lock"
 _POLL_SECONDS = 0.05
 _GLANCE_SECONDS = 0.3  # somebody who only looks whether it is held (`is_held`) has it for an instant
@@ -131,6 +133,23 @@ def server_token(data: Path) -> tuple[str, str]:
             f"{path} cannot be written: {error.strerror}", hint="Make room on the disk, or set PIPIT_ADMIN_TOKEN."
         ) from None
     return token, TOKEN_FILE
+
+
+def keep_previous_hours() -> float:
+    """How long the deployment before the live one is kept. Raises BadRequest."""
+    text = os.environ.get("PIPIT_KEEP_PREVIOUS", "").strip()
+    if not text:
+        return _KEEP_PREVIOUS_HOURS
+    try:
+        hours = float(text)
+    except ValueError:
+        hours = -1.0
+    if not 0 <= hours <= _MOST_HOURS:
+        raise BadRequest(
+            f"PIPIT_KEEP_PREVIOUS is '{text[:40]}', and not a number of hours",
+            hint="Such as 72; 0: the deployment before is not kept.",
+        )
+    return hours
 
 
 def given_seals() -> Seals:

@@ -15,6 +15,7 @@ from pipit.cli import (
     audit,
     connection,
     datasource,
+    deployment,
     environment,
     formatting,
     jobs,
@@ -86,6 +87,7 @@ query.add_to(app)
 audit.add_to(app)
 app.add_typer(tokens.app, name="token", rich_help_panel="Workspace")
 app.add_typer(secret.app, name="secret", rich_help_panel="Workspace")
+app.add_typer(deployment.app, name="deployment", rich_help_panel="Project")
 app.add_typer(environment.app, name="environment", rich_help_panel="Workspace")
 app.add_typer(workspace.app, name="workspace", rich_help_panel="Workspace")
 app.add_typer(datasource.app, name="datasource", rich_help_panel="Data")

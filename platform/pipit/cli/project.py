@@ -314,24 +314,34 @@ def deploy(
     check_only: Annotated[bool, typer.Option("--check", help="Only say what would change, as pipit plan.")] = False,
     destructive: Destructive = False,
     weaker: Weaker = False,
+    wait: Annotated[
+        bool, typer.Option("--no-promote", help="Make and fill it, and let it wait: nothing is live of it.")
+    ] = False,
     data: DataOption = None,
     host: HostOption = None,
     token: TokenOption = None,
 ) -> None:
     """Makes the project live: all of it, or nothing of it. Events are taken in meanwhile."""
     options = resolve(context, data, host, token, project=folder)
-    _deploy(options, folder, check=check_only, destructive=destructive, weaker=weaker)
+    _deploy(options, folder, check=check_only, destructive=destructive, weaker=weaker, promote=not wait)
 
 
 def _deploy(
-    options: GlobalOptions, folder: Path, *, check: bool, destructive: bool, weaker: bool, as_json: bool = False
+    options: GlobalOptions,
+    folder: Path,
+    *,
+    check: bool,
+    destructive: bool,
+    weaker: bool,
+    promote: bool = True,
+    as_json: bool = False,
 ) -> None:
     from pipit.datafiles import parse_project
 
     files = read_files(folder)
     with one_project(folder, files):
         parse_project(files)  # what can be seen here is said at once
-        found = run(_send(options, files, check=check, destructive=destructive, weaker=weaker))
+        found = run(_send(options, files, check=check, destructive=destructive, weaker=weaker, promote=promote))
     deployment = found["deployment"]
     if as_json:
         out.file.write(jsontext.pretty(found).decode())
@@ -342,6 +352,8 @@ def _deploy(
     elif check:
         show_costs(deployment)
         note(f"A deploy would change {summary(deployment) or 'the project'}. Nothing was changed.")
+    elif not deployment["live"]:
+        note(f"Deployment {deployment['id']} waits: `pipit deployment promote {deployment['id']}` makes it live.")
     else:
         note(live(deployment))
     if not show_environments(deployment, check=check):
@@ -349,11 +361,12 @@ def _deploy(
 
 
 async def _send(
-    options: GlobalOptions, files: Mapping[str, str], *, check: bool, destructive: bool, weaker: bool
+    options: GlobalOptions, files: Mapping[str, str], *, check: bool, destructive: bool, weaker: bool, promote: bool
 ) -> dict[str, Any]:
     import aiohttp
 
-    flags = {"check": check, "allow_destructive_operations": destructive, "allow_weaker": weaker}
+    flags = {"check": check, "auto_promote": promote}
+    flags |= {"allow_destructive_operations": destructive, "allow_weaker": weaker}
     async with connect(options) as client:
         form = aiohttp.FormData()
         for name, text in files.items():

@@ -27,6 +27,7 @@ from pipit.cli.instance import (
     given_seals,
     given_urls,
     hold,
+    keep_previous_hours,
     keep_token,
     remove_server,
     server_token,
@@ -220,6 +221,7 @@ async def _open(stack: AsyncExitStack, settings: Settings, token: str, token_fro
         seals=seals,
         connectors=True,
         urls=given_urls(),
+        keep_previous_hours=keep_previous_hours(),
     )
     with naming(settings.options.clickhouse_url):
         return await stack.enter_async_context(open_server(config))
@@ -275,11 +277,15 @@ class Publisher:
         from pipit.api.deployments import deployment_object
         from pipit.audit.policy_regression import policy_regressions
 
-        self._seen = None
+        first, self._seen = self._seen is None, None
         catalog, deployer = self._server.catalog, self._server.deployer
         lenient = self._watch or self._allow_weaker
         try:
             files = self._seen = read_files(self._project)
+            previous = catalog.beside(catalog.default.workspace.id).previous
+            if first and previous and previous.row.id > catalog.default.deployment and previous.row.files == files:
+                note(f"Deployment {previous.row.id} was rolled back: the project is not deployed again by a start.")
+                return True
             regressions = _tell_weaker if lenient else policy_regressions
             with waiting("Deploying..."):
                 outcome = await deployer.deploy(

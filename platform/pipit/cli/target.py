@@ -25,6 +25,7 @@ from pipit.cli.instance import (
     given_urls,
     hold,
     is_data_directory,
+    keep_previous_hours,
     keep_token,
     local_token,
     server_token,
@@ -182,6 +183,7 @@ async def _own(options: GlobalOptions) -> AsyncIterator[Client]:
         keep_admin_token=partial(keep_token, options.data) if token_from == TOKEN_FILE else None,
         seals=seals,
         urls=given_urls(),
+        keep_previous_hours=keep_previous_hours(),
     )
     async with AsyncExitStack() as stack:
         with waiting("Starting the engine..."), naming(options.clickhouse_url):

@@ -25,7 +25,7 @@ from pipit.deploy.alterations import (
 from pipit.deploy.compare import place_of_change
 from pipit.deploy.compared import misfits
 from pipit.deploy.defaults import check_rows
-from pipit.deploy.plan import CreateTable, CreateView, DropTable, DropView, Fill, Prepare, Settle
+from pipit.deploy.plan import CreateTable, CreateView, DropView, Fill, Prepare, Settle
 from pipit.engine.client import Engine, Settings
 from pipit.errors import DatafileError, ProjectError, Reason
 from pipit.sql.identifiers import quote
@@ -35,7 +35,7 @@ from pipit.tables.ddl_check import checked
 from pipit.tables.quarantine import create_quarantine, quarantine_column
 
 
-async def apply(engine: Engine, operation: Prepare | Settle | DropView | DropTable) -> None:
+async def apply(engine: Engine, operation: Prepare | Settle | DropView) -> None:
     match operation:
         case CreateTable(table):
             await _create_table(engine, table)
@@ -55,8 +55,6 @@ async def apply(engine: Engine, operation: Prepare | Settle | DropView | DropTab
             await engine.command(view.fill(match))
         case DropView(_, database, physical):
             await drop(engine, database, physical)
-        case DropTable(table):
-            await _drop_table(engine, table)
         case _:
             assert_never(operation)
 
@@ -124,7 +122,7 @@ async def _modify_column(engine: Engine, change: ModifyColumn) -> None:
         message = f"{unfit:,} rows of '{change.table.name}' hold a value of '{after.name}' that is no {after.type}"
         line, at = place.line, place.column
         raise ProjectError(
-            [DatafileError(message, file=place.file, line=line, column=at, reason=Reason.NEEDS_REBUILD)]
+            [DatafileError(message, file=place.file, line=line, column=at, reason=Reason.VALUES_DO_NOT_FIT)]
         )
     if before.default != after.default and await _is_unwritten(engine, change.table, before):
         await _write_default(engine, change.table, before)

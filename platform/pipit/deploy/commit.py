@@ -19,15 +19,21 @@ log = logging.getLogger("pipit.deploy")
 _AGAIN_SECONDS = 0.5
 
 
-async def became_live(state: State, workspace_id: str, row: DeploymentRow) -> bool:
-    """Waits for as long as the state cannot be asked."""
+async def became_live(
+    state: State, workspace_id: str, row: DeploymentRow, instead: DeploymentRow | None = None
+) -> bool:
+    """Waits for as long as the state cannot be asked. `instead`: what stays live if an earlier one's row is not there;
+    that one is not given up, as it was live before."""
     warned = False
     while True:
         try:
             found = await state.deployment(workspace_id)
             if found is not None and found.id == row.id:
                 return found.created_at == row.created_at  # else another server's, which must stay
-            await state.give_up_deployment(workspace_id, row)
+            if instead is not None:
+                await state.commit_deployment(workspace_id, instead)
+            else:
+                await state.give_up_deployment(workspace_id, row)
             return False
         except PipitError as error:
             if not warned:

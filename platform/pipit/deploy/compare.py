@@ -29,11 +29,6 @@ from pipit.errors import DatafileError, Reason
 from pipit.tables.ddl import engine_settings, position_of
 
 _NOWHERE = Position()
-REBUILD = "This needs a rebuilt table, which this version cannot do yet; nothing was changed."
-_REBUILD_HINT = (
-    "Add a new data source with the new schema and write to both, or undo the change. "
-    "Rebuilding deployments (FORWARD_QUERY, backfill) come with a later version."
-)
 
 
 class RebuildCause(StrEnum):
@@ -47,6 +42,7 @@ class RebuildCause(StrEnum):
     PRIMARY_KEY = "primary_key"
     SAMPLING_KEY = "sampling_key"
     ENGINE_OPTION = "engine_option"  # ENGINE_VER and its like
+    FORWARD_QUERY = "forward_query"  # says what becomes of the rows that are there
     REFUSED = "refused"  # the engine cannot alter a table so
 
 
@@ -92,14 +88,6 @@ class NeedsRebuild:
     position: Position
     column: str = ""
 
-    @property
-    def refusal(self) -> Refusal:
-        at = self.position
-        error = DatafileError(
-            f"{self.message}. {REBUILD}", file=at.file, line=at.line, column=at.column, hint=_REBUILD_HINT
-        )
-        return Refusal(Reason.NEEDS_REBUILD, self.datasource, error)
-
 
 @dataclass(frozen=True, slots=True)
 class RemovedColumn:
@@ -130,11 +118,6 @@ class Comparison:
     def hidden(self) -> tuple[RemovedColumn, ...]:
         """The removed columns of tables that stay."""
         return tuple(one for one in self.removed if one.table.name not in self.rebuilds)
-
-    @property
-    def all_refusals(self) -> tuple[Refusal, ...]:
-        """But those that depend on the rows that are there."""
-        return (*self.refusals, *(found.refusal for found in self.needs_rebuild))
 
     def settled(self, refused: Sequence[NeedsRebuild] = ()) -> Comparison:
         """With what was `refused` besides. A table that is made anew is not altered."""
@@ -174,6 +157,10 @@ def compare_projects(
         changed.append(name)
         table = replace(live.tables[name], datasource=after)
         found = list(_changes(table, before, known, live.names.hidden.get(table.physical, {})))
+        if found and after.forward_query and after.forward_query != before.forward_query:
+            cause = RebuildCause.FORWARD_QUERY
+            at = _at(after, position_of(after, "FORWARD_QUERY"))
+            found.append(NeedsRebuild(name, cause, "A FORWARD_QUERY says what becomes of the rows", at))
         rebuilds += (one for one in found if isinstance(one, NeedsRebuild))
         removed += (one for one in found if isinstance(one, RemovedColumn))
         alterations += (one for one in found if not isinstance(one, NeedsRebuild | RemovedColumn))

@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
 from pipit.catalog.build import build_snapshot
-from pipit.catalog.catalog import Catalog
+from pipit.catalog.catalog import Catalog, Deployed
 from pipit.catalog.names import first_names
 from pipit.catalog.snapshot import Snapshot
 from pipit.catalog.state import TokenRow, now
@@ -23,6 +23,7 @@ from pipit.datafiles import parse_project, with_secrets
 from pipit.datafiles.resources import Project
 from pipit.datafiles.resources import Warning as ProjectWarning
 from pipit.deploy.append_check import AppendCheck
+from pipit.deploy.carry import carries
 from pipit.deploy.compare import Allowed
 from pipit.deploy.compared import compared
 from pipit.deploy.environments import EnvironmentOutcome, Environments
@@ -30,18 +31,19 @@ from pipit.deploy.execute import Executor
 from pipit.deploy.leftovers import drop_database, drop_leftovers, finish_alterations
 from pipit.deploy.plan import DeployRefused, Plan, refusals_of
 from pipit.deploy.planner import Change, make_plan, unchanged
+from pipit.deploy.routes import generations_of
 from pipit.deploy.targets import with_targets
 from pipit.deploy.tokens import datafile_tokens
 from pipit.deploy.touched import stamp, touched
 from pipit.deploy.validate import validate
 from pipit.deploy.views import must_make_views_again
 from pipit.engine.client import Engine
-from pipit.errors import Conflict, DatafileError, ProjectError, Reason, Unavailable
-from pipit.ingest import Ingest
+from pipit.errors import Conflict, DatafileError, NotFound, PipitError, ProjectError, Reason, Unavailable
+from pipit.ingest import Generations, Ingest
 from pipit.ingest.match import Match
 from pipit.jobs import Jobs
 from pipit.tables import Locks
-from pipit.tables.sizes import sizes_in
+from pipit.tables.sizes import free_bytes, sizes_in
 
 log = logging.getLogger("pipit.deploy")
 
@@ -58,6 +60,7 @@ class Outcome:
     warnings: tuple[ProjectWarning, ...] = ()
     seconds: float = 0.0
     environments: tuple[EnvironmentOutcome, ...] = ()
+    staged: Snapshot | None = None  # what was made and waits to be live
 
 
 class Deployer:
@@ -70,9 +73,11 @@ class Deployer:
         *,
         jobs: Jobs | None = None,
         patience: float = _PATIENCE_SECONDS,
+        keep_previous: bool = True,
     ) -> None:
         """`jobs`: those of what is dropped end before. `patience`: how long a caller waits for an engine that went
-        away; what has to be done is done after."""
+        away; what has to be done is done after. `keep_previous`: whether the deployment before stays beside what is
+        live, and takes every event."""
         self._engine = engine
         self._catalog = catalog
         self._ingest = ingest
@@ -80,7 +85,9 @@ class Deployer:
         self.appends = AppendCheck(engine)
         self._busy: set[str] = set()
         self._updating: dict[str, asyncio.Future[tuple[EnvironmentOutcome, ...]]] = {}
-        self._executor = Executor(engine, catalog, locks, jobs, patience=patience)
+        self._executor = Executor(
+            engine, catalog, ingest, locks, self.appends, jobs, patience=patience, keep_previous=keep_previous
+        )
         self._environments = Environments(engine, catalog, self._executor)
 
     @property
@@ -96,9 +103,11 @@ class Deployer:
         check: bool = False,
         allow_destructive: bool = False,
         allow_weaker: bool = False,
+        promote: bool = True,
         regressions: Callable[[Snapshot, Project], Sequence[DatafileError]] | None = None,
     ) -> Outcome:
-        """With `check` the plan alone: what this call would do without it, or the error that it would raise.
+        """With `check` the plan alone: what this call would do without it, or the error that it would raise. Without
+        `promote` it is made and filled and takes every event, and nothing is live of it until `promote` is called.
 
         Raises DeployRefused with everything that is wrong, Conflict when a deploy is under way. `regressions` says what
         the project confines less than what is live (`audit.policy_regression`). `allow_weaker` says that it may.
@@ -106,6 +115,8 @@ class Deployer:
         started = time.monotonic()
         async with self._exclusive(workspace_id):
             live = self._catalog.snapshot(workspace_id)
+            if not check:
+                self._check_nothing_waits(workspace_id)
             try:
                 project = await self._project(live, files)
                 weaker = regressions(live, project) if regressions is not None else ()
@@ -122,12 +133,109 @@ class Deployer:
             if check:
                 environments = await self._environments.plan(workspace_id, plan.snapshot, matches)
             else:
+                if change and not promote:
+                    plan, staged = await self._executor.stage(change, plan)
+                    environments = await self._environments.stage(workspace_id, plan.snapshot, matches or {})
+                    outcome = replace(outcome, plan=plan, staged=staged.snapshot, environments=environments)
+                    return replace(outcome, seconds=time.monotonic() - started)
                 if change:
                     plan, snapshot = await self._executor.execute(change, plan)
                     outcome = replace(outcome, plan=plan, snapshot=snapshot)
                 environments = await self._update_environments(workspace_id, matches=matches)
                 await self._fetch_needs(workspace_id)
             return replace(outcome, environments=environments, seconds=time.monotonic() - started)
+
+    async def promote(self, workspace_id: str, number: int) -> tuple[EnvironmentOutcome, ...]:
+        """Makes the deployment live that waits to be, in every environment. Raises NotFound, Conflict."""
+        async with self._exclusive(workspace_id):
+            waits = self._catalog.beside(workspace_id).staging
+            if waits is None or waits.row.id != number:
+                raise self._no_deployment(workspace_id, number, "does not wait to be live")
+            return await self._switch(workspace_id, waits)
+
+    async def rollback(self, workspace_id: str) -> tuple[EnvironmentOutcome, ...]:
+        """Makes the deployment live again that was before, in every environment, with every event that came since.
+        What is live now is then the previous one. Raises Conflict where none is kept."""
+        async with self._exclusive(workspace_id):
+            self._check_nothing_waits(workspace_id)
+            previous = self._catalog.beside(workspace_id).previous
+            if previous is None:
+                raise Conflict(
+                    "No deployment is kept to go back to",
+                    hint="Deploy the earlier commit of the project.",
+                    reason=Reason.NO_PREVIOUS,
+                )
+            return await self._switch(workspace_id, previous)
+
+    async def discard(self, workspace_id: str, number: int) -> None:
+        """Drops a deployment that waits to be live, or the previous one, with all that only it has. Raises NotFound,
+        Conflict for what is live."""
+        async with self._exclusive(workspace_id):
+            beside = self._catalog.beside(workspace_id)
+            gone = next((one for one in (beside.staging, beside.previous) if one and one.row.id == number), None)
+            if gone is None:
+                raise self._no_deployment(workspace_id, number, "is not kept")
+            await self._discard(workspace_id, gone)
+
+    async def expire(self, seconds: float) -> None:
+        """Drops each previous deployment that was live last so long ago."""
+        for live in self._catalog.everywhere:
+            workspace = live.workspace
+            beside = self._catalog.beside(workspace.id, workspace.environment)
+            since = beside.live.details.previous_since if beside.live else 0.0
+            if beside.previous is None or time.time() - since < seconds:
+                continue
+            try:
+                async with self._exclusive(workspace.id):
+                    if self._catalog.beside(workspace.id, workspace.environment).previous is beside.previous:
+                        log.info("deployment %d is kept no longer", beside.previous.row.id)
+                        await self._executor.discard(workspace, beside.previous)
+            except (Conflict, Unavailable):
+                continue  # the next time
+
+    async def _switch(self, workspace_id: str, to: Deployed) -> tuple[EnvironmentOutcome, ...]:
+        await self._executor.switch(self._catalog.snapshot(workspace_id).workspace, to)
+        environments = await self._update_environments(workspace_id)
+        await self._fetch_needs(workspace_id)
+        return environments
+
+    async def _discard(self, workspace_id: str, gone: Deployed) -> None:
+        await self._executor.discard(self._catalog.snapshot(workspace_id).workspace, gone)
+        for row in self._catalog.environments(workspace_id):
+            beside = self._catalog.beside(workspace_id, row.name)
+            for one in (beside.staging, beside.previous):
+                if one is not None and one.row.id == gone.row.id:
+                    await self._executor.discard(one.snapshot.workspace, one)
+
+    def _check_nothing_waits(self, workspace_id: str) -> None:
+        waits = self._catalog.beside(workspace_id).staging
+        if waits is not None:
+            raise Conflict(
+                f"Deployment {waits.row.id} waits to be live",
+                hint=f"`pipit deployment promote {waits.row.id}` or `pipit deployment discard {waits.row.id}` first.",
+                reason=Reason.DEPLOYMENT_WAITS,
+                subject=str(waits.row.id),
+            )
+
+    def _no_deployment(self, workspace_id: str, number: int, what: str) -> PipitError:
+        live = self._catalog.snapshot(workspace_id).deployment
+        if number == live:
+            return Conflict(f"Deployment {number} is live", reason=Reason.DEPLOYMENT_LIVE, subject=str(number))
+        return NotFound(
+            f"Deployment {number} {what}",
+            hint="`pipit deployment ls` shows those that are kept.",
+            reason=Reason.DEPLOYMENT_NOT_FOUND,
+            subject=str(number),
+        )
+
+    async def generations(self) -> dict[str, list[Generations]]:
+        """By database: where events go into several tables."""
+        return {
+            live.workspace.database: await generations_of(
+                self.appends, live, self._catalog.kept(live.workspace.id, live.workspace.environment)[1:]
+            )
+            for live in self._catalog.everywhere
+        }
 
     async def add_environment(self, workspace_id: str, name: str) -> EnvironmentOutcome:
         """Another database of the workspace, with what is live deployed in it. Raises BadRequest, Conflict.
@@ -222,21 +330,27 @@ class Deployer:
         try:
             compiled = build_snapshot(live.workspace, project, first_names(project.datasources), secrets=live.secrets)
         except ProjectError as error:
-            raise DeployRefused((*comparison.all_refusals, *refusals_of(error.errors))) from None
+            raise DeployRefused((*comparison.refusals, *refusals_of(error.errors))) from None
         tried = await stamp(self._engine)
         only = touched(compiled, comparison) if comparison and self._is_sound(live, tried) else None
         findings = await validate(self._engine, live.workspace, project, secrets=live.secrets, only=only)
+        carried = await carries(self._engine, live, [project.datasources[name] for name in sorted(comparison.rebuilds)])
+        number = await self._catalog.state.last_deployment(live.workspace.database_id) + 1
         return Change(
             live,
             compiled,
             comparison,
             findings.matches,
-            live.deployment + 1,
+            number,
             now(),
             tokens,
             findings.errors,
             findings.warnings,
             tried,
+            carried.found,
+            tuple(carried.refusals),
+            await free_bytes(self._engine),
+            allowed.destructive,
         )
 
     def _is_sound(self, live: Snapshot, tried: str) -> bool:

@@ -24,8 +24,10 @@ from pipit.deploy.plan import (
     Fill,
     GoLive,
     HideColumn,
+    How,
     Operation,
     Plan,
+    Rebuild,
 )
 from pipit.deploy.removals import counted
 from pipit.tables.sizes import Size, Sizes
@@ -62,6 +64,9 @@ def operation_object(operation: Operation) -> dict[str, Any]:
             return {"operation": "create_view", "resource": view.key, "target": view.target.name, "cause": cause.value}
         case Fill(view, source=source, size=size):
             named = {"operation": "fill", "resource": view.target.name, "view": view.key, "source": source.name}
+            return named | {"rows": size.rows, "bytes": size.bytes}
+        case Rebuild(table, _, how, size):
+            named = {"operation": "rebuild", "resource": table.name, "from": how.value}
             return named | {"rows": size.rows, "bytes": size.bytes}
         case GoLive(row):
             return {"operation": "go_live", "deployment": str(row.id)}
@@ -102,6 +107,9 @@ def _cost(operation: Operation, sizes: Sizes) -> dict[str, Any]:
         case Fill(source=source, size=size):
             notice = f"writers of {source.name} wait meanwhile"
             return {"seconds": round(size.rows / _FILLED, 1), "notice": notice}
+        case Rebuild(how=how, size=size):
+            notice = "events are held back for a moment, twice; inserts cost twice while the old one is kept"
+            return {"seconds": 0.0 if how is How.COPY else round(size.rows / _FILLED, 1), "notice": notice}
         case HideColumn() | DropTable() | GoLive() | CreateTable() | EndJobs():
             return {"seconds": 0.0, "notice": ""}
         case _:
@@ -112,6 +120,13 @@ _VIEWS = {
     Cause.NEW: "new materialized view",
     Cause.CHANGED: "changed materialized view",
     Cause.CONVERSIONS: "materialized view made again with checked conversions; its rows stay",
+    Cause.REBUILT: "materialized view made again for its new target",
+}
+_HOW = {
+    How.FORWARD: "by its FORWARD_QUERY from its {}",
+    How.CAST: "from its {}, each value checked",
+    How.COPY: "with its {} as they are",
+    How.VIEWS: "by its views from the {} of their sources",
 }
 
 
@@ -145,6 +160,9 @@ def changes(plan: Plan, *, rows_known: bool = True) -> list[dict[str, str]]:
                 listed.append((view.pipe.name, _VIEWS[cause]))
             case Fill(view, source=source, size=size):
                 listed.append((view.target.name, f"filled from the {_rows(size.rows)} of {source.name}"))
+            case Rebuild(table, _, how, size, why=why):
+                listed += [(table.name, one) for one in why]
+                listed.append((table.name, f"made anew {_HOW[how].format(_rows(size.rows))}"))
             case DropView(key, cause=Cause.DELETED):
                 listed.append((key.partition(".")[0], "deleted materialized view"))
             case DropTable(table, size):

@@ -16,16 +16,16 @@ from dataclasses import dataclass
 from pipit.catalog.catalog import Catalog
 from pipit.catalog.snapshot import Snapshot
 from pipit.catalog.state import now
+from pipit.deploy.carry import carries
 from pipit.deploy.compare import Allowed
 from pipit.deploy.compared import compared
 from pipit.deploy.execute import Executor
-from pipit.deploy.plan import Plan
 from pipit.deploy.planner import Change, make_plan
 from pipit.deploy.views import matches_of
 from pipit.engine.client import Engine
 from pipit.errors import PipitError, ProjectError, Reason, Unavailable
 from pipit.ingest.match import Match
-from pipit.tables.sizes import Sizes, sizes_of
+from pipit.tables.sizes import Sizes, free_bytes, sizes_of
 
 log = logging.getLogger("pipit.deploy")
 
@@ -74,8 +74,14 @@ class Environments:
         """What would be said of each, were this the workspace's own snapshot; nothing is changed."""
         return await self._each(own, matches, only="", check=True)
 
+    async def stage(
+        self, workspace_id: str, staged: Snapshot, matches: Mapping[str, Match]
+    ) -> tuple[EnvironmentOutcome, ...]:
+        """The same deployment in each, beside what is live there, where it waits as well."""
+        return await self._each(staged, matches, only="", check=False, stage=True)
+
     async def _each(
-        self, own: Snapshot, matches: Mapping[str, Match] | None, *, only: str, check: bool
+        self, own: Snapshot, matches: Mapping[str, Match] | None, *, only: str, check: bool, stage: bool = False
     ) -> tuple[EnvironmentOutcome, ...]:
         rows = [row for row in self._catalog.environments(own.workspace.id) if only in ("", row.name)]
         if not rows:
@@ -93,7 +99,7 @@ class Environments:
 
         async def one(name: str) -> EnvironmentOutcome:
             async with admitted:
-                return await self._one(own, name, known, check)
+                return await self._one(own, name, known, check, stage)
 
         return tuple(await asyncio.gather(*(one(row.name) for row in rows)))
 
@@ -103,7 +109,9 @@ class Environments:
         except PipitError:  # it cannot be read
             return own.deployment
 
-    async def _one(self, own: Snapshot, name: str, known: _Known | PipitError, check: bool) -> EnvironmentOutcome:
+    async def _one(
+        self, own: Snapshot, name: str, known: _Known | PipitError, check: bool, stage: bool
+    ) -> EnvironmentOutcome:
         deployment = 0
         try:
             live = self._catalog.snapshot(own.workspace.id, name)
@@ -114,8 +122,8 @@ class Environments:
                 raise known
             if not self._engine.available:  # each would wait for it, one after the other
                 raise Unavailable("The engine is away", reason=Reason.ENGINE_UNAVAILABLE)
-            plan = await self._apply(own, live, known, check=check)
-            return EnvironmentOutcome(name, "success", deployment if check else plan.snapshot.deployment)
+            reached = await self._apply(own, live, known, check=check, stage=stage)
+            return EnvironmentOutcome(name, "success", deployment if check or stage else reached)
         except Exception as error:  # of one environment; the others go on
             if not isinstance(error, PipitError):
                 log.exception("the environment '%s' cannot be brought up to date", name)
@@ -124,16 +132,41 @@ class Environments:
                 log.warning("the environment '%s' stays on deployment %d: %s", name, deployment, why)
             return EnvironmentOutcome(name, "failed", deployment, why)
 
-    async def _apply(self, own: Snapshot, live: Snapshot, known: _Known, *, check: bool) -> Plan:
-        """The plan that makes of the environment what the workspace is, carried out unless it is to `check`."""
+    async def _apply(
+        self, own: Snapshot, live: Snapshot, known: _Known, *, check: bool, stage: bool
+    ) -> int:
+        """Makes of the environment what the workspace is, unless it is to `check`; the number of its deployment."""
+        workspace = live.workspace
+        beside = self._catalog.beside(workspace.id, workspace.environment)
+        for one in (beside.staging, beside.previous) if not stage and not check else ():
+            if one is not None and one.row.id == own.deployment:  # it is all there
+                return (await self._executor.switch(workspace, one)).deployment
+        if beside.staging is not None and not check:
+            await self._executor.discard(workspace, beside.staging)
         # What goes was approved for the workspace; the environment has only what the workspace had.
         comparison = await compared(self._engine, live, own.project, allowed=Allowed(destructive=True))
-        change = Change(live, own, comparison, known.matches, own.deployment, now())
+        anew = [own.project.datasources[name] for name in sorted(comparison.rebuilds)]
+        carried = await carries(self._engine, live, anew)
+        change = Change(
+            live,
+            own,
+            comparison,
+            known.matches,
+            own.deployment,
+            now(),
+            tried=own.names.tried,
+            carries=carried.found,
+            unfit=tuple(carried.refusals),
+            free=await free_bytes(self._engine),
+            destructive=True,
+        )
         plan = make_plan(change, known.sizes[live.workspace.database])
         plan.check()
-        if not check:
-            plan, _ = await self._executor.execute(change, plan)
-        return plan
+        if stage:
+            await self._executor.stage(change, plan)
+        elif not check:
+            await self._executor.execute(change, plan)
+        return own.deployment
 
 
 def _said(error: Exception) -> str:

@@ -1,38 +1,92 @@
 """Carries a plan out: all of it goes live, or nothing of it stays.
 
 New objects are made beside the live ones under names that nothing refers to, then one row makes the deployment live,
-then what is no longer named is dropped. A crash in between leaves objects that no deployment names; they are dropped at
-the next start. Writers of the tables involved wait meanwhile: acknowledged events stay in their segments, so a new view
-sees each row once, from the fill or from the insert.
+then what no deployment that is kept names is dropped. A crash in between leaves objects that no deployment names; they
+are dropped at the next start. Writers of the tables involved wait meanwhile: acknowledged events stay in segments, so
+a new view sees each row once, from the fill or from the insert.
+
+Where tables get a new generation the writers wait twice, for a moment each: while the rows that are there are told
+from those to come (`stage`), and when the deployment goes live (`switch`). In between the new generation is filled, and
+takes each event after the live one has it. So does the generation before, for as long as its deployment is kept: so
+one row makes it live again.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
 
-from pipit.catalog.catalog import Catalog
-from pipit.catalog.snapshot import Snapshot
-from pipit.deploy.apply import apply, undo
+from msgspec import structs
+
+from pipit.catalog.catalog import Beside, Catalog, Deployed
+from pipit.catalog.snapshot import Snapshot, Workspace
+from pipit.catalog.state import DeploymentRow, Details, Status
+from pipit.datafiles.resources import Project
+from pipit.deploy import fill, routes
+from pipit.deploy.append_check import AppendCheck
+from pipit.deploy.apply import apply, drop, undo
 from pipit.deploy.commit import became_live, until_done
-from pipit.deploy.plan import DropTable, DropView, EndJobs, Plan, Prepare, Settle
+from pipit.deploy.leftovers import names_of
+from pipit.deploy.plan import Cause, CreateView, DropView, Plan, Prepare, Rebuild, Settle
 from pipit.deploy.planner import Change, make_plan
+from pipit.deploy.views import View, match_of, trigger, views_of
 from pipit.engine.client import Engine
 from pipit.errors import Conflict, Reason, Unavailable
+from pipit.ingest import Ingest
 from pipit.jobs import Jobs
-from pipit.tables import Locks, Mode
+from pipit.query.compose import Composer
+from pipit.tables import Locks, Mode, TableKey
 from pipit.tables.sizes import sizes_in
+
+_QUIET_SECONDS = 30.0  # for segments of which only a part is stored
+_DRAIN_SECONDS = 5.0  # for the events that the generation which is to be live has not yet
+_LOOK_SECONDS = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """What is done while the writers wait: made, made live, dropped. `gone`: deployments that are kept no longer."""
+
+    plan: Plan
+    row: DeploymentRow
+    project: Project
+    made: Sequence[Prepare]
+    retire: Sequence[DropView]
+    gone: Sequence[Deployed] = ()
+    after: DeploymentRow | None = None  # what is live now, where an earlier deployment is to be live again
+
+
+class _MadeAnew(Exception):
+    """Rows came since the plan was made, so that a table has to be made anew."""
 
 
 class Executor:
-    def __init__(self, engine: Engine, catalog: Catalog, locks: Locks, jobs: Jobs | None, *, patience: float) -> None:
-        """`patience`: how long a caller waits for an engine that went away; what has to be done is done after."""
+    def __init__(
+        self,
+        engine: Engine,
+        catalog: Catalog,
+        ingest: Ingest,
+        locks: Locks,
+        appends: AppendCheck,
+        jobs: Jobs | None,
+        *,
+        patience: float,
+        keep_previous: bool,
+    ) -> None:
+        """`patience`: how long a caller waits for an engine that went away; what has to be done is done after.
+        `keep_previous`: whether the deployment before stays, and takes every event."""
         self._engine = engine
         self._catalog = catalog
+        self._ingest = ingest
         self._locks = locks
+        self._appends = appends
         self._jobs = jobs
         self._patience = patience
-        self.unsettled: dict[str, asyncio.Future[bool]] = {}  # by database: what is to be finished or taken back
+        self._keep_previous = keep_previous
+        self.unsettled: dict[str, asyncio.Future[bool]] = {}  # by place: what is still to be finished or taken back
 
     async def execute(self, change: Change, plan: Plan) -> tuple[Plan, Snapshot]:
         """Makes the change's plan live: the plan that was carried out, and what is live then.
@@ -40,23 +94,166 @@ class Executor:
         Rows may have come since it was made, so once the writers wait it is made again. Raises DeployRefused where it
         then has refusals.
         """
-        failure: BaseException | None = None
-        begun: list[Prepare] = []
-        committing = False
-        async with AsyncExitStack() as stack:
-            waiting = [table.key for table in plan.waiting]
-            await stack.enter_async_context(self._locks.acquire(waiting, Mode.ALTER))
+        if plan.rebuilds:
+            plan, staged = await self.stage(change, plan)
+            return plan, await self.switch(change.live.workspace, staged)
+        live = change.live
+
+        async def step() -> _Step:
+            made = plan
             if plan.waiting:
-                plan = make_plan(change, await sizes_in(self._engine, change.live.workspace.database))
-            plan.check()
-            assert plan.go_live is not None
-            row, project, workspace = plan.go_live.row, plan.snapshot.project, plan.snapshot.workspace
-            try:
+                made = make_plan(change, await sizes_in(self._engine, live.workspace.database))
+            made.check()
+            if made.rebuilds:
+                raise _MadeAnew
+            assert made.go_live is not None
+            row, gone = self._successor(live.workspace, made.go_live.row)
+            beside = self._catalog.beside(live.workspace.id, live.workspace.environment)
+            after = beside.live if row.id < live.deployment else None  # an environment that follows a rollback
+            return _Step(made, row, made.snapshot.project, (*made.prepare, *made.switch), made.retire, gone, after)
+
+        try:
+            return await self._go_live(live.workspace, [table.key for table in plan.waiting], step)
+        except _MadeAnew:
+            plan, staged = await self.stage(change, plan)
+            return plan, await self.switch(live.workspace, staged)
+
+    # ---- a deployment that is not live yet
+
+    async def stage(self, change: Change, plan: Plan) -> tuple[Plan, Deployed]:
+        """Makes everything of the plan but its views into tables that are live, and fills it, while events go on. From
+        then on it takes every event. It is not live: `switch` makes it so.
+
+        Raises what the plan refuses, Conflict where events are half stored for long, ProjectError where a row does not
+        fit; then nothing of it stays.
+        """
+        workspace = change.live.workspace
+        assert plan.go_live is not None
+        row = replace(plan.go_live.row, live=False, details=Details(status=Status.CREATING))
+        await self._catalog.state.put_deployment(workspace.database_id, row)
+        begun: list[Prepare | Rebuild] = []
+        statements = AsyncExitStack()
+        try:
+            # What a copy writes is in the rows that are carried over, or it goes into each generation afterwards.
+            old = [rebuild.old.key for rebuild in plan.rebuilds if rebuild.old is not None]
+            await statements.enter_async_context(self._locks.acquire(old, Mode.REBUILD))
+            waiting = [table.key for table in plan.waiting]
+            async with await self._quiet(waiting, waiting if plan.rebuilds else ()):
+                plan = make_plan(change, await sizes_in(self._engine, workspace.database))
+                plan.check()
+                assert plan.go_live is not None
+                row = replace(row, tables=plan.go_live.row.tables)
+                for rebuild in plan.rebuilds:
+                    begun.append(rebuild)
+                    await fill.create(self._engine, rebuild)
                 for operation in plan.prepare:
                     begun.append(operation)
                     await apply(self._engine, operation)
+                await fill.freeze(self._engine, plan.frozen, plan.rebuilds)
+                for rebuild in plan.rebuilds:
+                    if rebuild.old is not None:
+                        self._ingest.snapshot_taken(rebuild.old.key, rebuild.table.physical)
+                await self._route(workspace, plan.snapshot)
+            await fill.fill(self._engine, plan)
+            await fill.tidy(self._engine, plan)
+            row = replace(row, details=Details(status=Status.DATA_READY))
+            staged = self._catalog.deployed(workspace.id, workspace.environment, row, plan.snapshot.project)
+            beside = self._catalog.beside(workspace.id, workspace.environment)
+            await self._catalog.put_beside(
+                workspace.id, workspace.environment, replace(beside, staging=staged), row
+            )
+            return plan, staged
+        except BaseException as error:
+            why = str(error)
+            await self._settle(workspace, self._take_back(workspace, plan, row, begun, why))
+            raise
+        finally:
+            await statements.aclose()
+
+    async def _take_back(
+        self, workspace: Workspace, plan: Plan, row: DeploymentRow, begun: Sequence[Prepare | Rebuild], why: str
+    ) -> bool:
+        made = [operation.table for operation in begun if isinstance(operation, Rebuild)]
+        async with self._locks.acquire([table.key for table in made], Mode.ALTER):
+            await self._route(workspace)
+            for table in made:
+                await self._ingest.discard_table(table.key)
+            for operation in reversed(begun):
+                if isinstance(operation, Rebuild):
+                    rebuild = operation
+                    await until_done(lambda rebuild=rebuild: fill.undo(self._engine, rebuild))  # type: ignore[misc]
+                else:
+                    await self._undo(operation)
+            await until_done(lambda: fill.tidy(self._engine, plan))
+        failed = replace(row, details=Details(status=Status.FAILED, error=why))
+        await until_done(lambda: self._catalog.state.put_deployment(workspace.database_id, failed))
+        return False
+
+    # ---- one row
+
+    async def switch(self, workspace: Workspace, to: Deployed) -> Snapshot:
+        """Makes a deployment live that takes every event already: the one that waits, or the one before.
+
+        Views into tables that it shares with what is live change places in the same moment.
+        """
+        live = self._catalog.snapshot(workspace.id, workspace.environment)
+        theirs, mine = views_of(live, Composer()), views_of(to.snapshot, Composer())
+        shared = set(live.names.datasources.values()) & set(to.snapshot.names.datasources.values())
+        made = [
+            CreateView(view, to.snapshot.names.views[key], await match_of(self._engine, view), Cause.CHANGED)
+            for key, view in mine.items()
+            if view.target.physical in shared and to.snapshot.names.views[key] not in live.names.views.values()
+        ]
+        retire = [
+            DropView(key, live.workspace.database, live.names.views[key], Cause.CHANGED)
+            for key, view in theirs.items()
+            if view.target.physical in shared and live.names.views[key] not in to.snapshot.names.views.values()
+        ]
+        names = _fed(to.snapshot, [one.view for one in made]) | _fed(live, [theirs[one.key] for one in retire])
+        pairs = [
+            (table.key, to.snapshot.tables[name].key)
+            for name, table in live.tables.items()
+            if name in to.snapshot.tables and to.snapshot.tables[name].physical != table.physical
+        ]
+        waiting = {live.tables[name].key for name in names if name in live.tables} | {old for old, _ in pairs}
+        earlier = to.row.id < live.deployment
+
+        async def step() -> _Step:
+            for _, new in pairs:
+                await self._ingest.drained(new, _DRAIN_SECONDS)
+            row, gone = self._successor(workspace, to.row, to)
+            after = self._catalog.beside(workspace.id, workspace.environment).live if earlier else None
+            return _Step(Plan(to.snapshot), row, to.snapshot.project, made, retire, gone, after)
+
+        for _, new in pairs:  # most of it before the writers wait
+            await self._ingest.drained(new, _DRAIN_SECONDS)
+        _, snapshot = await self._go_live(workspace, sorted(waiting), step, half=[old for old, _ in pairs])
+        return snapshot
+
+    async def _go_live(
+        self,
+        workspace: Workspace,
+        waiting: Collection[TableKey],
+        make: Callable[[], Awaitable[_Step]],
+        *,
+        half: Collection[TableKey] = (),
+    ) -> tuple[Plan, Snapshot]:
+        """`make` says what to do once the writers wait. `half`: tables of which no segment may be half stored then."""
+        failure: BaseException | None = None
+        begun: list[Prepare] = []
+        committing = False
+        async with await self._quiet(waiting, half) as stack:
+            step = await make()
+            row, environment = step.row, workspace.environment
+            before = self._catalog.beside(workspace.id, environment).live
+            try:
+                for operation in step.made:
+                    begun.append(operation)
+                    await apply(self._engine, operation)
                 committing = True
-                await self._catalog.commit(workspace.id, row, project, environment=workspace.environment)
+                await self._catalog.commit(
+                    workspace.id, row, step.project, environment=environment, after=step.after
+                )
             except Conflict as error:  # another server's is live: it is certain that this one is not
                 failure, committing = error, False
             except BaseException as error:
@@ -68,29 +265,27 @@ class Executor:
             async with writers:
                 is_live = failure is None
                 if committing and failure is not None:
-                    is_live = await became_live(self._catalog.state, workspace.database_id, row)
+                    instead = before if step.after is not None else None
+                    is_live = await became_live(self._catalog.state, workspace.database_id, row, instead)
                     if is_live:
-                        self._catalog.adopt(workspace.id, row, project, environment=workspace.environment)
+                        self._catalog.adopt(workspace.id, row, step.project, environment=environment)
                 if is_live:
-                    for late in plan.settle:
+                    await self._route(workspace)
+                    for late in step.plan.settle:
                         await self._until_done(late)
-                    for view in plan.retire:
+                    for view in step.retire:
                         await self._until_done(view)
                 else:
                     for operation in reversed(begun):
-                        await self._take_back(operation)
+                        await self._undo(operation)
             if is_live:
-                for last in plan.delete:
-                    await (self._end(last) if isinstance(last, EndJobs) else self._until_done(last))
+                for one in step.gone:
+                    await self.let_go(workspace, one)
             return is_live
 
-        # A task of its own: a caller that leaves, or an engine that stays away, must not leave it half-done.
-        ending = asyncio.ensure_future(end())
-        self.unsettled[workspace.database_id] = ending
-        ending.add_done_callback(lambda _: self.unsettled.pop(workspace.database_id, None))
-        await asyncio.wait({ending}, timeout=self._patience)
+        ending = await self._settle(workspace, end())
         if failure is None:
-            return plan, self._catalog.snapshot(workspace.id, workspace.environment)
+            return step.plan, self._catalog.snapshot(workspace.id, environment)
         if not ending.done() and committing:
             raise Unavailable(
                 "The engine went away while the deployment was written; whether it is live is not known yet",
@@ -98,15 +293,131 @@ class Executor:
                 reason=Reason.DEPLOY_UNSETTLED,
             ) from failure
         if ending.done() and ending.result() and not isinstance(failure, asyncio.CancelledError):
-            return plan, self._catalog.snapshot(workspace.id, workspace.environment)
+            return step.plan, self._catalog.snapshot(workspace.id, environment)
         raise failure
 
-    async def _end(self, jobs: EndJobs) -> None:
-        if self._jobs is not None:
-            await self._jobs.end([jobs.database_id], pipes=jobs.pipes)
+    def _successor(
+        self, workspace: Workspace, row: DeploymentRow, to: Deployed | None = None
+    ) -> tuple[DeploymentRow, list[Deployed]]:
+        """The row of what is to be live, which says what stays beside it; and what does not stay."""
+        live = self._catalog.snapshot(workspace.id, workspace.environment)
+        beside = self._catalog.beside(workspace.id, workspace.environment)
+        keeps = self._keep_previous and live.deployment > 0 and beside.live is not None
+        details = structs.replace(
+            row.details,
+            status=Status.LIVE,
+            previous=live.deployment if keeps else 0,
+            previous_since=time.time() if keeps else 0.0,
+        )
+        gone = [one for one in (beside.previous,) if one is not None and one is not to]
+        if not keeps and beside.live is not None:
+            gone.append(Deployed(beside.live, live))
+        return replace(row, live=True, details=details), gone
 
-    async def _until_done(self, operation: Settle | DropView | DropTable) -> None:
+    # ---- what is kept no longer
+
+    async def discard(self, workspace: Workspace, gone: Deployed) -> None:
+        """A deployment that waits to be live, or the one before, with the tables and rows that no other one has."""
+        beside = self._catalog.beside(workspace.id, workspace.environment)
+        left = Beside(
+            beside.live,
+            None if beside.previous is gone else beside.previous,
+            None if beside.staging is gone else beside.staging,
+        )
+        await self._catalog.put_beside(workspace.id, workspace.environment, left, _discarded(gone.row))
+        await self._settle(workspace, self._drop(workspace, gone))
+
+    async def let_go(self, workspace: Workspace, gone: Deployed) -> None:
+        """The same, of one that nothing points to any more."""
+        place = workspace.database_id
+        await until_done(lambda: self._catalog.state.put_deployment(place, _discarded(gone.row)))
+        await self._drop(workspace, gone)
+
+    async def _drop(self, workspace: Workspace, gone: Deployed) -> bool:
+        kept = self._catalog.kept(workspace.id, workspace.environment)
+        live = kept[0]
+        named = {name for snapshot in kept for name in names_of(snapshot.names)}
+        names = gone.snapshot.names
+        tables = [table for table in gone.snapshot.tables.values() if table.physical not in named]
+        if self._jobs is not None and any(table.name not in live.tables for table in tables):
+            deleted = {table.name for table in tables}
+            pipes = frozenset(
+                name
+                for name, pipe in gone.snapshot.pipes.items()
+                if name not in live.pipes
+                or live.pipes[name].pipe != pipe.pipe
+                or any(node.node.target_datasource in deleted for node in pipe.nodes.values())
+            )
+            await self._jobs.end([workspace.database_id], pipes=pipes)
+        async with self._locks.acquire([table.key for table in tables], Mode.ALTER):
+            await self._route(workspace)
+            for table in tables:
+                await self._ingest.discard_table(table.key)
+            for view in (view for view in names.views.values() if view not in named):
+                await self._dropped(workspace.database, view)
+            for table in tables:
+                await self._dropped(workspace.database, table.physical)
+                await self._dropped(workspace.database, table.quarantine)
+        return True
+
+    # ---- helpers
+
+    async def _route(self, workspace: Workspace, extra: Snapshot | None = None) -> None:
+        """Events go into every generation that is kept, and into that of `extra`, which is being made."""
+        live = self._catalog.snapshot(workspace.id, workspace.environment)
+        beside = self._catalog.beside(workspace.id, workspace.environment)
+        others = (*beside.snapshots, extra) if extra is not None else beside.snapshots
+        await self._ingest.route(
+            workspace.database, await routes.generations_of(self._appends, live, others)
+        )
+
+    async def _quiet(self, waiting: Collection[TableKey], half: Collection[TableKey]) -> AsyncExitStack:
+        """The locks of these tables, at a moment when no segment of those of `half` is half stored. Raises Conflict."""
+        until = time.monotonic() + _QUIET_SECONDS
+        while True:
+            stack = AsyncExitStack()
+            await stack.enter_async_context(self._locks.acquire(waiting, Mode.ALTER))
+            busy = [table for table in half if self._ingest.begun(table)]
+            if not busy:
+                return stack
+            await stack.aclose()
+            if time.monotonic() > until:
+                raise Conflict(
+                    "Events that the tables refuse in part are still being sorted",
+                    hint="Deploy again when they are done; nothing was changed.",
+                    reason=Reason.EVENTS_BEING_SORTED,
+                )
+            await asyncio.sleep(_LOOK_SECONDS)
+
+    async def _settle(self, workspace: Workspace, work: Awaitable[bool]) -> asyncio.Future[bool]:
+        """A task of its own: a caller that leaves, or an engine that stays away, must not leave it half-done."""
+        ending = asyncio.ensure_future(work)
+        self.unsettled[workspace.database_id] = ending
+        ending.add_done_callback(lambda _: self.unsettled.pop(workspace.database_id, None))
+        await asyncio.wait({ending}, timeout=self._patience)
+        return ending
+
+    async def _dropped(self, database: str, name: str) -> None:
+        await until_done(lambda: drop(self._engine, database, name))
+
+    async def _until_done(self, operation: Settle | DropView) -> None:
         await until_done(lambda: apply(self._engine, operation))
 
-    async def _take_back(self, operation: Prepare) -> None:
+    async def _undo(self, operation: Prepare) -> None:
         await until_done(lambda: undo(self._engine, operation))
+
+
+def _discarded(row: DeploymentRow) -> DeploymentRow:
+    return replace(row, live=False, files={}, tokens=(), details=structs.replace(row.details, status=Status.DISCARDED))
+
+
+def _fed(snapshot: Snapshot, views: Iterable[View]) -> set[str]:
+    """The data sources whose inserts reach these views."""
+    names: set[str] = set()
+    for view in views:
+        source = trigger(snapshot, view)
+        if source in snapshot.tables:
+            names |= {source, *snapshot.tables[source].sources}
+    return names
+
+

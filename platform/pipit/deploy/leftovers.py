@@ -5,11 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+from collections.abc import Iterable
+from dataclasses import replace
+
+from msgspec import structs
 
 from pipit.catalog.catalog import Catalog
 from pipit.catalog.snapshot import STAGING
+from pipit.catalog.state import DeploymentRow, Status, TableNames
 from pipit.deploy.alterations import ModifyColumn, ModifyTtl
 from pipit.deploy.apply import alter, drop
+from pipit.deploy.generations import FROZEN, SIDE
 from pipit.engine.client import Engine
 from pipit.engine.codes import Code
 from pipit.errors import SqlError, Unavailable
@@ -21,7 +27,7 @@ from pipit.tables.sizes import sizes_of
 log = logging.getLogger("pipit.deploy")
 
 _DROP_PAUSES = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 0)  # seconds between attempts; after the last one it is an error
-_OWN_OBJECT = re.compile(rf"(?:{STAGING})?[dqm]\d+_[A-Za-z_][A-Za-z0-9_]*")
+_OWN_OBJECT = re.compile(rf"(?:{STAGING}|{SIDE}|{FROZEN})?(?:{STAGING})?[dqm]\d+_[A-Za-z_][A-Za-z0-9_]*")
 
 
 async def drop_database(engine: Engine, ingest: Ingest, database: str) -> None:
@@ -54,6 +60,19 @@ async def finish_alterations(engine: Engine, catalog: Catalog) -> None:
             if "" in late:
                 ttl = table.datasource.engine.ttl
                 await alter(engine, ModifyTtl(table, ttl, ttl), settings={"materialize_ttl_after_modify": 0})
+def names_of(tables: TableNames) -> tuple[str, ...]:
+    """Every object that they name."""
+    return (*tables.datasources.values(), *tables.quarantines.values(), *tables.views.values())
+
+
+def _kept(rows: Iterable[DeploymentRow], live: int) -> list[TableNames]:
+    """Of the deployments that are kept, whether they can be read or not."""
+    previous = next((row.details.previous for row in rows if row.id == live), 0)
+    return [
+        row.tables
+        for row in rows
+        if (row.live and row.id in (live, previous)) or row.details.status == Status.DATA_READY
+    ]
 
 
 async def drop_leftovers(engine: Engine, catalog: Catalog) -> None:
@@ -67,8 +86,15 @@ async def drop_leftovers(engine: Engine, catalog: Catalog) -> None:
             await engine.command(f"DROP DATABASE IF EXISTS {quote(name)} SYNC")
     tables = await sizes_of(engine, [snapshot.workspace.database for snapshot in catalog.everywhere])
     for snapshot in catalog.everywhere:
-        names = snapshot.names
-        named = {*names.datasources.values(), *names.quarantines.values(), *names.views.values()}
+        place = snapshot.workspace.database_id
+        rows = await state.deployments(place)
+        for row in rows:
+            if not row.live and row.details.status == Status.CREATING:
+                why = "The server stopped while it was made"
+                details = structs.replace(row.details, status=Status.FAILED, error=why)
+                await state.put_deployment(place, replace(row, details=details))
+        kept = _kept(rows, snapshot.deployment)
+        named = {name for tables in (snapshot.names, *kept) for name in names_of(tables)}
         orphans = tables[snapshot.workspace.database].keys() - named
         # Views first: one that still feeds a table must not outlive it.
         for orphan in sorted(orphans, key=lambda name: name[0] != "m"):

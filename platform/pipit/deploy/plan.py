@@ -5,18 +5,21 @@
 
 Its parts, in the order in which they happen:
 
-    waiting    the tables whose writers wait until `retire` is done
+    waiting    the tables whose writers wait until `retire` is done; where there are rebuilds, only for `prepare` and
+               the last three
     prepare    made beside what is live: tables, columns, views, their fills; and what of live tables is altered in
                place, which no reader notices. Taken back if one of them fails
+    rebuilds   new generations of tables, filled while events go on
+    switch     views into tables that the live deployment uses too: they are made when they are to be live
     go_live    the deployment's one row. From here on nothing is taken back
     settle     what of the tables may only be altered now, while the writers still wait
     retire     views that are no longer live, while the writers still wait
-    delete     what is gone from the project, with its rows
+    delete     what is gone from the project, with its rows: once no deployment is kept that has it
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import PurePosixPath
@@ -51,6 +54,16 @@ class Cause(StrEnum):
     CHANGED = "changed"  # another query or target: DEPLOYMENT_METHOD alter says that the rows stay
     CONVERSIONS = "conversions"  # the same query, with other conversions into its target; the rows stay
     DELETED = "deleted"
+    REBUILT = "rebuilt"  # its target gets a new generation
+
+
+class How(StrEnum):
+    """Where the rows of a new generation come from."""
+
+    FORWARD = "forward_query"
+    CAST = "cast"  # the old rows, each value checked
+    COPY = "copy"  # the old rows as they are
+    VIEWS = "views"  # what its views make of the rows of their sources
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +95,39 @@ class Fill:
     match: Match
     source: Table
     size: Size
+
+
+@dataclass(frozen=True, slots=True)
+class Select:
+    """Rows for a new generation."""
+
+    sql: str
+    match: Match
+    settings: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Rebuild:
+    """A new generation of a data source's table, with its quarantine. `old`: the live one; None: there is none.
+
+    `size`: what is read, as it was when it was planned. `selects`: what is written; none: the rows are linked.
+    """
+
+    table: Table
+    old: Table | None
+    how: How
+    size: Size
+    selects: tuple[Select, ...] = ()
+    views: tuple[str, ...] = ()  # those that it is recalculated from
+    why: tuple[str, ...] = ()  # it cannot be altered in place
+
+
+@dataclass(frozen=True, slots=True)
+class Frozen:
+    """An image of a live table's rows at one moment."""
+
+    table: Table
+    image: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +173,7 @@ class HideColumn:
 Prepare = CreateTable | Alteration | CreateView | Fill
 Settle = ModifyColumn | ModifyTtl
 Delete = EndJobs | DropTable
-Operation = Prepare | HideColumn | GoLive | DropView | Delete
+Operation = Prepare | Rebuild | HideColumn | GoLive | DropView | Delete
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +218,9 @@ class Plan:
     connections: Difference = Difference()
     waiting: tuple[Table, ...] = ()
     prepare: tuple[Prepare, ...] = ()
+    frozen: tuple[Frozen, ...] = ()
+    rebuilds: tuple[Rebuild, ...] = ()
+    switch: tuple[CreateView, ...] = ()
     hide: tuple[HideColumn, ...] = ()
     go_live: GoLive | None = None
     settle: tuple[Settle, ...] = ()
@@ -185,11 +234,13 @@ class Plan:
     def operations(self) -> tuple[Operation, ...]:
         """All of them, in their order."""
         live = (self.go_live,) if self.go_live else ()
-        return (*self.prepare, *self.hide, *live, *self.settle, *self.retire, *self.delete)
+        made = (*self.prepare, *self.rebuilds, *self.switch, *self.hide)
+        return (*made, *live, *self.settle, *self.retire, *self.delete)
 
     @property
     def views_made(self) -> tuple[CreateView, ...]:
-        return tuple(operation for operation in self.prepare if isinstance(operation, CreateView))
+        made = (*self.prepare, *self.switch)
+        return tuple(operation for operation in made if isinstance(operation, CreateView))
 
     def check(self) -> None:
         """Raises DeployRefused with every refusal."""

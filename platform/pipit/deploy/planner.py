@@ -6,19 +6,21 @@ rows is another plan.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from msgspec import structs
 
 from pipit.catalog.build import in_database
 from pipit.catalog.names import mapped
-from pipit.catalog.snapshot import Snapshot, Table
+from pipit.catalog.snapshot import Snapshot
 from pipit.catalog.state import DeploymentRow, HiddenColumn, TableNames, TokenRow
-from pipit.datafiles.resources import NodeType, WarningKind
+from pipit.datafiles.resources import DataSource, NodeType, WarningKind
 from pipit.datafiles.resources import Warning as ProjectWarning
+from pipit.deploy import generations
 from pipit.deploy.alterations import Alteration, ModifyColumn, ModifyTtl, is_late
+from pipit.deploy.carry import Carry
 from pipit.deploy.compare import Comparison
 from pipit.deploy.plan import (
     Cause,
@@ -31,8 +33,10 @@ from pipit.deploy.plan import (
     Fill,
     GoLive,
     HideColumn,
+    How,
     Plan,
     Prepare,
+    Rebuild,
     Refusal,
     refusals_of,
 )
@@ -41,6 +45,7 @@ from pipit.deploy.views import View, trigger, views_of, views_to_make_again
 from pipit.errors import DatafileError, PipitError, Reason
 from pipit.ingest.match import Match
 from pipit.query.compose import Composer
+from pipit.tables.ddl import position_of
 from pipit.tables.sizes import Size, Sizes
 
 
@@ -50,7 +55,8 @@ class Change:
 
     `project` is the compiled project, in whichever database: the plan is for that of `live`. `matches`: what each view
     of it ("pipe.node") takes of its query. `invalid`: what the engine and the language refuse; the views of those files
-    are not planned.
+    are not planned. `carries`: how the rows of a table that cannot be changed in place come into a new one; `unfit`:
+    what of them does not.
     """
 
     live: Snapshot
@@ -63,6 +69,10 @@ class Change:
     invalid: tuple[DatafileError, ...] = ()
     warnings: tuple[ProjectWarning, ...] = ()
     tried: str = ""  # by which versions it was
+    carries: Mapping[str, Carry] = field(default_factory=dict)
+    unfit: tuple[Refusal, ...] = ()
+    free: int = 2**63  # bytes on the engine's disk
+    destructive: bool = False  # whoever deploys has said yes to that
 
 
 def make_plan(change: Change, sizes: Sizes) -> Plan:
@@ -73,50 +83,122 @@ def make_plan(change: Change, sizes: Sizes) -> Plan:
     views = _views(change, new)
     live_views = views_of(live, Composer())
     causes = _causes(change, views, live_views)
+    flow = generations.flow_of(live, new, views, causes, comparison.rebuilds, sizes)
+    before = causes
+    if flow:
+        names = _names(change, sizes, anew=flow.names)
+        new = _placed(change, names)
+        views = _views(change, new)
+        own = {key: Cause.REBUILT for key, view in views.items() if view.target.name in flow.names}
+        causes = {key: Cause.NEW if before.get(key) is Cause.NEW else cause for key, cause in (causes | own).items()}
     new = _placed(change, _with_views(names, new, views, causes, change, sizes))
     created = [
         CreateView(views[key], new.names.views[key], change.matches[key], cause)
         for key, cause in causes.items()
         if key in change.matches
     ]
-    replaced = {key: cause for key, cause in causes.items() if key in live.names.views}
+    replaced = {
+        key: Cause.CHANGED if cause is Cause.NEW else cause
+        for key, cause in causes.items()
+        if key in live.names.views
+    }
     gone = dict.fromkeys((key for key in live.names.views if key not in new.names.views), Cause.DELETED)
-    fills, cannot_fill = _fills(live, new, created, sizes)
-    late, through_live = _after_fills(live, new, created, fills)
-    leaving = gone | replaced
-    early = [one for one in comparison.alterations if not is_late(one)]
-    prepare: list[Prepare] = [CreateTable(new.tables[name]) for name in comparison.datasources.new]
+    fills = [] if flow else _fills(live, new, created, sizes)
+    late = _after_fills(new, created, fills)
+    rebuilds = _rebuilds(change, flow, new, views, before, sizes)
+    images = generations.frozen(rebuilds, flow, live, new, views)
+    alterations = [one for one in comparison.alterations if one.table.name not in flow.names]
+    added = [one for one in alterations if not is_late(one)]
+    # Views into tables that what is live goes on using: two of them would count each row twice.
+    shared = set(live.names.datasources.values())
+    switch = [one for one in created if one.view.target.physical in shared]
+    early = [one for one in created if one not in switch]
+    used = set(new.names.datasources.values())
+    retire = [
+        DropView(key, live.workspace.database, live.names.views[key], cause)
+        for key, cause in (gone | replaced).items()
+        if live_views[key].target.physical in used
+    ]
+    waiting = _waiting(live, new, alterations, [one.view for one in created], [live_views[one.key] for one in retire])
+    held = waiting | generations.held(flow, images, live)
+    prepare: list[Prepare] = [CreateTable(new.tables[n]) for n in comparison.datasources.new if n not in flow.names]
     return Plan(
         new,
         comparison.datasources,
         comparison.pipes,
         comparison.connections,
-        waiting=_waiting(
-            live, new, comparison.alterations, [one.view for one in created], [live_views[key] for key in leaving]
+        waiting=tuple(live.tables[name] for name in sorted(held)),
+        prepare=(
+            *prepare,
+            *added,
+            *(one for one in early if one not in late),
+            *fills,
+            *(one for one in early if one in late),
         ),
-        prepare=(*prepare, *early, *(one for one in created if one not in late), *fills, *late),
+        frozen=images,
+        rebuilds=tuple(rebuilds),
+        switch=tuple(switch),
         go_live=GoLive(
             DeploymentRow(change.number, change.created_at, new.project.files, new.names, change.tokens),
         ),
         hide=tuple(
-            HideColumn(one.table, one.column, sizes.get(one.table.physical, Size()).rows) for one in comparison.hidden
+            HideColumn(one.table, one.column, sizes.get(one.table.physical, Size()).rows)
+            for one in comparison.hidden
+            if one.table.name not in flow.names
         ),
-        settle=tuple(one for one in comparison.alterations if isinstance(one, ModifyColumn | ModifyTtl) and one.late),
-        retire=tuple(
-            DropView(key, live.workspace.database, live.names.views[key], cause) for key, cause in leaving.items()
-        ),
+        settle=tuple(one for one in alterations if isinstance(one, ModifyColumn | ModifyTtl) and one.late),
+        retire=tuple(retire),
         delete=tuple(_deletions(live, new, comparison.datasources.deleted, sizes)),
         refusals=(
-            *comparison.all_refusals,
+            *comparison.refusals,
             *removals(live, comparison, list(gone), sizes),
+            *change.unfit,
             *_unguarded(new),
             *refusals_of(change.invalid),
-            *_changed_history(views, causes),
-            *cannot_fill,
-            *through_live,
+            *generations.no_room(rebuilds, change.free),
+            *([] if change.destructive else generations.lost_history(rebuilds, live, new, views, sizes)),
         ),
-        warnings=(*new.project.warnings, *_no_longer_filled(live, new, gone), *change.warnings),
+        warnings=(
+            *new.project.warnings,
+            *_no_longer_filled(live, new, gone),
+            *_inert(new, rebuilds),
+            *_defaulted(change),
+            *change.warnings,
+        ),
         sizes=sizes,
+    )
+
+
+def _why(comparison: Comparison) -> dict[str, tuple[str, ...]]:
+    found: dict[str, tuple[str, ...]] = {}
+    for one in comparison.needs_rebuild:
+        found[one.datasource] = (*found.get(one.datasource, ()), one.message)
+    return found
+
+
+def _rebuilds(
+    change: Change,
+    flow: generations.Flow,
+    new: Snapshot,
+    views: Mapping[str, View],
+    causes: Mapping[str, Cause],
+    sizes: Sizes,
+) -> list[Rebuild]:
+    """`causes` are those of the views by what their authors changed."""
+    if not flow:
+        return []
+    beside = _placed(change, generations.side_names(flow, change.live, new, views))
+    return generations.rebuilds_of(
+        flow,
+        change.live,
+        new,
+        views,
+        _views(change, beside),
+        causes,
+        change.carries,
+        change.matches,
+        _why(change.comparison),
+        sizes,
     )
 
 
@@ -133,25 +215,32 @@ def _placed(change: Change, names: TableNames) -> Snapshot:
     return in_database(change.project, workspace, names, deployment=change.number, created_at=change.created_at)
 
 
-def _names(change: Change, sizes: Sizes) -> TableNames:
-    """Physical names of tables: those that are there stay; a new one takes the first generation that no table has."""
+def _names(change: Change, sizes: Sizes, anew: Collection[str] = ()) -> TableNames:
+    """Physical names of tables: those that are there stay; a new one takes the first generation that no table has, and
+    so do those that are made `anew`."""
     live, project = change.live, change.project.project
     taken = set(sizes)
     kept = [table for name, table in live.tables.items() if name in project.datasources]
     leaving = {n for n, table in live.tables.items() if n not in project.datasources and table.policy is not None}
     lost = {t.physical: {*live.names.lost.get(t.physical, ()), *(t.sources & leaving)} for t in kept}
+    staying = {name: physical for name, physical in live.names.datasources.items() if name not in anew}
+    quarantines = {name: physical for name, physical in live.names.quarantines.items() if name not in anew}
+    datasources = mapped("d", project.datasources, staying, taken)
     return TableNames(
-        datasources=mapped("d", project.datasources, live.names.datasources, taken),
-        quarantines=mapped("q", project.datasources, live.names.quarantines, taken),
-        sources={table.physical: sorted(table.sources) for table in kept},
-        hidden={physical: columns for physical, columns in _hidden(change).items() if columns},
-        late=_late(change),
+        datasources=datasources,
+        quarantines=mapped("q", project.datasources, quarantines, taken),
+        hidden={physical: columns for physical, columns in _hidden(change, anew).items() if columns},
+        late=_late(change, anew),
         tried=change.tried,
-        lost={physical: sorted(sources) for physical, sources in lost.items() if sources},
+        # A new generation has the rows of the one before.
+        sources={datasources[table.name]: sorted(table.sources) for table in kept},
+        lost={
+            datasources[table.name]: sorted(lost[table.physical]) for table in kept if lost[table.physical]
+        },
     )
 
 
-def _hidden(change: Change) -> dict[str, dict[str, HiddenColumn]]:
+def _hidden(change: Change, anew: Collection[str]) -> dict[str, dict[str, HiddenColumn]]:
     """The columns that are in the tables and not in the files: those of before that did not come back, and new ones."""
     live, project = change.live, change.project.project
     found = {
@@ -161,19 +250,20 @@ def _hidden(change: Change) -> dict[str, dict[str, HiddenColumn]]:
             if all(column != one.name for one in project.datasources[name].columns)
         }
         for name, table in live.tables.items()
-        if name in project.datasources and name not in change.comparison.rebuilds
+        if name in project.datasources and name not in anew
     }
     for removed in change.comparison.hidden:
         column = removed.column
         kept = HiddenColumn(type=column.type, default=column.default, codec=column.codec)
-        found[removed.table.physical][column.name] = kept
+        if removed.table.name not in anew:
+            found[removed.table.physical][column.name] = kept
     return found
 
 
-def _late(change: Change) -> dict[str, list[str]]:
+def _late(change: Change, anew: Collection[str]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for one in change.comparison.alterations:
-        if is_late(one):
+        if is_late(one) and one.table.name not in anew:
             named = one.after.name if isinstance(one, ModifyColumn) else ""
             found.setdefault(one.table.physical, []).append(named)
     return found
@@ -235,7 +325,7 @@ def _causes(change: Change, views: Mapping[str, View], live_views: Mapping[str, 
     again = set(views_to_make_again(change.live, selects))
     causes: dict[str, Cause] = {}
     for key, view in views.items():
-        if key not in live_views:
+        if key not in live_views or view.target.name != live_views[key].target.name:
             causes[key] = Cause.NEW
         elif not view.says_the_same(live_views[key]):
             causes[key] = Cause.CHANGED
@@ -244,78 +334,55 @@ def _causes(change: Change, views: Mapping[str, View], live_views: Mapping[str, 
     return causes
 
 
-def _fills(
-    live: Snapshot, new: Snapshot, created: Iterable[CreateView], sizes: Sizes
-) -> tuple[list[Fill], list[Refusal]]:
-    """Those of new views over rows that are there. A new source is filled through its own views; a changed view keeps
-    its history. Readers of a live target would see it half filled."""
+def _fills(live: Snapshot, new: Snapshot, created: Iterable[CreateView], sizes: Sizes) -> list[Fill]:
+    """Those of new views into new targets, over rows that are there. A new source is filled through its own views."""
     fills: list[Fill] = []
-    refusals: list[Refusal] = []
     for made in created:
         source = live.tables.get(trigger(new, made.view))
         size = sizes.get(source.physical, Size()) if source else Size()
-        if source is None or not size.rows or made.cause is not Cause.NEW:
+        if source is None or not size.rows or made.cause is not Cause.NEW or generations.keeps_rows(made.view):
             continue
-        if made.view.target.datasource.backfill_skip:
-            continue
-        if made.view.target.name in live.tables:
-            refusals.append(Refusal(Reason.FILLS_LIVE_TARGET, made.view.key, _cannot_fill(made.view, source.name)))
-        else:
-            fills.append(Fill(made.view, made.match, source, size))
-    return fills, refusals
+        fills.append(Fill(made.view, made.match, source, size))
+    return fills
 
 
-def _after_fills(
-    live: Snapshot, new: Snapshot, created: Sequence[CreateView], fills: Sequence[Fill]
-) -> tuple[list[CreateView], list[Refusal]]:
+def _after_fills(new: Snapshot, created: Sequence[CreateView], fills: Sequence[Fill]) -> list[CreateView]:
     """The views to make after the fills, as those would go through them: views of tables that are filled, whose own
-    target is not to be. And the refusals of those whose live target would get rows so."""
+    target is not to be."""
     filled = {fill.view.target.name for fill in fills}
     late: list[CreateView] = []
-    refusals: list[Refusal] = []
     left = list(created)
     while reached := [made for made in left if trigger(new, made.view) in filled]:
         left = [made for made in left if made not in reached]
         for made in reached:
-            target = made.view.target
-            if made.cause is not Cause.NEW or target.datasource.backfill_skip:
+            if made.cause is not Cause.NEW or generations.keeps_rows(made.view):
                 late.append(made)
-            elif target.name in live.tables:
-                source = trigger(new, made.view)
-                refusals.append(Refusal(Reason.FILLS_LIVE_TARGET, made.view.key, _cannot_fill(made.view, source)))
             else:
-                filled.add(target.name)
-    return late, refusals
+                filled.add(made.view.target.name)
+    return late
 
 
-def _changed_history(views: Mapping[str, View], causes: Mapping[str, Cause]) -> Iterator[Refusal]:
-    """Only `DEPLOYMENT_METHOD alter` says that the rows of a view whose SQL changes may stay as they are."""
-    for key, cause in causes.items():
-        view = views[key]
-        if cause is Cause.CHANGED and view.node.node.deployment_method.lower() != "alter":
-            message = (
-                f"The SQL of the materialized node '{view.node.name}' changes, so the rows of "
-                f"'{view.target.name}' would have to be made again. This version cannot do that yet"
-            )
-            hint = "Add DEPLOYMENT_METHOD alter to keep the rows that are there, or use a new target data source."
-            yield Refusal(Reason.CHANGES_VIEW, key, _at_node(view, message, hint))
+def _inert(new: Snapshot, rebuilds: Sequence[Rebuild]) -> Iterator[ProjectWarning]:
+    """A FORWARD_QUERY is for one deploy."""
+    applied = {rebuild.table.name for rebuild in rebuilds if rebuild.how is How.FORWARD}
+    for name, table in new.tables.items():
+        if table.datasource.forward_query and name not in applied:
+            message = f"The FORWARD_QUERY of '{name}' is not applied: its table is not made anew"
+            yield _warning(table.datasource, message, "Take it out.", WarningKind.INERT_FORWARD_QUERY)
 
 
-def _cannot_fill(view: View, source: str) -> DatafileError:
-    target = view.target.name
-    return _at_node(
-        view,
-        f"'{target}' is live and '{source}' has rows: filling a live target is not possible yet",
-        f"Write BACKFILL skip in {view.target.datasource.file} and deploy: new rows come from then on. Then "
-        f"`pipit populate {view.pipe.name} --truncate` fills '{target}' anew from all rows of '{source}', in "
-        "one step, if this view is all that fills it. Or use a new target.",
-    )
+def _defaulted(change: Change) -> Iterator[ProjectWarning]:
+    for carry in change.carries.values():
+        if carry.is_forward and carry.defaulted:
+            names = ", ".join(map(repr, carry.defaulted))
+            message = f"The FORWARD_QUERY of '{carry.datasource.name}' does not give {names}: the rows get the default"
+            yield _warning(carry.datasource, message, "Add it to the SELECT if that is not meant.", None)
 
 
-def _at_node(view: View, message: str, hint: str) -> DatafileError:
-    place = view.node.node.position
-    file = place.file or view.pipe.pipe.file
-    return DatafileError(message, file=file, line=place.line, column=place.column, hint=hint)
+def _warning(datasource: DataSource, message: str, hint: str, kind: WarningKind | None) -> ProjectWarning:
+    place = position_of(datasource, "FORWARD_QUERY")
+    file = place.file or datasource.file
+    return ProjectWarning(file, message, place.line or 1, place.column or 1, hint, kind=kind)
 
 
 # ---- what waits, what goes
@@ -323,7 +390,7 @@ def _at_node(view: View, message: str, hint: str) -> DatafileError:
 
 def _waiting(
     live: Snapshot, new: Snapshot, altered: Iterable[Alteration], created: Iterable[View], dropped: Iterable[View]
-) -> tuple[Table, ...]:
+) -> set[str]:
     """The tables that feed a view which comes or goes, directly or through other views: each row is then counted once.
 
     Those that are altered too, with what feeds them: the engine does not bear an insert meanwhile, and a copy's
@@ -337,7 +404,7 @@ def _waiting(
             source = trigger(snapshot, view)
             if source in live.tables:
                 names |= {source, *(one for one in snapshot.tables[source].sources if one in live.tables)}
-    return tuple(live.tables[name] for name in sorted(names))
+    return names
 
 
 def _deletions(live: Snapshot, new: Snapshot, deleted: tuple[str, ...], sizes: Sizes) -> Iterator[Delete]:

@@ -36,6 +36,9 @@ def removals(live: Snapshot, comparison: Comparison, views: Sequence[str], sizes
     for name in comparison.datasources.deleted:
         yield _deletes_rows(live, name, rows(name))
     for removed in comparison.removed:
+        name = removed.table.name
+        if name in comparison.rebuilds and removed.table.datasource.forward_query:
+            continue  # it says what becomes of its values
         yield _deletes_column(live, removed.table.datasource, removed.column, rows(removed.table.name))
     for key in views:
         pipe, _, node = key.partition(".")

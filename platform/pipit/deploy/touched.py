@@ -36,15 +36,21 @@ def touched(project: Snapshot, comparison: Comparison) -> Touched:
     tables = {*datasources.new, *datasources.changed, *datasources.deleted}
     found = {*pipes.new, *pipes.changed, *pipes.deleted}
     read = {name: _names(project, pipe) for name, pipe in project.pipes.items()}
-    wanted = _with_stems([*tables, *found])
+    wanted = _with_stems([*tables, *found, *_filled(project, found)])
     while reached := {name for name, names in read.items() if name not in found and names & wanted}:
         found |= reached
-        wanted |= _with_stems(reached)
+        wanted |= _with_stems([*reached, *_filled(project, reached)])
     if tables:
         found |= {name for name, pipe in project.pipes.items() if _computes(project, pipe)}
     kept = found & project.pipes.keys()
     needed = {table for name in kept for table in _needed(project, project.pipes[name])}
     return Touched(frozenset(kept), frozenset((tables | needed) & project.tables.keys()))
+
+
+def _filled(project: Snapshot, pipes: Iterable[str]) -> set[str]:
+    """The targets of their views: their tables may be made anew, and all that is filled from them."""
+    known = [project.pipes[name] for name in pipes if name in project.pipes]
+    return {node.node.datasource for pipe in known for node in pipe.nodes.values()} - {""}
 
 
 def _names(project: Snapshot, pipe: CompiledPipe) -> set[str]:

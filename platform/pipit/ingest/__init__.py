@@ -3,7 +3,7 @@
 from pipit.ingest.body import read_body
 from pipit.ingest.log import Pending
 from pipit.ingest.parse import problems
-from pipit.ingest.service import AppendResult, Ingest, Target
+from pipit.ingest.service import AppendResult, Generations, Ingest, Target
 from pipit.ingest.target import target_of
 
-__all__ = ["AppendResult", "Ingest", "Pending", "Target", "problems", "read_body", "target_of"]
+__all__ = ["AppendResult", "Generations", "Ingest", "Pending", "Target", "problems", "read_body", "target_of"]

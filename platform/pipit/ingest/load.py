@@ -112,10 +112,13 @@ class _Job:
         fixed = {name: value for name, value in meta["fixed"].items() if altered.get(name, "") is not None}
         database = quote(segment.header.database)
         form = Form(**meta["records"]) if "records" in meta else None
+        refusal = ""
+        if "needs" in meta:  # it was sent to another generation of the table
+            fixed, refusal = parse.fixed_elsewhere(columns, fixed, meta["needs"])
         return cls(
             segment,
             segment.path,
-            parse.reader(columns, fixed, segment.mark, defaults, form),
+            replace(parse.reader(columns, fixed, segment.mark, defaults, form), refusal=refusal),
             f"{database}.{quote(segment.header.table)}",
             f"{database}.{quote(meta['quarantine'])}",
             meta["partition"],
@@ -138,6 +141,15 @@ def meta(
         "settings": dict(limits.insert_settings()),
         "copied": True,
     }
+
+
+def generation_meta(
+    columns: Sequence[Column], quarantine_table: str, partition_key: str, needs: Sequence[str]
+) -> dict[str, Any]:
+    """What a segment has in place of its header's when it goes to another generation of its table. `needs`: the columns
+    that a tenant's token has to fix there."""
+    own = meta(columns, quarantine_table, partition_key, {})
+    return {name: own[name] for name in ("columns", "quarantine", "partition")} | {"needs": sorted(needs)}
 
 
 def _has_json(segment: Segment) -> bool:

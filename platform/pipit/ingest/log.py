@@ -9,12 +9,17 @@ beyond which a request gets 503.
 
 Layout: `<root>/<database>/<table>/<number>-<random>.segment`. One process owns a root (a lock file says so).
 Imports no engine, so that it outlives it.
+
+A data source may have several generations of its table: the live one, one before it, one to come (`Route`). Events are
+the live one's; once a segment is in it, its file goes into the folders of the others. So the file's place says what is
+still to be done, over every restart, and each generation gets each segment once, under its own table's tokens.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import fcntl
 import logging
 import os
@@ -26,6 +31,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from pipit.errors import NotFound, Reason, Unavailable
 from pipit.ingest import disk, limits, segment
@@ -47,6 +54,22 @@ class Stream:
     @property
     def table_key(self) -> TableKey:
         return self.database, self.table
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """One of the tables that take the same events. `meta`: what its segments have in place of their header's."""
+
+    table: TableKey
+    meta: Mapping[str, Any] = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """The generations of a data source. `others` get each segment after the live one has it."""
+
+    live: Generation
+    others: tuple[Generation, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +135,10 @@ class Log:
         self._seal_bytes, self._seal_rows, self._seal_seconds = seal_bytes, seal_rows, seal_seconds
         self._max_pending = max_pending_bytes
         self._tables: dict[TableKey, _Table] = {}
+        self._routes: dict[str, tuple[Route, ...]] = {}  # by database
+        self._others: dict[TableKey, tuple[Generation, ...]] = {}  # of a live generation
+        self._live: dict[TableKey, Generation] = {}  # of one that is not
+        self._generations: dict[TableKey, Generation] = {}
         self._last = 0
         self._folders: set[Path] = set()  # that are known to be on the disk
         self._lock = -1
@@ -119,8 +146,11 @@ class Log:
         self.refused = ""  # why the disk took the last batch not; empty when it did
         self.syncs = 0  # how many fdatasyncs were made: group commit is seen here
 
-    def open(self) -> list[Segment]:
-        """Takes the directory and finds what a process before us left. Every such segment is sealed now."""
+    def open(self, routes: Mapping[str, Sequence[Route]] | None = None) -> list[Segment]:
+        """Takes the directory and finds what a process before us left. Every such segment is sealed now. `routes`: by
+        database, of the data sources that have several generations."""
+        for database, known in (routes or {}).items():
+            self._set_routes(database, known)
         self._root.mkdir(parents=True, exist_ok=True)
         self._lock = os.open(self._root / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
@@ -147,11 +177,115 @@ class Log:
             if recovered.rows == 0:
                 path.unlink()
                 continue
-            table = self._table((recovered.header.database, recovered.header.table))
-            table.sealed.append(recovered)
-            table.bytes += recovered.size
+            key = (path.parent.parent.name, path.parent.name)
+            self._hold(recovered, key)
+            if key in self._live:
+                self._pass_to_live(recovered, key)
             found.append(recovered)
         return found
+
+    async def route(self, database: str, routes: Sequence[Route]) -> None:
+        """From now on these are the generations of the database's data sources; nothing is inserted into any table of
+        which that changes. Events that wait for a generation that is not live go to the live one first."""
+        self._set_routes(database, routes)
+        for key in [key for key in self._live if key[0] == database and key in self._tables]:
+            table = self._tables[key]
+            await self._seal_all(table)
+            for held in (*table.sealed, *table.taken.values()):
+                self._pass_to_live(held, key)
+
+    def current(self, key: TableKey) -> TableKey:
+        """The table to which events of this one go."""
+        return self._live[key].table if key in self._live else key
+
+    def others(self, key: TableKey) -> tuple[Generation, ...]:
+        """The generations that get what a live table has."""
+        return self._others.get(key, ())
+
+    def of_live(self, key: TableKey) -> Generation | None:
+        """The live generation, of a table that is not it."""
+        return self._live.get(key)
+
+    def begun(self, key: TableKey) -> bool:
+        """Whether some rows of a segment that waits for the table may be in it, and others not. Nothing is inserted
+        into it now."""
+        table = self._tables.get(key)
+        held = [*table.sealed, *table.taken.values()] if table else []
+        return any(s.tried and not s.notes.bad for s in held)
+
+    def snapshot_taken(self, key: TableKey, generation: str) -> None:
+        """The rows that the table has now are put into another generation. What has its rows in the table, and is still
+        here for a view that failed, must not come to them. Nothing is inserted into it now. Raises OSError."""
+        table = self._tables.get(key)
+        for held in (*table.sealed, *table.taken.values()) if table else ():
+            if held.notes.bad and generation not in held.notes.without:
+                held.notes.without.append(generation)
+                held.save_notes()
+
+    def holds(self, key: TableKey, taken: Segment) -> bool:
+        """Whether the segment that was taken is still the table's."""
+        return self._table(key).taken.get(taken.name) is taken
+
+    def _set_routes(self, database: str, routes: Sequence[Route]) -> None:
+        self._routes[database] = tuple(routes)
+        everywhere = [route for known in self._routes.values() for route in known]
+        self._others = {route.live.table: route.others for route in everywhere if route.others}
+        self._live = {one.table: route.live for route in everywhere for one in route.others}
+        self._generations = {one.table: one for route in everywhere for one in (route.live, *route.others)}
+
+    def _hold(self, segment: Segment, key: TableKey) -> None:
+        """It waits for this table from now on, and is read as this table's events are."""
+        if segment.header.table != key[1]:
+            known = self._generations.get(key)
+            meta = {**segment.header.meta, **known.meta} if known else segment.header.meta
+            segment.header = msgspec.structs.replace(segment.header, table=key[1], meta=meta)
+        table = self._table(key)
+        table.sealed.append(segment)
+        table.bytes += segment.size
+        table.changed.set()
+
+    def _pass_to_live(self, held: Segment, key: TableKey) -> None:
+        """Of a generation that is not live any more: a segment goes to the live one first, and comes back from there.
+
+        Nothing of it was tried here, or all of its rows are stored and only a view failed on them: then it stays too.
+        """
+        if held.is_handed_on:
+            return
+        live = self._live[key].table
+        path = self._folder(live) / held.path.name
+        table = self._table(key)
+        if not held.notes.bad:
+            if table.taken.pop(held.name, None) is None:
+                table.sealed.remove(held)
+            table.bytes -= held.size
+            held.path = held.path.rename(path)
+            held.tried = False
+            self._hold(held, live)
+            return
+        if live[1] not in held.notes.without:
+            with contextlib.suppress(FileExistsError):
+                os.link(held.path, path)
+                self._hold(_again(held, path), live)
+        notes = held.path.with_suffix(segment.NOTES)
+        held.path = held.path.rename(held.path.with_suffix(segment.THEN + segment.SUFFIX))
+        if notes.exists():
+            notes.rename(held.path.with_suffix(segment.NOTES))
+
+    def _folder(self, key: TableKey) -> Path:
+        folder = self._root / key[0] / key[1]
+        if folder not in self._folders:
+            folder.mkdir(parents=True, exist_ok=True)
+            for parent in (self._root.parent, self._root, folder.parent):
+                disk.sync_folder(parent)
+            self._folders.add(folder)
+        return folder
+
+    async def _seal_all(self, table: _Table) -> None:
+        while tasks := [o.task for o in table.streams.values() if o.task is not None]:
+            await asyncio.wait(tasks)
+        for open_ in table.streams.values():
+            if open_.segment is not None:
+                self._seal(table, open_)
 
     @property
     def tables(self) -> tuple[TableKey, ...]:
@@ -160,6 +294,10 @@ class Log:
     def ever_written(self) -> set[TableKey]:
         """The tables that had segments here, also before this start."""
         return {(folder.parent.name, folder.name) for folder in self._root.glob("*/*") if folder.is_dir()}
+    @property
+    def generations(self) -> tuple[TableKey, ...]:
+        """The tables that may get events from others."""
+        return tuple(self._generations)
 
     async def append(
         self,
@@ -174,6 +312,10 @@ class Log:
         sender: str = "",
     ) -> Receipt:
         """Durable when it returns. `payload` is whole lines. `outcome` is resolved by who loads the segment."""
+        if stream.table_key in self._live:
+            live = self._live[stream.table_key]
+            variant = f"{stream.variant} of {stream.table}"
+            stream = Stream(*live.table, variant, {**stream.meta, **live.meta})
         table = self._table(stream.table_key)
         if table.bytes + len(payload) > self._max_pending:
             raise Unavailable(
@@ -234,7 +376,15 @@ class Log:
             os.truncate(taken.path, taken.size)
 
     def remove(self, taken: Segment) -> None:
-        """Its rows are in ClickHouse."""
+        """Its rows are in ClickHouse: it goes on to the other generations of its table, or away."""
+        others = () if taken.is_handed_on else self._others.get((taken.header.database, taken.header.table), ())
+        for other in others:
+            if other.table[1] in taken.notes.without:
+                continue
+            path = self._folder(other.table) / f"{taken.name}{segment.THEN}{segment.SUFFIX}"
+            with contextlib.suppress(FileExistsError):
+                os.link(taken.path, path)
+                self._hold(_again(taken, path), other.table)
         taken.path.unlink(missing_ok=True)
         taken.path.with_suffix(segment.NOTES).unlink(missing_ok=True)
         self._forget(taken)
@@ -247,25 +397,30 @@ class Log:
 
     async def discard(self, database: str) -> None:
         """Deletes all that waits for the tables of a database, for which no writer is left. Who waits is told."""
-        keys = [key for key in self._tables if key[0] == database]
-        for key in keys:
-            table = self._tables[key]
-            while tasks := [o.task for o in table.streams.values() if o.task is not None]:
-                await asyncio.wait(tasks)
-            for open_ in table.streams.values():
-                if open_.segment is not None:
-                    self._seal(table, open_)
-            for held in (*table.sealed, *table.taken.values()):
-                for waiter in held.waiters.values():
-                    if not waiter.done():
-                        waiter.set_exception(
-                            NotFound("The data source was deleted", reason=Reason.DATASOURCE_NOT_FOUND)
-                        )
-                        waiter.exception()  # seen: nobody may be waiting for it
-            del self._tables[key]
+        self._set_routes(database, ())
+        for key in [key for key in self._tables if key[0] == database]:
+            await self._discard_table(key)
         folder = self._root / database
         self._folders = {known for known in self._folders if known.parent != folder}
         await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+
+    async def discard_table(self, key: TableKey) -> None:
+        """As `discard`, of one table that is no generation of a data source any more."""
+        if key in self._tables:
+            await self._discard_table(key)
+        folder = self._root / key[0] / key[1]
+        self._folders.discard(folder)
+        await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+
+    async def _discard_table(self, key: TableKey) -> None:
+        table = self._tables[key]
+        await self._seal_all(table)
+        for held in (*table.sealed, *table.taken.values()):
+            for waiter in held.waiters.values():
+                if not waiter.done():
+                    waiter.set_exception(NotFound("The data source was deleted", reason=Reason.DATASOURCE_NOT_FOUND))
+                    waiter.exception()  # seen: nobody may be waiting for it
+        del self._tables[key]
 
     def pending(self, key: TableKey) -> Pending:
         table = self._tables.get(key)
@@ -280,11 +435,7 @@ class Log:
     async def close(self) -> None:
         """Writes what was asked for, seals, and gives the directory back. Segments stay for the next start."""
         for table in self._tables.values():
-            while tasks := [o.task for o in table.streams.values() if o.task is not None]:
-                await asyncio.wait(tasks)
-            for open_ in table.streams.values():
-                if open_.segment is not None:
-                    self._seal(table, open_)
+            await self._seal_all(table)
         self._threads.shutdown(wait=True)
         if self._lock >= 0:
             os.close(self._lock)
@@ -421,15 +572,17 @@ class Log:
 
     def _create(self, open_: _Open) -> None:
         stream = open_.stream
-        folder = self._root / stream.database / stream.table
-        if folder not in self._folders:
-            folder.mkdir(parents=True, exist_ok=True)
-            for parent in (self._root.parent, self._root, folder.parent):
-                disk.sync_folder(parent)
-            self._folders.add(folder)
+        folder = self._folder(stream.table_key)
         self._last = max(self._last + 1, time.time_ns() // 1000)
         header = Header(stream.database, stream.table, time.time(), stream.meta)
         created = segment.new(folder, self._last, header)
         open_.fd = os.open(created.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         open_.segment = created
         open_.opened = time.monotonic()
+
+
+def _again(held: Segment, path: Path) -> Segment:
+    """The same rows, for another table; nobody waits for them there."""
+    again = copy.copy(held)
+    again.path, again.notes, again.waiters, again.tried = path, segment.Notes(), {}, False
+    return again

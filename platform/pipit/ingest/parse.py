@@ -62,6 +62,7 @@ class Reader:
     stored: frozenset[str] = frozenset()  # those of the others that are put in here: the table would compute the rest
     defaults: tuple[CheckedDefault, ...] = ()  # defaults that may not fit into their columns
     raises: bool = False  # a default that does not fit raises; else the row is a bad one
+    refusal: str = ""  # why no row at all is for this table
 
     @property
     def names(self) -> str:
@@ -75,6 +76,8 @@ class Reader:
     @property
     def bad(self) -> str:
         """Whether a row is refused. Reads the line a second time only where that can matter."""
+        if self.refusal:
+            return f"(length({LINE}) >= 0)"
         checks = [f"({f.bad})" for f in self.fields if f.bad != "false"]
         checks += [f"({self.problem} != '')"] if self.problem else []
         checks.append(f"(NOT startsWith({LINE}, '{{') AND NOT {_is_object()})")
@@ -144,7 +147,8 @@ class Reader:
         whole = "_pipit_whole"
         named = [f"{self._whole} AS {whole}", *(f"{f.text} AS {f.t}" for f in self.fields)]
         texts = [f"{f.t if f.shown else f'if({whole}, {f.t}, NULL)'} AS {quote(f.column.name)}" for f in self.shown]
-        reasons = [f"({quote_string(f.column.name)}, {f.reason})" for f in self.fields]
+        reasons = [f"('', {quote_string(self.refusal)})"] if self.refusal else []
+        reasons += [f"({quote_string(f.column.name)}, {f.reason})" for f in self.fields]
         reasons += [f"({quote_string(n)}, {r})" for n, r in (*self._shape_reasons(), *self._default_reasons())]
         listed = f"arrayFilter(_pipit_r -> _pipit_r.2 != '', [{', '.join(reasons)}])"
         unshown = " OR ".join([*(f.unshown for f in self.fields), *self._shape_guards(), "false"])
@@ -387,6 +391,22 @@ def assembled(
         # Else another value would be asked about than is stored.
         raises=not all(d.steady for d in checked),
     )
+def fixed_elsewhere(
+    columns: Sequence[Column], fixed: Mapping[str, FixedValue], needs: Sequence[str]
+) -> tuple[dict[str, FixedValue], str]:
+    """What a token that was checked for another generation of the table fixes in this one, and why none of its rows may
+    stand here; '' else. `needs`: the columns that a tenant's token has to fix here."""
+    known = {c.name: c for c in columns}
+    kept: dict[str, FixedValue] = {}
+    for name, value in fixed.items():
+        if name in known:
+            try:
+                fixed_field(known[name], value)
+            except BadRequest:
+                return kept, f"the token fixes '{name}' to a value that the column does not take any more"
+            kept[name] = value
+    missing = sorted(set(needs) - kept.keys()) if fixed else []
+    return kept, f"the token does not fix '{missing[0]}', which decides whose a row is" if missing else ""
 
 
 def is_filled_by_view(columns: Sequence[Column]) -> bool:

@@ -6,7 +6,9 @@ one.
     {"a": 1}
     {"a": 2}
 
-Beside it, once it has failed, stands `<name>.notes`: what must be remembered of it over a restart.
+Beside it, once it has failed, stands `<name>.notes`: what must be remembered of it over a restart. Where a table has
+several generations, a segment that is in the one that is read is handed on to the others as `<name>.then.segment`: a
+table's segments are those in its folder, whatever table the header names.
 
 ClickHouse reads the file as it is, line by line, and skips the lines that start with \\x1e and the nonce:
 128 random bits that no client knows, so no row can pass for a frame. Recovery follows the lengths, never
@@ -31,6 +33,7 @@ from pipit.ingest import disk
 
 VERSION = 1
 SUFFIX = ".segment"
+THEN = ".then"
 NOTES = ".notes"
 SCRATCH = ".scratch"  # files that mean nothing after a restart
 _MARK = b"\x1e"
@@ -68,7 +71,8 @@ class Notes(msgspec.Struct):
     token apart, and what is left of the held ones later, under the segment's own.
     `parts`: where it was looked at before anything of it was stored, the requests (first row, end) that are stored
     together, each part under a token of its own, the first under the segment's; what is in the last is still to be
-    looked at. `done`: how many parts are stored.
+    looked at. `done`: how many parts are stored. `without`: generations that have its
+    rows from a snapshot of its table.
     """
 
     blocks: dict[str, int] = msgspec.field(default_factory=dict)
@@ -81,6 +85,7 @@ class Notes(msgspec.Struct):
     fed: str = ""
     parts: list[list[tuple[int, int]]] = msgspec.field(default_factory=list)
     done: int = 0
+    without: list[str] = msgspec.field(default_factory=list)
 
 
 class Damaged(Exception):
@@ -105,7 +110,12 @@ class Segment:
 
     @property
     def name(self) -> str:
-        return self.path.name.removesuffix(SUFFIX)
+        return self.path.name.partition(".")[0]
+
+    @property
+    def is_handed_on(self) -> bool:
+        """Whether it is in the table that is read already."""
+        return self.path.name.endswith(THEN + SUFFIX)
 
     @property
     def mark(self) -> str:

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import hashlib
-from collections.abc import Mapping
+import logging
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -24,11 +27,12 @@ from pipit.ingest import limits, load, parse, probe
 from pipit.ingest.body import to_lines
 from pipit.ingest.field import FixedValue
 from pipit.ingest.keys import Entry, Keys
-from pipit.ingest.log import Log, Pending, Stream
-from pipit.ingest.segment import Segment
+from pipit.ingest.log import Generation, Log, Pending, Route, Stream
+from pipit.ingest.segment import NOTES, THEN, Notes, Segment
 from pipit.ingest.writer import Writer
 from pipit.tables import Locks, TableKey
 
+_log = logging.getLogger("pipit.ingest")
 WAIT_SECONDS = 20.0  # for the insert; after it the rows are acknowledged as kept, not as loaded
 _STREAMS = 4096
 _DROP_SECONDS = 5.0  # at the start, for copies that a kill left
@@ -44,6 +48,19 @@ class Target:
     columns: tuple[Column, ...]
     partition_key: str = ""
     name: str = ""
+
+    @property
+    def key(self) -> TableKey:
+        return self.database, self.table
+
+
+@dataclass(frozen=True, slots=True)
+class Generations:
+    """The tables of one data source that take its events: the one that is read, and `others`. Each with the columns
+    that a tenant's token has to fix there."""
+
+    live: tuple[Target, frozenset[str]]
+    others: tuple[tuple[Target, frozenset[str]], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +92,7 @@ class Ingest:
         self._wait_seconds = wait_seconds
         self._open = False
         self._discarded: set[str] = set()
+        self._doubtful: dict[TableKey, set[str]] = {}  # segments of others of which some may be stored
         self._locks = locks
         locks.before_alter(self._forget)
 
@@ -83,9 +101,13 @@ class Ingest:
         """Why the disk did not take the last events; empty while it takes them."""
         return self._log.refused
 
-    async def start(self) -> None:
-        """Finds what a process before left and loads it. Raises Unavailable when the directory is taken."""
-        segments = await asyncio.to_thread(self._log.open)
+    async def start(self, generations: Mapping[str, Sequence[Generations]] | None = None) -> None:
+        """Finds what a process before left and loads it. Raises Unavailable when the directory is taken.
+
+        `generations`: by database, of the data sources that have several.
+        """
+        routes = {database: [_route(one) for one in known] for database, known in (generations or {}).items()}
+        segments = await asyncio.to_thread(self._log.open, routes)
         await asyncio.to_thread(self._keys.open)
         for segment in segments:
             for index, frame in enumerate(segment.frames):
@@ -96,7 +118,31 @@ class Ingest:
             async with asyncio.timeout(_DROP_SECONDS):
                 await probe.drop(self._engine, await asyncio.to_thread(self._log.ever_written))
         self._open = True
-        for key in self._log.tables:
+        self._write_all()
+
+    async def route(self, database: str, generations: Sequence[Generations]) -> None:
+        """From now on these are the generations of the database's data sources; each event goes into each of them once,
+        first into the live one. Nothing is inserted into any table of which that changes: the caller holds the locks,
+        and has asked `begun`."""
+        await self._log.route(database, [_route(one) for one in generations])
+        self._write_all()
+
+    def begun(self, table: TableKey) -> bool:
+        """Whether a segment of the table is half stored; its lock is held."""
+        return self._log.begun(table) or bool(self._doubtful.get(table))
+
+    def snapshot_taken(self, table: TableKey, generation: str) -> None:
+        """What the table holds now is put into that other generation of it; its lock is held. Raises OSError."""
+        self._log.snapshot_taken(table, generation)
+
+    async def discard_table(self, table: TableKey) -> None:
+        """Of one generation that is none any more, and gone for good."""
+        if table in self._writers:
+            await self._writers.pop(table).stop()
+        await self._log.discard_table(table)
+
+    def _write_all(self) -> None:
+        for key in (*self._log.tables, *self._log.generations):
             self._writer(key)
 
     async def close(self, seconds: float = 5.0) -> None:
@@ -145,7 +191,7 @@ class Ingest:
                 hint="Send them in several.",
                 reason=Reason.BODY_TOO_LARGE,
             )
-        self._writer(stream.table_key)
+        self._writer(self._log.current(stream.table_key))
         if idempotency_key is None:
             loaded = _future() if wait else None
             await self._log.append(stream, payload, rows, urgent=wait, outcome=loaded, sender=scope)
@@ -166,13 +212,50 @@ class Ingest:
         """
         if not self._open or segment.header.database in self._discarded:
             raise Unavailable("The server is stopping", retry_after=2, reason=Reason.SERVER_STOPPING)
-        return sum(await self._writer((segment.header.database, segment.header.table)).insert(segment))
+        key = (segment.header.database, segment.header.table)
+        live = self._log.of_live(key)
+        if live is not None:
+            segment, key = _in(live, segment), live.table
+        doubtful = self._doubtful.setdefault(key, set())
+        try:
+            bad, others = await self._writer(key).insert(segment)
+        except BaseException:  # some of it may be stored: no snapshot of the table is taken until it is tried again
+            doubtful.add(segment.token)
+            raise
+        doubtful.discard(segment.token)
+        for other in others:
+            again = _in(other, segment)
+            again.path = segment.path.with_name(f"{again.name}{THEN}{segment.path.suffix}")
+            again.path.unlink(missing_ok=True)
+            os.link(segment.path, again.path)
+            try:
+                await self._writer(other.table).insert(again)
+            except Unavailable:
+                raise
+            except PipitError as error:
+                _log.error("%s lacks rows that %s has: %s", other.table[1], key[1], error)
+            finally:
+                again.path.unlink(missing_ok=True)
+                again.path.with_suffix(NOTES).unlink(missing_ok=True)
+        return sum(bad)
 
     async def drain(self, database: str, table: str, seconds: float = 30.0) -> bool:
         """Whether all that was acknowledged for the table is in it."""
         try:
             async with asyncio.timeout(seconds):
                 await self._writer((database, table)).drained()
+        except TimeoutError:
+            return False
+        return True
+
+    async def drained(self, table: TableKey, seconds: float) -> bool:
+        """Whether all that waited for this very table is in it, but for what failed once."""
+        writer = self._writers.get(table)
+        if writer is None:
+            return True
+        try:
+            async with asyncio.timeout(seconds):
+                await writer.drained(but_failed=True)
         except TimeoutError:
             return False
         return True
@@ -196,7 +279,7 @@ class Ingest:
                 break
             if entry.written is None:
                 if wait:
-                    self._log.hurry(stream.table_key)
+                    self._log.hurry(self._log.current(stream.table_key))
                 return entry
             await asyncio.wait([entry.written])  # the first request is still being written: it decides
         entry = self._keys.add(key, digest, rows)
@@ -252,6 +335,23 @@ class Ingest:
         if writer is None:
             writer = self._writers[key] = Writer(self._engine, self._log, self._keys, self._locks, key)
         return writer
+
+
+def _in(generation: Generation, segment: Segment) -> Segment:
+    """The segment for another generation of its table."""
+    again = copy.copy(segment)
+    meta = {**segment.header.meta, **generation.meta}
+    again.header = msgspec.structs.replace(segment.header, table=generation.table[1], meta=meta)
+    again.notes, again.waiters, again.tried = Notes(), {}, False
+    return again
+
+
+def _route(generations: Generations) -> Route:
+    def one(target: Target, needs: frozenset[str]) -> Generation:
+        meta = load.generation_meta(target.columns, target.quarantine_table, target.partition_key, sorted(needs))
+        return Generation(target.key, meta)
+
+    return Route(one(*generations.live), tuple(one(*other) for other in generations.others))
 
 
 def _canonical(fixed: Mapping[str, FixedValue]) -> str:

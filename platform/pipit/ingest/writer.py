@@ -28,7 +28,7 @@ from pipit.ingest.altered import Altered, altered_columns
 from pipit.ingest.defaults import CheckedDefault, checked_defaults, words_of
 from pipit.ingest.keys import Keys
 from pipit.ingest.load import VIEW_FAILED, ViewFailed, blocks, load
-from pipit.ingest.log import Log
+from pipit.ingest.log import Generation, Log
 from pipit.ingest.segment import Segment
 from pipit.ingest.watch import Watch
 from pipit.tables import Locks, Mode, TableKey
@@ -74,8 +74,9 @@ class Writer:
             self._idle.clear()
             await self._idle.wait()
 
-    async def insert(self, segment: Segment) -> list[int]:
-        """A segment that somebody else keeps, once: the bad rows of each of its requests.
+    async def insert(self, segment: Segment) -> tuple[list[int], tuple[Generation, ...]]:
+        """A segment that somebody else keeps, once: the bad rows of each of its requests, and the other generations of
+        the table at that moment: they do not have its rows yet.
 
         Raises what `load` raises; it is kept and tried again by who calls this.
         """
@@ -89,7 +90,7 @@ class Writer:
             bad = await load(self._engine, segment, self._watch, defaults, None, altered)
             if bad is None:  # the rows that are refused are looked for at once
                 bad = await load(self._engine, segment, self._watch, defaults, between, altered)
-        return bad or []
+            return bad or [], self._log.others(self._table)
 
     async def stop(self) -> None:
         self._task.cancel()
@@ -209,6 +210,9 @@ class Writer:
 
     async def _attempt(self, segment: Segment, between: Callable[[], Awaitable[None]] | None = None) -> bool:
         """Whether it is through."""
+        if not self._log.holds(self._table, segment):  # another generation of the table has it now
+            self._drop(segment)
+            return True
         self._log.trim(segment)
         if await self._too_late(segment):
             await self._give_up(segment)

@@ -31,6 +31,7 @@ from pipit.catalog.snapshot import CompiledNode, CompiledPipe, Snapshot, Workspa
 from pipit.catalog.state import now
 from pipit.errors import BadRequest, Conflict, NotFound, PipitError, Reason, Unavailable
 from pipit.jobs import copies, populates, schedule
+from pipit.jobs.generations import InEveryGeneration
 from pipit.jobs.job import CANCELLED, CANCELLING, DONE, ERROR, WAITING, WORKING, Job
 from pipit.jobs.kinds import JobKind, JobOutcome, Work
 from pipit.query.limits import COPY, POPULATE
@@ -68,7 +69,7 @@ class Jobs:
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._catalog = catalog
-        self._kinds = {kind.name: kind for kind in kinds}
+        self._kinds: dict[str, JobKind] = {kind.name: InEveryGeneration(catalog, kind) for kind in kinds}
         self._job_log = job_log
         self._left: list[tuple[str, Job]] = []  # by a server that stopped: database_id and job, oldest first
         self._clock = clock

@@ -35,6 +35,8 @@ from pipit.tables.services import ServiceTables
 
 log = logging.getLogger("pipit.server")
 
+_EXPIRE_SECONDS = 600.0
+
 
 @dataclass(frozen=True, slots=True)
 class Server:
@@ -90,10 +92,11 @@ async def running(config: Config, engine: Engine) -> AsyncIterator[Server]:
     operations = OperationsLog(ingest, tables)
     kinds = job_kinds(engine, locks, reader, files, config)
     jobs = Jobs(catalog, kinds, job_log=TableJobLog(ingest, tables, operations))
-    deployer = Deployer(engine, catalog, ingest, locks, jobs=jobs)
+    keeps = config.keep_previous_hours > 0
+    deployer = Deployer(engine, catalog, ingest, locks, jobs=jobs, keep_previous=keeps)
     await deployer.clean_up()
     async with AsyncExitStack() as stack:  # ends in the other order: jobs first, ingest last
-        await ingest.start()
+        await ingest.start(await deployer.generations())
         stack.push_async_callback(ingest.close)
         stack.push_async_callback(read_log.close)
         stack.push_async_callback(catalog.credentials.fetched.close)
@@ -106,6 +109,8 @@ async def running(config: Config, engine: Engine) -> AsyncIterator[Server]:
         if config.background:
             await jobs.start()
             await asyncio.to_thread(files.clear, jobs.open_ids)
+            expiring = asyncio.create_task(_expire(deployer, config.keep_previous_hours * 3600))
+            stack.callback(expiring.cancel)
         connectors = Connectors(catalog, ingest, OpsLog(ingest, tables), config.data_dir)
         stack.push_async_callback(connectors.close)
         if config.connectors:
@@ -126,6 +131,15 @@ async def running(config: Config, engine: Engine) -> AsyncIterator[Server]:
             operations,
             connectors,
         )
+
+
+async def _expire(deployer: Deployer, seconds: float) -> None:
+    while True:
+        try:
+            await deployer.expire(seconds)
+        except Exception:  # what it is must not end it: the next time it may work
+            log.exception("previous deployments cannot be looked at")
+        await asyncio.sleep(_EXPIRE_SECONDS)
 
 
 def job_kinds(engine: Engine, locks: Locks, reader: Reader, files: FileStore, config: Config) -> tuple[JobKind, ...]:

@@ -30,4 +30,5 @@ class Config:
     # False, for a proof, whose tables hold its own rows only: no schedules, no log of reads, no fetching of keys.
     background: bool = True
     connectors: bool = False  # whether topics are read here
+    keep_previous_hours: float = 72.0  # of the deployment before the live one; 0: it is not kept
     cache_clock: Callable[[], float] = time.monotonic  # what the age of cached responses is measured with

@@ -6,7 +6,7 @@ each other are granted in the order in which they came. So there is no deadlock,
 Events are the one exception to the order: they may pass a request that waits for something else than events. A deploy
 that waits for a copy of an hour does not keep events out for that hour.
 
-A task that holds REPLACE of a table may also acquire ALTER, to exchange the tables. No other lock may be acquired while
+A task that holds REPLACE or REBUILD of a table may also acquire ALTER. No other lock may be acquired while
 one is held.
 """
 
@@ -25,13 +25,15 @@ class Mode(Enum):
     EVENTS = "events"  # one insert of the table's event writer, or its search for rows that a view refuses
     APPEND = "append"  # a statement that inserts on its own: one at a time (it may read the table), beside events
     REPLACE = "replace"  # prepares new rows beside the table: one at a time; others write and alter meanwhile
+    REBUILD = "rebuild"  # its rows go into a new generation: events and deploys go on, statements that insert wait
     ALTER = "alter"  # the table, or what its inserts go through, changes: nothing is inserted
 
 
 _EXCLUDED = {
     Mode.EVENTS: {Mode.EVENTS, Mode.ALTER},
-    Mode.APPEND: {Mode.APPEND, Mode.ALTER},
-    Mode.REPLACE: {Mode.REPLACE},
+    Mode.APPEND: {Mode.APPEND, Mode.ALTER, Mode.REBUILD},
+    Mode.REPLACE: {Mode.REPLACE, Mode.REBUILD},
+    Mode.REBUILD: {Mode.APPEND, Mode.REPLACE, Mode.REBUILD},
     Mode.ALTER: {Mode.EVENTS, Mode.APPEND, Mode.ALTER},
 }
 

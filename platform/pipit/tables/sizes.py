@@ -34,3 +34,9 @@ async def sizes_of(engine: Engine, databases: Sequence[str]) -> Mapping[str, Siz
 
 async def sizes_in(engine: Engine, database: str) -> Sizes:
     return (await sizes_of(engine, [database]))[database]
+
+
+async def free_bytes(engine: Engine) -> int:
+    """On the disk of the engine that has the least."""
+    (row,) = await engine.rows("SELECT min(unreserved_space) AS free FROM system.disks")
+    return int(row["free"])

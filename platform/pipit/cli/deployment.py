@@ -1,0 +1,90 @@
+"""`pipit deployment`: what is live, what waits to be live, and the way back."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from pipit.cli.changes import show_environments
+from pipit.cli.commands import Commands
+from pipit.cli.options import DataOption, GlobalOptions, HostOption, TokenOption, examples, resolve
+from pipit.cli.output import line, note, out, printable, show_table, waiting
+from pipit.cli.target import ask, connect, run
+
+app = Commands(help="Deployments: look at one before it is live, promote it, and go back.")
+
+Number = Annotated[int, typer.Argument(help="The deployment's number, as `ls` shows it.", metavar="NUMBER", min=1)]
+_PATH = "/v1/deployments"
+
+
+@app.command("ls", epilog=examples("pipit deployment ls", "pipit deployment ls --all   # those that are gone, too"))
+def list_deployments(
+    context: typer.Context,
+    everything: Annotated[bool, typer.Option("--all", help="Also failed and discarded ones.")] = False,
+    data: DataOption = None,
+    host: HostOption = None,
+    token: TokenOption = None,
+) -> None:
+    """Lists the deployments that are kept."""
+    flag = "include_deleted" if everything else "kept"
+    found = ask(resolve(context, data, host, token), "GET", f"{_PATH}?{flag}=true")["deployments"]
+    if not found:
+        note("Nothing is deployed yet.")
+        return
+    table = Table("Number", "State", "Created")
+    for one in reversed(found):
+        table.add_row(str(one["id"]), printable(str(one["state"])), str(one["created_at"]).partition(".")[0])
+    show_table(table)
+
+
+@app.command("show", epilog=examples("pipit deployment show 7"))
+def show(
+    context: typer.Context, number: Number, data: DataOption = None, host: HostOption = None, token: TokenOption = None
+) -> None:
+    """Says how a deployment stands."""
+    found = ask(resolve(context, data, host, token), "GET", f"{_PATH}/{number}")["deployment"]
+    created = str(found["created_at"]).partition(".")[0]
+    line(out, f"Deployment {found['id']}: {printable(str(found['state']))}, created {created}")
+    for error in found["errors"]:
+        line(out, f"  {printable(str(error['error']))}")
+
+
+@app.command("promote", epilog=examples("pipit deployment promote 7"))
+def promote(
+    context: typer.Context, number: Number, data: DataOption = None, host: HostOption = None, token: TokenOption = None
+) -> None:
+    """Makes the deployment live that waits to be, in every environment."""
+    _switch(resolve(context, data, host, token), f"{_PATH}/{number}/set-live")
+
+
+@app.command("rollback", epilog=examples("pipit deployment rollback"))
+def rollback(
+    context: typer.Context, data: DataOption = None, host: HostOption = None, token: TokenOption = None
+) -> None:
+    """Makes the previous deployment live again, with every event that came since. What is live now is then the previous
+    one: a second rollback undoes the first."""
+    _switch(resolve(context, data, host, token), f"{_PATH}/rollback")
+
+
+@app.command("discard", epilog=examples("pipit deployment discard 7"))
+def discard(
+    context: typer.Context, number: Number, data: DataOption = None, host: HostOption = None, token: TokenOption = None
+) -> None:
+    """Drops a deployment that waits to be live, or the previous one, with the tables that only it has."""
+    ask(resolve(context, data, host, token), "DELETE", f"{_PATH}/{number}?previous=true")
+    note(f"Deployment {number} is discarded.")
+
+
+def _switch(options: GlobalOptions, path: str) -> None:
+    found = run(_posted(options, path))["deployment"]
+    note(f"Deployment {found['id']} is live.")
+    if not show_environments(found):
+        raise typer.Exit(1)
+
+
+async def _posted(options: GlobalOptions, path: str) -> dict[str, Any]:
+    async with connect(options) as client:
+        with waiting("Switching..."):
+            return await client.post(path)

@@ -1,0 +1,124 @@
+"""Deploys that make tables anew, rollbacks and discards, killed at any moment under load: what is live afterwards is
+whole, and every event that was acknowledged is in it once."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import threading
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from processes import FILES, Served, served
+from waiting import wait_for
+
+NARROW = {
+    **FILES,
+    "datasources/events.datasource": "SCHEMA >\n    id UInt32 `json:$.id`\n\nENGINE MergeTree\nENGINE_SORTING_KEY id\n",
+}
+
+
+def write(server: Served, files: dict[str, str]) -> None:
+    """As the project's folder, which a start deploys."""
+    for name, text in files.items():
+        (server.folder / "project" / name).write_text(text)
+
+
+def deploy(server: Served, files: dict[str, str]) -> int:
+    parts = [
+        f'--b\r\nContent-Disposition: form-data; name="data_project://"; filename="{name}"\r\n'
+        f"Content-Type: text/plain\r\n\r\n{text}\r\n"
+        for name, text in files.items()
+    ]
+    url = f"http://127.0.0.1:{server.port}/v1/deploy?auto_promote=true"
+    request = urllib.request.Request(url, data=("".join(parts) + "--b--\r\n").encode())
+    request.add_header("Authorization", f"Bearer {(server.data / 'admin_token').read_text().strip()}")
+    request.add_header("Content-Type", "multipart/form-data; boundary=b")
+    try:
+        with urllib.request.urlopen(request, timeout=120) as response:
+            return int(response.status)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code
+    except OSError:
+        return 0
+
+
+def send(server: Served, first: int) -> bool:
+    """Ten events under their own key: sent again they count once. Whether they are acknowledged."""
+    body = "".join(f'{{"id": {i}}}\n' for i in range(first, first + 10)).encode()
+    request = urllib.request.Request(f"http://127.0.0.1:{server.port}/v0/events?name=events", data=body)
+    request.add_header("Authorization", f"Bearer {(server.data / 'admin_token').read_text().strip()}")
+    request.add_header("Idempotency-Key", str(first))
+    try:
+        with urllib.request.urlopen(request, timeout=60) as response:
+            return response.status in (200, 202)
+    except OSError:
+        return False
+
+
+def killed(folder: Path, times: int) -> None:
+    draw = random.Random(7)
+    with served(folder) as server:
+        done: list[int] = []  # the first number of each ten that is acknowledged
+        stop = threading.Event()
+
+        def load() -> None:
+            while not stop.is_set() and send(server, 10 * len(done)):
+                done.append(10 * len(done))
+
+        for number in range(times):
+            stop.clear()
+            files = NARROW if number % 2 == 0 else FILES
+            write(server, files)
+            sender = threading.Thread(target=load)
+            first = len(done)
+            sender.start()
+            wait_for(lambda first=first: len(done) > first + 5, what="events flow")
+            act = threading.Thread(
+                target=(lambda files=files: deploy(server, files))
+                if number % 3
+                else (lambda: (deploy(server, NARROW), server.request("/v1/deployments/rollback", b"")))
+            )
+            act.start()
+            time.sleep(draw.uniform(0.05, 1.5))
+            if number % 2:
+                for engine in server.children():
+                    os.kill(engine, signal.SIGKILL)
+                act.join()
+                stop.set()
+                sender.join()
+                wait_for(lambda: server.get("/v0/pipes/counts.json")[0] == 200, what="reads work again")
+            else:
+                stop.set()
+                sender.join()
+                server.kill_everything()
+                act.join()
+                assert server.process and server.process.stdout
+                server.process.stdout.close()
+                server.start()
+            assert wait_for(lambda files=files: deploy(server, files) == 200, what="the same again") >= 0
+            assert send(server, 10 * len(done))  # these may be there, or not
+            done.append(10 * len(done))
+            expected = 10 * len(done)
+            wait_for(lambda expected=expected: min(server.counts().values(), default=0) >= expected, what="all rows")
+            assert server.counts() == {"rows": expected, "ids": expected, "rolled": expected}
+            status, reply = server.request("/v1/deployments/rollback", b"")
+            if status == 200:
+                wait_for(lambda expected=expected: min(server.counts().values(), default=0) >= expected, what="all rows")
+                assert server.counts() == {"rows": expected, "ids": expected, "rolled": expected}, reply
+                assert server.request("/v1/deployments/rollback", b"")[0] == 200
+
+
+def test_killed_while_tables_are_made_anew(tmp_path: Path) -> None:
+    killed(tmp_path, 4)
+
+
+@pytest.mark.long
+def test_killed_forty_times(tmp_path: Path) -> None:
+    killed(tmp_path, 40)
