@@ -137,10 +137,7 @@ BASE: dict[str, str] = {
 
 
 # Enough for changes that make or drop objects: fewer tables to make for each of them.
-_ONLY_FOR_TEXTS = {f"datasources/{name}.datasource" for name in ("summing", "collapsing", "versioned")} | {
-    _SINK,
-    _STORE,
-}
+_ONLY_FOR_TEXTS = {_SINK, _STORE}
 LEAN = {path: text for path, text in BASE.items() if path not in _ONLY_FOR_TEXTS}
 
 
@@ -254,7 +251,7 @@ CHANGES: dict[str, Change] = {
         "`amount` Int64", "`amount` Int32", "modify_column events.amount; go_live"
     ),
     "a column of a narrower type that some row does not fit": Change(
-        {_EVENTS: EVENTS.replace("`at` DateTime", "`at` Date")}, REBUILD
+        {_EVENTS: EVENTS.replace("`at` DateTime", "`at` Date")}, REBUILD, "refused: values_do_not_fit"
     ),
     "a column that becomes Nullable": other(
         "replacing", "w UInt64", "w Nullable(UInt64)", "modify_column replacing.w; go_live"
@@ -501,5 +498,6 @@ CHANGES: dict[str, Change] = {
             "datasources/replacing.datasource": None,
         },
         "refused: deletes_rows, resource_not_found",
+        "refused: deletes_rows, no_value_for_rows, resource_not_found",
     ),
 }

@@ -100,8 +100,9 @@ class Statements:
 
         async def recorded(sql: str, *args: Any, **options: Any) -> None:
             if sql.partition("`")[2].startswith(f"{workspace.database}`."):
-                form = next((name, m[1]) for name, pattern in self._FORMS if (m := pattern.match(sql)))
-                self.found.append(" ".join(form))
+                form = next(((name, m[1]) for name, pattern in self._FORMS if (m := pattern.match(sql))), None)
+                if form is not None and not form[1].startswith("probe"):  # copies that events keep for a while
+                    self.found.append(" ".join(form))
             await command(sql, *args, **options)
 
         patch.setattr(workspace.server.engine, "command", recorded)
@@ -246,10 +247,11 @@ async def test_rows_that_come_after_the_plan(
     statements = Statements(workspace, monkeypatch)
     deployed = await asked(workspace, CHANGES[name], check=False, base=LEAN)
     assert done in answer(deployed)
+    found = [one for one in statements.found if one != "insert into d1_events"]  # the event
     if isinstance(deployed, Outcome):
-        assert statements.found == told(deployed.plan.operations)
+        assert found == told(deployed.plan.operations)
     else:
-        assert not statements.found
+        assert not found
         assert (await workspace.send("events", [EVENT])).status == 200  # the writers go on
 
 

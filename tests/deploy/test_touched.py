@@ -53,7 +53,7 @@ def snapshot(files: Mapping[str, str]) -> Snapshot:
         ((), ("nothing",), {"nothing"}),
         ((), ("one",), {"one", "two"}),
         ((), ("three",), {"three", "either"}),
-        (("events",), (), {"to_daily", "one", "two", "bad", "dynamic"}),
+        (("events",), (), {"to_daily", "one", "two", "bad", "dynamic", "three", "either"}),
         (("daily",), (), {"to_daily", "three", "either", "dynamic"}),
         (("other__v3",), (), {"versioned", "dynamic"}),
     ],

@@ -95,8 +95,7 @@ class Executor:
         then has refusals.
         """
         if plan.rebuilds:
-            plan, staged = await self.stage(change, plan)
-            return plan, await self.switch(change.live.workspace, staged)
+            return await self._stage_and_switch(change, plan)
         live = change.live
 
         async def step() -> _Step:
@@ -115,14 +114,25 @@ class Executor:
         try:
             return await self._go_live(live.workspace, [table.key for table in plan.waiting], step)
         except _MadeAnew:
-            plan, staged = await self.stage(change, plan)
-            return plan, await self.switch(live.workspace, staged)
+            return await self._stage_and_switch(change, plan)
+
+    async def _stage_and_switch(self, change: Change, plan: Plan) -> tuple[Plan, Snapshot]:
+        """A crash in between leaves nothing that waits: nobody asked for that."""
+        workspace = change.live.workspace
+        plan, staged = await self.stage(change, plan, waits=False)
+        try:
+            return plan, await self.switch(workspace, staged)
+        except BaseException:
+            left = self._catalog.beside(workspace.id, workspace.environment).staging
+            if left is staged and workspace.database_id not in self.unsettled:
+                await self.discard(workspace, staged)
+            raise
 
     # ---- a deployment that is not live yet
 
-    async def stage(self, change: Change, plan: Plan) -> tuple[Plan, Deployed]:
+    async def stage(self, change: Change, plan: Plan, *, waits: bool = True) -> tuple[Plan, Deployed]:
         """Makes everything of the plan but its views into tables that are live, and fills it, while events go on. From
-        then on it takes every event. It is not live: `switch` makes it so.
+        then on it takes every event. It is not live: `switch` makes it so, at once unless it `waits`.
 
         Raises what the plan refuses, Conflict where events are half stored for long, ProjectError where a row does not
         fit; then nothing of it stays.
@@ -156,11 +166,11 @@ class Executor:
                 await self._route(workspace, plan.snapshot)
             await fill.fill(self._engine, plan)
             await fill.tidy(self._engine, plan)
-            row = replace(row, details=Details(status=Status.DATA_READY))
+            row = replace(row, details=Details(status=Status.DATA_READY if waits else Status.CREATING))
             staged = self._catalog.deployed(workspace.id, workspace.environment, row, plan.snapshot.project)
             beside = self._catalog.beside(workspace.id, workspace.environment)
             await self._catalog.put_beside(
-                workspace.id, workspace.environment, replace(beside, staging=staged), row
+                workspace.id, workspace.environment, replace(beside, staging=staged), *([row] if waits else [])
             )
             return plan, staged
         except BaseException as error:
