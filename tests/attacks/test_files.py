@@ -115,6 +115,13 @@ async def test_an_error_of_the_engine_is_not_told_to_a_tenant(project: Workspace
     job = await send(project, token, b"a,2\n", path="/v1/datasources/events/append?format=csv")
     await project.server.jobs.ended(job.json["id"])
     assert b"canary" not in (await project.get(f"/v0/jobs/{job.json['id']}", token=token)).body
+    keyed = {"Idempotency-Key": "k"}  # whoever asks again is told of the job that there is
+    for path in ("/v1/datasources/events/append?format=csv", "/v0/datasources?mode=append&name=events&format=csv"):
+        for _ in range(2):
+            again = await project.post(path, data=b"a,3\n", token=token, headers=keyed)
+            assert b"canary" not in again.body
+            if "id" in again.json:
+                await project.server.jobs.ended(again.json["id"])
 
 
 async def test_bombs_and_long_lines_are_bounded(project: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -179,6 +186,23 @@ async def test_names_that_are_no_data_source(project: Workspace, name: str) -> N
         if name != "other_quarantine":
             reply = await project.post(path, data=b"delete_condition=1")
             assert reply.status in (400, 404, 405), (path, reply.status, reply.text)
+
+
+@pytest.mark.parametrize("part", [b"", b'Content-Disposition: form-data; name="a%d"\r\n'], ids=["nameless", "named"])
+async def test_the_parts_of_a_form_are_bounded(project: Workspace, part: bytes) -> None:
+    """G09: parts without a byte of data, before the file or behind it."""
+    parts = b"".join(b"--b\r\n" + (part % number if part else b"") + b"\r\n\r\n" for number in range(5_000))
+    file = b'--b\r\nContent-Disposition: form-data; name="csv"; filename="x.csv"\r\n\r\na,1\n\r\n'
+    for body in (parts + file, file + parts):
+        reply = await project.post(
+            "/v0/datasources?mode=append&name=other",
+            data=body + b"--b--\r\n",
+            headers={"Content-Type": "multipart/form-data; boundary=b"},
+        )
+        assert reply.status == 400, reply.text
+    long = b"--b\r\nX-" + b"y" * 200_000 + b": 1\r\n\r\n\r\n--b--\r\n"
+    headers = {"Content-Type": "multipart/form-data; boundary=b"}
+    assert (await project.post("/v0/datasources?mode=append&name=other", data=long, headers=headers)).status == 400
 
 
 async def test_a_forms_file_name_is_only_a_name(project: Workspace) -> None:

@@ -13,6 +13,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from pipit.access import grants
+from pipit.access.context import SecurityContext
 from pipit.access.params import merge
 from pipit.api.answers import JSONResponse
 from pipit.api.events import owner_of
@@ -23,7 +24,7 @@ from pipit.errors import BadRequest, Reason
 from pipit.jobs import KINDS, STATUSES, Job
 from pipit.jobs.schedule import copies
 
-_FAILED = "The load failed. The workspace's owner finds the reason under the job's id."
+FAILED = "The load failed. The workspace's owner finds the reason under the job's id."
 _POPULATION = ("truncate", "populate_subset", "populate_condition")
 
 
@@ -169,6 +170,13 @@ async def jobs(request: Request) -> Response:
     return JSONResponse({"jobs": [_shown(request, job) for job in found]})
 
 
+def for_reader(shown: dict[str, Any], security: SecurityContext) -> dict[str, Any]:
+    """A job without what the engine said of anybody's rows, where a tenant reads it."""
+    if "error" in shown and security.is_tenant:
+        return shown | {"error": FAILED, "errors": [FAILED]}
+    return shown
+
+
 async def job(request: Request) -> Response:
     """GET /v0/jobs/<id>: for admins, and for the token that asked for a load."""
     security, snapshot = authenticate(request)
@@ -177,10 +185,7 @@ async def job(request: Request) -> Response:
     if known is None or not known.owner or known.owner != owner_of(security, token_of(request)):
         grants.run_jobs(security)
     found = jobs.job(snapshot, request.path_params["id"])
-    shown = _shown(request, found)
-    if found.error and security.is_tenant:  # it may quote what the engine said of anybody's rows
-        shown |= {"error": _FAILED, "errors": [_FAILED]}
-    return JSONResponse(shown)
+    return JSONResponse(for_reader(_shown(request, found), security))
 
 
 async def cancel_job(request: Request) -> Response:

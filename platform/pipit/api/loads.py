@@ -21,6 +21,7 @@ from pipit.access import grants
 from pipit.access.context import FixedValue, SecurityContext
 from pipit.api.answers import JSONResponse
 from pipit.api.events import owner_of, sender_of
+from pipit.api.jobs import FAILED, for_reader
 from pipit.api.objects import datasource_object, datasource_of
 from pipit.api.requests import authenticate, bounded, query_pairs, server_of, token_of
 from pipit.api.uploads import Upload, upload_of
@@ -60,9 +61,14 @@ async def load(request: Request) -> Response:
     job = await _start(request, security, snapshot, snapshot.tables[name], mode, upload, asked)
     if asked.get("url"):
         waiting = server_of(request).jobs.waiting_for(job)
-        shown = job.shown(str(request.base_url), waiting_for=waiting)
+        shown = for_reader(job.shown(str(request.base_url), waiting_for=waiting), security)
         return JSONResponse(shown, headers=dict(request.state.rate_headers))
-    ended = await server_of(request).jobs.outcome(snapshot, job.id)
+    try:
+        ended = await server_of(request).jobs.outcome(snapshot, job.id)
+    except BadRequest as error:
+        if error.reason is Reason.JOB_ENDED and security.is_tenant:  # the job's own message
+            raise BadRequest(FAILED, reason=Reason.JOB_ENDED) from None
+        raise
     return JSONResponse(_answer(snapshot, snapshot.tables[name], ended), headers=dict(request.state.rate_headers))
 
 
@@ -113,7 +119,8 @@ async def _as_job(request: Request, mode: str) -> Response:
     asked = {**upload.fields, **_once(request)}
     job = await _start(request, security, snapshot, snapshot.tables[name], mode, upload, asked)
     waiting = server_of(request).jobs.waiting_for(job)
-    return JSONResponse(job.shown(str(request.base_url), waiting_for=waiting), headers=dict(request.state.rate_headers))
+    shown = for_reader(job.shown(str(request.base_url), waiting_for=waiting), security)
+    return JSONResponse(shown, headers=dict(request.state.rate_headers))
 
 
 async def _start(

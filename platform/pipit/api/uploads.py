@@ -76,16 +76,28 @@ class _Form:
     _value: bytearray = field(default_factory=bytearray)
     _disposition: bytes = b""
     _name: str = ""
+    _parts: int = 0
     _text: bytearray | None = None
 
     def on_part_begin(self) -> None:
         self._disposition, self._text = b"", None
+        self._parts += 1
+        if self._parts > _FIELDS:
+            raise BadRequest(
+                "The form has too many parts", hint="Send the file and its options.", reason=Reason.BODY_INVALID
+            )
 
     def on_header_field(self, data: bytes, start: int, end: int) -> None:
         self._header += data[start:end]
+        self._check_header()
 
     def on_header_value(self, data: bytes, start: int, end: int) -> None:
         self._value += data[start:end]
+        self._check_header()
+
+    def _check_header(self) -> None:
+        if len(self._header) + len(self._value) > _FIELD_BYTES:
+            raise BadRequest("A header of a part of the form is too long", reason=Reason.BODY_INVALID)
 
     def on_header_end(self) -> None:
         if bytes(self._header).lower() == b"content-disposition":
@@ -107,7 +119,7 @@ class _Form:
             self.data.append(data[start:end])
             return
         self._text += data[start:end]
-        if len(self._text) > _FIELD_BYTES or len(self.fields) > _FIELDS:
+        if len(self._text) > _FIELD_BYTES:
             raise BadRequest("A field of the form is too long", reason=Reason.BODY_INVALID)
 
     def on_part_end(self) -> None:

@@ -361,7 +361,8 @@ class Probe:
 
     async def close(self) -> None:
         """What it made is dropped, or stays with the table for the next search."""
-        if self._stage and self.kept.takes_stage(self._copies.stages[self._stage]):
+        # One whose rows did not all come may still get some of them: it is not used again.
+        if self._stage and self.staged and self.kept.takes_stage(self._copies.stages[self._stage]):
             try:
                 await self.engine.command(f"TRUNCATE TABLE {self._place(self._stage)}")
             except PipitError:

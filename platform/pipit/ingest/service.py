@@ -230,9 +230,7 @@ class Ingest:
             os.link(segment.path, again.path)
             try:
                 await self._writer(other.table).insert(again)
-            except Unavailable:
-                raise
-            except PipitError as error:
+            except (load.ViewFailed, NotFound) as error:  # anything else may pass: the owner tries again
                 _log.error("%s lacks rows that %s has: %s", other.table[1], key[1], error)
             finally:
                 again.path.unlink(missing_ok=True)
