@@ -42,6 +42,8 @@ async def serve(pipe: str, days: int, profile: str) -> None:
         now = datetime.now(UTC)
         rows = 0
         for batch in history(now - timedelta(days=days), now):
+            if not batch:  # a day that has just begun
+                continue
             body = "".join(json.dumps(event) + "\n" for event in batch).encode()
             result = await server.ingest.append(target_of(snapshot.tables["events"]), body, format="ndjson", wait=True)
             rows += result.successful_rows

@@ -209,7 +209,7 @@ async def test_a_connection_that_breaks_is_taken_up_where_it_broke(store: Store)
 
 async def test_a_file_by_url_and_what_its_job_shows(workspace: Workspace, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     await workspace.deploy({"datasources/t.datasource": TABLE})
-    kind: Any = workspace.server.jobs._kinds["import"]
+    kind: Any = workspace.server.jobs._kinds["import"]._kind
     allowed = AllowedHosts(private=("127.0.0.1",))
     monkeypatch.setattr(kind, "_allowed", allowed)
     object.__setattr__(workspace.server.config, "urls", allowed)

@@ -367,7 +367,7 @@ async def test_k25_in_an_environment_and_after_the_next_deploy(workspace: Worksp
     there = workspace.jwt(scope, environment="staging")
     assert (await append(workspace, there)).status == 403
     assert (await append(workspace, token(workspace))).status == 403
-    await workspace.deploy(project)
+    await workspace.deploy(project, allow_destructive=True)
     assert (await append(workspace, there)).status == 200
     assert (await append(workspace, token(workspace))).status == 200
 

@@ -55,7 +55,7 @@ def parts_answer(patch: Patch) -> None:
 
 
 def no_barriers(patch: Patch) -> None:
-    patch.setattr(barriers, "behind_barrier", lambda *_: None)
+    patch.setattr(barriers, "behind_barrier", lambda *_, **__: None)
 
 
 def any_sample(patch: Patch) -> None:

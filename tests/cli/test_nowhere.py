@@ -41,7 +41,8 @@ def arguments(command: Any, folder: Path) -> list[str]:
             if parameter.required:
                 found.append(str(folder / "given.ndjson") if parameter.name == "file" else "x")
         elif parameter.required or "--pipe" in parameter.opts:
-            found += [parameter.opts[0], VALUES.get(parameter.opts[0], "x")]
+            given = str(folder / "given.ndjson") if parameter.opts[0] == "--file" else "x"
+            found += [parameter.opts[0], VALUES.get(parameter.opts[0], given)]
         if "--yes" in parameter.opts:
             found.append("--yes")
     return found

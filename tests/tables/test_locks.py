@@ -19,6 +19,8 @@ TOGETHER = {
     frozenset({Mode.REPLACE, Mode.EVENTS}),
     frozenset({Mode.REPLACE, Mode.APPEND}),
     frozenset({Mode.REPLACE, Mode.ALTER}),
+    frozenset({Mode.REBUILD, Mode.EVENTS}),
+    frozenset({Mode.REBUILD, Mode.ALTER}),
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import typer
 from rich.table import Table
@@ -15,7 +16,7 @@ from pipit.cli.target import ask, connect, run
 
 app = Commands(help="Deployments: look at one before it is live, promote it, and go back.")
 
-Number = Annotated[int, typer.Argument(help="The deployment's number, as `ls` shows it.", metavar="NUMBER", min=1)]
+Number = Annotated[str, typer.Argument(help="The deployment's number, as `ls` shows it.", metavar="NUMBER")]
 _PATH = "/v1/deployments"
 
 
@@ -44,7 +45,7 @@ def show(
     context: typer.Context, number: Number, data: DataOption = None, host: HostOption = None, token: TokenOption = None
 ) -> None:
     """Says how a deployment stands."""
-    found = ask(resolve(context, data, host, token), "GET", f"{_PATH}/{number}")["deployment"]
+    found = ask(resolve(context, data, host, token), "GET", _path(number))["deployment"]
     created = str(found["created_at"]).partition(".")[0]
     line(out, f"Deployment {found['id']}: {printable(str(found['state']))}, created {created}")
     for error in found["errors"]:
@@ -56,7 +57,7 @@ def promote(
     context: typer.Context, number: Number, data: DataOption = None, host: HostOption = None, token: TokenOption = None
 ) -> None:
     """Makes the deployment live that waits to be, in every environment."""
-    _switch(resolve(context, data, host, token), f"{_PATH}/{number}/set-live")
+    _switch(resolve(context, data, host, token), f"{_path(number)}/set-live")
 
 
 @app.command("rollback", epilog=examples("pipit deployment rollback"))
@@ -73,8 +74,12 @@ def discard(
     context: typer.Context, number: Number, data: DataOption = None, host: HostOption = None, token: TokenOption = None
 ) -> None:
     """Drops a deployment that waits to be live, or the previous one, with the tables that only it has."""
-    ask(resolve(context, data, host, token), "DELETE", f"{_PATH}/{number}?previous=true")
+    ask(resolve(context, data, host, token), "DELETE", f"{_path(number)}?previous=true")
     note(f"Deployment {number} is discarded.")
+
+
+def _path(number: str) -> str:
+    return f"{_PATH}/{quote(number, safe='')}"
 
 
 def _switch(options: GlobalOptions, path: str) -> None:

@@ -29,9 +29,7 @@ async def datasource_findings(
     }
     for table in snapshot.tables.values():
         if table.datasource.forward_query and table.name in made:
-            wrong, said = await _forward_query(engine, table)
-            errors += wrong
-            warnings += said
+            errors += await _forward_query(engine, table)
         if any(c.default for c in table.datasource.columns) and table.name in made:
             defaults = await checked_defaults(engine, table.database, table.physical)
             warnings += doubtful_defaults(table.datasource, defaults)
@@ -47,7 +45,7 @@ def _warn(kind: WarningKind, table: Table, word: str, message: str, hint: str) -
     return ProjectWarning(file, message, place.line or 1, place.column or 1, hint, kind)
 
 
-async def _forward_query(engine: Engine, table: Table) -> tuple[list[DatafileError], list[ProjectWarning]]:
+async def _forward_query(engine: Engine, table: Table) -> list[DatafileError]:
     source = table.datasource
     place = position_of(source, "FORWARD_QUERY")
 
@@ -66,15 +64,13 @@ async def _forward_query(engine: Engine, table: Table) -> tuple[list[DatafileErr
     try:
         sql = single_statement(source.forward_query)
         if sql.split(None, 1)[0].upper() not in ("SELECT", "WITH") or trailing_clauses(sql):
-            return refuse("it is not a SELECT", hint), []
+            return refuse("it is not a SELECT", hint)
         await engine.query(f"EXPLAIN AST {sql}", settings={"readonly": 1})
     except Unavailable:
         raise
     except (SqlError, IndexError) as error:
-        return refuse(error.message if isinstance(error, PipitError) else "it is empty", hint), []
-    message = f"The FORWARD_QUERY of '{source.name}' is not applied yet: this version changes no rows that are there"
-    hint = "Take it out, or keep it for a version that does."
-    return [], [_warn(WarningKind.INERT_FORWARD_QUERY, table, "FORWARD_QUERY", message, hint)]
+        return refuse(error.message if isinstance(error, PipitError) else "it is empty", hint)
+    return []
 
 
 def _unsorted(table: Table) -> list[ProjectWarning]:
