@@ -406,8 +406,8 @@ class Reason(StrEnum):
     PROJECT_INVALID = ("project_invalid", "All that is wrong in a project at once, in `errors`", "Correct them")
     DEPLOYMENT_WAITS = (
         "deployment_waits",
-        "Another deployment waits to be live",
-        "Promote it, or discard it (`pipit deployment`)",
+        "Another deployment waits to be live, or is being made, or became live before a load or a delete began",
+        "Promote it, or discard it (`pipit deployment`); then ask again",
     )
     DEPLOYMENT_LIVE = ("deployment_live", "The deployment is live", "Roll back first, or leave it")
     NO_PREVIOUS = ("no_previous", "No earlier deployment is kept", "Deploy the earlier commit of the project")

@@ -17,6 +17,7 @@ from pipit.errors import BadRequest, Reason
 from pipit.jobs import conditions
 from pipit.jobs.deletes import projection_mode, rows_of
 from pipit.jobs.job import DELETE
+from pipit.jobs.live import LiveTables
 from pipit.tables import Mode, rows
 
 _NAMES = ("delete_condition", "dry_run", "wait", "partition", "projection_mode")
@@ -88,7 +89,8 @@ async def truncate(request: Request) -> Response:
             reason=Reason.NOT_APPENDABLE,
         )
     started = monotonic()
-    async with server.locks.acquire([(table.database, physical)], Mode.ALTER):
+    live = LiveTables(server.catalog, server.locks)
+    async with live.acquire(snapshot.workspace, [table], Mode.ALTER, also=[(table.database, physical)]):
         await rows.truncate(server.engine, table.database, physical)
     await server.operations.write(
         snapshot.workspace, event_type="truncate", datasource=name, elapsed=monotonic() - started

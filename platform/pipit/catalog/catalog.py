@@ -100,6 +100,7 @@ class Catalog:
         self._snapshots: Mapping[SnapshotKey, Snapshot] = {}
         self._broken: Mapping[SnapshotKey, Workspace] = {}  # those whose deployment cannot be read
         self._beside: Mapping[SnapshotKey, Beside] = {}
+        self._making: dict[SnapshotKey, Deployed] = {}
         self._environments: Mapping[str, tuple[EnvironmentRow, ...]] = {}
         self._tokens: Mapping[str, tuple[TokenRow, ...]] = {}
         self._secrets: Mapping[str, tuple[SecretRow, ...]] = {}
@@ -147,6 +148,17 @@ class Catalog:
         live = self.snapshot(workspace_id, environment)
         waits = self.beside(workspace_id, environment).staging
         return waits.snapshot if waits else live
+
+    def coming(self, workspace_id: str, environment: str = "") -> Deployed | None:
+        """What waits to be live, or is being made: its new tables are filled from rows that were there before."""
+        return self.beside(workspace_id, environment).staging or self._making.get((workspace_id, environment))
+
+    def set_making(self, workspace_id: str, environment: str, making: Deployed | None) -> None:
+        """The deployment whose tables are being filled from now on; None: none is."""
+        if making is None:
+            self._making.pop((workspace_id, environment), None)
+        else:
+            self._making[workspace_id, environment] = making
 
     def kept(self, workspace_id: str, environment: str = "") -> tuple[Snapshot, ...]:
         """What is live, and what is kept beside it: whatever their names of tables name stays."""

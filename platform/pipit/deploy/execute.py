@@ -60,7 +60,11 @@ class _Step:
 
 
 class _MadeAnew(Exception):
-    """Rows came since the plan was made, so that a table has to be made anew."""
+    """Rows came since the plan was made, so that a table has to be made anew, as the plan that was made then says."""
+
+    def __init__(self, plan: Plan) -> None:
+        super().__init__()
+        self.plan = plan
 
 
 class Executor:
@@ -104,7 +108,7 @@ class Executor:
                 made = make_plan(change, await sizes_in(self._engine, live.workspace.database))
             made.check()
             if made.rebuilds:
-                raise _MadeAnew
+                raise _MadeAnew(made)
             assert made.go_live is not None
             row, gone = self._successor(live.workspace, made.go_live.row)
             beside = self._catalog.beside(live.workspace.id, live.workspace.environment)
@@ -113,8 +117,8 @@ class Executor:
 
         try:
             return await self._go_live(live.workspace, [table.key for table in plan.waiting], step)
-        except _MadeAnew:
-            return await self._stage_and_switch(change, plan)
+        except _MadeAnew as anew:  # its locks are those of the tables to be made anew
+            return await self._stage_and_switch(change, anew.plan)
 
     async def _stage_and_switch(self, change: Change, plan: Plan) -> tuple[Plan, Snapshot]:
         """A crash in between leaves nothing that waits: nobody asked for that."""
@@ -153,6 +157,8 @@ class Executor:
                 plan.check()
                 assert plan.go_live is not None
                 row = replace(row, tables=plan.go_live.row.tables)
+                # Loads, deletes and truncates are refused from here on: the fill does not see them.
+                self._catalog.set_making(workspace.id, workspace.environment, Deployed(row, plan.snapshot))
                 for rebuild in plan.rebuilds:
                     begun.append(rebuild)
                     await fill.create(self._engine, rebuild)
@@ -178,6 +184,7 @@ class Executor:
             await self._settle(workspace, self._take_back(workspace, plan, row, begun, why))
             raise
         finally:
+            self._catalog.set_making(workspace.id, workspace.environment, None)
             await statements.aclose()
 
     async def _take_back(

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipit.catalog.snapshot import Snapshot, Table
+from pipit.catalog.snapshot import Snapshot, Table, Workspace
 from pipit.engine.client import Engine
 from pipit.errors import BadRequest, NotFound, Reason
 from pipit.jobs import conditions
 from pipit.jobs.job import DELETE, Job
 from pipit.jobs.kinds import JobOutcome, Work
+from pipit.jobs.live import LiveTables
 from pipit.query.read import Written
-from pipit.tables import Locks, Mode, rows
+from pipit.tables import Mode, rows
 
 PROJECTION_MODES = ("", "throw", "drop", "rebuild")
 
@@ -28,9 +29,9 @@ class DeleteJobs:
     lane = "deletes"
     alone = False
 
-    def __init__(self, engine: Engine, locks: Locks) -> None:
+    def __init__(self, engine: Engine, live: LiveTables) -> None:
         self._engine = engine
-        self._locks = locks
+        self._live = live
 
     async def prepare(self, snapshot: Snapshot, job: Job) -> Work:
         """Raises NotFound, BadRequest and SqlError."""
@@ -42,24 +43,27 @@ class DeleteJobs:
         )
 
         async def run() -> Written:
-            return await self._run(job, table, name, condition, asked)
+            return await self._run(snapshot.workspace, job, table, name, condition, asked)
 
         return Work(run, repeatable=True)
 
     async def clear(self, job: Job) -> None:
         """It keeps nothing."""
 
-    async def _run(self, job: Job, table: Table, name: str, condition: str, asked: dict[str, str]) -> Written:
+    async def _run(
+        self, workspace: Workspace, job: Job, table: Table, name: str, condition: str, asked: dict[str, str]
+    ) -> Written:
         lightweight = bool(asked.get("lightweight"))
         database = table.database
         count = 0
+        # Of a quarantine the table too: both get a new generation together.
         # A replacement that has read rows which are deleted meanwhile would bring them back.
-        async with self._locks.acquire([(database, name)], Mode.REPLACE):
+        async with self._live.acquire(workspace, [table], Mode.REPLACE, also=[(database, name)]):
             known = await rows.partitions(self._engine, database, name)
             wanted = asked.get("partition", "")
             chosen = next((id for value, id in known if wanted in (value, id)), "") if wanted else ""
             if await rows.mutation(self._engine, database, name, job.id) is None and (chosen or not wanted):
-                async with self._locks.acquire([(database, name)], Mode.ALTER):
+                async with self._live.acquire(workspace, [table], Mode.ALTER, also=[(database, name)]):
                     count = await rows.matching(self._engine, database, name, condition, chosen)
                     if count:
                         await rows.delete(

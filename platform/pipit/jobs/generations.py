@@ -11,9 +11,11 @@ import logging
 from pipit.catalog.catalog import Catalog
 from pipit.catalog.snapshot import Snapshot
 from pipit.datafiles.resources import NodeType
-from pipit.errors import Conflict, Forbidden, NotFound, PipitError, Reason
+from pipit.errors import Forbidden, NotFound, PipitError
+from pipit.jobs.deletes import rows_of
 from pipit.jobs.job import Job
 from pipit.jobs.kinds import JobKind, Work
+from pipit.jobs.live import check_live
 from pipit.query.limits import COPY
 from pipit.query.read import Written
 
@@ -48,8 +50,8 @@ class InEveryGeneration:
 
     async def prepare(self, snapshot: Snapshot, job: Job) -> Work:
         work = await self._kind.prepare(snapshot, job)
-        if not job.pipe:
-            self._check_nothing_waits(snapshot, job)
+        if not job.pipe:  # what is loaded from a file, or deleted, is so in the live table alone
+            check_live(self._catalog, snapshot.workspace, [rows_of(snapshot, job.datasource)[0]])
 
         async def run() -> Written:
             written = await work.run()
@@ -57,18 +59,6 @@ class InEveryGeneration:
             return written
 
         return Work(run, work.repeatable)
-
-    def _check_nothing_waits(self, snapshot: Snapshot, job: Job) -> None:
-        """What is loaded from a file, or deleted, is so in the live table alone. Raises Conflict."""
-        waits = self._catalog.beside(snapshot.workspace.id, snapshot.workspace.environment).staging
-        mine, theirs = snapshot.tables.get(job.datasource), waits and waits.snapshot.tables.get(job.datasource)
-        if waits and mine and theirs and mine.physical != theirs.physical:
-            raise Conflict(
-                f"Deployment {waits.row.id}, which waits to be live, has a new table for '{job.datasource}'",
-                hint="Promote or discard it first (`pipit deployment`): what is loaded or deleted now would be lost.",
-                reason=Reason.DEPLOYMENT_WAITS,
-                subject=str(waits.row.id),
-            )
 
     async def _elsewhere(self, snapshot: Snapshot, job: Job) -> None:
         """In the generations that there are once the rows are written; one that fails is said in the log."""

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from msgspec.structs import replace as changed
 
-from pipit.catalog.snapshot import Snapshot, Table, staging_of
+from pipit.catalog.snapshot import Snapshot, Table, Workspace, staging_of
 from pipit.datafiles.resources import NodeType
 from pipit.engine.client import Engine
 from pipit.errors import BadRequest, NotFound, PipitError, QueryTimeout, Reason, Unavailable, UnprocessableWrite
@@ -31,9 +31,10 @@ from pipit.ingest.parse import is_filled_by_view
 from pipit.jobs import conditions
 from pipit.jobs.job import IMPORT, Job
 from pipit.jobs.kinds import JobOutcome, Work
+from pipit.jobs.live import LiveTables
 from pipit.query.read import Written
 from pipit.sql.identifiers import quote
-from pipit.tables import Locks, Mode, staging
+from pipit.tables import Mode, staging
 from pipit.tables.quarantine import add_place_columns
 
 APPEND, REPLACE = "append", "replace"
@@ -66,12 +67,12 @@ class LoadJobs:
     lane = "files"
     alone = False
 
-    def __init__(self, engine: Engine, locks: Locks, store: FileStore, allowed: AllowedHosts, most: int) -> None:
+    def __init__(self, engine: Engine, live: LiveTables, store: FileStore, allowed: AllowedHosts, most: int) -> None:
         """`allowed`: where files are fetched from, of at most so many bytes."""
         self._allowed = allowed
         self._most = most
         self._engine = engine
-        self._locks = locks
+        self._live = live
         self._store = store
         self._places = asyncio.Semaphore(_PIECES_AT_ONCE)
 
@@ -91,16 +92,16 @@ class LoadJobs:
         if load is None:
             raise BadRequest("The file is not there any more", reason=Reason.BODY_INVALID)
 
-        replacement = None
+        workspace, replacement = snapshot.workspace, None
         if job.mode == REPLACE:
             replacement = await self._replacement(snapshot, table, load, job)
 
         async def run() -> Written:
             here = await self._arrived(load, table)
             if replacement is None:
-                tally, more = await _patiently(lambda: self._append(here, table))
+                tally, more = await _patiently(lambda: self._append(workspace, here, table))
             else:
-                tally, more = await _patiently(lambda: self._replace(here, table, replacement))
+                tally, more = await _patiently(lambda: self._replace(workspace, here, table, replacement))
             return JobOutcome(tally.rows, here.bytes, {**shown(tally), **more})
 
         return Work(run, repeatable=True)
@@ -125,12 +126,13 @@ class LoadJobs:
         await asyncio.to_thread(self._store.put, here)
         return here
 
-    async def _append(self, load: Load, table: Table) -> _Stored:
-        async with self._locks.acquire([table.key], Mode.APPEND):
+    async def _append(self, workspace: Workspace, load: Load, table: Table) -> _Stored:
+        done = await asyncio.to_thread(self._store.done, load.id)
+        begun = any(one.piece for one in done)
+        async with self._live.acquire(workspace, [table], Mode.APPEND, begun=begun):
             into = _into(table, table.physical)
             await self._engine.command(add_place_columns(table.database, table.quarantine))
             uuid = await self._uuid(into)
-            done = await asyncio.to_thread(self._store.done, load.id)
             if any(one.table not in ("", uuid) for one in done):
                 raise BadRequest(
                     f"'{table.name}' was made anew while the load was cut off",
@@ -172,12 +174,13 @@ class LoadJobs:
             )
         return _Replacement(condition, tuple(fed), tuple(sorted(left)))
 
-    async def _replace(self, load: Load, table: Table, asked: _Replacement) -> _Stored:
+    async def _replace(self, workspace: Workspace, load: Load, table: Table, asked: _Replacement) -> _Stored:
         """The file's rows in the place of all, or of those of the condition, in one step for readers."""
         live = _into(table, table.physical)
         more: dict[str, object] = {"not_replaced": list(asked.left)} if asked.left else {}
         shadow = Shadow(self._engine, table.database)
-        async with self._locks.acquire([table.key, *(t.key for t in asked.fed)], Mode.REPLACE):
+        replaced = (table, *asked.fed)
+        async with self._live.acquire(workspace, replaced, Mode.REPLACE, replaces=table.name):
             await self._engine.command(add_place_columns(table.database, table.quarantine))
             for one in await asyncio.to_thread(self._store.done, load.id):
                 if one.table == await self._uuid(live):
@@ -195,7 +198,7 @@ class LoadJobs:
 
             @contextlib.asynccontextmanager
             async def altering() -> AsyncIterator[None]:
-                async with self._locks.acquire([table.key, *(t.key for t in asked.fed)], Mode.ALTER):
+                async with self._live.acquire(workspace, replaced, Mode.ALTER, replaces=table.name):
                     if asked.condition:
                         for kept in (table, *(t for t in asked.fed if t.physical in shadow.targets)):
                             await self._keep_others(kept, asked.condition)

@@ -21,6 +21,7 @@ from pipit.ingest.files.store import FileStore
 from pipit.jobs import JobKind, Jobs
 from pipit.jobs.copies import CopyJobs
 from pipit.jobs.deletes import DeleteJobs
+from pipit.jobs.live import LiveTables
 from pipit.jobs.loads import LoadJobs
 from pipit.jobs.populates import PopulateJobs
 from pipit.query.cache import Cache
@@ -90,7 +91,7 @@ async def running(config: Config, engine: Engine) -> AsyncIterator[Server]:
     )
     files = FileStore(config.data_dir / "files")
     operations = OperationsLog(ingest, tables)
-    kinds = job_kinds(engine, locks, reader, files, config)
+    kinds = job_kinds(engine, catalog, locks, reader, files, config)
     jobs = Jobs(catalog, kinds, job_log=TableJobLog(ingest, tables, operations))
     keeps = config.keep_previous_hours > 0
     deployer = Deployer(engine, catalog, ingest, locks, jobs=jobs, keep_previous=keeps)
@@ -142,13 +143,16 @@ async def _expire(deployer: Deployer, seconds: float) -> None:
         await asyncio.sleep(_EXPIRE_SECONDS)
 
 
-def job_kinds(engine: Engine, locks: Locks, reader: Reader, files: FileStore, config: Config) -> tuple[JobKind, ...]:
+def job_kinds(
+    engine: Engine, catalog: Catalog, locks: Locks, reader: Reader, files: FileStore, config: Config
+) -> tuple[JobKind, ...]:
     """What jobs can be."""
+    live = LiveTables(catalog, locks)
     return (
         CopyJobs(engine, locks, reader),
         PopulateJobs(engine, locks, reader),
-        LoadJobs(engine, locks, files, config.urls, config.max_file_bytes),
-        DeleteJobs(engine, locks),
+        LoadJobs(engine, live, files, config.urls, config.max_file_bytes),
+        DeleteJobs(engine, live),
     )
 
 
