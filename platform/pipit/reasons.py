@@ -409,6 +409,11 @@ class Reason(StrEnum):
         "Another deployment waits to be live, or is being made, or became live before a load or a delete began",
         "Promote it, or discard it (`pipit deployment`); then ask again",
     )
+    ALTERS_LIVE_TABLE = (
+        "alters_live_table",
+        "A deployment that is to wait needs a change of a table that is live",
+        "Deploy without `--no-promote`",
+    )
     DEPLOYMENT_LIVE = ("deployment_live", "The deployment is live", "Roll back first, or leave it")
     NO_PREVIOUS = ("no_previous", "No earlier deployment is kept", "Deploy the earlier commit of the project")
     EVENTS_BEING_SORTED = (

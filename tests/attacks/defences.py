@@ -73,6 +73,7 @@ _FILTER_FIRST = (
     "use_partition_pruning",
 )
 
+_DEPLOYMENTS = "tests/attacks/test_deployments.py"
 _FILES = "tests/attacks/test_files.py"
 _URLS = "tests/attacks/test_urls.py"
 _SQL = "tests/attacks/test_sql.py"
@@ -1658,6 +1659,24 @@ DEFENCES: tuple[Defence, ...] = (
         "allow_weaker",
         ("tests/audit/test_audit_certificate.py::test_a_weaker_project_is_deployed_only_where_that_is_said",),
         new="True",
+    ),
+    _check(
+        "weaker rollbacks",
+        "deploy/deployer.py:Deployer.rollback",
+        "weaker",
+        (f"{_DEPLOYMENTS}::test_no_rollback_past_a_row_policy",),
+    ),
+    _body(
+        "no token comes back",
+        "deploy/execute.py:Executor._with_tokens",
+        "return row",
+        (f"{_DEPLOYMENTS}::test_a_rollback_brings_no_token_back",),
+    ),
+    _body(
+        "words go before a rollback",
+        "deploy/execute.py:_without_words",
+        "return []",
+        (f"{_DEPLOYMENTS}::test_a_rollback_leaves_no_words_of_other_tenants",),
     ),
     _check(
         "weaker than what is live then",

@@ -7,7 +7,9 @@ from urllib.parse import quote
 import pytest
 
 from deploy.test_generations import _EVENTS, BASE, EVENTS, changed, send
+from pipit.audit.policy_regression import policy_regressions
 from pipit.deploy.plan import DeployRefused
+from pipit.errors import Reason
 from serving import Workspace
 
 pytestmark = pytest.mark.anyio
@@ -98,3 +100,72 @@ async def test_a_forward_query_reads_what_pipes_may_read(workspace: Workspace, q
     with pytest.raises(DeployRefused):
         await workspace.deploy(BASE | {_EVENTS: forward})
     assert workspace.server.catalog.snapshot(workspace.id).deployment == 1
+
+
+@pytest.mark.parametrize("path", ["rollback", "1/set-live"])
+async def test_no_rollback_past_a_row_policy(workspace: Workspace, path: str) -> None:
+    """K85: the previous deployment confines nobody; going back to it needs what a deploy of it needs."""
+    await workspace.deploy(BASE | {_EVENTS: OPEN})
+    await workspace.deploy(BASE)
+    await send(workspace, 0, 6)
+    token = workspace.jwt({"type": "PIPES:READ", "resource": "landed"}, context={"customer_id": "a"})
+
+    async def seen() -> set[str]:
+        return {row["customer_id"] for row in await workspace.rows("/v0/pipes/landed.json", token=token)}
+
+    with pytest.raises(DeployRefused) as deployed:
+        files = BASE | {_EVENTS: OPEN}
+        await workspace.deploy(files, regressions=policy_regressions)
+    reasons = {one.reason for one in deployed.value.refusals}
+    for flag in ("", "?allow_weaker=false", "?allow_weaker=1"):
+        reply = await workspace.post(f"/v1/deployments/{path}{flag}")
+        assert reply.status == 400 and {one["reason"] for one in reply.json["errors"]} == reasons == {Reason.CONFINES_LESS}
+        assert workspace.server.catalog.snapshot(workspace.id).deployment == 2 and await seen() == {"a"}
+    reply = await workspace.post(f"/v1/deployments/{path}?allow_weaker=true")
+    assert reply.status == 200 and await seen() == {"a", "b"}
+    assert (await workspace.post("/v1/deployments/rollback")).status == 200  # back to the one that confines more
+    assert await seen() == {"a"}
+
+
+async def test_a_rollback_leaves_no_words_of_other_tenants(workspace: Workspace) -> None:
+    """K85: a LowCardinality column keeps its whole dictionary; a deployment that does not know of it puts up no barrier."""
+    await workspace.deploy(BASE)
+    await workspace.deploy(changed(_EVENTS, ("`code` String", "`code` LowCardinality(String)")))
+    await send(workspace, 0, 6)
+
+    async def type_of() -> str:
+        (row,) = await workspace.server.engine.rows(
+            "SELECT type FROM system.columns WHERE database = {d:String} AND table = 'd1_events' AND name = 'code'",
+            {"d": workspace.database},
+        )
+        return str(row["type"])
+
+    assert await type_of() == "LowCardinality(String)"
+    for expected in ("String", "LowCardinality(String)"):
+        await workspace.server.deployer.rollback(workspace.id)
+        assert await type_of() == expected
+        assert len(await workspace.rows("/v0/pipes/landed.json")) == 6
+
+
+async def test_a_rollback_brings_no_token_back(workspace: Workspace) -> None:
+    """K85: what the files name no longer stays without rights, whatever names it in the deployment before."""
+    landed = "endpoints/landed.pipe"
+    named = BASE | {landed: f"TOKEN gone READ\nTOKEN stays READ\n{BASE[landed]}"}
+    await workspace.deploy(named)
+    tokens = {row.name: row.token for row in workspace.server.catalog.tokens(workspace.id)}
+    await workspace.deploy(BASE | {landed: f"TOKEN stays READ\nTOKEN new READ\n{BASE[landed]}"})
+    tokens |= {row.name: row.token for row in workspace.server.catalog.tokens(workspace.id)}
+
+    async def statuses() -> dict[str, int]:
+        return {n: (await workspace.get("/v0/pipes/landed.json", token=t)).status for n, t in tokens.items()}
+
+    before = await statuses()
+    assert before["stays"] == before["new"] == 200 and before["gone"] in (401, 403)
+    await workspace.server.deployer.rollback(workspace.id)
+    after = await statuses()
+    assert after["stays"] == 200 and after["gone"] == before["gone"] == after["new"]
+    await workspace.server.deployer.rollback(workspace.id)
+    assert await statuses() == before
+    await workspace.deploy(named)
+    renewed = {row.name: row.token for row in workspace.server.catalog.tokens(workspace.id)}
+    assert renewed["gone"] != tokens["gone"] and await statuses() == before | {"new": before["gone"]}

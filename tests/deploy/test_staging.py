@@ -8,9 +8,12 @@ from typing import Any
 import aiohttp
 import pytest
 
-from deploy.test_generations import _EVENTS, BASE, REBUILDS, assert_holds, changed, objects, send
+from deploy.test_generations import _EVENTS, BASE, REBUILDS, assert_holds, changed, objects, send, sent
 from pipit.catalog.catalog import Catalog
-from pipit.errors import Conflict, NotFound, SqlError
+from pipit.deploy import execute
+from pipit.deploy.alterations import ModifyColumn, ModifyTtl
+from pipit.deploy.plan import DeployRefused
+from pipit.errors import Conflict, NotFound, Reason, SqlError
 from serving import Workspace
 
 pytestmark = pytest.mark.anyio
@@ -169,3 +172,149 @@ async def test_a_fill_that_fails_leaves_nothing(workspace: Workspace, monkeypatc
     outcome = await workspace.deploy(REBUILDS["type"][0])
     assert outcome.snapshot.deployment == 3
     await assert_holds(workspace, 12)
+
+
+AMOUNT = "`amount` Int64 `json:$.amount`"
+# Each is done in place by a deploy that goes live at once.
+IN_PLACE: Mapping[str, tuple[str, str]] = {
+    "a narrower type": (AMOUNT, AMOUNT.replace("64", "32")),
+    "LowCardinality": ("`code` String", "`code` LowCardinality(String)"),
+    "a new column": (AMOUNT, f"{AMOUNT},\n    `extra` String `json:$.extra` DEFAULT 'x'"),
+    "a DEFAULT": (AMOUNT, f"{AMOUNT} DEFAULT 7"),
+    "a codec": (AMOUNT, f"{AMOUNT} CODEC(ZSTD(1))"),
+    "an index": ("ENGINE MergeTree", "INDEXES >\n    by_amount amount TYPE minmax GRANULARITY 1\n\nENGINE MergeTree"),
+    "a TTL": ("KEY customer_id\n", "KEY customer_id\nENGINE_TTL day + INTERVAL 90 YEAR\n"),
+    "a setting": ("KEY customer_id\n", "KEY customer_id\nENGINE_SETTINGS ttl_only_drop_parts=1\n"),
+}
+
+
+async def made(workspace: Workspace) -> list[str]:
+    """Of what deploys make; the service's own logs come whenever they are written."""
+    return [name for name in await objects(workspace) if not name.startswith("s1_")]
+
+
+async def definitions(workspace: Workspace) -> dict[str, str]:
+    """Of the live tables and their quarantines, as the engine has them."""
+    names = workspace.server.catalog.snapshot(workspace.id).names
+    rows = await workspace.server.engine.rows(
+        "SELECT name, create_table_query AS written FROM system.tables WHERE database = {d:String}", {"d": workspace.database}
+    )
+    kept = {*names.datasources.values(), *names.quarantines.values()}
+    return {str(row["name"]): str(row["written"]) for row in rows if row["name"] in kept}
+
+
+@pytest.mark.parametrize("name", IN_PLACE)
+async def test_what_waits_alters_no_live_table(workspace: Workspace, name: str) -> None:
+    await workspace.deploy(BASE)
+    await send(workspace, 0, 10)
+    files = changed(_EVENTS, IN_PLACE[name])
+    before, had = await definitions(workspace), await made(workspace)
+    checked = await workspace.deploy(files, promote=False, check=True)
+    await workspace.deploy(files, promote=False)
+    assert await definitions(workspace) == before
+    assert {one.table.name for one in checked.plan.rebuilds} == {"events", "daily", "monthly"}
+    (star,) = await workspace.rows("/v0/sql?q=SELECT+*+FROM+events+LIMIT+1+FORMAT+JSON")
+    assert set(star) == {"day", "customer_id", "code", "amount"}
+    await send(workspace, 10, 12)
+    await workspace.server.deployer.discard(workspace.id, 2)
+    assert (await definitions(workspace), await made(workspace)) == (before, had)
+    await assert_holds(workspace, 12)
+    await workspace.deploy(files, promote=False)
+    await send(workspace, 12, 14)
+    await workspace.server.deployer.promote(workspace.id, 3)
+    await assert_holds(workspace, 14)
+    assert await definitions(workspace) != before
+    await workspace.server.deployer.rollback(workspace.id)
+    assert await definitions(workspace) == before
+    await assert_holds(workspace, 14)
+
+
+async def test_a_narrower_column_that_waits_takes_no_event_from_what_is_live(workspace: Workspace) -> None:
+    await workspace.deploy(BASE)
+    await workspace.deploy(changed(_EVENTS, IN_PLACE["a narrower type"]), promote=False)
+    reply = await workspace.send("events", [sent(0, 1)[0] | {"amount": 2**40}])
+    assert reply.json == {"successful_rows": 1, "quarantined_rows": 0}
+    (row,) = await workspace.rows("/v0/pipes/landed.json")
+    assert int(row["amount"]) == 2**40
+
+
+async def test_a_removed_column_keeps_its_values_while_another_waits(workspace: Workspace) -> None:
+    noted = (AMOUNT, f"{AMOUNT},\n    `note` String `json:$.note` DEFAULT ''")
+    await workspace.deploy(changed(_EVENTS, noted))
+    reply = await workspace.send("events", [row | {"note": "7"} for row in sent(0, 4)])
+    assert reply.json["quarantined_rows"] == 0
+    await workspace.deploy(BASE, allow_destructive=True)
+    before = await definitions(workspace)
+    other = (AMOUNT, f"{AMOUNT},\n    `note` Float64 `json:$.note` DEFAULT 0")
+    with pytest.raises(DeployRefused) as unsaid:
+        await workspace.deploy(changed(_EVENTS, other), promote=False)
+    assert {one.reason for one in unsaid.value.refusals} == {Reason.DELETES_COLUMN}
+    await workspace.deploy(changed(_EVENTS, other), promote=False, allow_destructive=True)
+    assert await definitions(workspace) == before
+    await workspace.server.deployer.discard(workspace.id, 3)
+    # More than the column that comes back: a new table would not have its values.
+    more = changed(_EVENTS, (AMOUNT, noted[1].replace("Int64", "Int32")))
+    for check in (True, False):
+        with pytest.raises(DeployRefused) as refused:
+            await workspace.deploy(more, promote=False, check=check)
+        (one,) = refused.value.refusals
+        assert (one.reason, one.subject) == (Reason.ALTERS_LIVE_TABLE, "events")
+        assert "without --no-promote" in one.error.hint
+    assert await definitions(workspace) == before
+    outcome = await workspace.deploy(changed(_EVENTS, noted), promote=False)
+    assert not outcome.plan.rebuilds and await definitions(workspace) == before
+    assert outcome.staged is not None
+    await workspace.server.deployer.promote(workspace.id, outcome.staged.deployment)
+    assert [row["note"] for row in await workspace.rows("/v0/sql?q=SELECT+note+FROM+events+FORMAT+JSON")] == ["7"] * 4
+
+
+OTHER = "datasources/other.datasource"
+OLD = "SCHEMA >\n    at Date,\n    who String\n\nENGINE MergeTree\nENGINE_SORTING_KEY at\nENGINE_TTL at + INTERVAL 90 YEAR\n"
+LATE = OLD.replace("who String", "who LowCardinality(String)").replace("90 YEAR", "80 YEAR")
+
+
+async def test_a_deploy_that_does_not_become_live_alters_nothing(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One table is made anew, another altered in place, and then the one row fails."""
+    await workspace.deploy(BASE | {OTHER: OLD})
+    await send(workspace, 0, 4)
+    before, had = await definitions(workspace), await made(workspace)
+
+    async def failing(*args: Any, **options: Any) -> None:
+        raise SqlError("no")
+
+    files = REBUILDS["type"][0] | {OTHER: OLD.replace("who String", "who String,\n    more UInt8")}
+    with monkeypatch.context() as patch:
+        patch.setattr(workspace.server.catalog, "commit", failing)
+        with pytest.raises(SqlError):
+            await workspace.deploy(files)
+    assert (await definitions(workspace), await made(workspace)) == (before, had)
+    await workspace.deploy(files)
+    assert "more" in (await definitions(workspace))["d1_other"]
+    await assert_holds(workspace, 4)
+
+
+async def test_what_is_altered_late_is_so_after_a_switch(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    def is_late(text: str) -> bool:
+        return "toIntervalYear(80)" in text and "LowCardinality(String)" in text
+
+    await workspace.deploy(BASE | {OTHER: OLD})
+    await send(workspace, 0, 4)
+    outcome = await workspace.deploy(REBUILDS["type"][0] | {OTHER: LATE})
+    assert outcome.plan.rebuilds and is_late((await definitions(workspace))["d1_other"])
+    # A crash before it: going back and forth finishes it, too.
+    apply = execute.apply
+
+    async def killed(engine: Any, operation: Any) -> None:
+        if not isinstance(operation, ModifyTtl | ModifyColumn):
+            await apply(engine, operation)
+
+    third = OLD.replace("90 YEAR", "70 YEAR")
+    with monkeypatch.context() as patch:
+        patch.setattr(execute, "apply", killed)
+        await workspace.deploy(REBUILDS["type"][0] | {OTHER: third})
+    assert "toIntervalYear(80)" in (await definitions(workspace))["d1_other"]
+    await workspace.server.deployer.rollback(workspace.id)
+    await workspace.server.deployer.rollback(workspace.id)
+    assert "toIntervalYear(70)" in (await definitions(workspace))["d1_other"]

@@ -95,7 +95,8 @@ async def deployment(request: Request) -> Response:
 
 
 async def set_live(request: Request) -> Response:
-    """POST /v1/deployments/<id>/set-live: the one that waits, or the previous one, in every environment."""
+    """POST /v1/deployments/<id>/set-live: the one that waits, or the previous one, in every environment. The previous
+    one by the rules of a rollback; whether the one that waits may confine less was said when it was made."""
     security, snapshot = authenticate(request)
     grants.deploy(security)
     server, number = server_of(request), _number(request)
@@ -103,18 +104,26 @@ async def set_live(request: Request) -> Response:
     if number == snapshot.deployment:
         outcomes: tuple[EnvironmentOutcome, ...] = ()
     elif previous is not None and previous.row.id == number:
-        outcomes = await server.deployer.rollback(snapshot.workspace.id)
+        outcomes = await _rolled_back(request, snapshot)
     else:
         outcomes = await server.deployer.promote(snapshot.workspace.id, number)
     return await _switched(server, snapshot, outcomes)
 
 
 async def rollback(request: Request) -> Response:
-    """POST /v1/deployments/rollback: the previous one is live again, in every environment."""
+    """POST /v1/deployments/rollback: the previous one is live again, in every environment.
+
+    One that confines less than what is live is refused, unless `allow_weaker=true`.
+    """
     security, snapshot = authenticate(request)
     grants.deploy(security)
-    server = server_of(request)
-    return await _switched(server, snapshot, await server.deployer.rollback(snapshot.workspace.id))
+    return await _switched(server_of(request), snapshot, await _rolled_back(request, snapshot))
+
+
+async def _rolled_back(request: Request, live: Snapshot) -> tuple[EnvironmentOutcome, ...]:
+    allow_weaker = request.query_params.get("allow_weaker") == "true"
+    regressions = None if allow_weaker else policy_regressions
+    return await server_of(request).deployer.rollback(live.workspace.id, regressions=regressions)
 
 
 async def discard(request: Request) -> Response:

@@ -17,6 +17,10 @@ from pipit.cli.target import ask, connect, run
 app = Commands(help="Deployments: look at one before it is live, promote it, and go back.")
 
 Number = Annotated[str, typer.Argument(help="The deployment's number, as `ls` shows it.", metavar="NUMBER")]
+Weaker = Annotated[
+    bool,
+    typer.Option("--allow-weaker", help="Also where the previous one confines tenants less than what is live."),
+]
 _PATH = "/v1/deployments"
 
 
@@ -54,19 +58,28 @@ def show(
 
 @app.command("promote", epilog=examples("pipit deployment promote 7"))
 def promote(
-    context: typer.Context, number: Number, data: DataOption = None, host: HostOption = None, token: TokenOption = None
+    context: typer.Context,
+    number: Number,
+    weaker: Weaker = False,
+    data: DataOption = None,
+    host: HostOption = None,
+    token: TokenOption = None,
 ) -> None:
     """Makes the deployment live that waits to be, in every environment."""
-    _switch(resolve(context, data, host, token), f"{_path(number)}/set-live")
+    _switch(resolve(context, data, host, token), f"{_path(number)}/set-live", weaker)
 
 
 @app.command("rollback", epilog=examples("pipit deployment rollback"))
 def rollback(
-    context: typer.Context, data: DataOption = None, host: HostOption = None, token: TokenOption = None
+    context: typer.Context,
+    weaker: Weaker = False,
+    data: DataOption = None,
+    host: HostOption = None,
+    token: TokenOption = None,
 ) -> None:
     """Makes the previous deployment live again, with every event that came since. What is live now is then the previous
     one: a second rollback undoes the first."""
-    _switch(resolve(context, data, host, token), f"{_PATH}/rollback")
+    _switch(resolve(context, data, host, token), f"{_PATH}/rollback", weaker)
 
 
 @app.command("discard", epilog=examples("pipit deployment discard 7"))
@@ -82,14 +95,14 @@ def _path(number: str) -> str:
     return f"{_PATH}/{quote(number, safe='')}"
 
 
-def _switch(options: GlobalOptions, path: str) -> None:
-    found = run(_posted(options, path))["deployment"]
+def _switch(options: GlobalOptions, path: str, weaker: bool) -> None:
+    found = run(_posted(options, path, {"allow_weaker": "true"} if weaker else {}))["deployment"]
     note(f"Deployment {found['id']} is live.")
     if not show_environments(found):
         raise typer.Exit(1)
 
 
-async def _posted(options: GlobalOptions, path: str) -> dict[str, Any]:
+async def _posted(options: GlobalOptions, path: str, flags: dict[str, str]) -> dict[str, Any]:
     async with connect(options) as client:
         with waiting("Switching..."):
-            return await client.post(path)
+            return await client.post(path, flags)

@@ -44,6 +44,7 @@ class RebuildCause(StrEnum):
     ENGINE_OPTION = "engine_option"  # ENGINE_VER and its like
     FORWARD_QUERY = "forward_query"  # says what becomes of the rows that are there
     REFUSED = "refused"  # the engine cannot alter a table so
+    WAITS = "waits"  # the deployment is to wait, and the table that is live is not altered for it
 
 
 _KEYS = (
@@ -99,7 +100,8 @@ class RemovedColumn:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """`alterations` are of tables of which nothing needs a rebuild, `removed` of all."""
+    """`alterations` are of tables of which nothing needs a rebuild, `removed` of all. `instead`: what would be altered
+    in place if the deployment did not wait; the new table has it."""
 
     datasources: Difference
     pipes: Difference
@@ -109,6 +111,7 @@ class Comparison:
     needs_rebuild: tuple[NeedsRebuild, ...] = ()
     refusals: tuple[Refusal, ...] = ()
     allowed: Allowed = Allowed()
+    instead: tuple[Alteration, ...] = ()
 
     @property
     def rebuilds(self) -> frozenset[str]:
@@ -125,6 +128,20 @@ class Comparison:
         anew = {one.datasource for one in found}
         altered = tuple(one for one in self.alterations if one.table.name not in anew)
         return replace(self, needs_rebuild=found, alterations=altered)
+
+    def beside(self) -> Comparison:
+        """For a deployment that is to wait. What is live must not notice it: a table that would be altered in place
+        gets a new generation. A removed column that comes back is in the table already, so it is no alteration; its
+        values are nowhere else, so its table cannot be made anew."""
+        altered = [one for one in self.alterations if not (isinstance(one, AddColumn) and one.found)]
+        message = "The deployment waits, and the live table is not altered for it"
+        anew = {
+            one.table.name: NeedsRebuild(one.table.name, RebuildCause.WAITS, message, place_of_change(one))
+            for one in reversed(altered)
+        }
+        back = [one for one in self.alterations if isinstance(one, AddColumn) and one.found and one.table.name in anew]
+        refusals = (*self.refusals, *(_comes_back(one) for one in back))
+        return replace(self.settled(tuple(anew.values())), instead=tuple(altered), refusals=refusals)
 
     def __bool__(self) -> bool:
         """Whether anything differs."""
@@ -196,6 +213,21 @@ def _removes_policy(datasource: DataSource) -> Refusal:
     message = f"The ROW_POLICY of '{datasource.name}' is removed: every tenant would see all of its rows"
     error = DatafileError(message, file=datasource.file, hint="Put it back, or deploy with --allow-weaker.")
     return Refusal(Reason.REMOVES_POLICY, datasource.name, error)
+
+
+def _comes_back(one: AddColumn) -> Refusal:
+    place, name = place_of_change(one), one.table.name
+    error = DatafileError(
+        f"The removed column '{one.column.name}' of '{name}' comes back with its values, and more of the table "
+        "changes: that cannot be made beside what is live",
+        file=place.file or one.table.datasource.file,
+        line=place.line or 1,
+        column=place.column or 1,
+        hint="Deploy without --no-promote, or bring the column back in a deploy of its own first.",
+        reason=Reason.ALTERS_LIVE_TABLE,
+        subject=name,
+    )
+    return Refusal(Reason.ALTERS_LIVE_TABLE, name, error)
 
 
 def _meaning(datasource: DataSource) -> DataSource:

@@ -107,7 +107,8 @@ class Deployer:
         regressions: Callable[[Snapshot, Project], Sequence[DatafileError]] | None = None,
     ) -> Outcome:
         """With `check` the plan alone: what this call would do without it, or the error that it would raise. Without
-        `promote` it is made and filled and takes every event, and nothing is live of it until `promote` is called.
+        `promote` it is made and filled and takes every event, and nothing is live of it until `promote` is called: no
+        live table is altered for it.
 
         Raises DeployRefused with everything that is wrong, Conflict when a deploy is under way. `regressions` says what
         the project confines less than what is live (`audit.policy_regression`). `allow_weaker` says that it may.
@@ -122,7 +123,8 @@ class Deployer:
                 weaker = regressions(live, project) if regressions is not None else ()
             except ProjectError as error:
                 raise DeployRefused(refusals_of(error.errors)) from None
-            change = await self._change(live, project, Allowed(allow_destructive, allow_weaker), weaker)
+            allowed = Allowed(allow_destructive, allow_weaker)
+            change = await self._change(live, project, allowed, weaker, waits=not promote)
             if change:
                 plan = make_plan(change, await sizes_in(self._engine, live.workspace.database))
             else:
@@ -131,7 +133,7 @@ class Deployer:
             outcome = Outcome("success" if change else "no_changes", plan, live, plan.warnings)
             matches = change.matches if change else None
             if check:
-                environments = await self._environments.plan(workspace_id, plan.snapshot, matches)
+                environments = await self._environments.plan(workspace_id, plan.snapshot, matches, waits=not promote)
             else:
                 if change and not promote:
                     plan, staged = await self._executor.stage(change, plan)
@@ -153,9 +155,12 @@ class Deployer:
                 raise self._no_deployment(workspace_id, number, "does not wait to be live")
             return await self._switch(workspace_id, waits)
 
-    async def rollback(self, workspace_id: str) -> tuple[EnvironmentOutcome, ...]:
+    async def rollback(
+        self, workspace_id: str, *, regressions: Callable[[Snapshot, Project], Sequence[DatafileError]] | None = None
+    ) -> tuple[EnvironmentOutcome, ...]:
         """Makes the deployment live again that was before, in every environment, with every event that came since.
-        What is live now is then the previous one. Raises Conflict where none is kept."""
+        What is live now is then the previous one. Raises Conflict where none is kept, and DeployRefused where it
+        confines less than what is live: `regressions`, as that of `deploy`."""
         async with self._exclusive(workspace_id):
             self._check_nothing_waits(workspace_id)
             previous = self._catalog.beside(workspace_id).previous
@@ -165,6 +170,11 @@ class Deployer:
                     hint="Deploy the earlier commit of the project.",
                     reason=Reason.NO_PREVIOUS,
                 )
+            weaker: Sequence[DatafileError] = ()
+            if regressions is not None:
+                weaker = regressions(self._catalog.snapshot(workspace_id), previous.snapshot.project)
+            if weaker:
+                raise DeployRefused(refusals_of(weaker, Reason.CONFINES_LESS))
             return await self._switch(workspace_id, previous)
 
     async def discard(self, workspace_id: str, number: int) -> None:
@@ -316,11 +326,13 @@ class Deployer:
         return await asyncio.shield(updating)
 
     async def _change(
-        self, live: Snapshot, project: Project, allowed: Allowed, weaker: Sequence[DatafileError]
+        self, live: Snapshot, project: Project, allowed: Allowed, weaker: Sequence[DatafileError], *, waits: bool
     ) -> Change | None:
-        """What a plan is made of; None: nothing changes. Raises DeployRefused where the project cannot be compiled."""
+        """What a plan is made of; None: nothing changes. `waits`: it is not to be live at once. Raises DeployRefused
+        where the project cannot be compiled."""
         workspace_id = live.workspace.id
         comparison = await compared(self._engine, live, project, allowed=allowed, weaker=weaker)
+        comparison = comparison.beside() if waits else comparison
         tokens = self._tokens(workspace_id, project)
         self._catalog.credentials.check_free(workspace_id, (token.name for token in tokens))
         tokens_differ = tokens != self._catalog.tokens(workspace_id)

@@ -69,10 +69,11 @@ class Environments:
         return await self._each(own, matches, only=only, check=False)
 
     async def plan(
-        self, workspace_id: str, own: Snapshot, matches: Mapping[str, Match] | None
+        self, workspace_id: str, own: Snapshot, matches: Mapping[str, Match] | None, *, waits: bool = False
     ) -> tuple[EnvironmentOutcome, ...]:
-        """What would be said of each, were this the workspace's own snapshot; nothing is changed."""
-        return await self._each(own, matches, only="", check=True)
+        """What would be said of each, were this the workspace's own snapshot; nothing is changed. `waits`: as `stage`
+        would say it."""
+        return await self._each(own, matches, only="", check=True, stage=waits)
 
     async def stage(
         self, workspace_id: str, staged: Snapshot, matches: Mapping[str, Match]
@@ -145,6 +146,7 @@ class Environments:
             await self._executor.discard(workspace, beside.staging)
         # What goes was approved for the workspace; the environment has only what the workspace had.
         comparison = await compared(self._engine, live, own.project, allowed=Allowed(destructive=True))
+        comparison = comparison.beside() if stage else comparison
         anew = [own.project.datasources[name] for name in sorted(comparison.rebuilds)]
         carried = await carries(self._engine, live, anew)
         change = Change(
@@ -162,7 +164,7 @@ class Environments:
         )
         plan = make_plan(change, known.sizes[live.workspace.database])
         plan.check()
-        if stage:
+        if stage and not check:
             await self._executor.stage(change, plan)
         elif not check:
             await self._executor.execute(change, plan)

@@ -26,10 +26,11 @@ from pipit.catalog.snapshot import Snapshot, Workspace
 from pipit.catalog.state import DeploymentRow, Details, Status
 from pipit.datafiles.resources import Project
 from pipit.deploy import fill, routes
+from pipit.deploy.alterations import Alteration, ModifyColumn
 from pipit.deploy.append_check import AppendCheck
 from pipit.deploy.apply import apply, drop, undo
 from pipit.deploy.commit import became_live, until_done
-from pipit.deploy.leftovers import names_of
+from pipit.deploy.leftovers import finish, names_of
 from pipit.deploy.plan import Cause, CreateView, DropView, Plan, Prepare, Rebuild, Settle
 from pipit.deploy.planner import Change, make_plan
 from pipit.deploy.views import View, match_of, trigger, views_of
@@ -38,6 +39,7 @@ from pipit.errors import Conflict, Reason, Unavailable
 from pipit.ingest import Ingest
 from pipit.jobs import Jobs
 from pipit.query.compose import Composer
+from pipit.sql.barrier import full_type
 from pipit.tables import Locks, Mode, TableKey
 from pipit.tables.sizes import sizes_in
 
@@ -57,6 +59,7 @@ class _Step:
     retire: Sequence[DropView]
     gone: Sequence[Deployed] = ()
     after: DeploymentRow | None = None  # what is live now, where an earlier deployment is to be live again
+    finish: bool = False  # what it alters once it is live may not have been done
 
 
 class _MadeAnew(Exception):
@@ -125,11 +128,11 @@ class Executor:
         workspace = change.live.workspace
         plan, staged = await self.stage(change, plan, waits=False)
         try:
-            return plan, await self.switch(workspace, staged)
+            return plan, await self.switch(workspace, staged, plan.settle)
         except BaseException:
             left = self._catalog.beside(workspace.id, workspace.environment).staging
             if left is staged and workspace.database_id not in self.unsettled:
-                await self.discard(workspace, staged)
+                await self.discard(workspace, staged, plan)
             raise
 
     # ---- a deployment that is not live yet
@@ -208,10 +211,11 @@ class Executor:
 
     # ---- one row
 
-    async def switch(self, workspace: Workspace, to: Deployed) -> Snapshot:
+    async def switch(self, workspace: Workspace, to: Deployed, settle: Sequence[Settle] = ()) -> Snapshot:
         """Makes a deployment live that takes every event already: the one that waits, or the one before.
 
-        Views into tables that it shares with what is live change places in the same moment.
+        Views into tables that it shares with what is live change places in the same moment. `settle`: what its plan
+        alters now. Of an earlier deployment it is what its names say.
         """
         live = self._catalog.snapshot(workspace.id, workspace.environment)
         theirs, mine = views_of(live, Composer()), views_of(to.snapshot, Composer())
@@ -226,7 +230,11 @@ class Executor:
             for key, view in theirs.items()
             if view.target.physical in shared and live.names.views[key] not in to.snapshot.names.views.values()
         ]
+        plain = _without_words(live, to.snapshot)
+        late = {name for name, table in live.tables.items() if table.physical in to.snapshot.names.late}
+        late |= {one.table.name for one in plain}
         names = _fed(to.snapshot, [one.view for one in made]) | _fed(live, [theirs[one.key] for one in retire])
+        names |= {source for name in late for source in (name, *live.tables[name].sources)}
         pairs = [
             (table.key, to.snapshot.tables[name].key)
             for name, table in live.tables.items()
@@ -238,9 +246,11 @@ class Executor:
         async def step() -> _Step:
             for _, new in pairs:
                 await self._ingest.drained(new, _DRAIN_SECONDS)
-            row, gone = self._successor(workspace, to.row, to)
+            row, gone = self._successor(workspace, self._with_tokens(workspace, to.row) if earlier else to.row, to)
             after = self._catalog.beside(workspace.id, workspace.environment).live if earlier else None
-            return _Step(Plan(to.snapshot), row, to.snapshot.project, made, retire, gone, after)
+            plan = Plan(to.snapshot, settle=tuple(settle))
+            first: list[Prepare] = [*plain, *made]
+            return _Step(plan, row, to.snapshot.project, first, retire, gone, after, finish=not settle)
 
         for _, new in pairs:  # most of it before the writers wait
             await self._ingest.drained(new, _DRAIN_SECONDS)
@@ -290,6 +300,8 @@ class Executor:
                     await self._route(workspace)
                     for late in step.plan.settle:
                         await self._until_done(late)
+                    if step.finish:
+                        await until_done(lambda: finish(self._engine, step.plan.snapshot))
                     for view in step.retire:
                         await self._until_done(view)
                 else:
@@ -313,6 +325,14 @@ class Executor:
             return step.plan, self._catalog.snapshot(workspace.id, environment)
         raise failure
 
+    def _with_tokens(self, workspace: Workspace, row: DeploymentRow) -> DeploymentRow:
+        """An earlier deployment's row without the static tokens that a later one took away: a rollback gives no secret
+        back its rights."""
+        if workspace.environment:
+            return row
+        named = {token.id for token in self._catalog.tokens(workspace.id)}
+        return replace(row, tokens=tuple(token for token in row.tokens if token.id in named))
+
     def _successor(
         self, workspace: Workspace, row: DeploymentRow, to: Deployed | None = None
     ) -> tuple[DeploymentRow, list[Deployed]]:
@@ -333,8 +353,9 @@ class Executor:
 
     # ---- what is kept no longer
 
-    async def discard(self, workspace: Workspace, gone: Deployed) -> None:
-        """A deployment that waits to be live, or the one before, with the tables and rows that no other one has."""
+    async def discard(self, workspace: Workspace, gone: Deployed, plan: Plan | None = None) -> None:
+        """A deployment that waits to be live, or the one before, with the tables and rows that no other one has.
+        `plan`: what it altered of live tables is taken back."""
         beside = self._catalog.beside(workspace.id, workspace.environment)
         left = Beside(
             beside.live,
@@ -342,7 +363,7 @@ class Executor:
             None if beside.staging is gone else beside.staging,
         )
         await self._catalog.put_beside(workspace.id, workspace.environment, left, _discarded(gone.row))
-        await self._settle(workspace, self._drop(workspace, gone))
+        await self._settle(workspace, self._drop(workspace, gone, plan))
 
     async def let_go(self, workspace: Workspace, gone: Deployed) -> None:
         """The same, of one that nothing points to any more."""
@@ -350,7 +371,7 @@ class Executor:
         await until_done(lambda: self._catalog.state.put_deployment(place, _discarded(gone.row)))
         await self._drop(workspace, gone)
 
-    async def _drop(self, workspace: Workspace, gone: Deployed) -> bool:
+    async def _drop(self, workspace: Workspace, gone: Deployed, plan: Plan | None = None) -> bool:
         kept = self._catalog.kept(workspace.id, workspace.environment)
         live = kept[0]
         named = {name for snapshot in kept for name in names_of(snapshot.names)}
@@ -375,6 +396,11 @@ class Executor:
             for table in tables:
                 await self._dropped(workspace.database, table.physical)
                 await self._dropped(workspace.database, table.quarantine)
+        altered = [one for one in plan.prepare if isinstance(one, Alteration)] if plan else []
+        if plan and altered:
+            async with self._locks.acquire([table.key for table in plan.waiting], Mode.ALTER):
+                for one in reversed(altered):
+                    await self._undo(one)
         return True
 
     # ---- helpers
@@ -426,6 +452,20 @@ class Executor:
 
 def _discarded(row: DeploymentRow) -> DeploymentRow:
     return replace(row, live=False, files={}, tokens=(), details=structs.replace(row.details, status=Status.DISCARDED))
+
+
+def _without_words(live: Snapshot, to: Snapshot) -> list[ModifyColumn]:
+    """The columns of tables that both share which lose their words (LowCardinality) before `to` is live: it does not
+    know of them, and puts up no barrier against what they tell of other tenants."""
+    found: list[ModifyColumn] = []
+    for name, table in live.tables.items():
+        other = to.tables.get(name)
+        theirs = other.datasource.columns if other and other.physical == table.physical else ()
+        types = {column.name: column.type for column in theirs}
+        for column in table.datasource.columns:
+            if column.name in types and ModifyColumn(table, replace(column, type=types[column.name]), column).late:
+                found.append(ModifyColumn(table, column, replace(column, type=full_type(column.type))))
+    return found
 
 
 def _fed(snapshot: Snapshot, views: Iterable[View]) -> set[str]:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from msgspec import structs
 
 from pipit.catalog.catalog import Catalog
-from pipit.catalog.snapshot import STAGING
+from pipit.catalog.snapshot import STAGING, Snapshot
 from pipit.catalog.state import DeploymentRow, Status, TableNames
 from pipit.deploy.alterations import ModifyColumn, ModifyTtl
 from pipit.deploy.apply import alter, drop
@@ -47,19 +47,26 @@ async def drop_database(engine: Engine, ingest: Ingest, database: str) -> None:
 
 
 async def finish_alterations(engine: Engine, catalog: Catalog) -> None:
-    """What a deployment alters once it is live, where a crash came before. What is done already is no work."""
+    """Of every deployment that is live, where a crash came before."""
     for snapshot in catalog.everywhere:
-        tables = {table.physical: table for table in snapshot.tables.values()}
-        for physical, late in snapshot.names.late.items():
-            if physical not in tables:
-                continue
-            table = tables[physical]
-            columns = [column for column in table.datasource.columns if column.name in late]
-            for column in columns:
-                await alter(engine, ModifyColumn(table, column, column))
-            if "" in late:
-                ttl = table.datasource.engine.ttl
-                await alter(engine, ModifyTtl(table, ttl, ttl), settings={"materialize_ttl_after_modify": 0})
+        await finish(engine, snapshot)
+
+
+async def finish(engine: Engine, snapshot: Snapshot) -> None:
+    """What a deployment alters once it is live. What is done already is no work."""
+    tables = {table.physical: table for table in snapshot.tables.values()}
+    for physical, late in snapshot.names.late.items():
+        if physical not in tables:
+            continue
+        table = tables[physical]
+        columns = [column for column in table.datasource.columns if column.name in late]
+        for column in columns:
+            await alter(engine, ModifyColumn(table, column, column))
+        if "" in late:
+            ttl = table.datasource.engine.ttl
+            await alter(engine, ModifyTtl(table, ttl, ttl), settings={"materialize_ttl_after_modify": 0})
+
+
 def names_of(tables: TableNames) -> tuple[str, ...]:
     """Every object that they name."""
     return (*tables.datasources.values(), *tables.quarantines.values(), *tables.views.values())

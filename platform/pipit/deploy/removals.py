@@ -46,7 +46,7 @@ def removals(live: Snapshot, comparison: Comparison, views: Sequence[str], sizes
         if target in comparison.datasources.deleted:
             continue  # said of its rows
         yield _deletes_view(live, key, target, rows(target))
-    for one in comparison.alterations:
+    for one in (*comparison.alterations, *comparison.instead):
         if isinstance(one, ModifyTtl) and one.expired:
             yield _deletes_by_ttl(one)
         if isinstance(one, AddColumn) and one.replaces and rows(one.table.name):
