@@ -1,10 +1,11 @@
 """What another sender's bad rows cost: the time until A's events are readable, with B's bad ones in the same segment.
 
 All requests are of one size and sent at once. All but one are A's. In that one, of another sender, no row is bad
-(clean), or as many as one of a hundred of all rows. The table refuses them (`type`), or its view does (`view`).
-`first`: its sender never sent a bad row, and neither did anybody else to that table. `again`: the same once more. Each
-line is of tables of its own in each round, made and warmed up before the clock runs. Each figure is the fastest of the
-rounds, since what else the machine does only adds to it; ratios are to the clean segment.
+(clean), or as many as one of a hundred of all rows. The table refuses them (`type`), or its view does (`view`); of
+`json-`, a table with a JSON column. `first`: its sender never sent a bad row, and neither did anybody else to that
+table. `again`: the same once more. Each line is of tables of its own in each round, made and warmed up with as many
+rows before the clock runs: the longer the last insert took, the longer an open segment waits. Each figure is the
+fastest of the rounds, since what else the machine does only adds to it; ratios are to the clean segment.
 
 readable: from the first byte until a query that is asked again and again finds A's rows in the table and in the view,
 without `wait` and with it. answered: until the last answer of A with `wait=true`.
@@ -12,7 +13,8 @@ without `wait` and with it. answered: until the last answer of A with `wait=true
 Then A sends alone, and beside B, who sends bad events only, each waiting for its answer. `--one-sender`: all have the
 same token, so A's rows are looked at first as B's are.
 
-    .venv/bin/python bench/isolation.py [--rows 1000 10000 100000] [--requests 2 10 60] [--kinds type view] [--rounds 5]
+    .venv/bin/python bench/isolation.py [--rows 1000 10000 100000] [--requests 2 10 60] [--rounds 5]
+        [--kinds type view json-type json-view]
 """
 
 from __future__ import annotations
@@ -45,6 +47,8 @@ COLUMNS = tuple(
         ("id", "UInt64"),
     )
 )
+JSON = (*COLUMNS, Column("data", "JSON", "$.data"))
+KINDS = ("type", "view", "json-type", "json-view")
 BAD: dict[str, dict[str, object]] = {"type": {"id": "none"}, "view": {"amount": "none"}}
 PAUSE = 0.004  # between two questions whether the rows are there
 numbers = itertools.count(1)
@@ -57,22 +61,23 @@ class Took(NamedTuple):
     answered: float
 
 
-async def make(engine: Engine) -> Target:
+async def make(engine: Engine, kind: str = "type") -> Target:
     """A table with a view, as a deploy makes them."""
+    has = JSON if kind.startswith("json") else COLUMNS
     of = f"{next(numbers)}_events"
     settings = ", ".join(f"{k} = {v}" for k, v in table_settings().items())
-    columns = ", ".join(f"{c.name} {c.type}" for c in COLUMNS)
+    columns = ", ".join(f"{c.name} {c.type}" for c in has)
     for statement in (
         "CREATE DATABASE IF NOT EXISTS bench",
         f"CREATE TABLE bench.d{of} ({columns}) ENGINE = MergeTree ORDER BY (tenant, at) SETTINGS {settings}",
-        create_quarantine(DataSource("events", "", COLUMNS), "bench", f"q{of}"),
+        create_quarantine(DataSource("events", "", has), "bench", f"q{of}"),
         f"CREATE TABLE bench.v{of} (tenant LowCardinality(String), day Date, events UInt64, total UInt64) "
         f"ENGINE = SummingMergeTree ORDER BY (tenant, day) SETTINGS {settings}",
         f"CREATE MATERIALIZED VIEW bench.m{of} TO bench.v{of} AS SELECT tenant, toDate(at) AS day, count() AS events, "
         f"sum(toUInt32(amount)) AS total FROM bench.d{of} GROUP BY tenant, day",
     ):
         await engine.command(statement)
-    return Target("bench", f"d{of}", f"q{of}", COLUMNS)
+    return Target("bench", f"d{of}", f"q{of}", has)
 
 
 def body(tenant: str, rows: int, bad: int = 0, kind: str = "view") -> bytes:
@@ -81,8 +86,10 @@ def body(tenant: str, rows: int, bad: int = 0, kind: str = "view") -> bytes:
     lines = []
     for n in range(rows):
         one: dict[str, object] = row | {"latency": n % 7, "id": n}
+        if kind.startswith("json"):
+            one |= {"data": {"plan": "free", "clicks": n % 5, "from": {"country": "pt", "mobile": n % 2 == 0}}}
         if n * bad // rows < (n + 1) * bad // rows:
-            one |= BAD[kind]
+            one |= BAD[kind.removeprefix("json-")]
         lines.append(json.dumps(one))
     return "".join(f"{line}\n" for line in lines).encode()
 
@@ -107,7 +114,7 @@ class Stand:
 
     async def send(self, rows: int, requests: int, bad: int, kind: str, me: str, them: str, *, wait: bool) -> Took:
         tenant, each = f"a{next(numbers)}", rows // requests
-        mine, theirs = body(tenant, each), body("b", each, bad, kind)
+        mine, theirs = body(tenant, each, 0, kind), body("b", each, bad, kind)
 
         async def one(body: bytes, scope: str) -> tuple[float, AppendResult]:
             answer = await self.ingest.append(self.target, body, wait=wait, scope=scope)
@@ -123,7 +130,7 @@ class Stand:
         # Of rows that a view refuses, those that it takes are told apart only up to a bound.
         if wait:
             assert other.loaded
-            assert other.quarantined_rows == bad or (kind == "view" and other.quarantined_rows > bad > 0)
+            assert other.quarantined_rows == bad or (kind.endswith("view") and other.quarantined_rows > bad > 0)
         assert all(answer.loaded is wait and not answer.quarantined_rows for _, answer in answers)
         refused = await self.engine.rows(f"SELECT count() AS n FROM bench.{self.target.quarantine_table}")
         await self.engine.command(f"TRUNCATE TABLE bench.{self.target.quarantine_table}")
@@ -136,12 +143,12 @@ async def mixed(engine: Engine, ingest: Ingest, kind: str, rows: int, requests: 
     taken: list[list[Took]] = []
     for wait in (False, True):
         for _ in range(rounds):
-            stand = Stand(engine, ingest, await make(engine))
+            stand = Stand(engine, ingest, await make(engine, kind))
             me, them = "a", "a" if one else "b"
             for _ in range(2):
-                await stand.send(min(rows, 1000), 2, 0, kind, me, them, wait=True)
+                await stand.send(rows, requests, 0, kind, me, them, wait=True)
             taken += [[await stand.send(rows, requests, n, kind, me, them, wait=wait) for n in (0, bad, bad)]]
-    shown = f"{kind}  {rows:>7} rows, {requests:>3} requests"
+    shown = f"{kind:<9}  {rows:>7} rows, {requests:>3} requests"
     for mode, what in ((taken[:rounds], 0), (taken[rounds:], 0), (taken[rounds:], 1)):
         clean, first, again = (min(round[n][what] for round in mode) for n in range(3))
         shown += f"  {clean * 1000:9.1f} ms {first / clean:6.2f} {again / clean:6.2f}"
@@ -180,7 +187,7 @@ async def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, nargs="+", default=[1_000, 10_000, 100_000])
     parser.add_argument("--requests", type=int, nargs="+", default=[2, 10, 60])
-    parser.add_argument("--kinds", nargs="+", default=["type", "view"], choices=BAD)
+    parser.add_argument("--kinds", nargs="+", default=KINDS, choices=KINDS)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--bad", type=int, default=60, help="requests of the flood; 0: none")
     parser.add_argument("--one-sender", action="store_true")
@@ -190,8 +197,8 @@ async def main() -> None:
             ingest = Ingest(engine, Path(folder), Locks(), wait_seconds=60)
             await ingest.start()
             shown = ("without wait: readable", "wait=true: readable", "wait=true: answered")
-            print(" " * 33, *(f"{what:^26}" for what in shown))
-            print(" " * 33, *(f"{'clean':>11}   first  again" for _ in shown))
+            print(" " * 38, *(f"{what:^26}" for what in shown))
+            print(" " * 38, *(f"{'clean':>11}   first  again" for _ in shown))
             for kind in chosen.kinds:
                 for rows in chosen.rows:
                     for requests in chosen.requests:

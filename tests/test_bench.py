@@ -53,11 +53,12 @@ def test_two_versions_are_measured_against_each_other() -> None:
 
 
 def test_what_anothers_bad_rows_cost_is_measured() -> None:
-    small = ("--rows", "200", "--requests", "2", "--rounds", "1", "--bad", "3")
+    small = ("--rows", "200", "--requests", "2", "--kinds", "type", "view", "json-view", "--rounds", "1", "--bad", "3")
     said = bench("isolation.py", *small)
     figures = r"( +[\d.]+ ms +[\d.]+ +[\d.]+){3}$"
     assert re.search(rf"^type +200 rows, +2 requests{figures}", said, re.MULTILINE), said
     assert re.search(rf"^view +200 rows, +2 requests{figures}", said, re.MULTILINE), said
+    assert re.search(rf"^json-view +200 rows, +2 requests{figures}", said, re.MULTILINE), said
     assert re.search(r"^3 bad requests +[\d.]+ ms ", said, re.MULTILINE), said
 
 

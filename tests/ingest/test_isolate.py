@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from pipit.datafiles.resources import Column, DataSource
 from pipit.engine import Engine
 from pipit.errors import UnprocessableWrite
 from pipit.ingest import Ingest, Target, isolate, limits, load
+from pipit.ingest.log import Log
 from pipit.ingest.probe import Probe
 from pipit.tables.quarantine import create_quarantine
 from waiting import until
@@ -731,3 +733,42 @@ async def test_tenants_whose_tokens_fix_columns_take_one_table_in_memory_in_turn
         assert await place.count(name) == 0
     rows = await engine.rows(f"SELECT x, n FROM `{place.database}`.d1_events ORDER BY x")
     assert [(r["x"], r["n"]) for r in rows] == [(f"t{n:02}", 100 + n) for n in range(20)]
+
+
+@pytest.mark.parametrize("kind", ["type", "view"])
+async def test_what_refused_rows_cost_does_not_hold_up_the_next_segment(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """An open segment waits the longer, the longer the last insert took: of its good rows, and nothing else."""
+    place = await make_viewed(engine, tmp_path, VIEW)
+    where, name = (load, "_quarantine") if kind == "type" else (Probe, "_refuses")
+    step, running, since, spent = getattr(where, name), 0, 0.0, 0.0
+
+    async def slow(*args: Any, **more: Any) -> Any:
+        nonlocal running, since, spent
+        since = since if running else time.monotonic()
+        running += 1
+        try:
+            await asyncio.sleep(0.3)
+            return await step(*args, **more)
+        finally:
+            running -= 1
+            spent += 0.0 if running else time.monotonic() - since
+
+    bad = {"x": "b", "n": 999} if kind == "type" else {"x": "b", "n": 13}
+    async with place.ingest(log=Log(tmp_path / "segments", seal_seconds=3600)) as ingest:
+        await ingest.append(place.target, lines({"x": "0"}), wait=True)
+        monkeypatch.setattr(where, name, slow)
+        for _ in range(2):  # its sender is not known yet, and then it is
+            spent, began = 0.0, time.monotonic()
+            async with place.paused():
+                waiting = [
+                    asyncio.create_task(ingest.append(place.target, lines(row), wait=True, scope=row["x"]))
+                    for row in ({"x": "a"}, bad)
+                ]
+                await until(lambda: ingest.pending(place.database, "d1_events").rows >= 2)
+            assert [answer.quarantined_rows for answer in await asyncio.gather(*waiting)] == [0, 1]
+            assert await ingest.drain(place.database, "d1_events")
+            others = time.monotonic() - began - spent
+            pause = ingest._log._table(place.target.key).pause
+            assert spent > 0 and pause <= max(limits.SEAL_SECONDS_LEAST, limits.SEAL_INSERTS * others)

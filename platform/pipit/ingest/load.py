@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from bisect import bisect_left, bisect_right
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -177,6 +178,7 @@ async def load(
     # Once one attempt reads a large segment from the copy, all do: the token means something else in the file.
     job = replace(job, copied=engine.embedded and segment.header.meta.get("copied", False))
     notes, first_time, segment.tried = segment.notes, not segment.tried, True
+    segment.storing = 0.0
     if notes.done and between is None:
         return None
     async with probe.opened(engine, segment, job.reader, job.settings, watch.kept, between) as copies:
@@ -499,10 +501,12 @@ async def _from_memory(job: _Job, copies: Probe, **settings: int) -> SqlError | 
 
 async def _try(engine: Engine, job: _Job, select: str, token: str, **settings: int) -> SqlError | None:
     """The failure, if there is one."""
+    began = time.monotonic()
     try:
         await _put(engine, job, f"{job.table} ({job.reader.names})", select, token, **settings)
     except SqlError as error:
         return error
+    job.segment.storing += time.monotonic() - began
     return None
 
 
@@ -676,10 +680,12 @@ def _is_in_copy(job: _Job, copies: Probe) -> bool:
 async def _put_from_copy(job: _Job, copies: Probe, **settings: int) -> SqlError | None:
     """The rows of these requests that are not refused, under the token. The failure, if there is one."""
     left_out = isolate.without([*job.segment.notes.refused, *job.others])
+    began = time.monotonic()
     try:
         await copies.insert(job.table, left_out, {**job.settings, **settings, "insert_deduplication_token": job.token})
     except SqlError as error:
         return error
+    job.segment.storing += copies.parsing + time.monotonic() - began
     return None
 
 

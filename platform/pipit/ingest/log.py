@@ -366,7 +366,9 @@ class Log:
         table.changed.set()
 
     def pace(self, key: TableKey, seconds: float) -> None:
-        """So long the last insert took: where that is little, the next ones come sooner."""
+        """So long the last insert of good rows took: where that is little, the next ones come sooner. What refused rows
+        cost is not in it: they would make the next segment wait, and most of its rows are others'.
+        """
         wanted = max(limits.SEAL_SECONDS_LEAST, limits.SEAL_INSERTS * seconds)
         self._table(key).pause = min(self._seal_seconds, wanted)
 

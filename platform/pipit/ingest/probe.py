@@ -15,6 +15,7 @@ import asyncio
 import contextlib
 import itertools
 import re
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -71,6 +72,7 @@ class Probe:
     kept: Kept
     between: Callable[[], Awaitable[None]] | None = None  # before each question: others need not wait for the answers
     staged: bool = False
+    parsing: float = 0.0  # seconds that it took
     as_lines: bool = False  # the copy holds lines, not rows: reading these throws on one of them, as in a default
     _stage: str = ""
     _ready: str = ""  # rows for `feed`
@@ -100,6 +102,7 @@ class Probe:
         if self.staged:
             return
         path = self.segment.scratch("probe")
+        began = time.monotonic()
         try:
             if await asyncio.to_thread(self._write_rows, path) != self.segment.rows:
                 raise SqlError("A segment does not hold the rows that were written to it")
@@ -113,7 +116,7 @@ class Probe:
                 self.as_lines = True
         finally:
             path.unlink(missing_ok=True)
-        self.staged = True
+        self.staged, self.parsing = True, time.monotonic() - began
 
     def _write_rows(self, path: Path) -> int:
         """The segment without its frames; how many rows that are."""

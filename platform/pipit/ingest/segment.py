@@ -106,6 +106,7 @@ class Segment:
     senders: list[str] = field(default_factory=list)  # of each request; not known after a restart
     notes: Notes = field(default_factory=Notes)
     tried: bool = False  # perhaps: some of its rows may be stored
+    storing: float = 0.0  # seconds that its rows took in the last attempt: not what those cost that are refused
     _chain: Any = field(default_factory=lambda: hashlib.blake2b(digest_size=16))
 
     @property

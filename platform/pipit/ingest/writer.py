@@ -156,9 +156,9 @@ class Writer:
                 async with contextlib.nullcontext() if nested else self._inserting():
                     if not nested:
                         await self._clear()
-                    began = time.monotonic()
                     through = await self._attempt(segment, (lambda: self._between(segment)) if between else None)
-                self._log.pace(self._table, time.monotonic() - began)
+                if segment.storing and not between:
+                    self._log.pace(self._table, segment.storing)
                 if not through:
                     self._later.append(segment)
                     for known in self._failed:
