@@ -14,10 +14,12 @@ from hypothesis import is_hypothesis_test
 
 import fuzz
 from pipit.engine import Engine, open_engine
+from scratch import use_memory
 from waiting import limited
 
 pytest_plugins = ["serving", "brokers", "streams"]
 fuzz.load_profile()
+use_memory()
 
 # What a shell runs in the background ignores it, and so would the commands that tests interrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
