@@ -76,6 +76,7 @@ _FILTER_FIRST = (
 _DEPLOYMENTS = "tests/attacks/test_deployments.py"
 _FILES = "tests/attacks/test_files.py"
 _URLS = "tests/attacks/test_urls.py"
+_QUARANTINE = "tests/ingest/test_quarantine.py"
 _SQL = "tests/attacks/test_sql.py"
 _WRITES = "tests/attacks/test_writes.py"
 _ISOLATE = "tests/ingest/test_isolate.py"
@@ -262,6 +263,9 @@ DEFENCES: tuple[Defence, ...] = (
         "check_condition",
         ("tests/ingest/test_files_deletes.py", "tests/ingest/test_files_replace.py"),
     ),
+    _check("the quarantine: not for a JWT", "api/quarantine.py:_reader", "WORKSPACE_TOKEN_REQUIRED", (_QUARANTINE,)),
+    _body("a replay: what a token fixed wins over the line", "ingest/replay.py:_Kept.differs", "return 'false'", (_QUARANTINE,)),
+    _value("a replay: rows that their token may not put there stay", "ingest/replay.py:STAYS", "('-',)", (_QUARANTINE,)),
     _operand("a load is its sender's alone", "api/jobs.py:job", "owner_of", (_FILES,)),
     _entry("a file's rows have the values that the token fixes", "api/loads.py:_receive", "fixed", (_FILES,)),
     _statement("a file is appended by lineage's rule", "api/loads.py:_allowed", "server.deployer.appends.check", (_FILES,)),

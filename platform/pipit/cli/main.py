@@ -20,6 +20,7 @@ from pipit.cli import (
     formatting,
     jobs,
     project,
+    quarantine,
     query,
     secret,
     serve,
@@ -91,6 +92,7 @@ app.add_typer(deployment.app, name="deployment", rich_help_panel="Project")
 app.add_typer(environment.app, name="environment", rich_help_panel="Workspace")
 app.add_typer(workspace.app, name="workspace", rich_help_panel="Workspace")
 app.add_typer(datasource.app, name="datasource", rich_help_panel="Data")
+app.add_typer(quarantine.app, name="quarantine", rich_help_panel="Data")
 app.add_typer(connection.app, name="connection", rich_help_panel="Data")
 jobs.add_to(app)
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from pipit.sql.literals import quote_string
 
+INVALID_JSON = "invalid JSON"  # what the reason of a line begins with that could not be taken apart
+
 _CONTROL = r"[\x00-\x1f]"
 _SURROGATE = r"\\u[dD][89a-fA-F][0-9a-fA-F]{2}"
 _NUMBER = r"([:,\[][ \t]*)[-+]?(?i:nan|inf|infinity)\b"

@@ -23,6 +23,8 @@ Refused = tuple[int, int, str]  # first row, end, reason
 Request = tuple[int, int]  # first row, end
 
 _REASON = 500  # characters
+NOT_TOLD_APART = "rows that were not told apart: "
+VIEW = "the materialized view "  # what a view's refusal begins with
 
 
 async def find(
@@ -220,7 +222,7 @@ class _Search:
                 found += [(start, stop, alone)] if alone is not None else []
                 continue
             if tries >= limits.TRIES_TO_FIND_ROWS:
-                found.append((start, stop, f"one of {stop - start} rows that were not told apart: {reason}"[:_REASON]))
+                found.append((start, stop, f"one of {stop - start} {NOT_TOLD_APART}{reason}"[:_REASON]))
                 continue
             half = (start + stop) // 2
             left = await self._refuses(start, half)
@@ -237,5 +239,5 @@ class _Search:
         if error is None:
             self.taken = self.taken or await self.probe.count(start, stop, self.without) > 0
             return None
-        who = f"the materialized view '{self.taker.view}'" if self.taker.view else "the table"
+        who = f"{VIEW}'{self.taker.view}'" if self.taker.view else "the table"
         return f"{who} does not take the row: {error.message}"[:_REASON]

@@ -43,6 +43,7 @@ STRUCTURE = f"{LINE} String"
 BAD = "_pipit_bad"
 NUMBER = "_pipit_number"  # of a row in its segment, from 0
 BAD_ROW = "pipit: a bad row"
+TOKEN_REFUSED = "the token "  # what the reason begins with of a row that its token may not put there
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +176,7 @@ class Reader:
     @property
     def _broken(self) -> str:
         """What is wrong with one that cannot: (column, reason)s."""
-        return f"[('', concat('invalid JSON: the line is not a JSON object: ', {fault.of_line(LINE)}))]"
+        return f"[('', concat('{fault.INVALID_JSON}: the line is not a JSON object: ', {fault.of_line(LINE)}))]"
 
     @property
     def _record(self) -> str:
@@ -403,10 +404,10 @@ def fixed_elsewhere(
             try:
                 fixed_field(known[name], value)
             except BadRequest:
-                return kept, f"the token fixes '{name}' to a value that the column does not take any more"
+                return kept, f"{TOKEN_REFUSED}fixes '{name}' to a value that the column does not take any more"
             kept[name] = value
     missing = sorted(set(needs) - kept.keys()) if fixed else []
-    return kept, f"the token does not fix '{missing[0]}', which decides whose a row is" if missing else ""
+    return kept, f"{TOKEN_REFUSED}does not fix '{missing[0]}', which decides whose a row is" if missing else ""
 
 
 def is_filled_by_view(columns: Sequence[Column]) -> bool:

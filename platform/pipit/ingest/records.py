@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 
 from pipit.datafiles.resources import Column
-from pipit.ingest import cast
+from pipit.ingest import cast, fault
 from pipit.ingest.field import LINE, Field
 from pipit.ingest.segment import NOTES, Frame, Header, Notes, Segment
 from pipit.ingest.types import parse
@@ -38,7 +38,7 @@ _FOUND = (
     f"multiIf({_PROBLEM} != '', {_PROBLEM}, empty({_VALUE}), {quote_string(TOMBSTONE)}, "
     # A line break is white space in JSON, and a reason to refuse the value within a text. Lines hold none.
     f"empty({_JSON}) AND position({_VALUE}, '\\n') > 0 AND NOT isValidJSON({_VALUE}), "
-    "'invalid JSON: the value is not a JSON object', '')"
+    f"'{fault.INVALID_JSON}: the value is not a JSON object', '')"
 )
 PROBLEM = "_pipit_found"  # what is wrong with a record before it is read, if anything is
 CARRIED = (_VALUE, _OFFSET, _TIME, _KEY, _HEADERS, PROBLEM)

@@ -11,8 +11,8 @@ from pipit.query.limits import COPY, POPULATE
 WAITING, WORKING, DONE, ERROR = "waiting", "working", "done", "error"
 CANCELLING, CANCELLED = "cancelling", "cancelled"
 STATUSES = (WAITING, WORKING, DONE, ERROR, CANCELLING, CANCELLED)
-IMPORT, DELETE = "import", "delete_data"
-KINDS = (COPY.name, POPULATE.name, IMPORT, DELETE)
+IMPORT, DELETE, REPLAY = "import", "delete_data", "replay_quarantine"
+KINDS = (COPY.name, POPULATE.name, IMPORT, DELETE, REPLAY)
 _OPEN = (WAITING, WORKING, CANCELLING)
 
 

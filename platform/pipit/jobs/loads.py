@@ -99,9 +99,9 @@ class LoadJobs:
         async def run() -> Written:
             here = await self._arrived(load, table)
             if replacement is None:
-                tally, more = await _patiently(lambda: self._append(workspace, here, table))
+                tally, more = await patiently(lambda: self._append(workspace, here, table))
             else:
-                tally, more = await _patiently(lambda: self._replace(workspace, here, table, replacement))
+                tally, more = await patiently(lambda: self._replace(workspace, here, table, replacement))
             return JobOutcome(tally.rows, here.bytes, {**shown(tally), **more})
 
         return Work(run, repeatable=True)
@@ -230,7 +230,7 @@ class LoadJobs:
         async def one(name: str, work: Callable[[], Awaitable[Tally]]) -> None:
             async with self._places:
                 try:
-                    ended[name] = await _patiently(work)
+                    ended[name] = await patiently(work)
                 except UnprocessableWrite as error:
                     failed.append(error)
                     return
@@ -297,7 +297,7 @@ def _with_pieces(load: Load, cut: tuple[FilePiece, ...]) -> Load:
     return changed(load, pieces=cut)
 
 
-async def _patiently(work: Callable[[], Awaitable[T]]) -> T:
+async def patiently(work: Callable[[], Awaitable[T]]) -> T:
     """For work that may be done again: what of it is stored already is known by its tokens."""
     until, pause, timeouts = time.monotonic() + _PATIENCE_SECONDS, 0.2, 0
     while True:

@@ -24,6 +24,7 @@ from pipit.jobs.deletes import DeleteJobs
 from pipit.jobs.live import LiveTables
 from pipit.jobs.loads import LoadJobs
 from pipit.jobs.populates import PopulateJobs
+from pipit.jobs.replays import ReplayJobs
 from pipit.query.cache import Cache
 from pipit.query.held import Store
 from pipit.query.read import Reader
@@ -153,6 +154,7 @@ def job_kinds(
         PopulateJobs(engine, locks, reader),
         LoadJobs(engine, live, files, config.urls, config.max_file_bytes),
         DeleteJobs(engine, live),
+        ReplayJobs(engine, live, config.data_dir / "files"),
     )
 
 

@@ -33,7 +33,7 @@ from pipit.sql.literals import quote_string
 
 VIEW_FAILED = "The rows were stored, but a materialized view failed on them"
 _LATER = frozenset({Code.CANNOT_READ_FROM_FILE_DESCRIPTOR, Code.CANNOT_WRITE_TO_FILE_DESCRIPTOR, Code.CANNOT_OPEN_FILE})
-_SETTINGS: Mapping[str, str | int] = {
+INSERT_SETTINGS: Mapping[str, str | int] = {
     **limits.insert_settings(),
     "max_partitions_per_insert_block": limits.MAX_PARTITIONS_OF_VIEWS,
     # The token of an insert holds the number of the first block that is read: blocks keep their order.
@@ -143,7 +143,7 @@ async def parquet_pieces(engine: Engine, path: Path) -> tuple[tuple[FilePiece, .
 
 async def store(engine: Engine, load: Load, source: PieceSource, into: LoadTarget) -> Tally:
     """After any error, try it again. Raises Unavailable, QueryTimeout, NotFound, SqlError and UnprocessableWrite."""
-    settings = {**_SETTINGS, **source.settings}
+    settings = {**INSERT_SETTINGS, **source.settings}
     if any("JSON" in column.type for column in into.columns) and await asyncio.to_thread(_holds_lists, source):
         settings |= limits.JSON_LIST_SETTINGS
     work = PieceWork(engine, load, source, into, settings)
@@ -181,7 +181,7 @@ async def store_set_aside(engine: Engine, load: Load, folder: Path, into: LoadTa
         folder / ASIDE,
         format="JSONEachRow",
         structure="line UInt64, reason String, text String",
-        settings={**_SETTINGS, "insert_deduplication_token": f"{load.id}-aside", "max_threads": 1},
+        settings={**INSERT_SETTINGS, "insert_deduplication_token": f"{load.id}-aside", "max_threads": 1},
     )
     return Tally(bad=load.set_aside, invalid=load.set_aside)
 
@@ -230,10 +230,10 @@ class PieceWork:
 
     async def tally(self) -> Tally:
         """`rows`: those that read well."""
-        (found,) = await self._select(self.source.reader.tally())
+        (found,) = await self.select(self.source.reader.tally())
         left = 0
         if self.source.reader.kept:
-            (out,) = await self._select(self.source.reader.left_out())
+            (out,) = await self.select(self.source.reader.left_out())
             left = int(out["n"])
         total, bad = int(found["total"]), int(found["bad"])
         return Tally(total - bad, bad, int(found["invalid"]), left)
@@ -246,10 +246,18 @@ class PieceWork:
             _raise_if_short_of_means(error)
             raise
 
-    async def _find_refused(self, known: Mapping[int, str]) -> dict[int, str]:
+    async def refused_beforehand(self, known: dict[int, str]) -> dict[int, str]:
+        """Those that the table or a view refuses, with what is known, before anything is stored. A view that takes no
+        row at all refuses each of them."""
+        while found := await self._find_refused(known, works=True):
+            known = {**known, **found}
+            await asyncio.to_thread(self._note_refused, known)
+        return known
+
+    async def _find_refused(self, known: Mapping[int, str], *, works: bool = False) -> dict[int, str]:
         async with FileProbe.opened(self) as copies:
             before = [(n, n + 1, "") for n in known]
-            found = await isolate.find(copies, before, [(0, copies.rows)])
+            found = await isolate.find(copies, before, [(0, copies.rows)], works=works)
             # A stretch of rows that were not told apart is left out as a whole.
             return {n: reason for a, b, reason in found for n in range(a, b)}
 
@@ -270,7 +278,7 @@ class PieceWork:
             settings={**self.settings, **settings, "insert_deduplication_token": token},
         )
 
-    async def _select(self, select: str) -> list[dict[str, Any]]:
+    async def select(self, select: str) -> list[dict[str, Any]]:
         kept = {k: v for k, v in self.settings.items() if k in limits.STATEMENT_SETTINGS}
         return await self.engine.select_file(
             self.source.select(select),

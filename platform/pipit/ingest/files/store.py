@@ -22,6 +22,7 @@ from pipit.ingest.files.arrive import Arrived
 from pipit.ingest.files.cut import FilePiece
 
 _LOAD, _DONE = "load.json", "done.ndjson"
+KEPT = "replay-"  # what the names of folders begin with that outlive their job (`ingest/replay.py`)
 
 
 class Load(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -172,5 +173,5 @@ class FileStore:
         except FileNotFoundError:
             return
         for name in found:
-            if name not in but:
+            if name not in but and not name.startswith(KEPT):
                 shutil.rmtree(self._root / name, ignore_errors=True)
