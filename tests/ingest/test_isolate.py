@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -193,8 +194,13 @@ async def test_a_full_disk_is_nobodys_fault_and_is_waited_for(engine: Engine, tm
 VIEW = "CREATE MATERIALIZED VIEW DB.m1_of__x TO DB.d1_view AS SELECT x FROM DB.d1_events WHERE if(n = 13, toUInt8(x), 1) = 1"
 
 
-async def make_viewed(engine: Engine, folder: Path, *views: str) -> Place:
-    place = await make(engine, folder)
+async def make_viewed(engine: Engine, folder: Path, *views: str, data: str = "") -> Place:
+    """`data`: the type of one more column, of which nothing is sent unless a test does."""
+    place = await make(engine, folder, f"data {data}" if data else "")
+    if data:
+        place.target = replace(place.target, columns=(*COLUMNS, Column("data", data, "$.data", "'{}'")))
+        await engine.command(f"DROP TABLE `{place.database}`.q1_events")
+        await engine.command(create_quarantine(DataSource("events", "", place.target.columns), place.database, "q1_events"))
     await place.command(f"CREATE TABLE DB.d1_view (x String) ENGINE = MergeTree ORDER BY x SETTINGS {SETTINGS}")
     for view in views:
         await place.command(view)
@@ -459,9 +465,9 @@ def _path(name: str, type: str) -> str:
     return f"$.{name}[:]" if type.startswith("Array") else f"$.{name}"
 
 
-async def make_with_many_views(engine: Engine, folder: Path) -> Place:
+async def make_with_many_views(engine: Engine, folder: Path, data: str = "") -> Place:
     """Two views, one with a join, and a view behind one of them."""
-    place = await make_viewed(engine, folder, VIEW)
+    place = await make_viewed(engine, folder, VIEW, data=data)
     for statement in (
         "CREATE TABLE DB.d1_rates (x String, rate UInt8) ENGINE = MergeTree ORDER BY x",
         "INSERT INTO DB.d1_rates VALUES ('a1', 5)",
@@ -588,11 +594,12 @@ async def test_a_copy_that_is_gone_is_no_reason_to_refuse_a_row(engine: Engine, 
     assert await values(place, "d1_view") == ["0", "a"]
 
 
+@pytest.mark.parametrize("data", ["", "JSON", "Dynamic"])
 async def test_the_first_bad_rows_of_anybody_keep_nobody_waiting_until_single_rows_are_found(
-    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: str
 ) -> None:
     """K30: nobody sent a bad row before, all have one token, and the table has several views, joins and views of views."""
-    place = await make_with_many_views(engine, tmp_path)
+    place = await make_with_many_views(engine, tmp_path, data)
     find, go, looking = isolate.find, asyncio.Event(), asyncio.Event()
 
     async def slow(*args: Any, **more: Any) -> Any:

@@ -8,17 +8,16 @@ requests that they refuse wait: all others go in and are answered, then single r
 the rest of them goes in under tokens of its own. Rows that do not read well, by the engine's tables and not by its
 messages, go to the quarantine, after the others were answered.
 
-Elsewhere (a server may be several, and one does not see the other's memory; what is stored of a JSON value could hang
-on the way that it takes) the first attempt reads the file once and raises on a bad row before anything is written. Only
-when it fails is it told which rows are bad. If the rest fails too, there or from memory, the rows that the table or one
-of its views refuses are looked for (`isolate`) and written down: they go to the
-quarantine, and the rest in, under the same token. Each table then has each row that it takes, once: what has the
-token already, from an attempt before, keeps what it has; so the table may hold a row that its view refuses. Where a
-table has one simple view, the requests that it refuses rows of are held back first: the others' rows go into the view's
-target directly, under a token of their own, and are answered; then the rows of the held ones are looked at. What fails
-without any row being to blame is a broken view (422: the rows are stored) if the table takes them without its views. A
-full disk, too little memory and too many parts are nobody's rows: Unavailable or QueryTimeout. Too many partitions are
-inserted in groups; a table that is gone is NotFound.
+Elsewhere (a server may be several, and one does not see the other's memory) the first attempt reads the file once and
+raises on a bad row before anything is written. Only when it fails is it told which rows are bad. If the rest fails
+too, there or from memory, the rows that the table or one of its views refuses are looked for (`isolate`) and written
+down: they go to the quarantine, and the rest in, under the same token. Each table then has each row that it takes,
+once: what has the token already, from an attempt before, keeps what it has; so the table may hold a row that its view
+refuses. Where a table has one simple view, the requests that it refuses rows of are held back first: the others' rows
+go into the view's target directly, under a token of their own, and are answered; then the rows of the held ones are
+looked at. What fails without any row being to blame is a broken view (422: the rows are stored) if the table takes
+them without its views. A full disk, too little memory and too many parts are nobody's rows: Unavailable or
+QueryTimeout. Too many partitions are inserted in groups; a table that is gone is NotFound.
 
 All that an attempt needs stands in the segment's header, so that a replay after a deployment is the same
 insert.
@@ -64,6 +63,9 @@ _LATER = frozenset(
 _PERHAPS_LATER = frozenset({Code.MEMORY_LIMIT_EXCEEDED, Code.STD_EXCEPTION})
 
 
+# Which large segments are read from the copy: by a header of an older version those without JSON or Dynamic columns.
+_COPIED, _COPIED_WITH_JSON = 1, 2
+
 VIEW_FAILED = "The events were stored, but a materialized view failed on them"
 
 
@@ -93,6 +95,7 @@ class _Job:
     max_partitions: int
     token: str
     requests: Sequence[isolate.Request]  # that are stored now, under this token
+    embedded: bool = False  # the engine is the one that is built in
     copied: bool = False  # it is read from the copy in memory, however large it is
 
     @property
@@ -140,7 +143,7 @@ def meta(
         "partition": partition_key,
         "fixed": dict(fixed),
         "settings": dict(limits.insert_settings()),
-        "copied": True,
+        "copied": _COPIED_WITH_JSON,
     }
 
 
@@ -176,7 +179,9 @@ async def load(
     if not _has_json(segment) or await asyncio.to_thread(segment.may_hold_lists):
         job = replace(job, settings={**job.settings, **limits.JSON_LIST_SETTINGS})
     # Once one attempt reads a large segment from the copy, all do: the token means something else in the file.
-    job = replace(job, copied=engine.embedded and segment.header.meta.get("copied", False))
+    least = _COPIED_WITH_JSON if _is_mixed(job) else _COPIED
+    copied = engine.embedded and segment.header.meta.get("copied", 0) >= least
+    job = replace(job, embedded=engine.embedded, copied=copied)
     notes, first_time, segment.tried = segment.notes, not segment.tried, True
     segment.storing = 0.0
     if notes.done and between is None:
@@ -587,11 +592,15 @@ async def _feed_others(job: _Job, copies: Probe, bad: list[int]) -> None:
 
 def _may_be_read_from_copy(job: _Job) -> bool:
     """Whether the rows are the same from there, under the same token. What is stored of a JSON value could hang on the
-    way that it takes.
+    way that it takes: in the engine that is built in it does not, as a test of both ways shows.
     """
     segment = job.segment
     one_piece = segment.rows <= limits.ONE_PIECE_ROWS and segment.size <= limits.ONE_PIECE_BYTES
-    return (one_piece or job.copied) and not any(re.search("JSON|Dynamic", f.column.type) for f in job.reader.fields)
+    return (one_piece or job.copied) and (job.embedded or not _is_mixed(job))
+
+
+def _is_mixed(job: _Job) -> bool:
+    return any(re.search("JSON|Dynamic", field.column.type) for field in job.reader.fields)
 
 
 async def _save_notes(segment: Segment) -> None:
