@@ -74,6 +74,17 @@ def test_make_test_runs_lint_types_layers_and_all_tests() -> None:
     assert PYPROJECT["tool"]["mypy"]["strict"] is True
 
 
+@pytest.mark.parametrize("target", ["install", "check"])
+def test_make_shows_what_it_waits_for_while_packages_come(target: str, tmp_path: Path) -> None:
+    """On a fresh machine: a line says what comes, and pip shows how far it is. Both take a minute or more."""
+    said = make("--dry-run", target, f"VENV={tmp_path / 'venv'}").stdout.splitlines()
+    installs = [number for number, line in enumerate(said) if " pip install " in line]
+    assert installs
+    for number in installs:
+        assert "--progress-bar on" in said[number] and not re.search(r"\s(?:-q+|--quiet)\b", said[number])
+        assert re.match(r"\s*echo \"==> packages", said[number - 1]), said[number - 1]
+
+
 def test_the_licence_is_apache_2() -> None:
     text = (ROOT / "LICENSE").read_text()
     assert "Apache License\n                           Version 2.0, January 2004" in text

@@ -1569,7 +1569,7 @@ DEFENCES: tuple[Defence, ...] = (
         "memory of a tenant's text",
         "query/limits.py:tenant_sql_settings",
         "max_memory_usage",
-        (f"{_SQL}::test_d30_costs_are_bounded",),
+        (f"{_SQL}::test_d30_memory_is_bounded_where_nothing_else_is_used_up",),
     ),
     # --- tables that say nothing about tenants
     _check(

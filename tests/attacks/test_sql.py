@@ -452,6 +452,15 @@ async def test_d30_costs_are_bounded(workspace: Workspace) -> None:
         assert is_refused(await ask(workspace, sql)), sql
 
 
+async def test_d30_memory_is_bounded_where_nothing_else_is_used_up(workspace: Workspace) -> None:
+    """H10: few rows read, one row of one number as the result, and far less than a second."""
+    await opened(workspace)
+    lists = " + ".join(f"length(groupArray(number + {n}))" for n in range(6))
+    few = await ask(workspace, f"SELECT {lists} AS n FROM numbers(10) FORMAT JSON")
+    assert few.status == 200 and few.json["data"] == [{"n": 60}], few.text
+    assert is_refused(await ask(workspace, f"SELECT {lists} AS n FROM numbers(5000000) FORMAT JSON"))
+
+
 async def test_e04_e05_nothing_beside_the_rows(workspace: Workspace) -> None:
     await opened(workspace)
     for format in ("JSON", "JSONCompact", "CSVWithNames", "TSVWithNames", "JSONEachRow"):

@@ -53,6 +53,18 @@ def test_a_static_token_from_made_to_removed(shop: Shell, served: Serving) -> No
     assert asked.returncode == 1
 
 
+def test_who_gets_a_token_that_makes_tokens_is_warned_that_it_reads_all_rows(shop: Shell, served: Serving) -> None:
+    made = shop("token", "create", "static", "keeper", "--scope", "TOKENS")
+    assert made.returncode == 0 and "WORKSPACE:READ_ALL, which reads all rows" in made.stderr
+    keeper = made.stdout.strip()
+    assert served.get(READ, keeper)[0] == 403
+    greater = shop("token", "create", "static", "all", "--scope", "WORKSPACE:READ_ALL", "--token", keeper)
+    assert greater.returncode == 0 and "reads all rows" not in greater.stderr
+    assert served.get(READ, greater.stdout.strip())[0] == 200
+    (row,) = [line for line in (ROOT / "docs/tokens.md").read_text().splitlines() if line.startswith("| `TOKENS` |")]
+    assert "WORKSPACE:READ_ALL" in row and "give it only to who may read all rows" in row
+
+
 def test_a_jwt_with_a_filter_and_an_environment(shop: Shell, served: Serving) -> None:
     made = shop.ok(
         *("token", "create", "jwt", "acme", "--ttl", "1h", "--datasource", "sales", "--filter", "amount > 1"),
