@@ -418,8 +418,14 @@ class Reason(StrEnum):
     NO_PREVIOUS = ("no_previous", "No earlier deployment is kept", "Deploy the earlier commit of the project")
     EVENTS_BEING_SORTED = (
         "events_being_sorted",
-        "A deploy makes a table anew, and events that it refuses in part are still being sorted",
-        "Deploy again when they are done",
+        "A deploy makes a table anew, and events that it refuses in part are still being sorted, or records of a topic "
+        "may be in it whose position is not written down yet",
+        "Deploy again when they are done; where a topic cannot be read, when it can",
+    )
+    VIEW_FAILS = (
+        "view_fails",
+        "A deploy fills a view from a table that has events which another view of it does not take",
+        "Delete the view that fails in a deploy of its own, and add it again in the next",
     )
     VALUES_DO_NOT_FIT = (
         "values_do_not_fit",

@@ -11,9 +11,12 @@ import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.structs import OffsetAndMetadata
 
-from pipit.connectors import Source, Status, sources_of
-from pipit.connectors.reader import TopicReader
+from pipit.connectors import Source, Status, position, sources_of, topic_id
+from pipit.connectors.reader import CutOf, TopicReader
 from pipit.connectors.sink import TableSink
+from pipit.deploy import execute
+from pipit.errors import Conflict, Reason
+from pipit.ingest import records
 from streams import Streams, values
 from waiting import until
 
@@ -138,3 +141,90 @@ async def test_every_compression_is_read(streams: Streams, codec: str) -> None:
         await asyncio.gather(*[await producer.send(topic, value) for value in values(0, 500)])
     await streams.workspace.deploy(streams.files("orders", topic))
     await streams.holds("orders", 500)
+
+
+def rebuilt(files: dict[str, str]) -> dict[str, str]:
+    return {path: text.replace("ENGINE_SORTING_KEY id", "ENGINE_SORTING_KEY v, id") for path, text in files.items()}
+
+
+async def test_no_table_is_made_anew_from_one_that_may_have_a_pending_cut(
+    streams: Streams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its rows would be in the new one, under no token, and come again: after a kill between an insert and the commit,
+    also if the process is another one by now."""
+    monkeypatch.setattr(execute, "_QUIET_SECONDS", 0.1)
+    monkeypatch.setattr(execute, "_SETTLED_SECONDS", 0.1)
+    topic = await streams.topic()
+    files = streams.files("orders", topic)
+    await streams.workspace.deploy(files)
+    await streams.broker.send(topic, values(0, 100))
+    await streams.holds("orders", 100)
+    server = streams.workspace.server
+    folder = server.config.data_dir / "segments" / "kafka"
+    async with stopped(streams):
+        offset, metadata = await position_of(streams, topic)
+        await streams.broker.send(topic, values(100, 150))
+        await set_position(streams, topic, offset, f"{metadata} pending:100-149")
+        cut = await cut_of(streams, topic, 100, 150, metadata)
+        await TableSink(server.catalog, server.ingest, folder).store(*cut)
+        for restarts in (False, True):
+            if restarts:
+                server.ingest.forget(cut[0].identity)
+                TableSink(server.catalog, server.ingest, folder)
+            with pytest.raises(Conflict) as refused:
+                await streams.workspace.deploy(rebuilt(files))
+            assert refused.value.reason is Reason.EVENTS_BEING_SORTED
+    await until(lambda: streams.status("orders").rows >= 50)
+    await until(lambda: not TableSink(server.catalog, server.ingest, folder).unfinished(source(streams, "orders")))
+    await streams.workspace.deploy(rebuilt(files))
+    assert await streams.count("orders") == (150, 150)
+    await streams.broker.send(topic, values(150, 160))
+    await streams.holds("orders", 160)
+
+
+async def cut_of(streams: Streams, topic: str, first: int, end: int, metadata: str) -> tuple[CutOf, list[bytes]]:
+    async with AIOKafkaConsumer(bootstrap_servers=streams.broker.address()) as consumer:
+        cluster, topic_of = await topic_id.identify(consumer._client, topic)
+    at, range = position.committed(first, metadata, topic_of), position.Range(first, end - 1)
+    identity = position.identity(cluster, topic_of, 0, range, at.epoch)
+    rows = [records.encode(value, first + n, 1_700_000_000_000) for n, value in enumerate(values(first, end))]
+    return CutOf(source(streams, "orders"), 0, range, identity), rows
+
+
+async def test_what_another_process_has_stored_keeps_no_deployment(streams: Streams) -> None:
+    topic = await streams.topic()
+    files = streams.files("orders", topic)
+    await streams.workspace.deploy(files)
+    await streams.broker.send(topic, values(0, 100))
+    await streams.holds("orders", 100)
+    server = streams.workspace.server
+    async with stopped(streams):  # the position is past a cut that this process does not know to be done
+        _, metadata = await position_of(streams, topic)
+        cut = await cut_of(streams, topic, 0, 100, metadata)
+        kept = server.config.data_dir / "segments" / "kafka" / cut[0].source.database / "orders"
+        kept.mkdir(parents=True, exist_ok=True)
+        (kept / f"{cut[0].identity}.meta").write_text('{"table": "orders", "rows": 100, "meta": {}}')
+        TableSink(server.catalog, server.ingest, kept.parent.parent)
+    await until(lambda: not list(kept.iterdir()))
+    await streams.workspace.deploy(rebuilt(files))
+    assert await streams.count("orders") == (100, 100)
+
+
+async def test_a_table_is_made_anew_while_records_come(streams: Streams) -> None:
+    topic = await streams.topic(3)
+    files = streams.files("orders", topic)
+    await streams.workspace.deploy(files)
+    sent = 0
+
+    async def send() -> None:
+        nonlocal sent
+        while sent < 30_000:
+            await streams.broker.send(topic, values(sent, sent + 500))
+            sent += 500
+
+    sending = asyncio.create_task(send())
+    await until(lambda: streams.status("orders").rows)
+    for to in (rebuilt(files), files):
+        await streams.workspace.deploy(to)
+    await sending
+    await streams.holds("orders", sent)

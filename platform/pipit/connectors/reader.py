@@ -13,7 +13,7 @@ import contextlib
 import logging
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -68,6 +68,18 @@ class Sink(Protocol):
         """The rows are in the table when it returns, once however often it is called: the number of bad ones."""
         ...
 
+    async def done(self, cut: CutOf) -> None:
+        """The topic's position is past the cut: it is never stored again."""
+        ...
+
+    def unfinished(self, source: Source) -> set[str]:
+        """The identities of cuts that were begun here and are not done."""
+        ...
+
+    async def drop(self, source: Source, identities: Collection[str]) -> None:
+        """These are done, though whoever stored them did not say so."""
+        ...
+
 
 class Moved(Exception):
     """The partitions are being given out anew: what was not stored is for who gets them."""
@@ -85,6 +97,7 @@ class Part:
     since: float = 0.0  # when the oldest row came
     revoked: bool = False
     moved_on: bool = False  # `committed` is more than Kafka knows
+    stored: CutOf | None = None  # Kafka does not know yet
 
     def add(self, row: bytes, offset: int) -> None:
         if not self.rows:
@@ -220,7 +233,11 @@ class TopicReader:
         if not partitions:
             self.status.become("reading", "other processes of the group read all partitions")
             return
-        found = await consumer._coordinator.fetch_committed_offsets(list(partitions))
+        unfinished = self._sink.unfinished(self.source)
+        numbers = consumer.partitions_for_topic(self.source.topic) or ()
+        everyone = partitions | {TopicPartition(self.source.topic, number) for number in numbers}
+        found = await consumer._coordinator.fetch_committed_offsets(list(everyone))
+        await self._sink.drop(self.source, unfinished - self._pending(found))
         beginnings = await consumer.beginning_offsets(list(partitions))
         ends = await consumer.end_offsets(list(partitions))
         read_before = any(one.offset >= 0 for one in found.values())
@@ -248,6 +265,18 @@ class TopicReader:
         await self._commit({}, parts.values())
         self._parts = parts
         self.status.become("reading")
+
+    def _pending(self, found: Mapping[TopicPartition, OffsetAndMetadata]) -> set[str]:
+        """The cuts that the group's commits call pending."""
+        pending: set[str] = set()
+        for tp, one in found.items():
+            at = position.committed(one.offset, one.metadata, self._topic)
+            if at.pending is not None:
+                pending.add(self._identity(tp, at, at.pending))
+        return pending
+
+    def _identity(self, tp: TopicPartition, at: Committed, range: Range) -> str:
+        return position.identity(self._cluster, at.topic, tp.partition, range, at.epoch)
 
     # Records.
 
@@ -397,11 +426,12 @@ class TopicReader:
             part.committed = Committed(before.next, before.topic, before.epoch, range)
             await self._commit({part.tp: part}, self._parts.values())
         if rows:
-            name = position.identity(self._cluster, before.topic, part.tp.partition, range, before.epoch)
+            cut = CutOf(self.source, part.tp.partition, range, self._identity(part.tp, before, range))
             began = time.monotonic()
             self._idle.clear()
             try:
-                bad = await self._insert(part, CutOf(self.source, part.tp.partition, range, name), rows)
+                bad = await self._insert(part, cut, rows)
+                part.stored = cut
             finally:
                 self._idle.set()
             self._count(part, len(rows), sum(map(len, rows)), bad, time.monotonic() - began)
@@ -454,6 +484,9 @@ class TopicReader:
             raise Moved from None
         for tp, part in parts.items():
             part.moved_on = part.moved_on and part.committed is not sent[tp]
+            if part.stored is not None and part.stored.range.last < sent[tp].next:
+                stored, part.stored = part.stored, None
+                await self._sink.done(stored)
 
     @property
     def _client(self) -> AIOKafkaConsumer:

@@ -31,7 +31,7 @@ from pipit.deploy.append_check import AppendCheck
 from pipit.deploy.apply import apply, drop, undo
 from pipit.deploy.commit import became_live, until_done
 from pipit.deploy.leftovers import finish, names_of
-from pipit.deploy.plan import Cause, CreateView, DropView, Plan, Prepare, Rebuild, Settle
+from pipit.deploy.plan import Cause, CreateView, DropView, Fill, Plan, Prepare, Rebuild, Settle
 from pipit.deploy.planner import Change, make_plan
 from pipit.deploy.views import View, match_of, trigger, views_of
 from pipit.engine.client import Engine
@@ -46,6 +46,7 @@ from pipit.tables.sizes import sizes_in
 _QUIET_SECONDS = 30.0  # for segments of which only a part is stored
 _DRAIN_SECONDS = 5.0  # for the events that the generation which is to be live has not yet
 _LOOK_SECONDS = 0.02
+_SETTLED_SECONDS = 1.0  # for a topic's position, which follows what is stored
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +113,7 @@ class Executor:
             made.check()
             if made.rebuilds:
                 raise _MadeAnew(made)
+            self._check_views(made)
             assert made.go_live is not None
             row, gone = self._successor(live.workspace, made.go_live.row)
             beside = self._catalog.beside(live.workspace.id, live.workspace.environment)
@@ -158,6 +160,7 @@ class Executor:
             async with await self._quiet(waiting, waiting if plan.rebuilds else ()):
                 plan = make_plan(change, await sizes_in(self._engine, workspace.database))
                 plan.check()
+                self._check_views(plan)
                 assert plan.go_live is not None
                 row = replace(row, tables=plan.go_live.row.tables)
                 # Loads, deletes and truncates are refused from here on: the fill does not see them.
@@ -420,17 +423,33 @@ class Executor:
         while True:
             stack = AsyncExitStack()
             await stack.enter_async_context(self._locks.acquire(waiting, Mode.ALTER))
+            await self._ingest.settled(half, _SETTLED_SECONDS)
             busy = [table for table in half if self._ingest.begun(table)]
             if not busy:
                 return stack
             await stack.aclose()
             if time.monotonic() > until:
                 raise Conflict(
-                    "Events that the tables refuse in part are still being sorted",
-                    hint="Deploy again when they are done; nothing was changed.",
+                    "Events that the tables refuse in part are still being sorted, or a topic's position is not known",
+                    hint="Deploy again when they are done, or when the topic can be read; nothing was changed.",
                     reason=Reason.EVENTS_BEING_SORTED,
                 )
             await asyncio.sleep(_LOOK_SECONDS)
+
+    def _check_views(self, plan: Plan) -> None:
+        """A view that is filled now has the rows that another one fails on, and would get them again when that one
+        works. Raises Conflict."""
+        if not plan.rebuilds and not any(isinstance(operation, Fill) for operation in plan.prepare):
+            return
+        anew = {rebuild.old.name for rebuild in plan.rebuilds if rebuild.old is not None}
+        for table in plan.waiting:
+            if table.name not in anew and self._ingest.fails(table.key):
+                raise Conflict(
+                    f"'{table.name}' has events that one of its views fails on",
+                    hint="Delete the view that fails, or its pipe, in a deploy of its own; add it again in the next.",
+                    reason=Reason.VIEW_FAILS,
+                    subject=table.name,
+                )
 
     async def _settle(self, workspace: Workspace, work: Awaitable[bool]) -> asyncio.Future[bool]:
         """A task of its own: a caller that leaves, or an engine that stays away, must not leave it half-done."""

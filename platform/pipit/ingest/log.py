@@ -213,6 +213,11 @@ class Log:
         held = [*table.sealed, *table.taken.values()] if table else []
         return any(s.tried and not s.notes.bad for s in held)
 
+    def fails(self, key: TableKey) -> bool:
+        """Whether a segment is in the table and stays here for a view that failed on it."""
+        table = self._tables.get(key)
+        return any(held.notes.bad for held in (*table.sealed, *table.taken.values())) if table else False
+
     def snapshot_taken(self, key: TableKey, generation: str) -> None:
         """The rows that the table has now are put into another generation. What has its rows in the table, and is still
         here for a view that failed, must not come to them. Nothing is inserted into it now. Raises OSError."""

@@ -12,8 +12,10 @@ import copy
 import hashlib
 import logging
 import os
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -35,6 +37,7 @@ from pipit.tables import Locks, TableKey
 _log = logging.getLogger("pipit.ingest")
 WAIT_SECONDS = 20.0  # for the insert; after it the rows are acknowledged as kept, not as loaded
 _STREAMS = 4096
+_LOOK_SECONDS = 0.01
 _DROP_SECONDS = 5.0  # at the start, for copies that a kill left
 
 
@@ -92,7 +95,7 @@ class Ingest:
         self._wait_seconds = wait_seconds
         self._open = False
         self._discarded: set[str] = set()
-        self._doubtful: dict[TableKey, set[str]] = {}  # segments of others of which some may be stored
+        self._unsettled: dict[str, TableKey] = {}  # segments of other owners that may come again, by token
         self._locks = locks
         locks.before_alter(self._forget)
 
@@ -128,8 +131,19 @@ class Ingest:
         self._write_all()
 
     def begun(self, table: TableKey) -> bool:
-        """Whether a segment of the table is half stored; its lock is held."""
-        return self._log.begun(table) or bool(self._doubtful.get(table))
+        """Whether a segment of the table is half stored, or may be stored and come again; its lock is held."""
+        return self._log.begun(table) or self._is_unsettled(table)
+
+    def fails(self, table: TableKey) -> bool:
+        """Whether the table has rows that one of its views does not take: they are tried again until it does. Its lock
+        is held."""
+        return self._log.fails(table)
+
+    async def settled(self, tables: Collection[TableKey], seconds: float) -> None:
+        """Gives the owners of what is stored that time to say that it does not come again (`forget`)."""
+        until = time.monotonic() + seconds
+        while time.monotonic() < until and any(map(self._is_unsettled, tables)):
+            await asyncio.sleep(_LOOK_SECONDS)
 
     def snapshot_taken(self, table: TableKey, generation: str) -> None:
         """What the table holds now is put into that other generation of it; its lock is held. Raises OSError."""
@@ -208,23 +222,21 @@ class Ingest:
     async def insert(self, segment: Segment) -> int:
         """The number of bad rows of a segment that is not of the log, and that its owner keeps until this returns.
 
-        Its rows are in the table once, however often it is tried. Raises what `load.load` raises.
+        Its rows are in the table once, however often it is tried. A table that is made anew from this one would have
+        them, and take them again: so none is until the owner has said that the segment will not come again (`forget`).
+        Raises what `load.load` raises.
         """
         if not self._open or segment.header.database in self._discarded:
             raise Unavailable("The server is stopping", retry_after=2, reason=Reason.SERVER_STOPPING)
-        key = (segment.header.database, segment.header.table)
-        live = self._log.of_live(key)
-        if live is not None:
-            segment, key = _in(live, segment), live.table
-        doubtful = self._doubtful.setdefault(key, set())
-        try:
-            bad, others = await self._writer(key).insert(segment)
-        except BaseException:  # some of it may be stored: no snapshot of the table is taken until it is tried again
-            doubtful.add(segment.token)
-            raise
-        doubtful.discard(segment.token)
+        table = (segment.header.database, segment.header.table)
+        done = None
+        while done is None:  # while it waited for its table another generation may have become the live one
+            live = self._log.of_live(table)
+            now, key = (segment, table) if live is None else (_in(live, segment), live.table)
+            done = await self._writer(key).insert(now, partial(self._begin, key, now.token))
+        bad, others = done
         for other in others:
-            again = _in(other, segment)
+            again = _in(other, now)
             again.path = segment.path.with_name(f"{again.name}{THEN}{segment.path.suffix}")
             again.path.unlink(missing_ok=True)
             os.link(segment.path, again.path)
@@ -236,6 +248,28 @@ class Ingest:
                 again.path.unlink(missing_ok=True)
                 again.path.with_suffix(NOTES).unlink(missing_ok=True)
         return sum(bad)
+
+    def _begin(self, table: TableKey, token: str) -> bool:
+        """Whether the table is the one that takes the segment now; its lock is held."""
+        if self._log.of_live(table) is not None:
+            return False
+        self.expect(table, token)
+        return True
+
+    def expect(self, table: TableKey, token: str) -> None:
+        """That table, or the generation that is live in its place, may have rows of this segment, which is not of the
+        log, and its owner may insert it again."""
+        self._unsettled[token] = table
+
+    def forget(self, token: str) -> None:
+        """The owner of that segment will not insert it again."""
+        self._unsettled.pop(token, None)
+
+    def _is_unsettled(self, table: TableKey) -> bool:
+        live = (self._log.of_live(one) for one in self._unsettled.values())
+        return any(
+            table == (now.table if now else one) for now, one in zip(live, self._unsettled.values(), strict=True)
+        )
 
     async def drain(self, database: str, table: str, seconds: float = 30.0) -> bool:
         """Whether all that was acknowledged for the table is in it."""

@@ -74,9 +74,12 @@ class Writer:
             self._idle.clear()
             await self._idle.wait()
 
-    async def insert(self, segment: Segment) -> tuple[list[int], tuple[Generation, ...]]:
+    async def insert(
+        self, segment: Segment, begin: Callable[[], bool] = lambda: True
+    ) -> tuple[list[int], tuple[Generation, ...]] | None:
         """A segment that somebody else keeps, once: the bad rows of each of its requests, and the other generations of
-        the table at that moment: they do not have its rows yet.
+        the table at that moment: they do not have its rows yet. `begin` is asked with the table's lock held, before
+        anything of it is stored. None: it said no.
 
         Raises what `load` raises; it is kept and tried again by who calls this.
         """
@@ -85,6 +88,8 @@ class Writer:
             pass
 
         async with self._inserting():
+            if not begin():
+                return None
             await self._clear()
             defaults, altered = await self._defaults(segment), await self._altered_columns(segment)
             bad = await load(self._engine, segment, self._watch, defaults, None, altered)

@@ -95,6 +95,7 @@ async def running(config: Config, engine: Engine) -> AsyncIterator[Server]:
     kinds = job_kinds(engine, catalog, locks, reader, files, config)
     jobs = Jobs(catalog, kinds, job_log=TableJobLog(ingest, tables, operations))
     keeps = config.keep_previous_hours > 0
+    connectors = Connectors(catalog, ingest, OpsLog(ingest, tables), config.data_dir)
     deployer = Deployer(engine, catalog, ingest, locks, jobs=jobs, keep_previous=keeps)
     await deployer.clean_up()
     async with AsyncExitStack() as stack:  # ends in the other order: jobs first, ingest last
@@ -113,7 +114,6 @@ async def running(config: Config, engine: Engine) -> AsyncIterator[Server]:
             await asyncio.to_thread(files.clear, jobs.open_ids)
             expiring = asyncio.create_task(_expire(deployer, config.keep_previous_hours * 3600))
             stack.callback(expiring.cancel)
-        connectors = Connectors(catalog, ingest, OpsLog(ingest, tables), config.data_dir)
         stack.push_async_callback(connectors.close)
         if config.connectors:
             await connectors.start()
