@@ -46,6 +46,12 @@ def test_a_deploy_is_measured_against_the_engine() -> None:
     assert len(re.findall(r"^(?:first|unchanged|one pipe|engine) +[\d.]+ s$", said, re.MULTILINE)) == 4, said
 
 
+def test_a_table_made_anew_is_measured_against_the_engine() -> None:
+    said = bench("rebuild.py", "--rows", "5000", "--seconds", "0.1")
+    assert len(re.findall(r"^(?:no|checked) casts +engine +[\d.]+ s +Pipit +[\d.]+ s +ratio", said, re.MULTILINE)) == 2, said
+    assert re.search(r"^throttled +[\d.]+ s +p50 [\d.]+ ms before", said, re.MULTILINE), said
+
+
 def test_two_versions_are_measured_against_each_other() -> None:
     small = ("--days", "2", "--seconds", "0.1", "--rounds", "1", "--connections", "1")
     said = bench("versions.py", str(ROOT), "--only", "read.py", *small)

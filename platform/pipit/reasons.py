@@ -414,6 +414,11 @@ class Reason(StrEnum):
         "A deployment that is to wait needs a change of a table that is live",
         "Deploy without `--no-promote`",
     )
+    DEPLOYMENT_DISCARDED = (
+        "deployment_discarded",
+        "Somebody discarded the deployment while it was made",
+        "Nothing was changed; deploy again when you want it",
+    )
     DEPLOYMENT_LIVE = ("deployment_live", "The deployment is live", "Roll back first, or leave it")
     NO_PREVIOUS = ("no_previous", "No earlier deployment is kept", "Deploy the earlier commit of the project")
     EVENTS_BEING_SORTED = (

@@ -68,7 +68,7 @@ async def test_generations_have_no_names_in_sql(workspace: Workspace) -> None:
     await workspace.deploy(BASE)
     await send(workspace, 0, 6)
     await workspace.deploy(WAITS, promote=False)
-    names = ["d1_events", "d2_events", "q2_events", "x2_d2_events", "x3_d1_events", "m2_to_daily__roll", "m1_to_daily__roll"]
+    names = ["d1_events", "d2_events", "q2_events", "x2_d2_events", "x3_d1_events", "x4_d2_events", "x5_0_00000000_d2_events", "m2_to_daily__roll", "m1_to_daily__roll"]
     for name in names:
         for written in (name, f"{workspace.database}.{name}", f"`{workspace.database}`.`{name}`"):
             reply = await workspace.get(f"/v0/sql?q={quote(f'SELECT * FROM {written}')}&{STAGING}")

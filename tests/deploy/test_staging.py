@@ -157,7 +157,7 @@ async def test_a_fill_that_fails_leaves_nothing(workspace: Workspace, monkeypatc
     command = workspace.server.engine.command
 
     async def failing(sql: str, *args: Any, **options: Any) -> None:
-        if sql.startswith("INSERT INTO") and "x2_d2_events" in sql:
+        if sql.startswith("INSERT INTO") and "x4_d2_events" in sql:
             raise SqlError("no")
         await command(sql, *args, **options)
 

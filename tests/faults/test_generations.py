@@ -62,9 +62,19 @@ def send(server: Served, first: int) -> bool:
         return False
 
 
-def killed(folder: Path, times: int) -> None:
+FIRST = 1_000_000_000  # the number of the first of the rows that are there before
+
+
+def preload(server: Served, rows: int) -> None:
+    for first in range(FIRST, FIRST + rows, 500_000):
+        assert server.send(range(first, min(first + 500_000, FIRST + rows)), wait=True) == 200
+
+
+def killed(folder: Path, times: int, rows: int = 0) -> None:
+    """`rows` are there before: with many a kill meets a fill."""
     draw = random.Random(7)
     with served(folder) as server:
+        preload(server, rows)
         done: list[int] = []  # the first number of each ten that is acknowledged
         stop = threading.Event()
 
@@ -105,7 +115,7 @@ def killed(folder: Path, times: int) -> None:
             assert wait_for(lambda files=files: deploy(server, files) == 200, what="the same again") >= 0
             assert send(server, 10 * len(done))  # these may be there, or not
             done.append(10 * len(done))
-            expected = 10 * len(done)
+            expected = rows + 10 * len(done)
             wait_for(lambda expected=expected: min(server.counts().values(), default=0) >= expected, what="all rows")
             assert server.counts() == {"rows": expected, "ids": expected, "rolled": expected}
             status, reply = server.request("/v1/deployments/rollback", b"")
@@ -121,4 +131,4 @@ def test_killed_while_tables_are_made_anew(tmp_path: Path) -> None:
 
 @pytest.mark.long
 def test_killed_forty_times(tmp_path: Path) -> None:
-    killed(tmp_path, 40)
+    killed(tmp_path, 40, rows=3_000_000)

@@ -23,6 +23,7 @@ from pipit.datafiles.resources import Warning as ProjectWarning
 from pipit.deploy import EnvironmentOutcome, Outcome
 from pipit.deploy.describe import changes, operation_objects
 from pipit.deploy.plan import Cause, Difference, How, Plan, Rebuild
+from pipit.deploy.progress import Making
 from pipit.errors import BadRequest, NotFound, ProjectError, Reason
 from pipit.server import Server
 
@@ -60,6 +61,7 @@ async def _deploy(request: Request, *, key: str, promote: bool) -> Response:
             allow_destructive=flags.get("allow_destructive_operations") == "true",
             allow_weaker=allow_weaker,
             promote=promote,
+            unthrottled=flags.get("unthrottled") == "true",
             regressions=None if allow_weaker else policy_regressions,
         )
     except ProjectError as error:
@@ -72,7 +74,7 @@ async def deployments(request: Request) -> Response:
     """GET /v1/deployments: the live one, then the one that waits to be live. Clients of the dialect delete whatever
     else they see, so the previous one is not among them.
 
-    `include_deleted=true`: all that there ever were; `kept=true`: the previous one too.
+    `include_deleted=true`: all that there ever were; `kept=true`: the previous one too, and one that is being made.
     """
     security, snapshot = authenticate(request)
     grants.require_admin(security)
@@ -84,7 +86,7 @@ async def deployments(request: Request) -> Response:
         rows = await server.catalog.state.deployments(snapshot.workspace.database_id)
         listed = [_row_object(row, "") for row in rows if str(row.id) not in known] + listed
     elif flags.get("kept") != "true":
-        listed = [one for one in listed if one["state"] != Status.PREVIOUS]
+        listed = [one for one in listed if one["state"] not in (Status.PREVIOUS, Status.CREATING)]
     return JSONResponse({"deployments": listed})
 
 
@@ -127,8 +129,8 @@ async def _rolled_back(request: Request, live: Snapshot) -> tuple[EnvironmentOut
 
 
 async def discard(request: Request) -> Response:
-    """DELETE /v1/deployments/<id>: the one that waits. Clients of the dialect delete the previous one right after they
-    promoted another: it is kept all the same, unless they say `previous=true`."""
+    """DELETE /v1/deployments/<id>: the one that waits, or is being made. Clients of the dialect delete the previous one
+    right after they promoted another: it is kept all the same, unless they say `previous=true`."""
     security, snapshot = authenticate(request)
     grants.deploy(security)
     server, number = server_of(request), _number(request)
@@ -154,12 +156,30 @@ def _number(request: Request) -> int:
 
 
 async def _kept(server: Server, live: Snapshot) -> list[dict[str, Any]]:
-    """Oldest first: the previous one, the live one, the one that waits."""
+    """Oldest first: the previous one, the live one, the one that waits, the one that is being made."""
     beside = server.catalog.beside(live.workspace.id)
     found = [_row_object(beside.previous.row, Status.PREVIOUS)] if beside.previous else []
     found += [_live_object(live)] if live.deployment else []
     found += [_row_object(beside.staging.row, Status.DATA_READY)] if beside.staging else []
+    making = server.deployer.making(live.workspace.id)
+    if making is not None:
+        rows = await server.catalog.state.deployments(live.workspace.database_id, ids=[making.number])
+        found += [_row_object(row, Status.CREATING) | {"progress": _progress(making)} for row in rows]
     return found
+
+
+def _progress(making: Making) -> dict[str, Any]:
+    """How far the filling of its tables is. `seconds_left`: null where nothing can be said yet."""
+    progress = making.progress
+    left = progress.seconds_left
+    return {
+        "rows": progress.done,
+        "of": progress.of,
+        "seconds_left": round(left, 1) if left is not None else None,
+        "tables": [
+            {"datasource": name, "rows": table.done, "of": table.of} for name, table in progress.tables.items()
+        ],
+    }
 
 
 async def _found(server: Server, live: Snapshot, number: int) -> dict[str, Any]:

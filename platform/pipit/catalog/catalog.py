@@ -153,6 +153,10 @@ class Catalog:
         """What waits to be live, or is being made: its new tables are filled from rows that were there before."""
         return self.beside(workspace_id, environment).staging or self._making.get((workspace_id, environment))
 
+    def making(self, workspace_id: str, environment: str = "") -> Deployed | None:
+        """The deployment whose tables are being filled."""
+        return self._making.get((workspace_id, environment))
+
     def set_making(self, workspace_id: str, environment: str, making: Deployed | None) -> None:
         """The deployment whose tables are being filled from now on; None: none is."""
         if making is None:
@@ -495,11 +499,14 @@ class Catalog:
         kept: dict[str, Deployed] = {}
         for row in rows:
             is_previous = own is not None and row.live and row.id == own.details.previous
-            if is_previous or (not row.live and row.details.status == Status.DATA_READY):
+            is_made = not row.live and row.details.can_go_on
+            if is_previous or is_made or (not row.live and row.details.status == Status.DATA_READY):
+                what = "previous" if is_previous else "making" if is_made else "staging"
                 try:
-                    kept["previous" if is_previous else "staging"] = self.deployed(workspace_id, environment, row)
+                    kept[what] = self.deployed(workspace_id, environment, row)
                 except Exception:  # as above
                     log.exception("deployment %d of '%s' cannot be read", row.id, live.workspace.name)
+        self.set_making(workspace_id, environment, kept.get("making"))
         self._beside = dict(self._beside) | {
             (workspace_id, environment): Beside(own, kept.get("previous"), kept.get("staging"))
         }

@@ -184,6 +184,12 @@ class Details(msgspec.Struct, frozen=True, kw_only=True):
     previous_since: float = 0.0  # when that one was live last
     error: str = ""
     answer: str = ""  # what a client is told of it, as JSON: `api/deployments.py`
+    filling: str = ""  # while it is being made: what its new tables are filled with, as JSON (`deploy/fill.py`)
+
+    @property
+    def can_go_on(self) -> bool:
+        """Whether it is being made, and a start of the server goes on with it."""
+        return self.status == Status.CREATING and bool(self.filling)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from pipit.cli.changes import show_environments
 from pipit.cli.commands import Commands
 from pipit.cli.options import DataOption, GlobalOptions, HostOption, TokenOption, examples, resolve
 from pipit.cli.output import line, note, out, printable, show_table, waiting
+from pipit.cli.progress import progress_lines
 from pipit.cli.target import ask, connect, run
 
 app = Commands(help="Deployments: look at one before it is live, promote it, and go back.")
@@ -54,6 +55,8 @@ def show(
     line(out, f"Deployment {found['id']}: {printable(str(found['state']))}, created {created}")
     for error in found["errors"]:
         line(out, f"  {printable(str(error['error']))}")
+    for told in progress_lines(found):
+        line(out, f"  {printable(told)}")
 
 
 @app.command("promote", epilog=examples("pipit deployment promote 7"))
@@ -86,7 +89,8 @@ def rollback(
 def discard(
     context: typer.Context, number: Number, data: DataOption = None, host: HostOption = None, token: TokenOption = None
 ) -> None:
-    """Drops a deployment that waits to be live, or the previous one, with the tables that only it has."""
+    """Drops a deployment that waits to be live, or the previous one, with the tables that only it has. One that is
+    being made is made no further."""
     ask(resolve(context, data, host, token), "DELETE", f"{_path(number)}?previous=true")
     note(f"Deployment {number} is discarded.")
 

@@ -20,6 +20,7 @@ from pipit.cli.changes import live, show_changes, show_costs, show_environments,
 from pipit.cli.options import DATA_FOLDER, DataOption, GlobalOptions, HostOption, TokenOption, examples, resolve
 from pipit.cli.output import count, err, line, note, out, show_errors, show_warnings, waiting
 from pipit.cli.plan import plan_from_base
+from pipit.cli.progress import shown
 from pipit.cli.target import connect, run
 from pipit.errors import BadRequest, DatafileError, ProjectError
 
@@ -314,6 +315,12 @@ def deploy(
     check_only: Annotated[bool, typer.Option("--check", help="Only say what would change, as pipit plan.")] = False,
     destructive: Destructive = False,
     weaker: Weaker = False,
+    unthrottled: Annotated[
+        bool,
+        typer.Option(
+            "--unthrottled", envvar="PIPIT_UNTHROTTLED", help="Fill new tables with all processors; queries get slower."
+        ),
+    ] = False,
     wait: Annotated[
         bool, typer.Option("--no-promote", help="Make and fill it, and let it wait: nothing is live of it.")
     ] = False,
@@ -321,9 +328,20 @@ def deploy(
     host: HostOption = None,
     token: TokenOption = None,
 ) -> None:
-    """Makes the project live: all of it, or nothing of it. Events are taken in meanwhile."""
+    """Makes the project live: all of it, or nothing of it. Events are taken in meanwhile.
+
+    Where tables are made anew it shows how far that is. Ctrl-C leaves it running on the server.
+    """
     options = resolve(context, data, host, token, project=folder)
-    _deploy(options, folder, check=check_only, destructive=destructive, weaker=weaker, promote=not wait)
+    _deploy(
+        options,
+        folder,
+        check=check_only,
+        destructive=destructive,
+        weaker=weaker,
+        promote=not wait,
+        unthrottled=unthrottled,
+    )
 
 
 def _deploy(
@@ -334,6 +352,7 @@ def _deploy(
     destructive: bool,
     weaker: bool,
     promote: bool = True,
+    unthrottled: bool = False,
     as_json: bool = False,
 ) -> None:
     from pipit.datafiles import parse_project
@@ -341,7 +360,9 @@ def _deploy(
     files = read_files(folder)
     with one_project(folder, files):
         parse_project(files)  # what can be seen here is said at once
-        found = run(_send(options, files, check=check, destructive=destructive, weaker=weaker, promote=promote))
+        flags = {"check": check, "auto_promote": promote, "unthrottled": unthrottled}
+        flags |= {"allow_destructive_operations": destructive, "allow_weaker": weaker}
+        found = run(_send(options, files, flags))
     deployment = found["deployment"]
     if as_json:
         out.file.write(jsontext.pretty(found).decode())
@@ -360,18 +381,14 @@ def _deploy(
         raise typer.Exit(1)
 
 
-async def _send(
-    options: GlobalOptions, files: Mapping[str, str], *, check: bool, destructive: bool, weaker: bool, promote: bool
-) -> dict[str, Any]:
+async def _send(options: GlobalOptions, files: Mapping[str, str], flags: Mapping[str, bool]) -> dict[str, Any]:
     import aiohttp
 
-    flags = {"check": check, "auto_promote": promote}
-    flags |= {"allow_destructive_operations": destructive, "allow_weaker": weaker}
     async with connect(options) as client:
         form = aiohttp.FormData()
         for name, text in files.items():
             form.add_field(
                 "data_project://", text.encode(), filename=name.replace(os.sep, "/"), content_type="text/plain"
             )
-        with waiting("Deploying..."):
+        async with shown(client, "Deploying..."):
             return await client.post("/v1/deploy", {k: "true" for k, v in flags.items() if v}, data=form)

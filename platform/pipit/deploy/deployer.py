@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 from pipit.catalog.build import build_snapshot
 from pipit.catalog.catalog import Catalog, Deployed
@@ -31,12 +32,13 @@ from pipit.deploy.execute import Executor
 from pipit.deploy.leftovers import drop_database, drop_leftovers, finish_alterations
 from pipit.deploy.plan import DeployRefused, Plan, refusals_of
 from pipit.deploy.planner import Change, make_plan, unchanged
+from pipit.deploy.progress import Making
 from pipit.deploy.routes import generations_of
 from pipit.deploy.targets import with_targets
 from pipit.deploy.tokens import datafile_tokens
 from pipit.deploy.touched import stamp, touched
 from pipit.deploy.validate import validate
-from pipit.deploy.views import must_make_views_again
+from pipit.deploy.views import matches_of, must_make_views_again
 from pipit.engine.client import Engine
 from pipit.errors import Conflict, DatafileError, NotFound, PipitError, ProjectError, Reason, Unavailable
 from pipit.ingest import Generations, Ingest
@@ -46,6 +48,8 @@ from pipit.tables import Locks
 from pipit.tables.sizes import free_bytes, sizes_in
 
 log = logging.getLogger("pipit.deploy")
+
+Result = TypeVar("Result")
 
 _PATIENCE_SECONDS = 30.0  # longer than an engine restart takes
 
@@ -74,19 +78,30 @@ class Deployer:
         jobs: Jobs | None = None,
         patience: float = _PATIENCE_SECONDS,
         keep_previous: bool = True,
+        reads: Callable[[], int] = lambda: 0,
     ) -> None:
         """`jobs`: those of what is dropped end before. `patience`: how long a caller waits for an engine that went
         away; what has to be done is done after. `keep_previous`: whether the deployment before stays beside what is
-        live, and takes every event."""
+        live, and takes every event. `reads`: how many queries were begun, to which a fill gives way."""
         self._engine = engine
         self._catalog = catalog
         self._ingest = ingest
         self._jobs = jobs
         self.appends = AppendCheck(engine)
         self._busy: set[str] = set()
+        self._going: dict[str, asyncio.Future[Any]] = {}  # what goes on when its caller leaves, by workspace
+        self._resumed: dict[str, asyncio.Future[Any]] = {}  # those of them that a start goes on with
         self._updating: dict[str, asyncio.Future[tuple[EnvironmentOutcome, ...]]] = {}
         self._executor = Executor(
-            engine, catalog, ingest, locks, self.appends, jobs, patience=patience, keep_previous=keep_previous
+            engine,
+            catalog,
+            ingest,
+            locks,
+            self.appends,
+            jobs,
+            patience=patience,
+            keep_previous=keep_previous,
+            reads=reads,
         )
         self._environments = Environments(engine, catalog, self._executor)
 
@@ -104,16 +119,21 @@ class Deployer:
         allow_destructive: bool = False,
         allow_weaker: bool = False,
         promote: bool = True,
+        unthrottled: bool = False,
         regressions: Callable[[Snapshot, Project], Sequence[DatafileError]] | None = None,
     ) -> Outcome:
         """With `check` the plan alone: what this call would do without it, or the error that it would raise. Without
         `promote` it is made and filled and takes every event, and nothing is live of it until `promote` is called: no
-        live table is altered for it.
+        live table is altered for it. New tables are filled with the engine's whole power where it is `unthrottled`;
+        else queries come first. Once that has begun it goes on when the caller leaves, and after a restart of the
+        server; a deploy that comes meanwhile waits for one that a start goes on with.
 
         Raises DeployRefused with everything that is wrong, Conflict when a deploy is under way. `regressions` says what
         the project confines less than what is live (`audit.policy_regression`). `allow_weaker` says that it may.
         """
         started = time.monotonic()
+        if not check and workspace_id in self._resumed:
+            await asyncio.wait({self._resumed[workspace_id]})
         async with self._exclusive(workspace_id):
             live = self._catalog.snapshot(workspace_id)
             if not check:
@@ -134,18 +154,94 @@ class Deployer:
             matches = change.matches if change else None
             if check:
                 environments = await self._environments.plan(workspace_id, plan.snapshot, matches, waits=not promote)
+            elif change and (plan.rebuilds or not promote):
+                work = self._carry_out(change, plan, outcome, promote=promote, unthrottled=unthrottled)
+                outcome = await self._to_the_end(workspace_id, work)
+                environments = outcome.environments
             else:
-                if change and not promote:
-                    plan, staged = await self._executor.stage(change, plan)
-                    environments = await self._environments.stage(workspace_id, plan.snapshot, matches or {})
-                    outcome = replace(outcome, plan=plan, staged=staged.snapshot, environments=environments)
-                    return replace(outcome, seconds=time.monotonic() - started)
                 if change:
-                    plan, snapshot = await self._executor.execute(change, plan)
+                    plan, snapshot = await self._executor.execute(change, plan, unthrottled=unthrottled)
                     outcome = replace(outcome, plan=plan, snapshot=snapshot)
                 environments = await self._update_environments(workspace_id, matches=matches)
                 await self._fetch_needs(workspace_id)
             return replace(outcome, environments=environments, seconds=time.monotonic() - started)
+
+    async def _carry_out(
+        self, change: Change, plan: Plan, outcome: Outcome, *, promote: bool, unthrottled: bool
+    ) -> Outcome:
+        """A plan that makes tables anew, or is to wait, in every environment."""
+        workspace_id = change.live.workspace.id
+        if promote:
+            plan, snapshot = await self._executor.execute(change, plan, unthrottled=unthrottled)
+            outcome = replace(outcome, plan=plan, snapshot=snapshot)
+            environments = await self._update_environments(workspace_id, matches=change.matches)
+            await self._fetch_needs(workspace_id)
+        else:
+            plan, staged = await self._executor.stage(change, plan, unthrottled=unthrottled)
+            outcome = replace(outcome, plan=plan, staged=staged.snapshot)
+            environments = await self._environments.stage(workspace_id, plan.snapshot, change.matches)
+        return replace(outcome, environments=environments)
+
+    async def _to_the_end(self, workspace_id: str, work: Coroutine[Any, Any, Result]) -> Result:
+        """In a task of its own, which goes on when the caller leaves. Raises Unavailable when the server ends."""
+        going = self._start(workspace_id, work)
+        try:
+            return await asyncio.shield(going)
+        except asyncio.CancelledError:
+            if not going.cancelled():
+                raise
+            raise Unavailable(
+                "The server stops; the deployment is gone on with by its next start", reason=Reason.DEPLOY_IN_PROGRESS
+            ) from None
+
+    def _start(self, workspace_id: str, work: Coroutine[Any, Any, Result]) -> asyncio.Future[Result]:
+        going = asyncio.ensure_future(work)
+        self._going[workspace_id] = going
+
+        def ended(_: object) -> None:
+            self._going.pop(workspace_id, None)
+            self._resumed.pop(workspace_id, None)
+            if not going.cancelled() and (error := going.exception()) is not None:  # also where nobody waits for it
+                log.info("a deployment was not made: %s", error)
+
+        going.add_done_callback(ended)
+        return going
+
+    async def resume(self) -> None:
+        """At start: goes on with the deployments whose tables were being filled. Nothing may be inserted by statements
+        before this returns."""
+        for workspace_id in self._catalog.snapshots:
+            made = self._catalog.making(workspace_id)
+            if made is None or not made.row.details.can_go_on:
+                continue
+            log.info("deployment %d is gone on with", made.row.id)
+            holds = asyncio.Event()
+            going: asyncio.Future[Any] = self._start(workspace_id, self._resume(workspace_id, made, holds))
+            self._resumed[workspace_id] = going
+            held: asyncio.Future[Any] = asyncio.ensure_future(holds.wait())
+            await asyncio.wait({going, held}, return_when=asyncio.FIRST_COMPLETED)
+            held.cancel()
+
+    async def _resume(self, workspace_id: str, made: Deployed, holds: asyncio.Event) -> None:
+        live = await self._executor.resume(self._catalog.snapshot(workspace_id).workspace, made, holds)
+        if live is not None:
+            await self._update_environments(workspace_id)
+            await self._fetch_needs(workspace_id)
+        elif self._catalog.environments(workspace_id):
+            matches = await matches_of(self._engine, made.snapshot)
+            await self._environments.stage(workspace_id, made.snapshot, matches)
+
+    def making(self, workspace_id: str) -> Making | None:
+        """The deployment that is being made in the workspace's own database."""
+        return self._executor.making.get(self._catalog.snapshot(workspace_id).workspace.database_id)
+
+    async def close(self) -> None:
+        """What is being made is left as it is: the next start goes on with it."""
+        self._executor.is_ending = True
+        going = [*self._going.values()]
+        for one in going:
+            one.cancel()
+        await asyncio.gather(*going, return_exceptions=True)
 
     async def promote(self, workspace_id: str, number: int) -> tuple[EnvironmentOutcome, ...]:
         """Makes the deployment live that waits to be, in every environment. Raises NotFound, Conflict."""
@@ -178,8 +274,13 @@ class Deployer:
             return await self._switch(workspace_id, previous)
 
     async def discard(self, workspace_id: str, number: int) -> None:
-        """Drops a deployment that waits to be live, or the previous one, with all that only it has. Raises NotFound,
-        Conflict for what is live."""
+        """Drops a deployment that waits to be live, or the previous one, with all that only it has; one that is being
+        made is made no further. Raises NotFound, Conflict for what is live."""
+        making = self.making(workspace_id)
+        if making is not None and making.number == number:
+            making.discard()
+            await asyncio.wait({making.task})
+            return
         async with self._exclusive(workspace_id):
             beside = self._catalog.beside(workspace_id)
             gone = next((one for one in (beside.staging, beside.previous) if one and one.row.id == number), None)
@@ -241,11 +342,15 @@ class Deployer:
     async def generations(self) -> dict[str, list[Generations]]:
         """By database: where events go into several tables."""
         return {
-            live.workspace.database: await generations_of(
-                self.appends, live, self._catalog.kept(live.workspace.id, live.workspace.environment)[1:]
-            )
+            live.workspace.database: await generations_of(self.appends, live, self._beside(live))
             for live in self._catalog.everywhere
         }
+
+    def _beside(self, live: Snapshot) -> list[Snapshot]:
+        """What takes the events as well."""
+        id, environment = live.workspace.id, live.workspace.environment
+        making = self._catalog.making(id, environment)
+        return [*self._catalog.kept(id, environment)[1:], *([making.snapshot] if making is not None else [])]
 
     async def add_environment(self, workspace_id: str, name: str) -> EnvironmentOutcome:
         """Another database of the workspace, with what is live deployed in it. Raises BadRequest, Conflict.
@@ -304,7 +409,8 @@ class Deployer:
     async def _exclusive(self, workspace_id: str) -> AsyncIterator[None]:
         """One change at a time of what a workspace has deployed anywhere. Raises Conflict."""
         places = {workspace_id, *(row.id for row in self._catalog.environments(workspace_id))}
-        if workspace_id in self._busy or workspace_id in self._updating or places & self.unsettled.keys():
+        busy = workspace_id in {*self._busy, *self._updating, *self._going}
+        if busy or places & self.unsettled.keys():
             raise Conflict(
                 "Another deployment of this workspace is in progress",
                 hint="Try again when it is done.",

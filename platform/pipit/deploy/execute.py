@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, replace
 
 from msgspec import structs
@@ -30,9 +30,12 @@ from pipit.deploy.alterations import Alteration, ModifyColumn
 from pipit.deploy.append_check import AppendCheck
 from pipit.deploy.apply import apply, drop, undo
 from pipit.deploy.commit import became_live, until_done
+from pipit.deploy.fill import Fillings
+from pipit.deploy.generations import frozen_of, is_beside
 from pipit.deploy.leftovers import finish, names_of
-from pipit.deploy.plan import Cause, CreateView, DropView, Fill, Plan, Prepare, Rebuild, Settle
+from pipit.deploy.plan import Cause, CreateTable, CreateView, DropView, Fill, Plan, Prepare, Rebuild, Settle
 from pipit.deploy.planner import Change, make_plan
+from pipit.deploy.progress import Making
 from pipit.deploy.views import View, match_of, trigger, views_of
 from pipit.engine.client import Engine
 from pipit.errors import Conflict, Reason, Unavailable
@@ -41,7 +44,7 @@ from pipit.jobs import Jobs
 from pipit.query.compose import Composer
 from pipit.sql.barrier import full_type
 from pipit.tables import Locks, Mode, TableKey
-from pipit.tables.sizes import sizes_in
+from pipit.tables.sizes import Size, Sizes, sizes_in
 
 _QUIET_SECONDS = 30.0  # for segments of which only a part is stored
 _DRAIN_SECONDS = 5.0  # for the events that the generation which is to be live has not yet
@@ -71,6 +74,15 @@ class _MadeAnew(Exception):
         self.plan = plan
 
 
+class _RowsCame(Exception):
+    """A table that was empty when the plan was made is not any more, or the other way round: so is the plan that was
+    made then."""
+
+    def __init__(self, plan: Plan) -> None:
+        super().__init__()
+        self.plan = plan
+
+
 class Executor:
     def __init__(
         self,
@@ -83,9 +95,11 @@ class Executor:
         *,
         patience: float,
         keep_previous: bool,
+        reads: Callable[[], int],
     ) -> None:
         """`patience`: how long a caller waits for an engine that went away; what has to be done is done after.
-        `keep_previous`: whether the deployment before stays, and takes every event."""
+        `keep_previous`: whether the deployment before stays, and takes every event. `reads`: how many queries were
+        begun."""
         self._engine = engine
         self._catalog = catalog
         self._ingest = ingest
@@ -94,16 +108,19 @@ class Executor:
         self._jobs = jobs
         self._patience = patience
         self._keep_previous = keep_previous
+        self._reads = reads
+        self.is_ending = False  # what is cancelled from now on is gone on with by the next start
+        self.making: dict[str, Making] = {}  # by place: what is being made
         self.unsettled: dict[str, asyncio.Future[bool]] = {}  # by place: what is still to be finished or taken back
 
-    async def execute(self, change: Change, plan: Plan) -> tuple[Plan, Snapshot]:
+    async def execute(self, change: Change, plan: Plan, *, unthrottled: bool = False) -> tuple[Plan, Snapshot]:
         """Makes the change's plan live: the plan that was carried out, and what is live then.
 
         Rows may have come since it was made, so once the writers wait it is made again. Raises DeployRefused where it
         then has refusals.
         """
         if plan.rebuilds:
-            return await self._stage_and_switch(change, plan)
+            return await self._stage_and_switch(change, plan, unthrottled)
         live = change.live
 
         async def step() -> _Step:
@@ -123,79 +140,206 @@ class Executor:
         try:
             return await self._go_live(live.workspace, [table.key for table in plan.waiting], step)
         except _MadeAnew as anew:  # its locks are those of the tables to be made anew
-            return await self._stage_and_switch(change, anew.plan)
+            return await self._stage_and_switch(change, anew.plan, unthrottled)
 
-    async def _stage_and_switch(self, change: Change, plan: Plan) -> tuple[Plan, Snapshot]:
-        """A crash in between leaves nothing that waits: nobody asked for that."""
+    async def _stage_and_switch(self, change: Change, plan: Plan, unthrottled: bool) -> tuple[Plan, Snapshot]:
+        """A crash before the fill, or while its rows are put into the tables, leaves nothing that waits: nobody asked
+        for that."""
         workspace = change.live.workspace
-        plan, staged = await self.stage(change, plan, waits=False)
+        plan, staged = await self.stage(change, plan, waits=False, unthrottled=unthrottled)
+        return plan, await self._switch_at_once(workspace, staged, plan)
+
+    async def _switch_at_once(self, workspace: Workspace, staged: Deployed, plan: Plan | None) -> Snapshot:
         try:
-            return plan, await self.switch(workspace, staged, plan.settle)
-        except BaseException:
+            return await self.switch(workspace, staged, plan.settle if plan else ())
+        except BaseException as error:
             left = self._catalog.beside(workspace.id, workspace.environment).staging
-            if left is staged and workspace.database_id not in self.unsettled:
+            goes_on = self._goes_on(error) and staged.row.details.can_go_on
+            if left is staged and workspace.database_id not in self.unsettled and not goes_on:
                 await self.discard(workspace, staged, plan)
             raise
 
     # ---- a deployment that is not live yet
 
-    async def stage(self, change: Change, plan: Plan, *, waits: bool = True) -> tuple[Plan, Deployed]:
+    async def stage(
+        self, change: Change, plan: Plan, *, waits: bool = True, unthrottled: bool = False
+    ) -> tuple[Plan, Deployed]:
         """Makes everything of the plan but its views into tables that are live, and fills it, while events go on. From
         then on it takes every event. It is not live: `switch` makes it so, at once unless it `waits`.
 
-        Raises what the plan refuses, Conflict where events are half stored for long, ProjectError where a row does not
-        fit; then nothing of it stays.
+        Raises what the plan refuses, Conflict where events are half stored for long or somebody discarded it, and
+        ProjectError where a row does not fit; then nothing of it stays. When the server ends, a fill that has begun is
+        left as it is: `resume` goes on with it.
         """
         workspace = change.live.workspace
         assert plan.go_live is not None
         row = replace(plan.go_live.row, live=False, details=Details(status=Status.CREATING))
         await self._catalog.state.put_deployment(workspace.database_id, row)
+        with self._making(workspace, row.id) as making:
+            while True:
+                try:
+                    return await self._stage(making, change, plan, row, waits, unthrottled)
+                except _RowsCame as came:
+                    plan = came.plan
+
+    async def _stage(
+        self, making: Making, change: Change, plan: Plan, row: DeploymentRow, waits: bool, unthrottled: bool
+    ) -> tuple[Plan, Deployed]:
+        workspace = change.live.workspace
         begun: list[Prepare | Rebuild] = []
         statements = AsyncExitStack()
         try:
             # What a copy writes is in the rows that are carried over, or it goes into each generation afterwards.
             old = [rebuild.old.key for rebuild in plan.rebuilds if rebuild.old is not None]
             await statements.enter_async_context(self._locks.acquire(old, Mode.REBUILD))
-            waiting = [table.key for table in plan.waiting]
-            async with await self._quiet(waiting, waiting if plan.rebuilds else ()):
-                plan = make_plan(change, await sizes_in(self._engine, workspace.database))
-                plan.check()
-                self._check_views(plan)
-                assert plan.go_live is not None
-                row = replace(row, tables=plan.go_live.row.tables)
-                # Loads, deletes and truncates are refused from here on: the fill does not see them.
-                self._catalog.set_making(workspace.id, workspace.environment, Deployed(row, plan.snapshot))
-                for rebuild in plan.rebuilds:
-                    begun.append(rebuild)
-                    await fill.create(self._engine, rebuild)
-                for operation in plan.prepare:
-                    begun.append(operation)
-                    await apply(self._engine, operation)
-                await fill.freeze(self._engine, plan.frozen, plan.rebuilds)
-                for rebuild in plan.rebuilds:
-                    if rebuild.old is not None:
-                        self._ingest.snapshot_taken(rebuild.old.key, rebuild.table.physical)
-                await self._route(workspace, plan.snapshot)
-            await fill.fill(self._engine, plan)
-            await fill.tidy(self._engine, plan)
-            row = replace(row, details=Details(status=Status.DATA_READY if waits else Status.CREATING))
-            staged = self._catalog.deployed(workspace.id, workspace.environment, row, plan.snapshot.project)
-            beside = self._catalog.beside(workspace.id, workspace.environment)
-            await self._catalog.put_beside(
-                workspace.id, workspace.environment, replace(beside, staging=staged), *([row] if waits else [])
-            )
+            fillings, plan = await self._tell_apart(workspace, change, plan, row, begun, waits, unthrottled)
+            assert plan.go_live is not None
+            row = replace(row, tables=plan.go_live.row.tables)
+            if not workspace.environment:  # an environment that was cut off is brought up to date by the next start
+                row = _with_fillings(row, fillings)
+                await until_done(lambda: self._catalog.state.put_deployment(workspace.database_id, row))
+            row, staged = await self._fill(making, workspace, row, fillings, plan.snapshot.project)
             return plan, staged
         except BaseException as error:
-            why = str(error)
-            await self._settle(workspace, self._take_back(workspace, plan, row, begun, why))
+            if self._goes_on(error) and row.details.can_go_on and not making.is_discarded:
+                raise
+            images = [*map(frozen_of, fill.images_of(plan))]
+            status = Status.DISCARDED if making.is_discarded else Status.FAILED
+            failed = replace(row, details=Details(status=status, error="" if making.is_discarded else str(error)))
+            taking_back = self._take_back(workspace, failed, begun, images, again=isinstance(error, _RowsCame))
+            await self._settle(workspace, taking_back)
+            if making.is_discarded:
+                raise _discarded_meanwhile(row.id) from None
             raise
         finally:
             self._catalog.set_making(workspace.id, workspace.environment, None)
             await statements.aclose()
 
-    async def _take_back(
-        self, workspace: Workspace, plan: Plan, row: DeploymentRow, begun: Sequence[Prepare | Rebuild], why: str
+    async def _tell_apart(
+        self,
+        workspace: Workspace,
+        change: Change,
+        plan: Plan,
+        row: DeploymentRow,
+        begun: list[Prepare | Rebuild],
+        waits: bool,
+        unthrottled: bool,
+    ) -> tuple[Fillings, Plan]:
+        """The rows that are there from those that come: from now on events go into the new generations too.
+
+        What can be done before the writers wait is done before. Raises _RowsCame where the plan is another one by then.
+        """
+        waiting = [table.key for table in plan.waiting]
+        at_once = [operation for operation in plan.prepare if _disturbs_nobody(operation, plan, change.live)]
+        own: set[str] = set()
+        for rebuild in plan.rebuilds:
+            begun.append(rebuild)
+            own |= {rebuild.table.physical, rebuild.table.quarantine}
+            await fill.create(self._engine, rebuild)
+        await fill.make_images(self._engine, plan)
+        for operation in at_once:
+            begun.append(operation)
+            own |= _made_by(operation)
+            await apply(self._engine, operation)
+        fillings = await fill.fillings_of(self._engine, plan, waits=waits, unthrottled=unthrottled)
+        beside = self._catalog.beside(workspace.id, workspace.environment).snapshots
+        live = self._catalog.snapshot(workspace.id, workspace.environment)
+        if len(at_once) == len(plan.prepare):  # what appends need there is known when the writers wait
+            await routes.generations_of(self._appends, live, (*beside, plan.snapshot))
+        async with await self._quiet(waiting, waiting if plan.rebuilds else ()):
+            sizes = await sizes_in(self._engine, workspace.database)
+            there = {name: size for name, size in sizes.items() if name not in own and not is_beside(name)}
+            if _filled(there, change.live) != _filled(plan.sizes, change.live):
+                came = make_plan(change, there)
+                came.check()
+                raise _RowsCame(came)
+            self._check_views(plan)
+            # Loads, deletes and truncates are refused from here on: the fill does not see them.
+            made = Deployed(replace(row, tables=plan.snapshot.names), plan.snapshot)
+            self._catalog.set_making(workspace.id, workspace.environment, made)
+            for operation in plan.prepare:
+                if operation not in at_once:
+                    begun.append(operation)
+                    await apply(self._engine, operation)
+            await fill.freeze(self._engine, plan)
+            for rebuild in plan.rebuilds:
+                if rebuild.old is not None:
+                    self._ingest.snapshot_taken(rebuild.old.key, rebuild.table.physical)
+            await self._route(workspace, plan.snapshot)
+        return fillings, plan
+
+    async def _fill(
+        self, making: Making, workspace: Workspace, row: DeploymentRow, fillings: Fillings, project: Project
+    ) -> tuple[DeploymentRow, Deployed]:
+        """The new generations get their rows, and the deployment is kept beside what is live."""
+        engine, database, place = self._engine, workspace.database, workspace.database_id
+        filler = fill.Filler(engine, database, fillings, making.progress, making.throttle(self._reads))
+        await filler.run()
+        if fillings.tables:
+            if row.details.filling:  # which rows are there could not be told after a crash
+                row = replace(row, details=Details(status=Status.CREATING))
+                await filler.again(lambda: self._catalog.state.put_deployment(place, row))
+            await fill.attach(engine, database, fillings)
+            if not workspace.environment:
+                row = _with_fillings(row, structs.replace(fillings, tables=()))
+                await until_done(lambda: self._catalog.state.put_deployment(place, row))
+        await fill.tidy(engine, database, fillings.images)
+        if fillings.waits:
+            row = replace(row, details=Details(status=Status.DATA_READY))
+        staged = self._catalog.deployed(workspace.id, workspace.environment, row, project)
+        beside = self._catalog.beside(workspace.id, workspace.environment)
+        await self._catalog.put_beside(
+            workspace.id, workspace.environment, replace(beside, staging=staged), *([row] if fillings.waits else [])
+        )
+        return row, staged
+
+    async def resume(self, workspace: Workspace, made: Deployed, holds: asyncio.Event) -> Snapshot | None:
+        """Goes on with a deployment whose fill was cut off: what is live then, or None where it waits. `holds` is set
+        once nothing that does not go into the new generations is inserted any more.
+
+        Raises as `stage` does; then nothing of it stays.
+        """
+        row = made.row
+        fillings = fill.fillings_from(row.details.filling)
+        with self._making(workspace, row.id) as making:
+            try:
+                async with self._locks.acquire([(workspace.database, name) for name in fillings.old], Mode.REBUILD):
+                    holds.set()
+                    row, staged = await self._fill(making, workspace, row, fillings, made.snapshot.project)
+            except BaseException as error:
+                if self._goes_on(error) and not making.is_discarded:
+                    raise
+                await self._settle(workspace, self._give_up(workspace, made, fillings, making, str(error)))
+                if making.is_discarded:
+                    raise _discarded_meanwhile(row.id) from None
+                raise
+            finally:
+                self._catalog.set_making(workspace.id, workspace.environment, None)
+        return None if fillings.waits else await self._switch_at_once(workspace, staged, None)
+
+    async def _give_up(
+        self, workspace: Workspace, made: Deployed, fillings: Fillings, making: Making, why: str
     ) -> bool:
+        status = Status.DISCARDED if making.is_discarded else Status.FAILED
+        failed = replace(made.row, details=Details(status=status, error="" if making.is_discarded else why))
+        self._catalog.set_making(workspace.id, workspace.environment, None)
+        await self._drop(workspace, made)
+        for one in fillings.tables:
+            await until_done(lambda one=one: fill.drop_begun(self._engine, workspace.database, one.physical))  # type: ignore[misc]
+        await until_done(lambda: fill.tidy(self._engine, workspace.database, fillings.images))
+        await until_done(lambda: self._catalog.state.put_deployment(workspace.database_id, failed))
+        return False
+
+    async def _take_back(
+        self,
+        workspace: Workspace,
+        failed: DeploymentRow,
+        begun: Sequence[Prepare | Rebuild],
+        images: Sequence[str],
+        *,
+        again: bool,
+    ) -> bool:
+        """`again`: it is begun anew at once."""
         made = [operation.table for operation in begun if isinstance(operation, Rebuild)]
         async with self._locks.acquire([table.key for table in made], Mode.ALTER):
             await self._route(workspace)
@@ -207,10 +351,23 @@ class Executor:
                     await until_done(lambda rebuild=rebuild: fill.undo(self._engine, rebuild))  # type: ignore[misc]
                 else:
                     await self._undo(operation)
-            await until_done(lambda: fill.tidy(self._engine, plan))
-        failed = replace(row, details=Details(status=Status.FAILED, error=why))
-        await until_done(lambda: self._catalog.state.put_deployment(workspace.database_id, failed))
+            await until_done(lambda: fill.tidy(self._engine, workspace.database, images))
+        if not again:
+            await until_done(lambda: self._catalog.state.put_deployment(workspace.database_id, failed))
         return False
+
+    def _goes_on(self, error: BaseException) -> bool:
+        return self.is_ending and isinstance(error, asyncio.CancelledError)
+
+    @contextmanager
+    def _making(self, workspace: Workspace, number: int) -> Iterator[Making]:
+        task = asyncio.current_task()
+        assert task is not None
+        making = self.making[workspace.database_id] = Making(number, task)
+        try:
+            yield making
+        finally:
+            del self.making[workspace.database_id]
 
     # ---- one row
 
@@ -346,6 +503,7 @@ class Executor:
         details = structs.replace(
             row.details,
             status=Status.LIVE,
+            filling="",
             previous=live.deployment if keeps else 0,
             previous_since=time.time() if keeps else 0.0,
         )
@@ -470,7 +628,42 @@ class Executor:
 
 
 def _discarded(row: DeploymentRow) -> DeploymentRow:
-    return replace(row, live=False, files={}, tokens=(), details=structs.replace(row.details, status=Status.DISCARDED))
+    details = structs.replace(row.details, status=Status.DISCARDED, filling="")
+    return replace(row, live=False, files={}, tokens=(), details=details)
+
+
+def _with_fillings(row: DeploymentRow, fillings: Fillings) -> DeploymentRow:
+    return replace(row, details=Details(status=Status.CREATING, filling=fillings.text()))
+
+
+def _discarded_meanwhile(number: int) -> Conflict:
+    return Conflict(
+        f"Deployment {number} was discarded while it was made",
+        hint="Nothing was changed. Deploy again when you want it.",
+        reason=Reason.DEPLOYMENT_DISCARDED,
+        subject=str(number),
+    )
+
+
+def _filled(sizes: Sizes, live: Snapshot) -> set[str]:
+    """The live tables that hold rows."""
+    return {table.physical for table in live.tables.values() if sizes.get(table.physical, Size()).rows}
+
+
+def _disturbs_nobody(operation: Prepare, plan: Plan, live: Snapshot) -> bool:
+    """Whether it can be done while events come: a new table, or a view of one that gets none yet."""
+    if isinstance(operation, CreateTable):
+        return True
+    if not isinstance(operation, CreateView) or not all(isinstance(o, CreateTable | CreateView) for o in plan.prepare):
+        return False  # what else there is to do comes first
+    source = plan.snapshot.tables.get(trigger(plan.snapshot, operation.view))
+    return source is not None and source.physical not in live.names.datasources.values()
+
+
+def _made_by(operation: Prepare) -> set[str]:
+    if isinstance(operation, CreateTable):
+        return {operation.table.physical, operation.table.quarantine}
+    return {operation.physical} if isinstance(operation, CreateView) else set()
 
 
 def _without_words(live: Snapshot, to: Snapshot) -> list[ModifyColumn]:

@@ -23,7 +23,8 @@ from pipit.ingest.match import Match
 from pipit.tables.ddl import position_of
 from pipit.tables.sizes import Size, Sizes
 
-SIDE, FROZEN = "x2_", "x3_"  # beside a table: where its new rows are made, and an image of its old ones
+SIDE, FROZEN = "x2_", "x3_"  # beside a table: all of its new rows, and an image of its old ones
+MAKING, CHUNK = "x4_", "x5_"  # beside it as well: what is just being written, and each piece that is whole
 
 Views = Mapping[str, View]
 
@@ -121,13 +122,14 @@ def rebuilds_of(
             read = {trigger(new, view) for view in made}
             keys = tuple(view.key for view in made)
             selects = tuple(
-                Select(side_views[view.key].sql, matches[view.key], side_views[view.key].settings)
-                for view in made
-                if view.key in matches
+                Select(one.sql, matches[one.key], one.settings, _fired_by(flow, live, new, views[one.key]))
+                for one in (side_views[view.key] for view in made)
+                if one.key in matches
             )
         elif how in (How.CAST, How.FORWARD) and name in carries:
+            assert old is not None
             composed = select_of(_frozen(live), table.datasource)
-            selects = (Select(composed.sql, carries[name].match, composed.settings),)
+            selects = (Select(composed.sql, carries[name].match, composed.settings, frozen_of(old.physical)),)
         size = Size(
             sum(sizes.get(live.tables[one].physical, Size()).rows for one in read if one in live.tables),
             sum(sizes.get(live.tables[one].physical, Size()).bytes for one in read if one in live.tables),
@@ -172,6 +174,19 @@ def side_of(physical: str) -> str:
 
 def frozen_of(physical: str) -> str:
     return FROZEN + physical
+
+
+def _fired_by(flow: Flow, live: Snapshot, new: Snapshot, view: View) -> str:
+    """The table of which each row goes through the view's statement, as `side_names` has it; "": it is not known."""
+    source = trigger(new, view)
+    if source in flow.names:
+        return side_of(new.tables[source].physical)
+    return frozen_of(live.tables[source].physical) if source in live.tables else ""
+
+
+def is_beside(physical: str) -> bool:
+    """Whether it is one of those that are there for a fill alone."""
+    return physical.startswith((SIDE, FROZEN, MAKING, CHUNK))
 
 
 def side_names(flow: Flow, live: Snapshot, new: Snapshot, views: Views) -> TableNames:

@@ -15,7 +15,7 @@ from pipit.catalog.snapshot import STAGING, Snapshot
 from pipit.catalog.state import DeploymentRow, Status, TableNames
 from pipit.deploy.alterations import ModifyColumn, ModifyTtl
 from pipit.deploy.apply import alter, drop
-from pipit.deploy.generations import FROZEN, SIDE
+from pipit.deploy.generations import CHUNK, FROZEN, MAKING, SIDE, is_beside
 from pipit.engine.client import Engine
 from pipit.engine.codes import Code
 from pipit.errors import SqlError, Unavailable
@@ -27,7 +27,9 @@ from pipit.tables.sizes import sizes_of
 log = logging.getLogger("pipit.deploy")
 
 _DROP_PAUSES = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 0)  # seconds between attempts; after the last one it is an error
-_OWN_OBJECT = re.compile(rf"(?:{STAGING}|{SIDE}|{FROZEN})?(?:{STAGING})?[dqm]\d+_[A-Za-z_][A-Za-z0-9_]*")
+_BESIDE = rf"{SIDE}|{FROZEN}|{MAKING}|{CHUNK}\d+_[0-9a-f]{{8}}_"
+_INTO = re.compile(r" TO `?[^`. ]+`?\.`?([^`. (]+)")  # of a materialized view
+_OWN_OBJECT = re.compile(rf"(?:{STAGING}|{_BESIDE})?(?:{STAGING})?[dqm]\d+_[A-Za-z_][A-Za-z0-9_]*")
 
 
 async def drop_database(engine: Engine, ingest: Ingest, database: str) -> None:
@@ -82,6 +84,20 @@ def _kept(rows: Iterable[DeploymentRow], live: int) -> list[TableNames]:
     ]
 
 
+async def _intruding(engine: Engine, live: Snapshot, kept: Iterable[TableNames]) -> set[str]:
+    """Views of deployments that are not live, into tables that what is live uses: a switch that was cut off left them.
+    Beside the live one's own they would count each row twice; a switch makes them again."""
+    views = {name for tables in kept for name in tables.views.values()} - set(live.names.views.values())
+    rows = await engine.rows(
+        "SELECT name, create_table_query AS written FROM system.tables "
+        "WHERE database = {d:String} AND engine = 'MaterializedView' AND has({views:Array(String)}, name)",
+        {"d": live.workspace.database, "views": sorted(views)},
+    )
+    into = {str(row["name"]): _INTO.search(str(row["written"])) for row in rows}
+    shared = set(live.names.datasources.values())
+    return {name for name, found in into.items() if found is not None and found[1] in shared}
+
+
 async def drop_leftovers(engine: Engine, catalog: Catalog) -> None:
     """Scratch databases, those of deleted workspaces and environments, objects that no live deployment names."""
     databases = {str(row["name"]) for row in await engine.rows("SELECT name FROM system.databases")}
@@ -95,16 +111,20 @@ async def drop_leftovers(engine: Engine, catalog: Catalog) -> None:
     for snapshot in catalog.everywhere:
         place = snapshot.workspace.database_id
         rows = await state.deployments(place)
+        making = catalog.making(snapshot.workspace.id, snapshot.workspace.environment)
         for row in rows:
-            if not row.live and row.details.status == Status.CREATING:
+            goes_on = making is not None and making.row.id == row.id
+            if not row.live and row.details.status == Status.CREATING and not goes_on:
                 why = "The server stopped while it was made"
                 details = structs.replace(row.details, status=Status.FAILED, error=why)
                 await state.put_deployment(place, replace(row, details=details))
-        kept = _kept(rows, snapshot.deployment)
+        kept = [*_kept(rows, snapshot.deployment), *([making.snapshot.names] if making else [])]
         named = {name for tables in (snapshot.names, *kept) for name in names_of(tables)}
+        named -= await _intruding(engine, snapshot, kept)
         orphans = tables[snapshot.workspace.database].keys() - named
         # Views first: one that still feeds a table must not outlive it.
         for orphan in sorted(orphans, key=lambda name: name[0] != "m"):
-            if _OWN_OBJECT.fullmatch(orphan):
+            is_needed = making is not None and is_beside(orphan)
+            if _OWN_OBJECT.fullmatch(orphan) and not is_needed:
                 log.warning("dropping %s.%s: no live deployment names it", snapshot.workspace.database, orphan)
                 await drop(engine, snapshot.workspace.database, orphan)

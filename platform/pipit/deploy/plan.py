@@ -99,11 +99,12 @@ class Fill:
 
 @dataclass(frozen=True, slots=True)
 class Select:
-    """Rows for a new generation."""
+    """Rows for a new generation. `source`: the table whose rows it turns into them; "": it is not known."""
 
     sql: str
     match: Match
     settings: Mapping[str, str]
+    source: str = ""
 
 
 @dataclass(frozen=True, slots=True)

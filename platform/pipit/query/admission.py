@@ -64,6 +64,7 @@ class Admission:
         self._patience = patience
         self._running: dict[Name, int] = {}
         self._total = 0
+        self.begun = 0  # queries since the start
         self._lines: dict[Name, deque[asyncio.Future[None]]] = {}  # in the order of their turns; none is empty
 
     def held(self, security: SecurityContext, *, patient: bool = False) -> AbstractAsyncContextManager[None]:
@@ -87,6 +88,7 @@ class Admission:
     def _take(self, name: Name) -> None:
         self._running[name] = self._running.get(name, 0) + 1
         self._total += 1
+        self.begun += 1
 
     def _give_back(self, name: Name) -> None:
         left = self._running[name] - 1

@@ -86,6 +86,11 @@ class Reader:
         self._plans = PlanMemory()
         self._breaker = HangBreaker()
 
+    @property
+    def begun(self) -> int:
+        """How many queries were begun in the engine."""
+        return self._admission.begun
+
     async def plan(self, read: Read) -> Plan:
         """What would run: decided, composed, examined and filtered. Raises what a client should see.
 

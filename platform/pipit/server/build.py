@@ -96,7 +96,9 @@ async def running(config: Config, engine: Engine) -> AsyncIterator[Server]:
     jobs = Jobs(catalog, kinds, job_log=TableJobLog(ingest, tables, operations))
     keeps = config.keep_previous_hours > 0
     connectors = Connectors(catalog, ingest, OpsLog(ingest, tables), config.data_dir)
-    deployer = Deployer(engine, catalog, ingest, locks, jobs=jobs, keep_previous=keeps)
+    deployer = Deployer(
+        engine, catalog, ingest, locks, jobs=jobs, keep_previous=keeps, reads=lambda: reader.begun
+    )
     await deployer.clean_up()
     async with AsyncExitStack() as stack:  # ends in the other order: jobs first, ingest last
         await ingest.start(await deployer.generations())
@@ -108,7 +110,9 @@ async def running(config: Config, engine: Engine) -> AsyncIterator[Server]:
             fetching = asyncio.create_task(catalog.credentials.fetched.run())
             stack.callback(fetching.cancel)
         stack.push_async_callback(jobs.close)
+        stack.push_async_callback(deployer.close)
         await deployer.catch_up()
+        await deployer.resume()
         if config.background:
             await jobs.start()
             await asyncio.to_thread(files.clear, jobs.open_ids)
