@@ -239,9 +239,9 @@ async def test_rows_that_come_after_the_plan(
     await live(workspace, rows=False, base=LEAN)
     execute = Executor.execute
 
-    async def late(*args: Any) -> Any:
+    async def late(*args: Any, **options: Any) -> Any:
         assert (await workspace.send("events", [EVENT])).status == 200
-        return await execute(*args)
+        return await execute(*args, **options)
 
     monkeypatch.setattr(Executor, "execute", late)
     statements = Statements(workspace, monkeypatch)

@@ -40,7 +40,7 @@ class Filling:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.begun, self.goes_on = asyncio.Event(), asyncio.Event()
         self.failure: Exception | None = None
-        whole = fill.fill
+        whole = fill.Filler.run
 
         async def held(*arguments: Any) -> None:
             self.begun.set()
@@ -49,7 +49,7 @@ class Filling:
                 raise self.failure
             await whole(*arguments)
 
-        monkeypatch.setattr(fill, "fill", held)
+        monkeypatch.setattr(fill.Filler, "run", held)
 
 
 @pytest.fixture
