@@ -272,6 +272,20 @@ async def test_a_query_over_all_rows_is_made_in_one_piece(workspace: Workspace, 
     assert [(row["customer_id"], row["amount"]) for row in rows] == [("a", sum(range(0, 40, 2))), ("b", sum(range(1, 40, 2)))]
 
 
+async def test_a_column_more_and_a_view_that_reads_it(workspace: Workspace) -> None:
+    """The live table is altered in place, and the target of its view is made anew from it."""
+    await workspace.deploy(BASE)
+    await send(workspace, 0, 20)
+    amount = "`amount` Int64 `json:$.amount`"
+    files = changed(_EVENTS, (amount, f"{amount},\n    `more` Int64 `json:$.more` DEFAULT 0"))
+    view = BASE["materializations/to_daily.pipe"].replace("sum(amount) AS total", "sum(amount + more) AS total")
+    outcome = await workspace.deploy(files | {"materializations/to_daily.pipe": view})
+    assert {rebuild.table.name: rebuild.how.value for rebuild in outcome.plan.rebuilds} == {"daily": "views", "monthly": "views"}
+    await assert_holds(workspace, 20)
+    await send(workspace, 20, 25)
+    await assert_holds(workspace, 25)
+
+
 async def test_progress_is_told(workspace: Workspace, small: None, monkeypatch: pytest.MonkeyPatch) -> None:
     await workspace.deploy(BASE)
     await send(workspace, 0, 40)

@@ -236,7 +236,9 @@ class Executor:
             begun.append(rebuild)
             own |= {rebuild.table.physical, rebuild.table.quarantine}
             await fill.create(self._engine, rebuild)
-        await fill.make_images(self._engine, plan)
+        alters = not all(isinstance(operation, CreateTable | CreateView) for operation in plan.prepare)
+        if not alters:  # else the images are made of what the tables become
+            await fill.make_images(self._engine, plan)
         for operation in at_once:
             begun.append(operation)
             own |= _made_by(operation)
@@ -261,6 +263,8 @@ class Executor:
                 if operation not in at_once:
                     begun.append(operation)
                     await apply(self._engine, operation)
+            if alters:
+                await fill.make_images(self._engine, plan)
             await fill.freeze(self._engine, plan)
             for rebuild in plan.rebuilds:
                 if rebuild.old is not None:
