@@ -858,6 +858,20 @@ DEFENCES: tuple[Defence, ...] = (
         "_makes_an_admin",
         ("tests/api/test_tokens.py::test_who_may_manage_tokens_cannot_become_an_admin",),
     ),
+    _call(
+        "the values of a token stand in each line",
+        "ingest/segment.py:Segment.with_values",
+        "replace",
+        ("tests/attacks/test_fixed_values.py::test_g03_tenants_in_one_segment_keep_their_own_values",),
+        new="payload[:-1]",
+    ),
+    _expression(
+        "a line's values are those before its row",
+        "ingest/values.py:ByLine.lines",
+        "len(self.mark) + 1",
+        ("tests/attacks/test_fixed_values.py::test_g03_the_token_wins_over_the_body",),
+        new="1",
+    ),
     _check(
         "a fixed value that fits its column",
         "ingest/field.py:fixed_field",

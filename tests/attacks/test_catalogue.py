@@ -30,7 +30,7 @@ def named_cases() -> set[str]:
         text = file.read_text()
         found |= {
             case.upper()
-            for case in re.findall(r"(?<![0-9A-Za-z])([A-Ja-j][0-3][0-9]|[Kk][0-8][0-9])(?![0-9A-Za-z])", text)
+            for case in re.findall(r"(?<![0-9A-Za-z])([A-Ja-j][0-3][0-9]|[Kk][0-9][0-9])(?![0-9A-Za-z])", text)
         }
     return found
 

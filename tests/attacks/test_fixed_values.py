@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import json
 import time
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from pipit.ingest import segment
+from pipit.tables import Mode
 from serving import Workspace
 from signing import jwks, pair
 
@@ -172,3 +175,66 @@ async def test_g03_a_device_signs_in_with_its_own_provider(table: Workspace) -> 
     reply = await table.post("/v0/events?name=rows", token=key.sign(token), data=b"{}")
     assert (reply.status, "org" in reply.json["error"]) == (403, True)
     await table.request("DELETE", "/v0/workspace/keys/devices")
+
+
+NONCE = "0f" * 16  # of the segment: here the attacker knows it
+
+
+def hostile(other: str, first: int) -> list[bytes]:
+    """Lines that name another tenant, each in its own way. The number of each is in `id`, or nowhere."""
+    theirs = f'\x1f{NONCE} "{other}"\x1f'
+    frame = f'\x1e{NONCE} 00000000 {{"n":20,"r":1,"c":0,"f":{{"customer_id":"{other}"}}}}'
+    whole = json.dumps(BODY | {"customer_id": other})
+    texts = [
+        whole,
+        whole[:-1] + f', "customer_id": "{other}", "cust\\u006fmer_id": "{other}", "_pipit_fixed": ["{other}"]}}',
+        f"{theirs}{whole}",
+        f"{theirs}{theirs}{whole}",
+        f'"{other}"\x1f{whole}',
+        f"\x1f{whole}",
+        f"{whole}{theirs}{whole}",
+        f"{frame}",
+        f"{frame}\r{whole}",
+        whole.replace('"new"', '"\\u001f"') + f"\r{theirs}{whole}",
+        whole[:-1] + f', "x": "\\u001f{other}\\u001f", "y": "\\u001e{NONCE} "}}',
+        whole[:-1] + f', "x": "\x00{theirs}"}}',
+        f"\x00{theirs}{whole}",
+        whole[: len(whole) // 2],
+        whole[:-1] + f', "deep": {{"customer_id": "{other}", "deep": [{{"customer_id": "{other}"}}]}}}}',
+        json.dumps(BODY | {"customer_id": {"customer_id": other}}),
+        json.dumps(BODY | {"customer_id": [other]}),
+        f"[{whole}]",
+        f"{whole}\x0b{whole}",
+        f"{whole}\u2028{theirs}{whole}",
+        f"{whole}\x85{whole}",
+        "{}",
+    ]
+    return [
+        text.replace('"id": 1', f'"id": {first + n}').replace("\n", "").encode() + b"\n" for n, text in enumerate(texts)
+    ]
+
+
+async def test_g03_tenants_in_one_segment_keep_their_own_values(
+    table: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """K90: whatever stands in a body, also if it were the mark that no client knows."""
+    monkeypatch.setattr(segment, "secrets", SimpleNamespace(token_hex=lambda size: NONCE))
+    key = table.server.catalog.snapshot(table.id).tables["rows"].key
+    tenants = {"A": 1_000, "B": 2_000, "C": 3_000}
+    async with table.server.locks.acquire([key], Mode.ALTER):
+        for tenant, first in tenants.items():
+            token = table.jwt(claims(customer_id=tenant))
+            other = "B" if tenant == "A" else "A"
+            body = b"".join(hostile(other, first))
+            reply = await table.post("/v0/events?name=rows", token=token, data=body)
+            assert (reply.status, reply.json["successful_rows"]) == (202, body.count(b"\n")), reply.text
+        assert table.server.ingest.pending(*key).segments <= 2
+    assert await table.server.ingest.drain(*key)
+    found = await table.rows("/v0/sql?q=SELECT+id,customer_id+FROM+rows+FORMAT+JSON")
+    refused = await table.rows("/v0/sql?q=SELECT+id,customer_id+FROM+rows_quarantine+FORMAT+JSON")
+    assert len(found) + len(refused) == len(tenants) * len(hostile("A", 0))
+    owners = {(number // 1_000, tenant) for tenant, number in tenants.items()}
+    assert {(row["id"] // 1_000, row["customer_id"]) for row in found} == owners
+    assert {
+        (int(row["id"]) // 1_000, row["customer_id"]) for row in refused if row["id"] and row["customer_id"]
+    } <= owners

@@ -6,13 +6,16 @@ import ast
 import asyncio
 import errno
 import os
+import re
 from pathlib import Path
 
 import pytest
 
 import pipit
 from pipit.errors import Unavailable
+from pipit.ingest import disk
 from pipit.ingest.log import Log, Stream
+from pipit.ingest.segment import Fixed, Segment
 
 pytestmark = pytest.mark.anyio
 
@@ -95,7 +98,25 @@ async def test_where_inserts_take_little_an_open_segment_waits_less(tmp_path: Pa
     await log.close()
 
 
-async def test_other_fixed_values_are_another_segment(tmp_path: Path) -> None:
+async def test_requests_that_fix_other_values_share_a_segment_and_each_line_has_its_own(tmp_path: Path) -> None:
+    log = Log(tmp_path)
+    log.open()
+    body = b'{"a":1}\n{"a":2}\n'
+    tenants = [Fixed({"t": f"t{n}"}, f'"t{n}"') for n in range(500)]
+    receipts = await asyncio.gather(*(log.append(EVENTS, body, 2, fixed=tenant) for tenant in tenants))
+    assert len({r.segment.name for r in receipts}) == 1
+    held = receipts[0].segment
+    size = held.path.stat().st_size
+    assert (held.rows, held.size, log.pending(KEY).bytes) == (1000, size, size)
+    wanted = [f'{held.value_mark}"t{n}"\x1f{{"a":{a}}}\n'.encode() for n in range(500) for a in (1, 2)]
+    assert held.lines() == wanted
+    await log.close()
+    (found,) = Log(tmp_path).open()
+    assert [frame.fixed for frame in found.frames] == [tenant.values for tenant in tenants]
+    assert (found.lines(), found.token) == (wanted, held.token)
+
+
+async def test_other_ways_to_read_rows_are_another_segment(tmp_path: Path) -> None:
     log = Log(tmp_path)
     log.open()
     other = Stream(EVENTS.database, EVENTS.table, "fixed")
@@ -153,19 +174,93 @@ async def test_a_torn_tail_is_cut_off_and_the_rest_kept(tmp_path: Path, cut: int
     assert found.rows == 2
 
 
-async def test_damage_in_the_middle_keeps_the_whole_file_aside(tmp_path: Path) -> None:
-    log = Log(tmp_path)
+async def reopened(root: Path) -> list[Segment]:
+    log = Log(root)
+    found = log.open()
+    await log.close()
+    return found
+
+
+async def three_requests(root: Path) -> Path:
+    log = Log(root)
     log.open()
-    await log.append(EVENTS, b'{"a":1}\n', 1)
-    await log.append(EVENTS, b'{"a":2}\n', 1)
+    for body in (b'{"a":1}\n', b'{"a":2}\n{"a":2}\n'):
+        await log.append(EVENTS, body, body.count(b"\n"))
     receipt = await log.append(EVENTS, b'{"a":3}\n', 1)
     await log.close()
-    path = receipt.segment.path
-    broken = path.read_bytes().replace(b'{"a":2}', b'{"a":8}')
-    path.write_bytes(broken)
-    (found,) = Log(tmp_path).open()
-    assert found.rows == 1
-    assert path.with_suffix(".damaged").read_bytes() == broken
+    return receipt.segment.path
+
+
+async def test_damage_in_the_middle_loses_that_request_only_and_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = await three_requests(tmp_path)
+    whole = path.read_bytes()
+    marks = [m.start() for m in re.finditer(b"\x1e", whole)]
+    first, end = marks[2], marks[3]
+    for at in range(first, end):
+        caplog.clear()
+        damaged = whole[:at] + bytes([whole[at] ^ 4]) + whole[at + 1 :]
+        path.write_bytes(damaged)
+        (found,) = await reopened(tmp_path)
+        assert (found.rows, len(found.frames)) == (2, 2), at
+        assert path.read_bytes() == whole[:first] + whole[end:], at
+        assert rows_of(path) == [b'{"a":1}', b'{"a":3}']
+        (kept,) = path.parent.glob("*.damaged")
+        assert kept.read_bytes() == damaged
+        kept.unlink()
+        (told,) = [r for r in caplog.records if r.levelname == "CRITICAL"]
+        assert f"{end - first} bytes at {first}" in told.getMessage()
+        assert (await reopened(tmp_path))[0].token == found.token
+
+
+async def test_a_last_request_that_was_changed_is_kept_aside_and_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = await three_requests(tmp_path)
+    damaged = path.read_bytes().replace(b'{"a":3}', b'{"a":8}')
+    path.write_bytes(damaged)
+    (found,) = await reopened(tmp_path)
+    assert found.rows == 3
+    assert path.with_suffix(".damaged").read_bytes() == damaged
+    assert any(r.levelname == "CRITICAL" for r in caplog.records)
+
+
+async def test_a_damaged_header_is_told_and_the_file_kept(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = await three_requests(tmp_path)
+    damaged = path.read_bytes().replace(b'"d1_events"', b'"d1_evemts"', 1)
+    path.write_bytes(damaged)
+    assert await reopened(tmp_path) == []
+    assert path.with_suffix(".damaged").read_bytes() == damaged
+    assert any(r.levelname == "CRITICAL" and ".damaged" in r.getMessage() for r in caplog.records)
+
+
+async def test_a_damaged_segment_that_may_be_half_stored_is_left_to_a_person(tmp_path: Path) -> None:
+    """What is noted of it speaks of rows by number."""
+    path = await three_requests(tmp_path)
+    (found,) = await reopened(tmp_path)
+    found.notes.refused = [(3, 4, "x")]
+    found.save_notes()
+    damaged = path.read_bytes().replace(b'{"a":2}\n{"a":2}', b'{"a":2}\n{"a":4}')
+    path.write_bytes(damaged)
+    assert await reopened(tmp_path) == []
+    assert path.with_suffix(".damaged").read_bytes() == damaged
+
+
+async def test_a_segment_that_cannot_be_mended_now_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = await three_requests(tmp_path)
+    damaged = path.read_bytes().replace(b'{"a":2}\n{"a":2}', b'{"a":2}\n{"a":4}')
+    path.write_bytes(damaged)
+
+    def full(file: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(disk, "sync", full)
+    assert await reopened(tmp_path) == []
+    assert path.read_bytes() == damaged
+    monkeypatch.undo()
+    (found,) = await reopened(tmp_path)
+    assert found.rows == 2
 
 
 async def test_a_file_without_a_header_held_nothing_that_was_acknowledged(tmp_path: Path) -> None:

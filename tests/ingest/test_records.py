@@ -45,7 +45,7 @@ async def deployed(workspace: Workspace, *, raw: bool = True, more: str = "", so
 def cut_of(workspace: Workspace, rows: list[bytes], *, raw: bool = True, identity: str = "c1/t1/3/0-99/e1") -> Cut:
     snapshot = workspace.server.catalog.snapshot(workspace.id)
     target = target_of(snapshot.tables["orders"])
-    meta: dict[str, Any] = load.meta(target.columns, target.quarantine_table, target.partition_key, {})
+    meta: dict[str, Any] = load.meta(target.columns, target.quarantine_table, target.partition_key)
     meta["records"] = asdict(Form("orders", 3, raw))
     folder: Path = workspace.server.config.data_dir / "segments" / "kafka" / workspace.database
     return records.write(folder / f"{len(rows)}{records.SUFFIX}", target.database, target.table, meta, identity, rows)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import uuid
+import zlib
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
@@ -16,7 +17,7 @@ import pytest
 from pipit.datafiles.resources import Column, DataSource
 from pipit.engine import Engine
 from pipit.errors import BadRequest, Conflict, NotFound, QueryTimeout, TooLarge, Unavailable, UnprocessableWrite
-from pipit.ingest import Ingest, Target, limits, writer
+from pipit.ingest import Ingest, Target, limits, load, writer
 from pipit.ingest.log import Log
 from pipit.tables import Locks, Mode
 from pipit.tables.quarantine import create_quarantine
@@ -186,6 +187,52 @@ async def test_fixed_values_of_the_token_are_stored_whatever_the_body_says(place
             await ingest.append(place.target, b'{"id": 4}', fixed_values={"tenant": "A"})
     rows = await place.engine.rows(f"SELECT id, name FROM `{place.database}`.d1_events ORDER BY id")
     assert rows == [{"id": 1, "name": "A"}, {"id": 2, "name": "B"}, {"id": 3, "name": "D"}]
+
+
+async def test_tenants_that_fix_the_same_columns_are_loaded_together(place: Place) -> None:
+    many = 400
+    async with place.ingest() as ingest:
+        async with place.paused():
+            for tenants in (range(many // 2), range(many // 2, many)):
+                await asyncio.gather(
+                    *(
+                        ingest.append(
+                            place.target,
+                            lines({"id": 2 * n, "user": {"name": "x"}}, {"id": 2 * n + 1}, {"id": "bad"}),
+                            fixed_values={"name": f"t{n} \x1f'\\\n{{source}}", "small": n % 2 == 0},
+                        )
+                        for n in tenants
+                    )
+                )
+            pending = ingest.pending(*place.target.key)
+            assert (pending.rows, pending.segments <= 2) == (3 * many, True)
+        assert await ingest.drain(*place.target.key)
+    rows = await place.engine.rows(f"SELECT id, name, small FROM `{place.database}`.d1_events ORDER BY id")
+    assert rows == [
+        {"id": n, "name": f"t{n // 2} \x1f'\\\n{{source}}", "small": int(n // 2 % 2 == 0)} for n in range(2 * many)
+    ]
+    assert await place.count("q1_events", "uniqExact(name)") == many
+
+
+async def test_a_segment_of_an_earlier_version_has_its_values_in_its_header(place: Place) -> None:
+    target = place.target
+    meta = load.meta(target.columns, target.quarantine_table, target.partition_key)
+    del meta["fixes"]
+    header = {"database": target.database, "table": target.table, "created": 0.0}
+    nonce, payload = "0f" * 16, lines({"id": 1, "user": {"name": "B"}}, {"id": 2}, {"id": "x"})
+    frame = {"n": len(payload), "r": 3, "c": zlib.crc32(payload), "k": "", "d": ""}
+    whole = b""
+    for content in (header | {"meta": meta | {"fixed": {"name": "it's A"}}, "pipit": 1}, frame):
+        text = json.dumps(content, separators=(",", ":")).encode()
+        whole += b"\x1e%s %08x %s\n" % (nonce.encode(), zlib.crc32(text), text)
+    path = place.folder / "segments" / target.database / target.table / "00000000000000000001-0f0f0f0f.segment"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(whole + payload)
+    async with place.ingest() as ingest:
+        assert await ingest.drain(*target.key)
+    rows = await place.engine.rows(f"SELECT id, name FROM `{place.database}`.d1_events ORDER BY id")
+    assert rows == [{"id": 1, "name": "it's A"}, {"id": 2, "name": "it's A"}]
+    assert await place.count("q1_events") == 1
 
 
 async def test_a_key_counts_once(place: Place) -> None:

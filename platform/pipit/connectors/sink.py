@@ -94,7 +94,7 @@ class TableSink:
         if table is None:
             raise NotFound("The data source was deleted", reason=Reason.DATASOURCE_NOT_FOUND)
         target = target_of(table)
-        meta = load.meta(target.columns, target.quarantine_table, target.partition_key, {})
+        meta = load.meta(target.columns, target.quarantine_table, target.partition_key)
         meta["records"] = asdict(Form(cut.source.topic, cut.partition, cut.source.raw))
         return _Kept(target.table, rows, meta)
 

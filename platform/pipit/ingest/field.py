@@ -333,10 +333,18 @@ def fixed_field(column: Column, value: FixedValue) -> Field:
     return Field(Column(column.name, column.type), type, None, x)
 
 
+def fixed_by_line(column: Column, x: str) -> Field:
+    """As `fixed_field`, of a value that was checked and stands with each line, as `x`."""
+    return Field(Column(column.name, column.type), parse(column.type), None, x)
+
+
+def text_of(value: Scalar) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
 def _literal(value: Scalar) -> str:
-    text = str(value).lower() if isinstance(value, bool) else str(value)
     # The marker of the statement's source must not come a second time, whatever the token fixes.
-    return quote_string(text).replace("{source}", "{\\x73ource}")
+    return quote_string(text_of(value)).replace("{source}", "{\\x73ource}")
 
 
 def json_field(column: Column, tree: Tree) -> Field:

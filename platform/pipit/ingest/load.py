@@ -39,14 +39,14 @@ from pipit.datafiles.resources import Column
 from pipit.engine.client import Engine
 from pipit.engine.codes import Code
 from pipit.errors import NotFound, QueryTimeout, Reason, SqlError, Unavailable, UnprocessableWrite
-from pipit.ingest import isolate, limits, parse, probe, quarantine
+from pipit.ingest import isolate, limits, parse, probe, quarantine, values
 from pipit.ingest.altered import Altered, as_now
 from pipit.ingest.defaults import CheckedDefault
-from pipit.ingest.field import FixedValue
 from pipit.ingest.parse import Reader
 from pipit.ingest.probe import Empty, Probe
 from pipit.ingest.records import Form
 from pipit.ingest.segment import Notes, Segment
+from pipit.ingest.values import ByLine
 from pipit.ingest.watch import Watch
 from pipit.sql.identifiers import quote
 
@@ -116,13 +116,14 @@ class _Job:
         fixed = {name: value for name, value in meta["fixed"].items() if altered.get(name, "") is not None}
         database = quote(segment.header.database)
         form = Form(**meta["records"]) if "records" in meta else None
+        by_line = _by_line(segment, columns, altered) if meta.get("fixes") else None
         refusal = ""
-        if "needs" in meta:  # it was sent to another generation of the table
+        if "needs" in meta and by_line is None:  # it was sent to another generation of the table
             fixed, refusal = parse.fixed_elsewhere(columns, fixed, meta["needs"])
         return cls(
             segment,
             segment.path,
-            replace(parse.reader(columns, fixed, segment.mark, defaults, form), refusal=refusal),
+            replace(parse.reader(columns, fixed, segment.mark, defaults, form, by_line), refusal=refusal),
             f"{database}.{quote(segment.header.table)}",
             f"{database}.{quote(meta['quarantine'])}",
             meta["partition"],
@@ -133,15 +134,32 @@ class _Job:
         )
 
 
+def _by_line(segment: Segment, columns: Sequence[Column], altered: Altered) -> ByLine:
+    meta = segment.header.meta
+    names = tuple((name, is_list) for name, is_list in meta["fixes"])
+    known = {column.name for column in columns}
+    here = frozenset(name for name, _ in names if name in known and altered.get(name, "") is not None)
+    refused: Mapping[str, str] = {}
+    if "needs" in meta:
+        given = {values.listed(frame.fixed): frame.fixed for frame in segment.frames}
+        kept, refused = parse.fixed_by_line_elsewhere(columns, given.values(), meta["needs"])
+        here &= kept
+    return ByLine(segment.value_mark, segment.mark, names, here, refused)
+
+
 def meta(
-    columns: Sequence[Column], quarantine_table: str, partition_key: str, fixed: Mapping[str, FixedValue]
+    columns: Sequence[Column],
+    quarantine_table: str,
+    partition_key: str,
+    fixes: Sequence[tuple[str, bool]] = (),
 ) -> dict[str, Any]:
-    """For the header of a segment: all that `load` will need."""
+    """For the header of a segment: all that `load` will need. `fixes`: the columns whose values stand in each line."""
     return {
         "columns": [[c.name, c.type, c.jsonpath, c.default] for c in columns],
         "quarantine": quarantine_table,
         "partition": partition_key,
-        "fixed": dict(fixed),
+        "fixed": {},  # segments of earlier versions have values here, of all their rows
+        "fixes": [list(one) for one in fixes],
         "settings": dict(limits.insert_settings()),
         "copied": _COPIED_WITH_JSON,
     }
@@ -152,7 +170,7 @@ def generation_meta(
 ) -> dict[str, Any]:
     """What a segment has in place of its header's when it goes to another generation of its table. `needs`: the columns
     that a tenant's token has to fix there."""
-    own = meta(columns, quarantine_table, partition_key, {})
+    own = meta(columns, quarantine_table, partition_key)
     return {name: own[name] for name in ("columns", "quarantine", "partition")} | {"needs": sorted(needs)}
 
 

@@ -36,7 +36,7 @@ import msgspec
 
 from pipit.errors import NotFound, Reason, Unavailable
 from pipit.ingest import disk, limits, segment
-from pipit.ingest.segment import Damaged, Frame, Header, Segment
+from pipit.ingest.segment import Damaged, Fixed, Frame, Header, Segment
 from pipit.tables import TableKey
 
 _log = logging.getLogger("pipit.ingest")
@@ -90,7 +90,10 @@ class Pending:
 @dataclass(slots=True)
 class _Append:
     payload: bytes
-    frame: Frame
+    rows: int
+    key: str
+    digest: str
+    fixed: Fixed | None
     urgent: bool
     outcome: asyncio.Future[Any] | None
     sender: str
@@ -170,10 +173,18 @@ class Log:
             self._last = max(self._last, segment.sequence_of(path))
             try:
                 recovered = segment.recover(path)
-            except Damaged as error:  # a crash before the first sync: nothing in it was acknowledged
-                _log.warning("%s", error)
-                path.rename(path.with_suffix(".damaged"))
+            except Damaged as error:
+                kept = path.rename(path.with_suffix(segment.DAMAGED))
+                if error.was_written:
+                    _log.critical("%s: its events are not loaded, they are kept in %s", error, kept)
+                else:  # a crash before the first sync: nothing in it was acknowledged
+                    _log.warning("%s", error)
                 continue
+            except OSError as error:
+                _log.critical("the segment %s waits for the next start: %s", path, error.strerror or error)
+                continue
+            if recovered.damage:
+                _log.critical("the segment %s was damaged: %s. It is kept as it was beside it", path, recovered.damage)
             if recovered.rows == 0:
                 path.unlink()
                 continue
@@ -299,6 +310,7 @@ class Log:
     def ever_written(self) -> set[TableKey]:
         """The tables that had segments here, also before this start."""
         return {(folder.parent.name, folder.name) for folder in self._root.glob("*/*") if folder.is_dir()}
+
     @property
     def generations(self) -> tuple[TableKey, ...]:
         """The tables that may get events from others."""
@@ -315,8 +327,11 @@ class Log:
         urgent: bool = False,
         outcome: asyncio.Future[Any] | None = None,
         sender: str = "",
+        fixed: Fixed | None = None,
     ) -> Receipt:
-        """Durable when it returns. `payload` is whole lines. `outcome` is resolved by who loads the segment."""
+        """Durable when it returns. `payload` is whole lines. `outcome` is resolved by who loads the segment. `fixed`:
+        by the token of these rows; it stands in each line then.
+        """
         if stream.table_key in self._live:
             live = self._live[stream.table_key]
             variant = f"{stream.variant} of {stream.table}"
@@ -333,8 +348,7 @@ class Log:
         if open_ is None:
             open_ = table.streams[stream.variant] = _Open(stream)
         written: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
-        frame = segment.frame(payload, rows, key, digest)
-        open_.queue.append(_Append(payload, frame, urgent, outcome, sender, written))
+        open_.queue.append(_Append(payload, rows, key, digest, fixed, urgent, outcome, sender, written))
         table.bytes += len(payload)
         if open_.task is None:
             open_.task = asyncio.create_task(self._flush(table, open_))
@@ -436,7 +450,7 @@ class Log:
         held = [*table.sealed, *table.taken.values()]
         held += [o.segment for o in table.streams.values() if o.segment is not None]
         queued = [a for o in table.streams.values() for a in o.queue]
-        rows = sum(s.rows for s in held) + sum(a.frame.rows for a in queued)
+        rows = sum(s.rows for s in held) + sum(a.rows for a in queued)
         return Pending(table.bytes, len(held), rows)
 
     async def close(self) -> None:
@@ -480,7 +494,7 @@ class Log:
             batch = list(self._batch(open_))
             created = open_.segment is None
             try:
-                lines = await loop.run_in_executor(self._threads, self._write, open_, batch)
+                written = await loop.run_in_executor(self._threads, self._write, open_, batch)
             except OSError as error:
                 self._refuse(table, batch, error)
                 if open_.segment is not None and open_.segment.rows == 0:
@@ -495,9 +509,9 @@ class Log:
                     _log.warning("the disk takes events again")
                 assert open_.segment is not None
                 table.bytes += open_.segment.size if created else 0
-                for append, line in zip(batch, lines, strict=True):
-                    open_.segment.add(append.frame, line)
-                    table.bytes += len(line)
+                for append, (frame, line) in zip(batch, written, strict=True):
+                    open_.segment.add(frame, line)
+                    table.bytes += len(line) + frame.length - len(append.payload)
                     open_.urgent |= append.urgent
                     index = len(open_.segment.frames) - 1
                     if append.outcome is not None:
@@ -527,8 +541,8 @@ class Log:
                 return
             append = open_.queue.popleft()
             requests += 1
-            size += append.frame.length
-            rows += append.frame.rows
+            size += len(append.payload)
+            rows += append.rows
             yield append
 
     def _refuse(self, table: _Table, batch: Sequence[_Append], error: OSError) -> None:
@@ -547,17 +561,23 @@ class Log:
                     )
                 )
 
-    def _write(self, open_: _Open, batch: Sequence[_Append]) -> list[bytes]:
-        """In a thread. The whole batch is on the disk, or the file is as before and OSError is raised."""
+    def _write(self, open_: _Open, batch: Sequence[_Append]) -> list[tuple[Frame, bytes]]:
+        """In a thread. The whole batch is on the disk, or the file is as before and OSError is raised. Returns its
+        frames and their lines.
+        """
         created = open_.segment is None
         if created:
             self._create(open_)
         current = open_.segment
         assert current is not None
-        lines = [current.line(append.frame) for append in batch]
         buffers: list[bytes] = [current.line(current.header)] if created else []
-        for append, line in zip(batch, lines, strict=True):
-            buffers += (line, append.payload)
+        added: list[tuple[Frame, bytes]] = []
+        for a in batch:
+            payload = current.with_values(a.payload, a.fixed) if a.fixed else a.payload
+            frame = segment.frame(payload, a.rows, a.key, a.digest, a.fixed)
+            line = current.line(frame)
+            added.append((frame, line))
+            buffers += (line, payload)
         try:
             size = disk.write_all(open_.fd, buffers, current.size)
             os.fdatasync(open_.fd)
@@ -574,8 +594,8 @@ class Log:
             raise
         if created:
             current.size = len(buffers[0])
-        assert size == current.size + sum(map(len, lines)) + sum(a.frame.length for a in batch)
-        return lines
+        assert size == current.size + sum(len(line) + frame.length for frame, line in added)
+        return added
 
     def _create(self, open_: _Open) -> None:
         stream = open_.stream

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 
 from pipit.datafiles.resources import Column
 from pipit.errors import BadRequest, Reason
-from pipit.ingest import fault, records
+from pipit.ingest import fault, records, values
 from pipit.ingest.defaults import CheckedDefault, left_out, read_by_defaults
 from pipit.ingest.field import (
     LINE,
@@ -29,11 +29,13 @@ from pipit.ingest.field import (
     Tree,
     array_hint,
     call,
+    fixed_by_line,
     fixed_field,
     json_field,
     steps_of,
 )
 from pipit.ingest.types import parse, strip
+from pipit.ingest.values import ByLine
 from pipit.sql.identifiers import quote
 from pipit.sql.literals import quote_string
 from pipit.tables.quarantine import OWN_COLUMNS, QUARANTINE_COLUMNS
@@ -323,20 +325,27 @@ def reader(
     frame: str = "",
     defaults: Sequence[CheckedDefault] = (),
     form: records.Form | None = None,
+    by_line: ByLine | None = None,
 ) -> Reader:
     """Columns without a path are left to their default, unless no column has one: then each has `$.<name>`.
 
     `defaults`: those of the table that may not fit into their columns. `form`: the lines are records of a topic.
+    `by_line`: the columns that are fixed to other values in each line.
     """
     fixed = fixed or {}
     tree = Tree()
     fields = fixed_fields(columns, fixed)
+    if by_line is not None:
+        fields = [fixed_by_line(c, by_line.source(c.name)) for c in columns if c.name in by_line.here]
+        fixed = {f.column.name: "" for f in fields}
     given = {c.name for c in columns if records.is_given(c)} if form else set()
     fields += records.fields(columns, form) if form else []
     for column in _readable(columns):
         if column.name not in fixed and column.name not in given and not _is_state(column):
             fields.append(json_field(column, tree))
     found = assembled(fields, columns, fixed, defaults, row_type=str(tree) if tree else "", frame=frame)
+    if by_line is not None:
+        return replace(found, frame="", lines=by_line.lines, carried=values.CARRIED, problem=values.PROBLEM)
     if form is None:
         return found
     return replace(
@@ -392,6 +401,22 @@ def assembled(
         # Else another value would be asked about than is stored.
         raises=not all(d.steady for d in checked),
     )
+
+
+def fixed_by_line_elsewhere(
+    columns: Sequence[Column], given: Collection[Mapping[str, FixedValue]], needs: Sequence[str]
+) -> tuple[frozenset[str], dict[str, str]]:
+    """As `fixed_elsewhere`, of several tokens: the columns that they fix here, and what is refused of what they fix."""
+    kept: set[str] = set()
+    refused: dict[str, str] = {}
+    for fixed in given:
+        here, refusal = fixed_elsewhere(columns, fixed, needs)
+        kept |= here.keys()
+        if refusal:
+            refused[values.listed(fixed)] = refusal
+    return frozenset(kept), refused
+
+
 def fixed_elsewhere(
     columns: Sequence[Column], fixed: Mapping[str, FixedValue], needs: Sequence[str]
 ) -> tuple[dict[str, FixedValue], str]:

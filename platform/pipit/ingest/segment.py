@@ -6,13 +6,16 @@ one.
     {"a": 1}
     {"a": 2}
 
+Where a token fixes columns to values, the values stand in each line, before the row: `\\x1f<nonce> "acme"\\x1f{"a": 1}`
+(`values`). So requests of many tokens share a segment, if they fix the same columns.
+
 Beside it, once it has failed, stands `<name>.notes`: what must be remembered of it over a restart. Where a table has
 several generations, a segment that is in the one that is read is handed on to the others as `<name>.then.segment`: a
 table's segments are those in its folder, whatever table the header names.
 
 ClickHouse reads the file as it is, line by line, and skips the lines that start with \\x1e and the nonce:
 128 random bits that no client knows, so no row can pass for a frame. Recovery follows the lengths, never
-the text. Imports no engine: the log outlives it.
+the text; behind damage it goes on at the next whole frame. Imports no engine: the log outlives it.
 """
 
 from __future__ import annotations
@@ -35,22 +38,34 @@ VERSION = 1
 SUFFIX = ".segment"
 THEN = ".then"
 NOTES = ".notes"
+DAMAGED = ".damaged"
 SCRATCH = ".scratch"  # files that mean nothing after a restart
 _MARK = b"\x1e"
+_VALUES = b"\x1f"
 _LIST_BEGINS = (b"[", b"\\u005b", b"\\u005B")  # as it is, and escaped in a JSON string
 
 
-_SHORT = {"length": "n", "rows": "r", "crc": "c", "key": "k", "digest": "d"}
+_SHORT = {"length": "n", "rows": "r", "crc": "c", "key": "k", "digest": "d", "fixed": "f"}
 
 
-class Frame(msgspec.Struct, frozen=True, rename=_SHORT):
-    """One request's rows. `key` and `digest` are of its idempotency key and its content, '' without a key."""
+@dataclass(frozen=True, slots=True)
+class Fixed:
+    """What a token fixes columns to, and as it stands in each line (`values`)."""
+
+    values: Mapping[str, Any]
+    listed: str
+
+
+class Frame(msgspec.Struct, frozen=True, rename=_SHORT, omit_defaults=True):
+    """One request's rows. `key` and `digest` are of its idempotency key and its content, '' without a key. `fixed`:
+    what its token fixes, where the lines say it."""
 
     length: int
     rows: int
     crc: int
     key: str = ""
     digest: str = ""
+    fixed: Mapping[str, Any] = {}
 
 
 class Header(msgspec.Struct, frozen=True):
@@ -89,7 +104,11 @@ class Notes(msgspec.Struct):
 
 
 class Damaged(Exception):
-    """A segment file whose header cannot be read."""
+    """A segment file of which nothing can be loaded. `was_written`: it may hold rows that were acknowledged."""
+
+    def __init__(self, message: str, *, was_written: bool = True) -> None:
+        super().__init__(message)
+        self.was_written = was_written
 
 
 @dataclass(slots=True)
@@ -105,6 +124,7 @@ class Segment:
     waiters: dict[int, asyncio.Future[Any]] = field(default_factory=dict)  # by request; the loader's to resolve
     senders: list[str] = field(default_factory=list)  # of each request; not known after a restart
     notes: Notes = field(default_factory=Notes)
+    damage: str = ""  # what of the file was lost, found when it was read back
     tried: bool = False  # perhaps: some of its rows may be stored
     storing: float = 0.0  # seconds that its rows took in the last attempt: not what those cost that are refused
     _chain: Any = field(default_factory=lambda: hashlib.blake2b(digest_size=16))
@@ -122,6 +142,16 @@ class Segment:
     def mark(self) -> str:
         """What every line starts with that is not a row."""
         return _MARK.decode() + self.nonce
+
+    @property
+    def value_mark(self) -> str:
+        """What a line starts with that has the values of its token before the row."""
+        return f"{_VALUES.decode()}{self.nonce} "
+
+    def with_values(self, payload: bytes, fixed: Fixed) -> bytes:
+        """Whole lines, each with the values before it."""
+        before = f"{self.value_mark}{fixed.listed}{_VALUES.decode()}".encode()
+        return before + payload[:-1].replace(b"\n", b"\n" + before) + b"\n"
 
     @property
     def token(self) -> str:
@@ -203,8 +233,8 @@ def new(folder: Path, sequence: int, header: Header) -> Segment:
     return Segment(folder / f"{sequence:020d}-{nonce[:8]}{SUFFIX}", nonce, header)
 
 
-def frame(payload: bytes, rows: int, key: str = "", digest: str = "") -> Frame:
-    return Frame(len(payload), rows, zlib.crc32(payload), key, digest)
+def frame(payload: bytes, rows: int, key: str = "", digest: str = "", fixed: Fixed | None = None) -> Frame:
+    return Frame(len(payload), rows, zlib.crc32(payload), key, digest, fixed.values if fixed else {})
 
 
 def _line_end(data: memoryview, start: int) -> int:
@@ -225,42 +255,116 @@ def sequence_of(path: Path) -> int:
 
 
 def recover(path: Path) -> Segment:
-    """Reads a file back up to its last whole frame, and cuts off what is torn after it.
+    """Reads a file back, and cuts off what is torn after its last whole frame: that was never acknowledged.
 
-    A cut in the middle (whole frames after broken bytes) is damage, not a crash: the file is kept aside, as
-    it was, under `.damaged`. Raises Damaged where not even the header can be read.
+    Damage is another thing: a frame that is not whole, and whole ones behind it. Only that frame is lost. The file is
+    kept as it was, under `.damaged`; what is whole of it is written anew in its place; the segment's `damage` tells.
+    Raises Damaged where nothing can be loaded, and OSError.
     """
     data = path.read_bytes()
+    nonce, header, end = _header_of(path, data)
+    segment = Segment(path, nonce, header, size=end, tried=True)
+    whole = [data[:end]]
+    lost: list[tuple[int, int]] = []  # from, to
+    at = end
+    while at < len(data):
+        found = _frame_at(data, at, nonce)
+        if found is None:
+            following = _next_frame(data, at + 1, nonce)
+            if following < 0:
+                break
+            lost.append((at, following))
+            at = following
+            continue
+        frame, begins, ends = found
+        segment.add(frame, data[at:begins])
+        whole.append(data[at:ends])
+        at = ends
+    notes = path.with_suffix(NOTES)
+    if notes.exists():
+        segment.notes = msgspec.json.decode(notes.read_bytes(), type=Notes)
+    if at < len(data) and _is_complete(data, at, nonce):
+        lost.append((at, len(data)))  # it is all there and does not add up: perhaps it was acknowledged
+    if lost:
+        _mend(segment, whole, lost, len(data))
+    elif at < len(data):
+        os.truncate(path, at)
+    return segment
+
+
+def _header_of(path: Path, data: bytes) -> tuple[str, Header, int]:
     end = data.find(b"\n") + 1
     space = data.find(b" ")
     nonce = data[1:space].decode("ascii", "replace") if data.startswith(_MARK) and 0 < space < end else ""
     text = _checked(data[:end], nonce)
-    if not nonce or text is None:
-        raise Damaged(f"The segment {path.name} has no readable header")
     try:
-        header = msgspec.json.decode(text, type=Header)
-    except msgspec.DecodeError:
-        raise Damaged(f"The segment {path.name} has no readable header") from None
-    segment = Segment(path, nonce, header, size=end, tried=True)
-    while segment.size < len(data):
-        start = segment.size
-        end = data.find(b"\n", start) + 1
-        text = _checked(data[start:end], nonce) if end else None
-        if text is None:
-            break
-        found = msgspec.json.decode(text, type=Frame)
-        payload = data[end : end + found.length]
-        if len(payload) != found.length or zlib.crc32(payload) != found.crc:
-            break
-        segment.add(found, data[start:end])
-    if segment.size < len(data):
-        if data.find(_MARK + nonce.encode(), segment.size + 1) >= 0:
-            path.with_suffix(".damaged").write_bytes(data)
-        os.truncate(path, segment.size)
-    notes = path.with_suffix(NOTES)
-    if notes.exists():
-        segment.notes = msgspec.json.decode(notes.read_bytes(), type=Notes)
-    return segment
+        if not nonce or text is None:
+            raise ValueError
+        return nonce, msgspec.json.decode(text, type=Header), end
+    except ValueError:
+        # The header is written together with the first rows: without a line behind it none was acknowledged.
+        raise Damaged(f"The segment {path.name} has no readable header", was_written=0 < end < len(data)) from None
+
+
+def _frame_at(data: bytes, at: int, nonce: str) -> tuple[Frame, int, int] | None:
+    """The whole frame that begins there, and where its rows begin and end."""
+    begins = data.find(b"\n", at) + 1
+    text = _checked(data[at:begins], nonce) if begins else None
+    if text is None:
+        return None
+    frame = msgspec.json.decode(text, type=Frame)
+    payload = data[begins : begins + frame.length]
+    if len(payload) != frame.length or zlib.crc32(payload) != frame.crc:
+        return None
+    return frame, begins, begins + frame.length
+
+
+def _next_frame(data: bytes, start: int, nonce: str) -> int:
+    """Where the next whole frame begins, -1 where none does."""
+    mark = _MARK + nonce.encode() + b" "
+    at = data.find(mark, start)
+    while at >= 0 and _frame_at(data, at, nonce) is None:
+        at = data.find(mark, at + 1)
+    return at
+
+
+def _is_complete(data: bytes, at: int, nonce: str) -> bool:
+    """Whether the frame there says how long it is, and the file has as much."""
+    begins = data.find(b"\n", at) + 1
+    text = _checked(data[at:begins], nonce) if begins else None
+    return text is not None and begins + msgspec.json.decode(text, type=Frame).length <= len(data)
+
+
+def _mend(segment: Segment, whole: list[bytes], lost: list[tuple[int, int]], size: int) -> None:
+    """Puts the frames that are whole in the place of the file. What is noted of a segment speaks of its rows by number,
+    and they have other numbers then: such a one is left to a person.
+    """
+    notes, path = segment.notes, segment.path
+    if notes.bad or notes.refused or notes.held or notes.parts:
+        raise Damaged(f"The segment {path.name} is damaged, and may be half stored")
+    _keep_damaged(path)
+    mended = segment.scratch("mended")
+    with mended.open("wb") as file:
+        file.writelines(whole)
+        disk.sync(file)
+    mended.replace(path)
+    disk.sync_folder(path.parent)
+    places = ", ".join(f"{end - start} bytes at {start}" for start, end in lost[:10])
+    more = f" and {len(lost) - 10} more places" if len(lost) > 10 else ""
+    segment.damage = f"of {size} bytes {sum(b - a for a, b in lost)} are lost: {places}{more}"
+
+
+def _keep_damaged(path: Path) -> None:
+    """The file as it is now, also under another name; one that was kept before stays."""
+    kept = path.with_suffix(DAMAGED)
+    number = 1
+    while True:
+        try:
+            os.link(path, kept)
+            return
+        except FileExistsError:
+            number += 1
+            kept = path.with_suffix(f".{number}{DAMAGED}")
 
 
 def _checked(line: bytes, nonce: str) -> bytes | None:

@@ -17,7 +17,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
@@ -25,19 +25,22 @@ from pipit.datafiles.resources import Column
 from pipit.engine.client import Engine
 from pipit.errors import BadRequest, NotFound, PipitError, Reason, TooLarge, Unavailable
 from pipit.ingest import keys as keys_module
-from pipit.ingest import limits, load, parse, probe
+from pipit.ingest import limits, load, parse, probe, values
 from pipit.ingest.body import to_lines
 from pipit.ingest.field import FixedValue
 from pipit.ingest.keys import Entry, Keys
 from pipit.ingest.log import Generation, Log, Pending, Route, Stream
-from pipit.ingest.segment import NOTES, THEN, Notes, Segment
+from pipit.ingest.segment import NOTES, THEN, Fixed, Notes, Segment
+from pipit.ingest.values import ByLine, Names
 from pipit.ingest.writer import Writer
 from pipit.tables import Locks, TableKey
 
 _log = logging.getLogger("pipit.ingest")
 WAIT_SECONDS = 20.0  # for the insert; after it the rows are acknowledged as kept, not as loaded
-_STREAMS = 4096
+_REMEMBERED = 20_000
 _LOOK_SECONDS = 0.01
+_K = TypeVar("_K")
+_V = TypeVar("_V")
 _DROP_SECONDS = 5.0  # at the start, for copies that a kill left
 
 
@@ -91,7 +94,8 @@ class Ingest:
         self._log = log or Log(root)
         self._keys = Keys(root / "keys")
         self._writers: dict[TableKey, Writer] = {}
-        self._streams: dict[tuple[str, str, str], tuple[Target, Stream]] = {}
+        self._streams: dict[tuple[str, str, Names], tuple[Target, Stream]] = {}
+        self._checked: dict[tuple[str, str, str], Target] = {}  # by the values that tokens fix
         self._wait_seconds = wait_seconds
         self._open = False
         self._discarded: set[str] = set()
@@ -198,6 +202,7 @@ class Ingest:
                 subject=format,
             )
         stream = self._stream(target, fixed_values or {})
+        fixed = Fixed(fixed_values, values.listed(fixed_values)) if fixed_values else None
         payload, rows = to_lines(body, format)
         if rows > limits.SEAL_ROWS:
             raise TooLarge(
@@ -208,13 +213,15 @@ class Ingest:
         self._writer(self._log.current(stream.table_key))
         if idempotency_key is None:
             loaded = _future() if wait else None
-            await self._log.append(stream, payload, rows, urgent=wait, outcome=loaded, sender=scope)
+            await self._log.append(stream, payload, rows, urgent=wait, outcome=loaded, sender=scope, fixed=fixed)
             return await self._answer(rows, loaded)
         name = target.name or target.table
         sender = f"{scope} {_canonical(fixed_values or {})}"  # tenants may share a token's name
         key = keys_module.key_hash(sender, target.database, name, idempotency_key)
         # A caller that goes away must not leave the key without its rows, or the rows without their key.
-        entry = await asyncio.shield(asyncio.create_task(self._append_once(stream, key, payload, rows, wait, scope)))
+        entry = await asyncio.shield(
+            asyncio.create_task(self._append_once(stream, key, payload, rows, wait, scope, fixed))
+        )
         if entry.known.bad >= 0:
             return AppendResult(rows - entry.known.bad, entry.known.bad, loaded=True)
         return await self._answer(rows, entry.loaded if wait else None)
@@ -298,12 +305,15 @@ class Ingest:
         for key in [key for key in self._writers if key[0] == database]:
             await self._writers.pop(key).stop()
         self._streams = {key: stream for key, stream in self._streams.items() if key[0] != database}
+        self._checked = {key: target for key, target in self._checked.items() if key[0] != database}
         await self._log.discard(database)
 
     def pending(self, database: str, table: str) -> Pending:
         return self._log.pending((database, table))
 
-    async def _append_once(self, stream: Stream, key: str, payload: bytes, rows: int, wait: bool, scope: str) -> Entry:
+    async def _append_once(
+        self, stream: Stream, key: str, payload: bytes, rows: int, wait: bool, scope: str, fixed: Fixed | None
+    ) -> Entry:
         digest = keys_module.content_hash(payload)
         while True:
             entry = self._keys.find(key, digest)
@@ -318,7 +328,15 @@ class Ingest:
         entry.written, entry.loaded = _future(), _future()
         try:
             await self._log.append(
-                stream, payload, rows, key=key, digest=digest, urgent=wait, outcome=entry.loaded, sender=scope
+                stream,
+                payload,
+                rows,
+                key=key,
+                digest=digest,
+                urgent=wait,
+                outcome=entry.loaded,
+                sender=scope,
+                fixed=fixed,
             )
         except BaseException:
             self._keys.forget(key)
@@ -338,25 +356,32 @@ class Ingest:
         return AppendResult(rows - bad, bad, loaded=True)
 
     def _stream(self, target: Target, fixed: Mapping[str, FixedValue]) -> Stream:
-        """Checked once for each schema and set of fixed values, then remembered."""
-        given = _canonical(fixed)
-        known = self._streams.get((target.database, target.table, given))
-        if known is not None and (known[0] is target or known[0] == target):
-            return known[1]
+        """Checked once for each schema and set of fixed columns, and their values once for each set of values; then
+        remembered."""
+        names = values.names_of(fixed)
+        known = self._streams.get((target.database, target.table, names))
+        if known is None or not (known[0] is target or known[0] == target):
+            known = target, self._new_stream(target, names)
+            _remember(self._streams, (target.database, target.table, names), known)
+        if fixed:
+            given = (target.database, target.table, _canonical(fixed))
+            checked = self._checked.get(given)
+            if checked is None or not (checked is target or checked == target):
+                parse.fixed_fields(target.columns, fixed)
+                _remember(self._checked, given, target)
+        return known[1]
+
+    def _new_stream(self, target: Target, names: Names) -> Stream:
         if parse.is_filled_by_view(target.columns):
             raise BadRequest(
                 f"The data source '{target.name or target.table}' is filled by a materialized view, not by events",
                 hint="Append to the data source that the view reads.",
                 reason=Reason.NOT_APPENDABLE,
             )
-        parse.reader(target.columns, fixed)
-        meta = load.meta(target.columns, target.quarantine_table, target.partition_key, fixed)
+        parse.reader(target.columns, by_line=ByLine("", "", names, frozenset(name for name, _ in names)))
+        meta = load.meta(target.columns, target.quarantine_table, target.partition_key, names)
         variant = hashlib.blake2b(msgspec.json.encode(meta), digest_size=8).hexdigest()
-        if len(self._streams) >= _STREAMS:
-            self._streams.pop(next(iter(self._streams)))
-        stream = Stream(target.database, target.table, variant, meta)
-        self._streams[(target.database, target.table, given)] = target, stream
-        return stream
+        return Stream(target.database, target.table, variant, meta)
 
     async def _forget(self, table: TableKey) -> None:
         if table in self._writers:
@@ -384,6 +409,12 @@ def _route(generations: Generations) -> Route:
         return Generation(target.key, meta)
 
     return Route(one(*generations.live), tuple(one(*other) for other in generations.others))
+
+
+def _remember(known: dict[_K, _V], key: _K, value: _V) -> None:
+    while len(known) >= _REMEMBERED:
+        known.pop(next(iter(known)))
+    known[key] = value
 
 
 def _canonical(fixed: Mapping[str, FixedValue]) -> str:
