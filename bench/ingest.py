@@ -6,9 +6,11 @@ through `POST /v0/events` on 4 connections. `wait`: until the last answer of `wa
 until a query finds all rows, in the views too. The two take turns, and the medians of the rounds are shown.
 
 Single events: on 64 connections, as a ratio to an empty 202 of the same server; and under that load, how long after it
-is sent an event is found by a query. The load comes from a process of its own.
+is sent an event is found by a query. And many tenants, each with values that its own token fixes, as a ratio to one.
+The load comes from a process of its own.
 
-    .venv/bin/python bench/ingest.py [--rows 100000] [--rounds 3] [--tables one hundred views] [--seconds 5] [--profile]
+    .venv/bin/python bench/ingest.py [--rows 100000] [--rounds 3] [--tables one hundred views] [--seconds 5]
+        [--tenants 10000] [--profile]
 """
 
 from __future__ import annotations
@@ -16,7 +18,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
 import pstats
 import statistics
 import subprocess
@@ -28,6 +29,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import jwt
 import uvloop
 from load import cores
 from stand import pipit
@@ -166,7 +168,7 @@ async def serve(profile: str) -> None:
             workspace = server.catalog.default.workspace
             await server.deployer.deploy(workspace.id, read_project(project(Path(folder))))
             stand = Stand(server, server.config.data_dir)
-            print(json.dumps({"port": port, "token": workspace.admin_token, "pid": os.getpid()}), flush=True)
+            print(json.dumps({"port": port, "token": workspace.admin_token, "workspace": workspace.id}), flush=True)
             loop = asyncio.get_running_loop()
             while line := await loop.run_in_executor(None, sys.stdin.readline):
                 name, *arguments = json.loads(line)
@@ -178,14 +180,15 @@ class Served:
 
     def __init__(self, process: asyncio.subprocess.Process, said: dict[str, Any]) -> None:
         self.process, self.port, self.token = process, said["port"], said["token"]
+        self.workspace = said["workspace"]
 
     async def ask(self, *command: Any) -> Any:
         assert self.process.stdin and self.process.stdout
         self.process.stdin.write(json.dumps(command).encode() + b"\n")
         return json.loads(await self.process.stdout.readline())
 
-    def request(self, path: str, body: bytes) -> bytes:
-        head = f"POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {self.token}\r\n"
+    def request(self, path: str, body: bytes, token: str = "") -> bytes:
+        head = f"POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token or self.token}\r\n"
         return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
 
 
@@ -293,12 +296,41 @@ async def singles(on: Served, seconds: float) -> None:
         )
 
 
+async def tenants(on: Served, number: int) -> None:
+    """Two events of each tenant in one request, as its own token fixes them, until all are readable."""
+    two = [b"".join(lines(2, 2 * n)) for n in range(number)]
+    path = "/v0/events?name=one"
+
+    def token(tenant: str) -> str:
+        scope = {"type": "DATASOURCES:APPEND", "resource": "one", "fixed_values": {"tenant": tenant}}
+        claims = {"workspace_id": on.workspace, "name": tenant, "exp": int(time.time()) + 3600, "scopes": [scope]}
+        return jwt.encode(claims, on.token, algorithm="HS256")
+
+    ratios: list[float] = []
+    for turn in range(3):
+        took: dict[str, float] = {}
+        for what in ("one", "many"):
+            tokens = [token(f"tenant {turn} {n if what == 'many' else 0}") for n in range(number)]
+            requests = [on.request(path, body, one) for body, one in zip(two, tokens, strict=True)]
+            began = time.perf_counter()
+            await send(on.port, requests, SINGLES)
+            took[what] = await on.ask("readable", "one", 2 * number) - began
+            await on.ask("empty", "one")
+        ratios.append(took["one"] / took["many"])
+    print(
+        f"{number} tenants, two events each, until all are readable: {took['many']:.2f} s, "
+        f"{statistics.median(ratios):.2f} of the rate of one tenant"
+    )
+
+
 async def main(chosen: argparse.Namespace, profile: str) -> None:
     print(f"{chosen.rows} rows of {len(b''.join(lines(1000))) // 1000} bytes, {CONNECTIONS} connections; {cores()}")
     async with served(profile) as on:
         print(f"{'':22} {'engine':>10}  {'wait':>11} ratio  {'readable':>11} ratio")
         for table in chosen.tables:
             await bodies(on, table, chosen.rows, chosen.rounds)
+        if chosen.tenants:
+            await tenants(on, chosen.tenants)
         if chosen.seconds:
             await singles(on, chosen.seconds)
 
@@ -309,6 +341,7 @@ if __name__ == "__main__":
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--tables", nargs="*", default=list(TABLES), choices=TABLES)
     parser.add_argument("--seconds", type=float, default=5.0, help="of single events; 0: none")
+    parser.add_argument("--tenants", type=int, default=10_000, help="that fix their own values; 0: none")
     parser.add_argument("--profile", action="store_true", help="show where the serving process spends its time")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--into", default="", help=argparse.SUPPRESS)

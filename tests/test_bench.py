@@ -80,7 +80,8 @@ def test_a_topic_is_measured_against_the_engines_own_insert() -> None:
 
 def test_writing_is_measured_against_the_engine() -> None:
     """Rows that are not there in the end, or too many, end the run with an error."""
-    said = bench("ingest.py", "--rows", "3000", "--rounds", "1", "--seconds", "0.3")
+    said = bench("ingest.py", "--rows", "3000", "--rounds", "1", "--seconds", "0.3", "--tenants", "20")
     assert len(re.findall(r"^(?:one|hundred|views) +(?:1 MB|20,000 rows) +\d+ ms +\d+ ms +[\d.]+ +\d+ ms +[\d.]+$", said, re.MULTILINE)) == 6, said
+    assert re.search(r"^20 tenants, two events each.* [\d.]+ of the rate of one tenant$", said, re.MULTILINE), said
     assert re.search(r"^single events on 64 connections: \d+/s, [\d.]+ of an empty 202", said, re.MULTILINE), said
     assert len(re.findall(r"^an event is found .* after \d+ ms \(p50\)", said, re.MULTILINE)) == 2, said

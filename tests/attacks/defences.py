@@ -869,7 +869,7 @@ DEFENCES: tuple[Defence, ...] = (
         "a line's values are those before its row",
         "ingest/values.py:ByLine.lines",
         "len(self.mark) + 1",
-        ("tests/attacks/test_fixed_values.py::test_g03_the_token_wins_over_the_body",),
+        ("tests/attacks/test_fixed_values.py::test_g03_g04_the_token_wins_over_the_body",),
         new="1",
     ),
     _check(

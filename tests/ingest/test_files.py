@@ -86,7 +86,7 @@ async def test_csv_by_its_header_in_any_order(project: Workspace) -> None:
 
 
 async def test_csv_without_a_header_goes_by_position(project: Workspace) -> None:
-    body = b'1;2026-01-02;3;me;"[\'x\', \'it\'\'s\']";;;9\n2;2026-01-02;3;me;"[""y""]";n;s;\n'
+    body = b"1;2026-01-02;3;me;\"['x', 'it''s']\";;;9\n2;2026-01-02;3;me;\"[\"\"y\"\"]\";n;s;\n"
     reply = await append(project, "sales", body.replace(b"it''s", b"it\\'s"), "&format=csv")
     assert reply.json["successful_rows"] == 2, reply.text
     assert await sql(project, "SELECT id, tags, note, source, made FROM sales ORDER BY id") == [
@@ -96,7 +96,18 @@ async def test_csv_without_a_header_goes_by_position(project: Workspace) -> None
 
 
 async def test_bad_rows_of_csv_are_in_the_quarantine_with_their_place_and_reason(project: Workspace) -> None:
-    body = b'k,n\ngood,1\nbig,300\nshort\n\n"two\nlines",2\n"behind"x,3\nlong,4,5\nempty,\nlast,255'
+    body = (
+        b"k,n\n"
+        b"good,1\n"
+        b"big,300\n"
+        b"short\n"
+        b"\n"
+        b'"two\nlines",2\n'
+        b'"behind"x,3\n'
+        b"long,4,5\n"
+        b"empty,\n"
+        b"last,255"
+    )
     reply = await project.post(
         "/v0/datasources?mode=append&name=clicks&format=csv",
         data=b'--b\r\nContent-Disposition: form-data; name="csv"; filename="clicks of may.csv"\r\n\r\n'
@@ -135,13 +146,9 @@ async def test_ndjson_reads_as_events_do(project: Workspace) -> None:
         b'{"id":2,"day":"2026-01-02","amount":"2","user":{"name":"y"},"source":"web"}'
     )
     reply = await append(project, "sales", body, "&format=ndjson")
-    assert (reply.json["successful_rows"], reply.json["quarantine_rows"], reply.json["invalid_lines"]) == (2, 2, 1), (
-        reply.text
-    )
+    assert (reply.json["successful_rows"], reply.json["quarantine_rows"], reply.json["invalid_lines"]) == (2, 2, 1), reply.text
     assert [r["customer"] for r in await sql(project, "SELECT customer FROM sales ORDER BY id")] == ["x", "y"]
-    found = await sql(
-        project, "SELECT c__line AS line, id, c__record AS record, c__file AS file FROM sales_quarantine ORDER BY line"
-    )
+    found = await sql(project, "SELECT c__line AS line, id, c__record AS record, c__file AS file FROM sales_quarantine ORDER BY line")
     assert found == [
         {"line": 3, "id": "-1", "record": None, "file": "body.ndjson"},
         {"line": 4, "id": None, "record": "[1]", "file": "body.ndjson"},
@@ -163,15 +170,7 @@ async def test_parquet_by_jsonpaths(project: Workspace, parquet: bytes) -> None:
     reply = await append(project, "sales", parquet, "&format=parquet")
     assert (reply.json["successful_rows"], reply.json["quarantine_rows"]) == (4, 1), reply.text
     rows = await sql(project, "SELECT id, day, amount, customer, tags, note, source FROM sales ORDER BY id")
-    assert rows[0] == {
-        "id": 0,
-        "day": "2026-01-02",
-        "amount": 0.25,
-        "customer": "u1",
-        "tags": ["t"],
-        "note": "n",
-        "source": "file",
-    }
+    assert rows[0] == {"id": 0, "day": "2026-01-02", "amount": 0.25, "customer": "u1", "tags": ["t"], "note": "n", "source": "file"}
     assert rows[1]["note"] is None
     assert await sql(project, "SELECT c__line AS line, id, c__error[1] AS error FROM sales_quarantine") == [
         {"line": 1, "id": "-1", "error": "value '-1' on column 'id' is not UInt32"}
@@ -245,21 +244,12 @@ async def test_an_append_as_a_job(project: Workspace) -> None:
     assert reply.json["import_id"] == reply.json["id"] == reply.json["job_id"]
     await project.server.jobs.ended(reply.json["id"])
     job = (await project.get(f"/v0/jobs/{reply.json['id']}?debug=blocks,block_log")).json
-    assert (job["status"], job["quarantine_rows"], job["invalid_lines"], job["statistics"]["row_count"]) == (
-        "done",
-        1,
-        0,
-        1,
-    )
+    assert (job["status"], job["quarantine_rows"], job["invalid_lines"], job["statistics"]["row_count"]) == ("done", 1, 0, 1)
     assert job["datasource"]["name"] == "clicks"
 
 
 async def test_an_unknown_data_source_is_the_dialects_refusal(project: Workspace) -> None:
-    for path in (
-        "/v0/datasources?mode=append&name=nope",
-        "/v1/datasources/nope/append",
-        "/v0/datasources?mode=create&name=new",
-    ):
+    for path in ("/v0/datasources?mode=append&name=nope", "/v1/datasources/nope/append", "/v0/datasources?mode=create&name=new"):
         reply = await project.post(path, data=b"a,1\n")
         assert (reply.status, reply.json["error"][:6]) == (403, "Adding"), reply.text
 
@@ -284,9 +274,7 @@ async def test_json_columns_and_states(workspace: Workspace) -> None:
     body = b'id,data\n1,"{""a"":[1,2],""d"":""2026-01-01""}"\n2,"{nope"\n'
     reply = await append(workspace, "docs", body, "&format=csv")
     assert (reply.json["successful_rows"], reply.json["quarantine_rows"]) == (1, 1), reply.text
-    assert json.loads(json.dumps(await sql(workspace, "SELECT data FROM docs"))) == [
-        {"data": {"a": [1, 2], "d": "2026-01-01"}}
-    ]
+    assert json.loads(json.dumps(await sql(workspace, "SELECT data FROM docs"))) == [{"data": {"a": [1, 2], "d": "2026-01-01"}}]
     refused = await append(workspace, "states", b"a,b\n", "&format=csv")
     assert (refused.status, refused.json["reason"]) == (400, "not_appendable"), refused.text
 
@@ -294,11 +282,7 @@ async def test_json_columns_and_states(workspace: Workspace) -> None:
 async def test_what_is_done_to_a_data_source_is_written_down(project: Workspace) -> None:
     await append(project, "clicks", b"a,1\nb,x\n", "&format=csv")
     await project.post("/v0/datasources?mode=replace&name=clicks&format=csv", data=b"a,2\n")
-    await project.post(
-        "/v1/datasources/clicks/delete",
-        data=b"delete_condition=n=2&wait=true",
-        headers={"Content-Type": "application/x-www-form-urlencoded"},
-    )
+    await project.post("/v1/datasources/clicks/delete", data=b"delete_condition=n=2&wait=true", headers={"Content-Type": "application/x-www-form-urlencoded"})
     assert (await project.post("/v0/datasources/clicks/truncate")).status == 205
     await project.server.ingest.drain(project.database, "s1_datasources_ops_log")
     found = await sql(
@@ -306,11 +290,7 @@ async def test_what_is_done_to_a_data_source_is_written_down(project: Workspace)
         "SELECT event_type, datasource_name, result, rows, rows_quarantine, import_id = job_id AS same, "
         "`Options.Names` AS names FROM tinybird.datasources_ops_log",
     )
-    assert sorted(
-        (r["event_type"], r["result"], r["rows"], r["rows_quarantine"], r["same"])
-        for r in found
-        if r["event_type"] != "truncate"
-    ) == [
+    assert sorted((r["event_type"], r["result"], r["rows"], r["rows_quarantine"], r["same"]) for r in found if r["event_type"] != "truncate") == [
         ("append", "ok", 1, 1, 1),
         ("delete", "ok", 1, 0, None),
         ("replace", "ok", 1, 0, 1),

@@ -18,9 +18,7 @@ VIEW = "NODE seen\nSQL >\n    SELECT k, n FROM t\nTYPE materialized\nDATASOURCE 
 
 @pytest.fixture
 async def project(workspace: Workspace) -> Workspace:
-    await workspace.deploy(
-        {"datasources/t.datasource": TABLE, "datasources/totals.datasource": TOTALS, "pipes/v.pipe": VIEW}
-    )
+    await workspace.deploy({"datasources/t.datasource": TABLE, "datasources/totals.datasource": TOTALS, "pipes/v.pipe": VIEW})
     await workspace.send("t", [{"k": f"k{n}", "n": n} for n in range(10)])
     return workspace
 
@@ -98,22 +96,12 @@ async def test_truncate_also_the_quarantine(project: Workspace) -> None:
 
 
 async def test_only_the_workspaces_own_tokens_that_may(project: Workspace) -> None:
-    tenant = project.jwt(
-        {"type": "DATASOURCES:APPEND", "resource": "t"},
-        {"type": "DATASOURCES:READ", "resource": "t"},
-        {"type": "ADMIN"},
-    )
+    tenant = project.jwt({"type": "DATASOURCES:APPEND", "resource": "t"}, {"type": "DATASOURCES:READ", "resource": "t"}, {"type": "ADMIN"})
     listed = (await project.get("/v0/tokens")).json["tokens"]
     adding = next(t["token"] for t in listed if t["name"] == "adding")
     dropping = (await project.post("/v0/tokens?name=d&scope=DATASOURCES:DROP:t")).json["token"]
     for token in (tenant, adding):
-        for path in (
-            "/v0/datasources/t/delete",
-            "/v1/datasources/t/delete",
-            "/v0/datasources/t/truncate",
-            "/v0/datasources?mode=replace&name=t",
-            "/v1/datasources/t/replace",
-        ):
+        for path in ("/v0/datasources/t/delete", "/v1/datasources/t/delete", "/v0/datasources/t/truncate", "/v0/datasources?mode=replace&name=t", "/v1/datasources/t/replace"):
             reply = await delete(project, path, token=token, delete_condition="1")
             assert reply.status == 403, (path, reply.text)
     assert await count(project) == 10

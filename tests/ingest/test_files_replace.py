@@ -58,9 +58,7 @@ async def test_all_rows_are_replaced_and_those_of_views_with_them(project: Works
     assert await daily(project) == {"2026-01-05": 10}
     await project.send("t", [{"day": "2026-01-06", "k": "z", "n": 1}])
     assert await daily(project) == {"2026-01-05": 10, "2026-01-06": 1}, "the view goes on"
-    tables = await project.server.engine.rows(
-        "SELECT name FROM system.tables WHERE database = {d:String} AND name LIKE 'x1%'", {"d": project.database}
-    )
+    tables = await project.server.engine.rows("SELECT name FROM system.tables WHERE database = {d:String} AND name LIKE 'x1%'", {"d": project.database})
     assert tables == []
 
 
@@ -79,13 +77,7 @@ async def test_rows_of_a_condition_are_replaced_and_the_others_stay(project: Wor
 
 
 async def test_a_condition_that_a_views_target_cannot_follow_is_refused(workspace: Workspace) -> None:
-    await workspace.deploy(
-        {
-            **FILES,
-            "datasources/keys.datasource": KEYS,
-            "pipes/w.pipe": view("SELECT k, toInt64(n) AS total FROM t", "keys"),
-        }
-    )
+    await workspace.deploy({**FILES, "datasources/keys.datasource": KEYS, "pipes/w.pipe": view("SELECT k, toInt64(n) AS total FROM t", "keys")})
     await put(workspace, FIRST)
     path = f"&mode=replace&replace_condition={quote('day = toDate(20454)')}"
     reply = await put(workspace, b"2026-01-01,d,8\n", path)

@@ -728,9 +728,7 @@ async def test_a_view_that_came_since_is_asked_too(engine: Engine, tmp_path: Pat
     assert (await values(place, "d1_view"), await values(place, "d1_two")) == (["0", "1"], ["1"])
 
 
-async def test_tenants_whose_tokens_fix_columns_take_one_table_in_memory_in_turn(
-    engine: Engine, tmp_path: Path
-) -> None:
+async def test_tenants_whose_tokens_fix_columns_take_one_table_in_memory_in_turn(engine: Engine, tmp_path: Path) -> None:
     """And none sees the other's rows."""
     place = await make_viewed(engine, tmp_path, VIEW)
     async with place.ingest() as ingest:

@@ -13,7 +13,7 @@ import pytest
 
 import pipit
 from pipit.errors import Unavailable
-from pipit.ingest import disk
+from pipit.ingest import disk, limits
 from pipit.ingest.log import Log, Stream
 from pipit.ingest.segment import Fixed, Segment
 
@@ -92,9 +92,23 @@ async def test_where_inserts_take_little_an_open_segment_waits_less(tmp_path: Pa
     while log.take(KEY) is None:
         await log.wait(KEY)
     log.pace(KEY, 10)
-    assert log._table(KEY).pause == 50
+    assert log._table(KEY).pause == 10 * limits.SEAL_INSERTS
     log.pace(KEY, 10_000)
     assert log._table(KEY).pause == 3600
+    await log.close()
+
+
+async def test_a_large_segment_does_not_wait_for_its_age(tmp_path: Path) -> None:
+    log = Log(tmp_path, seal_seconds=3600)
+    log.open()
+    line = b'{"a":"%s"}\n' % (b"x" * (limits.SEAL_AT_ONCE_BYTES // 2))
+    await log.append(EVENTS, line, 1)
+    assert log.take(KEY) is None
+    waiting = asyncio.create_task(log.wait(KEY))
+    await log.append(EVENTS, line, 1)
+    await waiting
+    taken = log.take(KEY)
+    assert taken is not None and taken.rows == 2
     await log.close()
 
 

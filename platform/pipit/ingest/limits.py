@@ -13,10 +13,14 @@ from pipit.tables.settings import DEDUPLICATION_WINDOW
 SEAL_BYTES = 32 << 20  # a segment is closed beyond this many bytes,
 SEAL_ROWS = 1_000_000  # this many rows,
 SEAL_REQUESTS = 10_000  # this many requests,
-SEAL_SECONDS = 0.5  # or this age: sooner where an insert takes little, so that inserts are at most a sixth of the time
+SEAL_SECONDS = (
+    0.5  # or this age: sooner where an insert takes little, so that inserts are at most a quarter of the time
+)
 # (without what refused rows cost),
 SEAL_SECONDS_LEAST = 0.2  # but not below this one
-SEAL_INSERTS = 5  # times as long as the last insert took
+SEAL_INSERTS = 3  # times as long as the last insert took
+# One that is larger waits for nothing but the insert before it: most of what it costs is its rows.
+SEAL_AT_ONCE_BYTES = 4 << 20
 MAX_PENDING_BYTES = 1 << 30  # per table, on disk and waiting for the engine; beyond it a request gets 503
 
 # A request of at most SEAL_ROWS may still be added to a segment just below the cap.

@@ -359,7 +359,7 @@ class Log:
         table = self._table(key)
         if not table.sealed:
             for open_ in table.streams.values():
-                if open_.segment is not None and (open_.urgent or self._age(open_) >= table.pause):
+                if open_.segment is not None and (open_.urgent or self._is_due(table, open_)):
                     self._seal(table, open_)
         if not table.sealed:
             return None
@@ -370,8 +370,8 @@ class Log:
     async def wait(self, key: TableKey) -> None:
         """Until `take` may have something: it was sealed, is due by age, or somebody waits for it."""
         table = self._table(key)
-        ages = [self._age(o) for o in table.streams.values() if o.segment is not None and o.task is None]
-        left = max(0.0, table.pause - max(ages)) if ages else None
+        idle = [o for o in table.streams.values() if o.segment is not None and o.task is None]
+        left = min((0.0 if self._is_due(table, o) else table.pause - self._age(o) for o in idle), default=None)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(left):  # `wait_for` may swallow a cancellation
                 await table.changed.wait()
@@ -473,6 +473,11 @@ class Log:
         table.taken.pop(taken.name, None)
         table.bytes -= taken.size
 
+    def _is_due(self, table: _Table, open_: _Open) -> bool:
+        """Whether it is taken as soon as there is time for it."""
+        large = open_.segment is not None and open_.segment.size >= limits.SEAL_AT_ONCE_BYTES
+        return large or self._age(open_) >= table.pause
+
     def _age(self, open_: _Open) -> float:
         return time.monotonic() - open_.opened
 
@@ -529,6 +534,8 @@ class Log:
                 open_.task, task = None, open_.task
                 self._seal(table, open_)
                 open_.task = task
+            elif open_.segment is not None and open_.segment.size >= limits.SEAL_AT_ONCE_BYTES:
+                table.changed.set()
         open_.task = None
         table.changed.set()
 
