@@ -2,11 +2,11 @@
 
     .venv/bin/python bench/rebuild.py [--rows 10000000] [--seconds 5]
 
-In the same run: `engine` is the engine's own `INSERT INTO ... SELECT` of all rows into a table as the live one, and
-`Pipit` a whole deploy, unthrottled, until it is live, with the targets of views. `ratio` is the first to the second:
-with another sorting key, where no value changes, and with a text that becomes a number, where each is checked. Then a
-deploy that gives way to queries: `p50` of an endpoint's requests, one after the other, before and during it; and how
-long events took meanwhile, to be acknowledged and to be in the table.
+In the same run: `engine` is the engine's own `INSERT INTO ... SELECT` of all rows into a table of the new definition,
+and `Pipit` a whole deploy, unthrottled, until it is live, with the targets of views. `ratio` is the first to the
+second: with another sorting key, where no value changes, and with a text that becomes a number, where each is checked.
+Then a deploy that gives way to queries: `p50` of an endpoint's requests, one after the other, before and during it; and
+again with events that come all the time, and how long those took to be acknowledged and to be in the table.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import time
 import aiohttp
 from stand import pipit
 
+from pipit.datafiles import parse_project
 from pipit.server import Server
 from pipit.sql.identifiers import quote
 from pipit.tables.ddl import create_table
@@ -83,10 +84,10 @@ async def fill(server: Server, rows: int) -> None:
         )
 
 
-async def by_engine(server: Server) -> float:
-    """Of the live rows, into a table as the live one."""
+async def by_engine(server: Server, files: dict[str, str]) -> float:
+    """Of the live rows, into a table as these files have it; a value that does not fit becomes another one."""
     table = server.catalog.default.tables["events"]
-    await server.engine.command(create_table(table.datasource, table.database, "by_hand"))
+    await server.engine.command(create_table(parse_project(files).datasources["events"], table.database, "by_hand"))
     into, source = (f"{quote(table.database)}.{quote(name)}" for name in ("by_hand", table.physical))
     columns = ", ".join(quote(column.name) for column in table.datasource.columns)
     started = time.perf_counter()
@@ -125,6 +126,30 @@ async def sending(session: aiohttp.ClientSession, url: str, until: asyncio.Event
     return found
 
 
+async def throttled(server: Server, session: aiohttp.ClientSession, url: str, seconds: float, *, events: bool) -> None:
+    """Requests before a deploy and during it, `events` in both."""
+    found: list[list[list[float]]] = []
+    took = 0.0
+    for deploys in (False, True):
+        until = asyncio.Event()
+        load = [asking(session, url, until)]
+        load += [sending(session, url, until, wait) for wait in ("false", "true")] if events else []
+        tasks = [asyncio.ensure_future(one) for one in load]
+        if deploys:
+            took = await timed_deploy(server, SORTED, unthrottled=False)
+        else:
+            await asyncio.sleep(seconds)
+        until.set()
+        found.append(await asyncio.gather(*tasks))
+    await server.deployer.rollback(server.catalog.default.workspace.id)
+    (before, *sent_before), (during, *sent) = found
+    idle, busy = p(before, 0.5), p(during, 0.5)
+    name = "with events" if events else "throttled"
+    print(f"{name:14} {took:.2f} s   p50 {idle:.1f} ms before, {busy:.1f} during: {busy / idle:.2f} times")
+    for what, quiet, times in zip(("acknowledged", "in the table"), sent_before, sent, strict=False):
+        print(f"  {what:12} p50 {p(quiet, 0.5):.0f} ms before, {p(times, 0.5):.0f} during; p99 {p(times, 0.99):.0f} ms")
+
+
 def p(values: list[float], share: float) -> float:
     return sorted(values)[min(len(values) - 1, int(len(values) * share))] * 1000
 
@@ -141,27 +166,14 @@ async def main() -> None:
         await fill(server, asked.rows)
         print(f"{asked.rows:,} rows")
         for name, files in (("no casts", SORTED), ("checked casts", NUMBER)):
-            engine = [await by_engine(server)]
+            engine = [await by_engine(server, files)]
             made = await timed_deploy(server, files, unthrottled=True)
             await server.deployer.rollback(server.catalog.default.workspace.id)
-            engine.append(await by_engine(server))
+            engine.append(await by_engine(server, files))
             raw = statistics.mean(engine)
             print(f"{name:14} engine {raw:7.2f} s   Pipit {made:7.2f} s   ratio {raw / made:5.2f}")
-        quiet = asyncio.Event()
-        before = asyncio.ensure_future(asking(session, url, quiet))
-        await asyncio.sleep(asked.seconds)
-        quiet.set()
-        ended = asyncio.Event()
-        during = asyncio.ensure_future(asking(session, url, ended))
-        waited = asyncio.ensure_future(sending(session, url, ended, "true"))
-        acknowledged = asyncio.ensure_future(sending(session, url, ended, "false"))
-        seconds = await timed_deploy(server, SORTED, unthrottled=False)
-        ended.set()
-        idle, busy = p(await before, 0.5), p(await during, 0.5)
-        print(f"throttled      {seconds:.2f} s   p50 {idle:.1f} ms before, {busy:.1f} during: {busy / idle:.2f} times")
-        sent, acks = await waited, await acknowledged
-        print(f"acknowledged   p99 {p(acks, 0.99):.0f} ms, at most {max(acks) * 1000:.0f} ms")
-        print(f"wait=true      p99 {p(sent, 0.99):.0f} ms, at most {max(sent) * 1000:.0f} ms")
+        await throttled(server, session, url, asked.seconds, events=False)
+        await throttled(server, session, url, asked.seconds, events=True)
 
 
 if __name__ == "__main__":

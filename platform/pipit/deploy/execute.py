@@ -181,6 +181,12 @@ class Executor:
                     return await self._stage(making, change, plan, row, waits, unthrottled)
                 except _RowsCame as came:
                     plan = came.plan
+                    if workspace.database_id in self.unsettled:  # what was begun is still there
+                        raise Unavailable(
+                            "The engine went away while the deployment was made",
+                            hint="Nothing was changed. Deploy again when the engine answers.",
+                            reason=Reason.DEPLOY_UNSETTLED,
+                        ) from None
 
     async def _stage(
         self, making: Making, change: Change, plan: Plan, row: DeploymentRow, waits: bool, unthrottled: bool

@@ -237,7 +237,7 @@ class Filler:
         self._fillings = fillings
         self._progress = progress
         self._pause = pause
-        self._settings: Settings = {**_FILL, **_ONE_THREAD, "os_thread_priority": 19}
+        self._settings: Settings = {**_FILL, **_ONE_THREAD}
         if fillings.unthrottled:
             cores = os.cpu_count() or 1
             self._settings = {**_FILL, "max_threads": cores, "max_insert_threads": cores}
