@@ -43,6 +43,8 @@ async def shown(client: Client, text: str) -> AsyncIterator[None]:
                 f"command. `pipit deployment show {number[0]}` says how far it is, and `pipit deployment discard "
                 f"{number[0]}` ends it."
             )
+        else:
+            note("The server may go on with it: `pipit deployment ls` shows what is being made.")
         raise
     finally:
         looking.cancel()
