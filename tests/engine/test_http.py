@@ -7,15 +7,18 @@ import inspect
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
-from clickhouse_connect.driver._backend.http_async import HttpAsyncBackend
+from clickhouse_connect.driver._backend.http_async import HttpAsyncBackend, SessionLease
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fuzz import examples
 from pipit.engine import Engine, Settings
-from pipit.engine.binding import bind
+from pipit.engine.binding import bind, fields_of
+from pipit.engine.client import Statement
 from pipit.errors import QueryTimeout, SqlError, TooLarge
 from waiting import until
 
@@ -156,6 +159,62 @@ async def test_stream_and_query_give_the_same_bytes(engine: Engine, format: str)
         assert streamed[:4] == streamed[-4:] == b"PAR1"
 
 
+def kept(sql: str, params: dict[str, str] | None = None, format: str = "TSV", **settings: str | int) -> Statement:
+    return Statement(sql, fields_of(params, settings, None, format))
+
+
+async def run(engine: Engine, statement: Statement, **options: Any) -> bytes:
+    async with engine.stream(statement, **options) as blocks:
+        return b"".join([block async for block in blocks])
+
+
+AWKWARD = "it's 100% + a&b=c; \"é\" \\ 😀 # ?\ttab\nline"
+
+
+@pytest.mark.parametrize("long", [False, True], ids=["in the URL", "in the body"])
+async def test_a_statement_that_is_kept_is_run_as_any_other(engine: Engine, long: bool) -> None:
+    comment = f"/* {'é' * 40_000} */" if long else "/* a comment & more=1 + 50% */"
+    sql = f"SELECT {{v:String}}, '50% + é&x=1'\n, 1 AS `a b` {comment} -- the end"
+    statement = kept(sql, {"v": AWKWARD}, "JSONCompactEachRow")
+    for _ in range(2):
+        assert msgspec.json.decode(await run(engine, statement)) == [AWKWARD, "50% + é&x=1", 1]
+    nothing = {"additional_table_filters": "{'system.one':'0'}", "readonly": 1}
+    hidden, open = (kept("SELECT count() FROM system.one", None, "TSV", **more) for more in (nothing, {}))
+    assert [await run(engine, one) for one in (hidden, open, hidden, open)] == [b"0\n", b"1\n"] * 2
+
+
+async def test_a_statement_that_is_kept_fails_as_any_other(engine: Engine) -> None:
+    for statement, code in ((kept("SELECT nope"), 47), (kept("INSERT INTO t SELECT 1", readonly=1), 164)):
+        for _ in range(2):
+            with pytest.raises(SqlError) as caught:
+                await run(engine, statement)
+            assert caught.value.engine_code == code
+    late = kept("SELECT throwIf(number = 400000) FROM numbers(1000000)", max_block_size=10000, max_threads=1)
+    with pytest.raises(SqlError) as caught:
+        await run(engine, late)
+    assert caught.value.engine_code == 395
+    with pytest.raises(TooLarge):
+        await run(engine, kept("SELECT repeat('x', 1000)", format="JSON"), most=100)
+    assert await run(engine, kept("SELECT 1"), query_id="an id & more") == b"1\n"
+
+
+async def test_leaving_a_statement_that_is_kept_ends_the_query(engine: Engine) -> None:
+    async with engine.stream(kept("SELECT number, 'leaving a kept one' FROM numbers(100000000000)")) as blocks:
+        assert await anext(blocks)
+    await until_gone(engine, "leaving a kept one")
+    task = asyncio.create_task(run(engine, kept("SELECT count(), 'cancelled kept one' FROM numbers(1000000000000)")))
+    sql = "SELECT count() AS c FROM system.processes WHERE query LIKE 'SELECT count(), \\'cancelled kept%'"
+
+    async def there() -> bool:
+        return (await engine.rows(sql))[0]["c"] == 1
+
+    await until(there)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await until_gone(engine, "cancelled kept one")
+
+
 async def test_an_error_before_the_first_byte_raises_on_entering(engine: Engine) -> None:
     with pytest.raises(SqlError) as caught:
         async with engine.stream("SELECT nope"):
@@ -269,3 +328,5 @@ def test_the_transport_that_we_rely_on() -> None:
     transport: Callable[..., object] = HttpAsyncBackend.request
     names = set(inspect.signature(transport).parameters)
     assert {"data", "params", "files", "server_wait", "retries", "retryable"} <= names
+    assert list(inspect.signature(HttpAsyncBackend.error_handler).parameters)[:2] == ["self", "response"]
+    assert {"session", "acquire", "release"} <= set(dir(SessionLease))

@@ -86,8 +86,47 @@ def app_for(server: Server, *, extra_routes: Sequence[BaseRoute] = ()) -> Starle
     return app
 
 
+class _Application(Starlette):
+    """Starlette's. Plain reads of endpoints, which are most requests, go past the layers and routes that do nothing for
+    them: their answers are the same, to the byte."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._reads = RequestFrame(Compressed(keys.KeysFirst(_read)), plain=True)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and _is_plain_read(scope):
+            scope["app"] = self
+            await self._reads(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
+
+
+def _is_plain_read(scope: Scope) -> bool:
+    """GET /v0/pipes/<name>.<extension>, from no browser's script on another page."""
+    path: str = scope["path"]
+    if scope["method"] != "GET" or not path.startswith(pipes.FOLDER) or scope.get("root_path"):
+        return False
+    file = path[len(pipes.FOLDER) :]
+    if "." not in file or "/" in file or file == pipes.OPENAPI:
+        return False
+    return not any(name == b"origin" for name, _ in scope["headers"])
+
+
+async def _read(scope: Scope, receive: Receive, send: Send) -> None:
+    """What the route of endpoints does."""
+    scope["path_params"] = {"file": scope["path"][len(pipes.FOLDER) :]}
+    request = Request(scope, receive, send)
+    try:
+        response = await pipes.endpoint(request)
+        await response(scope, receive, send)
+    except PipitError as error:  # nothing is sent yet: what fails later breaks the answer off
+        response = await _pipit_error(request, error)
+        await response(scope, receive, send)
+
+
 def app_with(lifespan: Any, extra_routes: Sequence[BaseRoute]) -> Starlette:
-    return Starlette(
+    return _Application(
         routes=[
             *pipes.routes,  # what is asked for most is looked at first
             Route("/v0/health", health, methods=["GET"]),
@@ -194,8 +233,10 @@ class RequestFrame:
     An unexpected exception becomes a 500 with the request id and nothing else; its trace goes to the log.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, *, plain: bool = False) -> None:
+        """`plain`: it is the outermost layer of requests without Origin."""
         self._app = app
+        self._plain = plain
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -222,7 +263,7 @@ class RequestFrame:
                 put(headers, b"x-request-id", request_id.encode())
                 if find(headers, b"cache-control") is None:
                     headers.append((b"cache-control", b"private, no-store"))
-                vary(headers, b"Authorization")
+                vary(headers, b"Authorization, Origin" if self._plain else b"Authorization")
                 put(headers, b"x-content-type-options", b"nosniff")
                 if body.refused and not body.is_small:
                     put(headers, b"connection", b"close")
@@ -254,13 +295,16 @@ class _Body:
     """A request's body on its way: whether some of it is still to come, and how to be rid of that."""
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
-        headers: dict[bytes, bytes] = dict(scope["headers"])
         self._receive = receive
+        self.refused = False
+        self.is_coming = self.is_small = False
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        if b"content-length" not in headers and b"transfer-encoding" not in headers:
+            return
         # Who waits for a `100 Continue` sends nothing after a refusal.
-        self.is_coming = b"expect" not in headers and (b"content-length" in headers or b"transfer-encoding" in headers)
+        self.is_coming = b"expect" not in headers
         declared = whole_number(headers.get(b"content-length", b"").decode("latin-1"), _SMALL_BYTES)
         self.is_small = declared is not None and declared <= _SMALL_BYTES  # worth keeping the connection for
-        self.refused = False
 
     async def receive(self) -> Message:
         message = await self._receive()

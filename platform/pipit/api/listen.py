@@ -424,7 +424,7 @@ class _BoundedProtocol(HttpToolsProtocol):
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        self._check_head()
+        length = self._check_head()
         if self.parser.should_upgrade():
             if self.parser.get_method() == b"CONNECT":
                 raise ValueError("no proxy")
@@ -432,20 +432,28 @@ class _BoundedProtocol(HttpToolsProtocol):
             return
         self._in_head = False
         self._head_bytes = 0
-        self._body_left = next((int(value) for name, value in self.headers if name == b"content-length"), 0)
+        self._body_left = int(length)
         self._expect(_BODY_SECONDS)
         super().on_headers_complete()
         if self.parser.get_method() in _BODYLESS:
             self.cycle.waiting_for_100_continue = False  # else it is sent where the application waits for anything
 
-    def _check_head(self) -> None:
+    def _check_head(self) -> bytes:
+        """The length of the body, if the head says it."""
         version = self.parser.get_http_version()
-        hosts = sum(name == b"host" for name, _ in self.headers)
-        codings = [value.strip().lower() for name, value in self.headers if name == b"transfer-encoding"]
+        hosts, codings, length = 0, [], b""
+        for name, value in self.headers:
+            if name == b"host":
+                hosts += 1
+            elif name == b"transfer-encoding":
+                codings.append(value.strip().lower())
+            elif name == b"content-length":
+                length = length or value
         if version not in ("1.0", "1.1") or hosts > 1 or (version == "1.1" and not hosts):
             raise ValueError("not HTTP/1.1 with one Host")
         if codings not in ([], [b"chunked"]):
             raise ValueError("a Transfer-Encoding besides chunked")
+        return length or b"0"
 
     def send_400_response(self, msg: str) -> None:
         status, message = self._refusal or (400, b"The request is not valid HTTP")

@@ -21,6 +21,9 @@ from pipit.errors import BadRequest, NotFound, Reason
 from pipit.query.formats import EXTENSIONS, output_settings
 from pipit.query.queries import PipeQuery
 
+FOLDER = "/v0/pipes/"
+OPENAPI = "openapi.json"  # no endpoint's name
+
 
 def _asked_for(request: Request) -> str:
     name: str = request.path_params["file"].rpartition(".")[0]
@@ -103,7 +106,7 @@ async def openapi(request: Request) -> Response:
 
 routes = [
     Route("/v0/pipes", pipes, methods=["GET"]),
-    Route("/v0/pipes/openapi.json", openapi, methods=["GET"]),
-    Route("/v0/pipes/{file}", pipe_or_endpoint, methods=["GET", "POST"]),
+    Route(FOLDER + OPENAPI, openapi, methods=["GET"]),
+    Route(FOLDER + "{file}", pipe_or_endpoint, methods=["GET", "POST"]),
     Route("/v1/pipes/{name}.pipe", datafile, methods=["GET"]),
 ]

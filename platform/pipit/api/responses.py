@@ -40,7 +40,7 @@ class ReadResponse(Response):
         *,
         headers: Mapping[str, str],
     ) -> None:
-        super().__init__(headers=dict(headers))
+        self.status_code, self.raw_headers, self.background = 200, [], None  # all that is known before it runs
         self._reader = reader
         self._read = read
         self._extra = headers

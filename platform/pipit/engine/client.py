@@ -8,12 +8,23 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 ParamValue = str | int | float | bool | None | Sequence["ParamValue"]
 Settings = Mapping[str, str | int | float]
 Counts = Callable[[Mapping[str, int]], None]
+
+
+@dataclass(slots=True)
+class Statement:
+    """A text with all that goes beside it, for one that is sent often. `fields`: what `binding.fields_of` makes of its
+    values, settings, database and format."""
+
+    sql: str
+    fields: Mapping[str, str]
+    url: str | None = None  # the engine's own: what it sends, worked out the first time
 
 
 class Engine(Protocol):
@@ -46,20 +57,19 @@ class Engine(Protocol):
 
     def stream(
         self,
-        sql: str,
+        sql: str | Statement,
         params: Mapping[str, ParamValue] | None = None,
         *,
         settings: Settings | None = None,
         database: str | None = None,
         format: str | None = None,
         query_id: str | None = None,
-        fields: Mapping[str, str] | None = None,
         counts: Counts | None = None,
         most: int = 0,
     ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
         """The result as it comes. Leaving the context early cancels the query in the engine.
 
-        `fields`: what `fields_of` made of params, settings, database and format, which are then not looked at.
+        A `Statement` holds params, settings, database and format itself, and is quicker from the second time on.
 
         One that is known to be larger than `most` bytes is TooLarge on entering; who takes it counts the others.
 

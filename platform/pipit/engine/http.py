@@ -4,9 +4,10 @@ Promises: while the engine is away every call raises Unavailable at once; nothin
 are bound parameters; settings go beside the statement, never into it; the bytes of a result are handed on as
 they come.
 
-It uses the client's transport (`AsyncClient._backend.request`: pool, authentication, errors) and not
+It uses the client's transport (`AsyncClient._backend`: pool, authentication, errors) and not
 `raw_query`: that one rewrites the text, reads it to decide on repeats, and repeats reads by itself.
-`tests/engine` hold the signature.
+A statement that the child process gets often goes to the transport's session as one URL that is made once.
+`tests/engine` hold the signatures.
 """
 
 from __future__ import annotations
@@ -15,18 +16,20 @@ import asyncio
 import os
 import uuid
 from collections import deque
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import quote, urlencode
 
 import aiohttp
 import msgspec
+import yarl
 from clickhouse_connect.driver.asyncclient import AsyncClient
 from clickhouse_connect.driver.exceptions import Error as ClientError
 
 from pipit.engine.binding import fields_of
-from pipit.engine.client import Counts, ParamValue, Settings
+from pipit.engine.client import Counts, ParamValue, Settings, Statement
 from pipit.engine.failures import code_of, engine_away, engine_error, result_too_large
 from pipit.engine.tail import Tail
 from pipit.errors import PipitError, SqlError
@@ -40,10 +43,14 @@ _EXTERNAL = "pipit_source"
 _ROWS_SETTINGS = {"output_format_json_quote_64bit_integers": "0", "output_format_json_quote_denormals": "0"}
 _FILE_CHUNK = 1 << 20
 _SMALL_BYTES = 1 << 16
+_EXCEPTION = "X-ClickHouse-Exception-Code"
 _BREAK_SECONDS = 0.1  # what it takes the supervisor to notice that its child is gone
 
 _decode_row = msgspec.json.Decoder(dict[str, Any]).decode
 _decode_summary = msgspec.json.Decoder(dict[str, int], strict=False).decode  # its numbers are texts
+
+
+_Started = tuple[AsyncClient, aiohttp.ClientResponse]
 
 
 class ClientSource(Protocol):
@@ -109,21 +116,30 @@ class HttpEngine:
 
     def stream(
         self,
-        sql: str,
+        sql: str | Statement,
         params: Mapping[str, ParamValue] | None = None,
         *,
         settings: Settings | None = None,
         database: str | None = None,
         format: str | None = None,
         query_id: str | None = None,
-        fields: Mapping[str, str] | None = None,
         counts: Counts | None = None,
         most: int = 0,
     ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
-        sent = fields_of(params, settings, database, format) if fields is None else dict(fields)
+        if isinstance(sql, str):
+            return _Stream(self, Statement(sql, fields_of(params, settings, database, format)), query_id, counts, most)
+        if self.embedded and sql.url is None:
+            url = urlencode({**sql.fields, "exception_tag": "1", "query": sql.sql})
+            sql.url = url if len(url) < _SMALL_BYTES else ""
+        return _Stream(self, sql, query_id, counts, most)
+
+    def _start(self, statement: Statement, query_id: str | None) -> Awaitable[_Started]:
+        if statement.url:
+            return self._send_url(statement.url, query_id)
+        fields = dict(statement.fields)
         if self.embedded:
-            sent["exception_tag"] = "1"  # a server always sends one
-        return _Stream(self, sql.encode(), sent, query_id, counts, most)
+            fields["exception_tag"] = "1"  # a server always sends one
+        return self._send(statement.sql.encode(), fields, query_id)
 
     async def rows(
         self,
@@ -212,7 +228,7 @@ class HttpEngine:
 
     async def _send(
         self, body: Any, fields: dict[str, str], query_id: str | None, files: dict[str, Any] | None = None
-    ) -> tuple[AsyncClient, aiohttp.ClientResponse]:
+    ) -> _Started:
         client = await self._source.client()
         fields = {**self._source.defaults, **fields, "query_id": query_id or uuid.uuid4().hex}
         if self.embedded and isinstance(body, bytes) and len(body) < _SMALL_BYTES:
@@ -231,6 +247,37 @@ class HttpEngine:
             raise engine_away() from error
         return client, response
 
+    async def _send_url(self, url: str, query_id: str | None) -> _Started:
+        """To the child process: statement and all in the URL, and no body. It is what `_send` does, without what that
+        makes anew of the same fields for each request."""
+        client = await self._source.client()
+        backend, endpoint = client._backend, self._source.endpoint
+        lease = backend.session_lease
+        if lease is None or lease.session.closed or endpoint is None:
+            raise engine_away()
+        query = f"{url}&query_id={quote(query_id or uuid.uuid4().hex)}"
+        whole = yarl.URL.build(
+            scheme="http", host="127.0.0.1", port=endpoint.port, path="/", query_string=query, encoded=True
+        )
+        lease.acquire()
+        kept = False
+        try:
+            response = await lease.session.post(whole, allow_redirects=False)
+            if response.status == 200 and _EXCEPTION not in response.headers:
+                response._lease_release = lease.release  # type: ignore[attr-defined]
+                kept = True
+                return client, response
+            await backend.error_handler(response)
+            raise engine_away()
+        except ClientError as error:
+            raise engine_error(error.code, str(error), error.name or "") from None
+        except (aiohttp.ClientError, TimeoutError) as error:
+            self._source.lost(client)
+            raise engine_away() from error
+        finally:
+            if not kept:
+                lease.release()
+
     async def _broken(self, client: AsyncClient) -> PipitError:
         """The connection broke after the answer had begun: the engine is gone, or it gave the query up."""
         await asyncio.sleep(_BREAK_SECONDS)
@@ -244,16 +291,10 @@ class _Stream:
     """A result as it comes. (A class, since a loop keeps account of each async generator.)"""
 
     def __init__(
-        self,
-        engine: HttpEngine,
-        body: bytes,
-        fields: dict[str, str],
-        query_id: str | None,
-        counts: Counts | None,
-        most: int,
+        self, engine: HttpEngine, statement: Statement, query_id: str | None, counts: Counts | None, most: int
     ) -> None:
         self._engine = engine
-        self._request = body, fields, query_id
+        self._request = statement, query_id
         self._counts = counts
         self._most = most
         self._ready: deque[bytes] = deque()
@@ -261,7 +302,7 @@ class _Stream:
         self._finished = False
 
     async def __aenter__(self) -> AsyncIterator[bytes]:
-        self._client, self._response = await self._engine._send(*self._request)
+        self._client, self._response = await self._engine._start(*self._request)
         response = self._response
         if self._counts is not None:
             self._counts(_summary(response.headers.get("X-ClickHouse-Summary", "")))

@@ -324,4 +324,4 @@ def _cut(text: str, most: int) -> str:
 
 
 def _time(started: float) -> str:
-    return datetime.fromtimestamp(started, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    return datetime.fromtimestamp(int(started), UTC).replace(tzinfo=None).isoformat(" ")

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from cachetools import LRUCache
 
-from pipit.engine.client import ParamValue
+from pipit.engine.client import ParamValue, Statement
 from pipit.query.compose import Composed
 from pipit.query.formats import Format
 from pipit.query.limits import SettingsDict
@@ -26,7 +26,7 @@ _OF_AN_ENTRY = 4096  # the objects around them
 class Derived:
     """What is made of a plan when it runs, and is the same each time."""
 
-    fields: Mapping[str, str] | None = None  # for the engine (`engine.binding`)
+    statements: dict[tuple[object, ...], Statement] = field(default_factory=dict)  # by the settings beside the plan's
     key: bytes | None = None  # of the cache (`cache.key_of`)
 
 
@@ -88,10 +88,10 @@ def _key(read: Read, query: tuple[object, ...]) -> tuple[object, ...]:
 
 
 def _characters(plan: Plan, query: tuple[object, ...]) -> int:
-    """About what it takes in memory: what was sent, what is bound and what goes to the engine."""
+    """About what it takes in memory: what was sent, what is bound, what goes to the engine and the URL made of it."""
     bound = sum(len(value) if isinstance(value, str) else len(repr(value)) for value in plan.params.values())
     filters = sum(len(table) + len(text) for table, text in plan.filters.items())
-    return _OF_AN_ENTRY + len(plan.composed.sql) + _length(query) + 2 * bound + 4 * filters
+    return _OF_AN_ENTRY + 2 * len(plan.composed.sql) + _length(query) + 3 * bound + 6 * filters
 
 
 def _length(value: object) -> int:

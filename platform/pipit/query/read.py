@@ -14,7 +14,7 @@ from functools import partial
 from typing import Protocol
 
 from pipit.engine.binding import fields_of
-from pipit.engine.client import Engine, Settings
+from pipit.engine.client import Engine, Settings, Statement
 from pipit.engine.failures import result_too_large
 from pipit.errors import PipitError, QueryTimeout, SqlError
 from pipit.query.admission import Admission, name_of, unread_answers
@@ -203,13 +203,13 @@ class Reader:
         self, plan: Plan, besides: SettingsDict, query_id: str, counts: Counts, most: int
     ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
         """The engine's bytes. `besides`: settings that win over the plan's."""
-        if plan.derived.fields is None:
+        key = tuple(besides.items())
+        statement = plan.derived.statements.get(key)
+        if statement is None:
             database, format = plan.read.snapshot.workspace.database, plan.format.name
-            plan.derived.fields = fields_of(plan.params, plan.settings, database, format)
-        fields = {**plan.derived.fields, **fields_of(None, besides, None, None)}
-        return self._engine.stream(
-            plan.composed.sql, fields=fields, query_id=query_id or None, counts=counts.take, most=most
-        )
+            fields = fields_of(plan.params, {**plan.settings, **besides}, database, format)
+            statement = plan.derived.statements[key] = Statement(plan.composed.sql, fields)
+        return self._engine.stream(statement, query_id=query_id or None, counts=counts.take, most=most)
 
 
 class _Observed:

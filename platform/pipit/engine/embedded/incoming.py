@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from urllib.parse import unquote_plus
 
@@ -53,6 +53,8 @@ _HEAD_BYTES = 1 << 16  # how much of a body is looked at for the head of an INSE
 _TEXT_BYTES = 256 << 20  # a statement with its inline values
 _FIELDS = 10_000
 _CHUNK_BYTES = 1 << 20
+_REMEMBERED = 256  # URLs
+_REMEMBERED_CHARACTERS = 16 * 1024  # of one
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +68,19 @@ class Incoming:
 
 
 def url_fields(query: str) -> dict[str, str]:
-    """As `parse_qsl` reads them, blank values too; most of them have nothing to decode."""
+    """As `parse_qsl` reads them, blank values too; most of them have nothing to decode.
+
+    What is sent often differs in its last field only, the id: of the others it is remembered what they say.
+    """
     if query.count("&") >= _FIELDS:
         raise Failure(36, "The URL holds too many fields")
+    head, mark, last = query.rpartition("&")
+    if not mark or len(head) > _REMEMBERED_CHARACTERS:
+        return _fields(query)
+    return _remembered(head) | _fields(last)
+
+
+def _fields(query: str) -> dict[str, str]:
     fields: dict[str, str] = {}
     for part in query.split("&"):
         name, _, value = part.partition("=")
@@ -77,6 +89,9 @@ def url_fields(query: str) -> dict[str, str]:
         if part:
             fields[name] = value
     return fields
+
+
+_remembered = lru_cache(_REMEMBERED)(_fields)
 
 
 def _decoded(text: str) -> str:
