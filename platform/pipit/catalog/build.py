@@ -229,7 +229,7 @@ def _cycles(snapshot: Snapshot) -> list[DatafileError]:
                         pipe.pipe, node.node, error.message, hint=error.hint, reason=error.reason, subject=error.subject
                     )
                 )
-                found = []
+                found = ()
             for reference in found:
                 target = snapshot.resolve(reference, pipe)
                 if isinstance(target, NodeTarget):

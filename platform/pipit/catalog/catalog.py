@@ -275,13 +275,15 @@ class Catalog:
         *,
         environment: str = "",
         after: DeploymentRow | None = None,
+        compiled: Snapshot | None = None,
     ) -> Snapshot:
         """Writes the deployment's one row, then lets requests see it: tables, pipes and tokens at one moment.
 
+        `compiled`: this very project, where it is compiled already, for whichever database of the workspace.
         `after`: what is live now, where an earlier deployment is to be live again. When it raises, the row may be
         written or not, or on its way: the state's rows have the answer.
         """
-        snapshot = self._built(workspace_id, environment, deployment, project)
+        snapshot = self._built(workspace_id, environment, deployment, project, compiled)
         await self.state.commit_deployment(snapshot.workspace.database_id, deployment, after=after)
         return self._publish(snapshot, deployment)
 
@@ -401,14 +403,20 @@ class Catalog:
             for place, kept in self._beside.items()
         }
 
-    def _built(self, workspace_id: str, environment: str, deployment: DeploymentRow, project: Project) -> Snapshot:
+    def _built(
+        self,
+        workspace_id: str,
+        environment: str,
+        deployment: DeploymentRow,
+        project: Project,
+        compiled: Snapshot | None = None,
+    ) -> Snapshot:
         workspace = self.snapshot(workspace_id, environment).workspace
-        if environment:
-            own = self.snapshot(workspace_id)
-            if own.project is project:
-                return in_database(
-                    own, workspace, deployment.tables, deployment=deployment.id, created_at=deployment.created_at
-                )
+        own = compiled or (self.snapshot(workspace_id) if environment else None)
+        if own is not None and own.project is project:
+            return in_database(
+                own, workspace, deployment.tables, deployment=deployment.id, created_at=deployment.created_at
+            )
         return build_snapshot(
             workspace,
             project,

@@ -13,6 +13,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
+
+from cachetools import LRUCache
 
 from pipit.catalog.snapshot import CompiledNode, CompiledPipe, NodeTarget, Snapshot, Table, TableTarget
 from pipit.datafiles.resources import NodeType
@@ -25,11 +28,28 @@ _PRINTS_NAMES = re.compile(r"\b(?:TABLE|table|columns?|symbol)\s*\(")
 _NAMES = (LexerKind.WORD, LexerKind.QUOTED_IDENTIFIER)
 
 
-def references(node: CompiledNode) -> list[TableReference]:
-    """The tables and nodes that a node's SQL may read."""
-    if node.template is None:
-        return list(find_tables(node.node.sql))
-    return list(_every_name(node.node.sql))
+# A deploy looks into each text several times, and most texts are those of the deploy before.
+_READ_CHARACTERS = 16 * 1024 * 1024
+_read: LRUCache[tuple[bool, str], tuple[TableReference, ...]] = LRUCache(
+    _READ_CHARACTERS, lambda found: 200 * (len(found) + 1)
+)
+
+
+def references(node: CompiledNode) -> tuple[TableReference, ...]:
+    """The tables and nodes that a node's SQL may read. Of a template each name stands there once."""
+    is_template, text = node.template is not None, node.node.sql
+    found = _read.get((is_template, text))
+    if found is None:
+        if is_template:
+            names: dict[tuple[str | None, str], TableReference] = {}
+            for one in _every_name(text):
+                names.setdefault((one.database, one.name), one)
+            found = tuple(names.values())
+        else:
+            found = tuple(find_tables(text))
+        with suppress(ValueError):  # larger than all that is remembered
+            _read[is_template, text] = found
+    return found
 
 
 def _every_name(text: str) -> Iterator[TableReference]:
@@ -54,8 +74,11 @@ def _every_name(text: str) -> Iterator[TableReference]:
 
 def nodes_read(
     snapshot: Snapshot, pipe: CompiledPipe, node: CompiledNode
-) -> list[tuple[CompiledPipe, CompiledNode]]:
+) -> tuple[tuple[CompiledPipe, CompiledNode], ...]:
     """The node and all those whose rows can reach its result, each with its pipe."""
+    key = (id(pipe), id(node))
+    if key in snapshot.nodes_read:
+        return snapshot.nodes_read[key]
     found: dict[tuple[str, str], tuple[CompiledPipe, CompiledNode]] = {}
     waiting = [(pipe, node)]
     while waiting:
@@ -65,7 +88,8 @@ def nodes_read(
         found[owner.name, current.name] = owner, current
         targets = (snapshot.resolve(reference, owner) for reference in references(current))
         waiting.extend((target.pipe, target.node) for target in targets if isinstance(target, NodeTarget))
-    return list(found.values())
+    read = snapshot.nodes_read[key] = tuple(found.values())  # these two are the first of it, so their ids are theirs
+    return read
 
 
 def parameter_names(snapshot: Snapshot, pipe: CompiledPipe) -> frozenset[str]:

@@ -224,6 +224,11 @@ class Snapshot:
         return found
 
     @cached_property
+    def nodes_read(self) -> dict[tuple[int, int], tuple[tuple[CompiledPipe, CompiledNode], ...]]:
+        """What `lineage.nodes_read` found, by the ids of pipe and node."""
+        return {}
+
+    @cached_property
     def _newest(self) -> Mapping[str, str]:
         """Name without its version -> the resource's name with the highest one."""
         found: dict[str, tuple[int, str]] = {}

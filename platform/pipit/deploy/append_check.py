@@ -13,6 +13,7 @@ from cachetools import LRUCache
 from pipit.access.context import FixedValue, SecurityContext
 from pipit.catalog.snapshot import Snapshot, Table
 from pipit.deploy.append_needs import Need, needs_of
+from pipit.deploy.fillers import OriginsMemory
 from pipit.engine.client import Engine
 from pipit.errors import Forbidden, Reason
 
@@ -25,6 +26,7 @@ class AppendCheck:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._known: LRUCache[tuple[str, int], Mapping[str, tuple[Need, ...]]] = LRUCache(_REMEMBERED)
+        self._origins = OriginsMemory()
         self._looking = asyncio.Lock()
 
     async def check(
@@ -51,7 +53,7 @@ class AppendCheck:
         if key not in self._known:
             async with self._looking:
                 if key not in self._known:
-                    self._known[key] = await needs_of(self._engine, snapshot)
+                    self._known[key] = await needs_of(self._engine, snapshot, self._origins)
         return self._known[key]
 
 

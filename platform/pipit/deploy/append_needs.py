@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pipit.catalog.snapshot import Snapshot, Table
-from pipit.deploy.fillers import Filler, fillers_of
+from pipit.deploy.fillers import Filler, OriginsMemory, fillers_of
 from pipit.engine.client import Engine
 from pipit.sql.origins import Origins, Read, Way
 
@@ -36,9 +36,14 @@ class Need:
         return " and ".join(f"'{one}'" for one in self.via)
 
 
-async def needs_of(engine: Engine, snapshot: Snapshot) -> dict[str, tuple[Need, ...]]:
-    """For every data source from which rows come into a table with a policy. Raises Unavailable."""
-    fillers = await fillers_of(engine, snapshot)
+async def needs_of(
+    engine: Engine, snapshot: Snapshot, memory: OriginsMemory | None = None
+) -> dict[str, tuple[Need, ...]]:
+    """For every data source from which rows come into a table with a policy. Raises Unavailable.
+
+    `memory`: of the deployments before.
+    """
+    fillers = await fillers_of(engine, snapshot, memory)
     if not fillers:
         return {}
     graph = _Graph(snapshot, fillers)

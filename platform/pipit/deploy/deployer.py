@@ -91,6 +91,7 @@ class Deployer:
         self._busy: set[str] = set()
         self._going: dict[str, asyncio.Future[Any]] = {}  # what goes on when its caller leaves, by workspace
         self._resumed: dict[str, asyncio.Future[Any]] = {}  # those of them that a start goes on with
+        self._sound: dict[str, Snapshot] = {}  # by place: what was live when its views were last looked at
         self._updating: dict[str, asyncio.Future[tuple[EnvironmentOutcome, ...]]] = {}
         self._executor = Executor(
             engine,
@@ -443,7 +444,10 @@ class Deployer:
         self._catalog.credentials.check_free(workspace_id, (token.name for token in tokens))
         tokens_differ = tokens != self._catalog.tokens(workspace_id)
         differs = comparison or comparison.refusals or tokens_differ or not live.deployment
+        if not differs and (self._sound.get(live.workspace.database_id) is live):
+            return None
         if not differs and not await must_make_views_again(self._engine, live):
+            self._sound[live.workspace.database_id] = live
             return None
         try:
             compiled = build_snapshot(live.workspace, project, first_names(project.datasources), secrets=live.secrets)
@@ -451,7 +455,7 @@ class Deployer:
             raise DeployRefused((*comparison.refusals, *refusals_of(error.errors))) from None
         tried = await stamp(self._engine)
         only = touched(compiled, comparison) if comparison and self._is_sound(live, tried) else None
-        findings = await validate(self._engine, live.workspace, project, secrets=live.secrets, only=only)
+        findings = await validate(self._engine, live.workspace, project, only=only, compiled=compiled)
         carried = await carries(self._engine, live, [project.datasources[name] for name in sorted(comparison.rebuilds)])
         number = await self._catalog.state.last_deployment(live.workspace.database_id) + 1
         return Change(

@@ -58,7 +58,7 @@ class _Step:
 
     plan: Plan
     row: DeploymentRow
-    project: Project
+    compiled: Snapshot
     made: Sequence[Prepare]
     retire: Sequence[DropView]
     gone: Sequence[Deployed] = ()
@@ -135,7 +135,7 @@ class Executor:
             row, gone = self._successor(live.workspace, made.go_live.row)
             beside = self._catalog.beside(live.workspace.id, live.workspace.environment)
             after = beside.live if row.id < live.deployment else None  # an environment that follows a rollback
-            return _Step(made, row, made.snapshot.project, (*made.prepare, *made.switch), made.retire, gone, after)
+            return _Step(made, row, made.snapshot, (*made.prepare, *made.switch), made.retire, gone, after)
 
         try:
             return await self._go_live(live.workspace, [table.key for table in plan.waiting], step)
@@ -420,7 +420,7 @@ class Executor:
             after = self._catalog.beside(workspace.id, workspace.environment).live if earlier else None
             plan = Plan(to.snapshot, settle=tuple(settle))
             first: list[Prepare] = [*plain, *made]
-            return _Step(plan, row, to.snapshot.project, first, retire, gone, after, finish=not settle)
+            return _Step(plan, row, to.snapshot, first, retire, gone, after, finish=not settle)
 
         for _, new in pairs:  # most of it before the writers wait
             await self._ingest.drained(new, _DRAIN_SECONDS)
@@ -449,7 +449,12 @@ class Executor:
                     await apply(self._engine, operation)
                 committing = True
                 await self._catalog.commit(
-                    workspace.id, row, step.project, environment=environment, after=step.after
+                    workspace.id,
+                    row,
+                    step.compiled.project,
+                    environment=environment,
+                    after=step.after,
+                    compiled=step.compiled,
                 )
             except Conflict as error:  # another server's is live: it is certain that this one is not
                 failure, committing = error, False
@@ -465,7 +470,7 @@ class Executor:
                     instead = before if step.after is not None else None
                     is_live = await became_live(self._catalog.state, workspace.database_id, row, instead)
                     if is_live:
-                        self._catalog.adopt(workspace.id, row, step.project, environment=environment)
+                        self._catalog.adopt(workspace.id, row, step.compiled.project, environment=environment)
                 if is_live:
                     await self._route(workspace)
                     for late in step.plan.settle:

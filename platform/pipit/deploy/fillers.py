@@ -11,17 +11,20 @@ from datetime import UTC, datetime
 from itertools import product
 from math import prod
 
+from cachetools import LRUCache
+
 from pipit.catalog.lineage import computes_names, nodes_read, tables_read
 from pipit.catalog.snapshot import CompiledNode, CompiledPipe, Snapshot, Table
 from pipit.datafiles.resources import NodeType
 from pipit.engine.client import Engine
 from pipit.errors import PipitError, Unavailable
 from pipit.jobs import schedule
-from pipit.query.compose import Composer
+from pipit.query.compose import Composed, Composer
 from pipit.query.examine import Examiner
 from pipit.sql.origins import Origins, origins_of
 from pipit.templates import Binder, variants
 
+_REMEMBERED = 2_000  # texts
 _MOST_TEXTS = 32  # of one copy; of more of them nothing is said
 
 
@@ -36,17 +39,62 @@ class Filler:
     origins: tuple[Origins, ...] | None
 
 
-async def fillers_of(engine: Engine, snapshot: Snapshot) -> list[Filler]:
+class _Functions:
+    """Those of the engine, asked when a text is looked at, and not before."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._deterministic: frozenset[str] | None = None
+
+    async def deterministic(self) -> frozenset[str]:
+        if self._deterministic is None:
+            rows = await self._engine.rows("SELECT name FROM system.functions WHERE deterministic = 1")
+            self._deterministic = frozenset(str(row["name"]) for row in rows)
+        return self._deterministic
+
+
+class OriginsMemory:
+    """What the columns of a text are made of, for as long as its tables are what they were: the next deployment has
+    most of them as the last one had them. For one event loop."""
+
+    def __init__(self) -> None:
+        self._known: LRUCache[tuple[object, ...], Origins | None] = LRUCache(_REMEMBERED)
+
+    async def origins(
+        self, snapshot: Snapshot, composed: Composed, binder: Binder, examiner: Examiner, functions: _Functions
+    ) -> Origins | None:
+        """Raises as `Examiner.resolved` does; that is not remembered."""
+        key = _key(snapshot, composed, binder)
+        if key in self._known:
+            return self._known[key]
+        tree = await examiner.resolved(snapshot, composed, binder)
+        found = self._known[key] = origins_of(tree, await functions.deterministic())
+        return found
+
+
+def _key(snapshot: Snapshot, composed: Composed, binder: Binder) -> tuple[object, ...]:
+    """Two texts of one key have one tree: the same words, values and settings over tables of the same columns."""
+    known = snapshot.physical_tables
+    tables = [(name, found.table) for name in sorted(composed.tables) if (found := known.get(name)) is not None]
+    return (
+        snapshot.workspace.database_id,
+        composed.sql,
+        tuple(sorted(composed.settings.items())),
+        repr(sorted(binder.params.items())),
+        tuple((name, table.datasource.text, table.hidden) for name, table in tables),
+    )
+
+
+async def fillers_of(engine: Engine, snapshot: Snapshot, memory: OriginsMemory | None = None) -> list[Filler]:
     """Those that lead to a table with a policy, directly or through others. Raises Unavailable."""
     wanted = _leading_to_policies(snapshot)
     if not wanted:
         return []
-    rows = await engine.rows("SELECT name FROM system.functions WHERE deterministic = 1")
-    deterministic = frozenset(str(row["name"]) for row in rows)
-    composer, examiner = Composer(), Examiner(engine)
+    composer, examiner, memory = Composer(), Examiner(engine), memory or OriginsMemory()
+    functions = _Functions(engine)
     fillers: list[Filler] = []
     for pipe, node, target in wanted:
-        found = await _origins(snapshot, pipe, node, composer, examiner, deterministic)
+        found = await _origins(snapshot, pipe, node, composer, examiner, memory, functions)
         reads = tables_read(snapshot, pipe, node)
         fillers.append(Filler(f"{pipe.name}.{node.name}", pipe.pipe.file, target, reads, found))
     return fillers
@@ -84,7 +132,8 @@ async def _origins(
     node: CompiledNode,
     composer: Composer,
     examiner: Examiner,
-    deterministic: frozenset[str],
+    memory: OriginsMemory,
+    functions: _Functions,
 ) -> tuple[Origins, ...] | None:
     """Of the one text of a view; of each text that a copy may have, without and with its parameters."""
     binders: tuple[bool | None, ...] = (None,)
@@ -105,7 +154,7 @@ async def _origins(
             key = (composed.sql, tuple(sorted(composed.settings.items())))
             if key in found:
                 continue
-            origins = origins_of(await examiner.resolved(text, composed, binder), deterministic)
+            origins = await memory.origins(text, composed, binder, examiner, functions)
         except Unavailable:
             raise
         except PipitError:

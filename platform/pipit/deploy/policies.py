@@ -39,11 +39,11 @@ _HINT = "Give the value the column's own type, {{UInt64(context.key)}} and the l
 _AS_TEXT = ("UUID", "IPv4", "IPv6")  # a text is one address at most, and what is none is refused
 
 
-async def try_policies(engine: Engine, snapshot: Snapshot, broken: set[str]) -> list[DatafileError]:
-    """What is wrong with the policies of the snapshot's tables, which are in the engine but for `broken`."""
+async def try_policies(engine: Engine, snapshot: Snapshot, skipped: set[str]) -> list[DatafileError]:
+    """What is wrong with the policies of the snapshot's tables, which are in the engine but for those `skipped`."""
     errors: list[DatafileError] = []
     for table in snapshot.tables.values():
-        if table.policy is None or table.name in broken:
+        if table.policy is None or table.name in skipped:
             continue
         try:
             await _try_on_table(engine, table, table.policy)

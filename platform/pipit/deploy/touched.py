@@ -19,10 +19,11 @@ from pipit.engine.client import Engine
 
 @dataclass(frozen=True, slots=True)
 class Touched:
-    """Names of pipes, and of the data sources that they need or that changed."""
+    """Names of pipes, and of the data sources that they need or that changed. `changed`: those of them that did."""
 
     pipes: frozenset[str]
     tables: frozenset[str]
+    changed: frozenset[str]
 
 
 async def stamp(engine: Engine) -> str:
@@ -44,7 +45,8 @@ def touched(project: Snapshot, comparison: Comparison) -> Touched:
         found |= {name for name, pipe in project.pipes.items() if _computes(project, pipe)}
     kept = found & project.pipes.keys()
     needed = {table for name in kept for table in _needed(project, project.pipes[name])}
-    return Touched(frozenset(kept), frozenset((tables | needed) & project.tables.keys()))
+    known = project.tables.keys()
+    return Touched(frozenset(kept), frozenset((tables | needed) & known), frozenset(tables & known))
 
 
 def _filled(project: Snapshot, pipes: Iterable[str]) -> set[str]:

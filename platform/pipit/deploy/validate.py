@@ -7,12 +7,12 @@ values. All errors come back at once, each with its place in a file.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 from pipit.catalog import services
-from pipit.catalog.build import build_snapshot, node_error
+from pipit.catalog.build import build_snapshot, in_database, node_error
 from pipit.catalog.lineage import nodes_read
 from pipit.catalog.names import first_names
 from pipit.catalog.policy_checks import removable_conditions, unpoliced_tables
@@ -111,16 +111,22 @@ async def validate(
     *,
     secrets: Mapping[str, str] | None = None,
     only: Touched | None = None,
+    compiled: Snapshot | None = None,
 ) -> Findings:
     """Raises only what is no fault of the project: Unavailable. ProjectError comes back as findings.
 
+    `compiled`: the project, where it is compiled already, for whichever database.
     `only`: what is tried in the engine; the rest was, when it went live.
     """
     async with scratch_database(engine) as database:
         names = first_names(project.datasources)
-        snapshot = build_snapshot(replace(workspace, database=database), project, names, secrets=secrets)
+        here = replace(workspace, database=database)
+        if compiled is not None:
+            snapshot = in_database(compiled, here, names, deployment=0, created_at="")
+        else:
+            snapshot = build_snapshot(here, project, names, secrets=secrets)
         part = _part(snapshot, only)
-        errors, bad_policies, broken = await prepare(engine, part)
+        errors, bad_policies, broken = await prepare(engine, part, changed=only.changed if only else None)
         errors += bad_policies
         errors += removable_conditions(snapshot)
         warnings = _unreadable(snapshot) + _reserved(snapshot) + _bad_expressions(snapshot)
@@ -132,7 +138,7 @@ async def validate(
             warnings += unfixed_appends(snapshot, await needs_of(engine, snapshot))
         if workspace.settings.require_policies:
             errors += unpoliced_tables(snapshot)
-        composer, examiner = Composer(), Examiner(engine)
+        composer, examiner = Composer(), Examiner(engine, rows=False)
         missing = frozenset(f"{database}.{names.datasources[name]}" for name in broken)
         nodes = [(pipe, node) for pipe in part.pipes.values() for node in pipe.nodes.values()]
         tried = await run_bounded(
@@ -186,15 +192,18 @@ class _Placed:
         return ProjectWarning(error.file, message, error.line, error.column, error.hint, kind, error.subject)
 
 
-async def prepare(engine: Engine, snapshot: Snapshot) -> tuple[list[DatafileError], list[DatafileError], set[str]]:
-    """Makes the tables in the snapshot's database, and tries the policies over them.
+async def prepare(
+    engine: Engine, snapshot: Snapshot, *, changed: Collection[str] | None = None
+) -> tuple[list[DatafileError], list[DatafileError], set[str]]:
+    """Makes the tables in the snapshot's database, and tries the policies over those that changed; None: over all.
 
     What is wrong with tables, and with policies; the names of the tables that could not be made.
     """
     errors, broken = await _create_tables(engine, snapshot)
     if any(services.DATABASE in pipe.pipe.text for pipe in snapshot.pipes.values()):
         await make_services(engine, snapshot.workspace.database)
-    return errors, await try_policies(engine, snapshot, broken), broken
+    skipped = set() if changed is None else snapshot.tables.keys() - changed
+    return errors, await try_policies(engine, snapshot, broken | skipped), broken
 
 
 async def _create_tables(engine: Engine, snapshot: Snapshot) -> tuple[list[DatafileError], set[str]]:

@@ -13,6 +13,7 @@ from pipit.catalog.build import node_error
 from pipit.catalog.lineage import leftmost_table
 from pipit.catalog.snapshot import CompiledNode, CompiledPipe, Snapshot, Table
 from pipit.datafiles.resources import NodeType
+from pipit.deploy.concurrency import run_bounded
 from pipit.engine.client import Engine, ParamValue
 from pipit.errors import PipitError, Unavailable
 from pipit.ingest.match import Match, is_checked, matched
@@ -21,6 +22,8 @@ from pipit.sql.identifiers import quote
 from pipit.templates import Binder
 
 log = logging.getLogger("pipit.deploy")
+
+_AT_ONCE = 4  # views whose columns are looked at
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +112,9 @@ async def match_of(engine: Engine, view: View, params: Mapping[str, ParamValue] 
 
 async def matches_of(engine: Engine, snapshot: Snapshot) -> dict[str, Match]:
     """By view ("pipe.node"), of a snapshot whose tables stand in the engine."""
-    return {key: await match_of(engine, view) for key, view in views_of(snapshot, Composer()).items()}
+    views = views_of(snapshot, Composer())
+    found = await run_bounded([match_of(engine, view) for view in views.values()], _AT_ONCE)
+    return dict(zip(views, found, strict=True))
 
 
 def views_to_make_again(live: Snapshot, selects: Mapping[str, str]) -> tuple[str, ...]:

@@ -13,12 +13,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from pipit.engine.client import Engine
 from pipit.ingest.convert import conversion
 from pipit.sql.identifiers import quote
 from pipit.sql.lexer import LexerKind, identifier_name, tokenize
 from pipit.sql.literals import quote_string
+
+Rows = list[dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +54,21 @@ def _alias(number: int) -> str:
     return f"_pipit_default_{number}"
 
 
-async def checked_defaults(engine: Engine, database: str, table: str) -> tuple[CheckedDefault, ...]:
-    """Of a table that is there; none of one that is not."""
-    columns = await engine.rows(
+async def columns_of(engine: Engine, database: str, table: str) -> Rows:
+    """Name, type and default of each column of a table, as the engine has it; none of one that is not there."""
+    return await engine.rows(
         "SELECT name, type, default_kind, default_expression FROM system.columns "
         "WHERE database = {database:String} AND table = {table:String} ORDER BY position",
         {"database": database, "table": table},
     )
+
+
+async def checked_defaults(
+    engine: Engine, database: str, table: str, columns: Rows | None = None
+) -> tuple[CheckedDefault, ...]:
+    """Of a table that is there; none of one that is not. `columns`: what `columns_of` says of it."""
+    if columns is None:
+        columns = await columns_of(engine, database, table)
     texts = {str(c["name"]): str(c["default_expression"]) for c in columns if c["default_kind"] == "DEFAULT"}
     names = {str(c["name"]) for c in columns}
     unsteady = await unsteady_defaults(engine, texts)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from pipit.engine.client import Engine, ParamValue
 from pipit.ingest.convert import conversion, type_of
-from pipit.ingest.defaults import CheckedDefault, checked_defaults, left_out, read_by_defaults
+from pipit.ingest.defaults import CheckedDefault, checked_defaults, columns_of, left_out, read_by_defaults
 from pipit.ingest.types import strip
 from pipit.query.nested import described, subquery, with_settings
 from pipit.sql.identifiers import quote
@@ -95,17 +95,14 @@ async def matched(
     """`name` is the table's name for people, `hidden` are columns that count as not there. The statement has been
     examined."""
     query = await described(engine, sql, params, database=database, settings=settings)
-    described_columns = await engine.rows(
-        "SELECT name, type, default_kind, default_expression FROM system.columns "
-        "WHERE database = {database:String} AND table = {table:String} ORDER BY position",
-        {"database": database, "table": table},
-    )
+    described_columns = await columns_of(engine, database, table)
+    defaults = await checked_defaults(engine, database, table, described_columns)
     columns = [c for c in described_columns if c["name"] not in hidden]
     return match(
         query,
         [(c["name"], c["type"], c["default_kind"]) for c in columns],
         name,
-        [d for d in await checked_defaults(engine, database, table) if d.column not in hidden],
+        [d for d in defaults if d.column not in hidden],
         {c["name"]: c["default_expression"] for c in columns if c["default_kind"] == _DEFAULT},
     )
 

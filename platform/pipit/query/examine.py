@@ -73,8 +73,10 @@ class Examined:
 class Examiner:
     """Examines texts and remembers those that passed. A refusal is not remembered: it costs its author, no one else."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, *, rows: bool = True) -> None:
+        """`rows`: whether there may be some in the tables. With none of them nothing has to be hidden meanwhile."""
         self._engine = engine
+        self._rows = rows
         self._passed: LRUCache[tuple[object, ...], Examined] = LRUCache(CACHE_CHARACTERS, lambda one: one.characters)
 
     async def examine(self, snapshot: Snapshot, composed: Composed, binder: Binder) -> Examined:
@@ -146,7 +148,7 @@ class Examiner:
         after: str = "",
     ) -> str:
         # One filter per table of the workspace: '0' lets no row through, whichever of them a scalar subquery reads.
-        nothing = filter_setting(dict.fromkeys(snapshot.physical_tables, "0"))
+        nothing = filter_setting(dict.fromkeys(snapshot.physical_tables if self._rows else (), "0"))
         settings = {**composed.settings, **(limits or {}), **EXAMINE_SETTINGS, "additional_table_filters": nothing}
         text = explain + composed.sql + after
         try:
