@@ -133,6 +133,30 @@ async def test_a_follower_that_leaves_does_not_end_the_run() -> None:
     assert await leader == b"a"
 
 
+async def test_the_loop_has_its_turn_between_many_followers() -> None:
+    cache, runs = Cache(), Runs(b"a")
+    runs.open.clear()
+    order: list[str] = []
+
+    async def follow(number: int) -> bytes:
+        answer = await ask(cache, runs)
+        if not order:
+            asyncio.get_running_loop().call_soon(order.append, "what came meanwhile")
+        order.append(f"follower {number}")
+        return answer
+
+    lead = asyncio.create_task(ask(cache, runs))
+    await until(lambda: runs.begun == 1)
+    followers = [asyncio.create_task(follow(number)) for number in range(20)]
+    await asyncio.sleep(0)
+    followers[3].cancel()
+    runs.open.set()
+    answers = await asyncio.gather(lead, *followers, return_exceptions=True)
+    assert [one for one in answers if one == b"a"] == [b"a"] * 20 and runs.begun == 1
+    assert isinstance(answers[4], asyncio.CancelledError)
+    assert 0 < order.index("what came meanwhile") < 10
+
+
 async def test_an_error_of_the_statement_is_everybodys_and_never_kept() -> None:
     cache, runs = Cache(), Runs(error=SqlError("no", engine_code=153))
     runs.open.clear()

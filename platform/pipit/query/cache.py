@@ -21,6 +21,7 @@ import asyncio
 import copy
 import hashlib
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from enum import Enum
@@ -37,6 +38,7 @@ from pipit.query.plan import Plan
 MAX_BYTES = 64 * 1024 * 1024  # of all responses together
 MAX_ANSWER_BYTES = 1024 * 1024  # of one
 MAX_SECONDS = 24 * 3600  # whatever a pipe's CACHE says
+_AT_ONCE = 4  # of those that wait for one answer
 _BYTES_OF_AN_ENTRY = 512  # its key and what holds it
 
 # The engine said no to this very statement, and would say it again. Anything else is about who asked, or about now.
@@ -51,7 +53,44 @@ class _Landed(Enum):
     TOO_LARGE = "too large"  # to be cached: each runs its own
 
 
-_Flight = asyncio.Future[bytes | PipitError | _Landed]
+_Outcome = bytes | PipitError | _Landed
+
+
+class _Flight:
+    """A run that others wait for. Who leaves meanwhile takes nothing from them."""
+
+    __slots__ = ("_outcome", "_waiting")
+
+    def __init__(self) -> None:
+        self._outcome: _Outcome | None = None
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    async def landed(self) -> _Outcome:
+        if self._outcome is None:
+            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiting.append(turn)
+            await turn
+        assert self._outcome is not None
+        return self._outcome
+
+    def land(self, outcome: _Outcome) -> bool:
+        """Whether it had not landed before."""
+        if self._outcome is not None:
+            return False
+        self._outcome = outcome
+        self._wake()
+        return True
+
+    def _wake(self) -> None:
+        """Some at a time: the loop looks in between for what else has come, such as the first one's next request."""
+        woken = 0
+        while self._waiting and woken < _AT_ONCE:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                woken += 1
+        if self._waiting:
+            asyncio.get_running_loop().call_soon(self._wake)
 
 
 class Cache:
@@ -96,8 +135,7 @@ class Cache:
                 async with self._lead(key, seconds, run, hand) as chunks:
                     yield chunks
                 return
-            await asyncio.wait((flight,))  # not awaited itself: who leaves here must not cancel it
-            landed = flight.result()
+            landed = await flight.landed()
             if isinstance(landed, PipitError):
                 raise copy.copy(landed)
             if isinstance(landed, bytes):
@@ -111,12 +149,10 @@ class Cache:
 
     @asynccontextmanager
     async def _lead(self, key: bytes, seconds: int, run: Run, hand: Hand) -> AsyncIterator[AsyncIterator[bytes]]:
-        flight: _Flight = asyncio.get_running_loop().create_future()
-        self._flights[key] = flight
+        flight = self._flights[key] = _Flight()
 
-        def land(outcome: bytes | PipitError | _Landed) -> None:
-            if not flight.done():
-                flight.set_result(outcome)
+        def land(outcome: _Outcome) -> None:
+            if flight.land(outcome):
                 del self._flights[key]
 
         try:
