@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
+from typing import Final
 
 import pytest
 
@@ -20,7 +22,7 @@ def messages(files: dict[str, str]) -> list[str]:
     return [str(error) for error in caught.value.errors]
 
 
-@pytest.mark.parametrize(
+BETWEEN_FILES: Final = pytest.mark.parametrize(
     ("files", "message"),
     [
         (
@@ -57,8 +59,19 @@ def messages(files: dict[str, str]) -> list[str]:
         ),
     ],
 )
+
+
+@BETWEEN_FILES
 def test_errors_between_files(files: dict[str, str], message: str) -> None:
     assert messages(files) == [message]
+
+
+@BETWEEN_FILES
+def test_a_file_that_was_read_before_means_the_same_among_others(files: dict[str, str], message: str) -> None:
+    for file, text in files.items():  # what reads well by itself is remembered
+        with suppress(ProjectError):
+            parse_project({file: text})
+    test_errors_between_files(files, message)
 
 
 def test_a_broken_data_source_is_not_an_error_of_the_pipes_that_use_it() -> None:

@@ -8,8 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import PurePosixPath
+from typing import TypeVar
+
+from cachetools import LRUCache
 
 from pipit.datafiles.common import is_secret
 from pipit.datafiles.connection import read_connection
@@ -72,6 +76,25 @@ def parse_project(files: Mapping[str, str]) -> Project:
     )
 
 
+# Most files of a deploy are those of the deploy before. Those are remembered that read well by themselves: without
+# errors, warnings and other files.
+_CHARACTERS = 64 * 1024 * 1024
+_read: LRUCache[tuple[str, str], DataSource | Pipe] = LRUCache(_CHARACTERS, lambda one: 20 * (len(one.text) + 50))
+_Resource = TypeVar("_Resource", DataSource, Pipe)
+
+
+def _read_before(report: ParseReport, kind: type[_Resource]) -> _Resource | None:
+    found = None if report.parts or report.errors else _read.get((report.file, report.text))
+    return found if isinstance(found, kind) else None
+
+
+def _remembered(report: ParseReport, one: _Resource) -> _Resource:
+    if not (report.parts or report.errors or report.warnings):
+        with suppress(ValueError):  # larger than all that is remembered
+            _read[report.file, report.text] = one
+    return one
+
+
 class _Reading:
     """A project while its files are read."""
 
@@ -112,13 +135,24 @@ class _Reading:
             if self._is_new(report, name, self.connections):
                 self.connections[name] = connection
         elif kind == ".datasource":
-            source = read_datasource(report, name)
+            source = _read_before(report, DataSource) or _remembered(report, read_datasource(report, name))
             if self._is_new(report, name, self.datasources, self.pipes):
                 self.datasources[name] = source
         else:
-            pipe = read_pipe(report, name, has_file=lambda target: self._known(target) is not None)
+            pipe = _read_before(report, Pipe) or self._read_pipe(report, name)
             if self._is_new(report, name, self.datasources, self.pipes):
                 self.pipes[name] = pipe
+
+    def _read_pipe(self, report: ParseReport, name: str) -> Pipe:
+        looked = False  # at other files
+
+        def has_file(target: str) -> bool:
+            nonlocal looked
+            looked = True
+            return self._known(target) is not None
+
+        pipe = read_pipe(report, name, has_file=has_file)
+        return pipe if looked else _remembered(report, pipe)
 
     def _add_shared(self, report: ParseReport, name: str, vendor: str) -> None:
         """A data source that another workspace shares with us: `vendor/<workspace>/.../<name>.datasource`, or Classic's
