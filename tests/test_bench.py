@@ -43,7 +43,8 @@ def test_a_read_is_measured_against_the_engine() -> None:
 def test_a_deploy_is_measured_against_the_engine() -> None:
     said = bench("deploy.py", "--pipes", "6", "--datasources", "2", "--views", "2", "--rounds", "1")
     assert re.search(r"^6 pipes, 4 data sources$", said, re.MULTILINE), said
-    assert len(re.findall(r"^(?:first|unchanged|one pipe|engine) +[\d.]+ s$", said, re.MULTILINE)) == 4, said
+    assert len(re.findall(r"^(?:first|unchanged|again|(?:engine, )?one pipe|engine) +[\d.]+ s$", said, re.MULTILINE)) == 6, said
+    assert len(re.findall(r"^ratio, (?:first|one pipe) +[\d.]+$", said, re.MULTILINE)) == 2, said
 
 
 def test_a_table_made_anew_is_measured_against_the_engine() -> None:
