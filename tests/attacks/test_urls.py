@@ -207,6 +207,26 @@ async def test_a_connection_that_breaks_is_taken_up_where_it_broke(store: Store)
     assert not any("Authorization" in r.headers or "Cookie" in r.headers for r in store.asked)
 
 
+@pytest.mark.parametrize("host", ["127.1", "2130706433", "nowhere.invalid"])
+async def test_what_names_no_host_is_not_tried_again(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+    tried: list[str] = []
+    once = remote._once
+
+    def counted(*args: Any) -> AsyncIterator[tuple[bytes, str]]:
+        tried.append(host)
+        return once(*args)
+
+    async def unknown(*_: object, **__: object) -> Any:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(asyncio.base_events.BaseEventLoop, "getaddrinfo", unknown)
+    monkeypatch.setattr(remote, "_once", counted)
+    with pytest.raises(BadRequest) as refused:
+        await content(f"http://{host}/")
+    assert refused.value.reason is Reason.URL_UNREACHABLE
+    assert tried == [host]
+
+
 async def test_a_file_by_url_and_what_its_job_shows(workspace: Workspace, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     await workspace.deploy({"datasources/t.datasource": TABLE})
     kind: Any = workspace.server.jobs._kinds["import"]._kind

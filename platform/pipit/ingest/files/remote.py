@@ -139,9 +139,15 @@ async def fetched(url: str, allowed: AllowedHosts) -> AsyncIterator[bytes]:
             return
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             # What came is not sent again, so without a mark of the very same file there is no going on.
-            if attempt == _ATTEMPTS - 1 or (taken and not mark):
+            if attempt == _ATTEMPTS - 1 or _is_final(error) or (taken and not mark):
                 raise _unreachable(error) from None
         await asyncio.sleep(min(2.0**attempt / 2, 8))
+
+
+def _is_final(error: Exception) -> bool:
+    """No host is meant, or there is none of this name: that is so the next time, too."""
+    no_name = isinstance(error, aiohttp.ClientConnectorDNSError) and error.os_error.errno == socket.EAI_NONAME
+    return no_name or isinstance(error, aiohttp.InvalidURL)
 
 
 async def _once(place: yarl.URL, allowed: AllowedHosts, start: int, mark: str) -> AsyncIterator[tuple[bytes, str]]:
