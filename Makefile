@@ -8,6 +8,8 @@ RUNTIME := $(VENV)/.runtime-installed
 DEV := $(VENV)/.dev-installed
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip
 PORT ?= 7181
+# Compiled modules are kept: without them each start of Pipit, and each test process, compiles all of it again.
+unexport PYTHONDONTWRITEBYTECODE
 # Test processes, each with an engine of its own; a file's tests run in one. One more than cores, for tests wait, too;
 # at most 8, for each takes about 1.5 GB.
 JOBS ?= $(shell cores=$$(getconf _NPROCESSORS_ONLN); echo $$((cores < 7 ? cores + 1 : 8)))

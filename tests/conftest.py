@@ -5,7 +5,9 @@ its own.
 from __future__ import annotations
 
 import inspect
+import os
 import signal
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -21,6 +23,11 @@ pytest_plugins = ["serving", "brokers", "streams"]
 fuzz.load_profile()
 use_memory()
 
+# Some machines are told not to keep compiled modules: each of the hundreds of commands that tests run would compile all
+# of Pipit again.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
 # What a shell runs in the background ignores it, and so would the commands that tests interrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -29,22 +36,38 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 LONGEST = (
     "audit/test_prove.py",
     "audit/test_prove_leaks.py",
+    "deploy/test_plan.py",
+    "test_bench.py",
     "demo/test_browser.py",
     "ingest/test_crash.py",
     "attacks/test_sql.py",
     "cli/test_commands.py",
     "audit/test_prove_columns.py",
+    "attacks/test_checks.py",
+    "deploy/test_staging.py",
     "attacks/test_templates.py",
+    "attacks/test_written_through.py",
+    "deploy/test_writes_meanwhile.py",
+    "docs/test_pages_run.py",
+    "deploy/test_generations.py",
+    "deploy/test_changes.py",
     "deploy/test_halfway.py",
     "attacks/test_secrets.py",
     "datafiles/test_growth.py",
     "templates/test_limits.py",
+    "templates/test_properties.py",
+    "templates/test_fuzz.py",
     "ingest/test_service.py",
     "deploy/test_environments.py",
-    "attacks/test_written_through.py",
     "attacks/test_environments.py",
+    "faults/test_full_disk.py",
+    "faults/test_kill.py",
+    "faults/test_topics.py",
+    "faults/test_files.py",
+    "upgrade/test_upgrade.py",
     "differential/test_dose.py",
     "engine/test_supervisor.py",
+    "connectors/test_reading.py",
 )
 
 
