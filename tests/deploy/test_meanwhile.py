@@ -24,7 +24,14 @@ RENAMED = BY_TENANT.replace(
 ALONE = {_EVENTS: EVENTS, "endpoints/every.pipe": "NODE e\nSQL >\n    SELECT * FROM events ORDER BY amount\nTYPE endpoint\n"}
 
 
-async def test_events_of_every_kind_while_tables_are_made_anew(workspace: Workspace) -> None:
+@pytest.mark.parametrize(
+    "names",
+    [
+        pytest.param(["a FORWARD_QUERY"], id="one"),
+        pytest.param(["type", "a FORWARD_QUERY", "sorting key"], id="three", marks=pytest.mark.long),
+    ],
+)
+async def test_events_of_every_kind_while_tables_are_made_anew(workspace: Workspace, names: list[str]) -> None:
     """Deploys, rollbacks and promotions one after the other, under events with and without `wait` and with keys."""
     await workspace.deploy(BASE)
     await send(workspace, 0, 50)
@@ -44,7 +51,7 @@ async def test_events_of_every_kind_while_tables_are_made_anew(workspace: Worksp
                 assert reply.status in (200, 202), reply.text
 
     sending = [asyncio.ensure_future(keep_sending()) for _ in range(3)]
-    for name in ("type", "a FORWARD_QUERY", "sorting key"):
+    for name in names:
         await workspace.deploy(BASE)
         await workspace.deploy(REBUILDS[name][0], promote=name != "a FORWARD_QUERY")
         if name == "a FORWARD_QUERY":
