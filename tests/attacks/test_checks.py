@@ -200,15 +200,23 @@ HOSTILE = {
 }
 
 
+@pytest.fixture(scope="module")
+async def tenants(shared_workspace: Workspace) -> Workspace:
+    """For tests of what is refused: it stays as it is."""
+    await deployed(shared_workspace)
+    return shared_workspace
+
+
 @pytest.mark.parametrize("name", HOSTILE)
-async def test_c_hostile_sql_does_not_deploy_and_does_not_run(workspace: Workspace, name: str) -> None:
+async def test_c_hostile_sql_does_not_deploy_and_does_not_run(tenants: Workspace, name: str) -> None:
     """Refused at deploy; and were it deployed all the same, refused when a tenant or the workspace reads it."""
+    workspace = tenants
     pipe = f"NODE n\nSQL >\n    {HOSTILE[name]}\nTYPE endpoint\n"
     files = TENANTS | {"endpoints/hostile.pipe": pipe}
-    await deployed(workspace)
+    live = workspace.server.catalog.snapshot(workspace.id)
     with pytest.raises(PipitError):
         await workspace.deploy(files)
-    live = workspace.server.catalog.snapshot(workspace.id)
+    assert workspace.server.catalog.snapshot(workspace.id) is live
     planted = build_snapshot(live.workspace, parse_project(files), live.names, deployment=live.deployment + 1)
     for token in (workspace.tenant("hostile", customer_id="a"), workspace.admin_token):
         security = workspace.server.authenticator.check(token, workspace.server.catalog.keyring)

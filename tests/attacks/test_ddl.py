@@ -109,8 +109,12 @@ ATTACKS = FILES | {
 
 
 @pytest.mark.parametrize("name", ATTACKS)
-async def test_a_definition_that_does_more_is_refused(workspace: Workspace, engine: Engine, name: str) -> None:
+async def test_a_definition_that_does_more_is_refused(
+    shared_workspace: Workspace, engine: Engine, name: str
+) -> None:
+    """Nothing of it is made, so all of them are tried in one workspace."""
     text, line = ATTACKS[name]
+    workspace = shared_workspace
     files = {"datasources/d.datasource": text}
     for check in (True, False):
         with pytest.raises(ProjectError) as caught:

@@ -69,11 +69,11 @@ async def ask(
     return sent[0]["status"], {k.decode(): v.decode() for k, v in sent[0]["headers"]}, found
 
 
-@pytest.fixture
-async def demo(workspace: Workspace) -> Demo:
-    await workspace.deploy(TENANTS)
-    await workspace.send("events", ROWS)
-    return Demo(workspace)
+@pytest.fixture(scope="module")
+async def demo(shared_workspace: Workspace) -> Demo:
+    await shared_workspace.deploy(TENANTS)
+    await shared_workspace.send("events", ROWS)
+    return Demo(shared_workspace)
 
 
 async def test_an_admin_sees_two_viewers_side_by_side(demo: Demo) -> None:

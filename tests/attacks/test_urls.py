@@ -112,10 +112,17 @@ HERE = [
 ]
 
 
+@pytest.fixture(scope="module")
+async def empty(shared_workspace: Workspace) -> Workspace:
+    """With a table that nothing is loaded into."""
+    await shared_workspace.deploy({"datasources/t.datasource": TABLE})
+    return shared_workspace
+
+
 @pytest.mark.parametrize("url", HERE)
-async def test_this_machine_and_its_neighbours_are_never_asked(workspace: Workspace, store: Store, url: str) -> None:
+async def test_this_machine_and_its_neighbours_are_never_asked(empty: Workspace, store: Store, url: str) -> None:
     """In the job, and in the request that asks for it."""
-    await workspace.deploy({"datasources/t.datasource": TABLE})
+    workspace = empty
     sent = quote(url.format(port=store.port), safe="")
     for path in (f"/v0/datasources?mode=append&name=t&url={sent}", f"/v1/datasources/t/replace?url={sent}", f"/v0/analyze?url={sent}"):
         reply = await workspace.post(path)
