@@ -58,7 +58,8 @@ ENDPOINTS = {
 
 @pytest.fixture(scope="module")
 async def project(shared_workspace: Workspace) -> Workspace:
-    await shared_workspace.deploy({"datasources/events.datasource": EVENTS} | ENDPOINTS)
+    crafted = {f"endpoints/crafted_{name}.pipe": endpoint(sql) for name, sql in CRAFTED.items()}
+    await shared_workspace.deploy({"datasources/events.datasource": EVENTS} | ENDPOINTS | crafted)
     await shared_workspace.send("events", ROWS)
     return shared_workspace
 
@@ -318,10 +319,10 @@ AUTHORS = {
 
 
 @pytest.mark.parametrize("name", AUTHORS)
-async def test_a_template_that_would_go_too_far_does_not_deploy(workspace: Workspace, name: str) -> None:
+async def test_a_template_that_would_go_too_far_does_not_deploy(project: Workspace, name: str) -> None:
     """C03, C04, C05, C06, C07, C08, C09, C10, C15, C16."""
     with pytest.raises(PipitError) as caught:
-        await workspace.deploy(
+        await project.deploy(
             {"datasources/events.datasource": EVENTS, "endpoints/hostile.pipe": endpoint(AUTHORS[name])}
         )
     assert caught.value.status == 400 and "hostile.pipe" in str(caught.value)
@@ -386,15 +387,13 @@ CRAFTED = {
 
 
 @pytest.mark.parametrize("name", CRAFTED)
-async def test_what_python_makes_of_a_value_is_a_value(workspace: Workspace, name: str) -> None:
+async def test_what_python_makes_of_a_value_is_a_value(project: Workspace, name: str) -> None:
     """K73: methods, formats and comprehensions in `{% %}` make no SQL; only `emit` writes, and it binds."""
-    await workspace.deploy(TENANTS | {"endpoints/crafted.pipe": endpoint(CRAFTED[name])})
-    await workspace.send("events", ROWS)
-    token = workspace.tenant("crafted", customer_id="a")
+    token = project.tenant(f"crafted_{name}", customer_id="a")
     for value in (*TEXTS, "' OR 1=1 --", "customer_id", "b", "x') OR (1=1", "{0.__class__}", "%(x)s", "a, b OR 1=1"):
         body = json.dumps({"x": value}).encode()
         headers = {"Content-Type": "application/json"}
-        reply = await workspace.post("/v0/pipes/crafted.json", token=token, headers=headers, data=body)
+        reply = await project.post(f"/v0/pipes/crafted_{name}.json", token=token, headers=headers, data=body)
         assert reply.status in (200, 400, 403), reply.text
         assert "canary_b" not in reply.text and str(CANARY) not in reply.text
         if reply.status == 200:
