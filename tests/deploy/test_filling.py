@@ -14,7 +14,9 @@ from deploy.test_generations import _EVENTS, BASE, REBUILDS, assert_holds, chang
 from pipit.catalog.catalog import Catalog
 from pipit.deploy import Deployer, fill
 from pipit.deploy.chunks import Part, Size, can_be_cut, cut
+from pipit.deploy.views import match_of, views_of
 from pipit.errors import Conflict, Unavailable
+from pipit.query.compose import Composer
 from serving import Workspace
 from waiting import until
 
@@ -284,6 +286,27 @@ async def test_a_column_more_and_a_view_that_reads_it(workspace: Workspace) -> N
     await assert_holds(workspace, 20)
     await send(workspace, 20, 25)
     await assert_holds(workspace, 25)
+
+
+async def test_a_view_that_a_switch_left_is_dropped(workspace: Workspace) -> None:
+    """Into a table that what is live uses: beside the live view it would count each row twice."""
+    await workspace.deploy(BASE)
+    view = BASE["materializations/to_daily.pipe"].replace("sum(amount) AS total", "sum(amount) AS total, 1 AS unused")
+    await workspace.deploy(BASE | {"materializations/to_daily.pipe": view + "DEPLOYMENT_METHOD alter\n"}, promote=False)
+    staging = workspace.server.catalog.beside(workspace.id).staging
+    assert staging is not None
+    before = await objects(workspace)
+    made = views_of(staging.snapshot, Composer())["to_daily.roll"]
+    physical, match = staging.snapshot.names.views[made.key], await match_of(workspace.server.engine, made)
+    assert made.target.physical == "d1_daily" and physical not in before
+    await workspace.server.engine.command(made.create(workspace.database, physical, match))
+    await workspace.server.deployer.clean_up()
+    assert await objects(workspace) == before
+    await send(workspace, 0, 10)
+    await assert_holds(workspace, 10)
+    await workspace.server.deployer.promote(workspace.id, 2)
+    await send(workspace, 10, 15)
+    await assert_holds(workspace, 15)
 
 
 async def test_progress_is_told(workspace: Workspace, small: None, monkeypatch: pytest.MonkeyPatch) -> None:

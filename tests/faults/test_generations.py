@@ -130,5 +130,6 @@ def test_killed_while_tables_are_made_anew(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(3600)
 def test_killed_forty_times(tmp_path: Path) -> None:
     killed(tmp_path, 40, rows=3_000_000)

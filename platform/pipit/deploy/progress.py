@@ -7,6 +7,8 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
+_PAUSE = 1.5  # of the time that a chunk took
+
 
 @dataclass(slots=True)
 class Filled:
@@ -58,13 +60,13 @@ class Making:
 
     def throttle(self, reads: Callable[[], int]) -> Callable[[float], Awaitable[None]]:
         """What a fill waits for after a chunk of so many seconds: where queries were begun meanwhile (`reads` counts
-        them), as long again, so that they have the engine for half of the time."""
+        them), one and a half times as long, so that most of them have the engine for themselves."""
         before = reads()
 
         async def pause(seconds: float) -> None:
             nonlocal before
             if reads() != before:
-                await asyncio.sleep(seconds)
+                await asyncio.sleep(_PAUSE * seconds)
             before = reads()
 
         return pause
