@@ -56,6 +56,18 @@ async def test_what_waits_is_filtered_as_what_is_live(workspace: Workspace) -> N
     assert reply.status == 403
 
 
+async def test_what_is_written_goes_by_what_is_live(workspace: Workspace) -> None:
+    """K85: the deployment that waits would let the token append, and the URL asks for it."""
+    await workspace.deploy(BASE)
+    await workspace.deploy(BASE | {_EVENTS: OPEN}, promote=False, allow_weaker=True)
+    append = workspace.jwt({"type": "DATASOURCES:APPEND", "resource": "events"}, deployment="staging")
+    body = b'{"day":"2026-01-01","customer_id":"b","code":"1","amount":1}\n'
+    for path in (f"/v0/events?name=events&wait=true&{STAGING}", f"/v1/datasources/events/append?format=ndjson&{STAGING}"):
+        reply = await workspace.post(path, token=append, data=body)
+        assert (reply.status, reply.json["reason"]) == (403, Reason.FIXED_VALUES_MISSING), reply.text
+    assert await workspace.rows("/v0/sql?q=SELECT+amount+FROM+events+FORMAT+JSON") == []
+
+
 async def test_a_weaker_deployment_does_not_even_wait(workspace: Workspace) -> None:
     """K85: without --allow-weaker, promoted or not."""
     await workspace.deploy(BASE)

@@ -149,6 +149,15 @@ async def test_a_redirect_leads_nowhere_else(store: Store) -> None:
         await content(f"{store.url}/away", allowed)
 
 
+def test_no_redirect_leads_from_https_to_http() -> None:
+    place = remote.yarl.URL("https://files.example.com/a/b.csv?x=1")
+    for location in ("http://files.example.com/a/b.csv", "HTTP://other.example.com/", "file:///etc/passwd"):
+        with pytest.raises(BadRequest) as refused:
+            remote._next(place, location)
+        assert refused.value.reason is Reason.URL_REFUSED
+    assert str(remote._next(place, "../c.csv")) == "https://files.example.com/c.csv"
+
+
 @pytest.fixture
 def names(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, list[list[str]]]]:
     """What names mean: the answers one after the other, the last one for ever."""

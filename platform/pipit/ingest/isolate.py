@@ -79,12 +79,14 @@ async def together(
                 await note(found)
             return found
     held: set[Request] = set()
+    taken: set[tuple[Request, ...]] = set()
     left = limits.QUESTIONS_ABOUT_REQUESTS
     first = True
     while True:
         rest = [request for request in requests if request not in held]
         noted = [note(sorted(held))] if held and note else []
-        if not (await asyncio.gather(refuses(rest), *noted))[0]:
+        question = [] if tuple(rest) in taken else [refuses(rest)]
+        if True not in await asyncio.gather(*question, *noted):
             return sorted(held)
         todo = deque([rest])
         while todo:
@@ -99,6 +101,7 @@ async def together(
             answers = await asyncio.gather(*map(refuses, pieces))
             left -= len(pieces)
             guilty = [piece for piece, refused in zip(pieces, answers, strict=True) if refused]
+            taken |= {tuple(piece) for piece, refused in zip(pieces, answers, strict=True) if not refused}
             if first and len(guilty) == len(pieces) and not await probe.works(taker):
                 return None
             first = False
