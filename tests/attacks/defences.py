@@ -299,13 +299,6 @@ DEFENCES: tuple[Defence, ...] = (
             ("analysis of a file", "loads.py:analyze", "may_load"),
         )
     ),
-    Defence(
-        "the client of Kafka logs no request",
-        "connectors/client_log.py",
-        "logging.getLogger(_name).setLevel(logging.INFO)",
-        "pass",
-        ("tests/connectors/test_connections.py::test_what_is_wrong_is_told_without_a_secret",),
-    ),
     _operand(
         "staging: a JWT that says so",
         "api/requests.py:authenticate",

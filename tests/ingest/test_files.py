@@ -12,6 +12,7 @@ from urllib.parse import quote
 import pytest
 
 from pipit.ingest.files import cut
+from pipit.ingest.files.dialect import detected
 from serving import Reply, Workspace
 
 pytestmark = pytest.mark.anyio
@@ -297,3 +298,20 @@ async def test_what_is_done_to_a_data_source_is_written_down(project: Workspace)
     ]
     assert {r["datasource_name"] for r in found} == {"clicks"} and len(found) == 4
     assert ["format", "file", "mode"] in [r["names"] for r in found]
+
+
+@pytest.mark.parametrize(
+    ("header", "names"),
+    [
+        ("id,day,amount", ("id", "day", "amount")),
+        ("id,at,amount", ("id", "day", "amount")),  # the columns in their order, one under another name
+        ("ID , at, amount", ("id", "day", "amount")),
+        ("amount,at,id", ("amount", "at", "id")),
+        ("id,at", ("id", "at")),
+        ("id,at,day", ("id", "at", "day")),
+        ("id,at,amount,day", ("id", "at", "amount", "day")),
+        ("1,2026-01-01,amount", ()),
+    ],
+)
+def test_the_names_of_a_header(header: str, names: tuple[str, ...]) -> None:
+    assert detected(f"{header}\n1,2026-01-01,5\n".encode(), ["id", "day", "amount"], ",").names == names

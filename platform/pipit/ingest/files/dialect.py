@@ -42,7 +42,7 @@ def asked(parameters: Mapping[str, str]) -> str:
 def detected(head: bytes, columns: Collection[str], delimiter: str) -> Dialect:
     """`head`: the beginning of the file, whole lines of it where there is one. `delimiter`: the one that was asked for.
 
-    The first line names the cells where at least half of its cells are names of columns.
+    The first line names the cells where at least half of its cells are names of columns. `columns`: in their order.
     """
     text = head.decode("utf-8", "replace")
     chosen = delimiter or _guessed(text, columns)
@@ -51,7 +51,14 @@ def detected(head: bytes, columns: Collection[str], delimiter: str) -> Dialect:
     names = [cell if cell in columns else known.get(cell.lower(), cell) for cell in (c.strip() for c in first)]
     matching = [name for name in names if name in columns]
     is_header = bool(matching) and len(set(matching)) == len(matching) and 2 * len(matching) >= len(names)
-    return Dialect(chosen, tuple(names) if is_header else (), len(first))
+    return Dialect(chosen, _in_place(names, columns) if is_header else (), len(first))
+
+
+def _in_place(names: Sequence[str], columns: Collection[str]) -> tuple[str, ...]:
+    """A header that is the columns in their order, some of them under other names, names these."""
+    same = [name for name, column in zip(names, columns, strict=False) if name == column]
+    others = [name for name in names if name not in columns]
+    return tuple(columns if len(names) == len(columns) == len(same) + len(others) else names)
 
 
 def _guessed(text: str, columns: Collection[str]) -> str:
