@@ -16,7 +16,7 @@ JOBS ?= $(shell cores=$$(getconf _NPROCESSORS_ONLN); echo $$((cores < 7 ? cores 
 PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test faults fuzz check lint types imports browser kafka docs conformance clients neuter differential lock clean
+.PHONY: help install demo test faults fuzz check lint types imports browser kafka s3 docs conformance clients neuter differential lock clean
 
 help:  ## this list
 	@awk 'BEGIN {FS = ":.*  ## "} /^[a-z]+:.*  ## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,11 +26,11 @@ install: $(RUNTIME)  ## the environment only, in .venv (gives .venv/bin/pipit)
 demo: $(RUNTIME)  ## serve the demo project with live sample events at http://localhost:7181/demo
 	@$(BIN)/pipit serve --project . --demo --port $(PORT)
 
-test: check browser kafka  ## everything: lint, types, import layers, all tests but the long ones
+test: check browser kafka s3  ## everything: lint, types, import layers, all tests but the long ones
 	@echo "==> tests"
 	@$(PYTEST)
 
-faults: $(DEV) browser kafka  ## the long tests: more kills, more planted leaks, larger texts (make test has a smaller dose of each)
+faults: $(DEV) browser kafka s3  ## the long tests: more kills, more planted leaks, larger texts (make test has a smaller dose of each)
 	@$(PYTEST) -m long
 
 fuzz: $(DEV)  ## the property tests with fresh examples, TIMES=10 times as many (make test draws the same ones each time)
@@ -80,6 +80,10 @@ browser:
 # Topics are read from a real broker: Java, and the jars of Apache Kafka in a cache outside of this folder.
 kafka:
 	@scripts/kafka/fetch >/dev/null
+
+# Buckets are those of a real store: versitygw, built by Go in a cache outside of this folder.
+s3:
+	@scripts/s3/fetch >/dev/null
 
 clean:  ## remove the environment and the caches (never your data in .pipit)
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -19,7 +19,7 @@ from pipit.engine import Engine, open_engine
 from scratch import use_memory
 from waiting import limited
 
-pytest_plugins = ["serving", "brokers", "streams"]
+pytest_plugins = ["serving", "brokers", "streams", "stores"]
 fuzz.load_profile()
 use_memory()
 

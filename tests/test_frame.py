@@ -123,7 +123,11 @@ def test_the_containers_of_pipit_run_it_as_it_can_be_run(name: str) -> None:
     assert options[options.index("--data") + 1] in mounted
     assert {v.partition(":")[0] for v in service["volumes"] if not v.startswith("$")} <= set(COMPOSE["volumes"])
     assert service["depends_on"]["clickhouse"]["required"] is False
-    assert set(service["environment"]) == {"PIPIT_ADMIN_TOKEN", "PIPIT_CLICKHOUSE_URL"}
+    assert set(service["environment"]) == {
+        "PIPIT_ADMIN_TOKEN",
+        "PIPIT_CLICKHOUSE_URL",
+        "PIPIT_PRIVATE_URL_HOSTS",  # the store that the profile s3 starts
+    }
     assert ("profiles" in service) is (name == "own")
 
 

@@ -253,8 +253,8 @@ class Reason(StrEnum):
     )
     NOT_CONNECTED = (
         "not_connected",
-        "The data source reads no topic",
-        "Give it KAFKA_CONNECTION_NAME, KAFKA_TOPIC and KAFKA_GROUP_ID",
+        "The data source reads no topic and loads no bucket, or is stopped",
+        "Give it KAFKA_* or IMPORT_* settings; `pipit datasource start`",
     )
     NOT_APPENDABLE = (
         "not_appendable",

@@ -57,6 +57,7 @@ _PLANS = "tests/query/test_plan_memory.py"
 _SERVER = "tests/engine/test_server.py"
 _NEIGHBOURS = "tests/ingest/test_neighbours.py"
 _CLASSIC = "tests/deploy/test_classic.py"
+_BUCKETS = "tests/attacks/test_buckets.py"
 _WRITTEN = "tests/attacks/test_written_through.py"
 
 # Settings that stop the same oracles as others; keys, skip indexes and partitions are noticed alone.
@@ -256,6 +257,9 @@ DEFENCES: tuple[Defence, ...] = (
     _check("files by URL: addresses are judged", "ingest/files/remote.py:_Judging.resolve", "self._private", (_URLS,)),
     _check("files by URL: literal addresses are judged", "ingest/files/remote.py:AllowedHosts.judge", "literal", (_URLS,)),
     _statement("files by URL: redirects are judged", "ingest/files/remote.py:_once", "allowed.judge", (_URLS,)),
+    _statement("buckets: endpoints are judged", "connectors/buckets/store.py:Store.opened", "allowed.judge", (_BUCKETS,)),
+    _check("buckets: a store leads to no other name", "connectors/buckets/store.py:_Guard.resolve", "mine", (_BUCKETS,)),
+    _check("buckets: each connection is judged", "connectors/buckets/store.py:_Guard.socket", "self._known", (_BUCKETS,)),
     _check("files by URL: not for a JWT", "api/loads.py:_remember", "WORKSPACE_TOKEN_REQUIRED", (_URLS,)),
     _statement(
         "conditions of deletes and replacements are one expression",

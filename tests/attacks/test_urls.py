@@ -7,6 +7,7 @@ import dataclasses
 import ipaddress
 import socket
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import quote
 
@@ -57,8 +58,8 @@ class Store:
         return response
 
 
-@pytest.fixture
-async def store() -> AsyncIterator[Store]:
+@asynccontextmanager
+async def web_server() -> AsyncIterator[Store]:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         found = Store(listener.getsockname()[1])
@@ -69,6 +70,12 @@ async def store() -> AsyncIterator[Store]:
         await web.SockSite(runner, listener).start()
         yield found
         await runner.cleanup()
+
+
+@pytest.fixture
+async def store() -> AsyncIterator[Store]:
+    async with web_server() as found:
+        yield found
 
 
 async def content(url: str, allowed: AllowedHosts | None = None) -> bytes:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import pytest
 
 from pipit.datafiles import parse_datasource, parse_project
+from pipit.datafiles.connection import read_connection
+from pipit.datafiles.datasource import read_datasource
 from pipit.datafiles.resources import Column, DataSource, Index, Position, RowPolicy, TokenGrant
+from pipit.datafiles.source import ParseReport
 from pipit.errors import ProjectError
 
 
@@ -225,15 +228,40 @@ def test_values_that_the_dialect_takes_are_not_refused() -> None:
 
 
 def test_what_comes_later_deploys_inert_with_a_warning() -> None:
-    text = "SCHEMA >\n    a String\nIMPORT_CONNECTION_NAME c\nIMPORT_BUCKET_URI s3://b/*.csv\nIMPORT_SCHEDULE @auto\nVERSION 3\n"
-    project = parse_project({"a.datasource": text, "c.connection": "TYPE s3\nS3_REGION eu\nS3_ARN arn\n"})
+    text = "SCHEMA >\n    a String\nPG_CONNECTION_NAME c\nPG_TABLE t\nVERSION 3\n"
+    project = parse_project({"a.datasource": text, "c.connection": "TYPE dynamodb\nDYNAMODB_ARN a\nDYNAMODB_REGION eu\n"})
     assert [(w.file, w.line) for w in project.warnings] == [
-        ("a.datasource", 6),
+        ("a.datasource", 5),
         ("a.datasource", 3),
         ("c.connection", 1),
     ]
     assert project.warnings[1].message.startswith("deploys inert: ")
-    assert project.datasources["a"].imports["IMPORT_SCHEDULE"] == "@auto"
+
+
+IMPORT = "SCHEMA >\n    a String\nIMPORT_CONNECTION_NAME c\nIMPORT_BUCKET_URI s3://bucket/*.csv\nIMPORT_SCHEDULE @auto\n"
+
+
+def test_a_bucket_is_checked() -> None:
+    def told(more: str, connection: str = "TYPE s3\nS3_REGION eu\nS3_ACCESS_KEY k\nS3_SECRET s\n") -> list[tuple[str, int]]:
+        source, store = ParseReport("a.datasource", IMPORT + more), ParseReport("c.connection", connection)
+        read_datasource(source, "a")
+        read_connection(store, "c")
+        found = [one for report in (source, store) for one in (*report.errors, *report.warnings)]
+        return [(one.message, one.line or 0) for one in found if "given twice" not in one.message]
+
+    assert told("IMPORT_SCHEDULE 0 * * * *\nIMPORT_FROM_TIMESTAMP 2026-01-31T00:00:00Z\n") == []
+    assert told("IMPORT_SCHEDULE @daily\n") == [
+        ("Invalid import schedule '@daily'. Only ['@auto', '@on-demand', '@once'] values are allowed", 6)
+    ]
+    assert told("IMPORT_BUCKET_URI s3://bucket/{a\n") == [("Invalid bucket URI 's3://bucket/{a': a brace is not closed", 6)]
+    assert told("IMPORT_FROM_TIMESTAMP yesterday\n") == [("'yesterday' is no time", 6)]
+    assert told("", "TYPE s3\nS3_REGION eu\nS3_ARN arn\n") == [
+        ("Nothing can connect through it: S3_ARN is not supported yet", 3)
+    ]
+    assert told("", "TYPE s3\nS3_REGION e/u\nS3_ENDPOINT ftp://x\nS3_ACCESS_KEY k\nS3_SECRET s\n") == [
+        ("'ftp://x' is no endpoint", 3),
+        ("'e/u' is no region", 2),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -54,8 +54,9 @@ def test_words_that_may_stand_once_are_told() -> None:
 SOURCE = "SCHEMA >\n    `a` String\n"
 NODE = "NODE n\nSQL >\n    SELECT a FROM d\nTYPE "
 KAFKA = f"{SOURCE}KAFKA_CONNECTION_NAME c\nKAFKA_TOPIC t\nKAFKA_GROUP_ID g\n"
-IMPORT = f"{SOURCE}IMPORT_CONNECTION_NAME c\nIMPORT_BUCKET_URI s3://b\nIMPORT_SCHEDULE @once\n"
+IMPORT = f"{SOURCE}IMPORT_CONNECTION_NAME c\nIMPORT_BUCKET_URI s3://bucket\nIMPORT_SCHEDULE @once\n"
 SINK = f"{NODE}sink\nEXPORT_CONNECTION_NAME c\nEXPORT_SCHEDULE @once\nEXPORT_KAFKA_TOPIC t\n"
+STORE = "TYPE s3\nS3_REGION eu\nS3_ACCESS_KEY k\nS3_SECRET s\n"
 BROKER = "TYPE kafka\nKAFKA_BOOTSTRAP_SERVERS h:1\nKAFKA_KEY k\nKAFKA_SECRET s\n"
 CHECKED = {  # what has to stand beside a directive whose values are listed
     "KAFKA_AUTO_OFFSET_RESET": ("datasource", KAFKA),
@@ -70,6 +71,7 @@ CHECKED = {  # what has to stand beside a directive whose values are listed
     "EXPORT_WRITE_STRATEGY": ("pipe", SINK),
     "KAFKA_SECURITY_PROTOCOL": ("connection", BROKER),
     "KAFKA_SASL_MECHANISM": ("connection", BROKER),
+    "S3_PATH_STYLE": ("connection", STORE),
 }
 
 
@@ -77,7 +79,7 @@ CHECKED = {  # what has to stand beside a directive whose values are listed
 def test_values_that_are_checked_are_there(word: str) -> None:
     """The page lists what the parser names when it meets another value, and the parser takes all of them."""
     kind, beside = CHECKED[word]
-    documented = code(directives("### kafka" if kind == "connection" else KINDS[kind])[word][0])
+    documented = code(directives(f"### {word.partition('_')[0].lower()}" if kind == "connection" else KINDS[kind])[word][0])
     (hint,) = _told(kind, f"{beside}{word} no_such_value\n")
     assert hint.startswith("One of ") and set(hint.removeprefix("One of ").rstrip(".").split(", ")) == set(documented)
     for value in documented:
@@ -140,7 +142,6 @@ def test_what_deploys_inert_is_what_the_parser_warns_of() -> None:
     """A file for each kind of thing: what warns is what the page calls inert, and nothing else is."""
     inert = {word for kind in KINDS.values() for word, row in directives(kind).items() if "*Inert*" in row[-1]}
     warned = {
-        "IMPORT_CONNECTION_NAME": IMPORT,
         "PG_CONNECTION_NAME": f"{SOURCE}PG_CONNECTION_NAME c\nPG_TABLE t\n",
         "SHARED_WITH": f"{SOURCE}SHARED_WITH other\n",
     }
@@ -148,9 +149,13 @@ def test_what_deploys_inert_is_what_the_parser_warns_of() -> None:
     files |= {
         "datasources/d.datasource": SOURCE,
         "copies/copied.pipe": f"{NODE}copy\nTARGET_DATASOURCE d\nCOPY_SCHEDULE 0 * * * *\n",
-        "sinks/EXPORT_CONNECTION_NAME.pipe": SINK,
-        "connections/c.connection": "TYPE s3\nS3_REGION eu\nS3_ARN a\n",
+        "sinks/EXPORT_KAFKA_TOPIC.pipe": SINK,
+        "sinks/works.pipe": SINK.replace("EXPORT_KAFKA_TOPIC t", "EXPORT_BUCKET_URI s3://bucket\nEXPORT_FILE_TEMPLATE f"),
+        "datasources/imported.datasource": IMPORT,
+        "connections/c.connection": STORE,
+        "connections/pg.connection": "TYPE postgres\nPG_HOST h\nPG_DATABASE d\nPG_USER u\nPG_PASSWORD p\n",
     }
     told = {warning.file for warning in parse_project(files).warnings if "inert" in warning.message}
-    assert told == {file for file in files if "/d." not in file and "copied" not in file}
-    assert inert == {*warned, "EXPORT_CONNECTION_NAME"}
+    works = ("/d.", "copied", "imported", "/c.", "/works.")
+    assert told == {file for file in files if not any(one in file for one in works)}
+    assert inert == {*warned, "EXPORT_KAFKA_TOPIC"}

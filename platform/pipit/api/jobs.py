@@ -19,9 +19,11 @@ from pipit.api.answers import JSONResponse
 from pipit.api.events import owner_of
 from pipit.api.objects import pipe_object, pipe_of
 from pipit.api.requests import authenticate, parameters, server_of, token_of
+from pipit.connectors.buckets.export import OVERRIDES
 from pipit.datafiles.resources import Node
 from pipit.errors import BadRequest, Reason
 from pipit.jobs import KINDS, STATUSES, Job
+from pipit.jobs.job import SINK
 from pipit.jobs.schedule import copies
 
 FAILED = "The load failed. The workspace's owner finds the reason under the job's id."
@@ -41,6 +43,49 @@ async def run_copy(request: Request) -> Response:
     pipe = snapshot.pipes[name]
     shown = {"id": job.pipe_id, "name": pipe.name, "description": pipe.pipe.description}
     return JSONResponse(shown | {"job": _shown(request, job)})
+
+
+async def run_sink(request: Request) -> Response:
+    """POST /v0/pipes/<p>/sink?<params>: the job. Some words of the node may be given for this run."""
+    security, snapshot = authenticate(request)
+    grants.run_jobs(security)
+    server = server_of(request)
+    reserved = (*OVERRIDES, "q")
+    sent, controls = await parameters(request, server.config.max_body_bytes, reserved=reserved)
+    name = pipe_of(snapshot, request.path_params["name"])
+    options = {word: controls[word] for word in OVERRIDES if controls.get(word)}
+    values = merge(sent, {}, snapshot.lists)
+    job = await server.jobs.sink(snapshot, name, values, options=options, asked_by=security.name)
+    pipe = snapshot.pipes[name]
+    shown = {"id": job.pipe_id, "name": pipe.name, "description": pipe.pipe.description}
+    return JSONResponse(shown | {"job": _shown(request, job)})
+
+
+async def all_sinks(request: Request) -> Response:
+    """GET /v0/sinks: the workspace's sinks with their schedules (ours; `pipit sink ls`)."""
+    security, snapshot = authenticate(request)
+    grants.run_jobs(security)
+    jobs = server_of(request).jobs
+    found = []
+    for pipe in snapshot.pipes.values():
+        node = pipe.sink_node
+        if node is None:
+            continue
+        given = node.node.exports
+        last = next((j for j in jobs.listed(snapshot, kind=SINK) if j.pipe == pipe.name), None)
+        found.append(
+            {
+                "id": snapshot.workspace.resource_id("pipe", pipe.name),
+                "name": pipe.name,
+                "node": node.name,
+                "connection": given.get("EXPORT_CONNECTION_NAME", ""),
+                "path": given.get("EXPORT_BUCKET_URI", "") or given.get("EXPORT_KAFKA_TOPIC", ""),
+                "file_template": given.get("EXPORT_FILE_TEMPLATE", ""),
+                "schedule": given.get("EXPORT_SCHEDULE", ""),
+                "last_job": _shown(request, last) if last else None,
+            }
+        )
+    return JSONResponse({"sinks": found})
 
 
 async def pause_copy(request: Request) -> Response:
@@ -197,6 +242,8 @@ async def cancel_job(request: Request) -> Response:
 
 routes = [
     Route("/v0/pipes/{name}/copy", run_copy, methods=["POST"]),
+    Route("/v0/pipes/{name}/sink", run_sink, methods=["POST"]),
+    Route("/v0/sinks", all_sinks, methods=["GET"]),
     Route("/v0/pipes/{name}/copy/pause", pause_copy, methods=["POST"]),
     Route("/v0/pipes/{name}/copy/resume", resume_copy, methods=["POST"]),
     Route("/v0/pipes/{name}/copy/cancel", cancel_copy, methods=["POST"]),

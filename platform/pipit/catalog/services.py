@@ -164,6 +164,35 @@ ENGINE_TTL timestamp + toIntervalMonth(3)
 """
 
 
+_SINKS_OPS_LOG = """
+DESCRIPTION One row for each run of a sink that has ended
+
+SCHEMA >
+    timestamp DateTime64(3) `json:$.timestamp`,
+    job_id String `json:$.job_id`,
+    service String `json:$.service`,
+    pipe_name String `json:$.pipe_name`,
+    pipe_id String `json:$.pipe_id`,
+    result String `json:$.result`,
+    error Nullable(String) `json:$.error`,
+    elapsed_time Float32 `json:$.elapsed_time`,
+    read_rows UInt64 `json:$.read_rows`,
+    read_bytes UInt64 `json:$.read_bytes`,
+    written_rows UInt64 `json:$.written_rows`,
+    written_bytes UInt64 `json:$.written_bytes`,
+    cpu_time Float32 `json:$.cpu_time`,
+    output Array(String) `json:$.output[:]`,
+    parameters Map(String, String) `json:$.parameters`,
+    options Map(String, String) `json:$.options`,
+    token_name String `json:$.token_name`
+
+ENGINE MergeTree
+ENGINE_PARTITION_KEY toYYYYMM(timestamp)
+ENGINE_SORTING_KEY pipe_id, timestamp
+ENGINE_TTL toDateTime(timestamp) + toIntervalMonth(3)
+"""
+
+
 def _service(name: str, text: str) -> DataSource:
     parsed = parse_datasource(text, file=f"{DATABASE}/{name}.datasource")
     return replace(parsed, name=f"{DATABASE}.{name}")
@@ -174,10 +203,12 @@ ENDPOINT_ERRORS = _service("endpoint_errors", _ENDPOINT_ERRORS)
 JOBS_LOG = _service("jobs_log", _JOBS_LOG)
 KAFKA_OPS_LOG = _service("kafka_ops_log", _KAFKA_OPS_LOG)
 DATASOURCES_OPS_LOG = _service("datasources_ops_log", _DATASOURCES_OPS_LOG)
+SINKS_OPS_LOG = _service("sinks_ops_log", _SINKS_OPS_LOG)
 
 # By the name that SQL and scopes have for them; with its dot it is no name of a resource.
 SERVICES: Mapping[str, DataSource] = {
-    s.name: s for s in (PIPE_STATS_RT, ENDPOINT_ERRORS, JOBS_LOG, KAFKA_OPS_LOG, DATASOURCES_OPS_LOG)
+    s.name: s
+    for s in (PIPE_STATS_RT, ENDPOINT_ERRORS, JOBS_LOG, KAFKA_OPS_LOG, DATASOURCES_OPS_LOG, SINKS_OPS_LOG)
 }
 
 

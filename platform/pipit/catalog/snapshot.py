@@ -133,6 +133,12 @@ class CompiledPipe:
         return next((node for node in self.nodes.values() if node.node.type is NodeType.COPY), None)
 
 
+    @property
+    def sink_node(self) -> CompiledNode | None:
+        """The node of TYPE sink."""
+        return next((node for node in self.nodes.values() if node.node.type is NodeType.SINK), None)
+
+
 @dataclass(frozen=True, slots=True)
 class TableTarget:
     """A reference that means a table: the data source's rows, or its quarantine's."""

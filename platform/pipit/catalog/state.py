@@ -50,6 +50,14 @@ _TABLES: Mapping[str, str] = {
     "jobs": "place String, id String, value String",
     "paused_copies": "place String, pipe String, paused Bool",
     "stopped_sources": "place String, datasource String, stopped Bool",
+    # Objects of buckets, by where they lie: which version was last seen to, and how that ended.
+    "imported": (
+        "place String, datasource String, bucket String, object String, object_version String, status String, "
+        "attempts UInt32, rows UInt64, error String, at DateTime64(6, 'UTC')"
+    ),
+    # Those that are being loaded together: what exactly goes in under which token.
+    "import_batches": "place String, datasource String, id String, value String, done Bool",
+    "import_passes": "place String, datasource String, value String",
 }
 _KEYS: Mapping[str, str] = {
     "workspaces": "id",
@@ -62,6 +70,9 @@ _KEYS: Mapping[str, str] = {
     "jobs": "place, id",
     "paused_copies": "place, pipe",
     "stopped_sources": "place, datasource",
+    "imported": "place, datasource, bucket, object",
+    "import_batches": "place, datasource, id",
+    "import_passes": "place, datasource",
 }
 # The column of a table that is sealed (`Seals`), with the id of its key beside it in `key_id`.
 _SEALED: Mapping[str, str] = {
@@ -72,7 +83,9 @@ _SEALED: Mapping[str, str] = {
 }
 _BEING_SEALED = "_being_sealed"  # behind the name of the table that takes a table's place
 _RESEALED_ROWS = 20  # at once: a deployment's row has all of its files
-_OF_ONE_WRITER = frozenset({"jobs", "paused_copies", "stopped_sources"})
+_OF_ONE_WRITER = frozenset(
+    {"jobs", "paused_copies", "stopped_sources", "imported", "import_batches", "import_passes"}
+)
 # State rows are few and must be on disk when the call returns. A writer that slept while more rows than the window
 # were appended could take its turn again.
 _WINDOW = 10_000
@@ -211,6 +224,19 @@ class PausedRow:
     pipe: str
     paused: bool
     at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ImportedRow:
+    """What became of an object's version: `status` is loaded, failed (it is tried again) or parked (it is not)."""
+
+    object: str
+    object_version: str
+    status: str
+    attempts: int = 0
+    rows: int = 0
+    error: str = ""
+    at: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -506,6 +532,70 @@ class State:
 
     async def put_stopped_source(self, place: str, datasource: str, *, stopped: bool) -> None:
         await self._append("stopped_sources", [{"place": place, "datasource": datasource, "stopped": stopped}])
+
+    async def imported(
+        self, place: str, datasource: str, bucket: str, first: str, last: str
+    ) -> dict[str, ImportedRow]:
+        """What became of the objects from the first to the last, in the order of their keys' bytes."""
+        rows = await self._engine.rows(
+            "SELECT object, object_version, status, attempts, rows, error, toString(at) AS at "
+            f"FROM `{DATABASE}`.imported WHERE place = {{place:String}} AND datasource = {{datasource:String}} "
+            "AND bucket = {bucket:String} AND object >= {first:String} AND object <= {last:String} "
+            "ORDER BY version DESC LIMIT 1 BY object",
+            {"place": place, "datasource": datasource, "bucket": bucket, "first": first, "last": last},
+        )
+        return {row["object"]: ImportedRow(**row) for row in rows}
+
+    async def imported_counts(self, place: str, datasource: str, bucket: str) -> dict[str, tuple[int, int]]:
+        """Of each status how many objects, and their rows."""
+        rows = await self._engine.rows(
+            "SELECT status, count() AS n, sum(rows) AS total FROM "
+            f"(SELECT status, rows FROM `{DATABASE}`.imported WHERE place = {{place:String}} "
+            "AND datasource = {datasource:String} AND bucket = {bucket:String} "
+            "ORDER BY version DESC LIMIT 1 BY object) GROUP BY status",
+            {"place": place, "datasource": datasource, "bucket": bucket},
+        )
+        return {row["status"]: (int(row["n"]), int(row["total"])) for row in rows}
+
+    async def not_imported(self, place: str, datasource: str, bucket: str, most: int) -> list[ImportedRow]:
+        """The objects that failed last, newest first."""
+        rows = await self._engine.rows(
+            "SELECT object, object_version, status, attempts, rows, error, toString(at) AS at FROM "
+            f"(SELECT * FROM `{DATABASE}`.imported WHERE place = {{place:String}} "
+            "AND datasource = {datasource:String} AND bucket = {bucket:String} "
+            "ORDER BY version DESC LIMIT 1 BY object) "
+            f"WHERE status != 'loaded' ORDER BY version DESC LIMIT {int(most)}",
+            {"place": place, "datasource": datasource, "bucket": bucket},
+        )
+        return [ImportedRow(**row) for row in rows]
+
+    async def put_imported(self, place: str, datasource: str, bucket: str, rows: Sequence[ImportedRow]) -> None:
+        where = {"place": place, "datasource": datasource, "bucket": bucket}
+        await self._append("imported", [where | asdict(row) | {"at": row.at or now()} for row in rows])
+
+    async def import_batches(self) -> list[tuple[str, str, str, str]]:
+        """Place, data source, id and value of those that are not done, oldest first."""
+        rows = await self._engine.rows(
+            f"SELECT place, datasource, id, value FROM `{DATABASE}`.import_batches "
+            f"WHERE id NOT IN (SELECT id FROM `{DATABASE}`.import_batches WHERE done) ORDER BY version"
+        )
+        return [(row["place"], row["datasource"], row["id"], row["value"]) for row in rows]
+
+    async def put_import_batch(self, place: str, datasource: str, id: str, value: str, *, done: bool = False) -> None:
+        row = {"place": place, "datasource": datasource, "id": id, "value": value, "done": done}
+        await self._append("import_batches", [row])
+
+    async def import_pass(self, place: str, datasource: str) -> str:
+        """What is known of the last look that saw to the whole bucket; empty before the first."""
+        rows = await self._engine.rows(
+            f"SELECT value FROM `{DATABASE}`.import_passes WHERE place = {{place:String}} "
+            "AND datasource = {datasource:String} ORDER BY version DESC LIMIT 1",
+            {"place": place, "datasource": datasource},
+        )
+        return str(rows[0]["value"]) if rows else ""
+
+    async def put_import_pass(self, place: str, datasource: str, value: str) -> None:
+        await self._append("import_passes", [{"place": place, "datasource": datasource, "value": value}])
 
     async def databases(self) -> set[str]:
         """Every database that any workspace or environment ever had, deleted ones too."""

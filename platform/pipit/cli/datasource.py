@@ -18,7 +18,7 @@ from pipit.cli.output import count, err, line, note, out, printable, show_table
 from pipit.cli.target import ask, connect, run
 from pipit.errors import BadRequest
 
-app = Commands(help="Data sources: put files into them, look at them, delete rows; stop and start topics.")
+app = Commands(help="Data sources: put files into them, look at them, delete rows; stop and start topics and buckets.")
 
 Name = Annotated[str, typer.Argument(help="The data source.", metavar="NAME")]
 FormatOption = Annotated[
@@ -269,27 +269,50 @@ def export(
 @app.command("stop", epilog=examples("pipit datasource stop orders"))
 def stop(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(help="A data source with KAFKA_* settings.", metavar="NAME")],
+    name: Annotated[str, typer.Argument(help="A data source with KAFKA_* or IMPORT_* settings.", metavar="NAME")],
     data: DataOption = None,
     host: HostOption = None,
     token: TokenOption = None,
 ) -> None:
-    """Ends the reading of a data source's topic. It stays stopped until `start`, whatever is deployed meanwhile."""
+    """Ends the reading of a data source's topic or bucket. It stays stopped until `start`, whatever is deployed."""
     ask(resolve(context, data, host, token), "POST", f"/v0/datasources/{quote(name, safe='')}/stop")
-    note(f"{name} reads nothing now; its group keeps its position.")
+    note(f"{name} reads nothing now; where it was is kept.")
 
 
 @app.command("start", epilog=examples("pipit datasource start orders"))
 def start(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(help="A data source with KAFKA_* settings.", metavar="NAME")],
+    name: Annotated[str, typer.Argument(help="A data source with KAFKA_* or IMPORT_* settings.", metavar="NAME")],
     data: DataOption = None,
     host: HostOption = None,
     token: TokenOption = None,
 ) -> None:
-    """Goes on reading a data source's topic where it was stopped."""
+    """Goes on reading a data source's topic or bucket where it was stopped."""
     ask(resolve(context, data, host, token), "POST", f"/v0/datasources/{quote(name, safe='')}/start")
-    note(f"{name} reads its topic again.")
+    note(f"{name} reads again.")
+
+
+@app.command("sync", epilog=examples("pipit datasource sync orders"))
+def sync(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="A data source with IMPORT_* settings.", metavar="NAME")],
+    data: DataOption = None,
+    host: HostOption = None,
+    token: TokenOption = None,
+) -> None:
+    """Looks at a data source's bucket now, and waits until what is new there is loaded.
+
+    What was parked is tried again. Exit code 1 if something cannot be loaded.
+    """
+    options = resolve(context, data, host, token)
+    job = run(_synced(options, f"/v0/datasources/{quote(name, safe='')}/scheduling/runs"))
+    files, rows = int(job["files"]), int(job["successful_rows"])
+    line(out, f"{count(files, 'file')} loaded: {count(rows, 'row')} added to {name}")
+    if bad := int(job["quarantine_rows"]):
+        line(err, (f"{count(bad, 'row')} did not fit and went to {name}_quarantine", "bold yellow"))
+    if failed := int(job["failed_files"]):
+        line(err, (f"{count(failed, 'file')} cannot be loaded: `pipit connection ls` says why", "bold red"))
+        raise typer.Exit(1)
 
 
 def _asked(file: str, format: str, delimiter: str) -> dict[str, str]:
@@ -327,6 +350,11 @@ def _tell(
 async def _deleted(options: GlobalOptions, path: str, asked: Mapping[str, str]) -> dict[str, Any]:
     async with connect(options) as client:
         return await file_rows.ended(client, await client.ask("POST", path, data=dict(asked)))
+
+
+async def _synced(options: GlobalOptions, path: str) -> dict[str, Any]:
+    async with connect(options) as client:
+        return await file_rows.ended(client, (await client.ask("POST", path))["job"])
 
 
 async def _exported(options: GlobalOptions, query: str, path: Path) -> int:

@@ -17,6 +17,7 @@ from pipit.cli.target import ask, connect, run
 from pipit.errors import PipitError, Reason
 
 copy = Commands(help="Copy pipes: run, paused, resumed.")
+sink = Commands(help="Sinks: what a pipe writes to a bucket.")
 job = Commands(help="Jobs: copies and populates of the last 48 hours.")
 
 Pipe = Annotated[str, typer.Argument(help="The copy pipe.", metavar="PIPE")]
@@ -83,6 +84,45 @@ def resume(
     note(f"The schedule of {pipe} runs again.")
 
 
+@sink.command("ls", epilog=examples("pipit sink ls"))
+def list_sinks(
+    context: typer.Context, data: DataOption = None, host: HostOption = None, token: TokenOption = None
+) -> None:
+    """Lists the sinks, where they write, when, and how it went the last time."""
+    found = ask(resolve(context, data, host, token), "GET", "/v0/sinks")["sinks"]
+    table = Table("Pipe", "Connection", "Path", "Files", "Schedule (UTC)", "Last run", "Rows")
+    for item in found:
+        last = item["last_job"] or {}
+        ran = f"{last['status']} {last['updated_at'][:19]}" if last else ""
+        rows = f"{last['statistics']['row_count']:,}" if last else ""
+        cells = (item["name"], item["connection"], item["path"], item["file_template"], item["schedule"], ran, rows)
+        table.add_row(*(printable(str(cell)) for cell in cells))
+    show_table(table)
+    if not found:
+        note("No sinks: a node of TYPE sink makes one.")
+
+
+@sink.command("run", epilog=examples("pipit sink run exports", "pipit sink run exports --param day=2026-01-01"))
+def run_sink(
+    context: typer.Context,
+    pipe: Annotated[str, typer.Argument(help="The sink's pipe.", metavar="PIPE")],
+    param: Annotated[list[str] | None, typer.Option("--param", help="A parameter.", metavar="KEY=VALUE")] = None,
+    data: DataOption = None,
+    host: HostOption = None,
+    token: TokenOption = None,
+) -> None:
+    """Runs a sink now, and waits until its files are in the bucket."""
+    sent = {key: str(value) for key, value in pairs(param or [], "--param").items()}
+    ended = run(_started(resolve(context, data, host, token), f"/v0/pipes/{quote(pipe, safe='')}/sink", sent))
+    if ended["status"] == "done":
+        files, rows = int(ended["files"]), int(ended["statistics"]["row_count"])
+        line(out, f"{count(rows, 'row')} in {count(files, 'file')} of {printable(ended['bucket'])}")
+        for name in ended["file_names"]:
+            line(out, printable(name))
+        return
+    _tell(ended)
+
+
 def populate(
     context: typer.Context,
     pipe: Annotated[str, typer.Argument(help="The pipe with a materialized node.", metavar="PIPE")],
@@ -146,6 +186,7 @@ def cancel(
 
 def add_to(app: typer.Typer) -> None:
     app.add_typer(copy, name="copy", rich_help_panel="Data")
+    app.add_typer(sink, name="sink", rich_help_panel="Data")
     app.command(
         "populate",
         rich_help_panel="Data",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from pipit.datafiles import common, vocabulary
@@ -24,7 +25,10 @@ _REQUIRED: dict[str, tuple[tuple[str, ...], ...]] = {  # of each group of altern
 _VALUES = {
     "KAFKA_SECURITY_PROTOCOL": common.choices("SASL_SSL", "SASL_PLAINTEXT", "SSL", "PLAINTEXT"),
     "KAFKA_SASL_MECHANISM": common.choices("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"),
+    "S3_PATH_STYLE": common.choices("True", "False"),
 }
+_REGION = re.compile(r"[a-z0-9][a-z0-9-]{0,40}\Z")
+_ENDPOINT = re.compile(r"https?://[^\s/@?#]+/?\Z")
 _TYPES = ", ".join(vocabulary.CONNECTION_SETTINGS)
 
 
@@ -53,6 +57,8 @@ def read_connection(report: ParseReport, name: str) -> Connection:
         _check(report, type_, given, settings)
         if type_ == "kafka":
             _check_kafka(report, given, settings)
+        elif type_ in ("s3", "gcs"):
+            _check_store(report, type_, given, settings)
         else:
             report.warn(
                 "deploys inert: nothing connects through it yet",
@@ -92,6 +98,34 @@ def _check_kafka(report: ParseReport, given: Mapping[str, Directive], settings: 
             f"Nothing can connect through it: {protocol} needs {' and '.join(absent)}",
             given["TYPE"].offset,
             "Or say KAFKA_SECURITY_PROTOCOL PLAINTEXT or SSL.",
+            kind=WarningKind.CANNOT_CONNECT,
+        )
+
+
+def _check_store(report: ParseReport, type_: str, given: Mapping[str, Directive], settings: Mapping[str, str]) -> None:
+    """What could never connect is an error; a way to sign that Pipit does not have yet is a warning, since the project
+    deploys elsewhere."""
+    endpoint = settings.get("S3_ENDPOINT", "")
+    if endpoint and not common.is_secret(endpoint) and not _ENDPOINT.match(endpoint):
+        report.error(
+            f"'{endpoint}' is no endpoint",
+            given["S3_ENDPOINT"].first,
+            "S3_ENDPOINT https://host or http://host:port, without a path.",
+            reason=Reason.DIRECTIVE_INVALID,
+        )
+    region = settings.get("S3_REGION", "")
+    if region and not common.is_secret(region) and not _REGION.match(region):
+        report.error(
+            f"'{region}' is no region", given["S3_REGION"].first, "eu-west-1", reason=Reason.DIRECTIVE_INVALID
+        )
+    needed = {"s3": ("S3_ACCESS_KEY", "S3_SECRET"), "gcs": ("GCS_HMAC_ACCESS_ID", "GCS_HMAC_SECRET")}[type_]
+    other = "S3_ARN" if type_ == "s3" else "GCS_SERVICE_ACCOUNT_CREDENTIALS_JSON"
+    has_key = settings.get(needed[0]) or (type_ == "gcs" and settings.get("GCS_ACCESS_ID"))
+    if not has_key and settings.get(other):
+        report.warn(
+            f"Nothing can connect through it: {other} is not supported yet",
+            given[other].offset,
+            f"Use {' and '.join(needed)}.",
             kind=WarningKind.CANNOT_CONNECT,
         )
 

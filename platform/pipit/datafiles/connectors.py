@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 
 from pipit.datafiles import vocabulary
+from pipit.datafiles.buckets import BadUri, parse_uri
 from pipit.datafiles.common import choices, is_secret, one_of, plain
 from pipit.datafiles.directives import Directive
-from pipit.datafiles.resources import Column
+from pipit.datafiles.resources import Column, WarningKind
+from pipit.datafiles.schedules import is_cron
 from pipit.datafiles.source import ParseReport
 from pipit.errors import Reason
 
@@ -53,16 +56,50 @@ def imports(report: ParseReport, given: Mapping[str, Directive]) -> dict[str, st
     other = {"IMPORT_SERVICE", "IMPORT_EXTERNAL_DATASOURCE", "IMPORT_QUERY", "IMPORT_TABLE_ARN"} & found.keys()
     if not other:
         missing(report, given, found, _REQUIRED_IMPORT, "import")
-        schedule = found.get("IMPORT_SCHEDULE", "")
-        if schedule and not is_secret(schedule) and schedule not in SCHEDULES:
-            report.error(
-                f"Invalid import schedule '{schedule}'. Only {list(SCHEDULES)} values are allowed",
-                given["IMPORT_SCHEDULE"].first,
-                reason=Reason.SCHEDULE_INVALID,
-            )
+        _check_bucket(report, given, found)
     if "IMPORT_FORMAT" in found:
         found["IMPORT_FORMAT"] = one_of(report, given["IMPORT_FORMAT"], found["IMPORT_FORMAT"], _FORMATS)
     return found
+
+
+def _check_bucket(report: ParseReport, given: Mapping[str, Directive], found: Mapping[str, str]) -> None:
+    schedule = found.get("IMPORT_SCHEDULE", "")
+    if schedule and not is_secret(schedule) and schedule not in SCHEDULES and not is_cron(schedule):
+        report.error(
+            f"Invalid import schedule '{schedule}'. Only {list(SCHEDULES)} values are allowed",
+            given["IMPORT_SCHEDULE"].first,
+            "Or a cron expression of five fields, in UTC.",
+            reason=Reason.SCHEDULE_INVALID,
+        )
+    uri = found.get("IMPORT_BUCKET_URI", "")
+    if uri and not is_secret(uri):
+        try:
+            parse_uri(uri)
+        except BadUri as error:
+            report.error(
+                f"Invalid bucket URI '{uri[:200]}': {error}",
+                given["IMPORT_BUCKET_URI"].first,
+                "s3://bucket/path/*.csv",
+                reason=Reason.DIRECTIVE_INVALID,
+            )
+    since = found.get("IMPORT_FROM_TIMESTAMP", "")
+    if since and not is_secret(since):
+        try:
+            datetime.fromisoformat(since)
+        except ValueError:
+            report.error(
+                f"'{since[:60]}' is no time",
+                given["IMPORT_FROM_TIMESTAMP"].first,
+                "2026-01-31T00:00:00Z",
+                reason=Reason.DIRECTIVE_INVALID,
+            )
+    strategy = found.get("IMPORT_STRATEGY", "").lower()
+    if strategy not in ("", "append") and not is_secret(strategy):
+        report.warn(
+            f"IMPORT_STRATEGY {strategy} counts as append: objects are added to the table",
+            given["IMPORT_STRATEGY"].first,
+            kind=WarningKind.UNKNOWN_VALUE,
+        )
 
 
 def postgres(report: ParseReport, given: Mapping[str, Directive]) -> dict[str, str]:

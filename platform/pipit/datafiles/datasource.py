@@ -175,7 +175,7 @@ def _warn(report: ParseReport, given: Mapping[str, Directive], source: DataSourc
             )
     inert = {
         "IMPORT_CONNECTION_NAME": (
-            source.imports,
+            {} if source.imports.get("IMPORT_BUCKET_URI") else source.imports,
             "the table is there, and nothing is imported into it yet",
             WarningKind.INERT_IMPORT,
         ),

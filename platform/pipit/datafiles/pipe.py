@@ -13,8 +13,10 @@ from dataclasses import replace
 from pathlib import PurePosixPath
 
 from pipit.datafiles import common, vocabulary
+from pipit.datafiles.buckets import BadUri, split_uri
 from pipit.datafiles.directives import Directive, read_directives
 from pipit.datafiles.engines import MERGING, build_engine, key_items
+from pipit.datafiles.exports import COMPRESSIONS, BadTemplate, parse_template
 from pipit.datafiles.resources import Node, NodeType, Pipe, TableEngine, WarningKind
 from pipit.datafiles.schedules import is_cron
 from pipit.datafiles.source import ParseReport
@@ -257,8 +259,42 @@ def _sink(report: ParseReport, node: Node, given: Mapping[str, Directive]) -> No
             "0 * * * *, in UTC",
             reason=Reason.SCHEDULE_INVALID,
         )
-    report.warn(_INERT, at, kind=WarningKind.INERT_SINK)
+    if exports.get("EXPORT_KAFKA_TOPIC"):
+        report.warn(_INERT, at, kind=WarningKind.INERT_SINK)
+    else:
+        _check_files(report, given, exports)
     return replace(node, exports=exports)
+
+
+def _check_files(report: ParseReport, given: Mapping[str, Directive], exports: Mapping[str, str]) -> None:
+    def wrong(word: str, what: str, hint: str) -> None:
+        message = f"Invalid value '{exports[word][:200]}' for {word}: {what}"
+        report.error(message, given[word].first, hint, reason=Reason.DIRECTIVE_INVALID)
+
+    def is_given(word: str) -> bool:
+        return bool(exports.get(word)) and not common.is_secret(exports[word])
+
+    if is_given("EXPORT_BUCKET_URI"):
+        try:
+            split_uri(exports["EXPORT_BUCKET_URI"])
+        except BadUri as error:
+            wrong("EXPORT_BUCKET_URI", str(error), "s3://bucket/path")
+    if is_given("EXPORT_FILE_TEMPLATE"):
+        try:
+            parse_template(exports["EXPORT_FILE_TEMPLATE"])
+        except BadTemplate as error:
+            wrong("EXPORT_FILE_TEMPLATE", str(error), "{customer}/{day, '%Y-%m-%d'}/part_{4}")
+    allowed = COMPRESSIONS.get(exports.get("EXPORT_FORMAT") or "csv", ())
+    compression = exports.get("EXPORT_COMPRESSION", "").lower()
+    if allowed and is_given("EXPORT_COMPRESSION") and compression not in (*allowed, "gzip"):
+        wrong("EXPORT_COMPRESSION", "not one of this format", f"One of {', '.join(allowed)}.")
+    if exports.get("EXPORT_SCHEDULE") == "@once":
+        report.warn(
+            "@once does not run by itself: it counts as @on-demand",
+            given["EXPORT_SCHEDULE"].first,
+            "`pipit sink run`",
+            kind=WarningKind.UNKNOWN_VALUE,
+        )
 
 
 def _require(report: ParseReport, given: Mapping[str, Directive], required: Mapping[str, str], what: str) -> None:

@@ -12,7 +12,8 @@ WAITING, WORKING, DONE, ERROR = "waiting", "working", "done", "error"
 CANCELLING, CANCELLED = "cancelling", "cancelled"
 STATUSES = (WAITING, WORKING, DONE, ERROR, CANCELLING, CANCELLED)
 IMPORT, DELETE, REPLAY = "import", "delete_data", "replay_quarantine"
-KINDS = (COPY.name, POPULATE.name, IMPORT, DELETE, REPLAY)
+SYNC, SINK = "sync", "sink"
+KINDS = (COPY.name, POPULATE.name, IMPORT, DELETE, REPLAY, SYNC, SINK)
 _OPEN = (WAITING, WORKING, CANCELLING)
 
 
@@ -45,6 +46,7 @@ class Job(msgspec.Struct, frozen=True, omit_defaults=True):
     bytes: int = 0
     owner: str = ""  # who may ask after it besides admins; never shown
     result: dict[str, Any] = {}
+    options: dict[str, str] = {}  # of a sink's run, in the place of its node's own
 
     @property
     def is_open(self) -> bool:

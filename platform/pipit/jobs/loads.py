@@ -42,6 +42,7 @@ SKIP = "skip_incompatible_partition_key"
 _PIECES_AT_ONCE = 2  # of all loads: each takes a few hundred MB of the engine's memory
 _PATIENCE_SECONDS = 600.0  # with an engine that is away, or short of something
 _TIMEOUTS = 3
+_WHOLE = "whole"  # in the place of a piece's name: all of them are done
 
 T = TypeVar("T")
 
@@ -98,8 +99,9 @@ class LoadJobs:
 
         async def run() -> Written:
             here = await self._arrived(load, table)
+            more: dict[str, object] = {}
             if replacement is None:
-                tally, more = await patiently(lambda: self._append(workspace, here, table))
+                tally = await patiently(lambda: self.append(workspace, here, table))
             else:
                 tally, more = await patiently(lambda: self._replace(workspace, here, table, replacement))
             return JobOutcome(tally.rows, here.bytes, {**shown(tally), **more})
@@ -126,8 +128,15 @@ class LoadJobs:
         await asyncio.to_thread(self._store.put, here)
         return here
 
-    async def _append(self, workspace: Workspace, load: Load, table: Table) -> _Stored:
+    async def append(self, workspace: Workspace, load: Load, table: Table) -> Tally:
+        """The rows of a file that lies in the store, once however often it is called.
+
+        Raises Unavailable and QueryTimeout, after which it is called again; Conflict, BadRequest, SqlError and
+        UnprocessableWrite.
+        """
         done = await asyncio.to_thread(self._store.done, load.id)
+        if any(one.piece == _WHOLE for one in done):
+            return sum((one.tally for one in done), Tally())
         begun = any(one.piece for one in done)
         async with self._live.acquire(workspace, [table], Mode.APPEND, begun=begun):
             into = _into(table, table.physical)
@@ -142,7 +151,9 @@ class LoadJobs:
                 )
             if not done:
                 await asyncio.to_thread(self._store.note, load.id, Done(table=uuid))
-            return await self._store_pieces(load, into, done, noted=True), {}
+            tally = await self._store_pieces(load, into, done, noted=True)
+            await asyncio.to_thread(self._store.note, load.id, Done(_WHOLE))
+            return tally
 
     async def _replacement(self, snapshot: Snapshot, table: Table, load: Load, job: Job) -> _Replacement:
         """Raises BadRequest and SqlError where the condition is none, or where a view's target cannot go along."""

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from cronsim import CronSim, CronSimError
 
 from pipit.catalog.snapshot import CompiledNode, CompiledPipe, Snapshot
+from pipit.jobs.job import SINK
+from pipit.query.limits import COPY
 
 _FORM = "%Y-%m-%d %H:%M:%S"
 
@@ -17,6 +20,29 @@ def copies(snapshot: Snapshot) -> Iterator[tuple[CompiledPipe, CompiledNode]]:
     for pipe in snapshot.pipes.values():
         if node := pipe.copy_node:
             yield pipe, node
+
+
+@dataclass(frozen=True, slots=True)
+class Scheduled:
+    """A pipe that runs on a schedule, as a job of this kind."""
+
+    pipe: CompiledPipe
+    node: CompiledNode
+    kind: str
+    cron: str
+
+    @property
+    def target(self) -> str:
+        return self.node.node.target_datasource
+
+
+def scheduled(snapshot: Snapshot) -> Iterator[Scheduled]:
+    """The copies and sinks. An environment's sinks would write the same files as the workspace's: they do not run."""
+    for pipe, node in copies(snapshot):
+        yield Scheduled(pipe, node, COPY.name, node.node.copy_schedule)
+    for pipe in () if snapshot.workspace.environment else snapshot.pipes.values():
+        if sink := pipe.sink_node:
+            yield Scheduled(pipe, sink, SINK, sink.node.exports.get("EXPORT_SCHEDULE", "@on-demand"))
 
 
 def minute(moment: datetime) -> datetime:

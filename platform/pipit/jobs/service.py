@@ -27,12 +27,12 @@ import msgspec
 from msgspec.structs import replace
 
 from pipit.catalog.catalog import Catalog
-from pipit.catalog.snapshot import CompiledNode, CompiledPipe, Snapshot, Workspace
+from pipit.catalog.snapshot import Snapshot, Workspace
 from pipit.catalog.state import now
 from pipit.errors import BadRequest, Conflict, NotFound, PipitError, Reason, Unavailable
-from pipit.jobs import copies, populates, schedule
+from pipit.jobs import copies, populates, schedule, sinks
 from pipit.jobs.generations import InEveryGeneration
-from pipit.jobs.job import CANCELLED, CANCELLING, DONE, ERROR, WAITING, WORKING, Job
+from pipit.jobs.job import CANCELLED, CANCELLING, DONE, ERROR, SINK, WAITING, WORKING, Job
 from pipit.jobs.kinds import JobKind, JobOutcome, Work
 from pipit.query.limits import COPY, POPULATE
 from pipit.query.read import Written
@@ -157,6 +157,26 @@ class Jobs:
         job = self._new(snapshot, COPY.name, pipe.name, node.node.target_datasource)
         job = replace(job, mode=mode, parameters=dict(values), asked_by=asked_by, scheduled_for=scheduled_for)
         return await self._start(snapshot, replace(job, made_at=schedule.text_of(self._clock())))
+
+    async def sink(
+        self,
+        snapshot: Snapshot,
+        name: str,
+        values: Mapping[str, RequestValue],
+        *,
+        options: Mapping[str, str] | None = None,
+        asked_by: str = "",
+        scheduled_for: str = "",
+    ) -> Job:
+        """Starts a sink; its job is written when this returns. `options`: in the place of the node's EXPORT_ words.
+
+        Raises NotFound, BadRequest, Conflict where one of the pipe's is under way, and what is wrong with the SQL.
+        """
+        pipe, _ = sinks.sink_node(snapshot, name)
+        job = self._new(snapshot, SINK, pipe.name, "")
+        job = replace(job, parameters=dict(values), asked_by=asked_by, scheduled_for=scheduled_for)
+        made_at = schedule.text_of(self._clock())
+        return await self._start(snapshot, replace(job, made_at=made_at, options=dict(options or {})))
 
     async def populate(
         self, snapshot: Snapshot, name: str, node: str, *, parameters: Mapping[str, Any], asked_by: str = ""
@@ -358,56 +378,54 @@ class Jobs:
             await asyncio.sleep(_TICK_SECONDS)
 
     async def run_due(self) -> list[Job]:
-        """Starts each copy whose minute has come and has not run, in every workspace and environment."""
+        """Starts each copy and sink whose minute has come and has not run, in every workspace and environment."""
         until = schedule.minute(self._clock())
         started: list[Job] = []
         for snapshot in self._catalog.everywhere:
-            for pipe, node in schedule.copies(snapshot):
-                due = schedule.last_due(node.node.copy_schedule, self._last_run(snapshot, pipe.name), until)
-                if due is None or self.is_paused(snapshot, pipe.name):
+            for one in schedule.scheduled(snapshot):
+                name = one.pipe.name
+                due = schedule.last_due(one.cron, self._last_run(snapshot, name, one.kind), until)
+                if due is None or (one.kind == COPY.name and self.is_paused(snapshot, name)):
                     continue
+                start = self.copy if one.kind == COPY.name else self.sink
                 try:
                     started.append(
-                        await self.copy(
-                            snapshot, pipe.name, {}, asked_by="schedule", scheduled_for=schedule.text_of(due)
-                        )
+                        await start(snapshot, name, {}, asked_by="schedule", scheduled_for=schedule.text_of(due))
                     )
                 except Conflict:
-                    log.info("the copy '%s' of %s is skipped: the one before still runs", pipe.name, due)
-                    await self._skipped(snapshot, pipe, node, due, "The copy before it was still running")
+                    log.info("the %s '%s' of %s is skipped: the one before still runs", one.kind, name, due)
+                    await self._skipped(snapshot, one, due, f"The {one.kind} before it was still running")
                 except Unavailable:
                     raise  # the engine is away: it is tried again
                 except PipitError as error:
-                    await self._skipped(snapshot, pipe, node, due, error.message)
+                    await self._skipped(snapshot, one, due, error.message)
                 except Exception:  # of one pipe; the others go on
-                    log.exception("the copy '%s' of %s cannot be started", pipe.name, due)
-                    await self._skipped(snapshot, pipe, node, due, _INSIDE)
+                    log.exception("the %s '%s' of %s cannot be started", one.kind, name, due)
+                    await self._skipped(snapshot, one, due, _INSIDE)
         return started
 
-    def _last_run(self, snapshot: Snapshot, pipe: str) -> datetime:
+    def _last_run(self, snapshot: Snapshot, pipe: str, kind: str) -> datetime:
         """The last minute that has been seen to: an older one does not run any more."""
         known = [
             datetime.fromisoformat(job.scheduled_for).replace(tzinfo=UTC)
             for job in self._jobs.get(snapshot.workspace.database_id, {}).values()
-            if job.pipe == pipe and job.scheduled_for
+            if (job.pipe, job.kind) == (pipe, kind) and job.scheduled_for
         ]
         database_id = snapshot.workspace.database_id
-        resumed = self._resumed.get((database_id, pipe))
+        resumed = self._resumed.get((database_id, pipe)) if kind == COPY.name else None
         known += [schedule.minute(resumed)] if resumed else []
         if not known:  # a schedule begins with the deployment that brought it
             known = [schedule.minute(datetime.fromisoformat(snapshot.created_at).replace(tzinfo=UTC))]
         return max(*known, schedule.minute(self._clock()) - _MISSED)
 
-    async def _skipped(
-        self, snapshot: Snapshot, pipe: CompiledPipe, node: CompiledNode, due: datetime, why: str
-    ) -> None:
+    async def _skipped(self, snapshot: Snapshot, one: schedule.Scheduled, due: datetime, why: str) -> None:
         """A run that did not begin is a job, too: somebody has to see it."""
         workspace = snapshot.workspace
         job = replace(
-            self._new(snapshot, COPY.name, pipe.name, node.node.target_datasource),
+            self._new(snapshot, one.kind, one.pipe.name, one.target),
             status=ERROR,
             updated_at=now(),
-            mode=node.node.copy_mode,
+            mode=one.node.node.copy_mode if one.kind == COPY.name else "",
             asked_by="schedule",
             scheduled_for=schedule.text_of(due),
             error=why,
@@ -496,7 +514,7 @@ class Jobs:
 def _too_many(jobs: Iterable[Job]) -> list[str]:
     """The oldest that are over the number that is kept, and have ended; of each pipe its last scheduled run stays."""
     listed = list(jobs)
-    last = {job.pipe: job.id for job in listed if job.scheduled_for}
+    last = {(job.pipe, job.kind): job.id for job in listed if job.scheduled_for}
     found: list[str] = []
     for kind in {job.kind for job in listed}:
         of_kind = [job for job in listed if job.kind == kind]

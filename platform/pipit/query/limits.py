@@ -50,6 +50,7 @@ class Purpose:
 READ = Purpose("read")
 COPY = Purpose("copy", writes=True, seconds=3600)
 POPULATE = Purpose("populateview", writes=True, seconds=3600)
+SINK = Purpose("sink", writes=True, seconds=3600)
 
 _WRITES: SettingsDict = {
     "insert_deduplicate": 0,  # the same rows written twice are there twice

@@ -19,7 +19,7 @@ from pipit.query import tenant_sql
 from pipit.query.barriers import NO_BARRIERS, Barriers
 from pipit.query.compose import Composed, Composer
 from pipit.query.formats import NDJSON, Format, split_format
-from pipit.query.limits import COPY, MAX_SQL_BYTES, POPULATE, READ, Purpose
+from pipit.query.limits import COPY, MAX_SQL_BYTES, POPULATE, READ, SINK, Purpose
 from pipit.query.secure import check_chosen
 from pipit.templates import Binder, RequestValue, Template
 
@@ -317,6 +317,10 @@ class NodeQuery(_Plain):
 
 def copy_query(pipe: str, node: str, values: Mapping[str, RequestValue], *, job_timestamp: str) -> NodeQuery:
     return NodeQuery(pipe, node, COPY, values, {"job_timestamp": job_timestamp})
+
+
+def sink_query(pipe: str, node: str, values: Mapping[str, RequestValue], *, job_timestamp: str) -> NodeQuery:
+    return NodeQuery(pipe, node, SINK, values, {"job_timestamp": job_timestamp})
 
 
 def populate_query(

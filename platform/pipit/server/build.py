@@ -13,6 +13,7 @@ from pipit.access.limits import RateLimiter
 from pipit.catalog.catalog import Catalog
 from pipit.catalog.lease import only_server
 from pipit.connectors import Connectors, OpsLog
+from pipit.connectors.buckets.reader import Means
 from pipit.deploy import Deployer
 from pipit.engine import Engine, open_engine
 from pipit.errors import Unavailable
@@ -25,6 +26,8 @@ from pipit.jobs.live import LiveTables
 from pipit.jobs.loads import LoadJobs
 from pipit.jobs.populates import PopulateJobs
 from pipit.jobs.replays import ReplayJobs
+from pipit.jobs.sinks import SinkJobs
+from pipit.jobs.syncs import SyncJobs
 from pipit.query.cache import Cache
 from pipit.query.held import Store
 from pipit.query.read import Reader
@@ -38,6 +41,7 @@ from pipit.tables.services import ServiceTables
 log = logging.getLogger("pipit.server")
 
 _EXPIRE_SECONDS = 600.0
+_BATCHES_AT_ONCE = 2  # of all buckets
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +96,21 @@ async def running(config: Config, engine: Engine) -> AsyncIterator[Server]:
     )
     files = FileStore(config.data_dir / "files")
     operations = OperationsLog(ingest, tables)
-    kinds = job_kinds(engine, catalog, locks, reader, files, config)
+    live = LiveTables(catalog, locks)
+    buckets = Means(
+        catalog,
+        lambda store: LoadJobs(engine, live, store, config.urls, config.max_file_bytes),
+        config.data_dir / "segments" / "buckets",
+        config.urls,
+        operations,
+        asyncio.Semaphore(_BATCHES_AT_ONCE),
+        config.max_file_bytes,
+        config.bucket_poll_seconds,
+    )
+    connectors = Connectors(catalog, ingest, OpsLog(ingest, tables), config.data_dir, buckets=buckets)
+    kinds = job_kinds(engine, catalog, locks, reader, files, config, connectors)
     jobs = Jobs(catalog, kinds, job_log=TableJobLog(ingest, tables, operations))
     keeps = config.keep_previous_hours > 0
-    connectors = Connectors(catalog, ingest, OpsLog(ingest, tables), config.data_dir)
     deployer = Deployer(
         engine, catalog, ingest, locks, jobs=jobs, keep_previous=keeps, reads=lambda: reader.begun
     )
@@ -109,18 +124,18 @@ async def running(config: Config, engine: Engine) -> AsyncIterator[Server]:
             read_log.start()
             fetching = asyncio.create_task(catalog.credentials.fetched.run())
             stack.callback(fetching.cancel)
+        stack.push_async_callback(connectors.close)
         stack.push_async_callback(jobs.close)
         stack.push_async_callback(deployer.close)
         await deployer.catch_up()
         await deployer.resume()
+        if config.connectors:
+            await connectors.start()
         if config.background:
             await jobs.start()
             await asyncio.to_thread(files.clear, jobs.open_ids)
             expiring = asyncio.create_task(_expire(deployer, config.keep_previous_hours * 3600))
             stack.callback(expiring.cancel)
-        stack.push_async_callback(connectors.close)
-        if config.connectors:
-            await connectors.start()
         yield Server(
             config,
             engine,
@@ -149,7 +164,13 @@ async def _expire(deployer: Deployer, seconds: float) -> None:
 
 
 def job_kinds(
-    engine: Engine, catalog: Catalog, locks: Locks, reader: Reader, files: FileStore, config: Config
+    engine: Engine,
+    catalog: Catalog,
+    locks: Locks,
+    reader: Reader,
+    files: FileStore,
+    config: Config,
+    connectors: Connectors,
 ) -> tuple[JobKind, ...]:
     """What jobs can be."""
     live = LiveTables(catalog, locks)
@@ -159,6 +180,8 @@ def job_kinds(
         LoadJobs(engine, live, files, config.urls, config.max_file_bytes),
         DeleteJobs(engine, live),
         ReplayJobs(engine, live, config.data_dir / "files"),
+        SyncJobs(connectors),
+        SinkJobs(engine, reader, config.urls),
     )
 
 

@@ -29,6 +29,7 @@ class Config:
     seals: Seals = NO_SEALS  # what the state's secrets are encrypted with
     # False, for a proof, whose tables hold its own rows only: no schedules, no log of reads, no fetching of keys.
     background: bool = True
-    connectors: bool = False  # whether topics are read here
+    connectors: bool = False  # whether topics are read and buckets loaded here
+    bucket_poll_seconds: float = 10.0  # of IMPORT_SCHEDULE @auto
     keep_previous_hours: float = 72.0  # of the deployment before the live one; 0: it is not kept
     cache_clock: Callable[[], float] = time.monotonic  # what the age of cached responses is measured with

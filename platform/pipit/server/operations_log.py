@@ -13,7 +13,7 @@ from pipit.catalog.services import DATASOURCES_OPS_LOG
 from pipit.catalog.snapshot import Workspace
 from pipit.errors import PipitError
 from pipit.ingest import Ingest
-from pipit.jobs.job import DELETE, DONE, IMPORT, Job
+from pipit.jobs.job import DELETE, DONE, IMPORT, SINK, SYNC, Job
 from pipit.server.read_log import target_of
 from pipit.tables.services import ServiceTables
 
@@ -26,7 +26,9 @@ class OperationsLog:
         self._tables = tables
 
     async def job(self, workspace: Workspace, job: Job) -> None:
-        """Of a job that has ended."""
+        """Of a job that has ended. What a sync loads is there already, batch by batch; a sink changes nothing here."""
+        if job.kind in (SYNC, SINK):
+            return
         rows, bad = job.rows, int(job.result.get("quarantine_rows", 0))
         written = 0 if job.kind == DELETE else rows
         await self.write(
@@ -34,7 +36,7 @@ class OperationsLog:
             event_type=_event_type(job),
             datasource=job.datasource,
             error="" if job.status == DONE else job.error or job.status,
-            elapsed=_seconds(job.started_at, job.updated_at),
+            elapsed=seconds_between(job.started_at, job.updated_at),
             options={**job.parameters, "mode": job.mode},
             more={
                 "import_id": job.id if job.kind == IMPORT else None,
@@ -111,7 +113,7 @@ def _event_type(job: Job) -> str:
     return {IMPORT: job.mode, DELETE: "delete"}.get(job.kind, job.kind)
 
 
-def _seconds(start: str, end: str) -> float:
+def seconds_between(start: str, end: str) -> float:
     if not (start and end):
         return 0.0
     return (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds()

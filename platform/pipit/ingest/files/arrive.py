@@ -67,7 +67,7 @@ async def arrive(
     """
     delimiter = dialect.asked(parameters) if format == CSV else ""
     try:
-        unpacked = _with_room(_bounded(_unpacked(_blocks(stream), encodings), limit), folder)
+        unpacked = _with_room(_even(_bounded(_unpacked(_blocks(stream), encodings), limit)), folder)
         if format == PARQUET:
             arrived = await _whole(unpacked, folder)
         else:
@@ -209,6 +209,20 @@ async def _with_room(blocks: AsyncIterator[bytes], folder: Path) -> AsyncIterato
                     reason=Reason.DISK_FULL,
                 )
         yield block
+
+
+async def _even(blocks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """All of one size but the last: where pieces end is told by the file, and not by how its bytes came."""
+    held = b""
+    async for block in blocks:
+        held = held + block if held else block
+        place = 0
+        while len(held) - place >= _BLOCK:
+            yield held[place : place + _BLOCK]
+            place += _BLOCK
+        held = held[place:] if place else held
+    if held:
+        yield held
 
 
 async def _bounded(blocks: AsyncIterator[bytes], limit: int) -> AsyncIterator[bytes]:

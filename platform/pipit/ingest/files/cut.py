@@ -30,6 +30,16 @@ TOO_LONG = f"the line is longer than {MAX_ROW_BYTES:,} bytes"
 BAD_QUOTES = "the quotes of the line do not close, or something stands between a closing quote and the next cell"
 
 
+class FileSpan(msgspec.Struct, frozen=True):
+    """One of several small files that are a piece together. `start`: how many lines of the piece stand before it.
+    `first`: the number of its first line there, in the file itself.
+    """
+
+    file: str
+    start: int
+    first: int
+
+
 class FilePiece(msgspec.Struct, frozen=True):
     """`rows`: how many it has (of Parquet the engine counts). `first`: the number of its first line, or row."""
 
@@ -38,12 +48,15 @@ class FilePiece(msgspec.Struct, frozen=True):
     bytes: int
     rows: int = 0
     multiline: bool = False  # a cell of CSV may hold line ends
+    lines: int = 0  # with its blank ones
+    files: tuple[FileSpan, ...] = ()  # none: all of it is of the load's one file
 
 
 class SetAside(msgspec.Struct, frozen=True):
     line: int
     reason: str
     text: str
+    file: str = ""  # where it is one of several
 
 
 @dataclass(slots=True)
@@ -172,7 +185,8 @@ class Cutter:
             return
         self._syncing.append(self._syncer.submit(_end, self._file))
         # Also one of blank lines alone: the next one needs another name.
-        self.pieces.append(FilePiece(self._name, self._first, self._bytes, self._rows, self._multiline))
+        lines = self._line - self._first
+        self.pieces.append(FilePiece(self._name, self._first, self._bytes, self._rows, self._multiline, lines))
         self._file, self._bytes, self._rows, self._multiline = None, 0, 0, False
 
     def _put_aside(self, line: int, reason: str, text: bytes) -> None:

@@ -111,6 +111,7 @@ def _csv(load: Load, folder: Path, into: LoadTarget, defaults: Sequence[Any], pi
         "input_format_csv_allow_variable_number_of_columns": 1,
         "input_format_csv_empty_as_default": 0,
         "input_format_csv_detect_header": 0,
+        "input_format_csv_allow_whitespace_or_tab_as_delimiter": int(load.delimiter == "\t"),
     }
     return PieceSource(folder / piece.name, piece, "CSV", readers.csv_structure(len(names)), reader, settings)
 
@@ -154,12 +155,12 @@ async def store(engine: Engine, load: Load, source: PieceSource, into: LoadTarge
         return Tally(rows=source.piece.rows)
     found = await work.tally()
     if found.bad:
-        await work.quarantine(source.reader.quarantined(load.id, load.file, source.piece.first), "bad")
+        await work.quarantine(source.reader.quarantined(load.id, load.file, source.piece), "bad")
     if found.rows:
         known = await work.insert_good(known)
     if known:
         reader = source.reader
-        await work.quarantine(reader.quarantined(load.id, load.file, source.piece.first, known), "refused")
+        await work.quarantine(reader.quarantined(load.id, load.file, source.piece, known), "refused")
     return replace_rows(found, found.rows - len(known), found.bad + len(known))
 
 
@@ -172,15 +173,14 @@ async def store_set_aside(engine: Engine, load: Load, folder: Path, into: LoadTa
     if not load.set_aside:
         return Tally()
     columns = "c__error_column, c__error, c__import_id, insertion_date, c__record, c__file, c__line"
-    select = (
-        f"SELECT [''], [reason], {quote_string(load.id)}, now(), text, {quote_string(load.file)}, line FROM {{source}}"
-    )
+    file = f"if(file = '', {readers.literal(load.file)}, file)"
+    select = f"SELECT [''], [reason], {quote_string(load.id)}, now(), text, {file}, line FROM {{source}}"
     await engine.insert_file(
         f"{quote(into.database)}.{quote(into.quarantine)} ({columns})",
         select,
         folder / ASIDE,
         format="JSONEachRow",
-        structure="line UInt64, reason String, text String",
+        structure="line UInt64, reason String, text String, file String",
         settings={**INSERT_SETTINGS, "insert_deduplication_token": f"{load.id}-aside", "max_threads": 1},
     )
     return Tally(bad=load.set_aside, invalid=load.set_aside)

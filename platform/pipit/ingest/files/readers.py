@@ -14,6 +14,7 @@ from pipit.ingest import jsonpath, parse
 from pipit.ingest.defaults import CheckedDefault
 from pipit.ingest.field import LINE, ROW, Field, FixedValue
 from pipit.ingest.files.cells import missing_cell, text_cell, typed_cell
+from pipit.ingest.files.cut import FilePiece
 from pipit.ingest.jsonpath import JsonPath
 from pipit.ingest.parse import BAD, NUMBER, Reader
 from pipit.ingest.types import parse as type_of
@@ -64,7 +65,9 @@ class FileReader(Reader):
         good = self.good_rows(strict=False)
         return f"SELECT count() AS n FROM (SELECT {self.names} FROM ({good}) WHERE NOT ({self.kept}))"
 
-    def quarantined(self, import_id: str, file: str, first_line: int, refused: Mapping[int, str] | None = None) -> str:
+    def quarantined(
+        self, import_id: str, file: str, piece: FilePiece, refused: Mapping[int, str] | None = None
+    ) -> str:
         """The bad rows with their place. `refused`: instead of them, those of these numbers, with a reason for each."""
         condition = self.bad
         values = {}
@@ -77,8 +80,17 @@ class FileReader(Reader):
         rows = self._shown_rows(import_id, condition, numbered=True)
         names = [*(quote(f.column.name) for f in self.shown), *QUARANTINE_COLUMNS]
         listed = [f"{values[name]} AS {name}" if name in values else name for name in names]
-        line = f"{first_line} + {self.place}"
-        return f"SELECT {', '.join(listed)}, {quote_string(file)} AS c__file, {line} AS c__line FROM ({rows})"
+        return f"SELECT {', '.join(listed)}, {self._where(file, piece)} FROM ({rows})"
+
+    def _where(self, file: str, piece: FilePiece) -> str:
+        """The file and the line of a row."""
+        if not piece.files:
+            return f"{literal(file)} AS c__file, {piece.first} + {self.place} AS c__line"
+        starts = ", ".join(str(span.start) for span in piece.files)
+        number = f"arrayLastIndex(_pipit_start -> _pipit_start <= {self.place}, [{starts}])"
+        names = ", ".join(literal(span.file) for span in piece.files)
+        before = ", ".join(f"toInt64({span.first - span.start})" for span in piece.files)
+        return f"[{names}][{number}] AS c__file, {self.place} + [{before}][{number}] AS c__line"
 
     @property
     def quarantine_columns(self) -> str:
@@ -171,6 +183,11 @@ class CellReader(FileReader):
             return f"(SELECT {', '.join(listed)} FROM {{source}}{blank})"
         all_rows = f"(SELECT {', '.join([*listed, *more])} FROM {{source}})"
         return f"(SELECT {self._read}, {self._number} FROM {all_rows}{blank})"
+
+
+def literal(file: str) -> str:
+    """As a literal. It is a client's text: it must not pass for the marker of the source."""
+    return quote_string(file).replace("{", "\\x7b")
 
 
 def line_reader(

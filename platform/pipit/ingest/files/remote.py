@@ -123,6 +123,11 @@ class _Judging(AbstractResolver):
         """It holds nothing."""
 
 
+def resolver(allowed: AllowedHosts, url: yarl.URL) -> AbstractResolver:
+    """For a client of another protocol over HTTP, which connects to this URL's host: `allowed.judge` it before."""
+    return _Judging(allowed, url)
+
+
 async def fetched(url: str, allowed: AllowedHosts) -> AsyncIterator[bytes]:
     """The bytes at a URL, as they are. A connection that breaks is taken up again where it broke, if the server can.
 

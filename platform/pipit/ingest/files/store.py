@@ -105,6 +105,10 @@ class FileStore:
         finally:
             self._arriving -= 1
 
+    @property
+    def root(self) -> Path:
+        return self._root
+
     def folder(self, id: str) -> Path:
         return self._root / id
 
