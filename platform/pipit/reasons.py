@@ -158,6 +158,11 @@ class Reason(StrEnum):
         "Use gzip or zstd, once",
     )
     BODY_TOO_LARGE = ("body_too_large", "The body, or a row of it, is larger than it may be", "Send it in parts")
+    BODY_TOO_SLOW = (
+        "body_too_slow",
+        "The body came in so slowly that it kept a place from others",
+        "Send it from a better connection, packed or in parts",
+    )
     PARAMETER_MISSING = ("parameter_missing", "A parameter is needed and not sent", "Send it")
     PARAMETER_INVALID = (
         "parameter_invalid",

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import io
 import json
+from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import quote
 
 import pytest
 
+from pipit.api import loads, uploads
+from pipit.errors import BadRequest, Reason
 from pipit.ingest.files import arrive, cut
 from serving import Reply, Workspace
+from waiting import until
 
 pytestmark = pytest.mark.anyio
 
@@ -101,6 +106,75 @@ async def test_a_load_is_seen_by_its_sender_and_by_admins(project: Workspace) ->
         assert sent.json["successful_rows"] == 1
     found = await rows(project, "SELECT customer FROM events WHERE n = 5 ORDER BY customer")
     assert [row["customer"] for row in found] == ["a", "b"]
+
+
+async def test_a_load_is_not_that_of_a_token_that_fixes_something_else(project: Workspace) -> None:
+    """G17: two tenants whose JWTs have one name, and no context; and an id that cannot be worked out (G07)."""
+
+    def bare(customer: str) -> str:
+        fixed = {"customer": customer}
+        return project.jwt({"type": "DATASOURCES:APPEND", "resource": "events", "fixed_values": fixed}, name="app")
+
+    keyed = {"Idempotency-Key": "one"}
+    path = "/v1/datasources/events/append?format=csv"
+    jobs = [(await project.post(path, data=b"x,1\n", token=bare(c), headers=keyed)).json["id"] for c in ("a", "b", "a")]
+    assert jobs[0] == jobs[2] != jobs[1]
+    for id in jobs:
+        await project.server.jobs.ended(id)
+    assert (await project.get(f"/v0/jobs/{jobs[0]}", token=bare("a"))).status == 200
+    assert (await project.get(f"/v0/jobs/{jobs[0]}", token=bare("b"))).status == 403
+    one = loads._id_under_key("x" * 40, ["sender", "key"])
+    assert one == loads._id_under_key("x" * 40, ["sender", "key"]) != loads._id_under_key("y" * 40, ["sender", "key"])
+    assert loads._id_under_key("x" * 40, ["a", "b\x1fc"]) != loads._id_under_key("x" * 40, ["a\x1fb", "c"])
+
+
+async def test_slow_files_do_not_take_all_places(project: Workspace) -> None:
+    """G16: one sender has a share of them, and a file that hardly comes is given up."""
+    release = asyncio.Event()
+
+    async def slow() -> AsyncIterator[bytes]:
+        yield b"a,1\n"
+        await release.wait()
+        yield b"a,2\n"
+
+    path, token = "/v0/datasources?mode=append&name=events&format=csv", tenant(project, "a")
+    files = project.server.files
+    sending = [asyncio.create_task(project.post(path, data=slow(), token=token)) for _ in range(4)]
+    try:
+        await until(lambda: files._arriving.total() == 4)
+        refused = await project.post(path, data=b"a,3\n", token=token)
+        assert (refused.status, refused.json["reason"]) == (503, "server_busy"), refused.text
+        assert refused.headers["Retry-After"]
+        other = await project.post(path, data=b"b,3\n", token=tenant(project, "b"))
+        assert other.status == 200, other.text
+    finally:
+        release.set()
+        assert [reply.status for reply in await asyncio.gather(*sending)] == [200] * 4
+    assert files._arriving.total() == 0
+
+
+async def test_a_file_that_hardly_comes_is_given_up() -> None:
+    """G16: by the time that is spent waiting for the client, and not by what the server needs itself."""
+    now = [0.0]
+
+    async def coming(seconds: float, size: int) -> AsyncIterator[bytes]:
+        for _ in range(100):
+            now[0] += seconds
+            yield b"x" * size
+
+    async def taken(seconds: float, size: int, own: float = 0.0) -> int:
+        number = 0
+        async for chunk in uploads.paced(coming(seconds, size), clock=lambda: now[0]):
+            number += len(chunk)
+            now[0] += own
+        return number
+
+    assert await taken(1.0, 2000) == 200_000
+    assert await taken(0.01, 1, own=60.0) == 100
+    for seconds, size in ((29.0, 1), (10.0, 10_000), (0.5, 500)):
+        with pytest.raises(BadRequest) as refused:
+            await taken(seconds, size)
+        assert refused.value.reason is Reason.BODY_TOO_SLOW
 
 
 async def test_an_error_of_the_engine_is_not_told_to_a_tenant(project: Workspace) -> None:

@@ -106,6 +106,8 @@ HERE = [
     "http://100.64.0.1/",
     "http://[fd00::1]/",
     "http://[fc00::1]/",
+    "http://[fec0::1]/",
+    "http://[feff:ffff::1]/",
     "http://224.0.0.1/",
     "http://user@127.0.0.1:{port}/",
     "http://127.0.0.1:{port}@example.com/",

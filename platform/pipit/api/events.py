@@ -77,8 +77,10 @@ async def events(request: Request) -> Response:
 
 
 def owner_of(security: SecurityContext, token: str) -> str:
-    """By which a job remembers who asked for it."""
-    return hashlib.blake2b(sender_of(security, token).encode(), digest_size=16).hexdigest()
+    """By which a job remembers who asked for it. Tenants whose tokens differ only in what they fix are not the same."""
+    fixed = sorted(repr((s.resource, sorted(s.fixed_values.items()))) for s in security.scopes if s.fixed_values)
+    who = f"{sender_of(security, token)}:{fixed}" if fixed else sender_of(security, token)
+    return hashlib.blake2b(who.encode(), digest_size=16).hexdigest()
 
 
 def sender_of(security: SecurityContext, token: str) -> str:

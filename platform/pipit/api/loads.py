@@ -8,11 +8,14 @@ behind that ends all the same.
 from __future__ import annotations
 
 import asyncio
+import hmac
 import uuid
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import PurePosixPath
 from typing import Any
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -24,7 +27,7 @@ from pipit.api.events import owner_of, sender_of
 from pipit.api.jobs import FAILED, for_reader
 from pipit.api.objects import datasource_object, datasource_of
 from pipit.api.requests import authenticate, bounded, query_pairs, server_of, token_of
-from pipit.api.uploads import Upload, upload_of
+from pipit.api.uploads import Upload, paced, upload_of
 from pipit.catalog.snapshot import Snapshot, Table
 from pipit.errors import BadRequest, Forbidden, Reason
 from pipit.ingest.files.analyze import analyzed, format_of
@@ -39,10 +42,10 @@ from pipit.server import Server
 
 ONLY_DEPLOYMENTS = "Adding or modifying data sources to this workspace can only be done via deployments"
 _AT_ONCE = 16  # files that arrive; each holds some MB of memory
+_AT_ONCE_OF_ONE = {True: 4, False: 12}  # of a tenant, of a token of the workspace
 _MODES = (APPEND, REPLACE)
 _ENDINGS = {"csv": CSV, "tsv": CSV, "ndjson": NDJSON, "jsonl": NDJSON, "json": NDJSON, "parquet": PARQUET}
 _KEPT = (SKIP, "replace_condition")
-_NAMESPACE = uuid.UUID("7d7f6f52-55a7-4d3c-8f0e-2b7d1c1a5e11")
 
 
 async def load(request: Request) -> Response:
@@ -86,11 +89,11 @@ async def analyze(request: Request) -> Response:
     if stream is None:
         raise BadRequest("The request holds no file", hint="Send it as the body.", reason=Reason.BODY_EMPTY)
     id = str(uuid.uuid4())
-    with server.files.arriving(_AT_ONCE):
+    with _place(request, security):
         folder = await asyncio.to_thread(server.files.make, id)
         try:
             path = folder / "head"
-            head = await keep_head(stream, path, request.headers.getlist("content-encoding"))
+            head = await keep_head(paced(stream), path, request.headers.getlist("content-encoding"))
             format = asked.get("format", "") or format_of(head)
             delimiter = detected(head, (), dialect_asked(asked)).delimiter
             return JSONResponse(await analyzed(server.engine, path, _format({"format": format}, ""), delimiter))
@@ -140,7 +143,7 @@ async def _start(
     id = str(uuid.uuid4())
     if key is not None:
         named = [sender, repr(sorted(fixed.items())), snapshot.workspace.database_id, table.name, mode, key]
-        id = str(uuid.uuid5(_NAMESPACE, "\x1f".join(named)))
+        id = _id_under_key(snapshot.workspace.admin_token, named)
         known = server.jobs.known(snapshot, id)
         if known is not None:
             return known
@@ -154,7 +157,7 @@ async def _start(
         )
     else:
         file = _shown_name(upload.file) or f"body.{format}"
-        await _receive(request, server, upload, id, table, format, file, mode, asked, fixed)
+        await _receive(request, security, server, upload, id, table, format, file, mode, asked, fixed)
     try:
         return await server.jobs.work_on(
             snapshot,
@@ -205,6 +208,7 @@ async def _remember(
 
 async def _receive(
     request: Request,
+    security: SecurityContext,
     server: Server,
     upload: Upload,
     id: str,
@@ -217,11 +221,11 @@ async def _receive(
 ) -> None:
     """The file to the disk. Leaves nothing behind where it fails."""
     assert upload.content is not None
-    with server.files.arriving(_AT_ONCE):
+    with _place(request, security):
         folder = await asyncio.to_thread(server.files.make, id)
         try:
             arrived = await arrive(
-                upload.content,
+                paced(upload.content),
                 folder,
                 format,
                 columns=[column.name for column in table.datasource.columns if column.type],
@@ -246,6 +250,18 @@ async def _receive(
         except BaseException:
             await asyncio.to_thread(server.files.remove, id)
             raise
+
+
+def _place(request: Request, security: SecurityContext) -> AbstractContextManager[None]:
+    """For a file that arrives: one sender never takes all of them."""
+    most = _AT_ONCE_OF_ONE[security.is_tenant]
+    return server_of(request).files.arriving(_AT_ONCE, owner_of(security, token_of(request)), most)
+
+
+def _id_under_key(secret: str, named: list[str]) -> str:
+    """The same for the same request. Who knows all its parts cannot know the id: it is made with a secret."""
+    text = msgspec.json.encode(["load", *named])
+    return str(uuid.UUID(bytes=hmac.digest(secret.encode(), text, "sha256")[:16], version=4))
 
 
 def _format(asked: Mapping[str, str], file: str) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
+from time import monotonic
 from urllib.parse import parse_qsl
 
 from python_multipart.exceptions import MultipartParseError
@@ -15,6 +16,8 @@ from pipit.errors import BadRequest, Reason
 
 _FORM_BYTES = 64 << 10  # of a form without a file
 _FIELDS = 100
+_PATIENCE_SECONDS = 30.0  # with a client that is slow to begin
+_LEAST_BYTES = 1024  # a second, after that
 _FIELD_BYTES = 64 << 10
 _FORM_NAMES = frozenset({"url", "mode", "name", "schema", "replace_condition"})
 
@@ -55,6 +58,29 @@ def _fields(body: bytes) -> dict[str, str]:
         return dict(parse_qsl(body.decode(), max_num_fields=_FIELDS, strict_parsing=True, keep_blank_values=True))
     except ValueError:
         return {}
+
+
+async def paced(stream: AsyncIterator[bytes], *, clock: Callable[[], float] = monotonic) -> AsyncIterator[bytes]:
+    """The same, as long as it keeps a rate: a file that arrives holds a place. Only waiting for the client counts.
+
+    Raises BadRequest.
+    """
+    waited, size = 0.0, 0
+    while True:
+        began = clock()
+        try:
+            chunk = await anext(stream)
+        except StopAsyncIteration:
+            return
+        waited += clock() - began
+        size += len(chunk)
+        if waited > _PATIENCE_SECONDS and size < waited * _LEAST_BYTES:
+            raise BadRequest(
+                f"The file comes in at less than {_LEAST_BYTES} bytes a second",
+                hint="Send it packed (gzip, zstd), or let the server fetch it with url=.",
+                reason=Reason.BODY_TOO_SLOW,
+            )
+        yield chunk
 
 
 async def _joined(head: bytes, rest: AsyncIterator[bytes] | None) -> AsyncIterator[bytes]:

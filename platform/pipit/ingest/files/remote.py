@@ -28,6 +28,9 @@ _CONNECT_SECONDS = 10.0
 _READ_SECONDS = 30.0  # without a byte
 _TOTAL_SECONDS = 6 * 3600.0
 _BLOCK = 1 << 18
+_UNICAST = ipaddress.ip_network("2000::/3")  # the only addresses of IPv6 that are given out
+# Addresses for books, and those that relays from IPv4 to IPv6 had.
+_NEVER = (ipaddress.ip_network("3fff::/20"), ipaddress.ip_network("192.88.99.0/24"))
 _NAT64 = (ipaddress.ip_network("64:ff9b::/96"), ipaddress.ip_network("64:ff9b:1::/48"))
 _HINT = "Fetch the file yourself and send it, or let the server's operator allow the host (PIPIT_URL_HOSTS)."
 
@@ -66,8 +69,17 @@ def _matches(url: yarl.URL, patterns: Sequence[str]) -> bool:
 
 def judge_address(address: Address) -> None:
     """Raises BadRequest for one that is not of the public internet, in whatever form."""
-    if any(not one.is_global or one.is_multicast or one.is_reserved for one in _meant(address)):
+    if not all(map(_is_public, _meant(address))):
         raise _refused("The address is not one of the public internet", hint=_HINT)
+
+
+def _is_public(address: Address) -> bool:
+    if not address.is_global or address.is_multicast or address.is_reserved:
+        return False
+    if any(address in network for network in _NEVER if network.version == address.version):
+        return False
+    # Python counts what is set aside, such as fec0::/10, as global: what may be asked is named instead.
+    return address.version == 4 or address in _UNICAST
 
 
 def _meant(address: Address) -> list[Address]:

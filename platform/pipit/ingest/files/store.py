@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections import Counter
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -92,18 +93,21 @@ class FileStore:
 
     def __init__(self, root: Path) -> None:
         self._root = root.absolute()  # the engine reads files by whole paths
-        self._arriving = 0
+        self._arriving: Counter[str] = Counter()  # by owner
 
     @contextmanager
-    def arriving(self, most: int) -> Iterator[None]:
-        """While a file arrives. Raises Unavailable where too many do."""
-        if self._arriving >= most:
-            raise Unavailable("Too many files arrive at once", retry_after=5, reason=Reason.SERVER_BUSY)
-        self._arriving += 1
+    def arriving(self, most: int, owner: str, most_of_owner: int) -> Iterator[None]:
+        """While a file arrives. Raises Unavailable where too many do, of all or of one owner."""
+        if self._arriving.total() >= most or self._arriving[owner] >= most_of_owner:
+            who = "of this token " if self._arriving.total() < most else ""
+            raise Unavailable(f"Too many files {who}arrive at once", retry_after=5, reason=Reason.SERVER_BUSY)
+        self._arriving[owner] += 1
         try:
             yield
         finally:
-            self._arriving -= 1
+            self._arriving[owner] -= 1
+            if not self._arriving[owner]:
+                del self._arriving[owner]
 
     @property
     def root(self) -> Path:
