@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 import pytest
+
+from waiting import wait_for
 
 from .conftest import PROJECT, Shell, write
 
@@ -80,3 +83,19 @@ def test_jobs_and_what_went_wrong(shell: Shell) -> None:
     assert shell("job", "cancel", id).returncode == 1
     assert shell("copy", "run", "nothing").returncode == 1
     assert shell("populate", "daily").returncode == 1
+
+
+def test_quarantine_and_logs(shell: Shell) -> None:
+    bad = '{"at": "2026-01-01 00:00:00", "tenant": "q", "amount": "x"}\n' * 2
+    assert shell("datasource", "append", "sales", "-", input=bad.encode()).returncode == 1
+    assert "sales" in shell.ok("quarantine", "ls")
+    said = shell.ok("quarantine", "show", "sales", "--samples", "1")
+    assert "2 rows in sales_quarantine" in said and "value ... on column 'amount' is not" in said and "tenant=q" in said
+    done = shell("quarantine", "replay", "sales")
+    assert done.returncode == 0 and "0 rows replayed into sales" in done.stdout and "2 rows stay" in done.stderr
+    shell.ok("datasource", "truncate", "sales_quarantine", "--yes")
+    assert "No row is in quarantine" in shell("quarantine", "ls").stderr
+    wait_for(lambda: "job_type=replay_quarantine status=done" in shell.ok("logs", "--source", "jobs_log"))
+    row = json.loads(shell.ok("logs", "--source", "*", "--limit", "1", "--format", "json"))
+    assert row["source"] in ("pipe_stats_rt", "datasources_ops_log", "jobs_log", "endpoint_errors")
+    assert shell("logs", "--source", "nope").returncode == 1 and shell("logs", "--since", "soon").returncode == 1

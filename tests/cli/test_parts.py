@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import json
 import logging
 import os
 import stat
@@ -105,12 +106,13 @@ def test_the_admin_token_is_made_once_or_given(tmp_path: Path, monkeypatch: pyte
         instance.server_token(tmp_path)
 
 
-def test_a_log_blanks_tokens_in_messages_and_traces(tmp_path: Path) -> None:
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_a_log_blanks_tokens_in_messages_and_traces(tmp_path: Path, form: str) -> None:
     root = logging.getLogger()
     before, level = root.handlers[:], root.level
     jwt = "eyJhbGciOiJIUzI1NiJ9.eyJ3b3Jrc3BhY2VfaWQiOiJ4In0.c2lnbmF0dXJl"
     try:
-        logs.log_to(tmp_path, hide=["the-admin-secret"], to_terminal=logging.CRITICAL)
+        logs.log_to(tmp_path, hide=["the-admin-secret"], to_terminal=logging.CRITICAL, lines_of_json=form == "json")
         log = logging.getLogger("pipit.test")
         log.warning("GET /v0/sql?q=1&token=abc123&x=1 by the-admin-secret with %s", jwt)
         log.warning("Authorization: Bearer p.eyJ1IjoiYSJ9.sig")
@@ -127,6 +129,10 @@ def test_a_log_blanks_tokens_in_messages_and_traces(tmp_path: Path) -> None:
             logging.getLogger(name).setLevel(logging.NOTSET)
     text = (tmp_path / "pipit.log").read_text()
     assert "x=1 by ***" in text and "Traceback" in text
+    if form == "json":
+        lines = [json.loads(line) for line in text.splitlines()]
+        assert [line["level"] for line in lines] == ["WARNING", "WARNING", "ERROR"]
+        assert "Traceback" in lines[2]["exception"] and lines[0]["logger"] == "pipit.test"
     for secret in ("the-admin-secret", jwt, "abc123", "p.eyJ1IjoiYSJ9", "sig\n", "c2lnbmF0dXJl"):
         assert secret not in text
     assert stat.S_IMODE(os.stat(tmp_path / "pipit.log").st_mode) == 0o600

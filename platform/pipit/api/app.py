@@ -34,6 +34,7 @@ from pipit.api import (
     jobs,
     keys,
     loads,
+    metrics,
     pipes,
     quarantine,
     sql,
@@ -147,6 +148,7 @@ def app_with(lifespan: Any, extra_routes: Sequence[BaseRoute]) -> Starlette:
             *deployments.routes,
             *explain.routes,
             *docs.routes,
+            *metrics.routes,
             *extra_routes,
         ],
         middleware=[

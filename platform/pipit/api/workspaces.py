@@ -34,7 +34,7 @@ async def workspaces(request: Request) -> Response:
     """GET /v1/user/workspaces: all of the server's, for the default workspace's admin token."""
     security, _ = authenticate(request)
     catalog = server_of(request).catalog
-    _require_server_admin(catalog, security)
+    require_server_admin(catalog, security)
     listed = [_workspace_object(s.workspace) | {"token": s.workspace.admin_token} for s in catalog.snapshots.values()]
     return JSONResponse({"workspaces": listed, "organization_id": None, "organization_name": None})
 
@@ -43,7 +43,7 @@ async def create_workspace(request: Request) -> Response:
     """POST /v1/workspaces?name=: the only answer that carries the new admin token, besides the list above."""
     security, _ = authenticate(request)
     server = server_of(request)
-    _require_server_admin(server.catalog, security)
+    require_server_admin(server.catalog, security)
     _, controls = await parameters(request, server.config.max_body_bytes, reserved=("name",))
     made = await server.catalog.create_workspace(controls.get("name", ""))
     return JSONResponse(_workspace_object(made) | {"token": made.admin_token})
@@ -53,7 +53,7 @@ async def delete_workspace(request: Request) -> Response:
     """DELETE /v1/workspaces/<id>?confirmation=<its name>: with its tokens, environments and rows, for good."""
     security, _ = authenticate(request)
     server = server_of(request)
-    _require_server_admin(server.catalog, security)
+    require_server_admin(server.catalog, security)
     _, controls = await parameters(request, server.config.max_body_bytes, reserved=("confirmation",))
     workspace = server.catalog.snapshot(request.path_params["id"]).workspace
     if controls.get("confirmation") != workspace.name:
@@ -130,7 +130,7 @@ async def variable(request: Request) -> Response:
     )
 
 
-def _require_server_admin(catalog: Catalog, security: SecurityContext) -> None:
+def require_server_admin(catalog: Catalog, security: SecurityContext) -> None:
     grants.require_admin(security)
     if catalog.snapshot(security.workspace_id).workspace.name != DEFAULT_WORKSPACE:
         raise Forbidden("Only the default workspace's admin token manages workspaces", reason=Reason.ADMIN_REQUIRED)

@@ -159,6 +159,12 @@ def given_seals() -> Seals:
     return read_seals(os.environ.get(VARIABLE, ""))
 
 
+def given_metrics_token() -> str:
+    """The token of the environment that opens /metrics alone. Raises BadRequest for one that may be guessed."""
+    token = os.environ.get("PIPIT_METRICS_TOKEN", "")
+    return check_admin_token(token, of="PIPIT_METRICS_TOKEN") if token else ""
+
+
 def given_urls() -> AllowedHosts:
     """Where the environment says that files may be fetched from."""
     from pipit.ingest.files.remote import AllowedHosts

@@ -11,10 +11,12 @@ import os
 import re
 import sys
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import IO
 
+from pipit import jsontext
 from pipit.errors import EngineStartError
 
 _FILE_BYTES = 10 * 1024 * 1024
@@ -26,18 +28,22 @@ _TOKENS = re.compile(
 )
 
 
-def log_to(folder: Path, *, hide: Iterable[str], to_terminal: int = logging.WARNING) -> None:
-    """Everything from INFO on into the file, from `to_terminal` on to standard error too. `hide`: secrets to blank."""
+def log_to(
+    folder: Path, *, hide: Iterable[str], to_terminal: int = logging.WARNING, lines_of_json: bool = False
+) -> None:
+    """Everything from INFO on into the file, from `to_terminal` on to standard error too. `hide`: secrets to blank.
+    `lines_of_json`: a JSON object a line, and all of them to standard error, for what collects logs.
+    """
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise EngineStartError(f"{folder} cannot be made: {error.strerror}", hint="Make room on the disk.") from None
     file = _PrivateFile(folder / "pipit.log", maxBytes=_FILE_BYTES, backupCount=_FILES, encoding="utf-8")
-    file.setFormatter(_Blanking(hide, _FORMAT))
+    file.setFormatter(_Lines(hide) if lines_of_json else _Blanking(hide, _FORMAT))
     file.setLevel(logging.INFO)
     terminal = logging.StreamHandler()
-    terminal.setFormatter(_Sentence(hide, "%(levelname)s %(message)s"))
-    terminal.setLevel(to_terminal)
+    terminal.setFormatter(_Lines(hide) if lines_of_json else _Sentence(hide, "%(levelname)s %(message)s"))
+    terminal.setLevel(logging.INFO if lines_of_json else to_terminal)
     logging.basicConfig(level=logging.INFO, handlers=[file, terminal], force=True)
     # Their lines below ERROR are about each connection and each change of a file.
     for name in ("uvicorn.error", "watchfiles", "asyncio", "aiohttp", "clickhouse_connect"):
@@ -50,10 +56,30 @@ class _Blanking(logging.Formatter):
         self._hide = tuple(hide)
 
     def format(self, record: logging.LogRecord) -> str:
-        text = super().format(record)
+        return self.blanked(super().format(record))
+
+    def blanked(self, text: str) -> str:
         for secret in self._hide:
             text = text.replace(secret, "***")
         return _TOKENS.sub("***", text)
+
+
+class _Lines(_Blanking):
+    """A JSON object a line. Texts are blanked before they are written as JSON, which could change a secret's form."""
+
+    def __init__(self, hide: Iterable[str]) -> None:
+        super().__init__(hide, "%(message)s")
+
+    def format(self, record: logging.LogRecord) -> str:
+        found = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": self.blanked(record.getMessage()),
+        }
+        if record.exc_info:
+            found["exception"] = self.blanked(self.formatException(record.exc_info))
+        return jsontext.text(found)
 
 
 class _Sentence(_Blanking):

@@ -19,6 +19,7 @@ from pipit.cli import (
     environment,
     formatting,
     jobs,
+    log_rows,
     project,
     quarantine,
     query,
@@ -95,6 +96,7 @@ app.add_typer(datasource.app, name="datasource", rich_help_panel="Data")
 app.add_typer(quarantine.app, name="quarantine", rich_help_panel="Data")
 app.add_typer(connection.app, name="connection", rich_help_panel="Data")
 jobs.add_to(app)
+log_rows.add_to(app)
 
 
 def main() -> None:

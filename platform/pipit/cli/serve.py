@@ -13,6 +13,7 @@ import time
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
+from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -24,6 +25,7 @@ from pipit.cli.changes import live, show_changes, show_environments
 from pipit.cli.instance import (
     TOKEN_FILE,
     ServerFile,
+    given_metrics_token,
     given_seals,
     given_urls,
     hold,
@@ -57,6 +59,11 @@ _PATIENCE_SECONDS = 15.0
 _WRITE_AGAIN_SECONDS = 2.0
 
 
+class LogFormat(StrEnum):
+    TEXT = "text"
+    JSON = "json"
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     options: GlobalOptions
@@ -66,6 +73,7 @@ class Settings:
     watch: bool
     demo: bool
     weaker: bool = False
+    log_format: LogFormat = LogFormat.TEXT
 
     @property
     def client_host(self) -> str:
@@ -112,6 +120,9 @@ def serve(
         bool,
         typer.Option("--allow-weaker", help="Deploy also what confines tenants less than what is live."),
     ] = False,
+    log_format: Annotated[
+        LogFormat, typer.Option("--log-format", help="json: the log as JSON lines, all of it on standard error too.")
+    ] = LogFormat.TEXT,
     workers: Annotated[int, typer.Option(help="API processes; this version runs one.", metavar="N", min=1)] = 1,
 ) -> None:
     """Serves the endpoints of a project, and takes in events.
@@ -136,7 +147,7 @@ def serve(
         project = project.resolve()
         note(f"Project: {project}")
     with hold(options.data, patience=_PATIENCE_SECONDS):
-        code = run(_serve(Settings(options, project, host, port, watch, demo, weaker)))
+        code = run(_serve(Settings(options, project, host, port, watch, demo, weaker, log_format)))
     if code:
         raise typer.Exit(code)
 
@@ -170,7 +181,8 @@ async def _serve(settings: Settings) -> int:
     url = f"http://{settings.client_host}:{port_of(listening)}"
     token, token_from = server_token(options.data)
     seals = given_seals()
-    log_to(options.data / "logs", hide=[token])
+    secrets = [token, *filter(None, [given_metrics_token()])]
+    log_to(options.data / "logs", hide=secrets, lines_of_json=settings.log_format is LogFormat.JSON)
     async with AsyncExitStack() as stack:
         stack.callback(listening.close)
         with waiting("Starting the engine..."):
@@ -222,6 +234,7 @@ async def _open(stack: AsyncExitStack, settings: Settings, token: str, token_fro
         connectors=True,
         urls=given_urls(),
         keep_previous_hours=keep_previous_hours(),
+        metrics_token=given_metrics_token(),
     )
     with naming(settings.options.clickhouse_url):
         return await stack.enter_async_context(open_server(config))

@@ -42,6 +42,11 @@ class Engine(Protocol):
         """Whether calls have a chance now; while False every one raises Unavailable at once."""
         ...
 
+    @property
+    def restarts(self) -> int:
+        """How often the built-in engine was started again."""
+        ...
+
     async def query(
         self,
         sql: str,

@@ -63,6 +63,9 @@ class ClientSource(Protocol):
     def available(self) -> bool: ...
 
     @property
+    def restarts(self) -> int: ...
+
+    @property
     def defaults(self) -> Mapping[str, str]:
         """The settings to send with every request."""
         ...
@@ -93,6 +96,10 @@ class HttpEngine:
     def available(self) -> bool:
         """Whether calls have a chance now."""
         return self._source.available
+
+    @property
+    def restarts(self) -> int:
+        return self._source.restarts
 
     @property
     def endpoint(self) -> EngineAddress | None:

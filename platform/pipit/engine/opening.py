@@ -52,6 +52,10 @@ class EmbeddedSource:
     def endpoint(self) -> EngineAddress | None:
         return self._supervisor.endpoint
 
+    @property
+    def restarts(self) -> int:
+        return max(0, self._supervisor.starts - 1)
+
     async def client(self) -> AsyncClient:
         endpoint = self._supervisor.endpoint
         if endpoint is None:
@@ -82,6 +86,7 @@ class ServerSource:
 
     embedded = False
     endpoint = None
+    restarts = 0
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)

@@ -36,6 +36,7 @@ import msgspec
 
 from pipit.errors import NotFound, Reason, Unavailable
 from pipit.ingest import disk, limits, segment
+from pipit.ingest.counts import Counts
 from pipit.ingest.segment import Damaged, Fixed, Frame, Header, Segment
 from pipit.tables import TableKey
 
@@ -135,6 +136,7 @@ class Log:
         max_pending_bytes: int = limits.MAX_PENDING_BYTES,
     ) -> None:
         self._root = root
+        self.counts = Counts()
         self._seal_bytes, self._seal_rows, self._seal_seconds = seal_bytes, seal_rows, seal_seconds
         self._max_pending = max_pending_bytes
         self._tables: dict[TableKey, _Table] = {}

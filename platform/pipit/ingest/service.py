@@ -27,6 +27,7 @@ from pipit.errors import BadRequest, NotFound, PipitError, Reason, TooLarge, Una
 from pipit.ingest import keys as keys_module
 from pipit.ingest import limits, load, parse, probe, values
 from pipit.ingest.body import to_lines
+from pipit.ingest.counts import Counts
 from pipit.ingest.field import FixedValue
 from pipit.ingest.keys import Entry, Keys
 from pipit.ingest.log import Generation, Log, Pending, Route, Stream
@@ -107,6 +108,16 @@ class Ingest:
     def disk_refuses(self) -> str:
         """Why the disk did not take the last events; empty while it takes them."""
         return self._log.refused
+
+    @property
+    def counts(self) -> Counts:
+        """What happened since it was last taken."""
+        return self._log.counts
+
+    @property
+    def tables(self) -> tuple[TableKey, ...]:
+        """Those that events wait for."""
+        return self._log.tables
 
     async def start(self, generations: Mapping[str, Sequence[Generations]] | None = None) -> None:
         """Finds what a process before left and loads it. Raises Unavailable when the directory is taken.
@@ -214,6 +225,7 @@ class Ingest:
         if idempotency_key is None:
             loaded = _future() if wait else None
             await self._log.append(stream, payload, rows, urgent=wait, outcome=loaded, sender=scope, fixed=fixed)
+            self._log.counts.acknowledged(target.key, rows, len(payload))
             return await self._answer(rows, loaded)
         name = target.name or target.table
         sender = f"{scope} {_canonical(fixed_values or {})}"  # tenants may share a token's name
@@ -338,6 +350,7 @@ class Ingest:
                 sender=scope,
                 fixed=fixed,
             )
+            self._log.counts.acknowledged(stream.table_key, rows, len(payload))
         except BaseException:
             self._keys.forget(key)
             raise

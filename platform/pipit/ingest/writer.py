@@ -95,6 +95,7 @@ class Writer:
             bad = await load(self._engine, segment, self._watch, defaults, None, altered)
             if bad is None:  # the rows that are refused are looked for at once
                 bad = await load(self._engine, segment, self._watch, defaults, between, altered)
+            self._log.counts.stored(self._table, segment.rows, sum(bad or []))
             return bad or [], self._log.others(self._table)
 
     async def stop(self) -> None:
@@ -265,6 +266,7 @@ class Writer:
 
     async def _loaded(self, segment: Segment, bad: list[int]) -> None:
         segment.answer(dict(enumerate(bad)))
+        self._log.counts.stored(self._table, segment.rows, sum(bad))
         await self._settle(segment, bad)
         self._log.remove(segment)
         self._drop(segment)
@@ -279,6 +281,7 @@ class Writer:
 
     async def _fail(self, segment: Segment, error: Exception) -> bool:
         """Sets it beside. False when that cannot be written down now: then nothing may go on before it."""
+        self._log.counts.failed(self._table)
         known = next((f for f in self._failed if f.segment is segment), None)
         if known is None:
             text = _full(error)

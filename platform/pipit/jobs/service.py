@@ -18,6 +18,7 @@ import contextlib
 import logging
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -218,6 +219,10 @@ class Jobs:
     def open_ids(self) -> frozenset[str]:
         """Of all jobs that have not ended, in every database."""
         return frozenset(job.id for jobs in self._jobs.values() for job in jobs.values() if job.is_open)
+
+    def open_counts(self) -> Mapping[tuple[str, str], int]:
+        """How many wait or work, by kind and status, in every database."""
+        return Counter((job.kind, job.status) for jobs in self._jobs.values() for job in jobs.values() if job.is_open)
 
     def _new(self, snapshot: Snapshot, kind: str, pipe: str, target: str, id: str = "") -> Job:
         workspace = snapshot.workspace

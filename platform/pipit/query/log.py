@@ -65,6 +65,7 @@ class ReadOutcome:
     seconds: float = 0.0
     error: BaseException | None = None
     counts: Mapping[str, int] = field(default_factory=dict)
+    cached: str = ""  # hit or miss, where the pipe has cached responses
 
 
 @dataclass(slots=True)
@@ -72,6 +73,7 @@ class Counts:
     """What the engine says that a run cost; zeros for a cached response."""
 
     found: Mapping[str, int] = field(default_factory=dict)
+    cached: str = ""
 
     def take(self, found: Mapping[str, int]) -> None:
         self.found = found
@@ -101,6 +103,7 @@ class ReadRecord(msgspec.Struct, frozen=True):
     client_ip: str | None
     resource_tags: tuple[str, ...]
     security: SecurityContext
+    cached: str = ""
 
     @property
     def size(self) -> int:
@@ -195,6 +198,7 @@ def record(asked: Asked, outcome: ReadOutcome, *, now: float) -> ReadRecord:
         client_ip=origin.client_ip,
         resource_tags=found.pipe.tags if found else (),
         security=asked.security,
+        cached=outcome.cached,
     )
 
 

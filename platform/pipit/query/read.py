@@ -126,6 +126,7 @@ class Reader:
             run: Run = partial(self._run, plan, counts)
             running = run
             if plan.cache_seconds:
+                counts.cached = "hit"  # until it runs
                 hand = partial(self._store.hand, name_of(read.security))
                 running = partial(self._cache.open, key_of(plan), plan.cache_seconds, run, hand)
             with quietly(plan.params):
@@ -164,6 +165,7 @@ class Reader:
 
     def _run(self, plan: Plan, counts: Counts) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
         """The bytes of a plan's answer: whole under filters, else as they come."""
+        counts.cached = counts.cached and "miss"
         if plan.filters or plan.read.is_tenants_sql:
             return _Whole(self, plan, counts)
         return self._run_open(plan, counts)
@@ -244,7 +246,8 @@ class _Observed:
                 told = for_reader(error, read)
         finally:
             seconds = time.monotonic() - self._started
-            self._reader._log(asked(read), ReadOutcome(status_of(told), seconds, error, self._counts.found))
+            found, cached = self._counts.found, self._counts.cached
+            self._reader._log(asked(read), ReadOutcome(status_of(told), seconds, error, found, cached))
         if told is not None and told is not error:
             raise told from None
 

@@ -33,6 +33,7 @@ from pipit.query.held import Store
 from pipit.query.read import Reader
 from pipit.server.config import Config
 from pipit.server.job_log import TableJobLog
+from pipit.server.metrics import Metrics, ObservedJobs, ObservedReads, StateCollector
 from pipit.server.operations_log import OperationsLog
 from pipit.server.read_log import ReadLog
 from pipit.tables import Locks
@@ -60,6 +61,7 @@ class Server:
     files: FileStore
     operations: OperationsLog
     connectors: Connectors
+    metrics: Metrics
 
 
 @asynccontextmanager
@@ -86,12 +88,13 @@ async def running(config: Config, engine: Engine) -> AsyncIterator[Server]:
     ingest = Ingest(engine, config.data_dir, locks)
     tables = ServiceTables(engine)
     read_log = ReadLog(catalog, ingest, tables)
+    metrics = Metrics(catalog)
     reader = Reader(
         engine,
         config.limits,
         store=Store(config.data_dir / "answers"),
         cache=Cache(clock=config.cache_clock),
-        audit_log=read_log if config.background else None,
+        audit_log=ObservedReads(metrics, read_log) if config.background else None,
         service_tables=tables,
     )
     files = FileStore(config.data_dir / "files")
@@ -109,7 +112,7 @@ async def running(config: Config, engine: Engine) -> AsyncIterator[Server]:
     )
     connectors = Connectors(catalog, ingest, OpsLog(ingest, tables), config.data_dir, buckets=buckets)
     kinds = job_kinds(engine, catalog, locks, reader, files, config, connectors)
-    jobs = Jobs(catalog, kinds, job_log=TableJobLog(ingest, tables, operations))
+    jobs = Jobs(catalog, kinds, job_log=ObservedJobs(metrics, TableJobLog(ingest, tables, operations)))
     keeps = config.keep_previous_hours > 0
     deployer = Deployer(
         engine, catalog, ingest, locks, jobs=jobs, keep_previous=keeps, reads=lambda: reader.begun
@@ -136,6 +139,7 @@ async def running(config: Config, engine: Engine) -> AsyncIterator[Server]:
             await asyncio.to_thread(files.clear, jobs.open_ids)
             expiring = asyncio.create_task(_expire(deployer, config.keep_previous_hours * 3600))
             stack.callback(expiring.cancel)
+        metrics.registry.register(StateCollector(catalog, engine, ingest, jobs, connectors, str(config.data_dir)))
         yield Server(
             config,
             engine,
@@ -151,6 +155,7 @@ async def running(config: Config, engine: Engine) -> AsyncIterator[Server]:
             files,
             operations,
             connectors,
+            metrics,
         )
 
 
