@@ -82,3 +82,14 @@ def test_the_memory_is_bounded() -> None:
     for i in range(100):
         limiter.check(tenant(f"t{i}", rps=1))
     assert len(limiter._windows) == 8
+
+
+def test_writes_are_counted_for_each_token_and_data_source() -> None:
+    limiter = RateLimiter(clock=Clock())
+    admin = SecurityContext("w", TokenKind.ADMIN, "admin")
+    assert limiter.check_write(admin, "t", 0) == {} == limiter.check(admin)
+    assert [limiter.check_write(one, name, 1)["X-RateLimit-Remaining"] for one in (admin, tenant()) for name in ("t", "u")] == ["0"] * 4
+    with pytest.raises(RateLimited, match="to 't'") as caught:
+        limiter.check_write(admin, "t", 1)
+    assert caught.value.headers["Retry-After"] == caught.value.headers["X-RateLimit-Reset"] == "1"
+    assert limiter.check(tenant())["X-RateLimit-Remaining"] == "2", "reads have a limit of their own"

@@ -186,6 +186,20 @@ async def test_rate_limits(deployed: Workspace) -> None:
     assert allowed.headers["X-RateLimit-Limit"] == "2"
 
 
+async def test_rate_limits_of_writes(deployed: Workspace) -> None:
+    object.__setattr__(deployed.server.config, "writes_rps", 2)
+    try:
+        body = json.dumps(event("a", 71)).encode()
+        replies = [await deployed.post("/v0/events?name=events", data=body) for _ in range(8)]
+        replies += [await deployed.post("/v0/datasources?mode=append&name=events&format=ndjson", data=body) for _ in range(4)]
+    finally:
+        object.__setattr__(deployed.server.config, "writes_rps", 0)
+    refused = [r for r in replies if r.status == 429]
+    assert refused and all(int(r.headers["Retry-After"]) >= 1 for r in refused)
+    taken = [r for r in replies if r.status != 429]
+    assert taken and all(r.status in (200, 202) and r.headers["X-RateLimit-Limit"] == "2" for r in taken)
+
+
 async def test_secrets(deployed: Workspace) -> None:
     made = await deployed.post("/v0/variables", data={"name": "key", "value": "s3cr'et", "type": "secret"})
     assert made.json["name"] == "key" and "value" not in made.json

@@ -428,3 +428,20 @@ async def test_what_looks_secret_is_masked(project: Workspace) -> None:
 )
 async def test_shown_url(url: str, shown: str) -> None:
     assert shown_url(url) == shown
+
+
+async def test_pipe_stats_has_the_same_by_day_and_pipe(project: Workspace) -> None:
+    for path in ("/v0/pipes/latest.json", "/v0/pipes/latest.json", "/v0/pipes/latest.json?limit=x", "/v0/pipes/nope.json"):
+        await project.get(path)
+    await written(project)
+    names = "sum(view_count) AS requests, sum(error_count) AS errors, avgMerge(avg_duration_state) AS latency"
+    half = "quantilesTimingMerge(0.9, 0.95, 0.99)(quantile_timing_state) AS q"
+    sql = f"SELECT pipe_name, any(pipe_id) AS id, {names}, {half} FROM tinybird.pipe_stats GROUP BY pipe_name FORMAT JSON"
+    found = {row["pipe_name"]: row for row in await project.rows(f"/v0/sql?q={quote(sql)}")}
+    assert (found["latest"]["requests"], found["latest"]["errors"]) in ((3, 1), (3, 0)) and found["nope"]["errors"] == 1
+    assert found["latest"]["id"].startswith("t_") and found["latest"]["latency"] > 0 and len(found["latest"]["q"]) == 3
+    described = await project.rows(f"/v0/sql?q={quote('SELECT * FROM tinybird.pipe_stats LIMIT 0 FORMAT JSON')}")
+    assert described == []
+    token = project.jwt({"type": "DATASOURCES:READ", "resource": "tinybird.pipe_stats"}, context={"customer_id": "a"})
+    reply = await project.get(f"/v0/sql?q={quote('SELECT * FROM tinybird.pipe_stats')}", token=token)
+    assert reply.status in (400, 403), reply.text

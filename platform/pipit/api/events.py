@@ -12,7 +12,7 @@ from pipit.access import grants
 from pipit.access.context import Scope, SecurityContext
 from pipit.access.tokens import digest
 from pipit.api.answers import JSONResponse
-from pipit.api.requests import authenticate, bounded, query_pairs, server_of, token_of
+from pipit.api.requests import authenticate, bounded, count_write, query_pairs, server_of, token_of
 from pipit.errors import BadRequest, NotFound, Reason
 from pipit.ingest import read_body, target_of
 
@@ -55,6 +55,7 @@ async def events(request: Request) -> Response:
             reason=Reason.DATASOURCE_NOT_FOUND,
             subject=name,
         )
+    count_write(request, security, table.name)
     await server.deployer.appends.check(snapshot, table, security, values)
     wait = query.get("wait", "false").lower() in _TRUE
     limit = server.config.max_event_bytes

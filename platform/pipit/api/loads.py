@@ -26,7 +26,7 @@ from pipit.api.answers import JSONResponse
 from pipit.api.events import owner_of, sender_of
 from pipit.api.jobs import FAILED, for_reader
 from pipit.api.objects import datasource_object, datasource_of
-from pipit.api.requests import authenticate, bounded, query_pairs, server_of, token_of
+from pipit.api.requests import authenticate, bounded, count_write, query_pairs, server_of, token_of
 from pipit.api.uploads import Upload, paced, upload_of
 from pipit.catalog.snapshot import Snapshot, Table
 from pipit.errors import BadRequest, Forbidden, Reason
@@ -137,6 +137,7 @@ async def _start(
 ) -> Job:
     server = server_of(request)
     fixed = await _allowed(server, security, snapshot, table, mode)
+    count_write(request, security, table.name)
     format = _format(asked, upload.file or asked.get("url", "").partition("?")[0])
     sender = sender_of(security, token_of(request))
     key = request.headers.get("idempotency-key")

@@ -27,6 +27,7 @@ from pipit.errors import BadRequest, Reason, TooLarge
 from pipit.server import Server
 
 STAGING = "__tb__deployment"
+REMAINING = "X-RateLimit-Remaining"
 MAX_URL_BYTES = 8 * 1024
 MAX_PARAMETERS = 1_000
 MAX_JSON_DEPTH = 32
@@ -65,6 +66,18 @@ def authenticate(request: Request, *, reads: bool = False) -> tuple[SecurityCont
     request.state.viewer = Viewer(security, snapshot, digest(token).hex()[:DIGEST])
     request.state.rate_headers = server.limiter.check(security)
     return security, snapshot
+
+
+def count_write(request: Request, security: SecurityContext, datasource: str) -> None:
+    """Of events or a file into a data source. The answer has the headers of the limit that is nearer.
+
+    Raises RateLimited.
+    """
+    server = server_of(request)
+    headers = server.limiter.check_write(security, datasource, server.config.writes_rps)
+    known: dict[str, str] = dict(request.state.rate_headers)
+    if headers and int(headers[REMAINING]) <= int(known.get(REMAINING, headers[REMAINING])):
+        request.state.rate_headers = headers
 
 
 def token_of(request: Request) -> str:

@@ -53,6 +53,26 @@ ENGINE_SORTING_KEY pipe_id, start_datetime
 ENGINE_TTL start_datetime + toIntervalMonth(3)
 """
 
+_PIPE_STATS = """
+DESCRIPTION What pipe_stats_rt has, by day and pipe
+
+SCHEMA >
+    date Date,
+    pipe_id String,
+    pipe_name String,
+    avg_duration_state AggregateFunction(avg, Float32),
+    error_count UInt64,
+    view_count UInt64,
+    quantile_timing_state AggregateFunction(quantilesTiming(0.9, 0.95, 0.99), Float64),
+    read_bytes_sum UInt64,
+    read_rows_sum UInt64,
+    cpu_time_sum Float64,
+    resource_tags Array(String)
+
+ENGINE SummingMergeTree
+ENGINE_SORTING_KEY pipe_id, date
+"""
+
 _ENDPOINT_ERRORS = """
 DESCRIPTION One row for each read that failed
 
@@ -199,6 +219,7 @@ def _service(name: str, text: str) -> DataSource:
 
 
 PIPE_STATS_RT = _service("pipe_stats_rt", _PIPE_STATS_RT)
+PIPE_STATS = _service("pipe_stats", _PIPE_STATS)
 ENDPOINT_ERRORS = _service("endpoint_errors", _ENDPOINT_ERRORS)
 JOBS_LOG = _service("jobs_log", _JOBS_LOG)
 KAFKA_OPS_LOG = _service("kafka_ops_log", _KAFKA_OPS_LOG)
@@ -208,7 +229,27 @@ SINKS_OPS_LOG = _service("sinks_ops_log", _SINKS_OPS_LOG)
 # By the name that SQL and scopes have for them; with its dot it is no name of a resource.
 SERVICES: Mapping[str, DataSource] = {
     s.name: s
-    for s in (PIPE_STATS_RT, ENDPOINT_ERRORS, JOBS_LOG, KAFKA_OPS_LOG, DATASOURCES_OPS_LOG, SINKS_OPS_LOG)
+    for s in (
+        PIPE_STATS_RT,
+        PIPE_STATS,
+        ENDPOINT_ERRORS,
+        JOBS_LOG,
+        KAFKA_OPS_LOG,
+        DATASOURCES_OPS_LOG,
+        SINKS_OPS_LOG,
+    )
+}
+
+# Those that are views over others: what they select, by the table that they read. `{table}` is its place.
+COMPUTED: Mapping[str, tuple[DataSource, str]] = {
+    PIPE_STATS.name: (
+        PIPE_STATS_RT,
+        "SELECT toDate(start_datetime) AS date, pipe_id, pipe_name, avgState(duration) AS avg_duration_state, "
+        "countIf(error != 0) AS error_count, count() AS view_count, "
+        "quantilesTimingState(0.9, 0.95, 0.99)(toFloat64(duration)) AS quantile_timing_state, "
+        "sum(read_bytes) AS read_bytes_sum, sum(read_rows) AS read_rows_sum, sum(toFloat64(cpu_time)) AS cpu_time_sum, "
+        "resource_tags FROM {table} GROUP BY date, pipe_id, pipe_name, resource_tags",
+    )
 }
 
 

@@ -159,6 +159,14 @@ def given_seals() -> Seals:
     return read_seals(os.environ.get(VARIABLE, ""))
 
 
+def given_writes_rps() -> int:
+    """How many requests a second one token may append to one data source. Raises BadRequest."""
+    text = os.environ.get("PIPIT_WRITES_RPS", "").strip()
+    if text and not (text.isascii() and text.isdecimal() and len(text) < 8):
+        raise BadRequest(f"PIPIT_WRITES_RPS is '{text[:40]}', and not a number", hint="Such as 100; 0: no limit.")
+    return int(text or 0)
+
+
 def given_metrics_token() -> str:
     """The token of the environment that opens /metrics alone. Raises BadRequest for one that may be guessed."""
     token = os.environ.get("PIPIT_METRICS_TOKEN", "")

@@ -28,6 +28,7 @@ from pipit.cli.instance import (
     given_metrics_token,
     given_seals,
     given_urls,
+    given_writes_rps,
     hold,
     keep_previous_hours,
     keep_token,
@@ -235,6 +236,7 @@ async def _open(stack: AsyncExitStack, settings: Settings, token: str, token_fro
         urls=given_urls(),
         keep_previous_hours=keep_previous_hours(),
         metrics_token=given_metrics_token(),
+        writes_rps=given_writes_rps(),
     )
     with naming(settings.options.clickhouse_url):
         return await stack.enter_async_context(open_server(config))

@@ -32,5 +32,6 @@ class Config:
     connectors: bool = False  # whether topics are read and buckets loaded here
     bucket_poll_seconds: float = 10.0  # of IMPORT_SCHEDULE @auto
     keep_previous_hours: float = 72.0  # of the deployment before the live one; 0: it is not kept
+    writes_rps: int = 0  # requests a second that one token may append to one data source; 0: no limit
     metrics_token: str = ""  # opens /metrics and nothing else; empty: there is none
     cache_clock: Callable[[], float] = time.monotonic  # what the age of cached responses is measured with

@@ -6,8 +6,9 @@ of a deployment's objects, so the clean-up after a deploy leaves them alone. Mak
 
 from __future__ import annotations
 
-from pipit.catalog.services import SERVICES, physical_name, quarantine_name
+from pipit.catalog.services import COMPUTED, SERVICES, physical_name, quarantine_name
 from pipit.engine.client import Engine
+from pipit.sql.identifiers import quote
 from pipit.tables.ddl import create_table
 from pipit.tables.quarantine import create_quarantine
 
@@ -28,5 +29,11 @@ class ServiceTables:
 
 async def make_services(engine: Engine, database: str) -> None:
     for service in SERVICES.values():
+        if service.name in COMPUTED:
+            continue
         await engine.command(create_table(service, database, physical_name(service)))
         await engine.command(create_quarantine(service, database, quarantine_name(service)))
+    for name, (source, select) in COMPUTED.items():
+        place = f"{quote(database)}.{quote(physical_name(SERVICES[name]))}"
+        table = f"{quote(database)}.{quote(physical_name(source))}"
+        await engine.command(f"CREATE VIEW IF NOT EXISTS {place} AS {select.format(table=table)}")
