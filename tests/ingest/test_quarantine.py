@@ -195,3 +195,40 @@ async def test_what_a_view_refuses_is_in_no_table_twice(workspace: Workspace) ->
         assert [row["m"] for row in await rows(workspace, "SELECT m FROM seen ORDER BY m")] == [4, 400]
     groups = (await workspace.get("/v0/datasources/t/quarantine")).json["reasons"]
     assert any("the materialized view" in group["reasons"][0] and group["samples"][0]["n"] == "3" for group in groups)
+
+
+async def test_columns_that_no_line_has_come_from_the_quarantine(workspace: Workspace) -> None:
+    """As a topic's records have them: they stand in no JSON."""
+    await workspace.deploy({"datasources/t.datasource": schema("Int8", ",\n    h Map(String, String),\n    at DateTime")})
+    table = workspace.server.catalog.snapshot(workspace.id).tables["t"]
+    where = f"`{table.database}`.`{table.quarantine}`"
+    row = {"h": '{"k":"v"}', "at": "2026-01-02 03:04:05", "c__error_column": ["n"], "c__error": ["mended"], "insertion_date": 1}
+    kept = {"tenant": "a", "c__record": '{"tenant": "b", "n": 5}'}
+    await workspace.server.engine.insert(where, [{**row, **kept}, {**row, "tenant": "c", "n": "6"}])
+    job = await replayed(workspace)
+    assert (job["replayed_rows"], job["quarantine_rows"]) == (2, 0), job
+    found = await rows(workspace, "SELECT tenant, n, h, toString(at) AS at FROM t ORDER BY n")
+    same = {"h": {"k": "v"}, "at": "2026-01-02 03:04:05"}
+    assert found == [{"tenant": "a", "n": 5, **same}, {"tenant": "c", "n": 6, **same}]
+
+
+async def test_a_replay_that_was_cut_off_before_the_columns_changed_is_not_ended(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Other rows would be good ones now, and leave the quarantine without being stored."""
+    await workspace.deploy({"datasources/t.datasource": schema("Int8")})
+    await send(workspace, workspace.admin_token, {"tenant": "a", "n": 300})
+    whole = replay.store_batch
+
+    async def cut(*given: Any) -> Any:
+        await whole(*given)
+        raise RuntimeError("cut off")
+
+    monkeypatch.setattr("pipit.jobs.replays.store_batch", cut)
+    assert (await replayed(workspace))["status"] == "error"
+    monkeypatch.setattr("pipit.jobs.replays.store_batch", whole)
+    await workspace.deploy({"datasources/t.datasource": schema("Int8", ",\n    more Nullable(String) `json:$.more`")})
+    job = await replayed(workspace)
+    assert job["status"] == "error" and "was changed while a replay" in job["error"], job
+    assert (await replayed(workspace))["status"] == "done"
+    assert len(await rows(workspace, "SELECT * FROM t_quarantine")) == 1

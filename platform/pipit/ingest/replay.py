@@ -14,6 +14,7 @@ whether the rows are stored.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import re
 import secrets
 import shutil
@@ -28,7 +29,7 @@ import msgspec
 from pipit.datafiles.resources import Column
 from pipit.engine.client import Engine
 from pipit.errors import UnprocessableWrite
-from pipit.ingest import cast, disk, isolate, limits, parse
+from pipit.ingest import cast, disk, isolate, limits, parse, values
 from pipit.ingest.defaults import CheckedDefault, checked_defaults
 from pipit.ingest.fault import INVALID_JSON
 from pipit.ingest.field import LINE, Field
@@ -38,8 +39,8 @@ from pipit.ingest.files.readers import FileReader
 from pipit.ingest.files.store import KEPT, Load
 from pipit.ingest.isolate import NOT_TOLD_APART
 from pipit.ingest.parse import BAD, NUMBER, Reader
+from pipit.ingest.types import Type, strip
 from pipit.ingest.types import parse as type_of
-from pipit.ingest.types import strip
 from pipit.sql.identifiers import quote
 from pipit.sql.literals import quote_string
 from pipit.tables.quarantine import OWN_COLUMNS
@@ -50,7 +51,7 @@ BATCH_BYTES = 32 << 20
 _HASH, _TEXTS = "_pipit_hash", "_pipit_texts"
 STRUCTURE = f"{_HASH} String, {LINE} String, {_TEXTS} Map(String, String)"
 # What the reason of a row that stays begins with. One that a view refused may be in the table, and would be twice.
-STAYS = (INVALID_JSON, parse.TOKEN_REFUSED, isolate.VIEW)
+STAYS = (INVALID_JSON, parse.TOKEN_REFUSED, values.LOST, isolate.VIEW)
 
 
 class ReplayReader(FileReader):
@@ -120,7 +121,7 @@ class Left(msgspec.Struct, frozen=True):
     piece: str
     lines: bool
     given: tuple[str, ...]
-    table: str  # its name for good (UUID)
+    table: str  # its name for good (UUID), and how its columns are read: else other rows would be good ones
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,9 +248,15 @@ class Quarantine:
             read.append(kept)
         for column in self.into.columns:
             if column.name in kind.given:
-                x = f"CAST({_TEXTS}[{quote_string(column.name)}], 'Nullable(String)')"
+                x = _value_of(f"{_TEXTS}[{quote_string(column.name)}]", type_of(column.type))
                 read.append(Field(Column(column.name, column.type), type_of(column.type), None, x))
         return parse.assembled(read, self.into.columns, kind.given, defaults, row_type=found.row_type)
+
+
+def _value_of(text: str, type: Type) -> str:
+    """What the JSON of a column holds, from the text that the quarantine shows."""
+    wide = quote_string(cast.wide(type))
+    return f"JSONExtract({text}, {wide})" if cast.is_compound(type) else f"CAST({text}, {wide})"
 
 
 def _escaped(name: str) -> str:
@@ -276,6 +283,12 @@ async def settled(engine: Engine, quarantine: Quarantine) -> Quarantine:
         if int(row["now"]) > int(row["last"]):
             return replace(quarantine, before=int(row["last"]))
         await asyncio.sleep(0.1)
+
+
+def form_of(columns: Sequence[Column]) -> str:
+    """Tells how rows are read."""
+    listed = [(c.name, c.type, c.jsonpath, c.default) for c in columns]
+    return hashlib.blake2b(msgspec.json.encode(listed), digest_size=8).hexdigest()
 
 
 class BatchStore:

@@ -14,7 +14,17 @@ from pipit.engine.client import Engine
 from pipit.errors import BadRequest, NotFound, Reason, UnprocessableWrite
 from pipit.ingest.files.pieces import LoadTarget
 from pipit.ingest.parse import is_filled_by_view
-from pipit.ingest.replay import BatchStore, Kind, Left, Quarantine, copy_out, quarantine_of, settled, store_batch
+from pipit.ingest.replay import (
+    BatchStore,
+    Kind,
+    Left,
+    Quarantine,
+    copy_out,
+    form_of,
+    quarantine_of,
+    settled,
+    store_batch,
+)
 from pipit.jobs.job import REPLAY, Job
 from pipit.jobs.kinds import JobOutcome, Work
 from pipit.jobs.live import LiveTables
@@ -67,12 +77,12 @@ class ReplayJobs:
             quarantine = await settled(self._engine, quarantine)
         replayed = 0
         async with self._live.acquire(workspace, [table], Mode.APPEND):
-            id = await self._uuid(into)
+            id = await self._identity(into)
             left = await asyncio.to_thread(store.left)
             if left is not None and left.table != id:
                 await asyncio.to_thread(store.end)
                 raise BadRequest(
-                    f"'{table.name}' was made anew while a replay of its quarantine was cut off",
+                    f"'{table.name}' was changed while a replay of its quarantine was cut off",
                     hint="A part of the rows may be stored, and still be in the quarantine. Delete them there, "
                     "and ask for the replay again.",
                     reason=Reason.TABLE_CHANGED,
@@ -111,10 +121,10 @@ class ReplayJobs:
             raise UnprocessableWrite(done.failure.message, hint=done.failure.hint, detail=done.failure.detail)
         return done.rows
 
-    async def _uuid(self, into: LoadTarget) -> str:
+    async def _identity(self, into: LoadTarget) -> str:
         found = await self._engine.rows(
             "SELECT toString(uuid) AS id FROM system.tables "
             "WHERE database = {database:String} AND name = {table:String}",
             {"database": into.database, "table": into.table},
         )
-        return str(found[0]["id"]) if found else ""
+        return f"{found[0]['id']} {form_of(into.columns)}" if found else ""
