@@ -1578,7 +1578,7 @@ DEFENCES: tuple[Defence, ...] = (
     ),
     _entry(
         "environment: limits",
-        "access/limits.py:RateLimiter.check",
+        "access/limits.py:RateLimiter._count",
         "security.environment",
         (f"{_ENVIRONMENTS}::test_a_limit_tells_nothing_of_another_environment",),
         new="''",

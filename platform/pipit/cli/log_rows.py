@@ -22,6 +22,7 @@ _SOURCES = {
     "jobs_log": "created_at",
     "endpoint_errors": "start_datetime",
     "kafka_ops_log": "timestamp",
+    "sinks_ops_log": "timestamp",
 }
 _USUAL = ("datasources_ops_log", "pipe_stats_rt", "jobs_log")
 _SINCE = re.compile(r"([0-9]{1,5})([smhd])")
