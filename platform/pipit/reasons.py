@@ -411,7 +411,7 @@ class Reason(StrEnum):
     PROJECT_INVALID = ("project_invalid", "All that is wrong in a project at once, in `errors`", "Correct them")
     DEPLOYMENT_WAITS = (
         "deployment_waits",
-        "Another deployment waits to be live, or is being made, or became live before a load or a delete began",
+        "Another deployment waits to be live, or one is being made that has a new table for the data source",
         "Promote it, or discard it (`pipit deployment`); then ask again",
     )
     ALTERS_LIVE_TABLE = (
@@ -426,6 +426,21 @@ class Reason(StrEnum):
     )
     DEPLOYMENT_LIVE = ("deployment_live", "The deployment is live", "Roll back first, or leave it")
     NO_PREVIOUS = ("no_previous", "No earlier deployment is kept", "Deploy the earlier commit of the project")
+    KEPT_DEPLOYMENT_REFUSES = (
+        "kept_deployment_refuses",
+        "A load or a delete is not possible in the table of another deployment that is kept",
+        "Discard that deployment (`pipit deployment discard`), or ask for what both tables take",
+    )
+    DEPLOYMENT_INCOMPLETE = (
+        "deployment_incomplete",
+        "A deployment is to be live that lacks what a job wrote, which failed in it",
+        "Run the job again, or say `--force`",
+    )
+    EVENTS_BEHIND = (
+        "events_behind",
+        "The deployment that is to be live has not yet all events that the live one has",
+        "Try again; nothing was changed",
+    )
     EVENTS_BEING_SORTED = (
         "events_being_sorted",
         "A deploy makes a table anew, and events that it refuses in part are still being sorted, or records of a topic "

@@ -185,7 +185,7 @@ async def test_a_target_goes_at_once_though_a_copy_fills_it(workspace: Workspace
 async def test_a_schedule_begins_with_its_deployment_and_again_when_it_is_resumed(workspace: Workspace) -> None:
     server = workspace.server
     moment = [datetime.now(UTC) - timedelta(hours=5)]
-    jobs = Jobs(server.catalog, job_kinds(server.engine, server.catalog, server.locks, server.reader, server.files, server.config), clock=lambda: moment[0])
+    jobs = Jobs(server.catalog, job_kinds(server.engine, server.catalog, server.locks, server.ingest, server.reader, server.files, server.config, server.connectors), clock=lambda: moment[0])
     await workspace.deploy(
         {"datasources/t.datasource": KEYED, "copies/a.pipe": copy("SELECT 'a' AS k", schedule="0 * * * *")}
     )

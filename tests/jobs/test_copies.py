@@ -225,7 +225,7 @@ async def clock(project: Workspace) -> AsyncIterator[tuple[Jobs, list[datetime]]
     """Jobs of the test's own, with a clock that stands where the test sets it. The server's own ticks by the real one."""
     server = project.server
     now = [datetime(2030, 1, 1, 10, 30, tzinfo=UTC)]
-    jobs = Jobs(server.catalog, job_kinds(server.engine, server.catalog, server.locks, server.reader, server.files, server.config), clock=lambda: now[0])
+    jobs = Jobs(server.catalog, job_kinds(server.engine, server.catalog, server.locks, server.ingest, server.reader, server.files, server.config, server.connectors), clock=lambda: now[0])
     yield jobs, now
     await jobs.close()
 
@@ -264,7 +264,7 @@ async def test_after_a_restart_no_minute_runs_twice_and_a_replacement_waits_agai
     await jobs.ended(job.id)
     snapshot = project.server.catalog.snapshot(project.id)
     slow = await jobs.copy(snapshot, "slow", {})
-    again = Jobs(project.server.catalog, job_kinds(project.server.engine, project.server.catalog, project.server.locks, project.server.reader, project.server.files, project.server.config), clock=lambda: now[0])
+    again = Jobs(project.server.catalog, job_kinds(project.server.engine, project.server.catalog, project.server.locks, project.server.ingest, project.server.reader, project.server.files, project.server.config, project.server.connectors), clock=lambda: now[0])
     for place, fields in await project.server.catalog.state.jobs(since=datetime(2020, 1, 1, tzinfo=UTC)):
         assert place and fields["id"]
     try:

@@ -102,7 +102,7 @@ async def project(workspace: Workspace) -> Workspace:
 
 def another(workspace: Workspace, clock: datetime) -> Jobs:
     server = workspace.server
-    return Jobs(server.catalog, job_kinds(server.engine, server.catalog, server.locks, server.reader, server.files, server.config), clock=lambda: clock)
+    return Jobs(server.catalog, job_kinds(server.engine, server.catalog, server.locks, server.ingest, server.reader, server.files, server.config, server.connectors), clock=lambda: clock)
 
 
 @pytest.mark.anyio

@@ -17,7 +17,7 @@ from pipit.errors import BadRequest, Reason
 from pipit.jobs import conditions
 from pipit.jobs.deletes import projection_mode, rows_of
 from pipit.jobs.job import DELETE
-from pipit.jobs.live import LiveTables
+from pipit.jobs.kept import KeptTables, check_not_made
 from pipit.tables import Mode, rows
 
 _NAMES = ("delete_condition", "dry_run", "wait", "partition", "projection_mode")
@@ -89,9 +89,12 @@ async def truncate(request: Request) -> Response:
             reason=Reason.NOT_APPENDABLE,
         )
     started = monotonic()
-    live = LiveTables(server.catalog, server.locks)
-    async with live.acquire(snapshot.workspace, [table], Mode.ALTER, also=[(table.database, physical)]):
-        await rows.truncate(server.engine, table.database, physical)
+    check_not_made(server.catalog, snapshot.workspace, table.name)
+    kept = KeptTables(server.catalog, server.locks, server.ingest)
+    async with kept.acquire(snapshot.workspace, table.name, Mode.REPLACE) as generations, kept.altering(generations):
+        for one in generations:
+            place = one.table.physical if physical == table.physical else one.table.quarantine
+            await rows.truncate(server.engine, table.database, place)
     await server.operations.write(
         snapshot.workspace, event_type="truncate", datasource=name, elapsed=monotonic() - started
     )

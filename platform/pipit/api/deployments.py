@@ -21,6 +21,7 @@ from pipit.catalog.snapshot import Snapshot
 from pipit.catalog.state import DeploymentRow, Status
 from pipit.datafiles.resources import Warning as ProjectWarning
 from pipit.deploy import EnvironmentOutcome, Outcome
+from pipit.deploy.deployer import lacks
 from pipit.deploy.describe import changes, operation_objects
 from pipit.deploy.plan import Cause, Difference, How, Plan, Rebuild
 from pipit.deploy.progress import Making
@@ -108,7 +109,7 @@ async def set_live(request: Request) -> Response:
     elif previous is not None and previous.row.id == number:
         outcomes = await _rolled_back(request, snapshot)
     else:
-        outcomes = await server.deployer.promote(snapshot.workspace.id, number)
+        outcomes = await server.deployer.promote(snapshot.workspace.id, number, force=_forced(request))
     return await _switched(server, snapshot, outcomes)
 
 
@@ -125,7 +126,13 @@ async def rollback(request: Request) -> Response:
 async def _rolled_back(request: Request, live: Snapshot) -> tuple[EnvironmentOutcome, ...]:
     allow_weaker = request.query_params.get("allow_weaker") == "true"
     regressions = None if allow_weaker else policy_regressions
-    return await server_of(request).deployer.rollback(live.workspace.id, regressions=regressions)
+    deployer = server_of(request).deployer
+    return await deployer.rollback(live.workspace.id, force=_forced(request), regressions=regressions)
+
+
+def _forced(request: Request) -> bool:
+    """Whether a deployment may be live that lacks what a job wrote."""
+    return request.query_params.get("force") == "true"
 
 
 async def discard(request: Request) -> Response:
@@ -161,6 +168,10 @@ async def _kept(server: Server, live: Snapshot) -> list[dict[str, Any]]:
     found = [_row_object(beside.previous.row, Status.PREVIOUS)] if beside.previous else []
     found += [_live_object(live)] if live.deployment else []
     found += [_row_object(beside.staging.row, Status.DATA_READY)] if beside.staging else []
+    for one in found:
+        if not one["live"]:
+            missing = server.deployer.missing(live.workspace.id, int(one["id"]))
+            one["errors"] += [{"error": lacks(job, int(one["id"]))} for job in missing]
     making = server.deployer.making(live.workspace.id)
     if making is not None:
         rows = await server.catalog.state.deployments(live.workspace.database_id, ids=[making.number])

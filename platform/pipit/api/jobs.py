@@ -23,7 +23,7 @@ from pipit.connectors.buckets.export import OVERRIDES
 from pipit.datafiles.resources import Node
 from pipit.errors import BadRequest, Reason
 from pipit.jobs import KINDS, STATUSES, Job
-from pipit.jobs.job import SINK
+from pipit.jobs.job import MISSING_IN, SINK
 from pipit.jobs.schedule import copies
 
 FAILED = "The load failed. The workspace's owner finds the reason under the job's id."
@@ -193,7 +193,7 @@ def _schedule(node: Node, *, paused: bool) -> dict[str, Any]:
 
 
 async def jobs(request: Request) -> Response:
-    """GET /v0/jobs?kind=&status=: newest first, of the last 48 hours."""
+    """GET /v0/jobs?kind=&status=: newest first, of the last 96 hours."""
     security, snapshot = authenticate(request)
     grants.run_jobs(security)
     kind, status = request.query_params.get("kind", ""), request.query_params.get("status", "")
@@ -217,9 +217,10 @@ async def jobs(request: Request) -> Response:
 
 def for_reader(shown: dict[str, Any], security: SecurityContext) -> dict[str, Any]:
     """A job without what the engine said of anybody's rows, where a tenant reads it."""
-    if "error" in shown and security.is_tenant:
-        return shown | {"error": FAILED, "errors": [FAILED]}
-    return shown
+    if not security.is_tenant:
+        return shown
+    told = {name: value for name, value in shown.items() if name != MISSING_IN}
+    return told | {"error": FAILED, "errors": [FAILED]} if "error" in told else told
 
 
 async def job(request: Request) -> Response:

@@ -178,6 +178,13 @@ class Snapshot:
     pipes: Mapping[str, CompiledPipe]
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
 
+    @cached_property
+    def edition(self) -> str:
+        """Tells it from every other deployment of its database, and from itself with other hidden columns: what was
+        found out of a text is remembered under it."""
+        hidden = {physical: sorted(columns) for physical, columns in self.names.hidden.items() if columns}
+        return f"{self.deployment} {sorted(hidden.items())}" if hidden else str(self.deployment)
+
     def resolve(self, reference: TableReference, pipe: CompiledPipe | None) -> Target | None:
         """What a name in a pipe's SQL means: a node of that pipe, a data source, its quarantine, another pipe.
 

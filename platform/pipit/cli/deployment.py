@@ -22,6 +22,9 @@ Weaker = Annotated[
     bool,
     typer.Option("--allow-weaker", help="Also where the previous one confines tenants less than what is live."),
 ]
+Force = Annotated[
+    bool, typer.Option("--force", help="Also where it lacks what a job wrote: `show` names the job.")
+]
 _PATH = "/v1/deployments"
 
 
@@ -64,25 +67,27 @@ def promote(
     context: typer.Context,
     number: Number,
     weaker: Weaker = False,
+    force: Force = False,
     data: DataOption = None,
     host: HostOption = None,
     token: TokenOption = None,
 ) -> None:
     """Makes the deployment live that waits to be, in every environment."""
-    _switch(resolve(context, data, host, token), f"{_path(number)}/set-live", weaker)
+    _switch(resolve(context, data, host, token), f"{_path(number)}/set-live", weaker, force)
 
 
 @app.command("rollback", epilog=examples("pipit deployment rollback"))
 def rollback(
     context: typer.Context,
     weaker: Weaker = False,
+    force: Force = False,
     data: DataOption = None,
     host: HostOption = None,
     token: TokenOption = None,
 ) -> None:
     """Makes the previous deployment live again, with every event that came since. What is live now is then the previous
     one: a second rollback undoes the first."""
-    _switch(resolve(context, data, host, token), f"{_PATH}/rollback", weaker)
+    _switch(resolve(context, data, host, token), f"{_PATH}/rollback", weaker, force)
 
 
 @app.command("discard", epilog=examples("pipit deployment discard 7"))
@@ -99,8 +104,9 @@ def _path(number: str) -> str:
     return f"{_PATH}/{quote(number, safe='')}"
 
 
-def _switch(options: GlobalOptions, path: str, weaker: bool) -> None:
-    found = run(_posted(options, path, {"allow_weaker": "true"} if weaker else {}))["deployment"]
+def _switch(options: GlobalOptions, path: str, weaker: bool, force: bool) -> None:
+    flags = {name: "true" for name, given in {"allow_weaker": weaker, "force": force}.items() if given}
+    found = run(_posted(options, path, flags))["deployment"]
     note(f"Deployment {found['id']} is live.")
     if not show_environments(found):
         raise typer.Exit(1)

@@ -18,7 +18,7 @@ from pipit.errors import PipitError, Reason
 
 copy = Commands(help="Copy pipes: run, paused, resumed.")
 sink = Commands(help="Sinks: what a pipe writes to a bucket.")
-job = Commands(help="Jobs: copies and populates of the last 48 hours.")
+job = Commands(help="Jobs: copies and populates of the last 96 hours.")
 
 Pipe = Annotated[str, typer.Argument(help="The copy pipe.", metavar="PIPE")]
 Id = Annotated[str, typer.Argument(help="The job's id.", metavar="ID")]

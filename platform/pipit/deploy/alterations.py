@@ -240,6 +240,18 @@ def _misfit(old: Type, new: Type, column: str) -> str:
     return f"isNotNull({column}) AND isNull(accurateCastOrNull({column}, {quote_string(new.text)}))"
 
 
+def exact_misfit(before: Column, after: Column) -> str:
+    """SQL, true for a value of the column that another type would not give back as it is."""
+    x = quote(after.name)
+    to, back = quote_string(_bare(after.type)), quote_string(_bare(before.type))
+    lost = f"ifNull(accurateCastOrNull(accurateCastOrNull({x}, {to}), {back}) != {x}, 1)"
+    return f"isNotNull({x}) AND {lost}" if _is_nullable(after.type) else f"isNull({x}) OR {lost}"
+
+
+def _bare(type: str) -> str:
+    return strip(parse(type))[0].text
+
+
 def _integer(type: Type) -> tuple[int, int] | None:
     """The least and the greatest."""
     if found := _UNSIGNED.fullmatch(type.name):

@@ -25,7 +25,7 @@ class AppendCheck:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._known: LRUCache[tuple[str, int], Mapping[str, tuple[Need, ...]]] = LRUCache(_REMEMBERED)
+        self._known: LRUCache[tuple[str, str], Mapping[str, tuple[Need, ...]]] = LRUCache(_REMEMBERED)
         self._origins = OriginsMemory()
         self._looking = asyncio.Lock()
 
@@ -49,7 +49,7 @@ class AppendCheck:
 
     async def needs(self, snapshot: Snapshot) -> Mapping[str, tuple[Need, ...]]:
         """Data source -> what a token that appends to it has to fix, beyond its own policy."""
-        key = (snapshot.workspace.database_id, snapshot.deployment)
+        key = (snapshot.workspace.database_id, snapshot.edition)
         if key not in self._known:
             async with self._looking:
                 if key not in self._known:

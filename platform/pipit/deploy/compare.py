@@ -169,11 +169,11 @@ def compare_projects(
         before = old.datasources.get(name)
         known = same.get(name, Same(datasource))
         after = known.datasource
-        if before is None or _meaning(before) == _meaning(after):
+        if before is None or meaning(before) == meaning(after):
             continue
         changed.append(name)
         table = replace(live.tables[name], datasource=after)
-        found = list(_changes(table, before, known, live.names.hidden.get(table.physical, {})))
+        found = list(changes(table, before, known, live.names.hidden.get(table.physical, {})))
         if found and after.forward_query and after.forward_query != before.forward_query:
             cause = RebuildCause.FORWARD_QUERY
             at = _at(after, position_of(after, "FORWARD_QUERY"))
@@ -230,12 +230,12 @@ def _comes_back(one: AddColumn) -> Refusal:
     return Refusal(Reason.ALTERS_LIVE_TABLE, name, error)
 
 
-def _meaning(datasource: DataSource) -> DataSource:
+def meaning(datasource: DataSource) -> DataSource:
     """The resource without what only says where it was written."""
     return replace(datasource.placeless(), file="", text="", parts=())
 
 
-def _changes(
+def changes(
     table: Table, before: DataSource, known: Same, hidden: Mapping[str, HiddenColumn]
 ) -> Iterator[Alteration | RemovedColumn | NeedsRebuild]:
     """What of one data source's table differs."""

@@ -21,6 +21,7 @@ from pipit.deploy.compare import (
     compare_projects,
     place_of_change,
 )
+from pipit.deploy.hidden_columns import still_there
 from pipit.deploy.same_tables import same_tables
 from pipit.engine.client import Engine
 from pipit.errors import DatafileError, PipitError, Unavailable
@@ -35,6 +36,7 @@ async def compared(
     engine: Engine, live: Snapshot, project: Project, *, allowed: Allowed, weaker: Sequence[DatafileError] = ()
 ) -> Comparison:
     """Raises only what is no fault of the project: Unavailable."""
+    live = await still_there(engine, live)
     same = await same_tables(engine, live, project)
     found = compare_projects(live, project, allowed=allowed, same=same, weaker=weaker)
     if not found.alterations:

@@ -29,7 +29,7 @@ from pipit.deploy.compare import Allowed
 from pipit.deploy.compared import compared
 from pipit.deploy.environments import EnvironmentOutcome, Environments
 from pipit.deploy.execute import Executor
-from pipit.deploy.leftovers import drop_database, drop_leftovers, finish_alterations
+from pipit.deploy.leftovers import drop_columns_of_none, drop_database, drop_leftovers, finish_alterations
 from pipit.deploy.plan import DeployRefused, Plan, refusals_of
 from pipit.deploy.planner import Change, make_plan, unchanged
 from pipit.deploy.progress import Making
@@ -44,6 +44,7 @@ from pipit.errors import Conflict, DatafileError, NotFound, PipitError, ProjectE
 from pipit.ingest import Generations, Ingest
 from pipit.ingest.match import Match
 from pipit.jobs import Jobs
+from pipit.jobs.job import MISSING_IN, Job
 from pipit.tables import Locks
 from pipit.tables.sizes import free_bytes, sizes_in
 
@@ -244,20 +245,28 @@ class Deployer:
             one.cancel()
         await asyncio.gather(*going, return_exceptions=True)
 
-    async def promote(self, workspace_id: str, number: int) -> tuple[EnvironmentOutcome, ...]:
-        """Makes the deployment live that waits to be, in every environment. Raises NotFound, Conflict."""
+    async def promote(
+        self, workspace_id: str, number: int, *, force: bool = False
+    ) -> tuple[EnvironmentOutcome, ...]:
+        """Makes the deployment live that waits to be, in every environment. Raises NotFound, and Conflict where it
+        lacks what a job wrote, unless by `force`."""
         async with self._exclusive(workspace_id):
             waits = self._catalog.beside(workspace_id).staging
             if waits is None or waits.row.id != number:
                 raise self._no_deployment(workspace_id, number, "does not wait to be live")
+            self._check_complete(workspace_id, number, force)
             return await self._switch(workspace_id, waits)
 
     async def rollback(
-        self, workspace_id: str, *, regressions: Callable[[Snapshot, Project], Sequence[DatafileError]] | None = None
+        self,
+        workspace_id: str,
+        *,
+        force: bool = False,
+        regressions: Callable[[Snapshot, Project], Sequence[DatafileError]] | None = None,
     ) -> tuple[EnvironmentOutcome, ...]:
         """Makes the deployment live again that was before, in every environment, with every event that came since.
-        What is live now is then the previous one. Raises Conflict where none is kept, and DeployRefused where it
-        confines less than what is live: `regressions`, as that of `deploy`."""
+        What is live now is then the previous one. Raises Conflict where none is kept or where it lacks what a job
+        wrote, unless by `force`; and DeployRefused where it confines less than what is live: `regressions`."""
         async with self._exclusive(workspace_id):
             self._check_nothing_waits(workspace_id)
             previous = self._catalog.beside(workspace_id).previous
@@ -272,6 +281,7 @@ class Deployer:
                 weaker = regressions(self._catalog.snapshot(workspace_id), previous.snapshot.project)
             if weaker:
                 raise DeployRefused(refusals_of(weaker, Reason.CONFINES_LESS))
+            self._check_complete(workspace_id, previous.row.id, force)
             return await self._switch(workspace_id, previous)
 
     async def discard(self, workspace_id: str, number: int) -> None:
@@ -318,6 +328,22 @@ class Deployer:
             for one in (beside.staging, beside.previous):
                 if one is not None and one.row.id == gone.row.id:
                     await self._executor.discard(one.snapshot.workspace, one)
+
+    def missing(self, workspace_id: str, number: int) -> list[Job]:
+        """The jobs whose rows that deployment lacks, here or in an environment."""
+        workspace = self._catalog.snapshot(workspace_id).workspace
+        places = [workspace.database_id, *(row.id for row in self._catalog.environments(workspace_id))]
+        return [job for place in places for job in self._jobs.missing_in(place, number)] if self._jobs else []
+
+    def _check_complete(self, workspace_id: str, number: int, force: bool) -> None:
+        missing = self.missing(workspace_id, number)
+        if missing and not force:
+            raise Conflict(
+                f"Deployment {number} is not complete. {lacks(missing[-1], number)}",
+                hint="Run it again if it writes all that there is, or make the deployment live as it is with --force.",
+                reason=Reason.DEPLOYMENT_INCOMPLETE,
+                subject=str(number),
+            )
 
     def _check_nothing_waits(self, workspace_id: str) -> None:
         waits = self._catalog.beside(workspace_id).staging
@@ -405,6 +431,7 @@ class Deployer:
         """Finishes and drops what a crash left behind."""
         await finish_alterations(self._engine, self._catalog)
         await drop_leftovers(self._engine, self._catalog)
+        await drop_columns_of_none(self._engine, self._catalog)
 
     @asynccontextmanager
     async def _exclusive(self, workspace_id: str) -> AsyncIterator[None]:
@@ -494,3 +521,9 @@ class Deployer:
 
     def _tokens(self, workspace_id: str, project: Project) -> tuple[TokenRow, ...]:
         return datafile_tokens(workspace_id, project, self._catalog.tokens(workspace_id))
+
+
+def lacks(job: Job, number: int) -> str:
+    """What is said of a deployment in which the job failed."""
+    why = job.result[MISSING_IN][str(number)]
+    return f"It lacks what the job {job.id} ({job.kind} of '{job.pipe or job.datasource}') wrote: {why}"

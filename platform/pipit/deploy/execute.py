@@ -28,14 +28,15 @@ from pipit.datafiles.resources import Project
 from pipit.deploy import fill, routes
 from pipit.deploy.alterations import Alteration, ModifyColumn
 from pipit.deploy.append_check import AppendCheck
-from pipit.deploy.apply import apply, drop, undo
+from pipit.deploy.apply import apply, drop, drop_columns, undo
 from pipit.deploy.commit import became_live, until_done
 from pipit.deploy.fill import Fillings
 from pipit.deploy.generations import frozen_of, is_beside
-from pipit.deploy.leftovers import finish, names_of
+from pipit.deploy.leftovers import columns_of_none, finish, names_of
 from pipit.deploy.plan import Cause, CreateTable, CreateView, DropView, Fill, Plan, Prepare, Rebuild, Settle
 from pipit.deploy.planner import Change, make_plan
 from pipit.deploy.progress import Making
+from pipit.deploy.shared_tables import Alignment, alignment, with_hidden
 from pipit.deploy.views import View, match_of, trigger, views_of
 from pipit.engine.client import Engine
 from pipit.errors import Conflict, Reason, Unavailable
@@ -48,6 +49,7 @@ from pipit.tables.sizes import Size, Sizes, sizes_in
 
 _QUIET_SECONDS = 30.0  # for segments of which only a part is stored
 _DRAIN_SECONDS = 5.0  # for the events that the generation which is to be live has not yet
+_BACKLOG_SECONDS = 600.0  # the same before the writers wait, of a deploy that made tables anew
 _LOOK_SECONDS = 0.02
 _SETTLED_SECONDS = 1.0  # for a topic's position, which follows what is stored
 
@@ -151,7 +153,7 @@ class Executor:
 
     async def _switch_at_once(self, workspace: Workspace, staged: Deployed, plan: Plan | None) -> Snapshot:
         try:
-            return await self.switch(workspace, staged, plan.settle if plan else ())
+            return await self.switch(workspace, staged, plan.settle if plan else (), backlog=_BACKLOG_SECONDS)
         except BaseException as error:
             left = self._catalog.beside(workspace.id, workspace.environment).staging
             goes_on = self._goes_on(error) and staged.row.details.can_go_on
@@ -381,14 +383,25 @@ class Executor:
 
     # ---- one row
 
-    async def switch(self, workspace: Workspace, to: Deployed, settle: Sequence[Settle] = ()) -> Snapshot:
+    async def switch(
+        self, workspace: Workspace, to: Deployed, settle: Sequence[Settle] = (), *, backlog: float | None = None
+    ) -> Snapshot:
         """Makes a deployment live that takes every event already: the one that waits, or the one before.
 
         Views into tables that it shares with what is live change places in the same moment. `settle`: what its plan
-        alters now. Of an earlier deployment it is what its names say.
+        alters now. Of an earlier deployment it is what its names say, and what was altered since is altered back.
+        `backlog`: how many seconds it may take until its tables have all events. Raises Conflict where it takes longer.
         """
         live = self._catalog.snapshot(workspace.id, workspace.environment)
-        theirs, mine = views_of(live, Composer()), views_of(to.snapshot, Composer())
+        aligned = Alignment()
+        beside = self._catalog.beside(workspace.id, workspace.environment)
+        if beside.previous is to:  # what was deployed in between has altered tables that both have
+            aligned = await alignment(self._engine, live, to.snapshot)
+            hiding = with_hidden(to.row, live, to.snapshot)
+            aimed = self._catalog.deployed(workspace.id, workspace.environment, hiding, to.snapshot.project)
+        else:
+            aimed = to
+        theirs, mine = views_of(live, Composer()), views_of(aimed.snapshot, Composer())
         shared = set(live.names.datasources.values()) & set(to.snapshot.names.datasources.values())
         made = [
             CreateView(view, to.snapshot.names.views[key], await match_of(self._engine, view), Cause.CHANGED)
@@ -400,9 +413,12 @@ class Executor:
             for key, view in theirs.items()
             if view.target.physical in shared and live.names.views[key] not in to.snapshot.names.views.values()
         ]
-        plain = _without_words(live, to.snapshot)
+        changed = {(one.table.name, one.after.name) for one in aligned.before if isinstance(one, ModifyColumn)}
+        plain = [
+            one for one in _without_words(live, to.snapshot) if (one.table.name, one.after.name) not in changed
+        ]
         late = {name for name, table in live.tables.items() if table.physical in to.snapshot.names.late}
-        late |= {one.table.name for one in plain}
+        late |= {one.table.name for one in plain} | aligned.tables
         names = _fed(to.snapshot, [one.view for one in made]) | _fed(live, [theirs[one.key] for one in retire])
         names |= {source for name in late for source in (name, *live.tables[name].sources)}
         pairs = [
@@ -414,18 +430,29 @@ class Executor:
         earlier = to.row.id < live.deployment
 
         async def step() -> _Step:
-            for _, new in pairs:
-                await self._ingest.drained(new, _DRAIN_SECONDS)
-            row, gone = self._successor(workspace, self._with_tokens(workspace, to.row) if earlier else to.row, to)
+            await self._caught_up(to, pairs, _DRAIN_SECONDS)
+            row = self._with_tokens(workspace, aimed.row) if earlier else aimed.row
+            row, gone = self._successor(workspace, row, to)
             after = self._catalog.beside(workspace.id, workspace.environment).live if earlier else None
-            plan = Plan(to.snapshot, settle=tuple(settle))
-            first: list[Prepare] = [*plain, *made]
-            return _Step(plan, row, to.snapshot, first, retire, gone, after, finish=not settle)
+            plan = Plan(aimed.snapshot, settle=(*settle, *aligned.after))
+            first: list[Prepare] = [*aligned.before, *plain, *made]
+            return _Step(plan, row, aimed.snapshot, first, retire, gone, after, finish=not settle)
 
-        for _, new in pairs:  # most of it before the writers wait
-            await self._ingest.drained(new, _DRAIN_SECONDS)
+        await self._caught_up(to, pairs, self._patience if backlog is None else backlog)  # while writers go on
         _, snapshot = await self._go_live(workspace, sorted(waiting), step, half=[old for old, _ in pairs])
         return snapshot
+
+    async def _caught_up(self, to: Deployed, pairs: Collection[tuple[TableKey, TableKey]], seconds: float) -> None:
+        """Raises Conflict where a new table still lacks events that the live one has: they would come late."""
+        until = time.monotonic() + seconds
+        for _, new in pairs:
+            if not await self._ingest.drained(new, max(_LOOK_SECONDS, until - time.monotonic())):
+                raise Conflict(
+                    f"Deployment {to.row.id} has not all events yet that were acknowledged",
+                    hint="Try again: they come by themselves, and nothing was changed.",
+                    reason=Reason.EVENTS_BEHIND,
+                    subject=str(to.row.id),
+                )
 
     async def _go_live(
         self,
@@ -577,7 +604,20 @@ class Executor:
             async with self._locks.acquire([table.key for table in plan.waiting], Mode.ALTER):
                 for one in reversed(altered):
                     await self._undo(one)
+        await until_done(lambda: self._drop_columns(workspace))
         return True
+
+    async def _drop_columns(self, workspace: Workspace) -> None:
+        """Those that no deployment has any more which is kept."""
+        found = await columns_of_none(self._engine, self._catalog, workspace)
+        if not found:
+            return
+        live = self._catalog.snapshot(workspace.id, workspace.environment)
+        names = {name for table, _ in found for name in (table.name, *table.sources)}
+        tables = {table.key for table, _ in found} | {live.tables[name].key for name in names if name in live.tables}
+        async with self._locks.acquire(sorted(tables), Mode.ALTER):
+            for table, columns in await columns_of_none(self._engine, self._catalog, workspace):
+                await drop_columns(self._engine, table, columns)
 
     # ---- helpers
 

@@ -11,14 +11,15 @@ from dataclasses import replace
 from msgspec import structs
 
 from pipit.catalog.catalog import Catalog
-from pipit.catalog.snapshot import STAGING, Snapshot
+from pipit.catalog.snapshot import STAGING, Snapshot, Table, Workspace
 from pipit.catalog.state import DeploymentRow, Status, TableNames
 from pipit.deploy.alterations import ModifyColumn, ModifyTtl
-from pipit.deploy.apply import alter, drop
+from pipit.deploy.apply import alter, drop, drop_columns
 from pipit.deploy.generations import CHUNK, FROZEN, MAKING, SIDE, is_beside
+from pipit.deploy.hidden_columns import unnamed_columns
 from pipit.engine.client import Engine
 from pipit.engine.codes import Code
-from pipit.errors import SqlError, Unavailable
+from pipit.errors import PipitError, SqlError, Unavailable
 from pipit.ingest import Ingest
 from pipit.sql.identifiers import quote
 from pipit.tables.scratch import SCRATCH_NAME
@@ -74,11 +75,11 @@ def names_of(tables: TableNames) -> tuple[str, ...]:
     return (*tables.datasources.values(), *tables.quarantines.values(), *tables.views.values())
 
 
-def _kept(rows: Iterable[DeploymentRow], live: int) -> list[TableNames]:
-    """Of the deployments that are kept, whether they can be read or not."""
+def _kept(rows: Iterable[DeploymentRow], live: int) -> list[DeploymentRow]:
+    """The deployments that are kept, whether they can be read or not."""
     previous = next((row.details.previous for row in rows if row.id == live), 0)
     return [
-        row.tables
+        row
         for row in rows
         if (row.live and row.id in (live, previous)) or row.details.status == Status.DATA_READY
     ]
@@ -96,6 +97,32 @@ async def _intruding(engine: Engine, live: Snapshot, kept: Iterable[TableNames])
     into = {str(row["name"]): _INTO.search(str(row["written"])) for row in rows}
     shared = set(live.names.datasources.values())
     return {name for name, found in into.items() if found is not None and found[1] in shared}
+
+
+async def columns_of_none(
+    engine: Engine, catalog: Catalog, workspace: Workspace
+) -> list[tuple[Table, tuple[str, ...]]]:
+    """By table: the columns that no deployment has which is kept. None as long as one of these cannot be read."""
+    kept = catalog.kept(workspace.id, workspace.environment)
+    rows = await catalog.state.deployments(workspace.database_id)
+    readable = {snapshot.deployment for snapshot in kept}
+    if any(row.id not in readable for row in _kept(rows, kept[0].deployment)):
+        return []
+    making = catalog.making(workspace.id, workspace.environment)
+    return await unnamed_columns(engine, (*kept, *([making.snapshot] if making else [])))
+
+
+async def drop_columns_of_none(engine: Engine, catalog: Catalog) -> None:
+    """At the start, when nothing is inserted yet. What the engine refuses is said, and stays hidden."""
+    for snapshot in catalog.everywhere:
+        for table, columns in await columns_of_none(engine, catalog, snapshot.workspace):
+            log.warning("dropping %s of '%s': no deployment that is kept has them", ", ".join(columns), table.name)
+            try:
+                await drop_columns(engine, table, columns)
+            except Unavailable:
+                raise
+            except PipitError as error:
+                log.warning("the columns of '%s' cannot be dropped: %s", table.name, error)
 
 
 async def drop_leftovers(engine: Engine, catalog: Catalog) -> None:
@@ -118,7 +145,7 @@ async def drop_leftovers(engine: Engine, catalog: Catalog) -> None:
                 why = "The server stopped while it was made"
                 details = structs.replace(row.details, status=Status.FAILED, error=why)
                 await state.put_deployment(place, replace(row, details=details))
-        kept = [*_kept(rows, snapshot.deployment), *([making.snapshot.names] if making else [])]
+        kept = [*(row.tables for row in _kept(rows, snapshot.deployment)), *([making.snapshot.names] if making else [])]
         named = {name for tables in (snapshot.names, *kept) for name in names_of(tables)}
         named -= await _intruding(engine, snapshot, kept)
         orphans = tables[snapshot.workspace.database].keys() - named

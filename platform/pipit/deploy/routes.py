@@ -27,11 +27,11 @@ async def generations_of(appends: AppendCheck, live: Snapshot, others: Iterable[
                 tables.setdefault(theirs.physical, (other, theirs))
         if not tables or is_filled_by_view(table.datasource.columns):
             continue
-        own = await _needs(appends, live, table)
+        own = await needs_of_table(appends, live, table)
         rest: list[tuple[Target, frozenset[str]]] = []
         for snapshot, theirs in tables.values():
             if not is_filled_by_view(theirs.datasource.columns):
-                needs = await _needs(appends, snapshot, theirs)
+                needs = await needs_of_table(appends, snapshot, theirs)
                 # What was sent to the live one has passed the same check: a policy with optional keys asks for fewer.
                 rest.append((target_of(theirs), needs if needs != own else frozenset()))
         differs = any(needs for _, needs in rest)
@@ -39,7 +39,7 @@ async def generations_of(appends: AppendCheck, live: Snapshot, others: Iterable[
     return found
 
 
-async def _needs(appends: AppendCheck, snapshot: Snapshot, table: Table) -> frozenset[str]:
+async def needs_of_table(appends: AppendCheck, snapshot: Snapshot, table: Table) -> frozenset[str]:
     """The columns that decide whose a row is, here and in what is filled from here. "": no token can fix that."""
     found = set(table.policy.columns) if table.policy is not None else set()
     for need in (await appends.needs(snapshot)).get(table.name, ()):

@@ -292,10 +292,10 @@ def form_of(columns: Sequence[Column]) -> str:
 
 
 class BatchStore:
-    """The one batch of a data source that is under way: a folder that outlives the job. Its methods block."""
+    """The one batch of a table that is under way: a folder that outlives the job. Its methods block."""
 
     def __init__(self, root: Path, into: LoadTarget) -> None:
-        self.id = f"{KEPT}{uuid.uuid5(uuid.NAMESPACE_OID, f'{into.database} {into.name}')}"
+        self.id = f"{KEPT}{uuid.uuid5(uuid.NAMESPACE_OID, f'{into.database} {into.table}')}"
         self.folder = root.absolute() / self.id
 
     def begin(self) -> Path:

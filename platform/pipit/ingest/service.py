@@ -311,6 +311,11 @@ class Ingest:
             return False
         return True
 
+    def behind(self, table: TableKey) -> int:
+        """How many events wait for this very table, but for what failed once."""
+        writer = self._writers.get(table)
+        return writer.behind if writer is not None else 0
+
     async def discard(self, database: str) -> None:
         """Of a database that is gone for good: its writers end, and what waits for it is deleted, not kept aside."""
         self._discarded.add(database)

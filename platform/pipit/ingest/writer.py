@@ -64,6 +64,11 @@ class Writer:
         self._checked.clear()
         await self._watch.kept.clear(self._engine, self._table[0])
 
+    @property
+    def behind(self) -> int:
+        """How many events wait, but for what failed once."""
+        return max(0, self._log.pending(self._table).rows - sum(failed.segment.rows for failed in self._failed))
+
     async def drained(self, *, but_failed: bool = False) -> None:
         """Until everything that was acknowledged before is in the table, or has failed at least once."""
         while True:

@@ -1,5 +1,6 @@
-"""A job's rows go into every generation of its target: the live table, that of the deployment before, and that of one
-that waits to be live. Each runs its own pipe over its own tables, so that none lacks what the others have.
+"""The rows of a copy or a populate go into every generation of its target: the live table, that of the deployment
+before, and that of one that waits to be live. Each runs its own pipe over its own tables, so that none lacks what the
+others have; one that fails is in the job's result. (Loads and deletes see to that themselves: `kept.py`.)
 
 While a generation is being filled the job waits for its target (`Mode.REBUILD`); what it wrote before is in the fill.
 """
@@ -12,10 +13,9 @@ from pipit.catalog.catalog import Catalog
 from pipit.catalog.snapshot import Snapshot
 from pipit.datafiles.resources import NodeType
 from pipit.errors import Forbidden, NotFound, PipitError
-from pipit.jobs.deletes import rows_of
 from pipit.jobs.job import Job
-from pipit.jobs.kinds import JobKind, Work
-from pipit.jobs.live import check_live
+from pipit.jobs.kinds import JobKind, JobOutcome, Work
+from pipit.jobs.loads import missing_in
 from pipit.query.limits import COPY
 from pipit.query.read import Written
 
@@ -50,28 +50,33 @@ class InEveryGeneration:
 
     async def prepare(self, snapshot: Snapshot, job: Job) -> Work:
         work = await self._kind.prepare(snapshot, job)
-        if not job.pipe:  # what is loaded from a file, or deleted, is so in the live table alone
-            check_live(self._catalog, snapshot.workspace, [rows_of(snapshot, job.datasource)[0]])
+        if not job.pipe:
+            return work
 
         async def run() -> Written:
             written = await work.run()
-            await self._elsewhere(snapshot, job)
-            return written
+            result = dict(written.result) if isinstance(written, JobOutcome) else {}
+            failed = await self._elsewhere(snapshot, job)
+            return JobOutcome(written.rows, written.bytes, {**result, **missing_in(failed)})
 
         return Work(run, work.repeatable)
 
-    async def _elsewhere(self, snapshot: Snapshot, job: Job) -> None:
-        """In the generations that there are once the rows are written; one that fails is said in the log."""
+    async def _elsewhere(self, snapshot: Snapshot, job: Job) -> dict[int, PipitError]:
+        """In the generations that there are once the rows are written; what failed, by deployment."""
         workspace = snapshot.workspace
-        done = _target(snapshot, job)
+        done = {_target(snapshot, job), ""}
+        failed: dict[int, PipitError] = {}
+        if len(done) == 1:
+            return failed
         try:
             kept = self._catalog.kept(workspace.id, workspace.environment)
         except (NotFound, Forbidden):  # it is deleted
-            return
+            return {}
         for other in kept:
             target = _target(other, job)
-            if target in ("", done) or not done:
+            if target in done:
                 continue
+            done.add(target)
             try:
                 await (await self._kind.prepare(other, job)).run()
             except PipitError as error:
@@ -82,6 +87,8 @@ class InEveryGeneration:
                     other.deployment,
                     error,
                 )
+                failed[other.deployment] = error
+        return failed
 
 
 def _target(snapshot: Snapshot, job: Job) -> str:

@@ -13,6 +13,7 @@ CANCELLING, CANCELLED = "cancelling", "cancelled"
 STATUSES = (WAITING, WORKING, DONE, ERROR, CANCELLING, CANCELLED)
 IMPORT, DELETE, REPLAY = "import", "delete_data", "replay_quarantine"
 SYNC, SINK = "sync", "sink"
+MISSING_IN = "missing_in_deployments"  # in a job's result: deployments that are kept and lack what it wrote, and why
 KINDS = (COPY.name, POPULATE.name, IMPORT, DELETE, REPLAY, SYNC, SINK)
 _OPEN = (WAITING, WORKING, CANCELLING)
 
@@ -51,6 +52,11 @@ class Job(msgspec.Struct, frozen=True, omit_defaults=True):
     @property
     def is_open(self) -> bool:
         return self.status in _OPEN
+
+    @property
+    def writes_all(self) -> bool:
+        """Whether what it writes takes the place of all that was there."""
+        return self.mode == "replace" or str(self.parameters.get("truncate", "")).lower() in ("true", "1")
 
     def shown(self, base_url: str, *, waiting_for: str = "") -> dict[str, Any]:
         """The object of the API."""

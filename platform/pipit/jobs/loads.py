@@ -1,4 +1,5 @@
-"""A file's rows into a data source: appended, or in the place of all rows, or of those that a condition names.
+"""A file's rows into a data source: appended, or in the place of all rows, or of those that a condition names; in every
+generation of its table.
 
 The file lies on the disk, whole, before its job begins (`ingest/files`). What a crash cuts off goes on at the next
 start: each piece has a token of its own, and what is done is written down, so each row is there once.
@@ -8,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -21,21 +23,23 @@ from pipit.engine.client import Engine
 from pipit.errors import BadRequest, NotFound, PipitError, QueryTimeout, Reason, Unavailable, UnprocessableWrite
 from pipit.ingest.defaults import checked_defaults, words_of
 from pipit.ingest.files import pieces
-from pipit.ingest.files.arrive import PARQUET, arrive
+from pipit.ingest.files.arrive import CSV, PARQUET, arrive
 from pipit.ingest.files.cut import FilePiece
 from pipit.ingest.files.pieces import LoadTarget, PieceSource
 from pipit.ingest.files.remote import AllowedHosts, fetched
 from pipit.ingest.files.shadow import Shadow
 from pipit.ingest.files.store import Done, FileStore, Load, Tally, with_file
-from pipit.ingest.parse import is_filled_by_view
+from pipit.ingest.parse import fixed_elsewhere, is_filled_by_view
 from pipit.jobs import conditions
-from pipit.jobs.job import IMPORT, Job
+from pipit.jobs.job import IMPORT, MISSING_IN, Job
+from pipit.jobs.kept import Generation, KeptTables, refused_by
 from pipit.jobs.kinds import JobOutcome, Work
-from pipit.jobs.live import LiveTables
 from pipit.query.read import Written
 from pipit.sql.identifiers import quote
 from pipit.tables import Mode, staging
 from pipit.tables.quarantine import add_place_columns
+
+log = logging.getLogger("pipit.jobs")
 
 APPEND, REPLACE = "append", "replace"
 SKIP = "skip_incompatible_partition_key"
@@ -45,6 +49,7 @@ _TIMEOUTS = 3
 _WHOLE = "whole"  # in the place of a piece's name: all of them are done
 
 T = TypeVar("T")
+Needs = Callable[[Snapshot, Table], Awaitable[Collection[str]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +73,16 @@ class LoadJobs:
     lane = "files"
     alone = False
 
-    def __init__(self, engine: Engine, live: LiveTables, store: FileStore, allowed: AllowedHosts, most: int) -> None:
-        """`allowed`: where files are fetched from, of at most so many bytes."""
+    def __init__(
+        self, engine: Engine, kept: KeptTables, store: FileStore, allowed: AllowedHosts, most: int, needs: Needs
+    ) -> None:
+        """`allowed`: where files are fetched from, of at most so many bytes. `needs`: the columns that a tenant's token
+        has to fix in a table."""
+        self._needs = needs
         self._allowed = allowed
         self._most = most
         self._engine = engine
-        self._live = live
+        self._kept = kept
         self._store = store
         self._places = asyncio.Semaphore(_PIECES_AT_ONCE)
 
@@ -93,17 +102,20 @@ class LoadJobs:
         if load is None:
             raise BadRequest("The file is not there any more", reason=Reason.BODY_INVALID)
 
-        workspace, replacement = snapshot.workspace, None
+        workspace = snapshot.workspace
         if job.mode == REPLACE:
-            replacement = await self._replacement(snapshot, table, load, job)
+            for one in self._kept.of(workspace, table.name):
+                try:
+                    await self._replacement(one, load, job)
+                except PipitError as error:
+                    raise error if one.is_live else refused_by(one, error) from None
 
         async def run() -> Written:
             here = await self._arrived(load, table)
-            more: dict[str, object] = {}
-            if replacement is None:
-                tally = await patiently(lambda: self.append(workspace, here, table))
+            if job.mode == REPLACE:
+                tally, more = await patiently(lambda: self._replace_each(workspace, here, table.name, job))
             else:
-                tally, more = await patiently(lambda: self._replace(workspace, here, table, replacement))
+                tally, more = await patiently(lambda: self._append(workspace, here, table.name))
             return JobOutcome(tally.rows, here.bytes, {**shown(tally), **more})
 
         return Work(run, repeatable=True)
@@ -134,46 +146,100 @@ class LoadJobs:
         Raises Unavailable and QueryTimeout, after which it is called again; Conflict, BadRequest, SqlError and
         UnprocessableWrite.
         """
+        tally, more = await self._append(workspace, load, table.name)
+        if more:
+            log.warning("'%s' lacks rows of %s: %s", table.name, load.file, more)
+        return tally
+
+    async def _append(self, workspace: Workspace, load: Load, name: str) -> _Stored:
+        """Into every generation, each piece under its own token."""
         done = await asyncio.to_thread(self._store.done, load.id)
-        if any(one.piece == _WHOLE for one in done):
-            return sum((one.tally for one in done), Tally())
-        begun = any(one.piece for one in done)
-        async with self._live.acquire(workspace, [table], Mode.APPEND, begun=begun):
-            into = _into(table, table.physical)
-            await self._engine.command(add_place_columns(table.database, table.quarantine))
-            uuid = await self._uuid(into)
-            if any(one.table not in ("", uuid) for one in done):
+        whole = next((line for line in done if line.piece == _WHOLE), None)
+        if whole is not None:
+            return whole.tally, {}
+        begun = {table for one in done if not one.piece for table in (one.table, *one.tables) if table}
+        async with self._kept.acquire(workspace, name, Mode.APPEND) as generations:
+            uuids: list[str] = []
+            for one in generations:
+                await self._engine.command(add_place_columns(one.table.database, one.table.quarantine))
+                uuids.append(await self._uuid(_into(one.table, one.table.physical)))
+            if begun and uuids[0] not in begun:
                 raise BadRequest(
-                    f"'{table.name}' was made anew while the load was cut off",
+                    f"'{name}' was made anew while the load was cut off",
                     hint="A part of the file's rows may be there. See what it has before you send the file again.",
                     reason=Reason.TABLE_CHANGED,
-                    subject=table.name,
+                    subject=name,
                 )
-            if not done:
-                await asyncio.to_thread(self._store.note, load.id, Done(table=uuid))
-            tally = await self._store_pieces(load, into, done, noted=True)
-            await asyncio.to_thread(self._store.note, load.id, Done(_WHOLE))
-            return tally
+            if not begun:
+                await asyncio.to_thread(self._store.note, load.id, Done(tables=tuple(uuids)))
+            tallies: list[Tally] = []
+            failed: dict[int, PipitError] = {}
+            for one, uuid in zip(generations, uuids, strict=True):
+                into = _into(one.table, one.table.physical)
+                # What an earlier version wrote down was of the live table.
+                mine = [d for d in done if d.table == uuid or (not d.table and d.piece and one.is_live)]
+                try:
+                    if begun and uuid not in begun:
+                        raise BadRequest("Its table was made while the load was cut off", reason=Reason.TABLE_CHANGED)
+                    here = load if one.is_live else await self._for_other(load, one, generations[0].table)
+                    tallies.append(await self._store_pieces(here, into, mine, noted=uuid))
+                except (Unavailable, QueryTimeout):
+                    raise
+                except PipitError as error:
+                    failed[one.deployment] = error
+            if generations[0].deployment in failed:  # the others have what can be stored
+                raise failed[generations[0].deployment]
+            await asyncio.to_thread(self._store.note, load.id, Done(_WHOLE, tallies[0]))
+            return tallies[0], missing_in(failed)
 
-    async def _replacement(self, snapshot: Snapshot, table: Table, load: Load, job: Job) -> _Replacement:
-        """Raises BadRequest and SqlError where the condition is none, or where a view's target cannot go along."""
-        condition = ""
-        if load.condition:
-            condition = await conditions.checked(self._engine, table, load.condition, "replace_condition")
+    async def _for_other(self, load: Load, one: Generation, live: Table) -> Load:
+        """With the names of cells that the live table gives them, and what the token fixes in the other table. Raises
+        BadRequest where it does not fix whose the rows are."""
+        if load.format == CSV and not load.names:
+            names = [column.name for column in live.datasource.columns if column.type]
+            load = changed(load, names=pieces.positional(names, load.fixed, load.width))
+        if not load.fixed:
+            return load
+        needs: set[str] = set()
+        for snapshot in one.snapshots:
+            needs |= set(await self._needs(snapshot, one.table))
+        own, refusal = fixed_elsewhere(one.table.datasource.columns, load.fixed, sorted(needs))
+        if refusal:
+            raise BadRequest(refusal, reason=Reason.FIXED_VALUES_MISSING)
+        return changed(load, fixed=own)
+
+    def _fed(self, snapshot: Snapshot, table: Table, used: Collection[str] = ()) -> tuple[list[Table], list[str]]:
+        """The tables whose rows come from this one through views, and are replaced along; and the names of those that
+        are not. `used`: the columns that a condition reads."""
         nodes = [node.node for pipe in snapshot.pipes.values() for node in pipe.nodes.values()]
         targets = {node.datasource for node in nodes if node.type is NodeType.MATERIALIZED}
         behind = [t for t in snapshot.tables.values() if table.name in t.sources and t.name in targets]
-        columns = {column.name for column in table.datasource.columns}
-        used = words_of(condition) & columns if condition else frozenset()
         fed: list[Table] = []
         left: list[str] = []
         for other in behind:
             alone = other.sources <= {table.name, *(o.name for o in behind)}
             keys = f"{other.datasource.engine.partition_key} {other.datasource.engine.sorting_key}"
-            if alone and used <= words_of(keys):
+            if alone and set(used) <= words_of(keys):
                 fed.append(other)
             else:
                 left.append(other.name)
+        return fed, left
+
+    async def _replacement(self, one: Generation, load: Load, job: Job) -> _Replacement:
+        """Of one generation, with what views of all deployments that have it fill from it. Raises BadRequest and
+        SqlError where the condition is none, or where a view's target cannot go along."""
+        table = one.table
+        condition = ""
+        if load.condition:
+            condition = await conditions.checked(self._engine, table, load.condition, "replace_condition")
+        columns = {column.name for column in table.datasource.columns}
+        used = words_of(condition) & columns if condition else frozenset()
+        fed: dict[str, Table] = {}
+        left: set[str] = set()
+        for snapshot in one.snapshots:
+            more, without = self._fed(snapshot, table, used)
+            fed |= {other.physical: other for other in more}
+            left |= set(without)
         if left and condition and not _is_true(job.parameters.get(SKIP, "")):
             raise BadRequest(
                 f"The rows of {', '.join(repr(name) for name in sorted(left))} come from '{table.name}' and cannot be "
@@ -183,58 +249,80 @@ class LoadJobs:
                 reason=Reason.NOT_APPENDABLE,
                 subject=table.name,
             )
-        return _Replacement(condition, tuple(fed), tuple(sorted(left)))
+        return _Replacement(condition, tuple(fed.values()), tuple(sorted(left)))
 
-    async def _replace(self, workspace: Workspace, load: Load, table: Table, asked: _Replacement) -> _Stored:
+    async def _replace_each(self, workspace: Workspace, load: Load, name: str, job: Job) -> _Stored:
+        """In every generation, the live one first."""
+
+        def along(snapshot: Snapshot, table: Table) -> Iterable[Table]:
+            return self._fed(snapshot, table)[0]
+
+        found: list[_Stored] = []
+        failed: dict[int, PipitError] = {}
+        async with self._kept.acquire(workspace, name, Mode.REPLACE, along=along) as generations:
+            asked = [await self._replacement(one, load, job) for one in generations]
+            for one, replacement in zip(generations, asked, strict=True):
+                try:
+                    here = load if one.is_live else await self._for_other(load, one, generations[0].table)
+                    found.append(await self._replace(here, one.table, replacement))
+                except (Unavailable, QueryTimeout):
+                    raise
+                except PipitError as error:
+                    if one.is_live:
+                        raise
+                    failed[one.deployment] = error
+        tally, more = found[0]
+        return tally, {**more, **missing_in(failed)}
+
+    async def _replace(self, load: Load, table: Table, asked: _Replacement) -> _Stored:
         """The file's rows in the place of all, or of those of the condition, in one step for readers."""
         live = _into(table, table.physical)
         more: dict[str, object] = {"not_replaced": list(asked.left)} if asked.left else {}
         shadow = Shadow(self._engine, table.database)
         replaced = (table, *asked.fed)
-        async with self._live.acquire(workspace, replaced, Mode.REPLACE, replaces=table.name):
-            await self._engine.command(add_place_columns(table.database, table.quarantine))
-            for one in await asyncio.to_thread(self._store.done, load.id):
-                if one.table == await self._uuid(live):
-                    return one.tally, more  # it was cut off after the tables had changed places
+        await self._engine.command(add_place_columns(table.database, table.quarantine))
+        for one in await asyncio.to_thread(self._store.done, load.id):
+            if one.table == await self._uuid(live):
+                return one.tally, more  # it was cut off after the tables had changed places
 
-            async def write(staging: str) -> Tally:
-                beside = _into(table, staging)
-                await shadow.drop()
-                await shadow.cast(table.physical, {t.physical for t in asked.fed})
-                tally = await self._store_pieces(load, beside, [], noted=False)
-                await shadow.end_views()
-                done = Done(tally=tally, table=await self._uuid(beside))
-                await asyncio.to_thread(self._store.note, load.id, done)
-                return tally
+        async def write(staging: str) -> Tally:
+            beside = _into(table, staging)
+            await shadow.drop()
+            await shadow.cast(table.physical, {t.physical for t in asked.fed})
+            tally = await self._store_pieces(load, beside, [])
+            await shadow.end_views()
+            done = Done(tally=tally, table=await self._uuid(beside))
+            await asyncio.to_thread(self._store.note, load.id, done)
+            return tally
 
-            @contextlib.asynccontextmanager
-            async def altering() -> AsyncIterator[None]:
-                async with self._live.acquire(workspace, replaced, Mode.ALTER, replaces=table.name):
-                    if asked.condition:
-                        for kept in (table, *(t for t in asked.fed if t.physical in shadow.targets)):
-                            await self._keep_others(kept, asked.condition)
-                    # The targets first: cut off behind them, the whole is done again, since the table is the old one.
-                    if await staging.alike(self._engine, table, staging_of(table.physical)):
-                        await shadow.exchange()
-                    yield
+        @contextlib.asynccontextmanager
+        async def altering() -> AsyncIterator[None]:
+            async with self._kept.held([other.key for other in replaced]):
+                if asked.condition:
+                    for kept in (table, *(t for t in asked.fed if t.physical in shadow.targets)):
+                        await self._keep_others(kept, asked.condition)
+                # The targets first: cut off behind them, the whole is done again, since the table is the old one.
+                if await staging.alike(self._engine, table, staging_of(table.physical)):
+                    await shadow.exchange()
+                yield
 
-            try:
-                return await staging.replace(self._engine, table, write, altering), more
-            finally:
-                await shadow.drop()
+        try:
+            return await staging.replace(self._engine, table, write, altering), more
+        finally:
+            await shadow.drop()
 
     async def _keep_others(self, table: Table, condition: str) -> None:
         """The rows that are not replaced, into the table beside."""
         place = f"{quote(table.database)}.{quote(staging_of(table.physical))}"
-        names = ", ".join(quote(column.name) for column in table.datasource.columns)
+        # All columns of the table, also those that are hidden.
         await self._engine.command(
-            f"INSERT INTO {place} ({names}) SELECT {names} FROM {quote(table.database)}.{quote(table.physical)} "
+            f"INSERT INTO {place} SELECT * FROM {quote(table.database)}.{quote(table.physical)} "
             f"WHERE NOT ifNull(toBool({condition}), false)",
             settings={"max_partitions_per_insert_block": 0, "materialized_views_ignore_errors": 0},
         )
 
-    async def _store_pieces(self, load: Load, into: LoadTarget, done: Iterable[Done], *, noted: bool) -> Tally:
-        """All pieces that are not done. `noted`: what is done is written down."""
+    async def _store_pieces(self, load: Load, into: LoadTarget, done: Iterable[Done], *, noted: str = "") -> Tally:
+        """All pieces that are not done. `noted`: the table of which what is done is written down."""
         ended = {one.piece: one.tally for one in done if one.piece}
         failed: list[UnprocessableWrite] = []
 
@@ -246,7 +334,7 @@ class LoadJobs:
                     failed.append(error)
                     return
             if noted:
-                await asyncio.to_thread(self._store.note, load.id, Done(name, ended[name]))
+                await asyncio.to_thread(self._store.note, load.id, Done(name, ended[name], noted))
 
         folder = self._store.folder(load.id)
         todo: list[tuple[str, Callable[[], Awaitable[Tally]]]] = []
@@ -298,6 +386,11 @@ def shown(tally: Tally) -> dict[str, object]:
         "invalid_lines": tally.invalid,
         **({"left_out_rows": tally.left_out} if tally.left_out else {}),
     }
+
+
+def missing_in(failed: Mapping[int, PipitError]) -> dict[str, object]:
+    """What a job shows of deployments that are kept and do not have what it wrote."""
+    return {MISSING_IN: {str(number): error.message for number, error in failed.items()}} if failed else {}
 
 
 def _into(table: Table, physical: str) -> LoadTarget:

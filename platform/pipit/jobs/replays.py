@@ -1,4 +1,5 @@
-"""Replays the quarantine of a data source: rows that read well by now go into the table, and leave the quarantine.
+"""Replays the quarantine of a data source: rows that read well by now go into the table, and leave the quarantine. Each
+generation of the table has a quarantine of its own, and is replayed from that.
 
 It goes by batches (`ingest/replay.py`). The batch that was under way when something cut a replay off is ended first by
 the next one, whether it is the same job after a restart or another.
@@ -11,7 +12,16 @@ from pathlib import Path
 
 from pipit.catalog.snapshot import Snapshot, Table, Workspace
 from pipit.engine.client import Engine
-from pipit.errors import BadRequest, NotFound, Reason, UnprocessableWrite
+from pipit.errors import (
+    BadRequest,
+    Conflict,
+    NotFound,
+    PipitError,
+    QueryTimeout,
+    Reason,
+    Unavailable,
+    UnprocessableWrite,
+)
 from pipit.ingest.files.pieces import LoadTarget
 from pipit.ingest.parse import is_filled_by_view
 from pipit.ingest.replay import (
@@ -26,9 +36,9 @@ from pipit.ingest.replay import (
     store_batch,
 )
 from pipit.jobs.job import REPLAY, Job
+from pipit.jobs.kept import Generation, KeptTables
 from pipit.jobs.kinds import JobOutcome, Work
-from pipit.jobs.live import LiveTables
-from pipit.jobs.loads import patiently
+from pipit.jobs.loads import missing_in, patiently
 from pipit.query.read import Written
 from pipit.sql.literals import quote_string
 from pipit.tables import Mode, rows
@@ -42,10 +52,10 @@ class ReplayJobs:
     lane = "files"
     alone = False
 
-    def __init__(self, engine: Engine, live: LiveTables, root: Path) -> None:
+    def __init__(self, engine: Engine, kept: KeptTables, root: Path) -> None:
         """`root`: a folder that the engine reads files of."""
         self._engine = engine
-        self._live = live
+        self._kept = kept
         self._root = root
 
     async def prepare(self, snapshot: Snapshot, job: Job) -> Work:
@@ -61,38 +71,55 @@ class ReplayJobs:
             )
 
         async def run() -> Written:
-            return await self._run(snapshot.workspace, table)
+            return await self._run(snapshot.workspace, table.name)
 
         return Work(run, repeatable=True)
 
     async def clear(self, job: Job) -> None:
         """The batch that was under way stays, for the next replay."""
 
-    async def _run(self, workspace: Workspace, table: Table) -> JobOutcome:
-        into = LoadTarget(table.database, table.physical, table.quarantine, table.name, table.datasource.columns)
-        quarantine = await quarantine_of(self._engine, into)
+    async def _run(self, workspace: Workspace, name: str) -> JobOutcome:
+        failed: dict[int, PipitError] = {}
+        outcomes: list[JobOutcome] = []
+        async with self._kept.acquire(workspace, name, Mode.ALTER) as generations:
+            # In this moment nothing is inserted: what is there is all there is.
+            found = [await quarantine_of(self._engine, _into(one.table)) for one in generations]
+            quarantines = {one.into.table: await settled(self._engine, one) for one in found}
+        async with self._kept.acquire(workspace, name, Mode.APPEND) as generations:
+            for one in generations:
+                try:
+                    outcomes.append(await self._replay(one, quarantines.get(one.table.physical)))
+                except PipitError as error:
+                    if one.is_live or isinstance(error, Unavailable | QueryTimeout):
+                        raise
+                    failed[one.deployment] = error
+        live = outcomes[0]
+        return JobOutcome(live.rows, live.bytes, {**live.result, **missing_in(failed)})
+
+    async def _replay(self, one: Generation, quarantine: Quarantine | None) -> JobOutcome:
+        if quarantine is None:
+            raise Conflict(
+                f"'{one.table.name}' got another table meanwhile", hint="Try again.", reason=Reason.TABLE_CHANGED
+            )
+        into = quarantine.into
         store = BatchStore(self._root, into)
-        # In this moment nothing is inserted: what is there is all there is.
-        async with self._live.acquire(workspace, [table], Mode.ALTER):
-            quarantine = await settled(self._engine, quarantine)
         replayed = 0
-        async with self._live.acquire(workspace, [table], Mode.APPEND):
-            id = await self._identity(into)
-            left = await asyncio.to_thread(store.left)
-            if left is not None and left.table != id:
-                await asyncio.to_thread(store.end)
-                raise BadRequest(
-                    f"'{table.name}' was changed while a replay of its quarantine was cut off",
-                    hint="A part of the rows may be stored, and still be in the quarantine. Delete them there, "
-                    "and ask for the replay again.",
-                    reason=Reason.TABLE_CHANGED,
-                    subject=table.name,
-                )
-            if left is not None:
-                replayed += await self._batch(quarantine, left, store)
-            for found in await self._engine.rows(quarantine.kinds()):
-                kind = Kind(bool(found["lines"]), tuple(found["given"]))
-                replayed += await self._all(quarantine, kind, store, id)
+        id = await self._identity(into)
+        left = await asyncio.to_thread(store.left)
+        if left is not None and left.table != id:
+            await asyncio.to_thread(store.end)
+            raise BadRequest(
+                f"'{one.table.name}' was changed while a replay of its quarantine was cut off",
+                hint="A part of the rows may be stored, and still be in the quarantine. Delete them there, "
+                "and ask for the replay again.",
+                reason=Reason.TABLE_CHANGED,
+                subject=one.table.name,
+            )
+        if left is not None:
+            replayed += await self._batch(quarantine, left, store)
+        for found in await self._engine.rows(quarantine.kinds()):
+            kind = Kind(bool(found["lines"]), tuple(found["given"]))
+            replayed += await self._all(quarantine, kind, store, id)
         stay = await self._engine.rows(f"SELECT count() AS n FROM {quarantine.place}")
         return JobOutcome(replayed, 0, {"replayed_rows": replayed, "quarantine_rows": int(stay[0]["n"])})
 
@@ -128,3 +155,7 @@ class ReplayJobs:
             {"database": into.database, "table": into.table},
         )
         return f"{found[0]['id']} {form_of(into.columns)}" if found else ""
+
+
+def _into(table: Table) -> LoadTarget:
+    return LoadTarget(table.database, table.physical, table.quarantine, table.name, table.datasource.columns)

@@ -33,7 +33,8 @@ from pipit.catalog.state import now
 from pipit.errors import BadRequest, Conflict, NotFound, PipitError, Reason, Unavailable
 from pipit.jobs import copies, populates, schedule, sinks
 from pipit.jobs.generations import InEveryGeneration
-from pipit.jobs.job import CANCELLED, CANCELLING, DONE, ERROR, SINK, WAITING, WORKING, Job
+from pipit.jobs.job import CANCELLED, CANCELLING, DONE, ERROR, MISSING_IN, SINK, WAITING, WORKING, Job
+from pipit.jobs.kept import check_not_made
 from pipit.jobs.kinds import JobKind, JobOutcome, Work
 from pipit.query.limits import COPY, POPULATE
 from pipit.query.read import Written
@@ -43,7 +44,7 @@ log = logging.getLogger("pipit.jobs")
 
 _AT_ONCE = 4  # jobs of a lane that work, of all workspaces; others wait
 _KEPT = 100  # of each database and kind
-_KEPT_FOR = timedelta(hours=48)
+_KEPT_FOR = timedelta(hours=96)  # longer than a previous deployment is kept
 _MISSED = timedelta(days=1)  # how late a scheduled run may still be made up for
 _TICK_SECONDS = 5.0
 _PATIENCE_SECONDS = 60.0  # with an engine that is away when a job's state is to be written
@@ -215,6 +216,17 @@ class Jobs:
     def known(self, snapshot: Snapshot, id: str) -> Job | None:
         return self._jobs.get(snapshot.workspace.database_id, {}).get(id)
 
+    def missing_in(self, database_id: str, deployment: int) -> list[Job]:
+        """The jobs whose rows that deployment lacks, though it is kept: they failed there. One that was run again
+        since, and writes all that there is, made good for those before."""
+        found: list[Job] = []
+        for job in self._jobs.get(database_id, {}).values():
+            if str(deployment) in job.result.get(MISSING_IN, {}):
+                found.append(job)
+            elif job.status == DONE and job.pipe and job.writes_all:
+                found = [one for one in found if (one.kind, one.pipe, one.node) != (job.kind, job.pipe, job.node)]
+        return found
+
     @property
     def open_ids(self) -> frozenset[str]:
         """Of all jobs that have not ended, in every database."""
@@ -247,6 +259,8 @@ class Jobs:
                 hint="Try again when it is done, or cancel it.",
                 reason=Reason.JOB_IN_PROGRESS,
             )
+        if not job.pipe:
+            check_not_made(self._catalog, workspace, job.datasource.removesuffix("_quarantine"))
         # Taken before the first wait: two requests at once must not both find the pipe free.
         self._jobs.setdefault(database_id, {})[job.id] = job
         try:
@@ -523,6 +537,10 @@ def _too_many(jobs: Iterable[Job]) -> list[str]:
     found: list[str] = []
     for kind in {job.kind for job in listed}:
         of_kind = [job for job in listed if job.kind == kind]
-        ended = [job.id for job in of_kind if not job.is_open and job.id not in last.values()]
+        ended = [
+            job.id
+            for job in of_kind
+            if not job.is_open and job.id not in last.values() and MISSING_IN not in job.result
+        ]
         found += ended[: max(len(of_kind) - _KEPT, 0)]
     return found

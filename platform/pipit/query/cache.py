@@ -196,7 +196,7 @@ def _everything_of(plan: Plan) -> bytes:
         workspace.id,
         workspace.database_id,
         workspace.database,
-        snapshot.deployment,
+        snapshot.edition,
         pipe,
         plan.composed.sql,
         sorted(bind(plan.params).items()),

@@ -181,7 +181,7 @@ class Composer:
         if not parts:
             return top.sql
         names = tuple(parts)
-        key = (snapshot.workspace.database_id, snapshot.deployment, names, top.sql, *(p.sql for p in parts.values()))
+        key = (snapshot.workspace.database_id, snapshot.edition, names, top.sql, *(p.sql for p in parts.values()))
         found = self._joined.get(key)
         if found is None:
             found = with_ctes(top.sql, [(cte_name(*name), part.sql) for name, part in parts.items()])
@@ -194,7 +194,7 @@ class Composer:
         """Replaces the names in one rendered text. Raises SqlError on a name that is no resource of the workspace."""
         scope = f"{pipe.name if pipe else ''}\0{under.pipe.name + '.' + under.node.name if under else ''}"
         snapshot, barriers = work.snapshot, work.barriers
-        key = (snapshot.workspace.database_id, snapshot.deployment, scope, barriers.key, text)
+        key = (snapshot.workspace.database_id, snapshot.edition, scope, barriers.key, text)
         found = self._prepared.get(key)
         if found is None:
             found = prepare(snapshot, pipe, text, under=under, barriers=barriers)

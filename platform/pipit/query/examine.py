@@ -82,7 +82,7 @@ class Examiner:
     async def examine(self, snapshot: Snapshot, composed: Composed, binder: Binder) -> Examined:
         """What the engine says of the statement, which is not run. Raises ReadRefused or SqlError."""
         settings = tuple(sorted(composed.settings.items()))  # they can change what a text means
-        key = (snapshot.workspace.database_id, snapshot.deployment, settings, composed.sql)
+        key = (snapshot.workspace.database_id, snapshot.edition, settings, composed.sql)
         found = self._passed.get(key)
         if found is None:
             found = await self._ask_engine(snapshot, composed, binder)

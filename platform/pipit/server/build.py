@@ -7,6 +7,7 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from pipit.access.authenticate import Authenticator
 from pipit.access.limits import RateLimiter
@@ -15,6 +16,8 @@ from pipit.catalog.lease import only_server
 from pipit.connectors import Connectors, OpsLog
 from pipit.connectors.buckets.reader import Means
 from pipit.deploy import Deployer
+from pipit.deploy.append_check import AppendCheck
+from pipit.deploy.routes import needs_of_table
 from pipit.engine import Engine, open_engine
 from pipit.errors import Unavailable
 from pipit.ingest import Ingest
@@ -22,7 +25,7 @@ from pipit.ingest.files.store import FileStore
 from pipit.jobs import JobKind, Jobs
 from pipit.jobs.copies import CopyJobs
 from pipit.jobs.deletes import DeleteJobs
-from pipit.jobs.live import LiveTables
+from pipit.jobs.kept import KeptTables
 from pipit.jobs.loads import LoadJobs
 from pipit.jobs.populates import PopulateJobs
 from pipit.jobs.replays import ReplayJobs
@@ -99,10 +102,11 @@ async def running(config: Config, engine: Engine) -> AsyncIterator[Server]:
     )
     files = FileStore(config.data_dir / "files")
     operations = OperationsLog(ingest, tables)
-    live = LiveTables(catalog, locks)
+    kept = KeptTables(catalog, locks, ingest)
+    needs = partial(needs_of_table, AppendCheck(engine))
     buckets = Means(
         catalog,
-        lambda store: LoadJobs(engine, live, store, config.urls, config.max_file_bytes),
+        lambda store: LoadJobs(engine, kept, store, config.urls, config.max_file_bytes, needs),
         config.data_dir / "segments" / "buckets",
         config.urls,
         operations,
@@ -111,7 +115,7 @@ async def running(config: Config, engine: Engine) -> AsyncIterator[Server]:
         config.bucket_poll_seconds,
     )
     connectors = Connectors(catalog, ingest, OpsLog(ingest, tables), config.data_dir, buckets=buckets)
-    kinds = job_kinds(engine, catalog, locks, reader, files, config, connectors)
+    kinds = job_kinds(engine, catalog, locks, ingest, reader, files, config, connectors)
     jobs = Jobs(catalog, kinds, job_log=ObservedJobs(metrics, TableJobLog(ingest, tables, operations)))
     keeps = config.keep_previous_hours > 0
     deployer = Deployer(
@@ -172,19 +176,21 @@ def job_kinds(
     engine: Engine,
     catalog: Catalog,
     locks: Locks,
+    ingest: Ingest,
     reader: Reader,
     files: FileStore,
     config: Config,
     connectors: Connectors,
 ) -> tuple[JobKind, ...]:
     """What jobs can be."""
-    live = LiveTables(catalog, locks)
+    kept = KeptTables(catalog, locks, ingest)
+    needs = partial(needs_of_table, AppendCheck(engine))
     return (
         CopyJobs(engine, locks, reader),
         PopulateJobs(engine, locks, reader),
-        LoadJobs(engine, live, files, config.urls, config.max_file_bytes),
-        DeleteJobs(engine, live),
-        ReplayJobs(engine, live, config.data_dir / "files"),
+        LoadJobs(engine, kept, files, config.urls, config.max_file_bytes, needs),
+        DeleteJobs(engine, kept),
+        ReplayJobs(engine, kept, config.data_dir / "files"),
         SyncJobs(connectors),
         SinkJobs(engine, reader, config.urls),
     )

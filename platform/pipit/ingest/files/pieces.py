@@ -290,11 +290,14 @@ class PieceWork:
 
     @property
     def _refused_path(self) -> Path:
-        return self.source.path.parent / f"{self.source.piece.name}.refused"
+        """Each table has its own: what its views refuse is in no other one's."""
+        return self.source.path.parent / f"{self.source.piece.name}.{self.into.table}.refused"
 
     def known_refused(self) -> dict[int, str]:
-        with contextlib.suppress(FileNotFoundError):
-            return msgspec.json.decode(self._refused_path.read_bytes(), type=dict[int, str])
+        of_any = self.source.path.parent / f"{self.source.piece.name}.refused"  # of an earlier version
+        for path in (self._refused_path, of_any):
+            with contextlib.suppress(FileNotFoundError):
+                return msgspec.json.decode(path.read_bytes(), type=dict[int, str])
         return {}
 
     def _note_refused(self, refused: dict[int, str]) -> None:

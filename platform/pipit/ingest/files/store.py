@@ -81,11 +81,13 @@ class Tally(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Done(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One line of what is done. `table`: that its first piece may be in this table, by its name for good (UUID)."""
+    """One line of what is done: a piece in a `table`, by its name for good (UUID); or that the first piece may be in
+    the `tables`. Of an earlier version: the one table without a piece, and pieces without their table."""
 
     piece: str = ""
     tally: Tally = Tally()
     table: str = ""
+    tables: tuple[str, ...] = ()
 
 
 class FileStore:
