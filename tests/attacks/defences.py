@@ -1307,7 +1307,7 @@ DEFENCES: tuple[Defence, ...] = (
     _entry(
         "cache key: deployment",
         "query/cache.py:_everything_of",
-        "deployment",
+        "edition",
         (f"{_KEY}::test_whatever_reaches_the_engine_is_in_the_key",),
     ),
     _entry(

@@ -12,7 +12,8 @@ import pytest
 from deploy.test_generations import _EVENTS, BASE, REBUILDS, assert_holds, changed, send, sent
 from deploy.test_staging import AMOUNT, IN_PLACE, definitions
 from pipit.deploy import execute
-from pipit.errors import Conflict, Reason
+from pipit.deploy.plan import DeployRefused
+from pipit.errors import Conflict, Reason, Unavailable
 from pipit.ingest import Ingest
 from serving import Workspace
 from waiting import until
@@ -199,3 +200,96 @@ async def test_a_switch_with_a_backlog_is_refused(workspace: Workspace, monkeypa
     await send(workspace, 4, 6)
     await workspace.server.deployer.promote(workspace.id, 2)
     await assert_holds(workspace, 6)
+
+
+async def test_a_deploy_of_the_earlier_files_brings_back_what_was_deleted(workspace: Workspace) -> None:
+    """With its rows, and with those that came since through its views; in every environment."""
+    await workspace.deploy(BASE)
+    await workspace.server.deployer.add_environment(workspace.id, "acme")
+    await send(workspace, 0, 6)
+    fewer = {path: text for path, text in BASE.items() if "monthly" not in path and "totals" not in path}
+    await workspace.deploy(fewer, allow_destructive=True)
+    await send(workspace, 6, 10)
+    checked = await workspace.deploy(BASE, check=True)
+    assert checked.plan.datasources.new == ("monthly",)
+    outcome = await workspace.deploy(BASE)
+    assert (outcome.result, outcome.snapshot.deployment) == ("success", 3)
+    await assert_holds(workspace, 10)
+    assert [(one.name, one.result, one.deployment) for one in outcome.environments] == [("acme", "success", 3)]
+    acme = workspace.server.catalog.snapshot(workspace.id, "acme")
+    assert acme.tables["monthly"].physical == "d1_monthly"
+    await send(workspace, 10, 12)
+    await assert_holds(workspace, 12)
+    await workspace.server.deployer.rollback(workspace.id)
+    assert "monthly" not in workspace.server.catalog.snapshot(workspace.id).tables
+    await workspace.server.deployer.rollback(workspace.id)
+    await workspace.server.deployer.clean_up()
+    await assert_holds(workspace, 12)
+
+
+async def test_the_earlier_files_are_refused_as_any_for_what_they_remove(workspace: Workspace) -> None:
+    await workspace.deploy(BASE)
+    more = BASE | {"datasources/more.datasource": BASE["datasources/daily.datasource"]}
+    await workspace.deploy(more)
+    with pytest.raises(DeployRefused) as refused:
+        await workspace.deploy(BASE)
+    assert [one.reason for one in refused.value.refusals] == [Reason.DELETES_ROWS]
+    await workspace.deploy(BASE, allow_destructive=True)
+    await workspace.deploy(more)
+    assert workspace.server.catalog.snapshot(workspace.id).tables["more"].physical == "d1_more"
+
+
+async def test_a_shorter_ttl_of_a_table_that_is_made_anew_is_refused_with_its_rows(workspace: Workspace) -> None:
+    await workspace.deploy(BASE)
+    await send(workspace, 0, 6)
+    pairs = (("KEY customer_id\n", "KEY customer_id, day\nENGINE_TTL day + INTERVAL 1 DAY\n"),)
+    for promote in (True, False):
+        with pytest.raises(DeployRefused) as refused:
+            await workspace.deploy(changed(_EVENTS, *pairs), promote=promote)
+        (one,) = refused.value.refusals
+        assert one.reason is Reason.DELETES_ROWS and "deletes 6 rows" in one.error.message
+
+
+async def test_a_deployment_that_is_not_live_after_all_does_not_wait(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine goes away while the one row is written. Once it is known that it is not live, nothing is left of it."""
+    await workspace.deploy(BASE)
+    await send(workspace, 0, 4)
+    known = asyncio.Event()
+
+    async def away(*_: Any, **__: Any) -> None:
+        raise Unavailable("The engine is away")
+
+    async def not_live(*_: Any) -> bool:
+        await known.wait()
+        return False
+
+    with monkeypatch.context() as patch:
+        patch.setattr(workspace.server.catalog, "commit", away)
+        patch.setattr(execute, "became_live", not_live)
+        patch.setattr(workspace.server.deployer._executor, "_patience", 0.1)
+        with pytest.raises(Unavailable):
+            await workspace.deploy(REBUILDS["type"][0])
+        known.set()
+        await until(lambda: not workspace.server.deployer.unsettled)
+    await until(lambda: workspace.server.catalog.beside(workspace.id).staging is None)
+    await until(lambda: not workspace.server.deployer.unsettled)
+    await send(workspace, 4, 6)
+    await workspace.deploy(REBUILDS["type"][0])
+    await assert_holds(workspace, 6)
+
+
+async def test_a_view_that_comes_back_says_what_fills_the_gap(workspace: Workspace) -> None:
+    await workspace.deploy(BASE)
+    await send(workspace, 0, 4)
+    fewer = {path: text for path, text in BASE.items() if "to_monthly" not in path}
+    await workspace.deploy(fewer, allow_destructive=True)
+    await send(workspace, 4, 6)
+    shown = (await workspace.post("/v1/deployments/rollback")).json["deployment"]
+    assert "pipit populate to_monthly --truncate" in shown["feedback"][0]["hint"]
+    assert (await workspace.job(await workspace.post("/v0/pipes/to_monthly/nodes/roll/population?truncate=true")))["status"] == "done"
+    await assert_holds(workspace, 6)
+    await workspace.deploy(fewer, allow_destructive=True)
+    outcome = await workspace.deploy(BASE)
+    assert any("to_monthly" in one.hint for one in outcome.warnings)

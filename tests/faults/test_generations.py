@@ -133,3 +133,74 @@ def test_killed_while_tables_are_made_anew(tmp_path: Path) -> None:
 @pytest.mark.timeout(3600)
 def test_killed_forty_times(tmp_path: Path) -> None:
     killed(tmp_path, 40, rows=3_000_000)
+
+
+MANY = 2_000_000
+LOADED = {
+    **FILES,
+    "copies/many.pipe": (
+        f"NODE n\nSQL >\n    SELECT toUInt64(1000000000 + number) AS id FROM numbers({MANY})\n"
+        "TYPE copy\nTARGET_DATASOURCE events\n"
+    ),
+}
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+def test_thirty_deploys_that_make_two_million_rows_anew_under_load(tmp_path: Path) -> None:
+    """Events with and without `wait`, some under a key that is sent twice, and a reader: none is lost or counted twice,
+    no answer is a server's error, and none has less than the one before."""
+    with served(tmp_path, LOADED) as server:
+        assert server.request("/v0/pipes/many/copy", b"")[0] == 200
+        wait_for(lambda: server.counts().get("rolled", 0) == MANY, what="the rows are there", seconds=300)
+        stop, wrong = threading.Event(), list[str]()
+        sent, took = {"plain": 0, "waiting": 0, "keyed": 0}, list[float]()
+
+        def load(kind: str, first: int) -> None:
+            while not stop.is_set():
+                n = sent[kind]
+                started = time.monotonic()
+                if kind == "keyed":
+                    good = send(server, first + n) and send(server, first + n)
+                    rows = 10
+                else:
+                    good = server.send(range(first + n, first + n + 5), wait=kind == "waiting") in (200, 202)
+                    rows = 5
+                if kind != "waiting":
+                    took.append(time.monotonic() - started)
+                if not good:
+                    wrong.append(f"events of {kind} are refused")
+                    return
+                sent[kind] += rows
+
+        def read() -> None:
+            last = 0
+            while not stop.is_set():
+                status, reply = server.get("/v0/pipes/counts.json")
+                found = {k: int(v) for k, v in reply["data"][0].items()} if status == 200 else {}
+                if status != 200 or found["rows"] != found["ids"] or found["rolled"] > found["rows"] or found["rows"] < last:
+                    wrong.append(f"{status} {found} after {last}")
+                    return
+                last = found["rows"]
+
+        tasks = [threading.Thread(target=load, args=(kind, 10**7 * n)) for n, kind in enumerate(sent)]
+        tasks.append(threading.Thread(target=read))
+        for task in tasks:
+            task.start()
+        started = time.monotonic()
+        for number in range(30):
+            narrow = {**LOADED, "datasources/events.datasource": NARROW["datasources/events.datasource"]}
+            assert deploy(server, narrow if number % 2 == 0 else LOADED) == 200
+            assert not wrong, wrong
+        seconds = time.monotonic() - started
+        stop.set()
+        for task in tasks:
+            task.join()
+        expected = MANY + sum(sent.values())
+        for _ in range(2):
+            wait_for(lambda: server.counts().get("rolled", 0) >= expected, what="all rows")
+            assert server.counts() == {"rows": expected, "ids": expected, "rolled": expected}
+            assert server.request("/v1/deployments/rollback", b"")[0] == 200
+        took.sort()
+        print(f"30 deploys in {seconds:.0f} s, {sum(sent.values()):,} events; acknowledged in {took[len(took) // 2] * 1000:.0f} ms, "
+              f"p99 {took[len(took) * 99 // 100] * 1000:.0f} ms, at most {took[-1] * 1000:.0f} ms")

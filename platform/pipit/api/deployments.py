@@ -25,6 +25,7 @@ from pipit.deploy.deployer import lacks
 from pipit.deploy.describe import changes, operation_objects
 from pipit.deploy.plan import Cause, Difference, How, Plan, Rebuild
 from pipit.deploy.progress import Making
+from pipit.deploy.shared_tables import gaps
 from pipit.errors import BadRequest, NotFound, ProjectError, Reason
 from pipit.server import Server
 
@@ -120,7 +121,9 @@ async def rollback(request: Request) -> Response:
     """
     security, snapshot = authenticate(request)
     grants.deploy(security)
-    return await _switched(server_of(request), snapshot, await _rolled_back(request, snapshot))
+    previous = server_of(request).catalog.beside(snapshot.workspace.id).previous
+    warnings = gaps(snapshot, previous.snapshot) if previous is not None else ()
+    return await _switched(server_of(request), snapshot, await _rolled_back(request, snapshot), warnings)
 
 
 async def _rolled_back(request: Request, live: Snapshot) -> tuple[EnvironmentOutcome, ...]:
@@ -148,10 +151,19 @@ async def discard(request: Request) -> Response:
     return JSONResponse({"deployment": await _found(server, snapshot, number)})
 
 
-async def _switched(server: Server, before: Snapshot, outcomes: Sequence[EnvironmentOutcome]) -> Response:
+async def _switched(
+    server: Server,
+    before: Snapshot,
+    outcomes: Sequence[EnvironmentOutcome],
+    warnings: Sequence[ProjectWarning] = (),
+) -> Response:
     live = server.catalog.snapshot(before.workspace.id)
     found = await _found(server, live, live.deployment)
-    return JSONResponse({"deployment": found | {"environments": [outcome_object(one) for one in outcomes]}})
+    more = {
+        "environments": [outcome_object(one) for one in outcomes],
+        "feedback": [_feedback(one) for one in warnings],
+    }
+    return JSONResponse({"deployment": found | more})
 
 
 def _number(request: Request) -> int:

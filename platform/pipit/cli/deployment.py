@@ -108,6 +108,8 @@ def _switch(options: GlobalOptions, path: str, weaker: bool, force: bool) -> Non
     flags = {name: "true" for name, given in {"allow_weaker": weaker, "force": force}.items() if given}
     found = run(_posted(options, path, flags))["deployment"]
     note(f"Deployment {found['id']} is live.")
+    for one in found["feedback"]:
+        note(printable(f"{one['text']}. {one['hint']}"))
     if not show_environments(found):
         raise typer.Exit(1)
 

@@ -101,7 +101,7 @@ class RemovedColumn:
 @dataclass(frozen=True, slots=True)
 class Comparison:
     """`alterations` are of tables of which nothing needs a rebuild, `removed` of all. `instead`: what would be altered
-    in place if the deployment did not wait; the new table has it."""
+    in place if the table were not made anew, as far as it matters; the new table has it."""
 
     datasources: Difference
     pipes: Difference
@@ -127,7 +127,9 @@ class Comparison:
         found = (*self.needs_rebuild, *refused)
         anew = {one.datasource for one in found}
         altered = tuple(one for one in self.alterations if one.table.name not in anew)
-        return replace(self, needs_rebuild=found, alterations=altered)
+        # The new table has it from the start, and what it deletes is deleted all the same.
+        ttls = (one for one in self.alterations if isinstance(one, ModifyTtl) and one.table.name in anew)
+        return replace(self, needs_rebuild=found, alterations=altered, instead=(*self.instead, *ttls))
 
     def beside(self) -> Comparison:
         """For a deployment that is to wait. What is live must not notice it: a table that would be altered in place
@@ -141,7 +143,8 @@ class Comparison:
         }
         back = [one for one in self.alterations if isinstance(one, AddColumn) and one.found and one.table.name in anew]
         refusals = (*self.refusals, *(_comes_back(one) for one in back))
-        return replace(self.settled(tuple(anew.values())), instead=tuple(altered), refusals=refusals)
+        instead = (*self.instead, *altered)
+        return replace(self.settled(tuple(anew.values())), instead=instead, refusals=refusals)
 
     def __bool__(self) -> bool:
         """Whether anything differs."""

@@ -39,11 +39,15 @@ async def compared(
     live = await still_there(engine, live)
     same = await same_tables(engine, live, project)
     found = compare_projects(live, project, allowed=allowed, same=same, weaker=weaker)
-    if not found.alterations:
+    if not found.alterations and not found.instead:
         return found
     found = found.settled(await _refused(engine, live, found.alterations))
     found = found.settled(await _misfits(engine, found.alterations))
-    return replace(found, alterations=tuple([await _counted(engine, one) for one in found.alterations]))
+    return replace(
+        found,
+        alterations=tuple([await _counted(engine, one) for one in found.alterations]),
+        instead=tuple([await _counted(engine, one) for one in found.instead]),
+    )
 
 
 async def _refused(engine: Engine, live: Snapshot, alterations: Sequence[Alteration]) -> list[NeedsRebuild]:

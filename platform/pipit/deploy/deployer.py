@@ -31,7 +31,7 @@ from pipit.deploy.environments import EnvironmentOutcome, Environments
 from pipit.deploy.execute import Executor
 from pipit.deploy.leftovers import drop_columns_of_none, drop_database, drop_leftovers, finish_alterations
 from pipit.deploy.plan import DeployRefused, Plan, refusals_of
-from pipit.deploy.planner import Change, make_plan, unchanged
+from pipit.deploy.planner import Change, make_plan, restored, unchanged
 from pipit.deploy.progress import Making
 from pipit.deploy.routes import generations_of
 from pipit.deploy.targets import with_targets
@@ -151,6 +151,9 @@ class Deployer:
                 plan = make_plan(change, await sizes_in(self._engine, live.workspace.database))
             else:
                 plan = unchanged(live, project.warnings)
+            again = self._kept_as(live, project) if change and promote else None
+            if change and again is not None:
+                plan = restored(change, plan, again.snapshot)
             plan.check()
             outcome = Outcome("success" if change else "no_changes", plan, live, plan.warnings)
             matches = change.matches if change else None
@@ -161,7 +164,10 @@ class Deployer:
                 outcome = await self._to_the_end(workspace_id, work)
                 environments = outcome.environments
             else:
-                if change:
+                if change and again is not None and plan.go_live is not None:
+                    snapshot = await self._executor.switch(live.workspace, again, under=plan.go_live.row)
+                    outcome = replace(outcome, snapshot=snapshot)
+                elif change:
                     plan, snapshot = await self._executor.execute(change, plan, unthrottled=unthrottled)
                     outcome = replace(outcome, plan=plan, snapshot=snapshot)
                 environments = await self._update_environments(workspace_id, matches=matches)
@@ -244,6 +250,11 @@ class Deployer:
         for one in going:
             one.cancel()
         await asyncio.gather(*going, return_exceptions=True)
+
+    def _kept_as(self, live: Snapshot, project: Project) -> Deployed | None:
+        """The deployment before, where these are its files: what was removed since is there, with its rows."""
+        previous = self._catalog.beside(live.workspace.id).previous
+        return previous if previous is not None and dict(previous.row.files) == dict(project.files) else None
 
     async def promote(
         self, workspace_id: str, number: int, *, force: bool = False

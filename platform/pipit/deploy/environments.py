@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pipit.catalog.catalog import Catalog
 from pipit.catalog.snapshot import Snapshot
@@ -142,6 +142,10 @@ class Environments:
         for one in (beside.staging, beside.previous) if not stage and not check else ():
             if one is not None and one.row.id == own.deployment:  # it is all there
                 return (await self._executor.switch(workspace, one)).deployment
+        kept = beside.previous
+        if kept is not None and not stage and not check and dict(kept.row.files) == dict(own.project.files):
+            again = replace(kept.row, id=own.deployment, created_at=now())
+            return (await self._executor.switch(workspace, kept, under=again)).deployment
         if beside.staging is not None and not check:
             await self._executor.discard(workspace, beside.staging)
         # What goes was approved for the workspace; the environment has only what the workspace had.

@@ -50,7 +50,9 @@ from pipit.tables.sizes import Size, Sizes, sizes_in
 _QUIET_SECONDS = 30.0  # for segments of which only a part is stored
 _DRAIN_SECONDS = 5.0  # for the events that the generation which is to be live has not yet
 _BACKLOG_SECONDS = 600.0  # the same before the writers wait, of a deploy that made tables anew
+_FEW = 10_000  # events: so many are loaded in a moment
 _LOOK_SECONDS = 0.02
+_AGAIN_SECONDS = 0.5
 _SETTLED_SECONDS = 1.0  # for a topic's position, which follows what is stored
 
 
@@ -114,6 +116,7 @@ class Executor:
         self.is_ending = False  # what is cancelled from now on is gone on with by the next start
         self.making: dict[str, Making] = {}  # by place: what is being made
         self.unsettled: dict[str, asyncio.Future[bool]] = {}  # by place: what is still to be finished or taken back
+        self._endings: set[asyncio.Future[None]] = set()  # of deployments that nobody asked to wait
 
     async def execute(self, change: Change, plan: Plan, *, unthrottled: bool = False) -> tuple[Plan, Snapshot]:
         """Makes the change's plan live: the plan that was carried out, and what is live then.
@@ -157,9 +160,25 @@ class Executor:
         except BaseException as error:
             left = self._catalog.beside(workspace.id, workspace.environment).staging
             goes_on = self._goes_on(error) and staged.row.details.can_go_on
-            if left is staged and workspace.database_id not in self.unsettled and not goes_on:
-                await self.discard(workspace, staged, plan)
+            if left is staged and not goes_on:
+                unsettled = self.unsettled.get(workspace.database_id)
+                if unsettled is None:
+                    await self.discard(workspace, staged, plan)
+                else:  # whether it is live is not known yet
+                    ending = asyncio.ensure_future(self._discard_unless_live(workspace, staged, plan, unsettled))
+                    self._endings.add(ending)
+                    ending.add_done_callback(self._endings.discard)
             raise
+
+    async def _discard_unless_live(
+        self, workspace: Workspace, staged: Deployed, plan: Plan | None, settled: asyncio.Future[bool]
+    ) -> None:
+        await asyncio.wait({settled})
+        while self._catalog.beside(workspace.id, workspace.environment).staging is staged:
+            try:
+                await self.discard(workspace, staged, plan)
+            except Unavailable:
+                await asyncio.sleep(_AGAIN_SECONDS)
 
     # ---- a deployment that is not live yet
 
@@ -384,20 +403,27 @@ class Executor:
     # ---- one row
 
     async def switch(
-        self, workspace: Workspace, to: Deployed, settle: Sequence[Settle] = (), *, backlog: float | None = None
+        self,
+        workspace: Workspace,
+        to: Deployed,
+        settle: Sequence[Settle] = (),
+        *,
+        under: DeploymentRow | None = None,
+        backlog: float | None = None,
     ) -> Snapshot:
         """Makes a deployment live that takes every event already: the one that waits, or the one before.
 
         Views into tables that it shares with what is live change places in the same moment. `settle`: what its plan
-        alters now. Of an earlier deployment it is what its names say, and what was altered since is altered back.
-        `backlog`: how many seconds it may take until its tables have all events. Raises Conflict where it takes longer.
+        alters now. `under`: the one before, deployed again under another number. What was altered since it was live is
+        altered back. `backlog`: how many seconds it may take until its tables have all events. Raises
+        Conflict where it takes longer.
         """
         live = self._catalog.snapshot(workspace.id, workspace.environment)
         aligned = Alignment()
         beside = self._catalog.beside(workspace.id, workspace.environment)
         if beside.previous is to:  # what was deployed in between has altered tables that both have
             aligned = await alignment(self._engine, live, to.snapshot)
-            hiding = with_hidden(to.row, live, to.snapshot)
+            hiding = with_hidden(under or to.row, live, to.snapshot)
             aimed = self._catalog.deployed(workspace.id, workspace.environment, hiding, to.snapshot.project)
         else:
             aimed = to
@@ -427,10 +453,12 @@ class Executor:
             if name in to.snapshot.tables and to.snapshot.tables[name].physical != table.physical
         ]
         waiting = {live.tables[name].key for name in names if name in live.tables} | {old for old, _ in pairs}
-        earlier = to.row.id < live.deployment
+        earlier = aimed.row.id < live.deployment
 
         async def step() -> _Step:
-            await self._caught_up(to, pairs, _DRAIN_SECONDS)
+            for _, new in pairs:
+                if not await self._ingest.drained(new, _DRAIN_SECONDS):
+                    raise _behind(to)
             row = self._with_tokens(workspace, aimed.row) if earlier else aimed.row
             row, gone = self._successor(workspace, row, to)
             after = self._catalog.beside(workspace.id, workspace.environment).live if earlier else None
@@ -438,21 +466,18 @@ class Executor:
             first: list[Prepare] = [*aligned.before, *plain, *made]
             return _Step(plan, row, aimed.snapshot, first, retire, gone, after, finish=not settle)
 
-        await self._caught_up(to, pairs, self._patience if backlog is None else backlog)  # while writers go on
+        # While writers go on: the few that are left then do not hold them up for long.
+        await self._caught_up(to, [new for _, new in pairs], self._patience if backlog is None else backlog)
         _, snapshot = await self._go_live(workspace, sorted(waiting), step, half=[old for old, _ in pairs])
         return snapshot
 
-    async def _caught_up(self, to: Deployed, pairs: Collection[tuple[TableKey, TableKey]], seconds: float) -> None:
-        """Raises Conflict where a new table still lacks events that the live one has: they would come late."""
+    async def _caught_up(self, to: Deployed, tables: Collection[TableKey], seconds: float) -> None:
+        """Raises Conflict where new tables still lack many events that the live ones have: they would come late."""
         until = time.monotonic() + seconds
-        for _, new in pairs:
-            if not await self._ingest.drained(new, max(_LOOK_SECONDS, until - time.monotonic())):
-                raise Conflict(
-                    f"Deployment {to.row.id} has not all events yet that were acknowledged",
-                    hint="Try again: they come by themselves, and nothing was changed.",
-                    reason=Reason.EVENTS_BEHIND,
-                    subject=str(to.row.id),
-                )
+        while any(self._ingest.behind(table) > _FEW for table in tables):
+            if time.monotonic() > until:
+                raise _behind(to)
+            await asyncio.sleep(_LOOK_SECONDS)
 
     async def _go_live(
         self,
@@ -680,6 +705,15 @@ class Executor:
 
     async def _undo(self, operation: Prepare) -> None:
         await until_done(lambda: undo(self._engine, operation))
+
+
+def _behind(to: Deployed) -> Conflict:
+    return Conflict(
+        f"Deployment {to.row.id} has not all events yet that were acknowledged",
+        hint="Try again: they come by themselves, and nothing was changed.",
+        reason=Reason.EVENTS_BEHIND,
+        subject=str(to.row.id),
+    )
 
 
 def _discarded(row: DeploymentRow) -> DeploymentRow:

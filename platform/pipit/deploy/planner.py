@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from msgspec import structs
 
@@ -41,6 +41,7 @@ from pipit.deploy.plan import (
     refusals_of,
 )
 from pipit.deploy.removals import removals
+from pipit.deploy.shared_tables import gaps
 from pipit.deploy.views import View, trigger, views_of, views_to_make_again
 from pipit.errors import DatafileError, PipitError, Reason
 from pipit.ingest.match import Match
@@ -199,6 +200,30 @@ def _rebuilds(
         change.matches,
         _why(change.comparison),
         sizes,
+    )
+
+
+def restored(change: Change, plan: Plan, previous: Snapshot) -> Plan:
+    """Of files that are those of the deployment before, which is kept: it is live again, under another number. `plan`:
+    what would be done without it, for what is removed by that."""
+    row = DeploymentRow(
+        change.number, change.created_at, change.project.project.files, previous.names, change.tokens
+    )
+    comparison = change.comparison
+    gone = {Reason.DELETES_ROWS, Reason.DELETES_COLUMN, Reason.DELETES_VIEW, Reason.LOSES_POLICY}
+    return Plan(
+        replace(previous, deployment=change.number, created_at=change.created_at),
+        comparison.datasources,
+        comparison.pipes,
+        comparison.connections,
+        go_live=GoLive(row),
+        refusals=tuple(
+            one
+            for one in plan.refusals
+            if one.reason in gone or one in comparison.refusals or one.error in change.invalid
+        ),
+        warnings=(*change.warnings, *gaps(change.live, previous)),
+        sizes=plan.sizes,
     )
 
 

@@ -13,7 +13,8 @@ from msgspec import structs
 
 from pipit.catalog.snapshot import Snapshot, Table
 from pipit.catalog.state import DeploymentRow, HiddenColumn
-from pipit.datafiles.resources import Column
+from pipit.datafiles.resources import Column, WarningKind
+from pipit.datafiles.resources import Warning as ProjectWarning
 from pipit.deploy.alterations import AddColumn, Alteration, ModifyColumn, ModifyTtl, exact_misfit, is_late
 from pipit.deploy.compare import NeedsRebuild, RebuildCause, RemovedColumn, Same, changes, meaning
 from pipit.deploy.compared import misfits
@@ -89,3 +90,26 @@ def with_hidden(row: DeploymentRow, live: Snapshot, to: Snapshot) -> DeploymentR
         hidden[table.physical] = {column: kept for column, kept in found.items() if column not in mine}
     tables = structs.replace(row.tables, hidden={physical: columns for physical, columns in hidden.items() if columns})
     return replace(row, tables=tables)
+
+
+def gaps(live: Snapshot, to: Snapshot) -> tuple[ProjectWarning, ...]:
+    """The views of `to` that fill a table which `live` has as well, without them: what came meanwhile is not there."""
+    found: list[ProjectWarning] = []
+    for key in to.names.views.keys() - live.names.views.keys():
+        pipe, _, name = key.partition(".")
+        node = to.pipes[pipe].nodes[name].node
+        if not _is_same(to.tables[node.datasource], live.tables.get(node.datasource)):
+            continue
+        place = node.position
+        found.append(
+            ProjectWarning(
+                place.file or to.pipes[pipe].pipe.file,
+                f"The materialized node '{name}' of '{pipe}' fills '{node.datasource}' again; rows that came meanwhile "
+                "are not there",
+                place.line,
+                place.column,
+                f"`pipit populate {pipe} --truncate` fills '{node.datasource}' anew from all rows of its source.",
+                kind=WarningKind.STOPS_FILLING,
+            )
+        )
+    return tuple(sorted(found, key=lambda one: one.message))
