@@ -72,7 +72,8 @@ async def test_a_replacement_made_of_its_own_target_waits_for_another_one(
     stream = workspace.server.engine.stream
 
     def watched(sql: str, *arguments: Any, **options: Any) -> Any:
-        begun.extend([sql] if sql.startswith("INSERT") and "60000000" in sql else [])
+        text = sql if isinstance(sql, str) else sql.sql
+        begun.extend([text] if text.startswith("INSERT") and "60000000" in text else [])
         return stream(sql, *arguments, **options)
 
     monkeypatch.setattr(workspace.server.engine, "stream", watched)
