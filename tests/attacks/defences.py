@@ -329,7 +329,7 @@ DEFENCES: tuple[Defence, ...] = (
     ),
     _check(
         "events that wait for another policy",
-        "ingest/load.py:_Job.of",
+        "ingest/load.py:_by_line",
         "needs",
         ("tests/deploy/test_meanwhile.py::test_what_a_token_fixed_for_the_old_policy_says_nothing_under_the_new_one",),
     ),
