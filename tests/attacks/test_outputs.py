@@ -116,7 +116,8 @@ async def test_no_route_shows_a_tenant_anything_of_another(tenants: Workspace) -
     count of rows, and no metrics."""
     token = tenants.tenant("latest", customer_id="a")
     paths = {route.path for route in app_for(tenants.server).routes if isinstance(route, Route)}
-    assert len(paths) > 20 and not [path for path in paths if "metrics" in path or "prometheus" in path]
+    assert len(paths) > 20 and [path for path in paths if "metrics" in path or "prometheus" in path] == ["/metrics"]
+    assert (await tenants.get("/metrics", token=token)).status == 403  # they are of all tenants
     for path in [*sorted(paths), "/metrics", "/v0/metrics", "/v0/pipes/latest/values", "/v0/pipes/latest/meta"]:
         for name in ("latest", "latest.json", "events", "totals", "by_param.json"):
             url = path.replace("{file}", name).replace("{name}", name.partition(".")[0]).replace("{id}", "1")
