@@ -53,7 +53,7 @@ BETWEEN_FILES: Final = pytest.mark.parametrize(
             {
                 "c.connection": "TYPE s3\nS3_REGION r\nS3_ARN a\n",
                 "e.datasource": SCHEMA
-                + "IMPORT_CONNECTION_NAME d\nIMPORT_BUCKET_URI s3://b/*.csv\nIMPORT_SCHEDULE @auto\n",
+                + "IMPORT_CONNECTION_NAME d\nIMPORT_BUCKET_URI s3://bucket/*.csv\nIMPORT_SCHEDULE @auto\n",
             },
             "e.datasource:3:1: Connection 'd' does not exist",
         ),
@@ -82,7 +82,7 @@ def test_a_broken_data_source_is_not_an_error_of_the_pipes_that_use_it() -> None
 
 
 def test_a_classic_project_without_connection_files_gets_a_warning() -> None:
-    text = SCHEMA + "IMPORT_CONNECTION_NAME d\nIMPORT_BUCKET_URI s3://b/*.csv\nIMPORT_SCHEDULE @auto\n"
+    text = SCHEMA + "IMPORT_CONNECTION_NAME d\nIMPORT_BUCKET_URI s3://bucket/*.csv\nIMPORT_SCHEDULE @auto\n"
     found = [warning.message for warning in parse_project({"e.datasource": text}).warnings]
     assert "Connection 'd' does not exist in this project" in found
 
