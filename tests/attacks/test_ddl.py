@@ -65,7 +65,7 @@ FILES: dict[str, tuple[str, int]] = {
     "an option of a table that is imported": (
         "SCHEMA >\n    x String\n\nENGINE ReplacingMergeTree\nENGINE_SORTING_KEY x\n"
         "ENGINE_VER x) ORDER BY x AS SELECT token AS x FROM pipit.tokens --\n"
-        "IMPORT_CONNECTION_NAME s3\nIMPORT_BUCKET_URI s3://b/*.csv\n",
+        "IMPORT_CONNECTION_NAME s3\nIMPORT_BUCKET_URI s3://bucket/*.csv\n",
         0,
     ),
     "an index": (f"{BASE}{KEY}INDEXES >\n    i (SELECT any(token) FROM pipit.tokens) TYPE minmax GRANULARITY 1\n", 8),

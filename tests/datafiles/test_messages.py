@@ -117,7 +117,7 @@ def only_error(file: str, text: str, **others: str) -> DatafileError:
         ),
         (
             "x.datasource",
-            SCHEMA + "IMPORT_CONNECTION_NAME c\nIMPORT_BUCKET_URI s3://b/*.csv\nIMPORT_SCHEDULE @daily\n",
+            SCHEMA + "IMPORT_CONNECTION_NAME c\nIMPORT_BUCKET_URI s3://bucket/*.csv\nIMPORT_SCHEDULE @daily\n",
             "Invalid import schedule '@daily'. Only ['@auto', '@on-demand', '@once'] values are allowed",
             5,
             17,

@@ -73,7 +73,7 @@ def test_the_other_types_of_nodes() -> None:
     assert (copy.target_datasource, copy.copy_schedule, copy.copy_mode) == ("t", "*/5 0-6 * JAN MON,TUE", "replace")
     assert pipe(base + "TYPE copy\nTARGET_DATASOURCE t\n").nodes[0].copy_schedule == "@on-demand"
     sink = pipe(
-        base + "TYPE sink\nEXPORT_CONNECTION_NAME c\nEXPORT_SCHEDULE @on-demand\nEXPORT_BUCKET_URI s3://b/x\n"
+        base + "TYPE sink\nEXPORT_CONNECTION_NAME c\nEXPORT_SCHEDULE @on-demand\nEXPORT_BUCKET_URI s3://bucket/x\n"
         'EXPORT_FILE_TEMPLATE "data/{customer}/part_{4}"\nEXPORT_FORMAT NDJSON\n'
     ).nodes[0]
     assert sink.exports["EXPORT_FILE_TEMPLATE"] == "data/{customer}/part_{4}"
@@ -140,7 +140,7 @@ def test_strategies_of_a_sink_that_the_dialect_takes(line: str, word: str, value
     from pipit.datafiles import parse_project
 
     text = "NODE n\nSQL >\n    SELECT 1\nTYPE sink\nEXPORT_CONNECTION_NAME c\nEXPORT_SCHEDULE @once\n"
-    text += f"EXPORT_BUCKET_URI s3://b/x\nEXPORT_FILE_TEMPLATE f\n{line}\n"
+    text += f"EXPORT_BUCKET_URI s3://bucket/x\nEXPORT_FILE_TEMPLATE f\n{line}\n"
     project = parse_project({"a.pipe": text})
     assert project.pipes["a"].nodes[0].exports[word] == value
     assert any("that we know" in w.message and w.line == 9 for w in project.warnings) is warned
