@@ -396,4 +396,4 @@ def test_the_log_needs_no_engine() -> None:
                 names = [f"ingest.{a.name}" for a in node.names] if inner == "ingest" else [inner]
                 todo += [n for n in names if n not in seen and "." in n]
     tables = {f"tables.{name}" for name in ("__init__", "locks", "settings")}
-    assert seen == {f"ingest.{n}" for n in ("log", "segment", "limits", "disk")} | tables
+    assert seen == {f"ingest.{n}" for n in ("log", "segment", "limits", "disk", "counts")} | tables

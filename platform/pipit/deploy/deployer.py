@@ -252,9 +252,12 @@ class Deployer:
         await asyncio.gather(*going, return_exceptions=True)
 
     def _kept_as(self, live: Snapshot, project: Project) -> Deployed | None:
-        """The deployment before, where these are its files: what was removed since is there, with its rows."""
+        """The deployment before, where these are its files and it has a data source that was removed since: with its
+        rows. What else comes back is made as ever: a view of tables that stayed fills its gap."""
         previous = self._catalog.beside(live.workspace.id).previous
-        return previous if previous is not None and dict(previous.row.files) == dict(project.files) else None
+        if previous is None or dict(previous.row.files) != dict(project.files):
+            return None
+        return previous if previous.snapshot.tables.keys() - live.tables.keys() else None
 
     async def promote(
         self, workspace_id: str, number: int, *, force: bool = False
