@@ -240,7 +240,7 @@ async def test_static_tokens_need_the_scope(project: Workspace) -> None:
 
 async def test_other_names_are_not_found(project: Workspace) -> None:
     for name in (
-        "tinybird.sinks_ops_log",
+        "tinybird.hfi_requests",
         "tinybird.s1_pipe_stats_rt",
         "tinybird.events",
         "organization.pipe_stats_rt",
