@@ -318,7 +318,7 @@ async def test_the_examples_of_the_docs(project: Workspace) -> None:
     await project.get("/v0/pipes/latest.json?limit=x")
     await written(project)
     text = (Path(__file__).parents[2] / "docs" / "audit-log.md").read_text()
-    usage, errors, tenants = re.findall(r"```sql\n(.*?)```", text, re.DOTALL)
+    usage, errors, tenants, *more = re.findall(r"```sql\n(.*?)```", text, re.DOTALL)
     assert (await sql_rows(project, usage))[0] | {"seconds": 0} == {
         "pipe_name": "latest",
         "reads": 2,
@@ -327,6 +327,8 @@ async def test_the_examples_of_the_docs(project: Workspace) -> None:
     }
     assert column(await sql_rows(project, errors), "status_code") == [400]
     assert {"customer": "a", "pipe_name": "latest", "reads": 1} in await sql_rows(project, tenants)
+    for query in more:
+        await sql_rows(project, query)
 
 
 async def sql_rows(workspace: Workspace, sql: str) -> list[dict[str, Any]]:
